@@ -1,0 +1,234 @@
+//! Chat: drafts, messages, rooms and memberships, and who may enter, post, edit and delete.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Actor, Refusal, RoomId, Timestamp, UserId};
+
+/// What a message carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MessageKind {
+    /// Plain text.
+    #[default]
+    Text,
+    /// The URL or path of a picture; never fetched.
+    Image,
+    /// The URL or path of a file; never fetched.
+    File,
+    /// A word of the platform itself; no client can send one.
+    System,
+}
+
+/// A message that somebody wants to post.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// The room, with the JSON type of the request.
+    pub room: RoomId,
+    /// Who posts it.
+    pub author: Author,
+    /// The text, or the URL of an image or a file. Its length has been checked.
+    pub content: String,
+    /// What `content` is.
+    pub kind: MessageKind,
+    /// The message it answers, if any. It is kept as given.
+    pub reply_to: Option<u64>,
+    /// Makes the post idempotent per author for 24 hours.
+    pub client_id: Option<String>,
+    /// When it was received.
+    pub at: Timestamp,
+}
+
+/// Who acts in a room, with all that the rules ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Author {
+    /// The user, with the JSON type of the token.
+    pub user: UserId,
+    /// The display name at the time of the act.
+    pub name: String,
+    /// Whether the rules of rooms do not bind them: administrators and the platform itself.
+    pub admin: bool,
+}
+
+impl Author {
+    /// The author that an actor is.
+    #[must_use]
+    pub fn of(actor: &Actor) -> Author {
+        Author { user: actor.user.clone(), name: actor.name.clone(), admin: actor.is_admin() }
+    }
+}
+
+/// A stored message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Unique over all rooms, rising, below 2^53.
+    pub id: u64,
+    /// 1, 2, 3, ... within the room, without gaps.
+    pub seq: u64,
+    /// The room.
+    pub room: RoomId,
+    /// Who sent it, with the JSON type it had then.
+    pub sender: UserId,
+    /// The sender's name then.
+    pub sender_name: String,
+    /// The content; empty in a tombstone.
+    pub content: String,
+    /// What the content is.
+    pub kind: MessageKind,
+    /// The message it answers.
+    pub reply_to: Option<u64>,
+    /// The key that the sender gave it.
+    pub client_id: Option<String>,
+    /// When it was stored.
+    pub at: Timestamp,
+    /// When its content was last changed.
+    pub edited_at: Option<Timestamp>,
+    /// When it was deleted: this is a tombstone.
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// What somebody is in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Membership {
+    /// Took part in an open room; gives no right in a private one.
+    Guest,
+    /// Admitted to a private room.
+    Member,
+    /// A member who may edit and delete what others wrote.
+    Moderator,
+}
+
+impl Membership {
+    /// Whether it opens a private room.
+    #[must_use]
+    pub fn admits(self) -> bool {
+        self >= Membership::Member
+    }
+}
+
+/// The rules of the house that a room decision needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomPolicy {
+    /// `chat.open_rooms`: whether a room that nobody has registered may be joined, and is registered by its first message.
+    pub open_rooms: bool,
+}
+
+/// Whether somebody may enter a room, read it and post to it. `private` is `None` for a room that does not exist. With
+/// closed rooms a missing room answers as a private one does, so that nobody learns which exist.
+///
+/// # Errors
+/// [`Refusal::Forbidden`].
+pub fn may_enter(
+    private: Option<bool>,
+    membership: Option<Membership>,
+    author_is_admin: bool,
+    policy: RoomPolicy,
+) -> Result<(), Refusal> {
+    let open = match private {
+        Some(private) => !private,
+        None => policy.open_rooms,
+    };
+    if open || author_is_admin || membership.is_some_and(Membership::admits) { Ok(()) } else { Err(Refusal::Forbidden) }
+}
+
+/// Whether somebody may change or delete a message: the sender, a moderator of the room, an administrator.
+///
+/// # Errors
+/// [`Refusal::Forbidden`]; [`Refusal::NotFound`] if it is already deleted.
+pub fn may_change(message: &Message, author: &Author, membership: Option<Membership>) -> Result<(), Refusal> {
+    let own = message.sender == author.user && message.kind != MessageKind::System;
+    if !own && !author.admin && membership != Some(Membership::Moderator) {
+        return Err(Refusal::Forbidden);
+    }
+    if message.deleted_at.is_some() {
+        return Err(Refusal::NotFound);
+    }
+    Ok(())
+}
+
+/// A room, as far as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomRecord {
+    /// The id as it was first given.
+    pub id: RoomId,
+    /// The name for people, if one was set.
+    pub name: Option<String>,
+    /// Whether it admits its members alone.
+    pub private: bool,
+    /// The id of its latest message; 0 if there is none.
+    pub last_id: u64,
+    /// The `seq` of its latest message; 0 if there is none.
+    pub last_seq: u64,
+    /// When it was registered.
+    pub created_at: Timestamp,
+}
+
+/// One row of `chat:rooms`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomSummary {
+    /// The room.
+    pub room: RoomRecord,
+    /// What the user is in it.
+    pub membership: Membership,
+    /// The message up to which the user has read; 0 if none.
+    pub read_up_to: u64,
+    /// How many messages are behind the read mark.
+    pub unread: u64,
+}
+
+/// A read mark that moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadMark {
+    /// The room, with the JSON type of the request.
+    pub room: RoomId,
+    /// Who has read.
+    pub user: UserId,
+    /// Up to and with which message.
+    pub message_id: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
+    const CLOSED: RoomPolicy = RoomPolicy { open_rooms: false };
+
+    #[test]
+    fn closed_rooms_answer_for_a_missing_room_as_for_a_private_one() {
+        for membership in [None, Some(Membership::Guest)] {
+            assert_eq!(may_enter(None, membership, false, CLOSED), may_enter(Some(true), membership, false, CLOSED));
+        }
+        assert!(may_enter(None, None, false, OPEN).is_ok());
+        assert!(may_enter(Some(true), Some(Membership::Guest), false, OPEN).is_err());
+        assert!(may_enter(Some(true), Some(Membership::Member), false, CLOSED).is_ok());
+        assert!(may_enter(Some(true), None, true, CLOSED).is_ok());
+    }
+
+    #[test]
+    fn only_the_sender_a_moderator_or_an_admin_changes_a_message() {
+        let user = |text: &str| UserId::parse(text).unwrap();
+        let mut message = Message {
+            id: 1,
+            seq: 1,
+            room: RoomId::parse("r").unwrap(),
+            sender: user("7"),
+            sender_name: String::new(),
+            content: "x".into(),
+            kind: MessageKind::Text,
+            reply_to: None,
+            client_id: None,
+            at: Timestamp(1),
+            edited_at: None,
+            deleted_at: None,
+        };
+        let author = |text: &str, admin| Author { user: user(text), name: String::new(), admin };
+        assert!(may_change(&message, &author("7", false), None).is_ok());
+        assert_eq!(may_change(&message, &author("8", false), Some(Membership::Member)), Err(Refusal::Forbidden));
+        assert!(may_change(&message, &author("8", false), Some(Membership::Moderator)).is_ok());
+        assert!(may_change(&message, &author("8", true), None).is_ok());
+        message.deleted_at = Some(Timestamp(2));
+        assert_eq!(may_change(&message, &author("7", false), None), Err(Refusal::NotFound));
+        assert_eq!(may_change(&message, &author("8", false), None), Err(Refusal::Forbidden));
+    }
+}

@@ -1,0 +1,349 @@
+//! Ids that keep their JSON type. `7` and `"7"` name the same user, room or lesson, and what is emitted keeps the type it
+//! was given, so that `===` in a browser holds (CONTRACT 1.3). Equality and hashing look at the canonical text alone.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::MAX_SAFE_INTEGER;
+
+/// A number or a text, as JSON gave it.
+#[derive(Debug, Clone)]
+pub enum Id {
+    /// A non-negative integer, at most [`MAX_SAFE_INTEGER`].
+    Number(u64),
+    /// A text.
+    Text(Box<str>),
+}
+
+impl Id {
+    /// The canonical text: what two ids must share to be the same.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        self.to_string()
+    }
+
+    fn from_text(text: &str) -> Id {
+        Id::Text(text.into())
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Id::Number(number) => write!(f, "{number}"),
+            Id::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl PartialEq for Id {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Id::Number(a), Id::Number(b)) => a == b,
+            (Id::Text(a), Id::Text(b)) => a == b,
+            (Id::Number(number), Id::Text(text)) | (Id::Text(text), Id::Number(number)) => number.to_string() == **text,
+        }
+    }
+}
+
+impl Eq for Id {}
+
+impl Hash for Id {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Id::Number(number) => number.to_string().hash(state),
+            Id::Text(text) => (**text).hash(state),
+        }
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Id::Number(number) => serializer.serialize_u64(*number),
+            Id::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct IdVisitor;
+
+        impl Visitor<'_> for IdVisitor {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a non-negative integer or a string")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
+                if number > MAX_SAFE_INTEGER {
+                    return Err(E::custom("is over 2^53 - 1, which JavaScript cannot hold"));
+                }
+                Ok(Id::Number(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+                Ok(Id::from_text(text))
+            }
+        }
+
+        deserializer.deserialize_any(IdVisitor)
+    }
+}
+
+/// Why an id is refused. The message says what is allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Not a valid user id.
+    #[error("must be a positive integer, or 1 to 64 characters without control characters, spaces, ':' or ','")]
+    User,
+    /// Not a valid room id.
+    #[error("must be a non-negative integer, or 1 to 100 characters without control characters or spaces")]
+    Room,
+    /// The id spells an inner room of the server.
+    #[error("must be the id of a chat room alone, for example \"room-123\", without the prefix of a room name")]
+    Reserved,
+    /// Not a valid lesson, course or module id.
+    #[error("must be a non-negative integer, or 1 to 100 characters without control characters or spaces")]
+    Lesson,
+    /// Not a full room name.
+    #[error("must be a room name: all, admin, hr, coach, learner, user:ID or chat:ID")]
+    NotARoomName,
+}
+
+/// Whether a text id of at most `max_chars` characters is clean. Format characters (zero-width, direction marks) count as
+/// control characters here: two names that look alike must not be two rooms.
+fn is_clean(text: &str, max_chars: usize, also_forbidden: &[char]) -> bool {
+    let mut chars = 0;
+    for c in text.chars() {
+        chars += 1;
+        if chars > max_chars || c.is_control() || c.is_whitespace() || is_invisible(c) || also_forbidden.contains(&c) {
+            return false;
+        }
+    }
+    chars > 0
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+macro_rules! typed_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Id);
+
+        impl $name {
+            /// The id with its JSON type.
+            #[must_use]
+            pub fn id(&self) -> &Id {
+                &self.0
+            }
+
+            /// The canonical text: what two ids must share to be the same.
+            #[must_use]
+            pub fn canonical(&self) -> String {
+                self.0.canonical()
+            }
+
+            /// An id given as text, on a command line or in a URL: digits that are written canonically become a number.
+            ///
+            /// # Errors
+            /// [`IdError`] if the text is not a valid id.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                if let Ok(number) = text.parse::<u64>()
+                    && number <= MAX_SAFE_INTEGER
+                    && number.to_string() == text
+                {
+                    return Self::new(Id::Number(number));
+                }
+                Self::new(Id::from_text(text))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::new(Id::deserialize(deserializer)?).map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+typed_id! {
+    /// A user: a positive integer, or 1-64 characters without control characters, spaces, `:` or `,`.
+    UserId
+}
+
+impl UserId {
+    /// Checks an id.
+    ///
+    /// # Errors
+    /// [`IdError::User`] if it is none.
+    pub fn new(id: Id) -> Result<UserId, IdError> {
+        let valid = match &id {
+            Id::Number(number) => *number > 0,
+            Id::Text(text) => is_clean(text, 64, &[':', ',']),
+        };
+        if valid { Ok(UserId(id)) } else { Err(IdError::User) }
+    }
+
+    /// The sender of what the server or a back end says: `"system"`.
+    #[must_use]
+    pub fn system() -> UserId {
+        UserId(Id::from_text("system"))
+    }
+}
+
+typed_id! {
+    /// A chat room: a non-negative integer, or 1-100 characters without control characters or spaces. Ids that begin like
+    /// a full room name (`user:`, `chat:`, in any case) are refused, so that nobody takes them for an inner room.
+    RoomId
+}
+
+impl RoomId {
+    /// Checks an id.
+    ///
+    /// # Errors
+    /// [`IdError::Room`] or [`IdError::Reserved`].
+    pub fn new(id: Id) -> Result<RoomId, IdError> {
+        if let Id::Text(text) = &id {
+            if !is_clean(text, 100, &[]) {
+                return Err(IdError::Room);
+            }
+            if has_reserved_prefix(text) {
+                return Err(IdError::Reserved);
+            }
+        }
+        Ok(RoomId(id))
+    }
+}
+
+/// Full-width and other compatibility forms are folded for the letters and the colon concerned, so that `ＵＳＥＲ：１` is seen
+/// for what it imitates.
+fn has_reserved_prefix(text: &str) -> bool {
+    let folded: String = text
+        .chars()
+        .take(5)
+        .map(|c| match c {
+            '\u{ff01}'..='\u{ff5e}' => char::from_u32(c as u32 - 0xfee0).unwrap_or(c),
+            '\u{fe55}' | '\u{fe13}' | '\u{2236}' | '\u{a789}' => ':',
+            '\u{17f}' => 's',
+            _ => c,
+        })
+        .flat_map(char::to_lowercase)
+        .collect();
+    folded.starts_with("user:") || folded.starts_with("chat:")
+}
+
+typed_id! {
+    /// A lesson, course or module: a non-negative integer, or 1-100 characters without control characters or spaces.
+    LessonId
+}
+
+impl LessonId {
+    /// Checks an id.
+    ///
+    /// # Errors
+    /// [`IdError::Lesson`] if it is none.
+    pub fn new(id: Id) -> Result<LessonId, IdError> {
+        match &id {
+            Id::Text(text) if !is_clean(text, 100, &[]) => Err(IdError::Lesson),
+            _ => Ok(LessonId(id)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn room(json: &str) -> Result<RoomId, serde_json::Error> {
+        serde_json::from_str(json)
+    }
+
+    #[test]
+    fn seven_and_its_text_are_the_same_room_and_keep_their_type() {
+        let (number, text) = (room("7").unwrap(), room("\"7\"").unwrap());
+        assert_eq!(number, text);
+        assert_eq!(HashSet::from([number.clone(), text.clone()]).len(), 1);
+        assert_eq!(serde_json::to_string(&number).unwrap(), "7");
+        assert_eq!(serde_json::to_string(&text).unwrap(), "\"7\"");
+        assert_ne!(room("\"07\"").unwrap(), number);
+    }
+
+    #[test]
+    fn bad_room_ids_are_refused() {
+        let long = format!("\"{}\"", "x".repeat(101));
+        for bad in [
+            "-1",
+            "1.5",
+            "null",
+            "true",
+            "[]",
+            "{}",
+            "\"\"",
+            "\" \"",
+            "\"a b\"",
+            "\"a\\u0000\"",
+            "\"a\\u200bb\"",
+            "\"\\u202eb\"",
+            "9007199254740992",
+            "\"user:1\"",
+            "\"USER:1\"",
+            "\"chat:room\"",
+            "\"ｕｓｅｒ：1\"",
+            &long,
+        ] {
+            assert!(room(bad).is_err(), "{bad}");
+        }
+        for good in ["0", "\"room-123\"", "\"é\"", "\"admin\"", "\"users:1\"", "9007199254740991"] {
+            assert!(room(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn bad_user_ids_are_refused() {
+        for bad in ["0", "-7", "\"\"", "\"a:b\"", "\"a,b\"", "\"a b\"", "7.5"] {
+            assert!(serde_json::from_str::<UserId>(bad).is_err(), "{bad}");
+        }
+        assert!(serde_json::from_str::<UserId>("\"auth0|abc\"").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn ids_round_trip(text in "\\PC{1,60}") {
+            if let Ok(id) = RoomId::parse(&text) {
+                let json = serde_json::to_string(&id).unwrap();
+                let back: RoomId = serde_json::from_str(&json).unwrap();
+                prop_assert_eq!(&back, &id);
+                prop_assert_eq!(back.canonical(), text);
+            }
+        }
+
+        #[test]
+        fn equal_ids_hash_alike(number in 0..=MAX_SAFE_INTEGER) {
+            let a = Id::Number(number);
+            let b = Id::Text(number.to_string().into());
+            prop_assert_eq!(&a, &b);
+            prop_assert_eq!(HashSet::from([a, b]).len(), 1);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Nouns and rules of academy-rt: who somebody is, what a room, a message, a progress and a notification are, and what may
+//! be done with them. No I/O, no async, and no clock but [`time`]. Everything here is a pure function of its arguments, so
+//! that a store engine may call it inside a transaction and both transports get the same answer.
+
+pub mod chat;
+pub mod id;
+pub mod notification;
+pub mod progress;
+pub mod time;
+
+pub use id::{Id, IdError, LessonId, RoomId, UserId};
+pub use time::{Clock, SystemClock, Timestamp};
+
+use serde::{Deserialize, Serialize};
+
+/// The largest integer that JavaScript holds exactly, 2^53 - 1. Every id that leaves the server is at most this.
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// One of the four roles that have a room of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Administrators: every room, every administrative call.
+    Admin,
+    /// Human-resources managers.
+    Hr,
+    /// Coaches.
+    Coach,
+    /// Learners: what a token without a role is.
+    Learner,
+}
+
+impl Role {
+    /// All roles, in the order in which they are listed to people.
+    pub const ALL: [Role; 4] = [Role::Admin, Role::Hr, Role::Coach, Role::Learner];
+
+    /// The role's name on the wire, which is also the name of its room.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Admin => "admin",
+            Role::Hr => "hr",
+            Role::Coach => "coach",
+            Role::Learner => "learner",
+        }
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        Role::ALL
+            .into_iter()
+            .find(|role| role.as_str() == text)
+            .ok_or_else(|| UnknownRole(text.chars().take(40).collect()))
+    }
+}
+
+/// A role name that is none of the four.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is not a role; use admin, hr, coach or learner")]
+pub struct UnknownRole(pub String);
+
+/// What a service token may do beside what its role allows. `Admin` includes all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// `POST /api/v1/broadcast`.
+    Broadcast,
+    /// `POST /api/v1/notifications`.
+    Notify,
+    /// Administration of chat rooms.
+    Rooms,
+    /// Administration of people.
+    Users,
+    /// `GET /metrics`.
+    Metrics,
+    /// All of the above, and everything an administrator may call.
+    Admin,
+}
+
+impl Scope {
+    /// All scopes, in the order in which they are listed to people.
+    pub const ALL: [Scope; 6] =
+        [Scope::Broadcast, Scope::Notify, Scope::Rooms, Scope::Users, Scope::Metrics, Scope::Admin];
+
+    /// The scope's name in a token's `scope` claim.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scope::Broadcast => "broadcast",
+            Scope::Notify => "notify",
+            Scope::Rooms => "rooms",
+            Scope::Users => "users",
+            Scope::Metrics => "metrics",
+            Scope::Admin => "admin",
+        }
+    }
+
+    /// The scope of that name, if there is one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Scope> {
+        Scope::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+}
+
+/// Somebody who asks: the identity that a verified token gives, or the local administrator behind the control socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The user id with the JSON type that the token gave it.
+    pub user: UserId,
+    /// The display name; the empty string if the token has none.
+    pub name: String,
+    /// The roles whose rooms the actor belongs to, without doubles, in the order of [`Role::ALL`].
+    pub roles: Vec<Role>,
+    /// The scopes of a service token.
+    pub scopes: Vec<Scope>,
+    /// When the token ends, without leeway; `None` for a token without `exp`.
+    pub expires_at: Option<Timestamp>,
+    /// The token's own id, if it has one.
+    pub token_id: Option<String>,
+    /// When the token was issued, if it says so.
+    pub issued_at: Option<Timestamp>,
+}
+
+impl Actor {
+    /// The local administrator: whoever can open the control socket.
+    #[must_use]
+    pub fn local_admin() -> Actor {
+        Actor {
+            user: UserId::system(),
+            name: "system".to_owned(),
+            roles: vec![Role::Admin],
+            scopes: vec![Scope::Admin],
+            expires_at: None,
+            token_id: None,
+            issued_at: None,
+        }
+    }
+
+    /// Whether the actor has the role `admin`.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.roles.contains(&Role::Admin)
+    }
+
+    /// Whether the actor may use an administrative call: role `admin`, the scope itself, or the scope `admin`.
+    #[must_use]
+    pub fn may(&self, scope: Scope) -> bool {
+        self.is_admin() || self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
+    }
+
+    /// The first role, in the order of [`Role::ALL`].
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.roles.first().copied()
+    }
+}
+
+/// Where a delivery can go. Only [`Room::name`] spells room names; a client's text never becomes one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Room {
+    /// Every authenticated socket.
+    All,
+    /// The sockets of everybody with a role.
+    Role(Role),
+    /// The sockets of one user.
+    User(UserId),
+    /// The sockets that joined a chat room.
+    Chat(RoomId),
+}
+
+impl Room {
+    /// The room's full name, as the API reference writes it: `all`, `admin`, `user:7`, `chat:room-123`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Room::All => "all".to_owned(),
+            Room::Role(role) => role.as_str().to_owned(),
+            Room::User(user) => format!("user:{user}"),
+            Room::Chat(room) => format!("chat:{room}"),
+        }
+    }
+
+    /// Reads a full room name. For back ends alone: a client names a chat room by its id.
+    ///
+    /// # Errors
+    /// [`IdError`] if it is none of the four forms or the id in it is not valid.
+    pub fn parse(name: &str) -> Result<Room, IdError> {
+        if name == "all" {
+            return Ok(Room::All);
+        }
+        if let Ok(role) = name.parse() {
+            return Ok(Room::Role(role));
+        }
+        if let Some(user) = name.strip_prefix("user:") {
+            return Ok(Room::User(UserId::parse(user)?));
+        }
+        if let Some(room) = name.strip_prefix("chat:") {
+            return Ok(Room::Chat(RoomId::parse(room)?));
+        }
+        Err(IdError::NotARoomName)
+    }
+}
+
+/// Why a well-formed request is refused by the rules. The store returns it from inside its transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such thing, or the asker may not know that there is.
+    #[error("not found")]
+    NotFound,
+    /// The asker may not do this.
+    #[error("not allowed")]
+    Forbidden,
+    /// The request contradicts what is stored, for example a `clientId` that was used in another room.
+    #[error("contradicts what is stored")]
+    Conflict,
+    /// The cursor or `after` is not of this store's life: the asker starts anew.
+    #[error("not of this store's life")]
+    Resync,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_names_read_back() {
+        for name in ["all", "admin", "hr", "user:7", "user:abc", "chat:room-123", "chat:5"] {
+            assert_eq!(Room::parse(name).expect(name).name(), name);
+        }
+        for bad in ["", "Admin", "user:", "chat:", "user:a b", "lesson:4", "user:a:b"] {
+            assert!(Room::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_scope_admin_includes_all_others() {
+        let mut actor = Actor::local_admin();
+        actor.roles.clear();
+        for scope in Scope::ALL {
+            assert!(actor.may(scope));
+        }
+        actor.scopes = vec![Scope::Notify];
+        assert!(actor.may(Scope::Notify) && !actor.may(Scope::Broadcast));
+    }
+}

@@ -1,0 +1,3 @@
+//! academy-rt.
+pub mod domain;
+pub mod store;
