@@ -1,0 +1,200 @@
+//! The errors a client can see: the code on the wire, the HTTP status, and whether a retry may help. One table for both
+//! transports (CONTRACT 2.2, 3).
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::domain::{IdError, Refusal};
+
+/// A wire code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request is not what the contract says.
+    InvalidPayload,
+    /// The socket has not joined the room.
+    NotJoined,
+    /// The asker may not do this.
+    Forbidden,
+    /// There is no such thing.
+    NotFound,
+    /// The request is over a size limit.
+    TooLarge,
+    /// Too many requests; `retryAfterMs` says when to come back.
+    RateLimited,
+    /// The request contradicts what is stored.
+    Conflict,
+    /// The cursor or `after` is not of this store's life: start anew.
+    Resync,
+    /// Not acknowledged; try again with the same `clientId` or `syncId`.
+    Unavailable,
+    /// A defect of the server; the log has the cause.
+    Internal,
+    /// No token was given.
+    TokenMissing,
+    /// The token is not a JWT.
+    TokenMalformed,
+    /// Signature, algorithm, issuer, audience or claims are wrong.
+    TokenInvalid,
+    /// The token has expired.
+    TokenExpired,
+    /// The token is not valid yet.
+    TokenNotYetValid,
+    /// Socket.IO is switched off; use the HTTP API.
+    RealtimeDisabled,
+    /// The HTTP method does not fit the address.
+    MethodNotAllowed,
+}
+
+impl ErrorCode {
+    /// The code on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidPayload => "invalid_payload",
+            ErrorCode::NotJoined => "not_joined",
+            ErrorCode::Forbidden => "forbidden",
+            ErrorCode::NotFound => "not_found",
+            ErrorCode::TooLarge => "too_large",
+            ErrorCode::RateLimited => "rate_limited",
+            ErrorCode::Conflict => "conflict",
+            ErrorCode::Resync => "resync",
+            ErrorCode::Unavailable => "unavailable",
+            ErrorCode::Internal => "internal",
+            ErrorCode::TokenMissing => "token_missing",
+            ErrorCode::TokenMalformed => "token_malformed",
+            ErrorCode::TokenInvalid => "token_invalid",
+            ErrorCode::TokenExpired => "token_expired",
+            ErrorCode::TokenNotYetValid => "token_not_yet_valid",
+            ErrorCode::RealtimeDisabled => "realtime_disabled",
+            ErrorCode::MethodNotAllowed => "method_not_allowed",
+        }
+    }
+
+    /// The HTTP status that goes with it.
+    #[must_use]
+    pub fn http_status(self) -> u16 {
+        match self {
+            ErrorCode::InvalidPayload => 400,
+            ErrorCode::TokenMissing
+            | ErrorCode::TokenMalformed
+            | ErrorCode::TokenInvalid
+            | ErrorCode::TokenExpired
+            | ErrorCode::TokenNotYetValid => 401,
+            ErrorCode::Forbidden | ErrorCode::NotJoined => 403,
+            ErrorCode::NotFound => 404,
+            ErrorCode::MethodNotAllowed => 405,
+            ErrorCode::Conflict => 409,
+            ErrorCode::Resync => 410,
+            ErrorCode::TooLarge => 413,
+            ErrorCode::RateLimited => 429,
+            ErrorCode::Internal => 500,
+            ErrorCode::Unavailable | ErrorCode::RealtimeDisabled => 503,
+        }
+    }
+}
+
+/// An error as a client sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(rename_all = "camelCase")]
+#[error("{}: {message}", code.as_str())]
+pub struct WireError {
+    /// The code.
+    pub code: ErrorCode,
+    /// A sentence for people that says what to do.
+    pub message: Cow<'static, str>,
+    /// The field of the request that is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// When to try again, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+}
+
+impl WireError {
+    /// An error without a field.
+    #[must_use]
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> WireError {
+        WireError { code, message: message.into(), field: None, retry_after_ms: None }
+    }
+
+    /// A field that is not what it must be.
+    #[must_use]
+    pub fn field(field: impl Into<String>, message: impl Into<Cow<'static, str>>) -> WireError {
+        WireError { field: Some(field.into()), ..WireError::new(ErrorCode::InvalidPayload, message) }
+    }
+
+    /// Too many of something; come back after a while.
+    #[must_use]
+    pub fn rate_limited(retry_after: Duration, message: impl Into<Cow<'static, str>>) -> WireError {
+        let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).max(1);
+        WireError { retry_after_ms: Some(retry_after_ms), ..WireError::new(ErrorCode::RateLimited, message) }
+    }
+
+    /// The server cannot take the request now.
+    #[must_use]
+    pub fn unavailable() -> WireError {
+        WireError {
+            retry_after_ms: Some(1_000),
+            ..WireError::new(
+                ErrorCode::Unavailable,
+                "nothing was acknowledged; try again with the same clientId or syncId",
+            )
+        }
+    }
+}
+
+impl From<Refusal> for WireError {
+    fn from(refusal: Refusal) -> WireError {
+        match refusal {
+            Refusal::NotFound => WireError::new(ErrorCode::NotFound, "there is no such thing here"),
+            Refusal::Forbidden => WireError::new(ErrorCode::Forbidden, "you may not do this"),
+            Refusal::Conflict => {
+                WireError::new(ErrorCode::Conflict, "this key was used for another request; use a new one")
+            }
+            Refusal::Resync => {
+                WireError::new(ErrorCode::Resync, "this position is not of this server's data; start without it")
+            }
+        }
+    }
+}
+
+/// An id in a URL or on a command line that is none.
+impl From<IdError> for WireError {
+    fn from(error: IdError) -> WireError {
+        let field = match error {
+            IdError::User => "userId",
+            IdError::Room | IdError::Reserved => "roomId",
+            IdError::Lesson => "lessonId",
+            IdError::NotARoomName => "room",
+        };
+        WireError::field(field, format!("{field} {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_spelled_alike_in_json_and_in_text() {
+        for code in [ErrorCode::InvalidPayload, ErrorCode::TokenNotYetValid, ErrorCode::RealtimeDisabled] {
+            assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
+        }
+    }
+
+    #[test]
+    fn an_error_shows_only_the_fields_it_has() {
+        let json = |error: &WireError| serde_json::to_string(error).unwrap();
+        assert_eq!(
+            json(&WireError::new(ErrorCode::NotJoined, "join first")),
+            r#"{"code":"not_joined","message":"join first"}"#
+        );
+        assert_eq!(
+            json(&WireError::rate_limited(Duration::from_millis(120), "slow down")),
+            r#"{"code":"rate_limited","message":"slow down","retryAfterMs":120}"#
+        );
+    }
+}

@@ -1,0 +1,248 @@
+//! Every event that the server sends, with its wire name and its payload (CONTRACT 2).
+
+use serde::Serialize;
+
+use crate::contract::errors::WireError;
+use crate::contract::packet::Frame;
+use crate::contract::views::{MessageView, NotificationView, ProgressView, Session};
+use crate::domain::{RoomId, Timestamp, UserId};
+
+/// An event to a client. [`ServerEvent::encode`] is the only place that spells the names.
+#[derive(Debug)]
+pub enum ServerEvent<'a> {
+    /// `authenticated`: who one is, and what waits.
+    Authenticated(Session<'a>),
+    /// `auth_error`: why one is not let in, or no longer.
+    AuthError(&'a WireError),
+    /// `auth:expiring`: the token ends soon.
+    AuthExpiring {
+        /// When.
+        expires_at: Timestamp,
+    },
+    /// `request:error`: a request without an ack failed.
+    RequestError {
+        /// The request's event.
+        event: &'a str,
+        /// What is wrong.
+        error: &'a WireError,
+    },
+    /// `chat:message`: a message was stored.
+    ChatMessage(MessageView<'a>),
+    /// `chat:message-edited`.
+    ChatMessageEdited {
+        /// The room.
+        room_id: &'a RoomId,
+        /// The message.
+        message_id: u64,
+        /// What it says now.
+        new_content: &'a str,
+        /// When.
+        edited_at: Timestamp,
+    },
+    /// `chat:message-deleted`.
+    ChatMessageDeleted {
+        /// The room.
+        room_id: &'a RoomId,
+        /// The message.
+        message_id: u64,
+        /// When.
+        deleted_at: Timestamp,
+    },
+    /// `chat:user_joined`: a user's first socket in the room.
+    ChatUserJoined(RoomGuest<'a>),
+    /// `chat:user_left`: a user's last socket in the room.
+    ChatUserLeft(RoomGuest<'a>),
+    /// `chat:typing`.
+    ChatTyping {
+        /// The room.
+        room_id: &'a RoomId,
+        /// Who.
+        user_id: &'a UserId,
+        /// Their name.
+        user_name: &'a str,
+        /// Whether they type now.
+        is_typing: bool,
+    },
+    /// `chat:read`: a read mark moved.
+    ChatRead {
+        /// The room.
+        room_id: &'a RoomId,
+        /// Who.
+        user_id: &'a UserId,
+        /// Up to which message.
+        message_id: u64,
+    },
+    /// `progress:updated`: a lesson has a new version.
+    ProgressUpdated(ProgressView<'a>),
+    /// `notification:new`.
+    NotificationNew(NotificationView<'a>),
+    /// `notification:updated`: another device has read or deleted.
+    NotificationUpdated {
+        /// These; absent for all.
+        ids: Option<&'a [u64]>,
+        /// What was done: true is read, false is deleted.
+        read: bool,
+        /// How many are unread now.
+        unread: u64,
+    },
+    /// `presence:changed`.
+    PresenceChanged {
+        /// Who.
+        user_id: &'a UserId,
+        /// Whether they are here.
+        online: bool,
+        /// When they were last here.
+        last_seen: Timestamp,
+    },
+}
+
+/// Somebody who came to a room or left it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomGuest<'a> {
+    /// The room.
+    pub room_id: &'a RoomId,
+    /// Who.
+    pub user_id: &'a UserId,
+    /// Their name.
+    pub user_name: &'a str,
+    /// When.
+    pub timestamp: Timestamp,
+}
+
+impl ServerEvent<'_> {
+    /// The wire name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            ServerEvent::Authenticated(_) => "authenticated",
+            ServerEvent::AuthError(_) => "auth_error",
+            ServerEvent::AuthExpiring { .. } => "auth:expiring",
+            ServerEvent::RequestError { .. } => "request:error",
+            ServerEvent::ChatMessage(_) => "chat:message",
+            ServerEvent::ChatMessageEdited { .. } => "chat:message-edited",
+            ServerEvent::ChatMessageDeleted { .. } => "chat:message-deleted",
+            ServerEvent::ChatUserJoined(_) => "chat:user_joined",
+            ServerEvent::ChatUserLeft(_) => "chat:user_left",
+            ServerEvent::ChatTyping { .. } => "chat:typing",
+            ServerEvent::ChatRead { .. } => "chat:read",
+            ServerEvent::ProgressUpdated(_) => "progress:updated",
+            ServerEvent::NotificationNew(_) => "notification:new",
+            ServerEvent::NotificationUpdated { .. } => "notification:updated",
+            ServerEvent::PresenceChanged { .. } => "presence:changed",
+        }
+    }
+
+    /// The one encoding of this event.
+    #[must_use]
+    pub fn encode(&self) -> Frame {
+        let name = self.name();
+        match self {
+            ServerEvent::Authenticated(session) => Frame::event(name, session),
+            ServerEvent::AuthError(error) => Frame::event(name, error),
+            ServerEvent::AuthExpiring { expires_at } => Frame::event(name, &Expiring { expires_at: *expires_at }),
+            ServerEvent::RequestError { event, error } => Frame::event(name, &RequestError { event, error }),
+            ServerEvent::ChatMessage(view) => Frame::event(name, view),
+            ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at } => {
+                Frame::event(name, &Edited { room_id, message_id: *message_id, new_content, edited_at: *edited_at })
+            }
+            ServerEvent::ChatMessageDeleted { room_id, message_id, deleted_at } => {
+                Frame::event(name, &Deleted { room_id, message_id: *message_id, deleted_at: *deleted_at })
+            }
+            ServerEvent::ChatUserJoined(guest) | ServerEvent::ChatUserLeft(guest) => Frame::event(name, guest),
+            ServerEvent::ChatTyping { room_id, user_id, user_name, is_typing } => {
+                Frame::event(name, &Typing { room_id, user_id, user_name, is_typing: *is_typing })
+            }
+            ServerEvent::ChatRead { room_id, user_id, message_id } => {
+                Frame::event(name, &Read { room_id, user_id, message_id: *message_id })
+            }
+            ServerEvent::ProgressUpdated(view) => Frame::event(name, view),
+            ServerEvent::NotificationNew(view) => Frame::event(name, view),
+            ServerEvent::NotificationUpdated { ids, read, unread } => Frame::event(
+                name,
+                &Updated {
+                    ids: *ids,
+                    all: ids.is_none().then_some(true),
+                    read: read.then_some(true),
+                    deleted: (!read).then_some(true),
+                    unread: *unread,
+                },
+            ),
+            ServerEvent::PresenceChanged { user_id, online, last_seen } => {
+                Frame::event(name, &Presence { user_id, online: *online, last_seen: *last_seen })
+            }
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Expiring {
+    expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+struct RequestError<'a> {
+    event: &'a str,
+    #[serde(flatten)]
+    error: &'a WireError,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Edited<'a> {
+    room_id: &'a RoomId,
+    message_id: u64,
+    new_content: &'a str,
+    edited_at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Deleted<'a> {
+    room_id: &'a RoomId,
+    message_id: u64,
+    deleted_at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Typing<'a> {
+    room_id: &'a RoomId,
+    user_id: &'a UserId,
+    user_name: &'a str,
+    is_typing: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Read<'a> {
+    room_id: &'a RoomId,
+    user_id: &'a UserId,
+    message_id: u64,
+}
+
+#[derive(Serialize)]
+struct Updated<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ids: Option<&'a [u64]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    all: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted: Option<bool>,
+    unread: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Presence<'a> {
+    user_id: &'a UserId,
+    online: bool,
+    last_seen: Timestamp,
+}
+
+/// Names that Socket.IO keeps for itself: no broadcast may use them.
+pub const RESERVED_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];

@@ -1,0 +1,419 @@
+//! What a client may ask, field by field (CONTRACT 2.3 to 2.6). Unknown fields are passed over, so that a front end may be
+//! newer than its server.
+
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::chat::MessageKind;
+use crate::domain::progress::{Percent, Status, Update};
+use crate::domain::{LessonId, RoomId, UserId};
+
+use super::errors::WireError;
+
+/// The longest `clientId`, `syncId` or `Idempotency-Key`, in characters.
+pub const MAX_KEY_CHARS: usize = 64;
+/// The most reports in one batch of `progress:sync`.
+pub const MAX_SYNC_BATCH: usize = 500;
+/// The most ids in one `notification:read`.
+pub const MAX_IDS: usize = 1_000;
+/// The most messages of one page.
+pub const MAX_PAGE: usize = 200;
+/// Messages of a page for which nothing was said.
+pub const DEFAULT_PAGE: usize = 50;
+
+/// Every event that a client may send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// `chat:join`: join a room and get its latest messages.
+    ChatJoin,
+    /// `chat:leave`: leave a room.
+    ChatLeave,
+    /// `chat:message`: post a message.
+    ChatMessage,
+    /// `chat:edit`: change a message.
+    ChatEdit,
+    /// `chat:delete`: delete a message.
+    ChatDelete,
+    /// `chat:typing`: begin or end typing.
+    ChatTyping,
+    /// `chat:read`: move the read mark.
+    ChatRead,
+    /// `chat:history`: a page of messages.
+    ChatHistory,
+    /// `chat:rooms`: the user's rooms.
+    ChatRooms,
+    /// `progress:sync`: report progress.
+    ProgressSync,
+    /// `progress:get`: what is known.
+    ProgressGet,
+    /// `progress:history`: the versions of a lesson.
+    ProgressHistory,
+    /// `notification:list`: a part of the inbox.
+    NotificationList,
+    /// `notification:read`: mark as read.
+    NotificationRead,
+    /// `notification:delete`: remove from the inbox.
+    NotificationDelete,
+    /// `presence:list`: who is in a room.
+    PresenceList,
+    /// `auth:refresh`: a new token for the same user.
+    AuthRefresh,
+}
+
+impl ClientEvent {
+    /// All of them with their wire names.
+    pub const ALL: [(ClientEvent, &'static str); 17] = [
+        (ClientEvent::ChatJoin, "chat:join"),
+        (ClientEvent::ChatLeave, "chat:leave"),
+        (ClientEvent::ChatMessage, "chat:message"),
+        (ClientEvent::ChatEdit, "chat:edit"),
+        (ClientEvent::ChatDelete, "chat:delete"),
+        (ClientEvent::ChatTyping, "chat:typing"),
+        (ClientEvent::ChatRead, "chat:read"),
+        (ClientEvent::ChatHistory, "chat:history"),
+        (ClientEvent::ChatRooms, "chat:rooms"),
+        (ClientEvent::ProgressSync, "progress:sync"),
+        (ClientEvent::ProgressGet, "progress:get"),
+        (ClientEvent::ProgressHistory, "progress:history"),
+        (ClientEvent::NotificationList, "notification:list"),
+        (ClientEvent::NotificationRead, "notification:read"),
+        (ClientEvent::NotificationDelete, "notification:delete"),
+        (ClientEvent::PresenceList, "presence:list"),
+        (ClientEvent::AuthRefresh, "auth:refresh"),
+    ];
+
+    /// The event of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<ClientEvent> {
+        ClientEvent::ALL.iter().find(|(_, wire)| *wire == name).map(|(event, _)| *event)
+    }
+}
+
+/// `{ roomId }`, or a bare room id.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomOnly {
+    /// The room.
+    pub room_id: RoomId,
+}
+
+/// `chat:join`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatJoin {
+    /// The room.
+    pub room_id: RoomId,
+    /// The last message that the client has.
+    #[serde(default)]
+    pub after: Option<u64>,
+    /// At most so many messages; 50 without it, at most 200.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// `chat:message`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatMessage {
+    /// The room.
+    pub room_id: RoomId,
+    /// The text.
+    pub content: String,
+    /// What it is.
+    #[serde(default, rename = "type")]
+    pub kind: Option<MessageKind>,
+    /// The message it answers.
+    #[serde(default)]
+    pub reply_to_id: Option<u64>,
+    /// The client's own key.
+    #[serde(default)]
+    pub client_id: Option<String>,
+}
+
+/// `chat:edit`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatEdit {
+    /// The room.
+    pub room_id: RoomId,
+    /// The message.
+    pub message_id: u64,
+    /// What it shall say.
+    pub content: String,
+}
+
+/// `chat:delete`, `chat:read`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageRef {
+    /// The room.
+    pub room_id: RoomId,
+    /// The message.
+    pub message_id: u64,
+}
+
+/// `chat:typing`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatTyping {
+    /// The room.
+    pub room_id: RoomId,
+    /// Whether the user types now.
+    pub is_typing: bool,
+}
+
+/// `chat:history`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatHistory {
+    /// The room.
+    pub room_id: RoomId,
+    /// Messages before this id.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// Messages behind this id.
+    #[serde(default)]
+    pub after: Option<u64>,
+    /// At most so many.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// One report of `progress:sync`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressSync {
+    /// The lesson.
+    pub lesson_id: LessonId,
+    /// 0 to 100.
+    pub progress: Percent,
+    /// Seconds since the last report; 0 if it is not given.
+    #[serde(default)]
+    pub time_spent: u32,
+    /// The course.
+    #[serde(default)]
+    pub course_id: Option<LessonId>,
+    /// The module.
+    #[serde(default)]
+    pub module_id: Option<LessonId>,
+    /// The status.
+    #[serde(default)]
+    pub status: Option<Status>,
+    /// The client's own key.
+    #[serde(default)]
+    pub sync_id: Option<String>,
+    /// The version that the device last saw.
+    #[serde(default)]
+    pub base_version: Option<u64>,
+}
+
+impl From<ProgressSync> for Update {
+    fn from(sync: ProgressSync) -> Update {
+        Update {
+            lesson: sync.lesson_id,
+            progress: sync.progress,
+            time_spent: sync.time_spent,
+            course: sync.course_id,
+            module: sync.module_id,
+            status: sync.status,
+            sync_id: sync.sync_id,
+            base_version: sync.base_version,
+        }
+    }
+}
+
+/// `progress:get`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressGet {
+    /// Only this lesson.
+    #[serde(default)]
+    pub lesson_id: Option<LessonId>,
+    /// Only lessons of this course.
+    #[serde(default)]
+    pub course_id: Option<LessonId>,
+    /// An earlier `cursor`: only what changed behind it.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+/// `progress:history`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressHistory {
+    /// The lesson.
+    pub lesson_id: LessonId,
+}
+
+/// `notification:list`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationList {
+    /// Only older than this id.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// At most so many; 50 without it, at most 200.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// Only unread ones.
+    #[serde(default)]
+    pub unread_only: bool,
+}
+
+/// `notification:read`: exactly one of the three.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationRead {
+    /// This one.
+    #[serde(default)]
+    pub id: Option<u64>,
+    /// These.
+    #[serde(default)]
+    pub ids: Option<Vec<u64>>,
+    /// All of them.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// `notification:delete`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationDelete {
+    /// This one.
+    pub id: u64,
+}
+
+/// `auth:refresh`.
+#[derive(Clone, Deserialize)]
+pub struct AuthRefresh {
+    /// The new token.
+    pub token: String,
+}
+
+/// Where a broadcast goes: exactly one of them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// One user.
+    #[serde(default)]
+    pub user: Option<UserId>,
+    /// Several users.
+    #[serde(default)]
+    pub users: Option<Vec<UserId>>,
+    /// Everybody with a role.
+    #[serde(default)]
+    pub role: Option<String>,
+    /// A room by its full name, such as `chat:room-123`.
+    #[serde(default)]
+    pub room: Option<String>,
+    /// Everybody.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// `POST /api/v1/broadcast`.
+#[derive(Debug, Deserialize)]
+pub struct Broadcast {
+    /// To whom.
+    pub target: Target,
+    /// The event's name.
+    pub event: String,
+    /// Anything that is JSON; `null` if it is absent.
+    #[serde(default)]
+    pub payload: Option<Box<serde_json::value::RawValue>>,
+}
+
+/// What a back end says of a message to a chat room.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SystemMessage {
+    /// The text.
+    pub content: String,
+    /// In whose name; `"system"` without it.
+    #[serde(default)]
+    pub sender_id: Option<UserId>,
+    /// The name shown; `"system"` without it.
+    #[serde(default)]
+    pub sender_name: Option<String>,
+    /// The message it answers.
+    #[serde(default)]
+    pub reply_to_id: Option<u64>,
+}
+
+/// What a notification shows.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationContent {
+    /// A word for the kind; `info` without it.
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+    /// The title.
+    pub title: String,
+    /// The text.
+    pub message: String,
+    /// The title in French.
+    #[serde(default)]
+    pub title_fr: Option<String>,
+    /// The text in French.
+    #[serde(default)]
+    pub message_fr: Option<String>,
+    /// Where a click leads.
+    #[serde(default)]
+    pub link: Option<String>,
+    /// Any JSON.
+    #[serde(default)]
+    pub metadata: Option<Box<serde_json::value::RawValue>>,
+}
+
+/// `POST /api/v1/notifications`.
+#[derive(Debug, Deserialize)]
+pub struct NotificationPost {
+    /// To whom.
+    pub target: Target,
+    /// What it shows.
+    #[serde(flatten, deserialize_with = "content")]
+    pub content: NotificationContent,
+}
+
+/// `flatten` cannot carry a `RawValue`, so the content is read through a map.
+fn content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NotificationContent, D::Error> {
+    let map = serde_json::Map::deserialize(deserializer)?;
+    let text = serde_json::to_string(&map).map_err(serde::de::Error::custom)?;
+    serde_json::from_str(&text).map_err(serde::de::Error::custom)
+}
+
+/// Checks the length of a client's own key.
+///
+/// # Errors
+/// `invalid_payload` with the field's name.
+pub fn check_key(field: &'static str, key: Option<&str>) -> Result<(), WireError> {
+    match key.map(|key| key.chars().take(MAX_KEY_CHARS + 1).count()) {
+        Some(0) => Err(WireError::field(field, format!("{field} must have 1 to {MAX_KEY_CHARS} characters"))),
+        Some(chars) if chars > MAX_KEY_CHARS => {
+            Err(WireError::field(field, format!("{field} must have 1 to {MAX_KEY_CHARS} characters")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_is_known_by_its_name_alone() {
+        for (event, name) in ClientEvent::ALL {
+            assert_eq!(ClientEvent::parse(name), Some(event));
+        }
+        for unknown in ["", "chat", "chat:Join", "disconnect", "chat:user_joined"] {
+            assert_eq!(ClientEvent::parse(unknown), None);
+        }
+    }
+
+    #[test]
+    fn a_notification_post_reads_its_content_beside_the_target() {
+        let json = r#"{"target":{"user":7},"title":"t","message":"m","titleFr":"f","metadata":{"a":[1]}}"#;
+        let post: NotificationPost = serde_json::from_str(json).unwrap();
+        assert_eq!(post.content.title_fr.as_deref(), Some("f"));
+        assert_eq!(post.content.metadata.unwrap().get(), r#"{"a":[1]}"#);
+    }
+}

@@ -1,0 +1,203 @@
+//! How stored things look on the wire: the payloads that acks, events and HTTP answers share.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::chat::{Message, MessageKind, RoomSummary};
+use crate::domain::notification::Notification;
+use crate::domain::progress::{Percent, Progress, Status};
+use crate::domain::{LessonId, Role, RoomId, Timestamp, UserId};
+
+/// A message, as an event and in a page.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageView<'a> {
+    /// Unique over all rooms.
+    pub id: u64,
+    /// Its place in the room.
+    pub seq: u64,
+    /// The room.
+    pub room_id: &'a RoomId,
+    /// The sender.
+    pub sender_id: &'a UserId,
+    /// The sender's name then.
+    pub sender_name: &'a str,
+    /// The content; empty in a tombstone.
+    pub content: &'a str,
+    /// What the content is.
+    #[serde(rename = "type")]
+    pub kind: MessageKind,
+    /// The message it answers, or null.
+    pub reply_to_id: Option<u64>,
+    /// The sender's own key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<&'a str>,
+    /// When it was stored.
+    pub timestamp: Timestamp,
+    /// When it was last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited_at: Option<Timestamp>,
+    /// When it was deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a Message> for MessageView<'a> {
+    fn from(message: &'a Message) -> MessageView<'a> {
+        MessageView {
+            id: message.id,
+            seq: message.seq,
+            room_id: &message.room,
+            sender_id: &message.sender,
+            sender_name: &message.sender_name,
+            content: &message.content,
+            kind: message.kind,
+            reply_to_id: message.reply_to,
+            client_id: message.client_id.as_deref(),
+            timestamp: message.at,
+            edited_at: message.edited_at,
+            deleted_at: message.deleted_at,
+        }
+    }
+}
+
+/// A lesson's progress, as an event and in an answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgressView<'a> {
+    /// The lesson.
+    pub lesson_id: &'a LessonId,
+    /// 0 to 100.
+    pub progress: Percent,
+    /// All seconds reported.
+    pub time_spent: u64,
+    /// The status.
+    pub status: Status,
+    /// 1, 2, 3, ...
+    pub sync_version: u64,
+    /// The course.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub course_id: Option<&'a LessonId>,
+    /// The module.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_id: Option<&'a LessonId>,
+    /// When the last report came.
+    pub updated_at: Timestamp,
+    /// When it was first completed, or null.
+    pub completed_at: Option<Timestamp>,
+}
+
+impl<'a> From<&'a Progress> for ProgressView<'a> {
+    fn from(progress: &'a Progress) -> ProgressView<'a> {
+        ProgressView {
+            lesson_id: &progress.lesson,
+            progress: progress.progress,
+            time_spent: progress.time_spent,
+            status: progress.status,
+            sync_version: progress.version,
+            course_id: progress.course.as_ref(),
+            module_id: progress.module.as_ref(),
+            updated_at: progress.updated_at,
+            completed_at: progress.completed_at,
+        }
+    }
+}
+
+/// A notification, as an event and in a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationView<'a> {
+    /// Unique, rising.
+    pub id: u64,
+    /// A word for the kind.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// The title.
+    pub title: &'a str,
+    /// The text.
+    pub message: &'a str,
+    /// The title in French.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title_fr: Option<&'a str>,
+    /// The text in French.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_fr: Option<&'a str>,
+    /// Where a click leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link: Option<&'a str>,
+    /// The platform's own JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<&'a RawValue>,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// Whether this user has read it.
+    pub read: bool,
+}
+
+impl<'a> From<&'a Notification> for NotificationView<'a> {
+    fn from(notification: &'a Notification) -> NotificationView<'a> {
+        let body = &notification.body;
+        NotificationView {
+            id: notification.id,
+            kind: &body.kind,
+            title: &body.title,
+            message: &body.message,
+            title_fr: body.title_fr.as_deref(),
+            message_fr: body.message_fr.as_deref(),
+            link: body.link.as_deref(),
+            metadata: body.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok()),
+            created_at: notification.at,
+            read: notification.read,
+        }
+    }
+}
+
+/// One row of `chat:rooms`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomView<'a> {
+    /// The room.
+    pub room_id: &'a RoomId,
+    /// Its name for people, or null.
+    pub name: Option<&'a str>,
+    /// Its latest message; 0 if there is none.
+    pub last_id: u64,
+    /// The read mark; 0 if there is none.
+    pub read_up_to: u64,
+    /// How many messages are behind it.
+    pub unread: u64,
+}
+
+impl<'a> From<&'a RoomSummary> for RoomView<'a> {
+    fn from(summary: &'a RoomSummary) -> RoomView<'a> {
+        RoomView {
+            room_id: &summary.room.id,
+            name: summary.room.name.as_deref(),
+            last_id: summary.room.last_id,
+            read_up_to: summary.read_up_to,
+            unread: summary.unread,
+        }
+    }
+}
+
+/// What `authenticated` and `GET /api/v1/session` say.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session<'a> {
+    /// The user, with the token's type.
+    pub user_id: &'a UserId,
+    /// The display name.
+    pub name: &'a str,
+    /// The first role, or null.
+    pub role: Option<Role>,
+    /// All roles.
+    pub roles: &'a [Role],
+    /// The rooms joined by being who one is.
+    pub rooms: Vec<String>,
+    /// When the token ends, or null.
+    pub expires_at: Option<Timestamp>,
+    /// The server's clock.
+    pub server_time: Timestamp,
+    /// Unread notifications.
+    pub unread: u64,
+}

@@ -1,0 +1,256 @@
+//! Chat: joining, posting, editing, reading. The store decides rights inside its transaction; here is what concerns the
+//! live side: who has joined, who hears of it, and that history and live stream meet without gap.
+
+use std::sync::Arc;
+
+use crate::contract::answers::{History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer};
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::events::{RoomGuest, ServerEvent};
+use crate::contract::requests::{
+    ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly, check_key,
+};
+use crate::domain::chat::{Author, Draft, MessageKind, RoomSummary};
+use crate::domain::{Room, RoomId, Timestamp, UserId};
+use crate::store::{MessageChange, MessagePage, Page};
+
+use super::delivery::Delivery;
+use super::limits::Rate;
+use super::sockets::Gate;
+use super::{Caller, Services, store_error};
+
+/// A join that has been granted: the transport says `answer` while it opens the gate.
+#[derive(Debug)]
+pub struct JoinGrant {
+    /// What the client is told.
+    pub answer: Joined,
+    /// Holds what has happened since the answer was read.
+    pub gate: Arc<Gate>,
+    /// Messages up to this `seq` are in the answer, or can be fetched by it.
+    pub after_seq: u64,
+}
+
+impl Services {
+    /// Joins a room. Deliveries to the socket wait at the gate until the transport has sent the answer.
+    ///
+    /// # Errors
+    /// `forbidden`, `resync`, `rate_limited`, `unavailable`.
+    pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, WireError> {
+        let socket = caller.socket.ok_or_else(|| WireError::new(ErrorCode::Internal, "only a socket can join"))?;
+        self.rates.count(Rate::Joins, &caller.actor.user)?;
+        let room = request.room_id;
+        let was_in = self.sockets.is_in(socket, &room);
+        if !was_in {
+            // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
+            self.store.may_enter(room.clone(), Author::of(&caller.actor), self.policy()).await.map_err(store_error)?;
+        }
+        // Enter first, then read: what is committed in between waits at the gate.
+        let (gate, is_first) = self.sockets.join(socket, &room).ok_or_else(gone)?;
+        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
+        let page = match self.store.join_room(room.clone(), Author::of(&caller.actor), page, self.policy()).await {
+            Ok(page) => page,
+            Err(error) => {
+                if !was_in {
+                    self.sockets.leave(socket, &room);
+                }
+                return Err(store_error(error));
+            }
+        };
+        if is_first {
+            self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
+        }
+        let MessagePage { messages, has_more, last_id, last_seq, read_up_to } = page;
+        let members = self.sockets.head_count(&room);
+        let answer = Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to };
+        Ok(JoinGrant { answer, gate, after_seq: last_seq })
+    }
+
+    /// Leaves a room; leaving one that was not joined is as good.
+    pub fn leave(&self, caller: &Caller, request: RoomOnly) -> RoomAnswer {
+        let room = request.room_id;
+        if let Some(socket) = caller.socket
+            && let Some(was_last) = self.sockets.leave(socket, &room)
+            && was_last
+        {
+            self.end_typing(&room, &caller.actor.user);
+            self.announce_guest(&room, &caller.actor.user, &caller.actor.name, false);
+        }
+        RoomAnswer { room_id: room }
+    }
+
+    /// Tells the others in a room that a user has come or gone.
+    pub(super) fn announce_guest(&self, room: &RoomId, user: &UserId, name: &str, has_come: bool) {
+        let guest = RoomGuest { room_id: room, user_id: user, user_name: name, timestamp: self.now() };
+        let event = if has_come { ServerEvent::ChatUserJoined(guest) } else { ServerEvent::ChatUserLeft(guest) };
+        self.publish_passing(Delivery::to_others(Room::Chat(room.clone()), user, &event));
+    }
+
+    /// Posts a message. A socket must have joined the room; over HTTP the access alone counts.
+    ///
+    /// # Errors
+    /// `invalid_payload`, `too_large`, `not_joined`, `forbidden`, `conflict`, `rate_limited`, `unavailable`.
+    pub async fn post(&self, caller: &Caller, request: ChatMessage) -> Result<MessagePosted, WireError> {
+        check_key("clientId", request.client_id.as_deref())?;
+        self.check_content(&request.content)?;
+        let kind = request.kind.unwrap_or_default();
+        if kind == MessageKind::System {
+            return Err(WireError::field("type", "type must be text, image or file"));
+        }
+        self.must_have_joined(caller, &request.room_id)?;
+        self.rates.count(Rate::Messages, &caller.actor.user)?;
+        self.end_typing(&request.room_id, &caller.actor.user);
+        let draft = Draft {
+            room: request.room_id,
+            author: Author::of(&caller.actor),
+            content: request.content,
+            kind,
+            reply_to: request.reply_to_id,
+            client_id: request.client_id,
+            at: self.now(),
+        };
+        self.append(draft).await
+    }
+
+    pub(super) async fn append(&self, draft: Draft) -> Result<MessagePosted, WireError> {
+        let posted = self.store.append_message(draft, self.policy()).await.map_err(store_error)?;
+        Ok(MessagePosted { id: posted.id, seq: posted.seq, timestamp: posted.at, duplicate: posted.duplicate })
+    }
+
+    /// Changes a message.
+    ///
+    /// # Errors
+    /// As [`Services::post`], and `not_found`.
+    pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, WireError> {
+        self.check_content(&request.content)?;
+        self.rates.count(Rate::Messages, &caller.actor.user)?;
+        let message_id = request.message_id;
+        let change = self.change(caller, request.room_id, message_id);
+        let edited_at = self.store.edit_message(change, request.content, self.policy()).await.map_err(store_error)?;
+        Ok(MessageEdited { message_id, edited_at })
+    }
+
+    /// Deletes a message's content.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `rate_limited`, `unavailable`.
+    pub async fn delete(&self, caller: &Caller, request: MessageRef) -> Result<MessageDeleted, WireError> {
+        self.rates.count(Rate::Messages, &caller.actor.user)?;
+        let message_id = request.message_id;
+        let change = self.change(caller, request.room_id, message_id);
+        let deleted_at = self.store.delete_message(change, self.policy()).await.map_err(store_error)?;
+        Ok(MessageDeleted { message_id, deleted_at })
+    }
+
+    fn change(&self, caller: &Caller, room: RoomId, message_id: u64) -> MessageChange {
+        MessageChange { room, message_id, author: Author::of(&caller.actor), at: self.now() }
+    }
+
+    /// A page of a room's messages.
+    ///
+    /// # Errors
+    /// `forbidden`, `resync`, `unavailable`.
+    pub async fn history(&self, caller: &Caller, request: ChatHistory) -> Result<History, WireError> {
+        let room = request.room_id;
+        let page = Page { before: request.before, after: request.after, limit: page_limit(request.limit)? };
+        let page = self
+            .store
+            .history(room.clone(), Author::of(&caller.actor), page, self.policy())
+            .await
+            .map_err(store_error)?;
+        Ok(History {
+            room_id: room,
+            messages: page.messages,
+            has_more: page.has_more,
+            last_id: page.last_id,
+            last_seq: page.last_seq,
+        })
+    }
+
+    /// The user's rooms.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn rooms(&self, caller: &Caller) -> Result<Vec<RoomSummary>, WireError> {
+        self.store.rooms_of(caller.actor.user.clone()).await.map_err(store_error)
+    }
+
+    /// Moves the read mark.
+    ///
+    /// # Errors
+    /// `not_found`, `forbidden`, `unavailable`.
+    pub async fn mark_read(&self, caller: &Caller, request: MessageRef) -> Result<ReadUpTo, WireError> {
+        let mark = self
+            .store
+            .mark_read(request.room_id, Author::of(&caller.actor), request.message_id, self.policy())
+            .await
+            .map_err(store_error)?;
+        Ok(ReadUpTo { room_id: mark.room, message_id: mark.message_id })
+    }
+
+    /// Says that a user begins or ends to type.
+    ///
+    /// # Errors
+    /// `not_joined`, `forbidden`, `rate_limited`.
+    pub async fn typing(&self, caller: &Caller, request: ChatTyping) -> Result<(), WireError> {
+        self.must_have_joined(caller, &request.room_id)?;
+        self.rates.count(Rate::Typing, &caller.actor.user)?;
+        if caller.socket.is_none() {
+            self.store
+                .may_enter(request.room_id.clone(), Author::of(&caller.actor), self.policy())
+                .await
+                .map_err(store_error)?;
+        }
+        if request.is_typing {
+            self.begin_typing(request.room_id, &caller.actor);
+        } else {
+            self.end_typing(&request.room_id, &caller.actor.user);
+        }
+        Ok(())
+    }
+
+    fn must_have_joined(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
+        match caller.socket {
+            Some(socket) if !self.sockets.is_in(socket, room) => {
+                Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_content(&self, content: &str) -> Result<(), WireError> {
+        let most = self.settings.message_chars;
+        if content.chars().take(most + 1).count() > most {
+            return Err(WireError {
+                field: Some("content".to_owned()),
+                ..WireError::new(ErrorCode::TooLarge, format!("content may have at most {most} characters"))
+            });
+        }
+        if content.trim().is_empty() {
+            return Err(WireError::field("content", "content must have at least one character"));
+        }
+        Ok(())
+    }
+
+    /// Publishes what is not stored. A feed that is full drops it: nobody waits for it, and it is never acknowledged.
+    pub(super) fn publish_passing(&self, delivery: Delivery) {
+        if self.feed.publish(vec![delivery]).is_err() {
+            tracing::debug!("too much is on its way; a passing event was dropped");
+        }
+    }
+
+    /// When something was last heard of the users, in the order asked.
+    pub(super) async fn last_seen(&self, users: Vec<UserId>) -> Result<Vec<Option<(String, Timestamp)>>, WireError> {
+        self.store.last_seen(users).await.map_err(store_error)
+    }
+}
+
+fn page_limit(limit: Option<usize>) -> Result<usize, WireError> {
+    match limit {
+        None => Ok(DEFAULT_PAGE),
+        Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
+        Some(_) => Err(WireError::field("limit", format!("limit must be 1 to {MAX_PAGE}"))),
+    }
+}
+
+fn gone() -> WireError {
+    WireError::new(ErrorCode::Unavailable, "the socket has gone")
+}

@@ -1,0 +1,125 @@
+//! How much one user may ask in a while (CONTRACT 2.7). One decision for both transports: the same buckets count what comes
+//! over Socket.IO and over HTTP.
+
+use std::num::NonZeroU32;
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use crate::contract::errors::WireError;
+use crate::domain::UserId;
+
+/// The rates and counts; 0 switches one off.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Chat messages a second and user (edits and deletions too).
+    pub messages_per_second: u32,
+    /// Messages that may come at once after a rest.
+    pub message_burst: u32,
+    /// Typing signals a second and user.
+    pub typing_per_second: u32,
+    /// Progress reports a second and user; a batch counts once.
+    pub syncs_per_second: u32,
+    /// Joins a second and user.
+    pub joins_per_second: u32,
+    /// Sockets a user.
+    pub sockets_per_user: usize,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// Posting, editing, deleting.
+    Messages,
+    /// Typing.
+    Typing,
+    /// Progress reports.
+    Syncs,
+    /// Joining.
+    Joins,
+}
+
+type Buckets = Option<DefaultKeyedRateLimiter<UserId>>;
+
+/// The buckets of all users.
+#[derive(Debug)]
+pub struct RateLimits {
+    messages: Buckets,
+    typing: Buckets,
+    syncs: Buckets,
+    joins: Buckets,
+}
+
+fn buckets(per_second: u32, burst: u32) -> Buckets {
+    let per_second = NonZeroU32::new(per_second)?;
+    let burst = NonZeroU32::new(burst).unwrap_or(per_second);
+    Some(RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst)))
+}
+
+impl RateLimits {
+    /// Full buckets.
+    #[must_use]
+    pub fn new(limits: &Limits) -> RateLimits {
+        RateLimits {
+            messages: buckets(limits.messages_per_second, limits.message_burst),
+            typing: buckets(limits.typing_per_second, limits.typing_per_second),
+            syncs: buckets(limits.syncs_per_second, limits.syncs_per_second),
+            joins: buckets(limits.joins_per_second, limits.joins_per_second),
+        }
+    }
+
+    /// Counts one request.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time after which the next one is taken.
+    pub fn count(&self, rate: Rate, user: &UserId) -> Result<(), WireError> {
+        let (buckets, what) = match rate {
+            Rate::Messages => (&self.messages, "too many messages; wait a moment and send it again"),
+            Rate::Typing => (&self.typing, "too many typing signals; send one when it changes"),
+            Rate::Syncs => (&self.syncs, "too many progress reports; wait a moment, or send them as one batch"),
+            Rate::Joins => (&self.joins, "too many joins; wait a moment and join again"),
+        };
+        let Some(buckets) = buckets else { return Ok(()) };
+        buckets
+            .check_key(user)
+            .map_err(|not_until| WireError::rate_limited(not_until.wait_time_from(DefaultClock::default().now()), what))
+    }
+
+    /// Drops the buckets that are full again.
+    pub fn forget_the_idle(&self) {
+        for buckets in [&self.messages, &self.typing, &self.syncs, &self.joins].into_iter().flatten() {
+            buckets.retain_recent();
+            buckets.shrink_to_fit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::ErrorCode;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let limits = Limits {
+            messages_per_second: 10,
+            message_burst: 30,
+            typing_per_second: 0,
+            syncs_per_second: 1,
+            joins_per_second: 1,
+            sockets_per_user: 0,
+        };
+        let rates = RateLimits::new(&limits);
+        let (one, other) = (UserId::parse("1").unwrap(), UserId::parse("2").unwrap());
+        for _ in 0..30 {
+            rates.count(Rate::Messages, &one).unwrap();
+        }
+        let refused = (0..5).find_map(|_| rates.count(Rate::Messages, &one).err()).expect("the burst is over");
+        assert_eq!(refused.code, ErrorCode::RateLimited);
+        assert!((1..=200).contains(&refused.retry_after_ms.unwrap()));
+        rates.count(Rate::Messages, &other).unwrap();
+        for _ in 0..1_000 {
+            rates.count(Rate::Typing, &one).unwrap();
+        }
+    }
+}

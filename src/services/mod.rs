@@ -1,0 +1,253 @@
+//! What academy-rt does, whatever the transport: an [`Actor`] and a request go in, an answer or a refusal comes out. Each
+//! rule is here (or in [`crate::domain`]) once, so that Socket.IO and HTTP cannot differ.
+
+pub mod broadcast;
+pub mod chat;
+pub mod delivery;
+pub mod limits;
+pub mod notifications;
+pub mod polling;
+pub mod presence;
+pub mod progress;
+pub mod sockets;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::views::Session;
+use crate::domain::chat::RoomPolicy;
+use crate::domain::{Actor, Clock, Room, Timestamp};
+use crate::store::{Identity, Store, StoreError};
+
+use delivery::Feed;
+use limits::{Limits, RateLimits};
+use presence::PresenceBook;
+use sockets::Sockets;
+
+/// What the services are told to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Whether a room that nobody has registered may be joined.
+    pub open_rooms: bool,
+    /// The longest content of a message, in characters.
+    pub message_chars: usize,
+    /// Rates and counts.
+    pub limits: Limits,
+}
+
+/// Who asks, and from which socket.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The identity.
+    pub actor: Arc<Actor>,
+    /// The socket's number; `None` over HTTP.
+    pub socket: Option<u64>,
+}
+
+impl Caller {
+    /// Somebody over HTTP.
+    #[must_use]
+    pub fn http(actor: Actor) -> Caller {
+        Caller { actor: Arc::new(actor), socket: None }
+    }
+}
+
+/// Everything behind the transports. One for the process, handed to whoever needs it.
+#[derive(Debug)]
+pub struct Services {
+    store: StoreHandle,
+    feed: Arc<Feed>,
+    sockets: Arc<Sockets>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    rates: RateLimits,
+    presence: PresenceBook,
+}
+
+/// A store that can be debug-printed.
+#[derive(Clone)]
+struct StoreHandle(Arc<dyn Store>);
+
+impl std::fmt::Debug for StoreHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+impl std::ops::Deref for StoreHandle {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// How often housekeeping looks: typing that ends by itself, people who have gone, marks to record.
+const HOUSEKEEPING: Duration = Duration::from_millis(250);
+
+impl Services {
+    /// The services over a store whose commits go to `feed`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, feed: Arc<Feed>, clock: Arc<dyn Clock>, settings: Settings) -> Services {
+        Services {
+            store: StoreHandle(store),
+            feed,
+            sockets: Arc::new(Sockets::default()),
+            clock,
+            rates: RateLimits::new(&settings.limits),
+            settings,
+            presence: PresenceBook::default(),
+        }
+    }
+
+    /// The feed that the pump reads.
+    #[must_use]
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// Who is connected.
+    #[must_use]
+    pub fn sockets(&self) -> &Arc<Sockets> {
+        &self.sockets
+    }
+
+    /// The clock of the house.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The rates and counts in force.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    /// Whether a write would be taken now.
+    ///
+    /// # Errors
+    /// The reason why not, for people.
+    pub fn ready(&self) -> Result<(), String> {
+        self.store.ready().map_err(|error| error.to_string())
+    }
+
+    /// The store's figures.
+    #[must_use]
+    pub fn store_status(&self) -> crate::store::StoreStatus {
+        self.store.status()
+    }
+
+    /// Commits what waits and closes the store; the feed ends with it.
+    ///
+    /// # Errors
+    /// What closing the file said.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let closed = self.store.close().await;
+        self.feed.close();
+        closed
+    }
+
+    /// The rooms that somebody is in by being who they are.
+    #[must_use]
+    pub fn base_rooms(actor: &Actor) -> Vec<Room> {
+        let mut rooms: Vec<Room> = actor.roles.iter().copied().map(Room::Role).collect();
+        rooms.push(Room::User(actor.user.clone()));
+        rooms.push(Room::All);
+        rooms
+    }
+
+    /// What `authenticated` and `GET /api/v1/session` say.
+    #[must_use]
+    pub fn session<'a>(&self, actor: &'a Actor, unread: u64) -> Session<'a> {
+        Session {
+            user_id: &actor.user,
+            name: &actor.name,
+            role: actor.role(),
+            roles: &actor.roles,
+            rooms: Services::base_rooms(actor).iter().map(Room::name).collect(),
+            expires_at: actor.expires_at,
+            server_time: self.now(),
+            unread,
+        }
+    }
+
+    /// Does what has to be done from time to time, until it is told to stop. The server owns the task.
+    pub async fn keep_house(&self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(HOUSEKEEPING);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut tick: u64 = 0;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = ticks.tick() => {}
+            }
+            tick += 1;
+            self.end_stale_typing();
+            self.announce_the_gone();
+            if tick.is_multiple_of(4) {
+                self.record_deliveries().await;
+            }
+            if tick.is_multiple_of(240) {
+                self.rates.forget_the_idle();
+            }
+        }
+        self.record_deliveries().await;
+    }
+
+    async fn record_deliveries(&self) {
+        let marks = self.sockets.unrecorded_deliveries();
+        if !marks.is_empty()
+            && let Err(error) = self.store.delivered(marks).await
+        {
+            tracing::debug!(%error, "delivery marks were not recorded; the notifications may come twice");
+        }
+    }
+
+    fn policy(&self) -> RoomPolicy {
+        RoomPolicy { open_rooms: self.settings.open_rooms }
+    }
+
+    /// A position in this store's life, as clients see it. Opaque to them.
+    fn cursor(&self, id: u64) -> String {
+        let Identity { store_id, epoch } = self.store.identity();
+        format!("{}.{epoch:x}.{id:x}", short_id(&store_id))
+    }
+
+    /// The position that a client gives back.
+    fn read_cursor(&self, cursor: &str) -> Result<u64, WireError> {
+        let Identity { store_id, epoch } = self.store.identity();
+        let mut parts = cursor.split('.');
+        let same_life = parts.next() == Some(short_id(&store_id).as_str())
+            && parts.next().is_some_and(|text| u64::from_str_radix(text, 16) == Ok(epoch));
+        let id = parts.next().and_then(|text| u64::from_str_radix(text, 16).ok());
+        match id {
+            Some(id) if same_life && parts.next().is_none() && id <= self.store.last_id() => Ok(id),
+            _ => Err(resync()),
+        }
+    }
+}
+
+fn short_id(store_id: &[u8; 16]) -> String {
+    store_id.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn resync() -> WireError {
+    crate::domain::Refusal::Resync.into()
+}
+
+/// What a client sees of an error of the store; the cause is logged here, once.
+fn store_error(error: StoreError) -> WireError {
+    match error {
+        StoreError::Refused(refusal) => refusal.into(),
+        StoreError::Busy => WireError::unavailable(),
+        StoreError::Closed => WireError::new(ErrorCode::Unavailable, "the server is stopping; try again in a moment"),
+        StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+            tracing::warn!(%error, "the store did not take a request");
+            WireError::unavailable()
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Notifications and each user's inbox: what waits on arrival, what is read, what is gone.
+
+use crate::contract::answers::{InboxMarked, NotificationItems};
+use crate::contract::errors::WireError;
+use crate::contract::requests::{
+    DEFAULT_PAGE, MAX_IDS, MAX_PAGE, NotificationContent, NotificationDelete, NotificationList, NotificationRead,
+};
+use crate::domain::notification::{Audience, Notification, NotificationBody, NotificationDraft, Selection};
+use crate::store::{AnswerKey, Arrival, InboxAction, InboxQuery};
+
+use super::sockets::SocketHandle;
+use super::{Caller, Services, store_error};
+
+/// The most undelivered notifications that are sent on arrival.
+pub const MAX_ON_ARRIVAL: usize = 100;
+const MAX_TITLE_CHARS: usize = 200;
+const MAX_MESSAGE_CHARS: usize = 4_000;
+const MAX_LINK_CHARS: usize = 2_000;
+const MAX_KIND_CHARS: usize = 64;
+const MAX_METADATA_BYTES: usize = 16 * 1024;
+
+impl Services {
+    /// Somebody has come: their inbox is counted, and what no socket of theirs was sent yet is given.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn arrive(&self, caller: &Caller, handle: &SocketHandle) -> Result<Arrival, WireError> {
+        self.note_arrival(&caller.actor.user);
+        let actor = (*caller.actor).clone();
+        let mut arrival = self.store.arrive(actor, self.now(), MAX_ON_ARRIVAL).await.map_err(store_error)?;
+        // The store hears of deliveries once a second; this process knows them at once.
+        let delivered = handle.delivered();
+        arrival.undelivered.retain(|notification| notification.id > delivered);
+        Ok(arrival)
+    }
+
+    /// How many notifications are unread.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn unread(&self, caller: &Caller) -> Result<u64, WireError> {
+        let query = InboxQuery { before: None, limit: 1, unread_only: true };
+        let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
+        Ok(page.unread)
+    }
+
+    /// Stores and sends a notification. The boolean says that it is an earlier one again.
+    ///
+    /// # Errors
+    /// `invalid_payload`, `unavailable`.
+    pub async fn notify(
+        &self,
+        audience: Audience,
+        content: NotificationContent,
+        key: Option<AnswerKey>,
+    ) -> Result<(Notification, bool), WireError> {
+        let body = checked_body(content)?;
+        let draft = NotificationDraft { audience, body, at: self.now() };
+        self.store.notify(draft, key).await.map_err(store_error)
+    }
+
+    /// A part of the inbox.
+    ///
+    /// # Errors
+    /// `invalid_payload`, `unavailable`.
+    pub async fn inbox(&self, caller: &Caller, request: NotificationList) -> Result<NotificationItems, WireError> {
+        let limit = request.limit.unwrap_or(DEFAULT_PAGE);
+        if !(1..=MAX_PAGE).contains(&limit) {
+            return Err(WireError::field("limit", format!("limit must be 1 to {MAX_PAGE}")));
+        }
+        let query = InboxQuery { before: request.before, limit, unread_only: request.unread_only };
+        let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
+        Ok(NotificationItems { items: page.items, unread: page.unread, has_more: page.has_more })
+    }
+
+    /// Marks notifications as read.
+    ///
+    /// # Errors
+    /// `invalid_payload`, `unavailable`.
+    pub async fn read_notifications(
+        &self,
+        caller: &Caller,
+        request: NotificationRead,
+    ) -> Result<InboxMarked, WireError> {
+        let selection = match (request.id, request.ids, request.all) {
+            (Some(id), None, false) => Selection::Ids(vec![id]),
+            (None, Some(ids), false) if !ids.is_empty() && ids.len() <= MAX_IDS => Selection::Ids(ids),
+            (None, Some(_), false) => {
+                return Err(WireError::field("ids", format!("ids must name 1 to {MAX_IDS} notifications")));
+            }
+            (None, None, true) => Selection::All,
+            _ => {
+                return Err(WireError::new(
+                    crate::contract::ErrorCode::InvalidPayload,
+                    "give exactly one of id, ids and all: true",
+                ));
+            }
+        };
+        self.mark(caller, selection, InboxAction::Read).await
+    }
+
+    /// Removes a notification from the inbox.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn delete_notification(
+        &self,
+        caller: &Caller,
+        request: NotificationDelete,
+    ) -> Result<InboxMarked, WireError> {
+        self.mark(caller, Selection::Ids(vec![request.id]), InboxAction::Delete).await
+    }
+
+    async fn mark(&self, caller: &Caller, selection: Selection, action: InboxAction) -> Result<InboxMarked, WireError> {
+        let (ids, unread) = self
+            .store
+            .mark_inbox((*caller.actor).clone(), selection, action, caller.socket)
+            .await
+            .map_err(store_error)?;
+        Ok(InboxMarked { ids, unread })
+    }
+}
+
+fn checked_body(content: NotificationContent) -> Result<NotificationBody, WireError> {
+    let kind = content.kind.unwrap_or_else(|| "info".to_owned());
+    check("type", &kind, MAX_KIND_CHARS)?;
+    check("title", &content.title, MAX_TITLE_CHARS)?;
+    check("message", &content.message, MAX_MESSAGE_CHARS)?;
+    for (field, text, most) in [
+        ("titleFr", &content.title_fr, MAX_TITLE_CHARS),
+        ("messageFr", &content.message_fr, MAX_MESSAGE_CHARS),
+        ("link", &content.link, MAX_LINK_CHARS),
+    ] {
+        if let Some(text) = text {
+            check(field, text, most)?;
+        }
+    }
+    let metadata = content.metadata.map(|raw| raw.get().to_owned()).filter(|text| text != "null");
+    if metadata.as_ref().is_some_and(|text| text.len() > MAX_METADATA_BYTES) {
+        return Err(WireError::field("metadata", format!("metadata may have at most {MAX_METADATA_BYTES} bytes")));
+    }
+    Ok(NotificationBody {
+        kind,
+        title: content.title,
+        message: content.message,
+        title_fr: content.title_fr,
+        message_fr: content.message_fr,
+        link: content.link,
+        metadata,
+    })
+}
+
+fn check(field: &'static str, text: &str, most: usize) -> Result<(), WireError> {
+    let chars = text.chars().take(most + 1).count();
+    if chars == 0 || chars > most {
+        return Err(WireError::field(field, format!("{field} must have 1 to {most} characters")));
+    }
+    Ok(())
+}

@@ -1,0 +1,218 @@
+//! The long poll (CONTRACT 3.3): what a socket in some rooms would have been sent since a cursor. Where the gap is short
+//! it is read from the [`Feed`](super::delivery::Feed), in the very order of the sockets and with what is not stored; over a
+//! longer gap or a restart the stored kinds are read from the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::contract::errors::WireError;
+use crate::domain::chat::Author;
+use crate::domain::{Room, RoomId};
+use crate::store::Identity;
+
+use super::delivery::{Delivery, deliveries_of};
+use super::sockets::Outlet;
+use super::{Caller, Services, resync, short_id, store_error};
+
+/// The most events of one answer.
+const MOST_EVENTS: usize = 500;
+/// The longest wait.
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
+/// The most rooms of one poll.
+pub const MAX_ROOMS: usize = 100;
+
+/// What a poll gives.
+#[derive(Debug)]
+pub struct PollAnswer {
+    /// The deliveries, in order.
+    pub deliveries: Vec<Arc<Delivery>>,
+    /// Where to go on.
+    pub cursor: String,
+}
+
+/// Where a poller is: the last stored change it has been told, and its place in this process's feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    stored: u64,
+    feed: u64,
+    position: u64,
+}
+
+/// Somebody who waits for a poll: woken by whatever is sent to it.
+struct Waiter(Notify);
+
+impl Outlet for Waiter {
+    fn send(&self, _: &Bytes) {
+        self.0.notify_one();
+    }
+
+    fn send_volatile(&self, _: &Bytes) {
+        self.0.notify_one();
+    }
+
+    fn expel(&self, _: &WireError) {
+        self.0.notify_one();
+    }
+}
+
+/// Takes a waiter out of its rooms when the poll ends, however it ends.
+struct Waiting<'a> {
+    services: &'a Services,
+    number: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.services.sockets.exit(self.number);
+    }
+}
+
+impl Services {
+    /// Answers with what has happened in the caller's own rooms and the chat rooms named, or waits for it.
+    ///
+    /// # Errors
+    /// `forbidden` for a room, `resync` for a cursor that is not of this store's life, `unavailable`.
+    pub async fn poll(
+        &self,
+        caller: &Caller,
+        cursor: Option<&str>,
+        rooms: Vec<RoomId>,
+        wait: Duration,
+    ) -> Result<PollAnswer, WireError> {
+        for room in &rooms {
+            let viewer = Author::of(&caller.actor);
+            self.store.may_enter(room.clone(), viewer, self.policy()).await.map_err(store_error)?;
+        }
+        let place = match cursor {
+            Some(cursor) => self.read_place(cursor)?,
+            None => {
+                let place = Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() };
+                return Ok(PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) });
+            }
+        };
+        let mut audience = Services::base_rooms(&caller.actor);
+        audience.extend(rooms.iter().cloned().map(Room::Chat));
+        let known = if place.feed == self.feed.id() { self.feed.since(place.position, 1) } else { None };
+        let (place, deliveries) = match known {
+            Some(_) => self.read_feed(caller, place, &audience),
+            None => self.read_store(caller, place, &rooms).await?,
+        };
+        if !deliveries.is_empty() || wait.is_zero() {
+            return Ok(PollAnswer { deliveries, cursor: self.write_place(place) });
+        }
+        let (place, deliveries) = self.wait(caller, place, &audience, wait.min(MAX_WAIT)).await;
+        Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
+    }
+
+    /// A cursor of now, for whose own is refused.
+    #[must_use]
+    pub fn poll_cursor(&self) -> String {
+        self.write_place(Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() })
+    }
+
+    async fn wait(
+        &self,
+        caller: &Caller,
+        mut place: Place,
+        audience: &[Room],
+        wait: Duration,
+    ) -> (Place, Vec<Arc<Delivery>>) {
+        let waiter = Arc::new(Waiter(Notify::new()));
+        let number = self.sockets.next_number();
+        let Some(handle) = self.sockets.enter(number, &caller.actor, audience, waiter.clone(), 0, false) else {
+            return (place, Vec::new());
+        };
+        let _leave = Waiting { services: self, number };
+        handle.base_gate().open(&*waiter, 0, 0, || {});
+        let deadline = tokio::time::Instant::now() + wait;
+        loop {
+            // Registered first, looked second: nothing falls in between.
+            let (next, deliveries) = self.read_feed(caller, place, audience);
+            place = next;
+            if !deliveries.is_empty() || tokio::time::timeout_at(deadline, waiter.0.notified()).await.is_err() {
+                return (place, deliveries);
+            }
+        }
+    }
+
+    fn read_feed(&self, caller: &Caller, mut place: Place, audience: &[Room]) -> (Place, Vec<Arc<Delivery>>) {
+        let mut found = Vec::new();
+        // A feed that has run past the place is noticed by the next poll, which then asks the store.
+        'feed: while let Some(batch) = self.feed.since(place.position, 1_024) {
+            if batch.is_empty() {
+                break;
+            }
+            for delivery in batch {
+                if found.len() >= MOST_EVENTS {
+                    break 'feed;
+                }
+                place.position += 1;
+                let is_told = delivery.stored.is_some_and(|id| id <= place.stored);
+                let is_for =
+                    audience.contains(&delivery.room) && delivery.except_user.as_ref() != Some(&caller.actor.user);
+                if is_for && !is_told {
+                    found.push(delivery);
+                }
+            }
+        }
+        if let Some(id) = found.iter().filter_map(|delivery| delivery.stored).max() {
+            place.stored = place.stored.max(id);
+        }
+        (place, found)
+    }
+
+    async fn read_store(
+        &self,
+        caller: &Caller,
+        place: Place,
+        rooms: &[RoomId],
+    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+        // The place in the feed first, the store second: what is committed in between is in both, and told once, by its id.
+        let position = self.feed.head();
+        let replay = self
+            .store
+            .replay((*caller.actor).clone(), rooms.to_vec(), place.stored, MOST_EVENTS)
+            .await
+            .map_err(store_error)?;
+        let deliveries: Vec<_> = replay
+            .changes
+            .iter()
+            .flat_map(deliveries_of)
+            .filter(|delivery| match &delivery.room {
+                Room::User(user) => *user == caller.actor.user,
+                _ => true,
+            })
+            .map(Arc::new)
+            .collect();
+        // With more to come from the store, the place in the feed is not this process's yet.
+        let (feed, position) = if replay.has_more { (0, 0) } else { (self.feed.id(), position) };
+        Ok((Place { stored: replay.up_to, feed, position }, deliveries))
+    }
+
+    fn write_place(&self, place: Place) -> String {
+        format!("{}.{:x}.{:x}", self.cursor(place.stored), place.feed, place.position)
+    }
+
+    fn read_place(&self, cursor: &str) -> Result<Place, WireError> {
+        let Identity { store_id, epoch } = self.store.identity();
+        let mut parts = cursor.split('.');
+        let same_life = parts.next() == Some(short_id(&store_id).as_str())
+            && parts.next().is_some_and(|text| u64::from_str_radix(text, 16) == Ok(epoch));
+        let mut number = || parts.next().and_then(|text| u64::from_str_radix(text, 16).ok());
+        let (stored, feed, position) = (number(), number(), number());
+        match (stored, feed, position) {
+            (Some(stored), Some(feed), Some(position))
+                if same_life && stored <= self.store.last_id() && parts.next().is_none() =>
+            {
+                if feed == self.feed.id() && position > self.feed.head() {
+                    return Err(resync());
+                }
+                Ok(Place { stored, feed, position })
+            }
+            _ => Err(resync()),
+        }
+    }
+}

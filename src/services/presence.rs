@@ -1,0 +1,169 @@
+//! Who is here and who types: never stored beyond "last seen", and ended by itself when a client vanishes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::contract::answers::{PresenceItems, Present};
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::events::ServerEvent;
+use crate::contract::requests::RoomOnly;
+use crate::domain::{Actor, Room, RoomId, Timestamp, UserId};
+
+use super::delivery::Delivery;
+use super::{Caller, Services};
+
+/// After so much silence a user no longer types.
+const TYPING_LASTS: Duration = Duration::from_secs(6);
+/// So long after the last socket has gone a user is offline: a page that is reloaded is no absence.
+const GRACE: Duration = Duration::from_secs(5);
+/// The most people whose absence is remembered, so that their return can be told.
+const MAX_AWAY: usize = 10_000;
+
+#[derive(Debug)]
+struct Typing {
+    until: Instant,
+    name: String,
+}
+
+#[derive(Debug)]
+struct Gone {
+    at: Instant,
+    seen: Timestamp,
+    rooms: Vec<RoomId>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    typing: HashMap<(RoomId, UserId), Typing>,
+    /// Whose last socket has gone, and who is not yet called offline.
+    leaving: HashMap<UserId, Gone>,
+    /// Who has been called offline, and where.
+    away: HashMap<UserId, Vec<RoomId>>,
+}
+
+/// The memory of presence and typing. Its lock is held for a look-up at a time.
+#[derive(Debug, Default)]
+pub struct PresenceBook(Mutex<Book>);
+
+impl PresenceBook {
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Services {
+    pub(super) fn begin_typing(&self, room: RoomId, actor: &Actor) {
+        let until = Instant::now() + TYPING_LASTS;
+        let typing = Typing { until, name: actor.name.clone() };
+        self.presence.lock().typing.insert((room.clone(), actor.user.clone()), typing);
+        self.publish_typing(&room, &actor.user, &actor.name, true);
+    }
+
+    /// Ends the typing of a user in a room, if they typed.
+    pub(super) fn end_typing(&self, room: &RoomId, user: &UserId) {
+        let key = (room.clone(), user.clone());
+        let ended = {
+            let mut book = self.presence.lock();
+            if book.typing.is_empty() { None } else { book.typing.remove(&key) }
+        };
+        if let Some(typing) = ended {
+            self.publish_typing(room, user, &typing.name, false);
+        }
+    }
+
+    pub(super) fn end_stale_typing(&self) {
+        let now = Instant::now();
+        let ended: Vec<_> = self.presence.lock().typing.extract_if(|_, typing| typing.until <= now).collect();
+        for ((room, user), typing) in ended {
+            self.publish_typing(&room, &user, &typing.name, false);
+        }
+    }
+
+    fn publish_typing(&self, room: &RoomId, user: &UserId, name: &str, is_typing: bool) {
+        let event = ServerEvent::ChatTyping { room_id: room, user_id: user, user_name: name, is_typing };
+        self.publish_passing(Delivery::to_others(Room::Chat(room.clone()), user, &event).volatile());
+    }
+
+    /// Somebody is here again, or for the first time.
+    pub(super) fn note_arrival(&self, user: &UserId) {
+        let rooms = {
+            let mut book = self.presence.lock();
+            book.leaving.remove(user);
+            book.away.remove(user)
+        };
+        let now = self.now();
+        for room in rooms.unwrap_or_default() {
+            let event = ServerEvent::PresenceChanged { user_id: user, online: true, last_seen: now };
+            self.publish_passing(Delivery::to_others(Room::Chat(room), user, &event));
+        }
+    }
+
+    /// A socket has gone, by whatever way: its rooms are told, its typing ends, and after a while the user is offline.
+    pub async fn depart(&self, socket: u64) {
+        let Some(departure) = self.sockets.exit(socket) else { return };
+        let user = departure.user;
+        for change in &departure.rooms {
+            if change.is_whole_user {
+                self.end_typing(&change.room, &user);
+                self.announce_guest(&change.room, &user, &departure.name, false);
+            }
+        }
+        if !departure.was_last {
+            return;
+        }
+        let seen = self.now();
+        let rooms = departure.rooms.into_iter().map(|change| change.room).collect();
+        self.presence.lock().leaving.insert(user.clone(), Gone { at: Instant::now(), seen, rooms });
+        if let Err(error) = self.store.left(user, seen).await {
+            tracing::debug!(%error, "the time somebody was last seen was not recorded");
+        }
+    }
+
+    pub(super) fn announce_the_gone(&self) {
+        let now = Instant::now();
+        let gone: Vec<(UserId, Gone)> = {
+            let mut book = self.presence.lock();
+            let gone: Vec<_> = book.leaving.extract_if(|_, gone| now.duration_since(gone.at) >= GRACE).collect();
+            for (user, gone) in &gone {
+                if !gone.rooms.is_empty() && book.away.len() < MAX_AWAY {
+                    book.away.insert(user.clone(), gone.rooms.clone());
+                }
+            }
+            gone
+        };
+        for (user, gone) in gone {
+            if self.sockets.is_online(&user) {
+                continue;
+            }
+            for room in gone.rooms {
+                let event = ServerEvent::PresenceChanged { user_id: &user, online: false, last_seen: gone.seen };
+                self.publish_passing(Delivery::to_others(Room::Chat(room), &user, &event));
+            }
+        }
+    }
+
+    /// Who is in a room that the socket has joined.
+    ///
+    /// # Errors
+    /// `not_joined`, `unavailable`.
+    pub async fn present(&self, caller: &Caller, request: RoomOnly) -> Result<PresenceItems, WireError> {
+        let has_joined = caller.socket.is_some_and(|socket| self.sockets.is_in(socket, &request.room_id));
+        if !has_joined {
+            return Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"));
+        }
+        let people = self.sockets.people_in(&request.room_id);
+        let seen = self.last_seen(people.iter().map(|(user, _)| user.clone()).collect()).await?;
+        let now = self.now();
+        let users = people.into_iter().zip(seen).map(|((user_id, name), seen)| {
+            let online = self.sockets.is_online(&user_id);
+            let last_seen = if online { now } else { seen.map_or(now, |(_, at)| at) };
+            Present { user_id, name, online, last_seen }
+        });
+        let mut users: Vec<Present> = users.collect();
+        users.sort_by_key(|present| present.user_id.canonical());
+        Ok(PresenceItems { users })
+    }
+}

@@ -1,0 +1,674 @@
+//! Who is connected and in which rooms: the one place that the pump asks for the receivers of a delivery, and that presence
+//! asks for who is here. It knows no transport: a socket is an [`Outlet`].
+//!
+//! Each membership has a [`Gate`]: closed while its owner is still being told what was before, so that history and live
+//! stream join without gap and in order; gone when the socket has left, so that a late delivery is not sent.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::contract::errors::WireError;
+use crate::domain::{Actor, Room, RoomId, UserId};
+
+use super::delivery::{Delivery, DeliveryKind};
+
+/// The way to one socket. Both methods return at once.
+pub trait Outlet: Send + Sync {
+    /// Sends whole frames behind what was sent before. A reader that does not keep up is cut off.
+    fn send(&self, frames: &Bytes);
+
+    /// Sends frames if nothing waits before them, and drops them otherwise.
+    fn send_volatile(&self, frames: &Bytes);
+
+    /// Ends the socket after a last word: its token has expired, or somebody with the right to has said so.
+    fn expel(&self, error: &WireError);
+}
+
+/// How many deliveries a closed gate holds back; the socket behind it is cut off beyond.
+const MAX_HELD: usize = 4_096;
+
+/// Whether deliveries pass to one membership.
+#[derive(Debug)]
+pub struct Gate(Mutex<GateState>);
+
+#[derive(Debug)]
+enum GateState {
+    Held(Vec<Arc<Delivery>>),
+    Open {
+        /// Messages up to this `seq` have been told already.
+        after_seq: u64,
+        /// Notifications up to this id have been told already.
+        after_notification: u64,
+    },
+    Gone,
+}
+
+impl Gate {
+    fn held() -> Arc<Gate> {
+        Arc::new(Gate(Mutex::new(GateState::Held(Vec::new()))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what was before by `first`, sends what was held back behind it, and lets everything pass from now on, except
+    /// the messages and notifications that `first` has told. A gate that is open or gone stays so; `first` is said all the
+    /// same.
+    pub fn open(&self, outlet: &dyn Outlet, after_seq: u64, after_notification: u64, first: impl FnOnce()) {
+        let mut state = self.lock();
+        first();
+        if let GateState::Held(held) = &mut *state {
+            for delivery in std::mem::take(held) {
+                if !is_told(&delivery, after_seq, after_notification) {
+                    outlet.send(delivery.frame.bytes());
+                }
+            }
+            *state = GateState::Open { after_seq, after_notification };
+        }
+    }
+
+    fn leave(&self) {
+        *self.lock() = GateState::Gone;
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(*self.lock(), GateState::Open { .. })
+    }
+}
+
+fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u64) -> bool {
+    match delivery.kind {
+        DeliveryKind::Message(seq) => seq <= after_seq,
+        DeliveryKind::Notification(id) => id <= after_notification,
+        DeliveryKind::Event | DeliveryKind::Volatile => false,
+    }
+}
+
+/// Deliveries behind each other to the same room, with one encoding of them all.
+#[derive(Debug)]
+pub struct Group {
+    deliveries: Vec<Arc<Delivery>>,
+    /// All frames in one piece: one write a socket.
+    frames: Bytes,
+    /// The lowest message `seq` and notification id in it; `u64::MAX` without one.
+    first_seq: u64,
+    first_notification: u64,
+    /// Whether some receiver is excepted, or some delivery volatile.
+    is_mixed: bool,
+}
+
+impl Group {
+    /// Groups deliveries to one room.
+    #[must_use]
+    pub fn new(deliveries: Vec<Arc<Delivery>>) -> Group {
+        let frames = match deliveries.as_slice() {
+            [one] => one.frame.bytes().clone(),
+            several => {
+                let mut frames = BytesMut::with_capacity(several.iter().map(|d| d.frame.bytes().len()).sum());
+                for delivery in several {
+                    frames.extend_from_slice(delivery.frame.bytes());
+                }
+                frames.freeze()
+            }
+        };
+        let mut group =
+            Group { frames, first_seq: u64::MAX, first_notification: u64::MAX, is_mixed: false, deliveries };
+        for delivery in &group.deliveries {
+            match delivery.kind {
+                DeliveryKind::Message(seq) => group.first_seq = group.first_seq.min(seq),
+                DeliveryKind::Notification(id) => group.first_notification = group.first_notification.min(id),
+                DeliveryKind::Event => {}
+                DeliveryKind::Volatile => group.is_mixed = true,
+            }
+            group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();
+        }
+        group
+    }
+
+    /// How many deliveries it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+}
+
+/// What all sockets of one user share.
+#[derive(Debug)]
+pub struct Presence {
+    /// The user, with the JSON type of the token that came first.
+    pub user: UserId,
+    /// The last notification that was sent to any socket of the user.
+    delivered: AtomicU64,
+    /// Up to where the store has been told.
+    recorded: AtomicU64,
+}
+
+/// One socket in one room.
+#[derive(Clone)]
+pub struct Member {
+    socket: u64,
+    presence: Arc<Presence>,
+    name: Arc<str>,
+    outlet: Arc<dyn Outlet>,
+    gate: Arc<Gate>,
+    /// Whether it is a person in the room, and not somebody who waits for a poll.
+    is_person: bool,
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member")
+            .field("socket", &self.socket)
+            .field("user", &self.presence.user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Member {
+    /// Sends a group through the gate. Gives how many of its deliveries were sent.
+    pub fn deliver(&self, group: &Group) -> usize {
+        let mut state = self.gate.lock();
+        match &mut *state {
+            GateState::Gone => 0,
+            GateState::Held(held) => {
+                if held.len() + group.len() <= MAX_HELD {
+                    held.extend(group.deliveries.iter().filter(|d| self.is_for(d)).cloned());
+                } else {
+                    self.outlet.expel(&WireError::unavailable());
+                }
+                0
+            }
+            GateState::Open { after_seq, after_notification } => {
+                let (after_seq, after_notification) = (*after_seq, *after_notification);
+                let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
+                let sent = if told || group.is_mixed {
+                    self.deliver_singly(group, after_seq, after_notification)
+                } else {
+                    self.outlet.send(&group.frames);
+                    group.len()
+                };
+                if group.first_notification != u64::MAX {
+                    self.note_notifications(group);
+                }
+                sent
+            }
+        }
+    }
+
+    fn deliver_singly(&self, group: &Group, after_seq: u64, after_notification: u64) -> usize {
+        let mut sent = 0;
+        for delivery in &group.deliveries {
+            if !self.is_for(delivery) || is_told(delivery, after_seq, after_notification) {
+                continue;
+            }
+            if delivery.kind == DeliveryKind::Volatile {
+                self.outlet.send_volatile(delivery.frame.bytes());
+            } else {
+                self.outlet.send(delivery.frame.bytes());
+            }
+            sent += 1;
+        }
+        sent
+    }
+
+    fn is_for(&self, delivery: &Delivery) -> bool {
+        delivery.except_socket != Some(self.socket) && delivery.except_user.as_ref() != Some(&self.presence.user)
+    }
+
+    fn note_notifications(&self, group: &Group) {
+        if !self.is_person {
+            return;
+        }
+        for delivery in &group.deliveries {
+            if let DeliveryKind::Notification(id) = delivery.kind {
+                self.presence.delivered.fetch_max(id, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// One authenticated socket, as its transport holds it.
+#[derive(Clone)]
+pub struct SocketHandle {
+    /// The server's own number of the socket; never used twice in a process.
+    pub socket: u64,
+    presence: Arc<Presence>,
+    outlet: Arc<dyn Outlet>,
+    base: Arc<Gate>,
+}
+
+impl std::fmt::Debug for SocketHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SocketHandle").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+impl SocketHandle {
+    /// The socket's outlet.
+    #[must_use]
+    pub fn outlet(&self) -> &dyn Outlet {
+        &*self.outlet
+    }
+
+    /// The gate of the rooms that the socket is in by being who it is.
+    #[must_use]
+    pub fn base_gate(&self) -> &Gate {
+        &self.base
+    }
+
+    /// The last notification that was sent to any socket of the user in this process.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.presence.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that notifications up to an id were sent to this user.
+    pub fn note_delivered(&self, id: u64) {
+        self.presence.delivered.fetch_max(id, Ordering::Relaxed);
+    }
+}
+
+/// The first or last of a user's sockets in a chat room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomChange {
+    /// The room, with the JSON type of the request.
+    pub room: RoomId,
+    /// Whether the user came or left as a whole, and not one socket of several.
+    pub is_whole_user: bool,
+}
+
+#[derive(Debug, Default)]
+struct RoomEntry {
+    /// Copied only when somebody comes or goes while the pump holds the list.
+    members: Arc<Vec<Member>>,
+    /// How many sockets each person has in it.
+    people: HashMap<UserId, u32>,
+}
+
+struct SocketEntry {
+    presence: Arc<Presence>,
+    name: Arc<str>,
+    outlet: Arc<dyn Outlet>,
+    /// All memberships, the base rooms among them.
+    rooms: HashMap<Room, Arc<Gate>>,
+    is_person: bool,
+}
+
+#[derive(Default)]
+struct Registry {
+    sockets: HashMap<u64, SocketEntry>,
+    rooms: HashMap<Room, RoomEntry>,
+    /// Persons with at least one socket, and how many.
+    people: HashMap<UserId, (Arc<Presence>, u32)>,
+}
+
+impl Registry {
+    fn add(&mut self, socket: u64, room: &Room, gate: &Arc<Gate>) -> Option<bool> {
+        let entry = self.sockets.get_mut(&socket)?;
+        if entry.rooms.contains_key(room) {
+            return Some(false);
+        }
+        entry.rooms.insert(room.clone(), gate.clone());
+        let place = self.rooms.entry(room.clone()).or_default();
+        Arc::make_mut(&mut place.members).push(Member {
+            socket,
+            presence: entry.presence.clone(),
+            name: entry.name.clone(),
+            outlet: entry.outlet.clone(),
+            gate: gate.clone(),
+            is_person: entry.is_person,
+        });
+        if !entry.is_person {
+            return Some(false);
+        }
+        let count = place.people.entry(entry.presence.user.clone()).or_default();
+        *count += 1;
+        Some(*count == 1)
+    }
+
+    /// Gives whether the person has no more sockets in the room.
+    fn remove(&mut self, socket: u64, user: &UserId, is_person: bool, room: &Room) -> bool {
+        let Some(place) = self.rooms.get_mut(room) else { return false };
+        let members = Arc::make_mut(&mut place.members);
+        if let Some(at) = members.iter().position(|member| member.socket == socket) {
+            members.swap_remove(at);
+        }
+        let mut is_last = false;
+        if is_person && let Some(count) = place.people.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                place.people.remove(user);
+                is_last = true;
+            }
+        }
+        if place.members.is_empty() {
+            self.rooms.remove(room);
+        }
+        is_last
+    }
+}
+
+/// Somebody who has gone.
+#[derive(Debug)]
+pub struct Departure {
+    /// Who.
+    pub user: UserId,
+    /// Their name.
+    pub name: String,
+    /// The chat rooms that the socket was in.
+    pub rooms: Vec<RoomChange>,
+    /// Whether it was the user's last socket.
+    pub was_last: bool,
+}
+
+/// All sockets and their rooms. Its lock is held for the time of a look-up, never over a send or an await.
+#[derive(Default)]
+pub struct Sockets {
+    registry: Mutex<Registry>,
+    next: AtomicU64,
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sockets").finish_non_exhaustive()
+    }
+}
+
+impl Sockets {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number for a new socket.
+    pub fn next_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Enters a socket with the rooms that it is in by being who it is; what is delivered to them is held until
+    /// [`SocketHandle::base_gate`] is opened. `None` if the user has `most` sockets already (0: no bound).
+    pub fn enter(
+        &self,
+        socket: u64,
+        actor: &Actor,
+        rooms: &[Room],
+        outlet: Arc<dyn Outlet>,
+        most: usize,
+        is_person: bool,
+    ) -> Option<SocketHandle> {
+        let mut registry = self.lock();
+        let known = registry.people.get(&actor.user).cloned();
+        let presence = match &known {
+            Some((presence, count)) => {
+                if is_person && most > 0 && *count as usize >= most {
+                    return None;
+                }
+                presence.clone()
+            }
+            None => Arc::new(Presence {
+                user: actor.user.clone(),
+                delivered: AtomicU64::new(0),
+                recorded: AtomicU64::new(0),
+            }),
+        };
+        if is_person {
+            registry.people.entry(actor.user.clone()).or_insert_with(|| (presence.clone(), 0)).1 += 1;
+        }
+        let gate = Gate::held();
+        registry.sockets.insert(
+            socket,
+            SocketEntry {
+                presence: presence.clone(),
+                name: actor.name.as_str().into(),
+                outlet: outlet.clone(),
+                rooms: HashMap::new(),
+                is_person,
+            },
+        );
+        for room in rooms {
+            registry.add(socket, room, &gate);
+        }
+        Some(SocketHandle { socket, presence, outlet, base: gate })
+    }
+
+    /// Puts a socket into the rooms of its renewed roles, and out of those it no longer has.
+    pub fn renew_roles(&self, handle: &SocketHandle, rooms: &[Room]) {
+        let mut registry = self.lock();
+        let Some(entry) = registry.sockets.get_mut(&handle.socket) else { return };
+        let gone: Vec<Room> =
+            entry.rooms.keys().filter(|room| matches!(room, Room::Role(_)) && !rooms.contains(room)).cloned().collect();
+        let (user, is_person) = (entry.presence.user.clone(), entry.is_person);
+        for room in &gone {
+            entry.rooms.remove(room);
+        }
+        for room in &gone {
+            registry.remove(handle.socket, &user, is_person, room);
+        }
+        for room in rooms {
+            registry.add(handle.socket, room, &handle.base);
+        }
+    }
+
+    /// Joins a chat room; deliveries are held until the gate is opened. `None` if the socket has gone. The boolean says
+    /// whether it is the user's first socket in the room.
+    pub fn join(&self, socket: u64, room: &RoomId) -> Option<(Arc<Gate>, bool)> {
+        let room = Room::Chat(room.clone());
+        let mut registry = self.lock();
+        let gate = match registry.sockets.get(&socket)?.rooms.get(&room) {
+            Some(gate) => gate.clone(),
+            None => Gate::held(),
+        };
+        let is_first = registry.add(socket, &room, &gate)?;
+        Some((gate, is_first))
+    }
+
+    /// Leaves a chat room. `None` if the socket was not in it; otherwise whether it was the user's last one there.
+    pub fn leave(&self, socket: u64, room: &RoomId) -> Option<bool> {
+        let room = Room::Chat(room.clone());
+        let mut registry = self.lock();
+        let entry = registry.sockets.get_mut(&socket)?;
+        let gate = entry.rooms.remove(&room)?;
+        let (user, is_person) = (entry.presence.user.clone(), entry.is_person);
+        let is_last = registry.remove(socket, &user, is_person, &room);
+        drop(registry);
+        gate.leave();
+        Some(is_last)
+    }
+
+    /// Removes a socket from everything. `None` if it was not there (or has been removed before).
+    pub fn exit(&self, socket: u64) -> Option<Departure> {
+        let mut registry = self.lock();
+        let entry = registry.sockets.remove(&socket)?;
+        let user = entry.presence.user.clone();
+        let mut rooms = Vec::new();
+        for (room, gate) in &entry.rooms {
+            let is_whole_user = registry.remove(socket, &user, entry.is_person, room);
+            gate.leave();
+            if let Room::Chat(room) = room {
+                rooms.push(RoomChange { room: room.clone(), is_whole_user });
+            }
+        }
+        let mut was_last = false;
+        if entry.is_person
+            && let Some((_, count)) = registry.people.get_mut(&user)
+        {
+            *count -= 1;
+            if *count == 0 {
+                registry.people.remove(&user);
+                was_last = true;
+            }
+        }
+        Some(Departure { user, name: entry.name.to_string(), rooms, was_last })
+    }
+
+    /// Whether a socket has joined a chat room and been told what was before.
+    #[must_use]
+    pub fn is_in(&self, socket: u64, room: &RoomId) -> bool {
+        let registry = self.lock();
+        let gate = registry.sockets.get(&socket).and_then(|entry| entry.rooms.get(&Room::Chat(room.clone())));
+        gate.is_some_and(|gate| gate.is_open())
+    }
+
+    /// The members of a room at this moment.
+    #[must_use]
+    pub fn members(&self, room: &Room) -> Option<Arc<Vec<Member>>> {
+        self.lock().rooms.get(room).map(|entry| entry.members.clone())
+    }
+
+    /// How many sockets of people are in a room.
+    #[must_use]
+    pub fn count(&self, room: &Room) -> usize {
+        self.lock().rooms.get(room).map_or(0, |entry| entry.people.values().map(|count| *count as usize).sum())
+    }
+
+    /// The people in a room, with their names.
+    #[must_use]
+    pub fn people_in(&self, room: &RoomId) -> Vec<(UserId, String)> {
+        let Some(members) = self.members(&Room::Chat(room.clone())) else { return Vec::new() };
+        let mut seen = HashMap::new();
+        for member in members.iter().filter(|member| member.is_person) {
+            seen.entry(member.presence.user.clone()).or_insert_with(|| member.name.to_string());
+        }
+        seen.into_iter().collect()
+    }
+
+    /// How many people are in a room.
+    #[must_use]
+    pub fn head_count(&self, room: &RoomId) -> usize {
+        self.lock().rooms.get(&Room::Chat(room.clone())).map_or(0, |entry| entry.people.len())
+    }
+
+    /// Whether somebody has a socket.
+    #[must_use]
+    pub fn is_online(&self, user: &UserId) -> bool {
+        self.lock().people.contains_key(user)
+    }
+
+    /// Users with a socket, and chat rooms with a member.
+    #[must_use]
+    pub fn totals(&self) -> (usize, usize) {
+        let registry = self.lock();
+        let chats = registry.rooms.keys().filter(|room| matches!(room, Room::Chat(_))).count();
+        (registry.people.len(), chats)
+    }
+
+    /// The marks of delivered notifications that the store does not know yet.
+    pub fn unrecorded_deliveries(&self) -> Vec<(UserId, u64)> {
+        let registry = self.lock();
+        let marks = registry.people.values().filter_map(|(presence, _)| {
+            let delivered = presence.delivered.load(Ordering::Relaxed);
+            (presence.recorded.swap(delivered, Ordering::Relaxed) < delivered)
+                .then(|| (presence.user.clone(), delivered))
+        });
+        marks.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::packet::Frame;
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<String>>);
+
+    impl Outlet for Recorder {
+        fn send(&self, frames: &Bytes) {
+            let mut rest = &frames[..];
+            while let Some(len) = crate::contract::packet::frame_len(rest) {
+                let text = String::from_utf8_lossy(&rest[..len]).into_owned();
+                self.0.lock().unwrap().push(text[text.find("42").unwrap() + 2..].to_owned());
+                rest = &rest[len..];
+            }
+        }
+        fn send_volatile(&self, frames: &Bytes) {
+            self.send(frames);
+        }
+        fn expel(&self, _: &WireError) {}
+    }
+
+    fn actor(id: &str) -> Actor {
+        Actor { user: UserId::parse(id).unwrap(), roles: vec![], ..Actor::local_admin() }
+    }
+
+    fn message(room: &RoomId, seq: u64) -> Arc<Delivery> {
+        Arc::new(Delivery {
+            room: Room::Chat(room.clone()),
+            except_socket: None,
+            except_user: None,
+            name: "m".into(),
+            frame: Frame::event("m", &seq),
+            stored: Some(seq),
+            kind: DeliveryKind::Message(seq),
+        })
+    }
+
+    fn deliver(sockets: &Sockets, room: &RoomId, seqs: &[u64]) {
+        let group = Group::new(seqs.iter().map(|seq| message(room, *seq)).collect());
+        for member in sockets.members(&Room::Chat(room.clone())).unwrap().iter() {
+            member.deliver(&group);
+        }
+    }
+
+    #[test]
+    fn history_and_live_stream_join_without_gap_or_double() {
+        let sockets = Sockets::default();
+        let outlet = Arc::new(Recorder::default());
+        let room = RoomId::parse("r").unwrap();
+        sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
+        let (gate, is_first) = sockets.join(1, &room).unwrap();
+        assert!(is_first && !sockets.is_in(1, &room));
+        deliver(&sockets, &room, &[4, 5, 6]);
+        assert!(outlet.0.lock().unwrap().is_empty(), "held back");
+        gate.open(&*outlet, 5, 0, || outlet.0.lock().unwrap().push("page up to 5".into()));
+        deliver(&sockets, &room, &[5]);
+        deliver(&sockets, &room, &[7, 8]);
+        let seen = outlet.0.lock().unwrap().clone();
+        assert_eq!(seen, ["page up to 5", "[\"m\",6]", "[\"m\",7]", "[\"m\",8]"]);
+        assert!(sockets.is_in(1, &room));
+    }
+
+    #[test]
+    fn nothing_arrives_after_leaving() {
+        let sockets = Sockets::default();
+        let outlet = Arc::new(Recorder::default());
+        let room = RoomId::parse("r").unwrap();
+        sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
+        sockets.join(1, &room).unwrap().0.open(&*outlet, 0, 0, || {});
+        let members = sockets.members(&Room::Chat(room.clone())).unwrap();
+        assert_eq!(sockets.leave(1, &room), Some(true));
+        members[0].deliver(&Group::new(vec![message(&room, 1)]));
+        assert!(outlet.0.lock().unwrap().is_empty());
+        assert_eq!(sockets.leave(1, &room), None);
+        assert!(sockets.members(&Room::Chat(room)).is_none(), "an empty room is forgotten");
+    }
+
+    #[test]
+    fn two_sockets_of_a_user_count_as_one_person() {
+        let sockets = Sockets::default();
+        let outlet: Arc<Recorder> = Arc::default();
+        let room = RoomId::parse("r").unwrap();
+        for socket in [1, 2] {
+            sockets.enter(socket, &actor("7"), &[Room::All], outlet.clone(), 2, true).unwrap();
+        }
+        assert!(sockets.enter(3, &actor("7"), &[], outlet.clone(), 2, true).is_none(), "the bound holds");
+        assert!(sockets.join(1, &room).unwrap().1);
+        assert!(!sockets.join(2, &room).unwrap().1);
+        assert_eq!((sockets.head_count(&room), sockets.count(&Room::All)), (1, 2));
+        let first = sockets.exit(1).unwrap();
+        assert!(!first.was_last && !first.rooms[0].is_whole_user);
+        let last = sockets.exit(2).unwrap();
+        assert!(last.was_last && last.rooms[0].is_whole_user);
+        assert!(sockets.exit(2).is_none());
+        assert_eq!(sockets.totals(), (0, 0));
+    }
+}

@@ -1,0 +1,2 @@
+//! How requests come in and deliveries go out.
+pub mod wire;

@@ -1,0 +1,668 @@
+//! The wire of one connection: the I/O object that hyper and the WebSocket library read and write through, and the way by
+//! which a delivery reaches a WebSocket with one write and no task woken.
+//!
+//! The Engine.IO library owns the WebSocket and writes its own packets (open, ping, close) through [`WireIo`]. What the
+//! server has to say (events and acks) is already a whole frame; [`Wire::push`] puts it between two frames of the library,
+//! straight to the socket when nothing waits before it, and into a bounded outbox otherwise. So there is one order: that
+//! of the calls. It becomes so when the library has written the [`MARKER`] packet, behind everything that was queued in
+//! it before; until then what is pushed waits in the outbox.
+//!
+//! What holds here:
+//! - a frame is never torn: the outbox is emptied before the library writes its next frame, and bytes of ours are written only where a frame of the library has ended, and the other way round;
+//! - a reader that has stopped is cut off: by the outbox's bound at once, by [`Wire::check_stall`] within its limit. Both
+//!   fail the reading side too, or the library would hold the socket for good (it waits in its write);
+//! - the inner lock is held for one poll of the stream, never over an await.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::contract::packet::frame_len;
+
+/// The Socket.IO packet that the server sends itself through the Engine.IO library to learn that everything queued there
+/// before has been written. It never reaches a client: the wire takes it out.
+pub const MARKER: &str = "2[\"wire:direct\"]";
+
+/// The marker as the library writes it: an unmasked text frame around the Engine.IO message `4` + [`MARKER`].
+const MARKER_FRAME: [u8; 19] = *b"\x81\x1142[\"wire:direct\"]";
+
+/// How a wire is bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct WireLimits {
+    /// The most frames that wait for a slow reader.
+    pub queued_frames: usize,
+    /// The most bytes that wait for a slow reader.
+    pub queued_bytes: usize,
+    /// How long a write may make no progress.
+    pub stall: Duration,
+}
+
+/// Why a wire was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The reader did not keep up.
+    SlowReader,
+    /// The server has ended the connection.
+    Ended,
+}
+
+/// The way to a connection, whatever stream is under it.
+pub trait Wire: Send + Sync {
+    /// Sends whole frames behind everything that was pushed before. Does not block. `false` if the wire is cut, or is cut
+    /// by this because the reader does not keep up.
+    fn push(&self, frames: &Bytes) -> bool;
+
+    /// Sends whole frames if they can be written at once, and drops them otherwise.
+    fn push_volatile(&self, frames: &Bytes);
+
+    /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it.
+    fn expect_websocket(&self);
+
+    /// Ends the connection: the next read and write fail.
+    fn cut(&self, why: Cut);
+
+    /// Cuts the wire if its reader has stopped for longer than the limit; gives whether it did.
+    fn check_stall(&self, now: Instant) -> bool;
+
+    /// Why it was cut, if it was.
+    fn is_cut(&self) -> Option<Cut>;
+}
+
+/// What the bytes that pass mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// HTTP: bytes pass as they are.
+    Http,
+    /// HTTP still, until the `101` answer begins.
+    Upgrading,
+    /// The head of a `101` answer; how many bytes of its end have passed.
+    Head(usize),
+    /// WebSocket frames; how many bytes of the library's current frame are still to come.
+    Frames(usize),
+}
+
+#[derive(Debug)]
+struct Inner<S> {
+    stream: S,
+    phase: Phase,
+    /// Whether the library's queue has been written up to the marker.
+    is_direct: bool,
+    /// Frames that wait; the first may be written in part.
+    outbox: VecDeque<Bytes>,
+    outbox_bytes: usize,
+    /// The stream (TLS) holds bytes that it could not write yet.
+    needs_flush: bool,
+    /// Since when a write makes no progress.
+    blocked_since: Option<Instant>,
+    /// The stream was found full; its own waker will say when it is not. Until then a push does not try.
+    is_blocked: bool,
+    cut: Option<Cut>,
+}
+
+/// Wakes both sides of a connection when the stream can be written again: the writer that waits in the library, and the
+/// reader, which empties the outbox.
+#[derive(Debug, Default)]
+struct Wakers {
+    reader: Mutex<Option<Waker>>,
+    writer: Mutex<Option<Waker>>,
+}
+
+impl Wakers {
+    fn set(slot: &Mutex<Option<Waker>>, waker: &Waker) {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            *slot = Some(waker.clone());
+        }
+    }
+
+    fn wake_reader(&self) {
+        if let Some(waker) = &*self.reader.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn wake_all(&self) {
+        self.wake_reader();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = writer {
+            waker.wake();
+        }
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_all();
+    }
+}
+
+/// A [`Wire`] over a stream.
+#[derive(Debug)]
+pub struct StreamWire<S> {
+    inner: Mutex<Inner<S>>,
+    wakers: Arc<Wakers>,
+    /// Made once of `wakers`: every write of the stream registers this one.
+    waker: Waker,
+    limits: WireLimits,
+}
+
+impl<S> StreamWire<S> {
+    /// A wire over a stream whose handshake, if any, is done.
+    #[must_use]
+    pub fn new(stream: S, limits: WireLimits) -> Arc<StreamWire<S>> {
+        let wakers = Arc::new(Wakers::default());
+        Arc::new(StreamWire {
+            inner: Mutex::new(Inner {
+                stream,
+                phase: Phase::Http,
+                is_direct: false,
+                outbox: VecDeque::new(),
+                outbox_bytes: 0,
+                needs_flush: false,
+                blocked_since: None,
+                is_blocked: false,
+                cut: None,
+            }),
+            waker: Waker::from(wakers.clone()),
+            wakers,
+            limits,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<S>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Inner<S> {
+    fn fail_if_cut(&self) -> io::Result<()> {
+        match self.cut {
+            None => Ok(()),
+            Some(Cut::SlowReader) => Err(io::Error::new(ErrorKind::TimedOut, "the reader has stopped")),
+            Some(Cut::Ended) => Err(io::Error::new(ErrorKind::ConnectionAborted, "ended by the server")),
+        }
+    }
+
+    /// Whether a frame of ours may be written now.
+    fn is_between_frames(&self) -> bool {
+        self.is_direct && self.phase == Phase::Frames(0)
+    }
+
+    fn note_blocked(&mut self) {
+        self.is_blocked = true;
+        self.blocked_since.get_or_insert_with(Instant::now);
+    }
+
+    fn note_progress(&mut self) {
+        self.is_blocked = false;
+        self.blocked_since = None;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
+    /// Writes what it can of the outbox. Ready when it is empty, or may not be written yet.
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.is_between_frames() {
+            let Some(first) = self.outbox.front_mut() else { break };
+            match Pin::new(&mut self.stream).poll_write(cx, first) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
+                    first.advance(written);
+                    self.outbox_bytes -= written;
+                    if !first.has_remaining() {
+                        self.outbox.pop_front();
+                    }
+                    self.needs_flush = true;
+                    self.note_progress();
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    self.note_blocked();
+                    return Poll::Pending;
+                }
+            }
+        }
+        if self.outbox.is_empty() && self.outbox.capacity() > 64 {
+            self.outbox = VecDeque::new();
+        }
+        self.poll_flush(cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.needs_flush {
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(Ok(())) => {
+                self.needs_flush = false;
+                self.note_progress();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.note_blocked();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Writes bytes of the library, up to the next place where something of ours may come, and takes the marker out.
+    fn poll_library(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.phase == Phase::Frames(0) {
+            if bytes.starts_with(&MARKER_FRAME) {
+                self.is_direct = true;
+                return Poll::Ready(Ok(MARKER_FRAME.len()));
+            }
+            ready!(self.poll_outbox(cx))?;
+        }
+        let passing = match self.phase {
+            Phase::Http => bytes.len(),
+            Phase::Upgrading => match find_switching(bytes) {
+                Some(0) => {
+                    self.phase = Phase::Head(0);
+                    head_end(0, bytes)
+                }
+                Some(at) => at,
+                None => bytes.len(),
+            },
+            Phase::Head(passed) => head_end(passed, bytes),
+            // The library writes a header in one piece with its payload.
+            Phase::Frames(0) => {
+                frame_len(bytes).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "a frame without its header"))?
+            }
+            Phase::Frames(rest) => rest,
+        };
+        let passing = bytes.get(..passing).unwrap_or(bytes);
+        match Pin::new(&mut self.stream).poll_write(cx, passing) {
+            Poll::Ready(Ok(written)) => {
+                self.needs_flush = true;
+                self.note_progress();
+                self.phase = match self.phase {
+                    Phase::Http | Phase::Upgrading => self.phase,
+                    Phase::Head(passed) => match head_progress(passed, passing.get(..written).unwrap_or(passing)) {
+                        HEAD_END_LEN => Phase::Frames(0),
+                        passed => Phase::Head(passed),
+                    },
+                    Phase::Frames(0) => Phase::Frames(frame_len(bytes).unwrap_or(written).saturating_sub(written)),
+                    Phase::Frames(rest) => Phase::Frames(rest.saturating_sub(written)),
+                };
+                Poll::Ready(Ok(written))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => {
+                self.note_blocked();
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Where the head of the `101` answer begins. What a client has pipelined before it passes as HTTP.
+fn find_switching(bytes: &[u8]) -> Option<usize> {
+    const SWITCHING: &[u8] = b"HTTP/1.1 101";
+    bytes.windows(SWITCHING.len()).position(|window| window == SWITCHING)
+}
+
+const HEAD_END: &[u8; HEAD_END_LEN] = b"\r\n\r\n";
+const HEAD_END_LEN: usize = 4;
+
+/// How many bytes of [`HEAD_END`] have passed behind these.
+fn head_progress(mut passed: usize, bytes: &[u8]) -> usize {
+    for byte in bytes {
+        passed = match HEAD_END.get(passed) {
+            None => return HEAD_END_LEN,
+            Some(expected) if expected == byte => passed + 1,
+            Some(_) => usize::from(*byte == b'\r'),
+        };
+    }
+    passed
+}
+
+/// Where the head ends in these bytes, or their length.
+fn head_end(mut passed: usize, bytes: &[u8]) -> usize {
+    for (at, byte) in bytes.iter().enumerate() {
+        passed = head_progress(passed, &[*byte]);
+        if passed == HEAD_END_LEN {
+            return at + 1;
+        }
+    }
+    bytes.len()
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
+    fn push(&self, frames: &Bytes) -> bool {
+        let mut inner = self.lock();
+        if inner.cut.is_some() {
+            return false;
+        }
+        let mut written = 0;
+        if inner.outbox.is_empty() && inner.is_between_frames() && !inner.is_blocked && !inner.needs_flush {
+            let mut cx = Context::from_waker(&self.waker);
+            match Pin::new(&mut inner.stream).poll_write(&mut cx, frames) {
+                Poll::Ready(Ok(len)) => {
+                    written = len;
+                    inner.needs_flush = true;
+                    let flushed = inner.poll_flush(&mut cx);
+                    if written == frames.len() && !matches!(flushed, Poll::Ready(Err(_))) {
+                        return true;
+                    }
+                    inner.note_blocked();
+                    // The stream took a part and was not asked again: nobody would say when it takes more.
+                    self.wakers.wake_reader();
+                }
+                Poll::Ready(Err(_)) => {
+                    // The reading side meets the same error and ends the connection.
+                    drop(inner);
+                    self.cut(Cut::Ended);
+                    return false;
+                }
+                Poll::Pending => inner.note_blocked(),
+            }
+        }
+        let rest = frames.slice(written..);
+        if inner.outbox.len() >= self.limits.queued_frames || inner.outbox_bytes + rest.len() > self.limits.queued_bytes
+        {
+            drop(inner);
+            self.cut(Cut::SlowReader);
+            return false;
+        }
+        inner.outbox_bytes += rest.len();
+        inner.outbox.push_back(rest);
+        let is_writable = inner.is_between_frames() && !inner.is_blocked;
+        drop(inner);
+        if is_writable {
+            self.wakers.wake_reader();
+        }
+        true
+    }
+
+    fn push_volatile(&self, frames: &Bytes) {
+        let is_free = {
+            let inner = self.lock();
+            inner.outbox.is_empty() && inner.is_between_frames() && !inner.is_blocked
+        };
+        if is_free {
+            self.push(frames);
+        }
+    }
+
+    fn expect_websocket(&self) {
+        let mut inner = self.lock();
+        if inner.phase == Phase::Http {
+            inner.phase = Phase::Upgrading;
+        }
+    }
+
+    fn cut(&self, why: Cut) {
+        {
+            let mut inner = self.lock();
+            if inner.cut.is_none() {
+                inner.cut = Some(why);
+            }
+            inner.outbox = VecDeque::new();
+            inner.outbox_bytes = 0;
+        }
+        self.wakers.wake_all();
+    }
+
+    fn check_stall(&self, now: Instant) -> bool {
+        let stalled = {
+            let inner = self.lock();
+            inner.cut.is_none()
+                && inner.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.stall)
+        };
+        if stalled {
+            self.cut(Cut::SlowReader);
+        }
+        stalled
+    }
+
+    fn is_cut(&self) -> Option<Cut> {
+        self.lock().cut
+    }
+}
+
+/// The end of a wire that hyper and the WebSocket library hold.
+#[derive(Debug)]
+pub struct WireIo<S>(Arc<StreamWire<S>>);
+
+impl<S> WireIo<S> {
+    /// The library's end of a wire.
+    #[must_use]
+    pub fn new(wire: Arc<StreamWire<S>>) -> WireIo<S> {
+        WireIo(wire)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for WireIo<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = &self.0;
+        Wakers::set(&wire.wakers.reader, cx.waker());
+        let mut inner = wire.lock();
+        inner.fail_if_cut()?;
+        // Woken, perhaps because the stream can be written again: a push may try.
+        inner.is_blocked = false;
+        if !inner.outbox.is_empty() || inner.needs_flush {
+            let mut write_cx = Context::from_waker(&wire.waker);
+            if let Poll::Ready(Err(error)) = inner.poll_outbox(&mut write_cx) {
+                return Poll::Ready(Err(error));
+            }
+        }
+        Pin::new(&mut inner.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for WireIo<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let wire = &self.0;
+        Wakers::set(&wire.wakers.writer, cx.waker());
+        let mut inner = wire.lock();
+        inner.fail_if_cut()?;
+        let result = inner.poll_library(&mut Context::from_waker(&wire.waker), bytes);
+        let waits = inner.is_between_frames() && !inner.outbox.is_empty() && !inner.is_blocked;
+        drop(inner);
+        if waits {
+            wire.wakers.wake_reader();
+        }
+        result
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = &self.0;
+        Wakers::set(&wire.wakers.writer, cx.waker());
+        let mut inner = wire.lock();
+        inner.fail_if_cut()?;
+        inner.poll_flush(&mut Context::from_waker(&wire.waker))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let wire = &self.0;
+        Wakers::set(&wire.wakers.writer, cx.waker());
+        let mut inner = wire.lock();
+        inner.fail_if_cut()?;
+        let mut write_cx = Context::from_waker(&wire.waker);
+        ready!(inner.poll_outbox(&mut write_cx))?;
+        Pin::new(&mut inner.stream).poll_shutdown(&mut write_cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+    use crate::contract::packet::Frame;
+
+    const LIMITS: WireLimits = WireLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
+    const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
+
+    fn frame(text: &str) -> Bytes {
+        Frame::event("e", text).bytes().clone()
+    }
+
+    struct Rig {
+        wire: Arc<StreamWire<DuplexStream>>,
+        library: WireIo<DuplexStream>,
+        client: DuplexStream,
+    }
+
+    fn rig(buffer: usize, limits: WireLimits) -> Rig {
+        let (server, client) = tokio::io::duplex(buffer);
+        let wire = StreamWire::new(server, limits);
+        Rig { library: WireIo::new(wire.clone()), wire, client }
+    }
+
+    async fn upgrade(rig: &mut Rig) {
+        rig.wire.expect_websocket();
+        rig.library.write_all(HEAD).await.unwrap();
+        let mut head = vec![0; HEAD.len()];
+        rig.client.read_exact(&mut head).await.unwrap();
+        assert_eq!(head, HEAD);
+    }
+
+    async fn read_frames(client: &mut DuplexStream, many: usize) -> Vec<String> {
+        let mut seen = Vec::new();
+        let mut bytes = Vec::new();
+        while seen.len() < many {
+            let mut part = [0; 37];
+            let len = client.read(&mut part).await.unwrap();
+            assert!(len > 0, "the wire ended after {seen:?}");
+            bytes.extend_from_slice(&part[..len]);
+            while let Some(len) = frame_len(&bytes).filter(|len| *len <= bytes.len()) {
+                let frame: Vec<u8> = bytes.drain(..len).collect();
+                let header = if frame[1] & 0x7f == 126 { 4 } else { 2 };
+                seen.push(String::from_utf8(frame[header..].to_vec()).unwrap());
+            }
+        }
+        assert!(bytes.is_empty());
+        seen
+    }
+
+    fn text(bytes: &Bytes) -> String {
+        String::from_utf8(bytes[2..].to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
+        let mut rig = rig(4_096, LIMITS);
+        upgrade(&mut rig).await;
+        let (early, late, queued) = (frame("early"), frame("late"), frame("queued in the library"));
+        assert!(rig.wire.push(&early));
+        let mut library_bytes = queued.to_vec();
+        library_bytes.extend_from_slice(&MARKER_FRAME);
+        rig.library.write_all(&library_bytes).await.unwrap();
+        // The reader of the library empties the outbox.
+        let mut byte = [0];
+        let read = tokio::spawn(async move {
+            let _ = rig.library.read(&mut byte).await;
+        });
+        assert_eq!(read_frames(&mut rig.client, 2).await, [text(&queued), text(&early)]);
+        assert!(rig.wire.push(&late));
+        assert_eq!(read_frames(&mut rig.client, 1).await, [text(&late)]);
+        read.abort();
+    }
+
+    #[test]
+    fn the_marker_frame_is_the_marker() {
+        assert_eq!(&MARKER_FRAME[3..], MARKER.as_bytes());
+        assert_eq!(frame_len(&MARKER_FRAME), Some(MARKER_FRAME.len()));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it() {
+        let mut rig = rig(64, WireLimits { queued_frames: 3, ..LIMITS });
+        upgrade(&mut rig).await;
+        rig.library.write_all(&MARKER_FRAME).await.unwrap();
+        let mut pushed = 0;
+        while rig.wire.push(&frame("0123456789012345678901234567890123456789")) {
+            pushed += 1;
+            assert!(pushed < 10);
+        }
+        assert_eq!(rig.wire.is_cut(), Some(Cut::SlowReader));
+        assert!(!rig.wire.push(&frame("more")));
+        assert!(rig.library.read(&mut [0]).await.is_err());
+        assert!(rig.library.write(b"x").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_stalled_write_is_noticed_after_the_limit() {
+        let mut rig = rig(64, LIMITS);
+        upgrade(&mut rig).await;
+        rig.library.write_all(&MARKER_FRAME).await.unwrap();
+        let now = Instant::now();
+        assert!(!rig.wire.check_stall(now + Duration::from_secs(60)), "nothing waits");
+        rig.wire.push(&frame(&"x".repeat(100)));
+        assert!(!rig.wire.check_stall(Instant::now()));
+        assert!(rig.wire.check_stall(Instant::now() + Duration::from_secs(10)));
+        assert!(rig.library.read(&mut [0]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn volatile_frames_are_dropped_rather_than_queued() {
+        let mut rig = rig(64, LIMITS);
+        upgrade(&mut rig).await;
+        rig.wire.push_volatile(&frame("before the marker"));
+        rig.library.write_all(&MARKER_FRAME).await.unwrap();
+        rig.wire.push(&frame(&"x".repeat(60)));
+        rig.wire.push_volatile(&frame("while another waits"));
+        let mut byte = [0];
+        let read = tokio::spawn(async move {
+            let _ = rig.library.read(&mut byte).await;
+        });
+        assert_eq!(read_frames(&mut rig.client, 1).await, [text(&frame(&"x".repeat(60)))]);
+        read.abort();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// However the library's frames and ours meet, and however little the stream takes at a time, each frame arrives
+        /// whole, and ours in their order.
+        #[test]
+        fn no_frame_is_torn_or_overtaken(
+            steps in prop::collection::vec((any::<bool>(), 0usize..300), 1..40), buffer in 1usize..200,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut rig = rig(buffer.max(HEAD.len()), LIMITS);
+                upgrade(&mut rig).await;
+                rig.library.write_all(&MARKER_FRAME).await.unwrap();
+                let many = steps.len();
+                let (mut reader, mut writer) = tokio::io::split(rig.library);
+                let reading = tokio::spawn(async move { let _ = reader.read(&mut [0]).await; });
+                let collecting = tokio::spawn(async move { read_frames(&mut rig.client, many).await });
+                let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+                for (at, (is_ours, len)) in steps.iter().enumerate() {
+                    let bytes = frame(&format!("{}{at}-{}", if *is_ours { "o" } else { "t" }, "x".repeat(*len)));
+                    if *is_ours {
+                        assert!(rig.wire.push(&bytes));
+                        ours.push(at);
+                    } else {
+                        writer.write_all(&bytes).await.unwrap();
+                        writer.flush().await.unwrap();
+                        theirs.push(at);
+                    }
+                }
+                let seen = collecting.await.unwrap();
+                let order = |mark: &str| -> Vec<usize> {
+                    let of = |text: &String| text.split_once(mark)?.1.split('-').next()?.parse().ok();
+                    seen.iter().filter_map(of).collect()
+                };
+                assert_eq!(order("[\"e\",\"o"), ours);
+                assert_eq!(order("[\"e\",\"t"), theirs);
+                reading.abort();
+            });
+        }
+    }
+}
