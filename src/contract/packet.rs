@@ -11,11 +11,7 @@ const MAX_HEADER: usize = 10;
 
 /// One encoded Socket.IO packet. Cloning it copies a pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame {
-    bytes: Bytes,
-    /// Where the JSON begins: the array of an event or an ack.
-    json_at: usize,
-}
+pub struct Frame(Bytes);
 
 impl Frame {
     /// `42["name",payload]`.
@@ -47,21 +43,19 @@ impl Frame {
         if let (Some(target), Some(source)) = (body.get_mut(start..MAX_HEADER), header.get(..header_len)) {
             target.copy_from_slice(source);
         }
-        let mut bytes = body.freeze();
-        let bytes = bytes.split_off(start);
-        Frame { json_at: header_len + prefix.len(), bytes }
+        Frame(body.freeze().slice(start..))
     }
 
     /// The whole WebSocket frame.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        &self.0
     }
 
     /// The JSON array of the packet: `["name",payload]` or `[payload]`.
     #[must_use]
     pub fn json(&self) -> &str {
-        self.bytes.get(self.json_at..).and_then(|json| std::str::from_utf8(json).ok()).unwrap_or("[]")
+        json_of(&self.0).unwrap_or("[]")
     }
 
     /// The payload of an event, as JSON text.
@@ -112,6 +106,19 @@ pub fn frame_len(bytes: &[u8]) -> Option<usize> {
         }
         len => Some(2 + usize::from(len)),
     }
+}
+
+/// The JSON array of the packet in a whole frame of ours.
+#[must_use]
+pub fn json_of(frame: &[u8]) -> Option<&str> {
+    let header = match frame.get(1)? & 0x7f {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    let packet = frame.get(header..)?;
+    let at = packet.iter().position(|byte| *byte == b'[')?;
+    std::str::from_utf8(packet.get(at..)?).ok()
 }
 
 #[cfg(test)]

@@ -81,6 +81,12 @@ impl ClientEvent {
         (ClientEvent::AuthRefresh, "auth:refresh"),
     ];
 
+    /// The wire name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ClientEvent::ALL.iter().find(|(event, _)| *event == self).map_or("", |(_, name)| name)
+    }
+
     /// The event of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<ClientEvent> {

@@ -65,6 +65,7 @@ pub struct Services {
     settings: Settings,
     rates: RateLimits,
     presence: PresenceBook,
+    polls_end: CancellationToken,
 }
 
 /// A store that can be debug-printed.
@@ -100,6 +101,7 @@ impl Services {
             rates: RateLimits::new(&settings.limits),
             settings,
             presence: PresenceBook::default(),
+            polls_end: CancellationToken::new(),
         }
     }
 

@@ -6,7 +6,8 @@ use crate::contract::requests::{
     DEFAULT_PAGE, MAX_IDS, MAX_PAGE, NotificationContent, NotificationDelete, NotificationList, NotificationRead,
 };
 use crate::domain::notification::{Audience, Notification, NotificationBody, NotificationDraft, Selection};
-use crate::store::{AnswerKey, Arrival, InboxAction, InboxQuery};
+pub use crate::store::Arrival as Arrived;
+use crate::store::{AnswerKey, InboxAction, InboxQuery};
 
 use super::sockets::SocketHandle;
 use super::{Caller, Services, store_error};
@@ -24,7 +25,7 @@ impl Services {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn arrive(&self, caller: &Caller, handle: &SocketHandle) -> Result<Arrival, WireError> {
+    pub async fn arrive(&self, caller: &Caller, handle: &SocketHandle) -> Result<Arrived, WireError> {
         self.note_arrival(&caller.actor.user);
         let actor = (*caller.actor).clone();
         let mut arrival = self.store.arrive(actor, self.now(), MAX_ON_ARRIVAL).await.map_err(store_error)?;

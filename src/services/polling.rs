@@ -107,6 +107,11 @@ impl Services {
         Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
     }
 
+    /// Answers all polls that wait: the server is about to stop.
+    pub fn end_polls(&self) {
+        self.polls_end.cancel();
+    }
+
     /// A cursor of now, for whose own is refused.
     #[must_use]
     pub fn poll_cursor(&self) -> String {
@@ -132,8 +137,13 @@ impl Services {
             // Registered first, looked second: nothing falls in between.
             let (next, deliveries) = self.read_feed(caller, place, audience);
             place = next;
-            if !deliveries.is_empty() || tokio::time::timeout_at(deadline, waiter.0.notified()).await.is_err() {
+            if !deliveries.is_empty() {
                 return (place, deliveries);
+            }
+            tokio::select! {
+                () = waiter.0.notified() => {}
+                () = tokio::time::sleep_until(deadline) => return (place, deliveries),
+                () = self.polls_end.cancelled() => return (place, deliveries),
             }
         }
     }

@@ -1,2 +1,5 @@
-//! How requests come in and deliveries go out.
+//! How requests come in and deliveries go out: decode, ask a service, encode. No rule of the house is decided here.
+
+pub mod http;
+pub mod socketio;
 pub mod wire;

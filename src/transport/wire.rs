@@ -25,12 +25,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::contract::packet::frame_len;
 
-/// The Socket.IO packet that the server sends itself through the Engine.IO library to learn that everything queued there
+/// The Socket.IO event that the server sends itself through the Engine.IO library to learn that everything queued there
 /// before has been written. It never reaches a client: the wire takes it out.
-pub const MARKER: &str = "2[\"wire:direct\"]";
+pub const MARKER: (&str, bool) = ("wire:direct", true);
 
-/// The marker as the library writes it: an unmasked text frame around the Engine.IO message `4` + [`MARKER`].
-const MARKER_FRAME: [u8; 19] = *b"\x81\x1142[\"wire:direct\"]";
+/// The marker as the library writes it: an unmasked text frame around the packet of [`MARKER`].
+const MARKER_FRAME: [u8; 24] = *b"\x81\x1642[\"wire:direct\",true]";
 
 /// How a wire is bounded.
 #[derive(Debug, Clone, Copy)]
@@ -378,6 +378,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
         }
         inner.outbox_bytes += rest.len();
         inner.outbox.push_back(rest);
+        // Whatever it waits for, the marker included: it has until the limit.
+        inner.blocked_since.get_or_insert_with(Instant::now);
         let is_writable = inner.is_between_frames() && !inner.is_blocked;
         drop(inner);
         if is_writable {
@@ -575,8 +577,7 @@ mod tests {
 
     #[test]
     fn the_marker_frame_is_the_marker() {
-        assert_eq!(&MARKER_FRAME[3..], MARKER.as_bytes());
-        assert_eq!(frame_len(&MARKER_FRAME), Some(MARKER_FRAME.len()));
+        assert_eq!(&MARKER_FRAME[..], &Frame::event(MARKER.0, &MARKER.1).bytes()[..]);
     }
 
     #[tokio::test]

@@ -1,0 +1,3 @@
+//! What the operator sees: figures.
+
+pub mod metrics;

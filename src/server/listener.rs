@@ -1,0 +1,169 @@
+//! Connections: accepted, secured, guarded, served. Each lives in a task of the server's tracker and ends with it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::transport::wire::{Cut, StreamWire, Wire, WireIo, WireLimits};
+
+use super::outer::{Outer, Peer};
+
+/// A TLS handshake may take so long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The head of a request may take so long.
+const HEAD: Duration = Duration::from_secs(15);
+/// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// All connections, and what each of them needs.
+pub struct Connections {
+    outer: Arc<Outer>,
+    limits: WireLimits,
+    tracker: TaskTracker,
+    /// Told when the server is about to stop: what is under way is finished, nothing new is begun.
+    draining: CancellationToken,
+    wires: Mutex<HashMap<u64, Weak<dyn Wire>>>,
+    next: AtomicU64,
+}
+
+impl std::fmt::Debug for Connections {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    /// No connections yet.
+    #[must_use]
+    pub fn new(outer: Arc<Outer>, limits: WireLimits, draining: CancellationToken) -> Arc<Connections> {
+        Arc::new(Connections {
+            outer,
+            limits,
+            tracker: TaskTracker::new(),
+            draining,
+            wires: Mutex::default(),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<dyn Wire>>> {
+        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tasks of all connections.
+    #[must_use]
+    pub fn tracker(&self) -> &TaskTracker {
+        &self.tracker
+    }
+
+    /// The connections of this moment.
+    #[must_use]
+    pub fn wires(&self) -> Vec<Arc<dyn Wire>> {
+        let mut wires = self.lock();
+        wires.retain(|_, wire| wire.strong_count() > 0);
+        wires.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Ends all connections now.
+    pub fn cut_all(&self) {
+        for wire in self.wires() {
+            wire.cut(Cut::Ended);
+        }
+    }
+
+    /// Accepts from a TCP listener until the server drains.
+    pub async fn accept_tcp(self: Arc<Self>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.draining.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // A message must not wait for the one behind it.
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, "a connection kept Nagle's algorithm");
+                    }
+                    let (this, tls, address) = (self.clone(), tls.clone(), peer.ip());
+                    self.tracker.spawn(async move {
+                        match tls {
+                            None => this.serve(stream, Some(address)).await,
+                            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
+                                Ok(Ok(stream)) => this.serve(stream, Some(address)).await,
+                                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                                Err(_) => tracing::debug!("a TLS handshake took too long"),
+                            },
+                        }
+                    });
+                }
+                Err(error) => self.pause(&error).await,
+            }
+        }
+    }
+
+    /// Accepts from the control socket until the server drains.
+    pub async fn accept_control(self: Arc<Self>, listener: UnixListener) {
+        loop {
+            let accepted = tokio::select! {
+                () = self.draining.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let this = self.clone();
+                    self.tracker.spawn(async move { this.serve(stream, None).await });
+                }
+                Err(error) => self.pause(&error).await,
+            }
+        }
+    }
+
+    async fn pause(&self, error: &io::Error) {
+        tracing::warn!(%error, "a connection was not accepted; if it says 'too many open files', raise LimitNOFILE");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    async fn serve<S>(&self, stream: S, address: Option<IpAddr>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let wire = StreamWire::new(stream, self.limits);
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let io = TokioIo::new(WireIo::new(wire.clone()));
+        let wire: Arc<dyn Wire> = wire;
+        self.lock().insert(number, Arc::downgrade(&wire));
+        let peer = Peer { address, wire };
+        let outer = self.outer.clone();
+        let service = service_fn(move |request| outer.clone().call(request, peer.clone()));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            // Heads of requests are short; bodies are bounded by their readers.
+            .max_buf_size(64 * 1024)
+            .serve_connection(io, service)
+            .with_upgrades();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = self.draining.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a connection ended");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What every request passes before Socket.IO and the HTTP API: the drain gate, the flag, origins, the rate of new sockets,
+//! and the headers that every answer has.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN,
+    RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use socketioxide::layer::SocketIoLayer;
+use tower_layer::Layer;
+use tower_service::Service;
+use warp::filters::BoxedFilter;
+
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::http::ErrorBody;
+use crate::transport::http::{OverControlSocket, Process};
+use crate::transport::socketio::SocketIoTransport;
+use crate::transport::socketio::front::token_of;
+use crate::transport::wire::Wire;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// The body of every answer.
+pub type Body = UnsyncBoxBody<Bytes, Failure>;
+/// Socket.IO around the HTTP API, with the library's types out of sight.
+type Inner = Box<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
+
+/// What the outer service goes by.
+#[derive(Debug, Clone)]
+pub struct OuterSettings {
+    /// Origins of other sites that may use the server from a browser.
+    pub cors_origins: Vec<String>,
+    /// The cookie that may hold a token.
+    pub cookie_name: Option<String>,
+    /// New sockets a second and address; 0 switches it off.
+    pub connects_per_second: u32,
+    /// Whether `X-Forwarded-For` of a trusted proxy is believed.
+    pub behind_proxy: bool,
+    /// The proxies that are believed; empty: the one that connects.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// One connection as the outer service sees it.
+#[derive(Clone)]
+pub struct Peer {
+    /// The other end; `None` on the control socket.
+    pub address: Option<IpAddr>,
+    /// The way to it.
+    pub wire: Arc<dyn Wire>,
+}
+
+/// The outermost service.
+pub struct Outer {
+    inner: Inner,
+    api_alone: Inner,
+    sockets: Arc<SocketIoTransport>,
+    process: Arc<dyn Process>,
+    settings: OuterSettings,
+    connects: Option<DefaultKeyedRateLimiter<IpAddr>>,
+}
+
+impl std::fmt::Debug for Outer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outer").finish_non_exhaustive()
+    }
+}
+
+impl Outer {
+    /// The service around Socket.IO and the routes of the HTTP API.
+    #[must_use]
+    pub fn new(
+        layer: &SocketIoLayer,
+        routes: BoxedFilter<(warp::reply::Response,)>,
+        sockets: Arc<SocketIoTransport>,
+        process: Arc<dyn Process>,
+        settings: OuterSettings,
+    ) -> Arc<Outer> {
+        let with_sockets = layer.layer(warp::service(routes.clone()));
+        let alone = warp::service(routes);
+        let connects = NonZeroU32::new(settings.connects_per_second)
+            .map(|per_second| RateLimiter::keyed(Quota::per_second(per_second)));
+        Arc::new(Outer {
+            inner: Box::new(move |request| {
+                let mut service = with_sockets.clone();
+                Box::pin(async move { boxed(service.call(request).await) })
+            }),
+            api_alone: Box::new(move |request| {
+                let mut service = alone.clone();
+                Box::pin(async move { boxed(service.call(request).await) })
+            }),
+            sockets,
+            process,
+            settings,
+            connects,
+        })
+    }
+
+    /// Answers a request.
+    pub async fn call(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Infallible> {
+        // warp panics at a request without a path.
+        if request.method() == Method::CONNECT {
+            let error = WireError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
+            return Ok(refusal(&error));
+        }
+        let allowed = self.allowed_origin(request.headers());
+        let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
+            preflight(allowed.is_some())
+        } else if self.sockets.is_path(request.uri().path()) && peer.address.is_some() {
+            self.socket_request(request, &peer, &allowed).await
+        } else {
+            self.api_request(request, &peer).await
+        };
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if !self.settings.cors_origins.is_empty() {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+        }
+        if let Some(Allowed::Listed(origin)) = allowed {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        if self.process.is_draining() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    async fn api_request(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        if peer.address.is_none() {
+            request.extensions_mut().insert(OverControlSocket);
+        }
+        (self.api_alone)(request).await
+    }
+
+    async fn socket_request(
+        &self,
+        request: Request<Incoming>,
+        peer: &Peer,
+        allowed: &Option<Allowed>,
+    ) -> Response<Body> {
+        if !self.process.websocket_enabled() {
+            let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
+            return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
+        }
+        if self.process.is_draining() {
+            return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
+        }
+        if request.headers().contains_key(ORIGIN) && allowed.is_none() {
+            let message = "this origin may not connect; add it to server.cors_origins";
+            return refusal(&WireError::new(ErrorCode::Forbidden, message));
+        }
+        let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
+        if is_first && let Err(error) = self.count_connect(request.headers(), peer) {
+            return refusal(&error);
+        }
+        let (mut parts, body) = request.into_parts();
+        // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one.
+        let cookie = self.settings.cookie_name.as_deref().filter(|_| parts.headers.contains_key(ORIGIN));
+        let token = token_of(&parts, cookie);
+        let passage = match self.sockets.prepare(&mut parts, token, &peer.wire) {
+            Ok(passage) => passage,
+            Err(status) => {
+                let mut response = refusal(&WireError::new(ErrorCode::InvalidPayload, "this session has ended"));
+                *response.status_mut() = status;
+                return response;
+            }
+        };
+        let response = (self.inner)(Request::from_parts(parts, body)).await;
+        self.sockets.conclude(&passage, response.status(), &peer.wire);
+        response
+    }
+
+    fn count_connect(&self, headers: &HeaderMap, peer: &Peer) -> Result<(), WireError> {
+        let (Some(connects), Some(address)) = (&self.connects, self.client_address(headers, peer)) else {
+            return Ok(());
+        };
+        connects.check_key(&network_of(address)).map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            WireError::rate_limited(wait, "too many new connections from this address; come again in a moment")
+        })
+    }
+
+    /// Who is at the other end: behind a proxy, the last address that a trusted proxy has added.
+    fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
+        let direct = peer.address?;
+        let trusted = &self.settings.trusted_proxies;
+        let is_trusted = |address: &IpAddr| trusted.is_empty() || trusted.contains(address);
+        if !self.settings.behind_proxy || !is_trusted(&direct) {
+            return Some(direct);
+        }
+        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let addresses: Vec<IpAddr> =
+            forwarded.flat_map(|line| line.split(',')).filter_map(|text| text.trim().parse().ok()).collect();
+        let client = if trusted.is_empty() {
+            addresses.last()
+        } else {
+            addresses.iter().rev().find(|address| !trusted.contains(address))
+        };
+        client.copied().or(Some(direct))
+    }
+
+    fn allowed_origin(&self, headers: &HeaderMap) -> Option<Allowed> {
+        let origin = headers.get(ORIGIN)?;
+        let text = origin.to_str().ok()?;
+        if self.settings.cors_origins.iter().any(|allowed| allowed == text) {
+            return Some(Allowed::Listed(origin.clone()));
+        }
+        let host = headers.get(HOST)?.to_str().ok()?;
+        let (_, authority) = text.split_once("://")?;
+        authority.eq_ignore_ascii_case(host).then_some(Allowed::Own)
+    }
+
+    /// Drops what is known of addresses that have been quiet.
+    pub fn forget_the_idle(&self) {
+        if let Some(connects) = &self.connects {
+            connects.retain_recent();
+            connects.shrink_to_fit();
+        }
+    }
+}
+
+/// Why an origin may.
+#[derive(Debug)]
+enum Allowed {
+    /// It is the server's own.
+    Own,
+    /// It is in the list.
+    Listed(HeaderValue),
+}
+
+/// An IPv6 user has a whole /64.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+        },
+    }
+}
+
+fn boxed<B, E>(result: Result<Response<B>, E>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Failure>,
+{
+    match result {
+        Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
+        Err(_) => refusal(&WireError::new(ErrorCode::Internal, "the request could not be answered")),
+    }
+}
+
+fn refusal(error: &WireError) -> Response<Body> {
+    let text = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
+    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() =
+        StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(wait_ms) = error.retry_after_ms {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
+    }
+    response
+}
+
+fn preflight(is_allowed: bool) -> Response<Body> {
+    let mut response = Response::new(Full::default().map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = if is_allowed { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN };
+    if is_allowed {
+        let headers = response.headers_mut();
+        let methods = HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS");
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        let allowed = HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key");
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_user_is_a_network() {
+        let net = |text: &str| network_of(text.parse().unwrap());
+        assert_eq!(net("2001:db8:1:2:3:4:5:6"), net("2001:db8:1:2::1"));
+        assert_ne!(net("2001:db8:1:3::1"), net("2001:db8:1:2::1"));
+        assert_eq!(net("::ffff:10.0.0.1"), net("10.0.0.1"));
+    }
+}

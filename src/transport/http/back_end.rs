@@ -1,0 +1,40 @@
+//! The broadcast service for back ends (CONTRACT 3.2).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::contract::decode;
+
+use super::read::text;
+use super::{Asker, HttpApi, answer, asker, body, with_api};
+
+pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    let key = || warp::header::optional::<String>("idempotency-key");
+    let broadcast = warp::path!("api" / "v1" / "broadcast")
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(key())
+        .and(body(api))
+        .then(broadcast);
+    let notify = warp::path!("api" / "v1" / "notifications")
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(key())
+        .and(body(api))
+        .then(notify);
+    broadcast.or(notify).unify().boxed()
+}
+
+async fn broadcast(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Bytes) -> Response {
+    answer(async { api.services.broadcast(&asker?, decode::request(text(&body)?)?, key).await }.await)
+}
+
+async fn notify(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Bytes) -> Response {
+    answer(async { api.services.post_notification(&asker?, decode::request(text(&body)?)?, key).await }.await)
+}

@@ -1,0 +1,181 @@
+//! The HTTP API: health, the broadcast service, polling and administration (CONTRACT 3). Each resource is a file; here is
+//! what they share: who asks, how bodies and queries are read, how answers are written.
+
+pub mod admin;
+pub mod back_end;
+pub mod health;
+pub mod polling;
+pub mod read;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
+use bytes::Bytes;
+use serde::Serialize;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reject::Rejection;
+use warp::reply::Response;
+
+use crate::auth::{TokenError, Verifier};
+use crate::contract::answers::Ok as OkAnswer;
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::http::ErrorBody;
+use crate::domain::Actor;
+use crate::services::{Caller, Services};
+use crate::transport::socketio::SocketIoTransport;
+use crate::transport::socketio::front::bearer_of;
+use crate::transport::socketio::wire_error;
+
+/// Put into the extensions of a request that came over the control socket: whoever can open it is the administrator.
+#[derive(Debug, Clone, Copy)]
+pub struct OverControlSocket;
+
+/// What the process says of itself.
+pub trait Process: Send + Sync {
+    /// Since when it runs.
+    fn uptime(&self) -> Duration;
+    /// Where it listens.
+    fn addresses(&self) -> Vec<String>;
+    /// Whether Socket.IO is switched on.
+    fn websocket_enabled(&self) -> bool;
+    /// Whether it is about to stop.
+    fn is_draining(&self) -> bool;
+}
+
+/// Everything the handlers need.
+pub struct HttpApi {
+    /// What the house does.
+    pub services: Arc<Services>,
+    /// Who is who.
+    pub verifier: Arc<Verifier>,
+    /// The sockets, for the figures.
+    pub sockets: Arc<SocketIoTransport>,
+    /// The process.
+    pub process: Arc<dyn Process>,
+    /// The largest body, in bytes.
+    pub payload_bytes: u64,
+}
+
+impl std::fmt::Debug for HttpApi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpApi").finish_non_exhaustive()
+    }
+}
+
+/// Who asks, or why they are not let in.
+pub(crate) type Asker = Result<Caller, WireError>;
+
+/// All routes.
+#[must_use]
+pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    health::routes(&api)
+        .or(back_end::routes(&api))
+        .unify()
+        .or(polling::routes(&api))
+        .unify()
+        .or(admin::routes(&api))
+        .unify()
+        .recover(refused)
+        .unify()
+        .boxed()
+}
+
+async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
+    let error = if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
+        WireError::new(ErrorCode::TooLarge, "the body is too large")
+    } else if rejection.find::<warp::reject::LengthRequired>().is_some() {
+        WireError::new(ErrorCode::InvalidPayload, "the request needs a Content-Length")
+    } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
+        WireError::new(ErrorCode::MethodNotAllowed, "this address does not take this method")
+    } else {
+        WireError::new(ErrorCode::NotFound, "there is nothing at this address")
+    };
+    Ok(failure(&error))
+}
+
+impl HttpApi {
+    /// The caller of a request: the control socket, or a bearer token.
+    fn asker(&self, headers: &HeaderMap, control: Option<OverControlSocket>) -> Asker {
+        if control.is_some() && !headers.contains_key(AUTHORIZATION) {
+            return Ok(Caller::http(Actor::local_admin()));
+        }
+        let token = bearer_of(headers).ok_or(TokenError::Missing);
+        token
+            .and_then(|token| self.verifier.verify(&token, self.services.now()))
+            .map(Caller::http)
+            .map_err(|error| wire_error(&error))
+    }
+}
+
+/// The API itself, as the first argument of a handler.
+pub(crate) fn with_api(
+    api: &Arc<HttpApi>,
+) -> impl Filter<Extract = (Arc<HttpApi>,), Error = std::convert::Infallible> + Clone + use<> {
+    let api = api.clone();
+    warp::any().map(move || api.clone())
+}
+
+/// Who asks, as an argument of a handler.
+pub(crate) fn asker(api: &Arc<HttpApi>) -> BoxedFilter<(Asker,)> {
+    let api = api.clone();
+    warp::header::headers_cloned()
+        .and(warp::ext::optional::<OverControlSocket>())
+        .map(move |headers: HeaderMap, control| api.asker(&headers, control))
+        .boxed()
+}
+
+/// The body, bounded.
+pub(crate) fn body(api: &Arc<HttpApi>) -> BoxedFilter<(Bytes,)> {
+    warp::body::content_length_limit(api.payload_bytes).and(warp::body::bytes()).boxed()
+}
+
+/// The query as it is.
+pub(crate) fn query() -> BoxedFilter<(String,)> {
+    warp::query::raw().or(warp::any().map(String::new)).unify().boxed()
+}
+
+/// An answer with `ok: true`, or an error with its status.
+pub(crate) fn answer<T: Serialize>(result: Result<T, WireError>) -> Response {
+    match result {
+        Ok(body) => json(StatusCode::OK, &OkAnswer::new(body)),
+        Err(error) => failure(&error),
+    }
+}
+
+/// An error with its status.
+pub(crate) fn failure(error: &WireError) -> Response {
+    failure_with(error, &ErrorBody { error })
+}
+
+/// An error with its status and a body of its own.
+pub(crate) fn failure_with<T: Serialize>(error: &WireError, body: &T) -> Response {
+    let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json(status, body);
+    if let Some(wait_ms) = error.retry_after_ms {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+/// A JSON answer; never cached.
+pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
+    let Ok(text) = serde_json::to_vec(body) else {
+        return failure(&WireError::new(ErrorCode::Internal, "the answer could not be written"));
+    };
+    text_response(status, HeaderValue::from_static("application/json"), text)
+}
+
+/// An answer of some type; never cached.
+pub(crate) fn text_response(status: StatusCode, content_type: HeaderValue, text: Vec<u8>) -> Response {
+    let mut response = Response::new(text.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,280 @@
+//! Everything the events do, by polling (CONTRACT 3.3). Each route is the event of the same row.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::contract::answers::{BatchSynced, Done, RoomList};
+use crate::contract::decode;
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::http::{Polled, PolledEvent, Resync};
+use crate::contract::requests::ProgressSync;
+use crate::contract::views::RoomView;
+use crate::domain::RoomId;
+use crate::services::polling::{MAX_ROOMS, MAX_WAIT};
+
+use super::read::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
+use super::{Asker, HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
+
+const PAGE: [(&str, Kind); 3] = [("before", Kind::Number), ("after", Kind::Number), ("limit", Kind::Number)];
+
+pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    let v1 = || warp::path!("api" / "v1" / ..);
+    let session = v1().and(warp::path!("session")).and(warp::get()).and(with_api(api)).and(asker(api)).then(session);
+    let rooms = v1().and(warp::path!("rooms")).and(warp::get()).and(with_api(api)).and(asker(api)).then(rooms);
+    let history = v1()
+        .and(warp::path!("rooms" / String / "messages"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(query())
+        .then(history);
+    let post = v1()
+        .and(warp::path!("rooms" / String / "messages"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(post);
+    let edit = v1()
+        .and(warp::path!("rooms" / String / "messages" / String))
+        .and(warp::patch())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(edit);
+    let delete = v1()
+        .and(warp::path!("rooms" / String / "messages" / String))
+        .and(warp::delete())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(delete);
+    let typing = v1()
+        .and(warp::path!("rooms" / String / "typing"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(typing);
+    let read = v1()
+        .and(warp::path!("rooms" / String / "read"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(mark_read);
+    let chat = session.or(rooms).unify().or(history).unify().or(post).unify().or(edit).unify().or(delete).unify();
+    let chat = chat.or(typing).unify().or(read).unify().boxed();
+    chat.or(progress_routes(api)).unify().or(inbox_routes(api)).unify().boxed()
+}
+
+fn progress_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    let v1 = || warp::path!("api" / "v1" / ..);
+    let get = v1()
+        .and(warp::path!("progress"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(query())
+        .then(progress);
+    let sync =
+        v1().and(warp::path!("progress")).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api)).then(sync);
+    let versions = v1()
+        .and(warp::path!("progress" / String / "history"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(versions);
+    let events =
+        v1().and(warp::path!("events")).and(warp::get()).and(with_api(api)).and(asker(api)).and(query()).then(events);
+    get.or(sync).unify().or(versions).unify().or(events).unify().boxed()
+}
+
+fn inbox_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    let v1 = || warp::path!("api" / "v1" / ..);
+    let list = v1()
+        .and(warp::path!("notifications"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(query())
+        .then(inbox);
+    let read = v1()
+        .and(warp::path!("notifications" / "read"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(read_notifications);
+    let delete = v1()
+        .and(warp::path!("notifications" / String))
+        .and(warp::delete())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(delete_notification);
+    list.or(read).unify().or(delete).unify().boxed()
+}
+
+async fn session(api: Arc<HttpApi>, asker: Asker) -> Response {
+    let caller = match asker {
+        Ok(caller) => caller,
+        Err(error) => return failure(&error),
+    };
+    let unread = api.services.unread(&caller).await;
+    answer(unread.map(|unread| api.services.session(&caller.actor, unread)))
+}
+
+async fn rooms(api: Arc<HttpApi>, asker: Asker) -> Response {
+    let rooms = async { api.services.rooms(&asker?).await }.await;
+    let list = rooms.as_ref().map(|rooms| RoomList { rooms: rooms.iter().map(RoomView::from).collect() });
+    answer(list.map_err(Clone::clone))
+}
+
+async fn history(room: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    let result = async { api.services.history(&asker?, from_query(&query, &PAGE, [room_id(&room)?])?).await };
+    answer(result.await)
+}
+
+async fn post(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let result = async { api.services.post(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    answer(result.await)
+}
+
+async fn edit(room: String, message: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let result = async {
+        let caller = asker?;
+        api.services.edit(&caller, from_body(&body, [room_id(&room)?, number_in_path("messageId", &message)?])?).await
+    };
+    answer(result.await)
+}
+
+async fn delete(room: String, message: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    let result = async {
+        let caller = asker?;
+        let given = [room_id(&room)?, number_in_path("messageId", &message)?];
+        api.services.delete(&caller, from_body(&Bytes::new(), given)?).await
+    };
+    answer(result.await)
+}
+
+async fn typing(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let result = async { api.services.typing(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    answer(result.await.map(|()| Done {}))
+}
+
+async fn mark_read(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let result = async { api.services.mark_read(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    answer(result.await)
+}
+
+fn room_id(segment: &str) -> Result<Given, WireError> {
+    id_in_path("roomId", segment)
+}
+
+async fn progress(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    const KNOWN: [(&str, Kind); 3] = [("lessonId", Kind::Id), ("courseId", Kind::Id), ("since", Kind::Text)];
+    let result = async { api.services.progress(&asker?, from_query(&query, &KNOWN, [])?).await };
+    answer(result.await)
+}
+
+async fn sync(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let caller = match asker {
+        Ok(caller) => caller,
+        Err(error) => return failure(&error),
+    };
+    let body = match text(&body) {
+        Ok(body) => body,
+        Err(error) => return failure(&error),
+    };
+    if body.trim_start().starts_with('[') {
+        let result = async { api.services.sync(&caller, decode::request::<Vec<ProgressSync>>(body)?).await };
+        return answer(result.await.map(|results| BatchSynced { results }));
+    }
+    let result = async {
+        let mut synced = api.services.sync(&caller, vec![decode::request(body)?]).await?;
+        synced.pop().ok_or_else(|| WireError::new(ErrorCode::Internal, "the report has no answer"))
+    };
+    answer(result.await)
+}
+
+async fn versions(lesson: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    let result = async {
+        let caller = asker?;
+        let request = from_body(&Bytes::new(), [id_in_path("lessonId", &lesson)?])?;
+        api.services.progress_history(&caller, request).await
+    };
+    answer(result.await)
+}
+
+async fn inbox(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    const KNOWN: [(&str, Kind); 3] = [("before", Kind::Number), ("limit", Kind::Number), ("unreadOnly", Kind::Flag)];
+    let result = async { api.services.inbox(&asker?, from_query(&query, &KNOWN, [])?).await };
+    answer(result.await)
+}
+
+async fn read_notifications(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let result = async { api.services.read_notifications(&asker?, from_body(&body, [])?).await };
+    answer(result.await)
+}
+
+async fn delete_notification(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    let result = async {
+        let caller = asker?;
+        let request = from_body(&Bytes::new(), [number_in_path("id", &id)?])?;
+        api.services.delete_notification(&caller, request).await
+    };
+    answer(result.await)
+}
+
+async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    let caller = match asker {
+        Ok(caller) => caller,
+        Err(error) => return failure(&error),
+    };
+    let (mut cursor, mut rooms, mut wait) = (None, Vec::new(), Duration::ZERO);
+    for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "cursor" if !value.is_empty() => cursor = Some(value.into_owned()),
+            "rooms" => match room_list(&value) {
+                Ok(list) => rooms = list,
+                Err(error) => return failure(&error),
+            },
+            "wait" if !value.is_empty() => match value.parse::<u64>() {
+                Ok(seconds) if seconds <= MAX_WAIT.as_secs() => wait = Duration::from_secs(seconds),
+                _ => {
+                    let message = format!("wait must be 0 to {} seconds", MAX_WAIT.as_secs());
+                    return failure(&WireError::field("wait", message));
+                }
+            },
+            _ => {}
+        }
+    }
+    match api.services.poll(&caller, cursor.as_deref(), rooms, wait).await {
+        Ok(polled) => {
+            let events = polled.deliveries.iter().filter_map(|delivery| {
+                Some(PolledEvent { event: &delivery.name, payload: delivery.frame.payload()? })
+            });
+            json(::http::StatusCode::OK, &Polled { events: events.collect(), cursor: polled.cursor })
+        }
+        Err(error) if error.code == ErrorCode::Resync => {
+            failure_with(&error, &Resync { error: &error, cursor: api.services.poll_cursor() })
+        }
+        Err(error) => failure(&error),
+    }
+}
+
+fn room_list(text: &str) -> Result<Vec<RoomId>, WireError> {
+    let rooms: Vec<RoomId> = text
+        .split(',')
+        .filter(|room| !room.is_empty())
+        .map(|room| RoomId::parse(room).map_err(|error| WireError::field("rooms", format!("rooms: each {error}"))))
+        .collect::<Result<_, _>>()?;
+    if rooms.len() > MAX_ROOMS {
+        return Err(WireError::field("rooms", format!("rooms may name at most {MAX_ROOMS} rooms")));
+    }
+    Ok(rooms)
+}

@@ -1,0 +1,153 @@
+//! Reads paths, queries and bodies into the very requests that the events have, so that a rule of decoding is written once.
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::contract::decode;
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::domain::Id;
+
+/// What a query parameter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A non-negative integer.
+    Number,
+    /// An id: canonical digits are a number, anything else a text.
+    Id,
+    /// Text.
+    Text,
+    /// `true` or `false`.
+    Flag,
+}
+
+/// Something that a URL says of a request.
+pub type Given = (&'static str, Value);
+
+/// A segment of a path as an id of the request.
+///
+/// # Errors
+/// `invalid_payload` if it is not valid UTF-8.
+pub fn id_in_path(field: &'static str, segment: &str) -> Result<Given, WireError> {
+    let text = percent_decode_str(segment)
+        .decode_utf8()
+        .map_err(|_| WireError::field(field, format!("{field} must be UTF-8")))?;
+    Ok((field, id(&text)))
+}
+
+/// A segment of a path as a number of the request.
+///
+/// # Errors
+/// `invalid_payload` if it is none.
+pub fn number_in_path(field: &'static str, segment: &str) -> Result<Given, WireError> {
+    number(field, segment).map(|value| (field, value))
+}
+
+/// A request from a query with known parameters; others are passed over.
+///
+/// # Errors
+/// `invalid_payload` with the parameter's name.
+pub fn from_query<T: DeserializeOwned>(
+    query: &str,
+    known: &[(&'static str, Kind)],
+    given: impl IntoIterator<Item = Given>,
+) -> Result<T, WireError> {
+    let mut map = Map::new();
+    for (key, text) in form_urlencoded::parse(query.as_bytes()) {
+        let Some((field, kind)) = known.iter().find(|(field, _)| *field == key) else { continue };
+        if text.is_empty() {
+            continue;
+        }
+        let value = match kind {
+            Kind::Number => number(field, &text)?,
+            Kind::Id => id(&text),
+            Kind::Text => Value::String(text.into_owned()),
+            Kind::Flag => match &*text {
+                "true" | "1" => Value::Bool(true),
+                "false" | "0" => Value::Bool(false),
+                _ => return Err(WireError::field(*field, format!("{field} must be true or false"))),
+            },
+        };
+        map.insert((*field).to_owned(), value);
+    }
+    finish(map, given)
+}
+
+/// A request from a JSON object, with what the path says in place of what the body may say of it.
+///
+/// # Errors
+/// `invalid_payload`.
+pub fn from_body<T: DeserializeOwned>(
+    body: &Bytes,
+    given: impl IntoIterator<Item = Given>,
+) -> Result<T, WireError> {
+    let text = text(body)?;
+    let map: Map<String, Value> = if text.trim().is_empty() { Map::new() } else { decode::request(text)? };
+    finish(map, given)
+}
+
+/// The body as text.
+///
+/// # Errors
+/// `invalid_payload` if it is not UTF-8.
+pub fn text(body: &Bytes) -> Result<&str, WireError> {
+    std::str::from_utf8(body).map_err(|_| WireError::new(ErrorCode::InvalidPayload, "the body must be JSON in UTF-8"))
+}
+
+fn finish<T: DeserializeOwned>(
+    mut map: Map<String, Value>,
+    given: impl IntoIterator<Item = Given>,
+) -> Result<T, WireError> {
+    for (field, value) in given {
+        map.insert(field.to_owned(), value);
+    }
+    decode::request(&Value::Object(map).to_string())
+}
+
+fn number(field: &'static str, text: &str) -> Result<Value, WireError> {
+    let number: Result<u64, _> = text.parse();
+    number.map(Value::from).map_err(|_| WireError::field(field, format!("{field} must be a non-negative integer")))
+}
+
+fn id(text: &str) -> Value {
+    match text.parse::<u64>() {
+        Ok(number) if number.to_string() == text && number <= crate::domain::MAX_SAFE_INTEGER => {
+            serde_json::to_value(Id::Number(number)).unwrap_or_default()
+        }
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::requests::{ChatHistory, ChatMessage, NotificationList};
+
+    #[test]
+    fn a_path_names_the_room_and_its_type_is_that_of_its_digits() {
+        let room = |segment| id_in_path("roomId", segment).unwrap().1;
+        assert_eq!(room("7"), Value::from(7));
+        assert_eq!(room("007"), Value::from("007"));
+        assert_eq!(room("caf%C3%A9"), Value::from("café"));
+        assert!(id_in_path("roomId", "%ff").is_err());
+    }
+
+    #[test]
+    fn the_path_wins_over_the_body() {
+        let body = Bytes::from(r#"{"roomId":"other","content":"x"}"#);
+        let request: ChatMessage = from_body(&body, [id_in_path("roomId", "mine").unwrap()]).unwrap();
+        assert_eq!(request.room_id.canonical(), "mine");
+    }
+
+    #[test]
+    fn bad_parameters_are_named() {
+        let known = [("before", Kind::Number), ("limit", Kind::Number), ("unreadOnly", Kind::Flag)];
+        let bad = |query: &str| from_query::<NotificationList>(query, &known, []).expect_err(query).field.unwrap();
+        assert_eq!(bad("before=-1"), "before");
+        assert_eq!(bad("limit=ten"), "limit");
+        assert_eq!(bad("unreadOnly=maybe"), "unreadOnly");
+        let room = id_in_path("roomId", "a b").unwrap();
+        assert!(from_query::<ChatHistory>("", &known, [room]).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! The table of events: each is decoded, given to its service, and answered.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::contract::answers::{BatchSynced, Done, Ok as OkAnswer, RoomList};
+use crate::contract::decode;
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::requests::{AuthRefresh, ChatJoin, ClientEvent, ProgressSync, RoomOnly};
+use crate::contract::views::RoomView;
+use crate::domain::RoomId;
+
+use super::SocketIoTransport;
+use super::intake::refuse;
+use super::link::{Ack, Link};
+
+impl SocketIoTransport {
+    /// Does what an event asks, and answers it.
+    pub(super) async fn handle(&self, link: &Link, event: ClientEvent, payload: &str, ack: Option<Ack>) {
+        let caller = link.caller();
+        let services = &*self.services;
+        match event {
+            ClientEvent::ChatJoin => self.join(link, payload, ack).await,
+            ClientEvent::ChatLeave => {
+                answer(link, event, ack, room_only(payload).map(|request| services.leave(&caller, request)));
+            }
+            ClientEvent::ChatMessage => {
+                let result = with(payload, async |request| services.post(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatEdit => {
+                answer(link, event, ack, with(payload, async |request| services.edit(&caller, request).await).await);
+            }
+            ClientEvent::ChatDelete => {
+                answer(link, event, ack, with(payload, async |request| services.delete(&caller, request).await).await);
+            }
+            ClientEvent::ChatTyping => {
+                let result = with(payload, async |request| services.typing(&caller, request).await).await;
+                answer(link, event, ack, result.map(|()| Done {}));
+            }
+            ClientEvent::ChatRead => {
+                let result = with(payload, async |request| services.mark_read(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatHistory => {
+                answer(link, event, ack, with(payload, async |request| services.history(&caller, request).await).await);
+            }
+            ClientEvent::ChatRooms => {
+                let rooms = services.rooms(&caller).await;
+                let list = rooms.as_ref().map(|rooms| RoomList { rooms: rooms.iter().map(RoomView::from).collect() });
+                answer(link, event, ack, list.map_err(Clone::clone));
+            }
+            ClientEvent::ProgressSync => self.sync(link, payload, ack).await,
+            ClientEvent::ProgressGet => {
+                let result = with(payload, async |request| services.progress(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ProgressHistory => {
+                let result = with(payload, async |request| services.progress_history(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::NotificationList => {
+                answer(link, event, ack, with(payload, async |request| services.inbox(&caller, request).await).await);
+            }
+            ClientEvent::NotificationRead => {
+                let result = with(payload, async |request| services.read_notifications(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::NotificationDelete => {
+                let result = with(payload, async |request| services.delete_notification(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::PresenceList => {
+                let result = match room_only(payload) {
+                    Ok(request) => services.present(&caller, request).await,
+                    Err(error) => Err(error),
+                };
+                answer(link, event, ack, result);
+            }
+            ClientEvent::AuthRefresh => {
+                let result = with(payload, async |request: AuthRefresh| self.refresh(link, &request.token)).await;
+                let is_good = result.is_ok();
+                answer(link, event, ack, result);
+                if is_good {
+                    self.say_who(link).await;
+                }
+            }
+        }
+    }
+
+    async fn join(&self, link: &Link, payload: &str, ack: Option<Ack>) {
+        let request = if is_object(payload) {
+            decode::request(payload)
+        } else {
+            bare_room(payload).map(|room_id| ChatJoin { room_id, after: None, limit: None })
+        };
+        let granted = match request {
+            Ok(request) => self.services.join(&link.caller(), request).await,
+            Err(error) => Err(error),
+        };
+        let grant = match granted {
+            Ok(grant) => grant,
+            Err(error) => return refuse(link, "chat:join", ack, &error),
+        };
+        let after_seq = grant.after_seq;
+        grant.gate.open(link, after_seq, 0, || {
+            if let Some(ack) = ack {
+                link.answer(ack, &OkAnswer::new(&grant.answer));
+            }
+        });
+    }
+
+    async fn sync(&self, link: &Link, payload: &str, ack: Option<Ack>) {
+        let caller = link.caller();
+        let event = ClientEvent::ProgressSync;
+        if payload.trim_start().starts_with('[') {
+            let result = with(payload, async |reports: Vec<ProgressSync>| self.services.sync(&caller, reports).await);
+            return answer(link, event, ack, result.await.map(|results| BatchSynced { results }));
+        }
+        let result = with(payload, async |report: ProgressSync| {
+            let mut synced = self.services.sync(&caller, vec![report]).await?;
+            synced.pop().ok_or_else(|| WireError::new(ErrorCode::Internal, "the report has no answer"))
+        });
+        answer(link, event, ack, result.await);
+    }
+}
+
+async fn with<T: DeserializeOwned, A>(
+    payload: &str,
+    serve: impl AsyncFnOnce(T) -> Result<A, WireError>,
+) -> Result<A, WireError> {
+    serve(decode::request(payload)?).await
+}
+
+fn answer<A: Serialize>(link: &Link, event: ClientEvent, ack: Option<Ack>, result: Result<A, WireError>) {
+    match (result, ack) {
+        (Ok(body), Some(ack)) => link.answer(ack, &OkAnswer::new(body)),
+        (Ok(_), None) => {}
+        (Err(error), ack) => refuse(link, event.name(), ack, &error),
+    }
+}
+
+fn is_object(payload: &str) -> bool {
+    payload.trim_start().starts_with('{')
+}
+
+fn room_only(payload: &str) -> Result<RoomOnly, WireError> {
+    if is_object(payload) { decode::request(payload) } else { bare_room(payload).map(|room_id| RoomOnly { room_id }) }
+}
+
+fn bare_room(payload: &str) -> Result<RoomId, WireError> {
+    decode::request::<RoomId>(payload).map_err(|error| WireError { field: Some("roomId".to_owned()), ..error })
+}

@@ -1,0 +1,193 @@
+//! What happens to a request before the Engine.IO library sees it: the token is taken out of it, what the library would
+//! keep for the life of the socket is copied small, and the connection is tied to the session.
+
+use std::sync::Arc;
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::request::Parts;
+use http::{StatusCode, Uri};
+
+use crate::transport::wire::Wire;
+
+use super::SocketIoTransport;
+use super::directory::PollGuard;
+
+/// The headers that the library needs.
+const KEPT: [HeaderName; 11] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    CONTENT_TYPE,
+    HOST,
+    ORIGIN,
+    SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// A token from the query, a header or a cookie of the handshake. Never shown.
+#[derive(Clone, Default)]
+pub struct HandshakeToken(Option<Arc<str>>);
+
+impl HandshakeToken {
+    /// A token, if the request has one.
+    #[must_use]
+    pub fn new(token: Option<String>) -> HandshakeToken {
+        HandshakeToken(token.map(Into::into))
+    }
+
+    /// The token.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl std::fmt::Debug for HandshakeToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HandshakeToken")
+    }
+}
+
+/// What a request is to a session.
+#[derive(Debug)]
+pub struct Passage {
+    /// The session of a request that is not its first.
+    session: Option<String>,
+    is_websocket: bool,
+    /// Held until the poll is answered.
+    _poll: Option<PollGuard>,
+}
+
+impl SocketIoTransport {
+    /// Whether a path is Socket.IO's.
+    #[must_use]
+    pub fn is_path(&self, path: &str) -> bool {
+        path.strip_prefix(&self.settings.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Prepares a request for the library. `token` is what was found outside of the Socket.IO handshake.
+    ///
+    /// # Errors
+    /// The status of a request that must not reach the library.
+    pub fn prepare(
+        self: &Arc<Self>,
+        parts: &mut Parts,
+        token: Option<String>,
+        wire: &Arc<dyn Wire>,
+    ) -> Result<Passage, StatusCode> {
+        let mut session = None;
+        let mut is_websocket = false;
+        let mut kept = String::with_capacity(64);
+        for pair in parts.uri.query().unwrap_or_default().split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match key {
+                "token" => continue,
+                "sid" => session = Some(value.to_owned()),
+                "transport" => is_websocket = value == "websocket",
+                _ => {}
+            }
+            if matches!(key, "sid" | "transport" | "EIO" | "b64") {
+                kept.push(if kept.is_empty() { '?' } else { '&' });
+                kept.push_str(pair);
+            }
+        }
+        if session.as_deref().is_some_and(|session| self.directory.is_refused(session)) {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        // The library keeps the head of the request that opens a session: a URL without the token, in memory of its own,
+        // and few headers (the others would pin the connection's read buffer).
+        parts.uri = format!("{}{kept}", self.settings.path).parse::<Uri>().map_err(|_| StatusCode::BAD_REQUEST)?;
+        parts.headers = compact(&parts.headers);
+        parts.extensions.insert(HandshakeToken::new(token));
+        if is_websocket && session.is_none() {
+            parts.extensions.insert(wire.clone());
+        }
+        let poll = match &session {
+            Some(session) if !is_websocket && parts.method == http::Method::GET => {
+                Some(self.directory.begin_poll(session))
+            }
+            _ => None,
+        };
+        Ok(Passage { session, is_websocket, _poll: poll })
+    }
+
+    /// Looks at the library's answer before it goes out.
+    pub fn conclude(&self, passage: &Passage, status: StatusCode, wire: &Arc<dyn Wire>) {
+        if status == StatusCode::SWITCHING_PROTOCOLS && passage.is_websocket {
+            wire.expect_websocket();
+            if let Some(session) = &passage.session {
+                self.directory.set_wire(session, wire);
+            }
+        }
+    }
+}
+
+/// The token in a request: query, then bearer header, then the cookie of that name.
+#[must_use]
+pub fn token_of(parts: &Parts, cookie_name: Option<&str>) -> Option<String> {
+    let query = parts.uri.query().unwrap_or_default();
+    let from_query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "token");
+    if let Some((_, token)) = from_query {
+        return Some(token.into_owned());
+    }
+    if let Some(token) = bearer_of(&parts.headers) {
+        return Some(token);
+    }
+    let cookie_name = cookie_name?;
+    let cookies = parts.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, _)| *name == cookie_name)
+        .map(|(_, value)| value.to_owned())
+}
+
+/// The token of an `Authorization: Bearer` header.
+#[must_use]
+pub fn bearer_of(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+fn compact(headers: &HeaderMap) -> HeaderMap {
+    let mut small = HeaderMap::with_capacity(KEPT.len());
+    for name in KEPT {
+        if let Some(value) = headers.get(&name)
+            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
+        {
+            small.insert(name, copy);
+        }
+    }
+    small
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn the_token_is_looked_for_in_query_header_and_cookie_in_this_order() {
+        let all = [("authorization", "Bearer b"), ("cookie", "x=1; session=c")];
+        assert_eq!(token_of(&parts("/ws?token=a%2E", &all), Some("session")).as_deref(), Some("a."));
+        assert_eq!(token_of(&parts("/ws", &all), Some("session")).as_deref(), Some("b"));
+        assert_eq!(token_of(&parts("/ws", &all[1..]), Some("session")).as_deref(), Some("c"));
+        assert_eq!(token_of(&parts("/ws", &all[1..]), None), None);
+        assert_eq!(token_of(&parts("/ws", &[("authorization", "Basic b")]), None), None);
+    }
+}

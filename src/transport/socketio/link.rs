@@ -1,0 +1,274 @@
+//! One Socket.IO socket as the services see it: an [`Outlet`]. It sends through the Engine.IO library while the socket is on
+//! polling, and straight to the [`Wire`] when it is on a WebSocket; the change from one to the other keeps the order
+//! ([`MARKER`]).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use socketioxide::extract::{AckSender, SocketRef};
+use socketioxide::{SendError, SocketError, TransportType};
+
+use crate::contract::errors::WireError;
+use crate::contract::events::ServerEvent;
+use crate::contract::packet::{Frame, frame_len, json_of};
+use crate::domain::Actor;
+use crate::services::Caller;
+use crate::services::sockets::{Outlet, SocketHandle};
+use crate::transport::wire::{Cut, MARKER, Wire};
+
+use super::directory::Directory;
+
+/// After a last word the client has so long to hang up.
+pub const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Where what is sent goes.
+enum Way {
+    /// Into the library's queue, for the next poll.
+    Library,
+    /// To the wire.
+    Wire(Arc<dyn Wire>),
+}
+
+struct State {
+    /// Cleared when the socket has gone: socket and link hold each other.
+    socket: Option<SocketRef>,
+    way: Way,
+}
+
+/// What an ack goes back by.
+#[derive(Debug)]
+pub struct Ack {
+    /// The client's number of the request.
+    pub id: i64,
+    /// The library's way to answer it.
+    pub sender: AckSender,
+}
+
+/// One authenticated socket.
+pub struct Link {
+    /// The server's own number of the socket.
+    pub number: u64,
+    /// The Engine.IO session.
+    pub session: String,
+    /// Who it is; replaced when a new token is given.
+    actor: Mutex<Arc<Actor>>,
+    state: Mutex<State>,
+    /// Set once the socket has been entered into the services' registry.
+    handle: Mutex<Option<SocketHandle>>,
+    is_gone: AtomicBool,
+    directory: Weak<Directory>,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Link {
+    /// A link to a socket whose token is good.
+    pub fn new(number: u64, socket: SocketRef, actor: Actor, directory: &Arc<Directory>) -> Arc<Link> {
+        Arc::new(Link {
+            number,
+            session: socket.id.to_string(),
+            actor: Mutex::new(Arc::new(actor)),
+            state: Mutex::new(State { socket: Some(socket), way: Way::Library }),
+            handle: Mutex::new(None),
+            is_gone: AtomicBool::new(false),
+            directory: Arc::downgrade(directory),
+        })
+    }
+
+    /// Who asks.
+    pub fn caller(&self) -> Caller {
+        Caller { actor: locked(&self.actor).clone(), socket: Some(self.number) }
+    }
+
+    /// The identity of the last good token.
+    pub fn actor(&self) -> Arc<Actor> {
+        locked(&self.actor).clone()
+    }
+
+    /// A new token of the same user has been given.
+    pub fn set_actor(&self, actor: Actor) {
+        *locked(&self.actor) = Arc::new(actor);
+    }
+
+    /// Its place in the services' registry, once it has one.
+    pub fn handle(&self) -> Option<SocketHandle> {
+        locked(&self.handle).clone()
+    }
+
+    /// Notes its place in the services' registry.
+    pub fn set_handle(&self, handle: SocketHandle) {
+        *locked(&self.handle) = Some(handle);
+    }
+
+    /// Whether the socket has gone.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// Whether the socket is on a WebSocket now; `None` if it has gone.
+    pub fn is_websocket(&self) -> Option<bool> {
+        let state = locked(&self.state);
+        state.socket.as_ref().map(|socket| socket.transport_type() == TransportType::Websocket)
+    }
+
+    /// The socket has gone: nothing is sent any more, and what it held is let go.
+    pub fn close(&self) {
+        self.is_gone.store(true, Ordering::Release);
+        let mut state = locked(&self.state);
+        state.socket = None;
+        state.way = Way::Library;
+        drop(state);
+        *locked(&self.handle) = None;
+    }
+
+    /// Answers a request.
+    pub fn answer<T: serde::Serialize>(&self, ack: Ack, body: &T) {
+        let mut state = locked(&self.state);
+        if let Some(wire) = self.wire(&mut state) {
+            drop(state);
+            self.note(wire.push(Frame::ack(ack.id, body).bytes()), &*wire);
+            return;
+        }
+        // The library encodes it for the poll; one text, so that no key is sorted anew. The lock is held, so that nothing
+        // overtakes it on the wire.
+        let Ok(body) = serde_json::value::to_raw_value(body) else { return };
+        let sent = ack.sender.send(&body);
+        drop(state);
+        if let Err(error) = sent {
+            self.library_failed(&error);
+        }
+    }
+
+    /// Sends an event to this socket alone.
+    pub fn emit(&self, event: &ServerEvent<'_>) {
+        self.send(event.encode().bytes());
+    }
+
+    /// The wire, if the socket is on one; changes over to it when the time has come.
+    fn wire(&self, state: &mut State) -> Option<Arc<dyn Wire>> {
+        if let Way::Wire(wire) = &state.way {
+            return Some(wire.clone());
+        }
+        let socket = state.socket.as_ref()?;
+        if socket.transport_type() != TransportType::Websocket {
+            return None;
+        }
+        // A poll that began before the upgrade may still take what is queued, and would swallow the marker.
+        let wire = self.directory.upgrade()?.wire_of(&self.session)?;
+        if let Err(error) = socket.emit(MARKER.0, &MARKER.1) {
+            tracing::debug!(%error, "the marker was not queued");
+            wire.cut(Cut::SlowReader);
+        }
+        state.way = Way::Wire(wire.clone());
+        Some(wire)
+    }
+
+    fn library_failed(&self, error: &SendError) {
+        if let SendError::Socket(SocketError::InternalChannelFull) = error
+            && !self.is_gone.swap(true, Ordering::AcqRel)
+            && let Some(directory) = self.directory.upgrade()
+        {
+            directory.note_slow_reader(self.number);
+            self.hang_up(Duration::ZERO);
+        }
+    }
+
+    fn note(&self, was_pushed: bool, wire: &dyn Wire) {
+        if !was_pushed
+            && wire.is_cut() == Some(Cut::SlowReader)
+            && !self.is_gone.swap(true, Ordering::AcqRel)
+            && let Some(directory) = self.directory.upgrade()
+        {
+            directory.note_slow_reader(self.number);
+        }
+    }
+
+    /// Closes the namespace, and the connection a while later if the client has not. In a task of its own: the library runs
+    /// the disconnect handler in here, and the caller may hold a gate.
+    fn hang_up(&self, grace: Duration) {
+        let (socket, wire) = {
+            let mut state = locked(&self.state);
+            let wire = self.wire(&mut state);
+            (state.socket.clone(), wire)
+        };
+        let Some(directory) = self.directory.upgrade() else { return };
+        let session = self.session.clone();
+        let still = directory.clone();
+        directory.tasks().spawn(async move {
+            if let Some(socket) = socket
+                && let Err(error) = socket.disconnect()
+            {
+                tracing::debug!(%error, "the socket was not told to disconnect");
+            }
+            if !grace.is_zero() {
+                tokio::time::sleep(grace).await;
+            }
+            if let Some(wire) = wire {
+                wire.cut(Cut::Ended);
+            }
+            still.refuse_session(&session);
+        });
+    }
+}
+
+fn send_by_library(socket: &SocketRef, frames: &Bytes) -> Result<(), SendError> {
+    let mut rest: &[u8] = frames;
+    while let Some(len) = frame_len(rest) {
+        let (frame, behind) = rest.split_at(len.min(rest.len()));
+        rest = behind;
+        let event: Option<(&str, &RawValue)> = json_of(frame).and_then(|json| serde_json::from_str(json).ok());
+        if let Some((name, payload)) = event {
+            socket.emit(name, payload)?;
+        }
+    }
+    Ok(())
+}
+
+impl Outlet for Link {
+    fn send(&self, frames: &Bytes) {
+        if self.is_gone() {
+            return;
+        }
+        let mut state = locked(&self.state);
+        if let Some(wire) = self.wire(&mut state) {
+            drop(state);
+            self.note(wire.push(frames), &*wire);
+        } else if let Some(socket) = &state.socket {
+            let sent = send_by_library(socket, frames);
+            drop(state);
+            if let Err(error) = sent {
+                self.library_failed(&error);
+            }
+        }
+    }
+
+    fn send_volatile(&self, frames: &Bytes) {
+        let mut state = locked(&self.state);
+        match self.wire(&mut state) {
+            Some(wire) => {
+                drop(state);
+                wire.push_volatile(frames);
+            }
+            None => {
+                drop(state);
+                self.send(frames);
+            }
+        }
+    }
+
+    fn expel(&self, error: &WireError) {
+        self.emit(&ServerEvent::AuthError(error));
+        self.hang_up(FAREWELL);
+    }
+}

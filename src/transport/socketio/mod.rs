@@ -1,0 +1,404 @@
+//! Socket.IO at its path: the handshake, the events, the deliveries. It knows the services and nothing behind them.
+//!
+//! [`SocketIoTransport::mount`] gives the layer that goes around the HTTP API; [`front`] sees each request before it.
+
+pub mod directory;
+pub mod events;
+pub mod front;
+pub mod intake;
+pub mod link;
+pub mod pump;
+
+use std::collections::BTreeMap;
+use std::future::{Ready, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use socketioxide::SocketIo;
+use socketioxide::extract::{SocketRef, TryData};
+use socketioxide::handler::ConnectHandler;
+use socketioxide::layer::SocketIoLayer;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{TokenError, Verifier};
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::events::ServerEvent;
+use crate::contract::http::SocketCounts;
+use crate::domain::{Actor, Timestamp};
+use crate::services::notifications::Arrived;
+use crate::services::sockets::Outlet;
+use crate::services::{Caller, Services};
+use crate::transport::wire::{Cut, Wire};
+
+use directory::Directory;
+use front::HandshakeToken;
+use intake::Intake;
+use link::Link;
+
+/// A client is warned so long before its token ends.
+const WARNED_BEFORE: Duration = Duration::from_secs(60);
+/// How often tokens, stalled writes and dead connections are looked at.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// How Socket.IO is set up.
+#[derive(Debug, Clone)]
+pub struct SocketIoSettings {
+    /// The path, `/ws`.
+    pub path: String,
+    /// The largest message or polling body of a client, in bytes.
+    pub payload_bytes: usize,
+    /// The most packets that wait for a socket on polling.
+    pub send_queue: usize,
+    /// Whether a bad token is refused in the handshake (`connect_error`) rather than by `auth_error`.
+    pub rejects_in_handshake: bool,
+    /// For how long a token is good behind its end.
+    pub leeway: Duration,
+}
+
+/// The Socket.IO side of the server.
+pub struct SocketIoTransport {
+    pub(crate) services: Arc<Services>,
+    verifier: Arc<Verifier>,
+    settings: SocketIoSettings,
+    pub(crate) directory: Arc<Directory>,
+    /// When a socket must be warned or expelled.
+    ends: Mutex<Ends>,
+    delivered: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for SocketIoTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SocketIoTransport").finish_non_exhaustive()
+    }
+}
+
+/// Tokens of live sockets by the time of the next thing to do for them.
+#[derive(Debug, Default)]
+struct Ends(BTreeMap<(Timestamp, u64), End>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Warn,
+    Expel,
+}
+
+/// What a client says in the handshake.
+#[derive(Deserialize, Default)]
+struct AuthPayload {
+    #[serde(default)]
+    token: Option<String>,
+}
+
+impl SocketIoTransport {
+    /// The Socket.IO side of the services.
+    #[must_use]
+    pub fn new(services: Arc<Services>, verifier: Arc<Verifier>, settings: SocketIoSettings) -> Arc<SocketIoTransport> {
+        Arc::new(SocketIoTransport {
+            services,
+            verifier,
+            settings,
+            directory: Arc::default(),
+            ends: Mutex::default(),
+            delivered: Arc::default(),
+        })
+    }
+
+    /// Builds the library's layer and what ends it.
+    #[must_use]
+    pub fn mount(self: &Arc<Self>) -> (SocketIoLayer, SocketIo) {
+        let (layer, io) = SocketIo::builder()
+            .req_path(self.settings.path.clone())
+            .max_payload(self.settings.payload_bytes as u64)
+            // The polling limit does not hold for WebSocket messages.
+            .ws_max_message_size(self.settings.payload_bytes)
+            .ws_max_frame_size(self.settings.payload_bytes)
+            // It counts packets and drops silently when it is full: each emit's result is looked at.
+            .max_buffer_size(self.settings.send_queue.max(64))
+            .build_layer();
+        // Handlers are registered in the middleware: in the connect handler it is too late for a client that leaves or
+        // emits at once. Both are plain functions, which the library runs in line, before it reads on.
+        let admitting = self.clone();
+        let admit = move |socket: SocketRef, auth: TryData<AuthPayload>| -> Ready<Result<(), Refused>> {
+            ready(admitting.admit(&socket, auth.0.unwrap_or_default()))
+        };
+        let welcoming = self.clone();
+        let welcome = move |socket: SocketRef| -> Ready<()> {
+            welcoming.welcome(&socket);
+            ready(())
+        };
+        let () = io.ns("/", welcome.with(admit));
+        (layer, io)
+    }
+
+    /// What went out since the start.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// How many readers did not keep up.
+    #[must_use]
+    pub fn slow_readers(&self) -> u64 {
+        self.directory.slow_readers()
+    }
+
+    /// Pumps deliveries until the feed ends.
+    pub async fn pump(&self) {
+        pump::run(self.services.clone(), self.delivered.clone()).await;
+    }
+
+    /// The tasks of all sockets.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        self.directory.tasks()
+    }
+
+    /// Sockets by transport.
+    #[must_use]
+    pub fn counts(&self) -> SocketCounts {
+        let mut counts = SocketCounts::default();
+        for is_websocket in self.directory.links().iter().filter_map(|link| link.is_websocket()) {
+            counts.total += 1;
+            if is_websocket {
+                counts.websocket += 1;
+            } else {
+                counts.polling += 1;
+            }
+        }
+        counts
+    }
+
+    fn lock_ends(&self) -> MutexGuard<'_, Ends> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token decides here, and what the socket sends is taken from here on.
+    fn admit(self: &Arc<Self>, socket: &SocketRef, auth: AuthPayload) -> Result<(), Refused> {
+        let handshake = socket.req_parts().extensions.get::<HandshakeToken>();
+        let verified = match auth.token.as_deref().or_else(|| handshake.and_then(HandshakeToken::text)) {
+            Some(token) => self.verifier.verify(token, self.services.now()),
+            None => Err(TokenError::Missing),
+        };
+        let actor = match verified {
+            Ok(actor) => actor,
+            Err(error) => {
+                tracing::info!(code = error.code().as_str(), "a socket was refused");
+                let error = wire_error(&error);
+                if self.settings.rejects_in_handshake {
+                    return Err(Refused(error));
+                }
+                socket.extensions.insert(Refused(error));
+                return Ok(());
+            }
+        };
+        let number = self.services.sockets().next_number();
+        let link = Link::new(number, socket.clone(), actor, &self.directory);
+        // A WebSocket from the start: its connection is in the request. One that comes by an upgrade is found later.
+        if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
+            self.directory.set_wire(&link.session, wire);
+        }
+        let intake = Intake::new(link.clone(), self.clone());
+        socket.on_fallback::<_, intake::InOrder>(intake.clone());
+        let (leaving, transport) = (link.clone(), self.clone());
+        socket.on_disconnect(move || {
+            let (link, transport) = (leaving.clone(), transport.clone());
+            async move { transport.depart(&link).await }
+        });
+        self.directory.add(&link);
+        socket.extensions.insert(Admitted(intake));
+        Ok(())
+    }
+
+    /// The connect packet has gone out: the first word, or the last.
+    fn welcome(&self, socket: &SocketRef) {
+        if let Some(Refused(error)) = socket.extensions.remove::<Refused>() {
+            if let Err(error) = socket.emit("auth_error", &error) {
+                tracing::debug!(%error, "a refused socket was not told why");
+            }
+            let session = socket.id.to_string();
+            let (socket, directory) = (socket.clone(), self.directory.clone());
+            let wire = socket.req_parts().extensions.get::<Arc<dyn Wire>>().cloned();
+            self.directory.tasks().spawn(async move {
+                drop(socket.disconnect());
+                // A client hangs up by itself; what does not is hung up on.
+                tokio::time::sleep(link::FAREWELL).await;
+                if let Some(wire) = wire {
+                    wire.cut(Cut::Ended);
+                }
+                directory.refuse_session(&session);
+            });
+            return;
+        }
+        if let Some(Admitted(intake)) = socket.extensions.remove::<Admitted>() {
+            intake.arrive();
+        }
+    }
+
+    /// The first work of a socket: it is entered, and told who it is and what waits, before anything else.
+    pub(crate) async fn arrive(&self, link: &Arc<Link>) {
+        let caller = link.caller();
+        let rooms = Services::base_rooms(&caller.actor);
+        let most = self.services.limits().sockets_per_user;
+        let entered = self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, true);
+        let Some(handle) = entered else {
+            let error = WireError::rate_limited(
+                Duration::from_secs(10),
+                format!("you have {most} connections already; close one and come again"),
+            );
+            return link.expel(&error);
+        };
+        link.set_handle(handle.clone());
+        if link.is_gone() {
+            // The socket left while it was entered: its departure found nothing to remove.
+            return self.depart(link).await;
+        }
+        let arrival = match self.services.arrive(&caller, &handle).await {
+            Ok(arrival) => arrival,
+            Err(error) => {
+                // A store that takes no writes (a full disk) still lets people read.
+                tracing::warn!(code = error.code.as_str(), "an arrival was not recorded");
+                match self.services.unread(&caller).await {
+                    Ok(unread) => Arrived { unread, undelivered: Vec::new() },
+                    Err(error) => return link.expel(&error),
+                }
+            }
+        };
+        let told = arrival.undelivered.last().map_or(0, |notification| notification.id);
+        handle.base_gate().open(&**link, 0, told, || {
+            link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, arrival.unread)));
+            for notification in &arrival.undelivered {
+                link.emit(&ServerEvent::NotificationNew(notification.into()));
+            }
+            handle.note_delivered(told);
+        });
+        self.watch_token(link.number, &caller.actor);
+    }
+
+    async fn depart(&self, link: &Arc<Link>) {
+        link.close();
+        self.directory.remove(link);
+        self.services.depart(link.number).await;
+    }
+
+    fn watch_token(&self, socket: u64, actor: &Actor) {
+        let mut ends = self.lock_ends();
+        ends.0.retain(|(_, number), _| *number != socket);
+        if let Some(expires_at) = actor.expires_at {
+            let warn_at = Timestamp(expires_at.0.saturating_sub(millis(WARNED_BEFORE)));
+            if warn_at > self.services.now() {
+                ends.0.insert((warn_at, socket), End::Warn);
+            } else {
+                ends.0.insert((expires_at.plus(self.settings.leeway), socket), End::Expel);
+            }
+        }
+    }
+
+    /// Looks after tokens that end, writes that stall and connections that have died, until it is told to stop. `wires` gives
+    /// the connections of this moment; `forget_the_idle` is called along.
+    pub async fn watch(
+        &self,
+        wires: impl Fn() -> Vec<Arc<dyn Wire>>,
+        forget_the_idle: impl Fn(),
+        stop: CancellationToken,
+    ) {
+        let mut ticks = tokio::time::interval(WATCH);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let now = Instant::now();
+            for wire in wires() {
+                wire.check_stall(now);
+            }
+            self.directory.forget_the_dead();
+            forget_the_idle();
+            self.end_tokens();
+        }
+    }
+
+    fn end_tokens(&self) {
+        let now = self.services.now();
+        loop {
+            let (socket, end) = {
+                let mut ends = self.lock_ends();
+                match ends.0.first_entry() {
+                    Some(entry) if entry.key().0 <= now => {
+                        let ((_, socket), end) = entry.remove_entry();
+                        (socket, end)
+                    }
+                    _ => return,
+                }
+            };
+            let Some(link) = self.directory.link(socket) else { continue };
+            let Some(expires_at) = link.actor().expires_at else { continue };
+            match end {
+                End::Warn => {
+                    link.emit(&ServerEvent::AuthExpiring { expires_at });
+                    self.lock_ends().0.insert((expires_at.plus(self.settings.leeway), socket), End::Expel);
+                }
+                End::Expel => {
+                    tracing::info!(socket, "a socket's token has expired");
+                    link.expel(&wire_error(&TokenError::Expired));
+                }
+            }
+        }
+    }
+
+    /// A new token for a live socket.
+    pub(crate) fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, WireError> {
+        let actor = self.verifier.verify(token, self.services.now()).map_err(|error| wire_error(&error))?;
+        if actor.user != link.actor().user {
+            return Err(WireError::new(ErrorCode::Forbidden, "the token is another user's; connect anew with it"));
+        }
+        let expires_at = actor.expires_at;
+        self.watch_token(link.number, &actor);
+        if let Some(handle) = link.handle() {
+            self.services.sockets().renew_roles(&handle, &Services::base_rooms(&actor));
+        }
+        link.set_actor(actor);
+        Ok(Refreshed { expires_at })
+    }
+
+    /// `authenticated` once more, with what a new token says.
+    pub(crate) async fn say_who(&self, link: &Link) {
+        let caller: Caller = link.caller();
+        let unread = self.services.unread(&caller).await.unwrap_or_default();
+        link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
+    }
+}
+
+/// The answer to `auth:refresh`.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refreshed {
+    expires_at: Option<Timestamp>,
+}
+
+/// A socket whose token is not good; as text it is what `connect_error` carries in its message.
+#[derive(Debug, Clone)]
+struct Refused(WireError);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&serde_json::to_string(&self.0).unwrap_or_default())
+    }
+}
+
+/// A socket whose token is good.
+#[derive(Clone)]
+struct Admitted(Intake);
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// What a client sees of a token that is not good.
+#[must_use]
+pub fn wire_error(error: &TokenError) -> WireError {
+    WireError::new(error.code(), error.to_string())
+}
