@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 use socketioxide::SocketIo;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Verifier;
+use crate::auth::{Verifier, secret};
 use crate::config::{Config, TlsMode};
 use crate::domain::SystemClock;
 use crate::services::delivery::Feed;
@@ -165,11 +164,10 @@ impl Server {
         let data_dir = config.storage.data_dir.clone();
         make_private_dir(&data_dir)?;
         refuse_plain_http_outside(&config)?;
-        let secret = crate::auth::secret::load_or_create(&config).map_err(|error| {
-            ServeError::new("the JWT secret cannot be used", &error.why, error.remedy.clone())
-        })?;
-        warnings.extend(secret.warning.clone());
-        let tls = tls::acceptor(&config, &mut warnings)?;
+        let secret = secret::load_or_create(&config, credentials_dir().as_deref())
+            .map_err(|error| ServeError::new("the JWT secret cannot be used", &error, error.remedy()))?;
+        warnings.extend(secret.warning);
+        let tls = tls::acceptor(&config)?;
         // The address before the store: a busy port is found before anything is written.
         let listener = bind(config.server.listen).await?;
         let address = listener.local_addr().unwrap_or(config.server.listen);
@@ -412,6 +410,11 @@ fn bind_control(path: &Path) -> Result<UnixListener, ServeError> {
     Ok(listener)
 }
 
+/// Where systemd puts credentials (`LoadCredential=`).
+fn credentials_dir() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
 fn random_number() -> Result<u64, ServeError> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes)
@@ -425,11 +428,13 @@ async fn open_store(
     clock: Arc<dyn crate::domain::Clock>,
     feed: Arc<Feed>,
 ) -> Result<Arc<dyn store::Store>, ServeError> {
+    let disk_bytes =
+        rustix::fs::statvfs(&config.storage.data_dir).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
     let store_config = StoreConfig {
         data_dir: config.storage.data_dir.clone(),
         cache_bytes: config.storage.cache,
         progress_versions: config.retention.progress_versions,
-        min_free_bytes: config.storage.min_free_bytes(),
+        min_free_bytes: config.storage.min_free_bytes(disk_bytes),
     };
     let opened = tokio::task::spawn_blocking(move || store::open(&store_config, clock, feed)).await;
     let opened = opened.map_err(|error| ServeError::new("the store was not opened", error, "Report this."))?;

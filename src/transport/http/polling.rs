@@ -81,8 +81,13 @@ fn progress_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(asker(api))
         .and(query())
         .then(progress);
-    let sync =
-        v1().and(warp::path!("progress")).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api)).then(sync);
+    let sync = v1()
+        .and(warp::path!("progress"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(sync);
     let versions = v1()
         .and(warp::path!("progress" / String / "history"))
         .and(warp::get())
@@ -255,9 +260,10 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     }
     match api.services.poll(&caller, cursor.as_deref(), rooms, wait).await {
         Ok(polled) => {
-            let events = polled.deliveries.iter().filter_map(|delivery| {
-                Some(PolledEvent { event: &delivery.name, payload: delivery.frame.payload()? })
-            });
+            let events = polled
+                .deliveries
+                .iter()
+                .filter_map(|delivery| Some(PolledEvent { event: &delivery.name, payload: delivery.frame.payload()? }));
             json(::http::StatusCode::OK, &Polled { events: events.collect(), cursor: polled.cursor })
         }
         Err(error) if error.code == ErrorCode::Resync => {

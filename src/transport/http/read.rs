@@ -78,10 +78,7 @@ pub fn from_query<T: DeserializeOwned>(
 ///
 /// # Errors
 /// `invalid_payload`.
-pub fn from_body<T: DeserializeOwned>(
-    body: &Bytes,
-    given: impl IntoIterator<Item = Given>,
-) -> Result<T, WireError> {
+pub fn from_body<T: DeserializeOwned>(body: &Bytes, given: impl IntoIterator<Item = Given>) -> Result<T, WireError> {
     let text = text(body)?;
     let map: Map<String, Value> = if text.trim().is_empty() { Map::new() } else { decode::request(text)? };
     finish(map, given)

@@ -168,7 +168,9 @@ impl Intake {
                         Some(ClientEvent::ChatMessage) => {
                             let payload = payload.to_owned();
                             let mut post: Pin<Box<dyn Future<Output = ()> + Send + '_>> = Box::pin(async move {
-                                self.transport.handle(&self.link, ClientEvent::ChatMessage, &payload, request.ack).await;
+                                self.transport
+                                    .handle(&self.link, ClientEvent::ChatMessage, &payload, request.ack)
+                                    .await;
                             });
                             // Polled once here: it has its place in the store's queue before the next one begins.
                             if futures_util::poll!(&mut post).is_pending() {

@@ -39,7 +39,6 @@ struct State {
 }
 
 /// What an ack goes back by.
-#[derive(Debug)]
 pub struct Ack {
     /// The client's number of the request.
     pub id: i64,

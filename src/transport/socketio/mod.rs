@@ -185,8 +185,8 @@ impl SocketIoTransport {
         let actor = match verified {
             Ok(actor) => actor,
             Err(error) => {
-                tracing::info!(code = error.code().as_str(), "a socket was refused");
                 let error = wire_error(&error);
+                tracing::info!(code = error.code.as_str(), "a socket was refused");
                 if self.settings.rejects_in_handshake {
                     return Err(Refused(error));
                 }
@@ -400,5 +400,12 @@ fn millis(duration: Duration) -> u64 {
 /// What a client sees of a token that is not good.
 #[must_use]
 pub fn wire_error(error: &TokenError) -> WireError {
-    WireError::new(error.code(), error.to_string())
+    let code = match error {
+        TokenError::Missing => ErrorCode::TokenMissing,
+        TokenError::Malformed => ErrorCode::TokenMalformed,
+        TokenError::Invalid(_) => ErrorCode::TokenInvalid,
+        TokenError::Expired => ErrorCode::TokenExpired,
+        TokenError::NotYetValid => ErrorCode::TokenNotYetValid,
+    };
+    WireError::new(code, error.to_string())
 }

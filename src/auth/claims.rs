@@ -1,0 +1,123 @@
+//! The claims of a token, as the academy's platform mints them, and what they say of a person (CONTRACT 1.2).
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Actor, Id, Role, Scope, Timestamp, UserId};
+
+use super::TokenError;
+
+/// Seconds since the epoch; JWT allows a fraction.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(transparent)]
+pub struct NumericDate(f64);
+
+impl NumericDate {
+    /// The instant. What lies before the epoch is the epoch.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; a float cast saturates")]
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp((self.0.max(0.0) * 1000.0) as u64)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    fn list(&self) -> &[String] {
+        match self {
+            OneOrMany::One(one) => std::slice::from_ref(one),
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+/// What is read of a token; other claims are passed over.
+#[derive(Debug, Deserialize)]
+pub(super) struct Claims {
+    #[serde(rename = "userId")]
+    user_id: Option<Id>,
+    id: Option<Id>,
+    sub: Option<Id>,
+    name: Option<String>,
+    role: Option<String>,
+    roles: Option<OneOrMany>,
+    scope: Option<String>,
+    jti: Option<String>,
+    aud: Option<OneOrMany>,
+    pub(super) iss: Option<String>,
+    pub(super) exp: Option<NumericDate>,
+    pub(super) nbf: Option<NumericDate>,
+    pub(super) iat: Option<NumericDate>,
+}
+
+/// The longest display name, in characters; a longer one is cut.
+const MAX_NAME_CHARS: usize = 200;
+
+impl Claims {
+    pub(super) fn is_for(&self, audience: &str) -> bool {
+        self.aud.as_ref().is_some_and(|aud| aud.list().iter().any(|one| one == audience))
+    }
+
+    pub(super) fn into_actor(self, role_map: &[(String, Role)]) -> Result<Actor, TokenError> {
+        let id = self.user_id.or(self.id).or(self.sub).ok_or(TokenError::Invalid("it names no user"))?;
+        let user = UserId::new(id).map_err(|_| TokenError::Invalid("its user id is not one"))?;
+        let claimed: Vec<&str> = match (&self.role, &self.roles) {
+            (Some(role), _) => vec![role],
+            (None, Some(roles)) => roles.list().iter().map(String::as_str).collect(),
+            (None, None) => Vec::new(),
+        };
+        let roles = if claimed.is_empty() {
+            vec![Role::Learner]
+        } else {
+            let has = |role: Role| role_map.iter().any(|(claim, to)| *to == role && claimed.contains(&claim.as_str()));
+            Role::ALL.into_iter().filter(|role| has(*role)).collect()
+        };
+        let scopes = self.scope.as_deref().unwrap_or_default().split_whitespace().filter_map(Scope::parse).collect();
+        Ok(Actor {
+            user,
+            name: self.name.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect(),
+            roles,
+            scopes,
+            expires_at: self.exp.map(NumericDate::timestamp),
+            token_id: self.jti,
+            issued_at: self.iat.map(NumericDate::timestamp),
+        })
+    }
+}
+
+/// What a new token says.
+#[derive(Debug, Clone, Serialize)]
+pub struct Grant {
+    /// The user.
+    #[serde(rename = "userId")]
+    pub user: UserId,
+    /// The display name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The role.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Scopes, separated by spaces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// The token's own id.
+    #[serde(rename = "jti", skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<String>,
+    /// The issuer, if the server asks for one.
+    #[serde(rename = "iss", skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// The audience, if the server asks for one.
+    #[serde(rename = "aud", skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// When it is issued, in seconds since the epoch.
+    #[serde(rename = "iat")]
+    pub issued_at_secs: u64,
+    /// When it ends, in seconds since the epoch.
+    #[serde(rename = "exp")]
+    pub expires_at_secs: u64,
+}

@@ -1,0 +1,355 @@
+//! From a token to an [`Actor`]. The sole home of `jsonwebtoken`: the signature and the algorithm are checked by it, the
+//! times here, against the clock that is handed in. A token never appears in an error.
+
+pub mod claims;
+pub mod secret;
+
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+
+use crate::config::{Auth, Secret};
+use crate::domain::{Actor, Role, Timestamp};
+
+use claims::Claims;
+pub use claims::Grant;
+
+/// The longest token that is looked at, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Why a token is not good. Each message says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// There is none.
+    #[error("no token was given; send it as auth.token, as the query parameter token, or as a bearer header")]
+    Missing,
+    /// It is not a JWT.
+    #[error("the token is not a JWT; send it exactly as it was issued")]
+    Malformed,
+    /// The signature, the algorithm or a claim is wrong.
+    #[error("the token is not valid here: {0}")]
+    Invalid(&'static str),
+    /// It has ended.
+    #[error("the token has expired; sign in again")]
+    Expired,
+    /// It is not good yet.
+    #[error("the token is not valid yet; check the clocks")]
+    NotYetValid,
+}
+
+/// Verifies tokens signed with a shared secret.
+pub struct Verifier {
+    key: DecodingKey,
+    /// Only the HMAC family: a key never verifies what another family has signed.
+    validation: Validation,
+    issuer: Option<String>,
+    audience: Option<String>,
+    leeway: Duration,
+    require_exp: bool,
+    role_map: Vec<(String, Role)>,
+}
+
+impl std::fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
+impl Verifier {
+    /// A verifier for a secret.
+    #[must_use]
+    pub fn new(auth: &Auth, secret: &Secret) -> Verifier {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+        // Times, issuer and audience are checked below: against the clock of the house, and with errors of their own.
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        Verifier {
+            key: DecodingKey::from_secret(secret.expose().as_bytes()),
+            validation,
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+            leeway: auth.leeway,
+            require_exp: auth.require_exp,
+            role_map: auth.role_map.clone(),
+        }
+    }
+
+    /// Who a token says one is.
+    ///
+    /// # Errors
+    /// Why it is not good, at `now`.
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
+        let token = token.trim();
+        let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
+        if token.is_empty() {
+            return Err(TokenError::Missing);
+        }
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Malformed);
+        }
+        let decoded =
+            jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(|error| refusal(&error))?;
+        let claims = decoded.claims;
+        self.check_times(&claims, now)?;
+        if self.issuer.is_some() && self.issuer != claims.iss {
+            return Err(TokenError::Invalid("its issuer is another one"));
+        }
+        if let Some(audience) = &self.audience
+            && !claims.is_for(audience)
+        {
+            return Err(TokenError::Invalid("it is for another audience"));
+        }
+        claims.into_actor(&self.role_map)
+    }
+
+    fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
+        match claims.exp {
+            None if self.require_exp => return Err(TokenError::Invalid("it has no end (exp)")),
+            Some(exp) if exp.timestamp().plus(self.leeway) <= now => return Err(TokenError::Expired),
+            _ => {}
+        }
+        for from in [claims.nbf, claims.iat].into_iter().flatten() {
+            if from.timestamp() > now.plus(self.leeway) {
+                return Err(TokenError::NotYetValid);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
+    use jsonwebtoken::errors::ErrorKind;
+    match error.kind() {
+        ErrorKind::InvalidSignature => TokenError::Invalid("its signature does not fit the secret"),
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => {
+            TokenError::Invalid("its algorithm is not HS256, HS384 or HS512")
+        }
+        ErrorKind::InvalidToken | ErrorKind::Base64(_) | ErrorKind::Utf8(_) => TokenError::Malformed,
+        ErrorKind::Json(error) if error.is_data() => TokenError::Invalid("a claim does not have its type"),
+        ErrorKind::Json(_) => TokenError::Malformed,
+        _ => TokenError::Invalid("it cannot be verified"),
+    }
+}
+
+/// Why a token was not issued.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the token could not be signed: {0}")]
+pub struct IssueError(String);
+
+/// Signs a token for tests or for a back end, with HS256.
+///
+/// # Errors
+/// What the library says.
+pub fn issue(secret: &Secret, grant: &Grant) -> Result<String, IssueError> {
+    let key = EncodingKey::from_secret(secret.expose().as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), grant, &key).map_err(|error| IssueError(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::Config;
+    use crate::domain::Scope;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    fn secret() -> Secret {
+        Secret::new("a secret of at least thirty-two bytes")
+    }
+
+    fn verifier(change: impl FnOnce(&mut Auth)) -> Verifier {
+        let mut auth = Config::default().auth;
+        change(&mut auth);
+        Verifier::new(&auth, &secret())
+    }
+
+    fn sign_with(algorithm: Algorithm, secret: &Secret, claims: &Value) -> String {
+        let key = EncodingKey::from_secret(secret.expose().as_bytes());
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &key).unwrap()
+    }
+
+    fn sign(claims: Value) -> String {
+        sign_with(Algorithm::HS256, &secret(), &claims)
+    }
+
+    fn in_secs(offset: i64) -> i64 {
+        i64::try_from(NOW.as_secs()).unwrap() + offset
+    }
+
+    fn claims(extra: Value) -> Value {
+        let mut all = json!({ "userId": 7, "name": "Ann", "role": "learner", "iat": in_secs(-5), "exp": in_secs(60) });
+        for (key, value) in extra.as_object().unwrap() {
+            all[key] = value.clone();
+        }
+        all
+    }
+
+    fn verify(extra: Value) -> Result<Actor, TokenError> {
+        verifier(|_| {}).verify(&sign(claims(extra)), NOW)
+    }
+
+    #[test]
+    fn a_token_as_the_platform_mints_it() {
+        let token = sign(json!({
+            "userId": 7, "openId": "o", "email": "a@example.org", "name": "Ann", "role": "hr_admin",
+            "authMethod": "password", "iat": in_secs(-5), "exp": in_secs(3_600)
+        }));
+        for text in [token.clone(), format!("Bearer {token}"), format!("  {token} ")] {
+            let actor = verifier(|_| {}).verify(&text, NOW).unwrap();
+            assert_eq!(serde_json::to_string(&actor.user).unwrap(), "7");
+            assert_eq!((actor.name.as_str(), actor.roles.as_slice()), ("Ann", [Role::Hr].as_slice()));
+            assert_eq!(actor.expires_at.unwrap().as_secs(), NOW.as_secs() + 3_600);
+        }
+        for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+            verifier(|_| {}).verify(&sign_with(algorithm, &secret(), &claims(json!({}))), NOW).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_user_is_user_id_else_id_else_sub_with_its_type() {
+        let user = |claims: Value| {
+            let mut all = json!({ "exp": in_secs(60) });
+            for (key, value) in claims.as_object().unwrap() {
+                all[key] = value.clone();
+            }
+            verifier(|_| {}).verify(&sign(all), NOW).map(|actor| serde_json::to_string(&actor.user).unwrap())
+        };
+        assert_eq!(user(json!({"userId": "7", "id": 8, "sub": "9"})).unwrap(), "\"7\"");
+        assert_eq!(user(json!({"id": 8, "sub": "9"})).unwrap(), "8");
+        assert_eq!(user(json!({"sub": "9"})).unwrap(), "\"9\"");
+        for bad in [
+            json!({}),
+            json!({"userId": 0}),
+            json!({"userId": -1}),
+            json!({"userId": 1.5}),
+            json!({"userId": [7]}),
+            json!({"userId": "a:b"}),
+            json!({"userId": ""}),
+            json!({"userId": "a b"}),
+            json!({"userId": true}),
+        ] {
+            assert!(matches!(user(bad.clone()), Err(TokenError::Invalid(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn roles_are_mapped_and_unknown_ones_join_nothing() {
+        let roles = |extra: Value| verify(extra).unwrap().roles;
+        assert_eq!(roles(json!({"role": "owner"})), [Role::Admin]);
+        assert_eq!(roles(json!({"role": null})), [Role::Learner]);
+        assert_eq!(roles(json!({"role": "janitor"})), []);
+        assert_eq!(
+            roles(json!({"role": null, "roles": ["coach", "hr_manager", "coach", "janitor"]})),
+            [Role::Hr, Role::Coach]
+        );
+        assert_eq!(
+            verify(json!({"scope": "broadcast unknown notify"})).unwrap().scopes,
+            [Scope::Broadcast, Scope::Notify]
+        );
+    }
+
+    #[test]
+    fn times_are_checked_with_leeway() {
+        assert!(verify(json!({"exp": in_secs(-29)})).is_ok());
+        assert_eq!(verify(json!({"exp": in_secs(-30)})), Err(TokenError::Expired));
+        assert!(verify(json!({"nbf": in_secs(30)})).is_ok());
+        assert_eq!(verify(json!({"nbf": in_secs(31)})), Err(TokenError::NotYetValid));
+        assert_eq!(verify(json!({"iat": in_secs(31)})), Err(TokenError::NotYetValid));
+        assert!(matches!(verify(json!({"exp": null})), Err(TokenError::Invalid(_))));
+        assert!(matches!(verify(json!({"exp": "tomorrow"})), Err(TokenError::Invalid(_))));
+        let lenient = verifier(|auth| auth.require_exp = false);
+        assert_eq!(lenient.verify(&sign(claims(json!({"exp": null}))), NOW).unwrap().expires_at, None);
+    }
+
+    #[test]
+    fn issuer_and_audience_are_checked_where_configured() {
+        let strict = verifier(|auth| {
+            auth.issuer = Some("academy".into());
+            auth.audience = Some("rt".into());
+        });
+        let check = |extra: Value| strict.verify(&sign(claims(extra)), NOW).is_ok();
+        assert!(check(json!({"iss": "academy", "aud": "rt"})) && check(json!({"iss": "academy", "aud": ["x", "rt"]})));
+        for bad in [
+            json!({}),
+            json!({"iss": "other", "aud": "rt"}),
+            json!({"iss": "academy", "aud": "x"}),
+            json!({"aud": "rt"}),
+        ] {
+            assert!(!check(bad.clone()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn attack_algorithm_none() {
+        let part = |value: Value| crate::auth::tests::base64url(value.to_string().as_bytes());
+        let body = part(claims(json!({"role": "admin"})));
+        for header in [json!({"alg": "none", "typ": "JWT"}), json!({"alg": "None"}), json!({"alg": "NONE"})] {
+            for signature in ["", "AAAA"] {
+                let token = format!("{}.{body}.{signature}", part(header.clone()));
+                assert!(verifier(|_| {}).verify(&token, NOW).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn attack_algorithm_confusion() {
+        // The signature is good for the secret; the header names another family.
+        let good = sign(claims(json!({"role": "admin"})));
+        let (_, rest) = good.split_once('.').unwrap();
+        for algorithm in ["RS256", "ES256", "PS256", "EdDSA"] {
+            let header = base64url(json!({"alg": algorithm, "typ": "JWT"}).to_string().as_bytes());
+            assert!(verifier(|_| {}).verify(&format!("{header}.{rest}"), NOW).is_err(), "{algorithm}");
+        }
+    }
+
+    #[test]
+    fn attack_another_secret_or_a_changed_claim() {
+        let other = Secret::new("another secret of at least thirty-two bytes");
+        let forged = sign_with(Algorithm::HS256, &other, &claims(json!({})));
+        assert_eq!(
+            verifier(|_| {}).verify(&forged, NOW),
+            Err(TokenError::Invalid("its signature does not fit the secret"))
+        );
+        let good = sign(claims(json!({})));
+        let parts: Vec<&str> = good.split('.').collect();
+        let body = base64url(claims(json!({"role": "admin"})).to_string().as_bytes());
+        assert!(verifier(|_| {}).verify(&format!("{}.{body}.{}", parts[0], parts[2]), NOW).is_err());
+    }
+
+    #[test]
+    fn what_is_no_jwt_is_malformed() {
+        for text in ["a", "a.b", "a.b.c", "..", "🦀.🦀.🦀", &"x".repeat(MAX_TOKEN_BYTES + 1)] {
+            assert_eq!(verifier(|_| {}).verify(text, NOW), Err(TokenError::Malformed), "{text:.20}");
+        }
+        for text in ["", "  ", "Bearer "] {
+            assert_eq!(verifier(|_| {}).verify(text, NOW), Err(TokenError::Missing));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered_and_never_repeated(text in ".{0,200}") {
+            if let Err(error) = verifier(|_| {}).verify(&text, NOW) {
+                prop_assert!(text.len() < 20 || !error.to_string().contains(&text));
+            }
+        }
+    }
+
+    pub(super) fn base64url(bytes: &[u8]) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut text = String::new();
+        for chunk in bytes.chunks(3) {
+            let n = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+            for i in 0..=chunk.len() {
+                text.push(char::from(ALPHABET[(n >> (18 - 6 * i) & 63) as usize]));
+            }
+        }
+        text
+    }
+}

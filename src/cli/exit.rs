@@ -1,0 +1,90 @@
+//! How a command ends: its status, and its words when it fails: what happened, why, and what to do.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// The exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done: 0.
+    Done,
+    /// Failed: 1.
+    Failed,
+    /// Wrong usage: 2.
+    Usage,
+    /// The check found something: 3.
+    Found,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Found => 3,
+        })
+    }
+}
+
+/// A failure in three sentences.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Failure {
+    /// What did not work.
+    pub what: String,
+    /// Why.
+    pub why: String,
+    /// What to do.
+    pub remedy: String,
+    /// Whether the command was used wrongly.
+    pub is_usage: bool,
+}
+
+impl Failure {
+    /// A failure.
+    #[must_use]
+    pub fn new(what: impl Into<String>, why: impl ToString, remedy: impl Into<String>) -> Failure {
+        Failure { what: what.into(), why: why.to_string(), remedy: remedy.into(), is_usage: false }
+    }
+
+    /// Wrong usage.
+    #[must_use]
+    pub fn usage(what: impl Into<String>, why: impl ToString, remedy: impl Into<String>) -> Failure {
+        Failure { is_usage: true, ..Failure::new(what, why, remedy) }
+    }
+}
+
+impl From<crate::server::ServeError> for Failure {
+    fn from(error: crate::server::ServeError) -> Failure {
+        Failure::new(error.what, error.why, error.remedy)
+    }
+}
+
+/// Says on standard error why a command failed, and gives the status.
+#[must_use]
+pub fn report(error: &anyhow::Error) -> Exit {
+    let mut stderr = io::stderr().lock();
+    let (text, exit) = match error.downcast_ref::<Failure>() {
+        Some(failure) => {
+            let exit = if failure.is_usage { Exit::Usage } else { Exit::Failed };
+            (format!("error: {}\n  why: {}\n  do:  {}\n", failure.what, failure.why, failure.remedy), exit)
+        }
+        None => (format!("error: {error:#}\n"), Exit::Failed),
+    };
+    // With standard error closed there is nobody to tell.
+    drop(stderr.write_all(text.as_bytes()));
+    exit
+}
+
+/// Prints a line on standard output. A reader that has gone (`| head`) is no failure.
+///
+/// # Errors
+/// If standard output cannot be written.
+pub fn say(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,164 @@
+//! The command line. A file a command: its arguments, what it does, its words.
+
+pub mod broadcast;
+pub mod client;
+pub mod exit;
+pub mod logging;
+pub mod man;
+pub mod notify;
+pub mod serve;
+pub mod status;
+pub mod token;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, Sources, load};
+
+use exit::{Exit, Failure};
+
+/// Real-time server for a language academy: chat, progress, notifications and broadcasts over Socket.IO, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "academy-rt", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// What all commands share.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Configuration file [default: /etc/academy-rt/academy-rt.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// How answers are printed
+    #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Log warnings and errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Log more; twice for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the service
+    Serve(serve::ServeArgs),
+    /// Issue and verify tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Send an event to connected clients
+    Broadcast(broadcast::BroadcastArgs),
+    /// Send a stored notification
+    Notify(notify::NotifyArgs),
+    /// Show the running server at a glance
+    Status(status::StatusArgs),
+    /// Write the man pages into a directory
+    #[command(hide = true)]
+    Man(man::ManArgs),
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let is_help = !error.use_stderr();
+            drop(error.print());
+            return if is_help { Exit::Done } else { Exit::Usage };
+        }
+    };
+    match run(cli) {
+        Ok(exit) => exit,
+        Err(error) => exit::report(&error),
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let global = &cli.global;
+    match cli.command {
+        Command::Serve(args) => serve::run(global, args),
+        Command::Token(command) => token::run(global, command),
+        Command::Broadcast(args) => broadcast::run(global, args),
+        Command::Notify(args) => notify::run(global, args),
+        Command::Status(args) => status::run(global, args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+/// The command tree, for help, man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+impl Global {
+    /// The effective configuration, with values of a command's own flags.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn load(&self, flags: Vec<(&'static str, &'static str, String)>) -> anyhow::Result<Config> {
+        let path = match &self.config {
+            Some(path) => Some(path.clone()),
+            None => Some(Config::default_file().to_owned()).filter(|path| path.exists()),
+        };
+        let file = match path {
+            Some(path) => {
+                let text = std::fs::read_to_string(&path).map_err(|error| {
+                    Failure::new(
+                        format!("the configuration {} cannot be read", path.display()),
+                        error,
+                        "Check the path and its permissions.",
+                    )
+                })?;
+                Some((path, text))
+            }
+            None => None,
+        };
+        let env: BTreeMap<String, String> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let config = load(&Sources { file, env, flags });
+        config.map_err(|error| Failure::new("the configuration is wrong", error, "Correct it and try again.").into())
+    }
+
+    /// Prints an answer: as JSON, or by the words of the command.
+    ///
+    /// # Errors
+    /// If standard output is closed.
+    pub fn print(&self, json: &serde_json::Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = match self.output {
+            Output::Json => serde_json::to_string_pretty(json).context("the answer cannot be written as JSON")?,
+            Output::Text => text(),
+        };
+        exit::say(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_tree_is_sound() {
+        super::command().debug_assert();
+    }
+}

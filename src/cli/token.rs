@@ -1,0 +1,169 @@
+//! `token`: test and service tokens, offline, with the configured secret.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::auth::{Grant, Verifier, issue, secret};
+use crate::config::{Config, units};
+use crate::domain::{Clock, Scope, SystemClock, UserId};
+
+use super::Global;
+use super::exit::{Exit, Failure};
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Issue a test or service token
+    Issue(IssueArgs),
+    /// Say what the server would see in a token
+    Verify(VerifyArgs),
+}
+
+/// Issue a test or service token. It is printed alone on standard output.
+#[derive(Debug, Args)]
+pub struct IssueArgs {
+    /// The user's id: a number, or a text
+    #[arg(long, value_name = "ID", value_parser = user)]
+    user: UserId,
+    /// The role: admin, hr, coach, learner, or another one that auth.role_map knows
+    #[arg(long)]
+    role: Option<String>,
+    /// The display name
+    #[arg(long)]
+    name: Option<String>,
+    /// How long it is good: 30s, 15m, 24h, 7d
+    #[arg(long, default_value = "1h", value_parser = units::duration)]
+    ttl: Duration,
+    /// What a service may do: broadcast, notify, rooms, users, metrics, admin; several with spaces
+    #[arg(long, value_parser = scopes)]
+    scope: Option<String>,
+    /// The token's own id
+    #[arg(long)]
+    jti: Option<String>,
+    /// Where the server's data are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Say what the server would see in a token. Exit status 3 if it would be refused.
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// The token; - or nothing reads it from standard input
+    #[arg(default_value = "-")]
+    token: String,
+    /// Where the server's data are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+fn user(text: &str) -> Result<UserId, String> {
+    UserId::parse(text).map_err(|error| error.to_string())
+}
+
+fn scopes(text: &str) -> Result<String, String> {
+    for word in text.split_whitespace() {
+        if Scope::parse(word).is_none() {
+            let known: Vec<&str> = Scope::ALL.into_iter().map(Scope::as_str).collect();
+            return Err(format!("'{word}' is not a scope; use {}", known.join(", ")));
+        }
+    }
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Issues or verifies.
+///
+/// # Errors
+/// If there is no secret, or it cannot be used.
+pub fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Exit> {
+    match command {
+        TokenCommand::Issue(args) => run_issue(global, args),
+        TokenCommand::Verify(args) => run_verify(global, args),
+    }
+}
+
+/// The flag of commands that need the server's data directory and nothing else of it.
+pub fn data_dir_flag(data_dir: Option<&PathBuf>) -> Vec<(&'static str, &'static str, String)> {
+    let value = data_dir.map(|dir| dir.to_string_lossy().into_owned());
+    value.map(|value| ("storage.data_dir", "--data-dir", value)).into_iter().collect()
+}
+
+fn load_secret(config: &Config) -> anyhow::Result<crate::config::Secret> {
+    let loaded = secret::load(config, None)
+        .map_err(|error| Failure::new("there is no secret to work with", &error, error.remedy()))?;
+    Ok(loaded.secret)
+}
+
+fn run_issue(global: &Global, args: IssueArgs) -> anyhow::Result<Exit> {
+    let config = global.load(data_dir_flag(args.data_dir.as_ref()))?;
+    let secret = load_secret(&config)?;
+    if let Some(role) = &args.role
+        && !config.auth.role_map.iter().any(|(claim, _)| claim == role)
+    {
+        let known: Vec<&str> = config.auth.role_map.iter().map(|(claim, _)| claim.as_str()).collect();
+        let why = format!("'{role}' is not in auth.role_map");
+        return Err(Failure::usage("the role is unknown", why, format!("Use one of: {}", known.join(", "))).into());
+    }
+    let now = SystemClock.now();
+    let grant = Grant {
+        user: args.user,
+        name: args.name,
+        role: args.role,
+        scope: args.scope,
+        token_id: args.jti,
+        issuer: config.auth.issuer.clone(),
+        audience: config.auth.audience.clone(),
+        issued_at_secs: now.as_secs(),
+        expires_at_secs: now.plus(args.ttl).as_secs(),
+    };
+    let token = issue(&secret, &grant)?;
+    global.print(&json!({ "token": token, "expiresAt": now.plus(args.ttl) }), || token.clone())?;
+    Ok(Exit::Done)
+}
+
+fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
+    let config = global.load(data_dir_flag(args.data_dir.as_ref()))?;
+    let secret = load_secret(&config)?;
+    let token = if args.token == "-" {
+        let mut text = String::new();
+        std::io::stdin().take(64 * 1024).read_to_string(&mut text).context("standard input cannot be read")?;
+        text
+    } else {
+        args.token
+    };
+    match Verifier::new(&config.auth, &secret).verify(&token, SystemClock.now()) {
+        Ok(actor) => {
+            let roles: Vec<&str> = actor.roles.iter().map(|role| role.as_str()).collect();
+            let scopes: Vec<&str> = actor.scopes.iter().map(|scope| scope.as_str()).collect();
+            let body = json!({
+                "ok": true, "userId": actor.user, "name": actor.name, "roles": roles, "scopes": scopes,
+                "jti": actor.token_id, "issuedAt": actor.issued_at, "expiresAt": actor.expires_at,
+            });
+            global.print(&body, || {
+                let left = actor
+                    .expires_at
+                    .map_or("never".to_owned(), |end| format!("in {} s", SystemClock.now().until(end).as_secs()));
+                let shown = |list: &[&str]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+                format!(
+                    "the token is good\n  user:   {}\n  name:   {}\n  roles:  {}\n  scopes: {}\n  ends:   {left}",
+                    actor.user,
+                    actor.name,
+                    shown(&roles),
+                    shown(&scopes),
+                )
+            })?;
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            let error = crate::transport::socketio::wire_error(&error);
+            let body = json!({ "ok": false, "error": { "code": error.code, "message": error.message } });
+            global
+                .print(&body, || format!("the token would be refused\n  {}: {}", error.code.as_str(), error.message))?;
+            Ok(Exit::Found)
+        }
+    }
+}

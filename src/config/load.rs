@@ -1,0 +1,341 @@
+//! Reads the layers and says exactly where something is wrong.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::keys::Key;
+use super::{Config, KEYS, TlsMode};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody said anything.
+    Default,
+    /// The configuration file.
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// The environment.
+    Env(String),
+    /// The command line.
+    Flag(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Origin::Env(name) => write!(f, "environment {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The file is not TOML.
+    #[error("{}:{line}: {reason}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What the parser said.
+        reason: String,
+    },
+    /// There is no such key.
+    #[error("{origin}: there is no key '{key}'{}", nearest.as_ref().map(|n| format!("; did you mean '{n}'?")).unwrap_or_default())]
+    UnknownKey {
+        /// Where it stands.
+        origin: Origin,
+        /// What was written.
+        key: String,
+        /// The nearest key there is.
+        nearest: Option<String>,
+    },
+    /// A value is not what it must be.
+    #[error("{origin}: {key} {reason}")]
+    BadValue {
+        /// Where it stands.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// What is allowed. Never the value itself of a secret.
+        reason: String,
+    },
+}
+
+/// What is read, handed in by whoever starts the program.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// The file's path and text.
+    pub file: Option<(PathBuf, String)>,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// Values of flags: key, flag, value.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+}
+
+/// Variables of ours that are no keys.
+const OTHER_ENV: [&str; 3] = ["ACADEMY_RT_TOKEN", "ACADEMY_RT_CONFIG", "ACADEMY_RT_REGENERATE"];
+
+/// What the academy's platform calls some keys. Our own names win over them.
+const PLATFORM_ENV: [(&str, &str); 3] = [
+    ("WEBSOCKET_ENABLED", "server.websocket_enabled"),
+    ("WEBSOCKET_CORS_ORIGIN", "server.cors_origins"),
+    ("JWT_SECRET", "auth.jwt_secret"),
+];
+
+/// The effective configuration.
+///
+/// # Errors
+/// The first thing that is wrong, with its place.
+pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+    let mut config = Config::default();
+    if let Some((path, text)) = &sources.file {
+        read_file(&mut config, path, text)?;
+    }
+    for (name, key) in PLATFORM_ENV {
+        if let Some(value) = sources.env.get(name).filter(|value| !value.is_empty()) {
+            set(&mut config, key, value, Origin::Env(name.to_owned()))?;
+        }
+    }
+    if let Some(port) = sources.env.get("PORT").filter(|value| !value.is_empty()) {
+        let origin = Origin::Env("PORT".to_owned());
+        let port: u16 = port.parse().map_err(|_| ConfigError::BadValue {
+            origin: origin.clone(),
+            key: "PORT".to_owned(),
+            reason: "must be a port, 1 to 65535".to_owned(),
+        })?;
+        config.server.listen.set_port(port);
+        note(&mut config, "server.listen", origin);
+    }
+    for (name, value) in sources.env.iter().filter(|(name, _)| name.starts_with("ACADEMY_RT_")) {
+        if OTHER_ENV.contains(&name.as_str()) {
+            continue;
+        }
+        let Some(row) = KEYS.iter().find(|row| row.env_name() == *name) else {
+            let names: Vec<String> = KEYS.iter().map(Key::env_name).collect();
+            return Err(ConfigError::UnknownKey {
+                origin: Origin::Env(name.clone()),
+                key: name.clone(),
+                nearest: nearest(name, names.iter().map(String::as_str)),
+            });
+        };
+        set(&mut config, row.name, value, Origin::Env(name.clone()))?;
+    }
+    for (key, flag, value) in &sources.flags {
+        set(&mut config, key, value, Origin::Flag(flag))?;
+    }
+    config.runtime_dir =
+        sources.env.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+    check_whole(&config)?;
+    Ok(config)
+}
+
+fn check_whole(config: &Config) -> Result<(), ConfigError> {
+    let has_files = config.tls.cert.is_some() && config.tls.key.is_some();
+    if config.tls.mode == TlsMode::Files && !has_files {
+        return Err(ConfigError::BadValue {
+            origin: config.origin("tls.mode"),
+            key: "tls.mode".to_owned(),
+            reason: "is files: give tls.cert and tls.key too".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn set(config: &mut Config, key: &str, value: &str, origin: Origin) -> Result<(), ConfigError> {
+    let Some(row) = KEYS.iter().find(|row| row.name == key) else {
+        let nearest = nearest(key, KEYS.iter().filter(|row| !row.is_secret).map(|row| row.name));
+        return Err(ConfigError::UnknownKey { origin, key: key.to_owned(), nearest });
+    };
+    if row.is_secret && matches!(origin, Origin::File { .. }) {
+        let reason = "does not belong into this file; name a file of its own as auth.jwt_secret_file".to_owned();
+        return Err(ConfigError::BadValue { origin, key: key.to_owned(), reason });
+    }
+    (row.set)(config, value.trim()).map_err(|reason| ConfigError::BadValue {
+        origin: origin.clone(),
+        key: key.to_owned(),
+        reason,
+    })?;
+    note(config, row.name, origin);
+    Ok(())
+}
+
+fn note(config: &mut Config, key: &'static str, origin: Origin) {
+    config.origins.retain(|(name, _)| *name != key);
+    config.origins.push((key, origin));
+}
+
+fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigError> {
+    let line_at = |offset: usize| text.get(..offset).unwrap_or(text).matches('\n').count() + 1;
+    let table = toml::de::DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        line: error.span().map_or(1, |span| line_at(span.start)),
+        reason: error.message().to_owned(),
+    })?;
+    for (section, body) in table.get_ref() {
+        let origin = |offset| Origin::File { path: path.to_owned(), line: line_at(offset) };
+        let Some(entries) = body.get_ref().as_table() else {
+            return Err(ConfigError::UnknownKey {
+                origin: origin(section.span().start),
+                key: section.get_ref().to_string(),
+                nearest: KEYS.iter().find(|row| row.parts().1 == &**section.get_ref()).map(|row| row.name.to_owned()),
+            });
+        };
+        if entries.is_empty() && !KEYS.iter().any(|row| row.parts().0 == &**section.get_ref()) {
+            let sections = KEYS.iter().map(|row| row.parts().0);
+            return Err(ConfigError::UnknownKey {
+                origin: origin(section.span().start),
+                key: format!("[{}]", section.get_ref()),
+                nearest: nearest(section.get_ref(), sections),
+            });
+        }
+        for (name, value) in entries {
+            let key = format!("{}.{}", section.get_ref(), name.get_ref());
+            let origin = origin(name.span().start);
+            let text = plain(value.get_ref()).ok_or_else(|| ConfigError::BadValue {
+                origin: origin.clone(),
+                key: key.clone(),
+                reason: "must be a text, a number, true or false, or a list of texts".to_owned(),
+            })?;
+            set(config, &key, &text, origin)?;
+        }
+    }
+    Ok(())
+}
+
+/// A value as the text that the environment would have.
+fn plain(value: &toml::de::DeValue<'_>) -> Option<String> {
+    use toml::de::DeValue;
+    match value {
+        DeValue::String(text) => Some(text.to_string()),
+        DeValue::Integer(number) => Some(number.to_string()),
+        DeValue::Float(number) => Some(number.to_string()),
+        DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(|item| plain(item.get_ref())).collect();
+            items.map(|items| items.join(","))
+        }
+        DeValue::Table(_) | DeValue::Datetime(_) => None,
+    }
+}
+
+/// The name that is nearest to what was written, if one is near.
+fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+    names
+        .map(|name| (strsim::damerau_levenshtein(written, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
+        .map(|(_, name)| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::default_file;
+
+    fn file(text: &str) -> Sources {
+        Sources { file: Some(("a.toml".into(), text.to_owned())), ..Sources::default() }
+    }
+
+    fn env(pairs: &[(&str, &str)]) -> Sources {
+        let env = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Sources { env, ..Sources::default() }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+        let mut sources = file("[server]\nlisten = \"127.0.0.1:1\"\n");
+        assert_eq!(load(&Sources::default()).unwrap().server.listen.port(), 8443);
+        let config = load(&sources).unwrap();
+        assert_eq!(config.server.listen.port(), 1);
+        assert_eq!(config.origin("server.listen").to_string(), "a.toml:2");
+        sources.env.insert("PORT".into(), "2".into());
+        assert_eq!(load(&sources).unwrap().server.listen.to_string(), "127.0.0.1:2");
+        sources.env.insert("ACADEMY_RT_SERVER_LISTEN".into(), "127.0.0.1:3".into());
+        assert_eq!(load(&sources).unwrap().server.listen.port(), 3);
+        sources.flags.push(("server.listen", "--listen", "127.0.0.1:4".into()));
+        let config = load(&sources).unwrap();
+        assert_eq!(config.server.listen.port(), 4);
+        assert_eq!(config.origin("server.listen").to_string(), "flag --listen");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_file_line_and_the_nearest_one() {
+        let error = load(&file("[limits]\n\nmesages_per_second = 3\n")).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(
+            text,
+            "a.toml:3: there is no key 'limits.mesages_per_second'; did you mean 'limits.messages_per_second'?"
+        );
+        assert!(load(&file("[limit]\n")).unwrap_err().to_string().contains("did you mean 'limits'"));
+        assert!(load(&file("listen = \"x\"\n")).unwrap_err().to_string().contains("server.listen"));
+        let text = load(&env(&[("ACADEMY_RT_SERVER_LISTN", "x")])).unwrap_err().to_string();
+        assert!(text.contains("ACADEMY_RT_SERVER_LISTEN"), "{text}");
+    }
+
+    #[test]
+    fn a_bad_value_says_what_is_allowed_and_never_shows_a_secret() {
+        for (text, says) in [
+            ("[server]\nlisten = \"nowhere\"", "a.toml:2: server.listen must be ADDRESS:PORT"),
+            ("[server]\ndrain = 10", "must be a duration"),
+            ("[tls]\nmode = \"on\"", "must be files, self-signed or off"),
+            ("[tls]\nmode = \"files\"", "give tls.cert and tls.key"),
+            ("[server]\ncors_origins = [\"*\"]", "is not an origin"),
+            ("[limits]\nsend_queue = 1", "at least 64"),
+            ("[server]\nlisten = {a = 1}", "must be a text"),
+            ("[server\n", "a.toml:1"),
+        ] {
+            let error = load(&file(text)).expect_err(text).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let error = load(&file("[auth]\njwt_secret = \"hunter2hunter2hunter2hunter2hunter2\"")).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"));
+        let config = load(&env(&[("JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")])).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn the_platforms_names_are_read() {
+        let config = load(&env(&[
+            ("WEBSOCKET_ENABLED", "false"),
+            ("WEBSOCKET_CORS_ORIGIN", "https://a.example, https://b.example"),
+            ("PORT", "9000"),
+        ]))
+        .unwrap();
+        assert!(!config.server.websocket_enabled);
+        assert_eq!(config.server.cors_origins, ["https://a.example", "https://b.example"]);
+        assert_eq!(config.server.listen.port(), 9000);
+    }
+
+    #[test]
+    fn the_annotated_default_file_is_the_defaults() {
+        let text = default_file();
+        assert_eq!(text, include_str!("../../assets/academy-rt.toml"), "run with ACADEMY_RT_REGENERATE=1 to renew it");
+        let values = text.lines().map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.split_once(" = ").is_some_and(|(key, value)| !key.contains(' ') && value != "\"\"") => {
+                rest
+            }
+            _ => line,
+        });
+        let uncommented = values.collect::<Vec<_>>().join("\n");
+        let (read, default) = (load(&file(&uncommented)).unwrap(), Config::default());
+        let plain = |config: &Config| format!("{:?}", Config { origins: Vec::new(), ..config.clone() });
+        assert_eq!(plain(&read), plain(&default));
+    }
+}

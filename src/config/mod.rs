@@ -1,0 +1,326 @@
+//! The configuration: flags over environment over file over defaults, each value with where it came from.
+//!
+//! One table, [`KEYS`], drives everything: the file, the environment, the annotated default file and its help say the same
+//! because they read the same rows. Loading is a pure function of its [`Sources`]; no other module reads the environment.
+
+pub mod keys;
+pub mod load;
+pub mod units;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::domain::Role;
+
+pub use keys::KEYS;
+pub use load::{ConfigError, Origin, Sources, load};
+
+/// A secret. It shows itself to nobody: neither `Debug` nor `Display` prints it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The secret itself, for whoever verifies or signs with it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+/// The effective configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[chat]`
+    pub chat: Chat,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[retention]`
+    pub retention: Retention,
+    /// `[log]`
+    pub log: Log,
+    /// Where runtime files are, if the service manager has made a directory for them (`RUNTIME_DIRECTORY`).
+    pub runtime_dir: Option<PathBuf>,
+    /// Where each value came from, by its dotted name; what is not in it is a default.
+    pub origins: Vec<(&'static str, Origin)>,
+}
+
+/// `[server]`
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// The path of Socket.IO.
+    pub path: String,
+    /// Whether Socket.IO is switched on.
+    pub websocket_enabled: bool,
+    /// Origins of other sites that may use the server from a browser.
+    pub cors_origins: Vec<String>,
+    /// Whether a proxy in front ends TLS.
+    pub behind_proxy: bool,
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// How long what is under way may take when the server stops.
+    pub drain: Duration,
+}
+
+/// How the server does TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsMode {
+    /// With a certificate and key from files.
+    Files,
+    /// With a certificate that it makes for itself.
+    SelfSigned,
+    /// Not at all.
+    Off,
+}
+
+/// The oldest TLS version that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    V1_2,
+    /// TLS 1.3
+    V1_3,
+}
+
+/// `[tls]`
+#[derive(Debug, Clone)]
+pub struct Tls {
+    /// How.
+    pub mode: TlsMode,
+    /// The certificate chain, PEM.
+    pub cert: Option<PathBuf>,
+    /// The private key, PEM.
+    pub key: Option<PathBuf>,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
+}
+
+/// How a bad token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reject {
+    /// By the event `auth_error`, then the disconnect.
+    Event,
+    /// In the handshake: the client sees `connect_error`.
+    ConnectError,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The secret itself, if the environment gave it.
+    pub jwt_secret: Option<Secret>,
+    /// A file with the secret.
+    pub jwt_secret_file: Option<PathBuf>,
+    /// The `iss` that a token must have.
+    pub issuer: Option<String>,
+    /// The `aud` that a token must have.
+    pub audience: Option<String>,
+    /// For how long a token is good behind its end.
+    pub leeway: Duration,
+    /// Whether a token must have an end.
+    pub require_exp: bool,
+    /// The cookie that may hold a token.
+    pub cookie_name: Option<String>,
+    /// What the roles of tokens are here.
+    pub role_map: Vec<(String, Role)>,
+    /// How a bad token is refused.
+    pub reject: Reject,
+}
+
+impl Auth {
+    /// Whether a bad token is refused in the handshake.
+    #[must_use]
+    pub fn rejects_in_handshake(&self) -> bool {
+        self.reject == Reject::ConnectError
+    }
+}
+
+/// `[storage]`
+#[derive(Debug, Clone)]
+pub struct Storage {
+    /// Where the data are.
+    pub data_dir: PathBuf,
+    /// The page cache, in bytes.
+    pub cache: usize,
+    /// Writes are refused below so many free bytes; `None`: the larger of 512 MB and a twentieth of the disk.
+    pub min_free: Option<u64>,
+}
+
+impl Storage {
+    /// Writes are refused below so many free bytes on a disk of that size.
+    #[must_use]
+    pub fn min_free_bytes(&self, disk_bytes: u64) -> u64 {
+        self.min_free.unwrap_or_else(|| (disk_bytes / 20).max(512_000_000))
+    }
+}
+
+/// `[chat]`
+#[derive(Debug, Clone)]
+pub struct Chat {
+    /// Whether a room that nobody has registered may be joined.
+    pub open_rooms: bool,
+}
+
+/// `[limits]`: 0 switches a rate or a count off.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Chat messages a second and user.
+    pub messages_per_second: u32,
+    /// Messages that may come at once after a rest.
+    pub message_burst: u32,
+    /// Typing signals a second and user.
+    pub typing_per_second: u32,
+    /// Progress reports a second and user.
+    pub syncs_per_second: u32,
+    /// Joins a second and user.
+    pub joins_per_second: u32,
+    /// New sockets a second and address.
+    pub connects_per_second: u32,
+    /// Sockets a user.
+    pub sockets_per_user: usize,
+    /// The largest message or body of a client, in bytes.
+    pub payload: usize,
+    /// The longest content of a message, in characters.
+    pub message_chars: usize,
+    /// The most packets that wait for a slow reader.
+    pub send_queue: usize,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// How many versions of a lesson's progress are kept.
+    pub progress_versions: usize,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// `[log]`
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let roles = [
+            ("admin", Role::Admin),
+            ("owner", Role::Admin),
+            ("superadmin", Role::Admin),
+            ("hr", Role::Hr),
+            ("hr_admin", Role::Hr),
+            ("hr_manager", Role::Hr),
+            ("coach", Role::Coach),
+            ("learner", Role::Learner),
+            ("user", Role::Learner),
+        ];
+        Config {
+            server: Server {
+                listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
+                path: "/ws".to_owned(),
+                websocket_enabled: true,
+                cors_origins: Vec::new(),
+                behind_proxy: false,
+                trusted_proxies: Vec::new(),
+                drain: Duration::from_secs(10),
+            },
+            tls: Tls { mode: TlsMode::SelfSigned, cert: None, key: None, min_version: TlsVersion::V1_2 },
+            auth: Auth {
+                jwt_secret: None,
+                jwt_secret_file: None,
+                issuer: None,
+                audience: None,
+                leeway: Duration::from_secs(30),
+                require_exp: true,
+                cookie_name: None,
+                role_map: roles.into_iter().map(|(claim, role)| (claim.to_owned(), role)).collect(),
+                reject: Reject::Event,
+            },
+            storage: Storage { data_dir: PathBuf::from("./academy-rt-data"), cache: 64 << 20, min_free: None },
+            chat: Chat { open_rooms: true },
+            limits: Limits {
+                messages_per_second: 10,
+                message_burst: 30,
+                typing_per_second: 5,
+                syncs_per_second: 10,
+                joins_per_second: 20,
+                connects_per_second: 50,
+                sockets_per_user: 20,
+                payload: 1_000_000,
+                message_chars: 4_000,
+                send_queue: 4_096,
+            },
+            retention: Retention { progress_versions: 50 },
+            log: Log { format: LogFormat::Auto, level: "info".to_owned() },
+            runtime_dir: None,
+            origins: Vec::new(),
+        }
+    }
+}
+
+impl Config {
+    /// The socket of the local administrator.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.runtime_dir.as_deref().unwrap_or(&self.storage.data_dir).join("control.sock")
+    }
+
+    /// Where the certificate is that the server makes for itself.
+    #[must_use]
+    pub fn self_signed_cert(&self) -> PathBuf {
+        self.storage.data_dir.join("tls").join("cert.pem")
+    }
+
+    /// Where a value came from.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Origin {
+        self.origins.iter().find(|(name, _)| *name == key).map_or(Origin::Default, |(_, origin)| origin.clone())
+    }
+
+    /// The file that is read when none is named.
+    #[must_use]
+    pub fn default_file() -> &'static Path {
+        Path::new("/etc/academy-rt/academy-rt.toml")
+    }
+}
