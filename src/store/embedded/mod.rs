@@ -1,12 +1,192 @@
-//! redb.
+//! The product's engine: redb in one file, one writing thread, readers that never wait for it. Nothing above this
+//! directory knows redb; nothing in it knows sockets, HTTP or configuration files.
+//!
+//! What holds here: acknowledged means synced (an answer and the sink's word come after the commit); every change has an
+//! id of one rising sequence; a refused request leaves no trace. `file` opens, `writer` commits, `batch` and `apply_*` say
+//! what each request writes, `queries*` read, `schema` and `records` say how it lies on disk, `check` walks all of it.
+
+mod apply_chat;
+mod apply_inbox;
+mod apply_progress;
+mod batch;
+mod check;
+mod failure;
+mod file;
+mod inbox;
+mod queries;
+mod queries_inbox;
+mod records;
+mod schema;
+mod seam;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use redb::ReadableDatabase;
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use self::batch::Known;
+use self::failure::{Failure, Outcome};
+use self::file::{Disk, Opener};
+use self::schema::Snapshot;
+use self::writer::{Command, Health, QUEUE, Reply, Shared, Writer};
 use crate::domain::Clock;
-use crate::store::{CommitSink, OpenError, Store, StoreConfig};
-use std::sync::Arc;
-/// Opens.
+use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreError};
+
+/// How many reads run at a time; more wait for their turn.
+const READS: usize = 64;
+
+/// Opens the store in a directory, making it if it is not there. Blocks.
+///
+/// # Errors
+/// [`OpenError`].
 pub fn open(
-    _config: &StoreConfig,
-    _clock: Arc<dyn Clock>,
-    _sink: Arc<dyn CommitSink>,
+    config: &StoreConfig,
+    clock: Arc<dyn Clock>,
+    sink: Arc<dyn CommitSink>,
 ) -> Result<Arc<dyn Store>, OpenError> {
-    Err(OpenError::InUse { path: _config.data_dir.clone() })
+    let data_dir = config.data_dir.clone();
+    let free = move || file::free_bytes(&data_dir);
+    Ok(Arc::new(Embedded::open(config, clock, sink, Arc::new(Disk::default()), Box::new(free))?))
+}
+
+/// Walks a whole store that nobody has open, and says what contradicts what: indexes against the log, gaps in `seq` and
+/// in versions, marks on what is not there. An empty list is a sound store. Blocks, for as long as the store is large.
+///
+/// # Errors
+/// [`OpenError`] if it cannot be opened at all.
+pub fn check(data_dir: &Path) -> Result<Vec<String>, OpenError> {
+    check::check(data_dir)
+}
+
+/// The engine, as the services hold it.
+struct Embedded {
+    shared: Arc<Shared>,
+    /// Taken away by `close`: when the last sender is gone, the writer drains the queue and closes the file.
+    queue: RwLock<Option<SyncSender<Command>>>,
+    closed: watch::Receiver<Option<Result<(), StoreError>>>,
+    reads: Arc<Semaphore>,
+    identity: Identity,
+}
+
+impl Embedded {
+    fn open(
+        config: &StoreConfig,
+        clock: Arc<dyn Clock>,
+        sink: Arc<dyn CommitSink>,
+        disk: Arc<Disk>,
+        free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
+    ) -> Result<Embedded, OpenError> {
+        let opener = Opener { data_dir: config.data_dir.clone(), cache_bytes: config.cache_bytes, disk };
+        let path = opener.path();
+        let (database, identity) = opener.open_or_make(clock.now())?;
+        let last_id =
+            database.begin_read().map_err(Failure::from).and_then(|tx| Snapshot::new(tx).last_id()).map_err(
+                |failure| OpenError::Corrupt { path: path.clone(), reason: failure.into_error().to_string() },
+            )?;
+        let shared = Arc::new(Shared {
+            database: RwLock::new(Some(database)),
+            health: Mutex::new(Health::Well),
+            opener,
+            min_free_bytes: config.min_free_bytes,
+            free_bytes,
+            last_id: AtomicU64::new(last_id),
+            queued: AtomicUsize::new(0),
+            commits: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        });
+        let (sender, queue) = sync_channel(QUEUE);
+        let (closed_sender, closed) = watch::channel(None);
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            queue,
+            sink,
+            clock,
+            keep_versions: config.progress_versions.max(1) as u64,
+            known: Known::default(),
+            closed: closed_sender,
+        };
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run())
+            .map_err(|source| OpenError::Io { path, source })?;
+        let reads = Arc::new(Semaphore::new(READS));
+        Ok(Embedded { shared, queue: RwLock::new(Some(sender)), closed, reads, identity })
+    }
+
+    /// Queues a request at once, and gives what resolves when it is durable.
+    fn write<T: Send + 'static, F: FnOnce(Reply<T>) -> Command>(
+        &self,
+        command: F,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, F> {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.enqueue(command(reply));
+        async move {
+            queued?;
+            // A writer that goes away without an answer has met something it could not name.
+            answer.await.unwrap_or(Err(StoreError::Unavailable("the writer has stopped".to_owned())))
+        }
+    }
+
+    fn enqueue(&self, command: Command) -> Result<(), StoreError> {
+        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(queue) = queue.as_ref() else { return Err(StoreError::Closed) };
+        self.shared.queued.fetch_add(1, Ordering::Relaxed);
+        queue.try_send(command).map_err(|error| {
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => StoreError::Busy,
+                TrySendError::Disconnected(_) => StoreError::Closed,
+            }
+        })
+    }
+
+    /// Reads from a snapshot on a thread that may block.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Snapshot) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let Ok(turn) = Arc::clone(&self.reads).acquire_owned().await else { return Err(StoreError::Closed) };
+        let shared = Arc::clone(&self.shared);
+        let reading = tokio::task::spawn_blocking(move || {
+            let outcome = shared.read(read);
+            drop(turn);
+            outcome
+        });
+        let outcome = reading.await.map_err(|error| StoreError::Unavailable(format!("a read ended early: {error}")))?;
+        outcome.map_err(|failure| {
+            if matches!(failure, Failure::Engine(_)) {
+                // The writer sleeps while nobody writes. If its queue is full, it is awake.
+                drop(self.enqueue(Command::Mend));
+            }
+            failure.into_error()
+        })
+    }
+
+    fn ready(&self) -> Result<(), StoreError> {
+        if self.queue.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return Err(StoreError::Closed);
+        }
+        match self.shared.health() {
+            Health::Well => self.shared.too_full().map_or(Ok(()), Err),
+            Health::Broken(error) | Health::Failed(error) => Err(error),
+        }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        // The writer sees the end of the queue when the last sender goes.
+        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        let mut closed = self.closed.clone();
+        let result = closed.wait_for(Option::is_some).await;
+        result.map_or_else(
+            |_| Err(StoreError::Unavailable("the writer ended without closing the file".to_owned())),
+            |result| result.clone().unwrap_or(Ok(())),
+        )
+    }
 }

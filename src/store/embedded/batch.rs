@@ -1,0 +1,347 @@
+//! One transaction in the making: the tables, what is known by heart, the changes to be told, and the steps that all
+//! commands share. A command first looks and refuses, and writes only then, so that a refused one leaves no trace in the
+//! transaction it shares with others.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use redb::ReadableTable;
+
+use super::failure::{Failure, Outcome};
+use super::records::{AnswerRow, First, MemberRow, Person, decode, decode_room, encode, encode_room, get, get_number};
+use super::schema::{Tables, expiry_key, expiry_of, k8, k16, meta};
+use crate::domain::chat::{Membership, RoomRecord};
+use crate::domain::{LessonId, MAX_SAFE_INTEGER, RoomId, Timestamp, UserId};
+use crate::store::Change;
+
+/// How long a key names a request.
+pub(super) const ANSWERS_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many expired answers one transaction takes away at most, so that clearing up never holds up a message.
+const PURGE_SLICE: usize = 512;
+/// How many ids of a kind are known by heart; beyond that the memory starts anew.
+const KNOWN_MAX: usize = 100_000;
+
+/// A room that the writer knows by heart.
+#[derive(Debug, Clone)]
+pub(super) struct KnownRoom {
+    pub(super) no: u64,
+    pub(super) record: RoomRecord,
+    changed: bool,
+}
+
+/// What the writer knows by heart from one transaction to the next: true of what is committed. Thrown away when a commit
+/// fails, as it may then be ahead of the disk.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    users: HashMap<UserId, u64>,
+    rooms: HashMap<RoomId, KnownRoom>,
+    lessons: HashMap<LessonId, u64>,
+    next: Option<Next>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Next {
+    id: u64,
+    user: u64,
+    room: u64,
+    lesson: u64,
+}
+
+impl Known {
+    fn trim(&mut self) {
+        if self.users.len() > KNOWN_MAX {
+            self.users.clear();
+        }
+        if self.rooms.len() > KNOWN_MAX {
+            self.rooms.clear();
+        }
+        if self.lessons.len() > KNOWN_MAX {
+            self.lessons.clear();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    row: Option<MemberRow>,
+    changed: bool,
+}
+
+/// One transaction in the making.
+pub(super) struct Batch<'t, 'k> {
+    pub(super) t: Tables<'t>,
+    known: &'k mut Known,
+    next: Next,
+    started_with: Next,
+    members: HashMap<(u64, u64), Member>,
+    changed_rooms: Vec<RoomId>,
+    changes: Vec<Change>,
+    wrote: bool,
+    pub(super) now: Timestamp,
+    pub(super) keep_versions: u64,
+    pub(super) buffer: Vec<u8>,
+}
+
+impl<'t, 'k> Batch<'t, 'k> {
+    /// Begins. `now` is what the expiry of answers is measured by.
+    pub(super) fn new(t: Tables<'t>, known: &'k mut Known, now: Timestamp, keep_versions: u64) -> Outcome<Self> {
+        known.trim();
+        let next = match known.next {
+            Some(next) => next,
+            None => {
+                let read =
+                    |name| get_number(&t.meta, name)?.ok_or_else(|| Failure::Damaged(format!("meta has no {name}")));
+                Next {
+                    id: read(meta::NEXT_ID)?,
+                    user: read(meta::NEXT_USER)?,
+                    room: read(meta::NEXT_ROOM)?,
+                    lesson: read(meta::NEXT_LESSON)?,
+                }
+            }
+        };
+        Ok(Batch {
+            t,
+            known,
+            next,
+            started_with: next,
+            members: HashMap::new(),
+            changed_rooms: Vec::new(),
+            changes: Vec::new(),
+            wrote: false,
+            now,
+            keep_versions,
+            buffer: Vec::with_capacity(512),
+        })
+    }
+
+    /// Writes what was put off to the end, and gives the changes, in the order of their ids, and the last id; `None` if
+    /// there is nothing to commit.
+    pub(super) fn finish(mut self) -> Outcome<Option<(Vec<Change>, u64)>> {
+        if !self.wrote {
+            return Ok(None);
+        }
+        self.purge_answers()?;
+        for room in &self.changed_rooms {
+            if let Some(known) = self.known.rooms.get_mut(room) {
+                self.t.rooms.insert(&k8(known.no), encode_room(&known.record, &mut self.buffer)?)?;
+                known.changed = false;
+            }
+        }
+        for ((room, user), member) in &self.members {
+            if let Member { row: Some(row), changed: true } = member {
+                self.t.members.insert(&k16(*room, *user), encode(row, &mut self.buffer)?)?;
+            }
+        }
+        let (next, before) = (self.next, self.started_with);
+        for (name, now, then) in [
+            (meta::NEXT_ID, next.id, before.id),
+            (meta::NEXT_USER, next.user, before.user),
+            (meta::NEXT_ROOM, next.room, before.room),
+            (meta::NEXT_LESSON, next.lesson, before.lesson),
+        ] {
+            if now != then {
+                self.t.meta.insert(name, encode(&now, &mut self.buffer)?)?;
+            }
+        }
+        self.known.next = Some(next);
+        Ok(Some((self.changes, next.id.saturating_sub(1))))
+    }
+
+    /// The next id, not yet taken.
+    pub(super) fn peek_id(&self) -> u64 {
+        self.next.id
+    }
+
+    /// Takes the next id.
+    pub(super) fn take_id(&mut self) -> Outcome<u64> {
+        let id = self.next.id;
+        if id > MAX_SAFE_INTEGER {
+            return Err(Failure::Damaged("the ids that JavaScript can hold are used up".to_owned()));
+        }
+        self.next.id += 1;
+        self.wrote = true;
+        Ok(id)
+    }
+
+    /// Will be told after the commit.
+    pub(super) fn tell(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// A user's number, if they were ever spoken of.
+    pub(super) fn find_user(&mut self, user: &UserId) -> Outcome<Option<u64>> {
+        if let Some(no) = self.known.users.get(user) {
+            return Ok(Some(*no));
+        }
+        let no = get_number(&self.t.user_no, user.canonical().as_bytes())?;
+        if let Some(no) = no {
+            self.known.users.insert(user.clone(), no);
+        }
+        Ok(no)
+    }
+
+    /// A user's number, given now if need be.
+    pub(super) fn user(&mut self, user: &UserId) -> Outcome<u64> {
+        if let Some(no) = self.find_user(user)? {
+            return Ok(no);
+        }
+        let no = self.next.user;
+        self.next.user += 1;
+        self.wrote = true;
+        self.t.user_no.insert(user.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.t.users.insert(&k8(no), Person::new(user.clone()).encode(&mut self.buffer)?)?;
+        self.known.users.insert(user.clone(), no);
+        Ok(no)
+    }
+
+    /// What is known of a user.
+    pub(super) fn person(&self, no: u64) -> Outcome<Person> {
+        get(&self.t.users, &k8(no), Person::decode)?
+            .ok_or_else(|| Failure::Damaged(format!("user {no} has a number but no record")))
+    }
+
+    /// Keeps what is known of a user.
+    pub(super) fn put_person(&mut self, no: u64, person: &Person) -> Outcome<()> {
+        self.wrote = true;
+        self.t.users.insert(&k8(no), person.encode(&mut self.buffer)?)?;
+        Ok(())
+    }
+
+    /// A room's number and whether it is private, if it is registered.
+    pub(super) fn find_room(&mut self, room: &RoomId) -> Outcome<Option<(u64, bool)>> {
+        if let Some(known) = self.known.rooms.get(room) {
+            return Ok(Some((known.no, known.record.private)));
+        }
+        let Some(no) = get_number(&self.t.room_no, room.canonical().as_bytes())? else { return Ok(None) };
+        let record = get(&self.t.rooms, &k8(no), decode_room)?
+            .ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
+        let private = record.private;
+        self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: false });
+        Ok(Some((no, private)))
+    }
+
+    /// Registers a room as open.
+    pub(super) fn add_room(&mut self, room: &RoomId, at: Timestamp) -> Outcome<u64> {
+        let no = self.next.room;
+        self.next.room += 1;
+        self.wrote = true;
+        self.t.room_no.insert(room.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        let record =
+            RoomRecord { id: room.clone(), name: None, private: false, last_id: 0, last_seq: 0, created_at: at };
+        self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: true });
+        self.changed_rooms.push(room.clone());
+        Ok(no)
+    }
+
+    /// Takes the next `seq` of a registered room for a message.
+    pub(super) fn take_seq(&mut self, room: &RoomId, id: u64) -> Outcome<u64> {
+        let known = self
+            .known
+            .rooms
+            .get_mut(room)
+            .ok_or_else(|| Failure::Damaged(format!("room {room} is not known to the writer")))?;
+        known.record.last_seq += 1;
+        known.record.last_id = id;
+        if !known.changed {
+            known.changed = true;
+            self.changed_rooms.push(room.clone());
+        }
+        Ok(known.record.last_seq)
+    }
+
+    /// A lesson's number, if it was ever reported of.
+    pub(super) fn find_lesson(&mut self, lesson: &LessonId) -> Outcome<Option<u64>> {
+        if let Some(no) = self.known.lessons.get(lesson) {
+            return Ok(Some(*no));
+        }
+        let no = get_number(&self.t.lesson_no, lesson.canonical().as_bytes())?;
+        if let Some(no) = no {
+            self.known.lessons.insert(lesson.clone(), no);
+        }
+        Ok(no)
+    }
+
+    /// A lesson's number, given now if need be.
+    pub(super) fn lesson(&mut self, lesson: &LessonId) -> Outcome<u64> {
+        if let Some(no) = self.find_lesson(lesson)? {
+            return Ok(no);
+        }
+        let no = self.next.lesson;
+        self.next.lesson += 1;
+        self.wrote = true;
+        self.t.lesson_no.insert(lesson.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.known.lessons.insert(lesson.clone(), no);
+        Ok(no)
+    }
+
+    /// What somebody is in a room.
+    pub(super) fn member(&mut self, room: u64, user: u64) -> Outcome<Option<MemberRow>> {
+        match self.members.entry((room, user)) {
+            Entry::Occupied(known) => Ok(known.get().row),
+            Entry::Vacant(gap) => {
+                let row = get(&self.t.members, &k16(room, user), |row| decode::<MemberRow>(row))?;
+                gap.insert(Member { row, changed: false });
+                Ok(row)
+            }
+        }
+    }
+
+    /// What somebody is in a room, for the rules.
+    pub(super) fn membership(&mut self, room: Option<u64>, user: Option<u64>) -> Outcome<Option<Membership>> {
+        match (room, user) {
+            (Some(room), Some(user)) => self.member(room, user)?.map(|row| row.membership()).transpose(),
+            _ => Ok(None),
+        }
+    }
+
+    /// Keeps what somebody is in a room. Written at the end of the batch: a busy author costs one row, not one a message.
+    pub(super) fn put_member(&mut self, room: u64, user: u64, row: MemberRow) -> Outcome<()> {
+        self.wrote = true;
+        let before = self.members.insert((room, user), Member { row: Some(row), changed: true });
+        if before.is_none_or(|before| before.row.is_none()) {
+            self.t.member_rooms.insert(&k16(user, room), ())?;
+        }
+        Ok(())
+    }
+
+    /// The first answer to a key, unless it has expired, as `read` sees it.
+    pub(super) fn first_answer<T>(
+        &self,
+        key: &[u8; 24],
+        read: impl FnOnce(First<'_>) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        let Some(row) = self.t.answers.get(key)? else { return Ok(None) };
+        let row: AnswerRow<'_> = decode(row.value())?;
+        if row.expires <= self.now.0 { Ok(None) } else { read(row.first).map(Some) }
+    }
+
+    /// Keeps a first answer for as long as answers hold.
+    pub(super) fn put_answer(&mut self, key: &[u8; 24], first: First<'_>) -> Outcome<()> {
+        self.wrote = true;
+        let expires = self.now.plus(ANSWERS_HOLD).0;
+        let row = AnswerRow { expires, first };
+        let expired = {
+            let before = self.t.answers.insert(key, encode(&row, &mut self.buffer)?)?;
+            before.map(|before| decode::<AnswerRow<'_>>(before.value()).map(|row| row.expires)).transpose()?
+        };
+        if let Some(expired) = expired {
+            self.t.answers_by_expiry.remove(&expiry_key(expired, key))?;
+        }
+        self.t.answers_by_expiry.insert(&expiry_key(expires, key), ())?;
+        Ok(())
+    }
+
+    fn purge_answers(&mut self) -> Outcome<()> {
+        let end = expiry_key(self.now.0.saturating_add(1), &[0; 24]);
+        let mut expired = Vec::new();
+        for row in self.t.answers_by_expiry.range::<&[u8; 32]>(..&end)?.take(PURGE_SLICE) {
+            expired.push(*row?.0.value());
+        }
+        for key in &expired {
+            self.t.answers_by_expiry.remove(key)?;
+            self.t.answers.remove(&expiry_of(key).1)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! The walk through a whole store that says what contradicts what. It knows the tables and nothing of how they are
+//! written, so that it does not repeat the writer's mistakes.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
+
+use super::failure::Outcome;
+use super::file::{Disk, NAME, Opener};
+use super::inbox::NAMED;
+use super::records::{
+    AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, decode_room,
+    get, get_number,
+};
+use super::schema::{Snapshot, expiry_key, expiry_of, k8, k16, pair, triple};
+use crate::domain::notification::Audience;
+use crate::domain::{RoomId, Timestamp};
+use crate::store::OpenError;
+
+/// More than so many violations say no more than these.
+const MOST: usize = 100;
+
+pub(super) fn check(data_dir: &Path) -> Result<Vec<String>, OpenError> {
+    let path = data_dir.join(NAME);
+    let missing = |source| OpenError::Io { path: path.clone(), source };
+    path.metadata().map_err(missing)?;
+    let opener = Opener { data_dir: data_dir.to_owned(), cache_bytes: 64 << 20, disk: Arc::new(Disk::default()) };
+    let (database, _) = opener.open_or_make(Timestamp(0))?;
+    let mut found = Vec::new();
+    let outcome = database.begin_read().map_err(Into::into).and_then(|tx| walk(&Snapshot::new(tx), &mut found));
+    if let Err(failure) = outcome {
+        found.push(failure.into_error().to_string());
+    }
+    found.truncate(MOST);
+    Ok(found)
+}
+
+fn walk(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    rooms(snapshot, found)?;
+    messages(snapshot, found)?;
+    room_changes(snapshot, found)?;
+    progress(snapshot, found)?;
+    notifications(snapshot, found)?;
+    people(snapshot, found)?;
+    answers(snapshot, found)
+}
+
+/// `seq` is 1, 2, 3, ... in each room, and the room's record agrees with its last message.
+fn rooms(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let mut last: HashMap<u64, (u64, u64)> = HashMap::new();
+    for row in snapshot.msg_by_room()?.iter()? {
+        let (key, value) = row?;
+        let ((room, id), seq) = (pair(key.value()), decode::<u64>(value.value())?);
+        let (_, before) = last.insert(room, (id, seq)).unwrap_or_default();
+        if seq != before + 1 {
+            found.push(format!("room {room}: message {id} has seq {seq} behind {before}"));
+        }
+    }
+    let table = snapshot.rooms()?;
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let (no, room) = (u64::from_be_bytes(*key.value()), decode_room(value.value())?);
+        let (id, seq) = last.remove(&no).unwrap_or_default();
+        if (room.last_id, room.last_seq) != (id, seq) {
+            found.push(format!("room {no}: its record ends at {}, its messages at {id}", room.last_id));
+        }
+        if get_number(&snapshot.room_no()?, room.id.canonical().as_bytes())? != Some(no) {
+            found.push(format!("room {no}: its id does not lead to it"));
+        }
+    }
+    found.extend(last.keys().map(|no| format!("room {no}: has messages but no record")));
+    Ok(())
+}
+
+/// The log and its two indexes hold the same messages, all below the next id.
+fn messages(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (log, by_room, by_user) = (snapshot.messages()?, snapshot.msg_by_room()?, snapshot.msg_by_user()?);
+    let last_id = snapshot.last_id()?;
+    let nowhere = RoomId::parse("0").map_err(|error| super::failure::Failure::Damaged(error.to_string()))?;
+    for row in log.iter()? {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let (message, place) = decode_message(value.value(), id, &nowhere)?;
+        if get_number(&by_room, &k16(place.room, id))? != Some(message.seq) {
+            found.push(format!("message {id}: the index of room {} does not have it as {}", place.room, message.seq));
+        }
+        if by_user.get(&k16(place.sender, id))?.is_none() {
+            found.push(format!("message {id}: the index of its sender does not have it"));
+        }
+        if message.deleted_at.is_some() && !message.content.is_empty() {
+            found.push(format!("message {id}: is deleted, but has content"));
+        }
+        if id > last_id {
+            found.push(format!("message {id}: is beyond the last id {last_id}"));
+        }
+    }
+    for (name, len) in [("rooms", by_room.len()?), ("senders", by_user.len()?)] {
+        if len != log.len()? {
+            found.push(format!("the index of {name} has {len} messages, the log {}", log.len()?));
+        }
+    }
+    Ok(())
+}
+
+/// Changes lead to what they are of, and that leads back: the latest alone is kept.
+fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (log, members) = (snapshot.messages()?, snapshot.members()?);
+    let nowhere = RoomId::parse("0").map_err(|error| super::failure::Failure::Damaged(error.to_string()))?;
+    for row in snapshot.changes_by_room()?.iter()? {
+        let (key, value) = row?;
+        let (room, change) = pair(key.value());
+        let leads_back = match decode(value.value())? {
+            RoomChangeRow::Edited(id) | RoomChangeRow::Deleted(id) => {
+                get(&log, &k8(id), |row| decode_message(row, id, &nowhere))?.map(|(_, place)| place.change)
+            }
+            RoomChangeRow::Read(user) => {
+                get(&members, &k16(room, user), |row| decode::<MemberRow>(row))?.map(|row| row.read_change)
+            }
+        };
+        if leads_back != Some(change) {
+            found.push(format!("change {change} of room {room}: what it is of does not know it"));
+        }
+    }
+    let (member_rooms, by_room) = (snapshot.member_rooms()?, snapshot.msg_by_room()?);
+    for row in members.iter()? {
+        let (key, value) = row?;
+        let ((room, user), row) = (pair(key.value()), decode::<MemberRow>(value.value())?);
+        if member_rooms.get(&k16(user, room))?.is_none() {
+            found.push(format!("user {user}: takes part in room {room}, which is not on their list"));
+        }
+        if row.read_up_to > 0 && get_number(&by_room, &k16(room, row.read_up_to))? != Some(row.read_seq) {
+            found.push(format!("user {user}: has read message {} of room {room}, which is not there", row.read_up_to));
+        }
+    }
+    if member_rooms.len()? != members.len()? {
+        found.push("the lists of members and of their rooms differ in length".to_owned());
+    }
+    Ok(())
+}
+
+/// Versions are kept without gaps up to the current one, and each lesson has one change.
+fn progress(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (current, by_change) = (snapshot.progress()?, snapshot.progress_by_change()?);
+    let mut last: HashMap<(u64, u64), u64> = HashMap::new();
+    for row in snapshot.progress_versions()?.iter()? {
+        let (user, lesson, version) = triple(row?.0.value());
+        let before = last.insert((user, lesson), version);
+        if before.is_some_and(|before| before + 1 != version) {
+            found.push(format!("user {user}, lesson {lesson}: version {version} follows {before:?}"));
+        }
+    }
+    for row in current.iter()? {
+        let (key, value) = row?;
+        let ((user, lesson), row) = (pair(key.value()), decode::<ProgressRow<'_>>(value.value())?);
+        let version = row.read()?.version;
+        if last.remove(&(user, lesson)) != Some(version) {
+            found.push(format!("user {user}, lesson {lesson}: version {version} is not the last one kept"));
+        }
+        if get_number(&by_change, &k16(user, row.change))? != Some(lesson) {
+            found.push(format!("user {user}, lesson {lesson}: its change {} does not lead to it", row.change));
+        }
+    }
+    found.extend(last.keys().map(|(user, lesson)| format!("user {user}, lesson {lesson}: has versions but no state")));
+    if by_change.len()? != current.len()? {
+        found.push("there are more changes of progress than lessons".to_owned());
+    }
+    Ok(())
+}
+
+/// Each notification is where its audience looks for it.
+fn notifications(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (by_audience, inbox, user_no) = (snapshot.notif_by_audience()?, snapshot.inbox()?, snapshot.user_no()?);
+    let table = snapshot.notifications()?;
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let audience = decode_notification(value.value(), id, false)?.audience;
+        if let Some(code) = super::inbox::audience_code(&audience)
+            && by_audience.get(&k16(code, id))?.is_none()
+        {
+            found.push(format!("notification {id}: its audience does not see it"));
+        }
+        if let Audience::Users(users) = audience {
+            for user in users {
+                let no = get_number(&user_no, user.canonical().as_bytes())?.unwrap_or(0);
+                if get(&inbox, &k16(no, id), |row| decode::<u8>(row))?.is_none_or(|flags| flags & NAMED == 0) {
+                    found.push(format!("notification {id}: user {user} does not see it"));
+                }
+            }
+        }
+    }
+    for row in by_audience.iter()? {
+        let (_, id) = pair(row?.0.value());
+        if table.get(&k8(id))?.is_none() {
+            found.push(format!("notification {id}: is indexed, but not there"));
+        }
+    }
+    for row in inbox.iter()? {
+        let (user, id) = pair(row?.0.value());
+        if table.get(&k8(id))?.is_none() {
+            found.push(format!("notification {id}: is in the inbox of user {user}, but not there"));
+        }
+    }
+    Ok(())
+}
+
+fn people(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (users, user_no) = (snapshot.users()?, snapshot.user_no()?);
+    for row in users.iter()? {
+        let (key, value) = row?;
+        let (no, person) = (u64::from_be_bytes(*key.value()), Person::decode(value.value())?);
+        if get_number(&user_no, person.id.canonical().as_bytes())? != Some(no) {
+            found.push(format!("user {no}: their id does not lead to them"));
+        }
+    }
+    if users.len()? != user_no.len()? {
+        found.push("there are more or fewer user numbers than users".to_owned());
+    }
+    Ok(())
+}
+
+fn answers(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (answers, by_expiry) = (snapshot.answers()?, snapshot.answers_by_expiry()?);
+    for row in answers.iter()? {
+        let (key, value) = row?;
+        let expires = decode::<AnswerRow<'_>>(value.value())?.expires;
+        if by_expiry.get(&expiry_key(expires, key.value()))?.is_none() {
+            found.push(format!("an answer that expires at {expires} will never be cleared away"));
+        }
+    }
+    for row in by_expiry.iter()? {
+        let (expires, key) = expiry_of(row?.0.value());
+        if answers.get(&key)?.is_none() {
+            found.push(format!("an answer that expires at {expires} is not there"));
+        }
+    }
+    Ok(())
+}

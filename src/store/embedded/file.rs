@@ -1,0 +1,254 @@
+//! The database file: making it, opening it, its lock, and what the operating system says of it. Nothing here knows what
+//! the tables mean beyond `meta`.
+//!
+//! A file that is being made has another name until it is whole, so that no cut ever leaves an `academy.redb` that does
+//! not open. One process at a time: the directory is locked while opening, the file as long as it is open.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, TableDefinition};
+
+use super::failure::{Failure, Outcome};
+use super::records::{decode, encode, get_number};
+use super::schema::{FORMAT, Row, Snapshot, Tables, meta};
+use crate::domain::Timestamp;
+use crate::store::{Identity, OpenError};
+
+/// The database's name in its directory.
+pub(super) const NAME: &str = "academy.redb";
+/// Its name while it is being made.
+const UNFINISHED: &str = "academy.redb.new";
+
+/// What has gone wrong underneath redb, and (in tests) what shall.
+#[derive(Debug, Default)]
+pub(super) struct Disk {
+    /// A sync failed. The kernel may have dropped the pages and marked them clean, so what is read back afterwards proves
+    /// nothing: no reopening may follow.
+    sync_failed: AtomicBool,
+    #[cfg(test)]
+    pub(super) faults: super::tests::Faults,
+}
+
+impl Disk {
+    /// Whether a sync has ever failed.
+    pub(super) fn sync_failed(&self) -> bool {
+        self.sync_failed.load(Ordering::Acquire)
+    }
+}
+
+/// redb's own file, watched for failed syncs.
+#[derive(Debug)]
+struct Watched {
+    file: FileBackend,
+    disk: Arc<Disk>,
+}
+
+impl StorageBackend for Watched {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        #[cfg(test)]
+        self.disk.faults.on_read()?;
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        #[cfg(test)]
+        self.disk.faults.on_write()?;
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        #[cfg(test)]
+        let done = self.disk.faults.on_sync().and_then(|()| self.file.sync_data());
+        #[cfg(not(test))]
+        let done = self.file.sync_data();
+        done.inspect_err(|_| self.disk.sync_failed.store(true, Ordering::Release))
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        #[cfg(test)]
+        self.disk.faults.on_write()?;
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+/// How a file is opened, again and again if need be.
+#[derive(Debug, Clone)]
+pub(super) struct Opener {
+    pub(super) data_dir: PathBuf,
+    pub(super) cache_bytes: usize,
+    pub(super) disk: Arc<Disk>,
+}
+
+impl Opener {
+    /// The database file.
+    pub(super) fn path(&self) -> PathBuf {
+        self.data_dir.join(NAME)
+    }
+
+    /// Opens the database, making it if it is not there, and says which store it is.
+    pub(super) fn open_or_make(&self, now: Timestamp) -> Result<(Database, Identity), OpenError> {
+        let in_dir = |source| OpenError::Io { path: self.data_dir.clone(), source };
+        // Two processes that both find no file must not both make one.
+        let dir = File::open(&self.data_dir).map_err(in_dir)?;
+        match dir.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: self.data_dir.clone() }),
+            Err(TryLockError::Error(source)) => return Err(in_dir(source)),
+        }
+        let unfinished = self.data_dir.join(UNFINISHED);
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(OpenError::Io { path: unfinished, source: error });
+            }
+            _ => {}
+        }
+        let path = self.path();
+        if !path.try_exists().map_err(in_dir)? {
+            self.make(&unfinished, now)?;
+            fs::rename(&unfinished, &path).map_err(in_dir)?;
+            dir.sync_all().map_err(in_dir)?;
+        }
+        let database = self.open(&path)?;
+        let identity = read_identity(&database).map_err(|failure| self.explain(&path, failure))?;
+        Ok((database, identity))
+    }
+
+    /// Opens the file that has been open before.
+    pub(super) fn open_again(&self) -> Result<Database, OpenError> {
+        self.open(&self.path())
+    }
+
+    fn make(&self, path: &Path, now: Timestamp) -> Result<(), OpenError> {
+        let explain = |failure| self.explain(path, failure);
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        let database = self.backed(file).map_err(|error| explain(error.into()))?;
+        write_meta(&database, now).map_err(explain)?;
+        database.close().map_err(|error| explain(error.into()))?;
+        File::open(path)
+            .and_then(|file| file.sync_all())
+            .map_err(|source| OpenError::Io { path: path.to_owned(), source })
+    }
+
+    fn open(&self, path: &Path) -> Result<Database, OpenError> {
+        let io = |source| OpenError::Io { path: path.to_owned(), source };
+        let file = File::options().read(true).write(true).open(path).map_err(io)?;
+        // redb would make a new database of an empty file. Ours is never empty: somebody has cut it.
+        if file.metadata().map_err(io)?.len() == 0 {
+            return Err(OpenError::Corrupt { path: path.to_owned(), reason: "the file is empty".to_owned() });
+        }
+        let database = self.backed(file).map_err(|error| self.explain(path, error.into()))?;
+        let format = read_format(&database).map_err(|failure| self.explain(path, failure))?;
+        if format > FORMAT {
+            return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FORMAT });
+        }
+        Ok(database)
+    }
+
+    fn backed(&self, file: File) -> Result<Database, DatabaseError> {
+        let backend = Watched { file: FileBackend::new(file)?, disk: Arc::clone(&self.disk) };
+        Builder::new().set_cache_size(self.cache_bytes).create_with_backend(backend)
+    }
+
+    fn explain(&self, path: &Path, failure: Failure) -> OpenError {
+        match failure {
+            Failure::Engine(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse { path: self.data_dir.clone() },
+            Failure::Engine(redb::Error::Io(source))
+                if !matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                OpenError::Io { path: path.to_owned(), source }
+            }
+            Failure::Engine(error) => OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() },
+            other => OpenError::Corrupt { path: path.to_owned(), reason: other.into_error().to_string() },
+        }
+    }
+}
+
+fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
+    let mut store_id = [0; 16];
+    getrandom::fill(&mut store_id).map_err(|error| Failure::Damaged(format!("no random numbers: {error}")))?;
+    let tx = database.begin_write()?;
+    {
+        let mut tables = Tables::open(&tx)?;
+        let mut buffer = Vec::new();
+        tables.meta.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
+        tables.meta.insert(meta::STORE_ID, encode(&store_id, &mut buffer)?)?;
+        tables.meta.insert(meta::EPOCH, encode(&1u64, &mut buffer)?)?;
+        tables.meta.insert(meta::CREATED_AT, encode(&now.0, &mut buffer)?)?;
+        for name in [meta::NEXT_ID, meta::NEXT_USER, meta::NEXT_ROOM, meta::NEXT_LESSON] {
+            tables.meta.insert(name, encode(&1u64, &mut buffer)?)?;
+        }
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+fn read_format(database: &Database) -> Outcome<u32> {
+    use redb::ReadableDatabase;
+    let tx = database.begin_read()?;
+    let table = match tx.open_table(TableDefinition::<&str, Row>::new("meta")) {
+        Err(redb::TableError::TableDoesNotExist(_)) => {
+            return Err(Failure::Damaged("it is a redb file, but not one of academy-rt".to_owned()));
+        }
+        table => table?,
+    };
+    super::records::get(&table, meta::FORMAT, |row| decode::<u32>(row))?
+        .ok_or_else(|| Failure::Damaged("its format is not written in it".to_owned()))
+}
+
+fn read_identity(database: &Database) -> Outcome<Identity> {
+    use redb::ReadableDatabase;
+    let snapshot = Snapshot::new(database.begin_read()?);
+    let table = snapshot.meta()?;
+    let store_id = super::records::get(&table, meta::STORE_ID, |row| decode::<[u8; 16]>(row))?
+        .ok_or_else(|| Failure::Damaged("its identity is not written in it".to_owned()))?;
+    Ok(Identity { store_id, epoch: get_number(&table, meta::EPOCH)?.unwrap_or(1) })
+}
+
+/// The bytes that an unprivileged process may still write where a path lies.
+pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

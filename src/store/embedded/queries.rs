@@ -1,0 +1,184 @@
+//! Reads of chat and progress. A row is turned into its noun while the snapshot is held, which costs about what copying
+//! its bytes would; nothing is serialised or sent before the snapshot is dropped.
+
+use redb::ReadableTable;
+
+use super::failure::{Failure, Outcome};
+use super::records::{MemberRow, Person, ProgressRow, decode, decode_message, decode_room, get, get_number};
+use super::schema::{Snapshot, k8, k16, k24, meta, second};
+use crate::domain::chat::{Author, Membership, Message, RoomPolicy, RoomRecord, RoomSummary, may_enter};
+use crate::domain::progress::Progress;
+use crate::domain::{LessonId, Refusal, RoomId, UserId};
+use crate::store::{LessonFilter, MessagePage, Page};
+
+impl Snapshot {
+    /// The last id given.
+    pub(super) fn last_id(&self) -> Outcome<u64> {
+        Ok(get_number(&self.meta()?, meta::NEXT_ID)?.unwrap_or(1).saturating_sub(1))
+    }
+
+    /// Refuses a cursor that this store has not given.
+    pub(super) fn check_cursor(&self, after: u64) -> Outcome<u64> {
+        let last = self.last_id()?;
+        if after > last { Err(Refusal::Resync.into()) } else { Ok(last) }
+    }
+
+    pub(super) fn find_user(&self, user: &UserId) -> Outcome<Option<u64>> {
+        get_number(&self.user_no()?, user.canonical().as_bytes())
+    }
+
+    pub(super) fn find_person(&self, user: &UserId) -> Outcome<Option<(u64, Person)>> {
+        let Some(no) = self.find_user(user)? else { return Ok(None) };
+        Ok(get(&self.users()?, &k8(no), Person::decode)?.map(|person| (no, person)))
+    }
+
+    pub(super) fn find_room(&self, room: &RoomId) -> Outcome<Option<(u64, RoomRecord)>> {
+        let Some(no) = get_number(&self.room_no()?, room.canonical().as_bytes())? else { return Ok(None) };
+        let record = get(&self.rooms()?, &k8(no), decode_room)?
+            .ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
+        Ok(Some((no, record)))
+    }
+
+    fn find_member(&self, room: Option<u64>, user: &UserId) -> Outcome<Option<MemberRow>> {
+        let Some(room) = room else { return Ok(None) };
+        let Some(user) = self.find_user(user)? else { return Ok(None) };
+        get(&self.members()?, &k16(room, user), |row| decode::<MemberRow>(row))
+    }
+
+    /// Lets somebody in, or not; gives the room and what they are in it.
+    #[allow(clippy::type_complexity, reason = "two halves of one answer, taken apart at once")]
+    fn enter(
+        &self,
+        room: &RoomId,
+        viewer: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<(Option<(u64, RoomRecord)>, Option<MemberRow>)> {
+        let found = self.find_room(room)?;
+        let member = self.find_member(found.as_ref().map(|(no, _)| *no), &viewer.user)?;
+        let membership = member.map(|row| row.membership()).transpose()?;
+        may_enter(found.as_ref().map(|(_, record)| record.private), membership, viewer.admin, policy)?;
+        Ok((found, member))
+    }
+
+    pub(super) fn may_enter(&self, room: &RoomId, viewer: &Author, policy: RoomPolicy) -> Outcome<()> {
+        self.enter(room, viewer, policy).map(|_| ())
+    }
+
+    /// A page, and whether the viewer takes part in the room or the room is not registered.
+    pub(super) fn page(
+        &self,
+        room: &RoomId,
+        viewer: &Author,
+        page: &Page,
+        policy: RoomPolicy,
+    ) -> Outcome<(MessagePage, bool)> {
+        let (found, member) = self.enter(room, viewer, policy)?;
+        if let Some(after) = page.after {
+            self.check_cursor(after)?;
+        }
+        let Some((no, record)) = found else { return Ok((MessagePage::default(), true)) };
+        let index = self.msg_by_room()?;
+        let mut ids = Vec::with_capacity(page.limit.min(256));
+        let wanted = page.limit.saturating_add(1);
+        if let Some(after) = page.after {
+            let behind = k16(no, after.saturating_add(1));
+            for row in index.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))?.take(wanted) {
+                ids.push(second(row?.0.value()));
+            }
+        } else {
+            let before = k16(no, page.before.unwrap_or(u64::MAX));
+            for row in index.range::<&[u8; 16]>(&k16(no, 0)..&before)?.rev().take(wanted) {
+                ids.push(second(row?.0.value()));
+            }
+        }
+        let has_more = ids.len() > page.limit;
+        ids.truncate(page.limit);
+        if page.after.is_none() {
+            ids.reverse();
+        }
+        let table = self.messages()?;
+        let messages = ids.into_iter().map(|id| read_message(&table, id, room)).collect::<Outcome<_>>()?;
+        let answer = MessagePage {
+            messages,
+            has_more,
+            last_id: record.last_id,
+            last_seq: record.last_seq,
+            read_up_to: member.map_or(0, |row| row.read_up_to),
+        };
+        Ok((answer, member.is_some()))
+    }
+
+    pub(super) fn rooms_of(&self, user: &UserId) -> Outcome<Vec<RoomSummary>> {
+        let Some(no) = self.find_user(user)? else { return Ok(Vec::new()) };
+        let (rooms, members) = (self.rooms()?, self.members()?);
+        let mut summaries = Vec::new();
+        for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
+            let room_no = second(row?.0.value());
+            let lost = || Failure::Damaged(format!("user {no} is in room {room_no}, which does not say so"));
+            let room = get(&rooms, &k8(room_no), decode_room)?.ok_or_else(lost)?;
+            let row = get(&members, &k16(room_no, no), |row| decode::<MemberRow>(row))?.ok_or_else(lost)?;
+            let membership: Membership = row.membership()?;
+            let unread = room.last_seq.saturating_sub(row.read_seq);
+            summaries.push(RoomSummary { room, membership, read_up_to: row.read_up_to, unread });
+        }
+        // The room where something was said last comes first.
+        summaries.sort_by_cached_key(|one| (std::cmp::Reverse(one.room.last_id), one.room.id.canonical()));
+        Ok(summaries)
+    }
+
+    pub(super) fn progress_of(&self, user: &UserId, filter: &LessonFilter) -> Outcome<(Vec<Progress>, u64)> {
+        let since = filter.since.unwrap_or(0);
+        let last = self.check_cursor(since)?;
+        let Some(no) = self.find_user(user)? else { return Ok((Vec::new(), last)) };
+        let table = self.progress()?;
+        let mut items = Vec::new();
+        let mut take = |lesson: u64| -> Outcome<()> {
+            let row = get(&table, &k16(no, lesson), |row| {
+                let row: ProgressRow<'_> = decode(row)?;
+                Ok((row.read()?, row.change))
+            })?;
+            let Some((progress, change)) = row else { return Ok(()) };
+            let in_course = filter.course.is_none() || filter.course == progress.course;
+            if change > since && in_course {
+                items.push(progress);
+            }
+            Ok(())
+        };
+        if let Some(lesson) = &filter.lesson {
+            if let Some(lesson) = self.find_lesson(lesson)? {
+                take(lesson)?;
+            }
+        } else {
+            let behind = k16(no, since.saturating_add(1));
+            for row in self.progress_by_change()?.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))? {
+                take(decode(row?.1.value())?)?;
+            }
+        }
+        Ok((items, last))
+    }
+
+    fn find_lesson(&self, lesson: &LessonId) -> Outcome<Option<u64>> {
+        get_number(&self.lesson_no()?, lesson.canonical().as_bytes())
+    }
+
+    pub(super) fn versions_of(&self, user: &UserId, lesson: &LessonId) -> Outcome<Vec<Progress>> {
+        let Some(user) = self.find_user(user)? else { return Ok(Vec::new()) };
+        let Some(lesson) = self.find_lesson(lesson)? else { return Ok(Vec::new()) };
+        let table = self.progress_versions()?;
+        table
+            .range::<&[u8; 24]>(&k24(user, lesson, 0)..=&k24(user, lesson, u64::MAX))?
+            .map(|row| decode::<ProgressRow<'_>>(row?.1.value())?.read())
+            .collect()
+    }
+}
+
+/// Reads a message that an index names.
+pub(super) fn read_message(
+    table: &impl ReadableTable<super::schema::K8, super::schema::Row>,
+    id: u64,
+    room: &RoomId,
+) -> Outcome<Message> {
+    get(table, &k8(id), |row| decode_message(row, id, room))?
+        .map(|(message, _)| message)
+        .ok_or_else(|| Failure::Damaged(format!("message {id} is in the index of a room, but not in the log")))
+}

@@ -1,0 +1,200 @@
+//! The tables and their keys. Keys are of fixed width and big-endian, so that the order of bytes is the order of numbers;
+//! the maps from a canonical id to its number are the only ones keyed by text. What a value holds is in [`super::records`].
+//!
+//! The format has one number, [`FORMAT`]. It rises when an older version could misread what a newer one writes.
+
+use redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, WriteTransaction};
+
+use super::failure::Outcome;
+
+/// The format of this version.
+pub(super) const FORMAT: u32 = 1;
+
+/// A key of one number.
+pub(super) type K8 = &'static [u8; 8];
+/// A key of two numbers.
+pub(super) type K16 = &'static [u8; 16];
+/// A key of three numbers, or of a number and a hash.
+pub(super) type K24 = &'static [u8; 24];
+/// A key of a time, a number and a hash.
+pub(super) type K32 = &'static [u8; 32];
+/// A canonical id.
+pub(super) type Text = &'static [u8];
+/// One codec byte and postcard.
+pub(super) type Row = &'static [u8];
+
+/// Names of the rows of `meta`.
+pub(super) mod meta {
+    pub(in crate::store::embedded) const FORMAT: &str = "schema";
+    pub(in crate::store::embedded) const STORE_ID: &str = "store_id";
+    pub(in crate::store::embedded) const EPOCH: &str = "epoch";
+    pub(in crate::store::embedded) const CREATED_AT: &str = "created_at";
+    pub(in crate::store::embedded) const NEXT_ID: &str = "next_id";
+    pub(in crate::store::embedded) const NEXT_USER: &str = "next_user";
+    pub(in crate::store::embedded) const NEXT_ROOM: &str = "next_room";
+    pub(in crate::store::embedded) const NEXT_LESSON: &str = "next_lesson";
+}
+
+macro_rules! tables {
+    ($($(#[$doc:meta])* $field:ident: $key:ty => $value:ty;)*) => {
+        /// All tables of a write transaction. A table that is not touched costs the commit nothing.
+        pub(super) struct Tables<'t> {
+            $($(#[$doc])* pub(super) $field: Table<'t, $key, $value>,)*
+        }
+
+        impl<'t> Tables<'t> {
+            /// Opens them all, making those that are missing.
+            pub(super) fn open(tx: &'t WriteTransaction) -> Outcome<Self> {
+                Ok(Self { $($field: tx.open_table(TableDefinition::<$key, $value>::new(stringify!($field)))?,)* })
+            }
+        }
+
+        /// A consistent view of what is durable. It pins pages: drop it before anything slow.
+        pub(super) struct Snapshot {
+            tx: ReadTransaction,
+        }
+
+        impl Snapshot {
+            pub(super) fn new(tx: ReadTransaction) -> Self {
+                Self { tx }
+            }
+
+            $($(#[$doc])*
+            pub(super) fn $field(&self) -> Outcome<ReadOnlyTable<$key, $value>> {
+                Ok(self.tx.open_table(TableDefinition::<$key, $value>::new(stringify!($field)))?)
+            })*
+        }
+    };
+}
+
+tables! {
+    /// Name -> a number or bytes.
+    meta: &'static str => Row;
+    /// User -> who they are and where they stand.
+    users: K8 => Row;
+    /// Canonical user id -> user.
+    user_no: Text => Row;
+    /// Room -> what it is, and its latest message.
+    rooms: K8 => Row;
+    /// Canonical room id -> room.
+    room_no: Text => Row;
+    /// Canonical lesson id -> lesson.
+    lesson_no: Text => Row;
+    /// (room, user) -> membership and read mark.
+    members: K16 => Row;
+    /// (user, room).
+    member_rooms: K16 => ();
+    /// Message -> everything about it.
+    messages: K8 => Row;
+    /// (room, message) -> seq.
+    msg_by_room: K16 => Row;
+    /// (user, message).
+    msg_by_user: K16 => ();
+    /// (room, change) -> an edit, a deletion or a read mark; the latest of each message and each reader alone.
+    changes_by_room: K16 => Row;
+    /// (user, lesson) -> its state.
+    progress: K16 => Row;
+    /// (user, lesson, version) -> its state then.
+    progress_versions: K24 => Row;
+    /// (user, change) -> lesson; the latest of each lesson alone.
+    progress_by_change: K16 => Row;
+    /// (user, change) -> what was done to the inbox.
+    inbox_changes: K16 => Row;
+    /// Notification -> everything about it.
+    notifications: K8 => Row;
+    /// (audience, notification): everybody, or a role. No copy for each user.
+    notif_by_audience: K16 => ();
+    /// (user, notification) -> flags: named in it, read it, deleted it.
+    inbox: K16 => Row;
+    /// (user, hash of kind and key) -> the first answer.
+    answers: K24 => Row;
+    /// (expiry, user, hash).
+    answers_by_expiry: K32 => ();
+}
+
+/// The key of one number.
+pub(super) fn k8(a: u64) -> [u8; 8] {
+    a.to_be_bytes()
+}
+
+/// The key of two numbers.
+pub(super) fn k16(a: u64, b: u64) -> [u8; 16] {
+    ((u128::from(a) << 64) | u128::from(b)).to_be_bytes()
+}
+
+/// The second number of a key.
+pub(super) fn second(key: &[u8; 16]) -> u64 {
+    u128::from_be_bytes(*key) as u64
+}
+
+/// The two numbers of a key.
+pub(super) fn pair(key: &[u8; 16]) -> (u64, u64) {
+    let both = u128::from_be_bytes(*key);
+    ((both >> 64) as u64, both as u64)
+}
+
+/// The key of three numbers.
+pub(super) fn k24(a: u64, b: u64, c: u64) -> [u8; 24] {
+    join(k8(a), k16(b, c))
+}
+
+/// The three numbers of a key.
+pub(super) fn triple(key: &[u8; 24]) -> (u64, u64, u64) {
+    let a = key.first_chunk().map_or(0, |chunk| u64::from_be_bytes(*chunk));
+    let (b, c) = key.last_chunk().map_or((0, 0), pair);
+    (a, b, c)
+}
+
+/// The kinds of keys that name a request. They never meet, whatever text the keys have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyKind {
+    Message = 1,
+    Progress = 2,
+    Notify = 3,
+    Answer = 4,
+}
+
+/// The key of a first answer.
+pub(super) fn answer_key(user: u64, kind: KeyKind, key: &str) -> [u8; 24] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[kind as u8]);
+    hasher.update(key.as_bytes());
+    let mut hash = [0; 16];
+    hasher.finalize_xof().fill(&mut hash);
+    join(k8(user), hash)
+}
+
+/// The key of an expiry.
+pub(super) fn expiry_key(expires: u64, answer: &[u8; 24]) -> [u8; 32] {
+    join(k8(expires), *answer)
+}
+
+/// When an answer expires, and which.
+pub(super) fn expiry_of(key: &[u8; 32]) -> (u64, [u8; 24]) {
+    (key.first_chunk().map_or(0, |chunk| u64::from_be_bytes(*chunk)), key.last_chunk().copied().unwrap_or([0; 24]))
+}
+
+fn join<const A: usize, const B: usize, const N: usize>(a: [u8; A], b: [u8; B]) -> [u8; N] {
+    const { assert!(A + B == N) };
+    let mut key = [0; N];
+    for (to, from) in key.iter_mut().zip(a.into_iter().chain(b)) {
+        *to = from;
+    }
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back_and_sort_as_their_numbers() {
+        assert_eq!(pair(&k16(3, u64::MAX)), (3, u64::MAX));
+        assert_eq!(triple(&k24(1, 2, 3)), (1, 2, 3));
+        assert!(k24(1, 255, 0) < k24(1, 256, 0));
+        let answer = answer_key(7, KeyKind::Message, "a");
+        assert_eq!(expiry_of(&expiry_key(9, &answer)), (9, answer));
+        assert_ne!(answer, answer_key(7, KeyKind::Progress, "a"));
+        assert_ne!(answer, answer_key(8, KeyKind::Message, "a"));
+    }
+}

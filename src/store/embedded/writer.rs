@@ -1,0 +1,390 @@
+//! The writer: one thread, one queue, one transaction for all that waits (group commit). While a transaction is synced
+//! the next one gathers; there is no timer. After the commit the sink hears of the changes first, in the order of their
+//! ids, then the requests are answered; if the commit fails, neither happens and its outcome is unknown.
+//!
+//! It also mends: after an I/O error redb refuses everything until it is opened again, so the writer opens it again, with
+//! growing pauses, unless a sync failed or the file is damaged, which a running process cannot put right.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use redb::{Database, Durability, ReadableDatabase};
+use tokio::sync::{oneshot, watch};
+
+use super::batch::{Batch, Known};
+use super::failure::{Failure, Outcome};
+use super::file::Opener;
+use super::records::get_number;
+use super::schema::{Snapshot, Tables, meta};
+use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy};
+use crate::domain::notification::{Notification, NotificationDraft, Selection};
+use crate::domain::progress::Update;
+use crate::domain::{Actor, Clock, RoomId, Timestamp, UserId};
+use crate::store::{AnswerKey, Change, CommitSink, InboxAction, MessageChange, Posted, StoreError, Synced};
+
+/// How many requests wait at most; one more is told that the store is busy.
+pub(super) const QUEUE: usize = 8_192;
+/// How many requests share a transaction at most.
+const BATCH_COMMANDS: usize = 1_024;
+/// How many bytes of content share a transaction, about.
+const BATCH_BYTES: usize = 1 << 20;
+/// The first and the longest pause between two attempts to open the file again.
+const REOPEN_FIRST: Duration = Duration::from_millis(100);
+const REOPEN_LONGEST: Duration = Duration::from_secs(5);
+
+/// Where the answer to a request goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// A request for the writer.
+pub(super) enum Command {
+    Append(Draft, RoomPolicy, Reply<Posted>),
+    Edit(MessageChange, String, RoomPolicy, Reply<Timestamp>),
+    Delete(MessageChange, RoomPolicy, Reply<Timestamp>),
+    Join(RoomId, Author, RoomPolicy, Reply<()>),
+    MarkRead(RoomId, Author, u64, RoomPolicy, Reply<ReadMark>),
+    Sync(UserId, Vec<Update>, Timestamp, Reply<Vec<Synced>>),
+    Notify(NotificationDraft, Option<AnswerKey>, Reply<(Notification, bool)>),
+    MarkInbox(Actor, Selection, InboxAction, Option<u64>, Reply<(Vec<u64>, u64)>),
+    Arrive(Actor, Timestamp, Reply<()>),
+    Delivered(Vec<(UserId, u64)>, Reply<()>),
+    Left(UserId, Timestamp, Reply<()>),
+    Answer(AnswerKey, Vec<u8>, Reply<Option<Vec<u8>>>),
+    /// A reader met an error: look after the file.
+    Mend,
+}
+
+impl Command {
+    /// Its bytes, about.
+    fn weight(&self) -> usize {
+        const ROW: usize = 200;
+        ROW + match self {
+            Command::Append(draft, ..) => draft.content.len(),
+            Command::Edit(_, content, ..) => content.len(),
+            Command::Sync(_, updates, ..) => updates.len() * ROW,
+            Command::Notify(draft, ..) => {
+                draft.body.message.len() + draft.body.metadata.as_ref().map_or(0, String::len)
+            }
+            Command::Delivered(marks, _) => marks.len() * ROW,
+            Command::Answer(_, answer, _) => answer.len(),
+            _ => 0,
+        }
+    }
+
+    fn refuse(self, error: StoreError) {
+        // Who does not wait for the answer any more does not need it.
+        match self {
+            Command::Append(.., reply) => drop(reply.send(Err(error))),
+            Command::Edit(.., reply) | Command::Delete(.., reply) => drop(reply.send(Err(error))),
+            Command::Join(.., reply) | Command::Arrive(.., reply) => drop(reply.send(Err(error))),
+            Command::Delivered(.., reply) | Command::Left(.., reply) => drop(reply.send(Err(error))),
+            Command::MarkRead(.., reply) => drop(reply.send(Err(error))),
+            Command::Sync(.., reply) => drop(reply.send(Err(error))),
+            Command::Notify(.., reply) => drop(reply.send(Err(error))),
+            Command::MarkInbox(.., reply) => drop(reply.send(Err(error))),
+            Command::Answer(.., reply) => drop(reply.send(Err(error))),
+            Command::Mend => {}
+        }
+    }
+
+    /// Does it inside a transaction. The answer is given after the commit.
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Result<Ack, (Ack, Failure)> {
+        match self {
+            Command::Append(draft, policy, reply) => settle(reply, batch.append(draft, policy)),
+            Command::Edit(change, content, policy, reply) => settle(reply, batch.edit(&change, content, policy)),
+            Command::Delete(change, policy, reply) => settle(reply, batch.delete(&change, policy)),
+            Command::Join(room, author, policy, reply) => settle(reply, batch.join(&room, &author, policy)),
+            Command::MarkRead(room, reader, id, policy, reply) => {
+                settle(reply, batch.mark_read(&room, &reader, id, policy))
+            }
+            Command::Sync(user, updates, at, reply) => settle(reply, batch.sync(&user, &updates, at)),
+            Command::Notify(draft, key, reply) => settle(reply, batch.notify(draft, key.as_ref())),
+            Command::MarkInbox(viewer, selection, action, origin, reply) => {
+                settle(reply, batch.mark_inbox(&viewer, selection, action, origin))
+            }
+            Command::Arrive(actor, at, reply) => settle(reply, batch.arrive(&actor, at)),
+            Command::Delivered(marks, reply) => settle(reply, batch.delivered(&marks)),
+            Command::Left(user, at, reply) => settle(reply, batch.left(&user, at)),
+            Command::Answer(key, answer, reply) => settle(reply, batch.answer(&key, &answer)),
+            Command::Mend => Ok(Box::new(|_| {})),
+        }
+    }
+}
+
+/// Answers a request: with what it got, or with the error that befell its transaction.
+type Ack = Box<dyn FnOnce(Option<&StoreError>) + Send>;
+
+/// A refusal is an answer; any other failure is the end of the transaction.
+fn settle<T: Send + 'static>(reply: Reply<T>, outcome: Outcome<T>) -> Result<Ack, (Ack, Failure)> {
+    let (answer, failure) = match outcome {
+        Ok(value) => (Ok(value), None),
+        Err(Failure::Refused(refusal)) => (Err(StoreError::Refused(refusal)), None),
+        Err(failure) => (Err(StoreError::Unavailable(String::new())), Some(failure)),
+    };
+    let ack: Ack = Box::new(move |error| drop(reply.send(error.cloned().map_or(answer, Err))));
+    match failure {
+        None => Ok(ack),
+        Some(failure) => Err((ack, failure)),
+    }
+}
+
+/// How the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Health {
+    /// It works.
+    Well,
+    /// It may come back: the writer opens it again.
+    Broken(StoreError),
+    /// Only a restart, or a restore, helps.
+    Failed(StoreError),
+}
+
+/// What the writer and the readers share.
+pub(super) struct Shared {
+    /// Readers hold it for the length of a read; the writer takes it alone to replace or close the file.
+    pub(super) database: RwLock<Option<Database>>,
+    pub(super) health: Mutex<Health>,
+    pub(super) opener: Opener,
+    pub(super) min_free_bytes: u64,
+    /// Asks the operating system for the free bytes. A field, so that a test can fill the disk.
+    pub(super) free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
+    pub(super) last_id: AtomicU64,
+    pub(super) queued: AtomicUsize,
+    pub(super) commits: AtomicU64,
+    pub(super) writes: AtomicU64,
+}
+
+impl Shared {
+    /// Reads from a snapshot. An error of the engine is noted, so that the file is mended.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Outcome<T>) -> Outcome<T> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.why_not())) };
+        let outcome = open.begin_read().map_err(Failure::from).and_then(|tx| read(&Snapshot::new(tx)));
+        if let Err(failure @ (Failure::Engine(_) | Failure::Damaged(_))) = &outcome {
+            self.note(failure);
+        }
+        outcome
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    fn why_not(&self) -> StoreError {
+        match self.health() {
+            Health::Well => StoreError::Closed,
+            Health::Broken(error) | Health::Failed(error) => error,
+        }
+    }
+
+    /// Draws the consequence of a failure for the store's health; never a better one than before.
+    fn note(&self, failure: &Failure) -> StoreError {
+        let (error, lost) = match failure {
+            Failure::Damaged(what) | Failure::Engine(redb::Error::Corrupted(what)) => {
+                (StoreError::Corrupt(what.clone()), true)
+            }
+            Failure::Engine(redb::Error::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                (StoreError::Full(error.to_string()), false)
+            }
+            Failure::Engine(error) => (StoreError::Unavailable(error.to_string()), false),
+            Failure::Refused(refusal) => return StoreError::Refused(*refusal),
+            Failure::NoFile(error) => return error.clone(),
+        };
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.opener.disk.sync_failed() {
+            let why = StoreError::Unavailable(format!("the disk did not keep what was written ({error}); restart"));
+            tracing::error!(%error, "a sync of the database failed: no write is taken until the service is restarted");
+            *health = Health::Failed(why);
+        } else if lost {
+            tracing::error!(%error, "the database is damaged: no write is taken; run `academy-rt db check`");
+            *health = Health::Failed(error.clone());
+        } else if *health == Health::Well {
+            tracing::error!(%error, "the database met an error and will be opened again");
+            *health = Health::Broken(error.clone());
+        }
+        error
+    }
+
+    /// Why the disk is too full for writes, if it is.
+    pub(super) fn too_full(&self) -> Option<StoreError> {
+        if self.min_free_bytes == 0 {
+            return None;
+        }
+        // A file system that does not say how full it is does not stop the store; redb's own error would.
+        let free = (self.free_bytes)().ok()?;
+        (free < self.min_free_bytes)
+            .then(|| StoreError::Full(format!("{free} bytes are free, {} are kept", self.min_free_bytes)))
+    }
+}
+
+/// The writer's own.
+pub(super) struct Writer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: Receiver<Command>,
+    pub(super) sink: Arc<dyn CommitSink>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) keep_versions: u64,
+    pub(super) known: Known,
+    /// Told when the file is closed.
+    pub(super) closed: watch::Sender<Option<Result<(), StoreError>>>,
+}
+
+impl Writer {
+    /// Works until nobody can ask any more, then closes the file.
+    pub(super) fn run(mut self) {
+        let mut pause = REOPEN_FIRST;
+        let mut next_attempt = Instant::now();
+        let mut commands = Vec::with_capacity(BATCH_COMMANDS);
+        loop {
+            let first = if matches!(self.shared.health(), Health::Broken(_)) {
+                if Instant::now() >= next_attempt {
+                    if self.reopen() {
+                        pause = REOPEN_FIRST;
+                        continue;
+                    }
+                    next_attempt = Instant::now() + pause;
+                    pause = (pause * 2).min(REOPEN_LONGEST);
+                }
+                match self.queue.recv_timeout(next_attempt.saturating_duration_since(Instant::now())) {
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            } else {
+                match self.queue.recv() {
+                    Ok(command) => command,
+                    Err(_) => break,
+                }
+            };
+            self.gather(first, &mut commands);
+            // A panic inside the engine must not leave every later request waiting for ever.
+            let broken = catch_unwind(AssertUnwindSafe(|| self.serve(&mut commands))).is_err();
+            if broken {
+                commands.clear();
+                self.known = Known::default();
+                self.shared.set_health(Health::Failed(StoreError::Unavailable("the writer panicked; restart".into())));
+            }
+        }
+        let closing = self.shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let result =
+            closing.map_or(Ok(()), |database| database.close().map_err(|error| Failure::from(error).into_error()));
+        self.closed.send_replace(Some(result));
+    }
+
+    fn gather(&self, first: Command, commands: &mut Vec<Command>) {
+        let mut bytes = first.weight();
+        commands.push(first);
+        while commands.len() < BATCH_COMMANDS && bytes < BATCH_BYTES {
+            match self.queue.try_recv() {
+                Ok(command) => {
+                    bytes += command.weight();
+                    commands.push(command);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        self.shared.queued.fetch_sub(commands.len(), Ordering::Relaxed);
+    }
+
+    fn serve(&mut self, commands: &mut Vec<Command>) {
+        let refusal = match self.shared.health() {
+            Health::Well => self.shared.too_full(),
+            // "Full" is for who may hope that deleting something helps; the cause is named in either case.
+            Health::Broken(error) | Health::Failed(error) => Some(error),
+        };
+        if let Some(error) = refusal {
+            commands.drain(..).for_each(|command| command.refuse(error.clone()));
+            return;
+        }
+        let mut acks = Vec::with_capacity(commands.len());
+        match self.commit(commands, &mut acks) {
+            Ok(committed) => {
+                if let Some((changes, last_id)) = committed {
+                    self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                    self.shared.writes.fetch_add(acks.len() as u64, Ordering::Relaxed);
+                    self.shared.last_id.store(last_id, Ordering::Release);
+                    if !changes.is_empty() {
+                        self.sink.committed(changes);
+                    }
+                }
+                acks.into_iter().for_each(|ack| ack(None));
+            }
+            Err(failure) => {
+                // What is known by heart may be ahead of the disk, or the disk ahead of it.
+                self.known = Known::default();
+                let error = match self.shared.note(&failure) {
+                    full @ (StoreError::Full(_) | StoreError::Corrupt(_)) => full,
+                    other => StoreError::Unavailable(other.to_string()),
+                };
+                acks.into_iter().for_each(|ack| ack(Some(&error)));
+                commands.drain(..).for_each(|command| command.refuse(error.clone()));
+            }
+        }
+    }
+
+    /// One transaction for all commands; what has been taken from them has its ack in `acks`.
+    fn commit(&mut self, commands: &mut Vec<Command>, acks: &mut Vec<Ack>) -> Outcome<Option<(Vec<Change>, u64)>> {
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.shared.why_not())) };
+        let mut tx = open.begin_write()?;
+        tx.set_durability(Durability::Immediate)?;
+        tx.set_quick_repair(true);
+        let mut batch = Batch::new(Tables::open(&tx)?, &mut self.known, self.clock.now(), self.keep_versions)?;
+        let mut failed = None;
+        for command in commands.drain(..) {
+            match command.apply(&mut batch) {
+                Ok(ack) => acks.push(ack),
+                Err((ack, failure)) => {
+                    acks.push(ack);
+                    failed = Some(failure);
+                    break;
+                }
+            }
+        }
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        let Some(told) = batch.finish()? else {
+            tx.abort()?;
+            return Ok(None);
+        };
+        tx.commit()?;
+        Ok(Some(told))
+    }
+
+    /// Closes the file and opens it again. Waits for the readers, who get errors anyway.
+    fn reopen(&mut self) -> bool {
+        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old handle holds the lock of the file until it is dropped.
+        *database = None;
+        let opened = self.shared.opener.open_again().map_err(|error| error.to_string()).and_then(|opened| {
+            let next = opened
+                .begin_read()
+                .map_err(Failure::from)
+                .and_then(|tx| get_number(&Snapshot::new(tx).meta()?, meta::NEXT_ID))
+                .map_err(|failure| failure.into_error().to_string())?;
+            Ok((opened, next.unwrap_or(1)))
+        });
+        self.known = Known::default();
+        match opened {
+            Ok((opened, next)) => {
+                *database = Some(opened);
+                drop(database);
+                self.shared.last_id.store(next.saturating_sub(1), Ordering::Release);
+                self.shared.set_health(Health::Well);
+                tracing::info!("the database is open again");
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database does not open yet");
+                false
+            }
+        }
+    }
+}
