@@ -13,7 +13,7 @@ const ROOMS: [&str; 3] = ["1", "b", "never-written"];
 const KINDS: u8 = 21;
 
 fn keyed(n: u8) -> Option<String> {
-    (n % 3 == 0).then(|| format!("k{}", n % 4))
+    n.is_multiple_of(3).then(|| format!("k{}", n % 4))
 }
 
 fn roles(who: u8) -> Vec<Role> {
