@@ -1,1 +1,11 @@
 //! One test binary: behaviour through the front door, and the conformance of the store engines.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout
+)]
+
+mod store;

@@ -63,7 +63,10 @@ impl StorageBackend for Watched {
     fn set_len(&self, len: u64) -> io::Result<()> {
         #[cfg(test)]
         self.disk.faults.on_write()?;
-        self.file.set_len(len)
+        self.file.set_len(len)?;
+        #[cfg(test)]
+        self.disk.faults.resized(len);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -71,13 +74,18 @@ impl StorageBackend for Watched {
         let done = self.disk.faults.on_sync().and_then(|()| self.file.sync_data());
         #[cfg(not(test))]
         let done = self.file.sync_data();
+        #[cfg(test)]
+        let done = done.inspect(|()| self.disk.faults.synced());
         done.inspect_err(|_| self.disk.sync_failed.store(true, Ordering::Release))
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         self.disk.faults.on_write()?;
-        self.file.write(offset, data)
+        self.file.write(offset, data)?;
+        #[cfg(test)]
+        self.disk.faults.wrote(offset, data);
+        Ok(())
     }
 
     fn close(&self) -> io::Result<()> {

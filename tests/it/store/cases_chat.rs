@@ -1,0 +1,294 @@
+//! Chat, rooms and replays.
+
+use std::collections::HashSet;
+
+use academy_rt::domain::Id;
+use academy_rt::domain::chat::Membership;
+use academy_rt::domain::notification::Selection;
+use academy_rt::store::InboxAction;
+
+use super::*;
+
+pub async fn seq_has_no_gaps_under_64_senders(bed: Bed) {
+    let mut tasks = Vec::new();
+    for sender in 0..64 {
+        let store = bed.store.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut got = Vec::new();
+            for n in 0..8 {
+                let text = format!("{sender}-{n}");
+                got.push(store.append_message(draft("busy", &format!("u{sender}"), &text, None), OPEN).await.unwrap());
+            }
+            got
+        }));
+    }
+    let mut posted = Vec::new();
+    for task in tasks {
+        posted.extend(task.await.unwrap());
+    }
+    posted.sort_by_key(|one| one.seq);
+    assert_eq!(posted.iter().map(|one| one.seq).collect::<Vec<_>>(), (1..=512).collect::<Vec<_>>());
+    assert!(posted.windows(2).all(|two| two[0].id < two[1].id));
+    let heard = bed.heard.all();
+    assert_rising(&heard);
+    assert_eq!(heard.iter().map(Change::id).collect::<Vec<_>>(), posted.iter().map(|p| p.id).collect::<Vec<_>>());
+    assert_eq!(bed.store.last_id(), 512);
+}
+
+pub async fn a_repeated_key_gives_the_first_answer(bed: Bed) {
+    // Both at once: with group commit they may share a transaction.
+    let (a, b) = tokio::join!(
+        bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN),
+        bed.store.append_message(draft("r", "7", "two", Some("k")), OPEN),
+    );
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_eq!((a.id, a.seq, a.at), (b.id, b.seq, b.at));
+    assert_ne!(a.duplicate, b.duplicate);
+    let again = bed.store.append_message(draft("r", "7", "three", Some("k")), OPEN).await.unwrap();
+    assert!(again.duplicate && again.id == a.id);
+    let other = bed.store.append_message(draft("r", "8", "theirs", Some("k")), OPEN).await.unwrap();
+    assert!(!other.duplicate, "a key is one user's own");
+    assert_eq!(bed.heard.all().len(), 2);
+}
+
+pub async fn keys_hold_a_day(bed: Bed) {
+    let first = bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap();
+    bed.clock.advance(DAY - 1);
+    assert!(bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap().duplicate);
+    bed.clock.advance(1);
+    let later = bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap();
+    assert!(!later.duplicate && later.id > first.id);
+    bed.clock.advance(DAY / 2);
+    assert!(bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap().duplicate);
+}
+
+pub async fn a_key_in_another_room_is_a_conflict(bed: Bed) {
+    bed.store.append_message(draft("a", "7", "one", Some("k")), OPEN).await.unwrap();
+    refused(bed.store.append_message(draft("b", "7", "one", Some("k")), OPEN).await, Refusal::Conflict);
+    bed.say("b", "8", "exists now").await;
+    refused(bed.store.append_message(draft("b", "7", "one", Some("k")), OPEN).await, Refusal::Conflict);
+}
+
+pub async fn kinds_of_keys_do_not_collide(bed: Bed) {
+    bed.store.append_message(draft("a", "7", "one", Some("k")), OPEN).await.unwrap();
+    let synced = bed.store.sync_progress(user("7"), vec![report("1", 10.0, 1, Some("k"))], bed.now()).await.unwrap();
+    assert!(!synced[0].duplicate);
+    assert!(!bed.store.notify(note(Audience::All, "t"), Some(key("7", "k"))).await.unwrap().1);
+    assert_eq!(bed.store.first_answer(key("7", "k"), b"x".to_vec(), bed.now()).await.unwrap(), None);
+    assert!(bed.store.append_message(draft("a", "7", "one", Some("k")), OPEN).await.unwrap().duplicate);
+    assert!(bed.store.notify(note(Audience::All, "t"), Some(key("7", "k"))).await.unwrap().1);
+}
+
+pub async fn edits_and_deletions_ask_for_rights(bed: Bed) {
+    let id = bed.say("r", "7", "first").await.id;
+    bed.say("other", "7", "x").await;
+    let edit = |to: &str, id, who| bed.store.edit_message(change(to, id, who), "second".into(), OPEN);
+    refused(edit("r", id, author("8")).await, Refusal::Forbidden);
+    refused(edit("other", id, author("7")).await, Refusal::NotFound);
+    refused(edit("nowhere", id, author("7")).await, Refusal::NotFound);
+    refused(edit("r", 999, author("7")).await, Refusal::NotFound);
+    refused(bed.store.edit_message(change("nowhere", 1, author("7")), "x".into(), CLOSED).await, Refusal::Forbidden);
+    assert_eq!(edit("r", id, author("7")).await.unwrap(), Timestamp(88));
+    assert_eq!(edit("r", id, admin()).await.unwrap(), Timestamp(88));
+    let page = bed.store.history(room("r"), author("9"), latest(10), OPEN).await.unwrap();
+    assert_eq!((page.messages[0].content.as_str(), page.messages[0].edited_at), ("second", Some(Timestamp(88))));
+
+    refused(bed.store.delete_message(change("r", id, author("8")), OPEN).await, Refusal::Forbidden);
+    bed.store.delete_message(change("r", id, author("7")), OPEN).await.unwrap();
+    refused(bed.store.delete_message(change("r", id, author("7")), OPEN).await, Refusal::NotFound);
+    refused(edit("r", id, author("7")).await, Refusal::NotFound);
+    let page = bed.store.history(room("r"), author("9"), latest(10), OPEN).await.unwrap();
+    let stone = &page.messages[0];
+    assert_eq!((stone.content.as_str(), stone.deleted_at, stone.seq), ("", Some(Timestamp(88)), 1));
+    let heard = bed.heard.all();
+    assert_rising(&heard);
+    assert!(matches!(heard.last(), Some(Change::Deleted { message_id, .. }) if *message_id == id));
+}
+
+pub async fn a_closed_house_lets_nobody_register_a_room(bed: Bed) {
+    refused(bed.store.append_message(draft("r", "7", "x", None), CLOSED).await, Refusal::Forbidden);
+    refused(bed.store.may_enter(room("r"), author("7"), CLOSED).await, Refusal::Forbidden);
+    refused(bed.store.history(room("r"), author("7"), latest(1), CLOSED).await, Refusal::Forbidden);
+    refused(bed.store.join_room(room("r"), author("7"), latest(1), CLOSED).await, Refusal::Forbidden);
+    refused(bed.store.mark_read(room("r"), author("7"), 1, CLOSED).await, Refusal::Forbidden);
+    bed.store.may_enter(room("r"), author("7"), OPEN).await.unwrap();
+    assert_eq!(bed.store.last_id(), 0, "a refusal leaves no trace");
+    let by_admin = Draft { author: admin(), ..draft("r", "7", "x", None) };
+    bed.store.append_message(by_admin, CLOSED).await.unwrap();
+    bed.store.append_message(draft("r", "7", "now it exists", None), CLOSED).await.unwrap();
+}
+
+pub async fn pages_go_both_ways(bed: Bed) {
+    let mut ids = Vec::new();
+    for n in 0..10 {
+        ids.push(bed.say("r", "7", &n.to_string()).await.id);
+        bed.say("noise", "8", "x").await;
+    }
+    let page = |page: Page| bed.store.history(room("r"), author("9"), page, OPEN);
+    let ids_of = |page: &academy_rt::store::MessagePage| page.messages.iter().map(|m| m.id).collect::<Vec<_>>();
+    let last = page(latest(3)).await.unwrap();
+    assert_eq!((ids_of(&last), last.has_more), (ids[7..].to_vec(), true));
+    assert_eq!((last.last_id, last.last_seq, last.read_up_to), (ids[9], 10, 0));
+    let before = page(Page { before: Some(ids[7]), limit: 7, after: None }).await.unwrap();
+    assert_eq!((ids_of(&before), before.has_more), (ids[..7].to_vec(), false));
+    let after = page(Page { after: Some(ids[1]), limit: 4, before: Some(1) }).await.unwrap();
+    assert_eq!((ids_of(&after), after.has_more), (ids[2..6].to_vec(), true));
+    let after = page(Page { after: Some(ids[5]), limit: 4, before: None }).await.unwrap();
+    assert_eq!((ids_of(&after), after.has_more), (ids[6..].to_vec(), false));
+    let none = page(latest(0)).await.unwrap();
+    assert!(none.messages.is_empty() && none.has_more);
+    let all = page(latest(usize::MAX)).await.unwrap();
+    assert!(all.messages.len() == 10 && !all.has_more);
+    let nowhere = bed.store.history(room("nowhere"), author("9"), latest(3), OPEN).await.unwrap();
+    assert_eq!(nowhere, academy_rt::store::MessagePage::default());
+}
+
+pub async fn a_cursor_from_the_future_is_refused(bed: Bed) {
+    let last = bed.say("r", "7", "x").await.id;
+    let ask = |after| Page { after: Some(after), limit: 5, before: None };
+    assert!(bed.store.history(room("r"), author("7"), ask(last), OPEN).await.unwrap().messages.is_empty());
+    refused(bed.store.history(room("r"), author("7"), ask(last + 1), OPEN).await, Refusal::Resync);
+    refused(bed.store.join_room(room("r"), author("7"), ask(last + 1), OPEN).await, Refusal::Resync);
+    refused(bed.store.replay(actor("7", &[]), vec![room("r")], last + 1, 10).await, Refusal::Resync);
+}
+
+pub async fn read_marks_move_forward_alone(bed: Bed) {
+    let first = bed.say("r", "7", "1").await.id;
+    let second = bed.say("r", "7", "2").await.id;
+    let elsewhere = bed.say("s", "7", "3").await.id;
+    let read = |id| bed.store.mark_read(room("r"), author("8"), id, OPEN);
+    refused(read(elsewhere).await, Refusal::NotFound);
+    refused(bed.store.mark_read(room("nowhere"), author("8"), 1, OPEN).await, Refusal::NotFound);
+    assert_eq!(read(second).await.unwrap().message_id, second);
+    let heard = bed.heard.all().len();
+    assert_eq!(read(first).await.unwrap().message_id, second);
+    assert_eq!(read(second).await.unwrap().message_id, second);
+    assert_eq!(bed.heard.all().len(), heard, "a mark that does not move is not told");
+    let page = bed.store.history(room("r"), author("8"), latest(1), OPEN).await.unwrap();
+    assert_eq!(page.read_up_to, second);
+}
+
+pub async fn rooms_of_counts_what_is_unread(bed: Bed) {
+    bed.say("a", "7", "1").await;
+    let second = bed.say("a", "8", "2").await.id;
+    bed.say("a", "8", "3").await;
+    bed.say("b", "7", "4").await;
+    let rooms = bed.store.rooms_of(user("7")).await.unwrap();
+    let shown: Vec<_> = rooms.iter().map(|one| (one.room.id.canonical(), one.unread, one.membership)).collect();
+    assert_eq!(shown, [("b".to_owned(), 0, Membership::Guest), ("a".to_owned(), 2, Membership::Guest)]);
+    bed.store.mark_read(room("a"), author("7"), second, OPEN).await.unwrap();
+    let rooms = bed.store.rooms_of(user("7")).await.unwrap();
+    assert_eq!((rooms[1].unread, rooms[1].read_up_to), (1, second));
+    assert!(bed.store.rooms_of(user("stranger")).await.unwrap().is_empty());
+}
+
+pub async fn joining_takes_part(bed: Bed) {
+    bed.store.join_room(room("later"), author("9"), latest(5), OPEN).await.unwrap();
+    assert!(bed.store.rooms_of(user("9")).await.unwrap().is_empty(), "a room that is not registered has no part");
+    bed.say("r", "7", "1").await;
+    let page = bed.store.join_room(room("r"), author("9"), latest(5), OPEN).await.unwrap();
+    assert_eq!((page.messages.len(), page.last_seq), (1, 1));
+    let rooms = bed.store.rooms_of(user("9")).await.unwrap();
+    assert_eq!((rooms.len(), rooms[0].unread), (1, 1));
+    let before = bed.store.last_id();
+    bed.store.join_room(room("r"), author("9"), latest(5), OPEN).await.unwrap();
+    assert_eq!(bed.store.last_id(), before);
+}
+
+pub async fn ids_keep_the_type_of_the_request(bed: Bed) {
+    let number = RoomId::new(Id::Number(5)).unwrap();
+    let text = RoomId::new(Id::Text("5".into())).unwrap();
+    let sender = UserId::new(Id::Text("7".into())).unwrap();
+    let who = Author { user: sender, name: "n".into(), admin: false };
+    let one = Draft { room: number.clone(), author: who.clone(), ..draft("x", "x", "1", None) };
+    let two = Draft { room: text.clone(), ..one.clone() };
+    bed.store.append_message(one, OPEN).await.unwrap();
+    assert_eq!(bed.store.append_message(two, OPEN).await.unwrap().seq, 2);
+    let types = |heard: &[Change]| {
+        heard
+            .iter()
+            .map(|change| match change {
+                Change::Posted(message) => {
+                    (matches!(message.room.id(), Id::Number(_)), matches!(message.sender.id(), Id::Number(_)))
+                }
+                _ => panic!("only posts"),
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(types(&bed.heard.all()), [(true, false), (false, false)]);
+    let page = bed.store.history(number.clone(), author("7"), latest(5), OPEN).await.unwrap();
+    assert!(page.messages.iter().all(|m| matches!(m.room.id(), Id::Number(5)) && matches!(m.sender.id(), Id::Text(_))));
+    let told = bed.store.replay(actor("8", &[]), vec![text, number], 0, 10).await.unwrap();
+    assert_eq!(types(&told.changes), [(false, false), (false, false)]);
+    let shown = &bed.store.rooms_of(user("7")).await.unwrap()[0].room.id;
+    assert!(matches!(shown.id(), Id::Number(5)), "as first given");
+}
+
+pub async fn replay_tells_what_the_sink_heard(bed: Bed) {
+    let me = actor("7", &[Role::Learner]);
+    bed.store.arrive(me.clone(), bed.now(), 10).await.unwrap();
+    let cursor = bed.store.last_id();
+    let first = bed.say("r", "7", "1").await.id;
+    let second = bed.say("r", "8", "2").await.id;
+    bed.store.edit_message(change("r", first, author("7")), "1!".into(), OPEN).await.unwrap();
+    bed.store.mark_read(room("r"), author("7"), second, OPEN).await.unwrap();
+    bed.store.sync_progress(user("7"), vec![report("1", 10.0, 1, None)], bed.now()).await.unwrap();
+    let note_id = bed.store.notify(note(Audience::Role(Role::Learner), "t"), None).await.unwrap().0.id;
+    bed.store.mark_inbox(me.clone(), Selection::Ids(vec![note_id]), InboxAction::Read, None).await.unwrap();
+    let told = bed.store.replay(me.clone(), vec![room("r")], cursor, 100).await.unwrap();
+    // What was changed since is told as it is now.
+    let mut expected = bed.heard.all();
+    for one in &mut expected {
+        match one {
+            Change::Posted(message) if message.id == first => {
+                let mut now = (**message).clone();
+                now.content = "1!".into();
+                now.edited_at = Some(Timestamp(88));
+                *message = Arc::new(now);
+            }
+            Change::Notified(notification) => notification.read = true,
+            _ => {}
+        }
+    }
+    assert_eq!(told.changes, expected);
+    assert_eq!((told.up_to, told.has_more), (bed.store.last_id(), false));
+    // Others see the room alone, strangers to it nothing.
+    let other = bed.store.replay(actor("9", &[]), vec![room("r")], cursor, 100).await.unwrap();
+    assert_eq!(other.changes.len(), 4);
+    assert!(bed.store.replay(actor("9", &[]), Vec::new(), cursor, 100).await.unwrap().changes.is_empty());
+    // The latest of each message alone.
+    bed.store.edit_message(change("r", first, author("7")), "1!!".into(), OPEN).await.unwrap();
+    bed.store.delete_message(change("r", first, author("7")), OPEN).await.unwrap();
+    let other = bed.store.replay(actor("9", &[]), vec![room("r")], cursor, 100).await.unwrap();
+    let edits = other.changes.iter().filter(|one| matches!(one, Change::Edited { .. })).count();
+    let deletions = other.changes.iter().filter(|one| matches!(one, Change::Deleted { .. })).count();
+    assert_eq!((edits, deletions, other.changes.len()), (0, 1, 4));
+}
+
+pub async fn a_replay_comes_in_parts(bed: Bed) {
+    for n in 0..7 {
+        bed.say(if n % 2 == 0 { "a" } else { "b" }, "7", &n.to_string()).await;
+    }
+    let (mut cursor, mut seen) = (0, Vec::new());
+    loop {
+        let part = bed.store.replay(actor("8", &[]), vec![room("a"), room("b")], cursor, 3).await.unwrap();
+        seen.extend(part.changes.iter().map(Change::id));
+        cursor = part.up_to;
+        if !part.has_more {
+            break;
+        }
+        assert_eq!(part.changes.len(), 3);
+    }
+    assert_eq!(seen, (1..=7).collect::<Vec<_>>());
+    assert_eq!(seen.iter().collect::<HashSet<_>>().len(), 7);
+}
+
+pub async fn a_closed_store_says_so(bed: Bed) {
+    bed.say("r", "7", "1").await;
+    bed.store.ready().unwrap();
+    bed.store.close().await.unwrap();
+    bed.store.close().await.unwrap();
+    assert_eq!(bed.store.ready(), Err(StoreError::Closed));
+    assert_eq!(bed.store.append_message(draft("r", "7", "2", None), OPEN).await, Err(StoreError::Closed));
+    assert_eq!(bed.store.rooms_of(user("7")).await, Err(StoreError::Closed));
+}

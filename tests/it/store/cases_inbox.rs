@@ -1,0 +1,166 @@
+//! Notifications, inboxes, people and first answers.
+
+use academy_rt::domain::notification::{Notification, Selection};
+use academy_rt::store::{InboxAction, InboxPage, InboxQuery};
+
+use super::*;
+
+const LEARNER: &[Role] = &[Role::Learner];
+
+async fn titles(bed: &Bed, who: &str, roles: &[Role]) -> Vec<String> {
+    let page = page(bed, who, roles, InboxQuery { limit: 100, ..InboxQuery::default() }).await;
+    page.items.into_iter().map(|one| one.body.title).collect()
+}
+
+async fn page(bed: &Bed, who: &str, roles: &[Role], query: InboxQuery) -> InboxPage {
+    bed.store.inbox(actor(who, roles), query).await.unwrap()
+}
+
+async fn tell(bed: &Bed, audience: Audience, title: &str) -> Notification {
+    bed.store.notify(note(audience, title), None).await.unwrap().0
+}
+
+async fn arrive(bed: &Bed, who: &str, roles: &[Role]) -> academy_rt::store::Arrival {
+    bed.store.arrive(actor(who, roles), bed.now(), 100).await.unwrap()
+}
+
+pub async fn everybody_has_their_own_inbox(bed: Bed) {
+    tell(&bed, Audience::All, "before anybody").await;
+    tell(&bed, Audience::Users(vec![user("7"), user("7")]), "for 7 alone").await;
+    assert_eq!(titles(&bed, "7", LEARNER).await, ["for 7 alone"], "who never came has what names them");
+    assert_eq!(arrive(&bed, "7", LEARNER).await.unread, 1);
+    tell(&bed, Audience::All, "for all").await;
+    arrive(&bed, "8", &[Role::Coach]).await;
+    tell(&bed, Audience::Role(Role::Learner), "for learners").await;
+    tell(&bed, Audience::Users(vec![user("7"), user("8")]), "for two").await;
+    assert_eq!(titles(&bed, "7", LEARNER).await, ["for two", "for learners", "for all", "for 7 alone"]);
+    assert_eq!(titles(&bed, "8", &[Role::Coach]).await, ["for two"]);
+    assert!(titles(&bed, "9", LEARNER).await.is_empty());
+    let seen = arrive(&bed, "7", LEARNER).await;
+    assert_eq!((seen.unread, seen.undelivered.len()), (4, 4));
+    assert!(seen.undelivered.windows(2).all(|two| two[0].id < two[1].id), "oldest first");
+    let one = &seen.undelivered[0];
+    let sent = note(Audience::All, "").body;
+    assert_eq!((&one.body.metadata, &one.body.title_fr, one.at), (&sent.metadata, &sent.title_fr, Timestamp(99)));
+}
+
+pub async fn a_role_is_asked_today(bed: Bed) {
+    arrive(&bed, "7", LEARNER).await;
+    tell(&bed, Audience::Role(Role::Coach), "coaches").await;
+    assert!(titles(&bed, "7", LEARNER).await.is_empty());
+    assert_eq!(titles(&bed, "7", &[Role::Coach]).await, ["coaches"]);
+    let mine = page(&bed, "7", &[Role::Coach], InboxQuery { limit: 1, ..InboxQuery::default() }).await;
+    let ids = Selection::Ids(vec![mine.items[0].id]);
+    bed.store.mark_inbox(actor("7", &[Role::Coach]), ids, InboxAction::Read, None).await.unwrap();
+    assert!(titles(&bed, "7", LEARNER).await.is_empty(), "a mark does not make it theirs");
+}
+
+pub async fn delivered_is_not_sent_again(bed: Bed) {
+    arrive(&bed, "7", LEARNER).await;
+    let first = tell(&bed, Audience::All, "1").await.id;
+    tell(&bed, Audience::All, "2").await;
+    let some = bed.store.arrive(actor("7", LEARNER), bed.now(), 1).await.unwrap();
+    assert_eq!((some.undelivered.len(), some.undelivered[0].id, some.unread), (1, first, 2));
+    bed.store.delivered(vec![(user("7"), first), (user("nobody"), first)]).await.unwrap();
+    assert_eq!(arrive(&bed, "7", LEARNER).await.undelivered.len(), 1);
+    bed.store.delivered(vec![(user("7"), u64::MAX)]).await.unwrap();
+    assert!(arrive(&bed, "7", LEARNER).await.undelivered.is_empty());
+    bed.store.delivered(vec![(user("7"), first)]).await.unwrap();
+    assert!(arrive(&bed, "7", LEARNER).await.undelivered.is_empty(), "the watermark does not go back");
+    tell(&bed, Audience::All, "3").await;
+    let last = arrive(&bed, "7", LEARNER).await;
+    assert_eq!((last.undelivered.len(), last.unread), (1, 3), "nothing beyond the last id was promised");
+}
+
+pub async fn reading_and_deleting(bed: Bed) {
+    arrive(&bed, "7", LEARNER).await;
+    arrive(&bed, "8", LEARNER).await;
+    let a = tell(&bed, Audience::All, "a").await.id;
+    let b = tell(&bed, Audience::Users(vec![user("7")]), "b").await.id;
+    let me = || actor("7", LEARNER);
+    let mark = |ids: Vec<u64>, action| bed.store.mark_inbox(me(), Selection::Ids(ids), action, Some(42));
+    assert_eq!(mark(vec![b, a, a, 999], InboxAction::Read).await.unwrap(), (vec![a, b], 0));
+    let heard = bed.heard.all();
+    assert!(
+        matches!(heard.last(), Some(Change::InboxChanged { unread: 0, origin: Some(42), selection: Selection::Ids(ids), .. }) if *ids == [a, b])
+    );
+    assert_eq!(mark(vec![a, b], InboxAction::Read).await.unwrap(), (vec![], 0));
+    assert_eq!(bed.heard.all().len(), heard.len(), "what changes nothing is not told");
+    assert_eq!(mark(vec![a], InboxAction::Delete).await.unwrap(), (vec![a], 0));
+    assert_eq!(mark(vec![a], InboxAction::Delete).await.unwrap(), (vec![], 0));
+    assert_eq!(titles(&bed, "7", LEARNER).await, ["b"]);
+    assert_eq!(titles(&bed, "8", LEARNER).await, ["a"], "each inbox for itself");
+    assert_eq!(arrive(&bed, "8", LEARNER).await.unread, 1);
+    let stranger = bed.store.mark_inbox(actor("99", LEARNER), Selection::All, InboxAction::Read, None).await.unwrap();
+    assert_eq!(stranger, (vec![], 0));
+}
+
+pub async fn all_is_read_and_deleted_at_once(bed: Bed) {
+    arrive(&bed, "7", LEARNER).await;
+    let a = tell(&bed, Audience::All, "a").await.id;
+    let b = tell(&bed, Audience::Role(Role::Learner), "b").await.id;
+    let all = |action| bed.store.mark_inbox(actor("7", LEARNER), Selection::All, action, None);
+    bed.store.mark_inbox(actor("7", LEARNER), Selection::Ids(vec![a]), InboxAction::Read, None).await.unwrap();
+    assert_eq!(all(InboxAction::Read).await.unwrap(), (vec![b], 0));
+    let c = tell(&bed, Audience::All, "c").await.id;
+    let unread = InboxQuery { limit: 10, unread_only: true, before: None };
+    let left = page(&bed, "7", LEARNER, unread).await;
+    assert_eq!((left.items.len(), left.items[0].id, left.unread), (1, c, 1));
+    assert_eq!(all(InboxAction::Delete).await.unwrap(), (vec![a, b, c], 0));
+    assert!(titles(&bed, "7", LEARNER).await.is_empty());
+    tell(&bed, Audience::All, "d").await;
+    assert_eq!(titles(&bed, "7", LEARNER).await, ["d"]);
+    let told = bed.store.replay(actor("7", LEARNER), Vec::new(), 0, 100).await.unwrap().changes;
+    let marks = told.iter().filter(|one| matches!(one, Change::InboxChanged { .. })).count();
+    assert_eq!((marks, told.len()), (1, 2), "what all was done to needs no telling of what came before");
+}
+
+pub async fn inbox_pages(bed: Bed) {
+    arrive(&bed, "7", LEARNER).await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        let audience = match n % 3 {
+            0 => Audience::All,
+            1 => Audience::Role(Role::Learner),
+            _ => Audience::Users(vec![user("7")]),
+        };
+        ids.insert(0, tell(&bed, audience, &n.to_string()).await.id);
+    }
+    let first = page(&bed, "7", LEARNER, InboxQuery { limit: 4, ..InboxQuery::default() }).await;
+    assert_eq!((first.items.iter().map(|one| one.id).collect::<Vec<_>>(), first.has_more), (ids[..4].to_vec(), true));
+    let rest = InboxQuery { limit: 4, before: Some(ids[3]), unread_only: false };
+    let rest = page(&bed, "7", LEARNER, rest).await;
+    assert_eq!((rest.items.iter().map(|one| one.id).collect::<Vec<_>>(), rest.has_more), (ids[4..].to_vec(), false));
+    assert_eq!(rest.unread, 6, "of the whole inbox");
+}
+
+pub async fn a_repeated_notification_is_the_first(bed: Bed) {
+    let once = |title: &'static str| bed.store.notify(note(Audience::All, title), Some(key("svc", "k")));
+    let (a, b) = tokio::join!(once("one"), once("two"));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_eq!(a.0, b.0);
+    assert_ne!(a.1, b.1);
+    assert_eq!(bed.heard.all().len(), 1);
+    bed.clock.advance(DAY);
+    assert!(!once("three").await.unwrap().1);
+}
+
+pub async fn people_are_seen(bed: Bed) {
+    bed.say("r", "8", "wrote, but never came").await;
+    bed.store.left(user("9"), Timestamp(5)).await.unwrap();
+    bed.store.arrive(actor("7", LEARNER), Timestamp(10), 0).await.unwrap();
+    bed.store.left(user("7"), Timestamp(20)).await.unwrap();
+    bed.store.left(user("7"), Timestamp(15)).await.unwrap();
+    let seen = bed.store.last_seen(vec![user("9"), user("7"), user("8")]).await.unwrap();
+    assert_eq!(seen, [None, Some(("name of 7".to_owned(), Timestamp(20))), None]);
+}
+
+pub async fn first_answers_hold_a_day(bed: Bed) {
+    let ask = |who, answer: &str| bed.store.first_answer(key(who, "k"), answer.as_bytes().to_vec(), bed.now());
+    assert_eq!(ask("7", "one").await.unwrap(), None);
+    assert_eq!(ask("7", "two").await.unwrap(), Some(b"one".to_vec()));
+    assert_eq!(ask("8", "theirs").await.unwrap(), None);
+    bed.clock.advance(DAY);
+    assert_eq!(ask("7", "three").await.unwrap(), None);
+    assert_eq!(ask("7", "four").await.unwrap(), Some(b"three".to_vec()));
+}

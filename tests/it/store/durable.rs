@@ -1,0 +1,138 @@
+//! What only the embedded engine promises: it lasts, it locks, and it opens whatever was cut short.
+
+use std::fs;
+
+use academy_rt::store::embedded::check;
+use academy_rt::store::{InboxQuery, LessonFilter, OpenError};
+
+use super::*;
+
+#[test]
+fn reopening_keeps_all() {
+    run(async {
+        let bed = Bed::new(Engine::Embedded);
+        let me = actor("7", &[Role::Learner]);
+        let identity = bed.store.identity();
+        bed.store.arrive(me.clone(), bed.now(), 10).await.unwrap();
+        let id = bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap().id;
+        bed.say("r", "8", "two").await;
+        bed.store.edit_message(change("r", id, author("7")), "one!".into(), OPEN).await.unwrap();
+        for n in 0..5 {
+            let update = report("1", f64::from(n), 1, Some(&format!("s{n}")));
+            bed.store.sync_progress(user("7"), vec![update], bed.now()).await.unwrap();
+        }
+        bed.store.notify(note(Audience::All, "t"), Some(key("7", "n"))).await.unwrap();
+        bed.store.notify(note(Audience::Users(vec![user("7"), user("9")]), "u"), None).await.unwrap();
+        bed.store.mark_read(room("r"), author("9"), id, OPEN).await.unwrap();
+        let all = |bed: &Bed| {
+            let store = bed.store.clone();
+            let me = me.clone();
+            async move {
+                (
+                    store.history(room("r"), author("7"), latest(10), OPEN).await.unwrap(),
+                    store.rooms_of(user("7")).await.unwrap(),
+                    store.progress(user("7"), LessonFilter::default()).await.unwrap(),
+                    store.progress_history(user("7"), lesson("1")).await.unwrap(),
+                    store.inbox(me.clone(), InboxQuery { limit: 9, ..InboxQuery::default() }).await.unwrap(),
+                    store.replay(me, vec![room("r")], 0, 100).await.unwrap(),
+                    store.last_seen(vec![user("7")]).await.unwrap(),
+                    store.last_id(),
+                )
+            }
+        };
+        let before = all(&bed).await;
+        let bed = bed.reopen().await;
+        assert_eq!(all(&bed).await, before);
+        assert_eq!(bed.store.identity(), identity);
+        // Keys hold across the reopening, until their day is over.
+        assert!(bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap().duplicate);
+        assert!(bed.store.notify(note(Audience::All, "t"), Some(key("7", "n"))).await.unwrap().1);
+        bed.clock.advance(DAY);
+        let next = bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap();
+        assert!(!next.duplicate && next.seq == 3 && next.id > before.7);
+        bed.store.close().await.unwrap();
+        assert_eq!(check(bed.dir.path()).unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_second_opening_says_that_it_is_in_use() {
+    run(async {
+        let bed = Bed::new(Engine::Embedded);
+        let again = store::open(&config(bed.dir.path()), bed.clock.clone(), Arc::new(NoSink));
+        assert!(matches!(again, Err(OpenError::InUse { path }) if path == bed.dir.path()));
+        assert!(matches!(check(bed.dir.path()), Err(OpenError::InUse { .. })));
+        bed.say("r", "7", "goes on").await;
+    });
+}
+
+#[test]
+fn a_torn_creation_is_cleared_away() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let leftover = dir.path().join("academy.redb.new");
+        fs::write(&leftover, b"half a file").unwrap();
+        let store = open_quietly(dir.path());
+        assert!(!leftover.exists());
+        store.append_message(draft("r", "7", "x", None), OPEN).await.unwrap();
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_not_a_store_is_not_opened() {
+    for content in [&b""[..], b"something else, and long enough to look like a header of some kind"] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("academy.redb");
+        fs::write(&path, content).unwrap();
+        let opened = store::open(&config(dir.path()), Arc::new(ManualClock::default()), Arc::new(NoSink));
+        assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{:?}", opened.err());
+        assert_eq!(fs::read(&path).unwrap(), content, "it is left as it was");
+    }
+    let missing = tempfile::tempdir().unwrap().path().join("gone");
+    let opened = store::open(&config(&missing), Arc::new(ManualClock::default()), Arc::new(NoSink));
+    assert!(matches!(opened, Err(OpenError::Io { .. })));
+}
+
+#[test]
+fn a_full_disk_stops_writes_and_not_reads() {
+    run(async {
+        let bed = Bed::new(Engine::Embedded);
+        bed.say("r", "7", "x").await;
+        bed.store.close().await.unwrap();
+        let full = StoreConfig { min_free_bytes: u64::MAX, ..config(bed.dir.path()) };
+        let store = store::open(&full, bed.clock.clone(), Arc::new(NoSink)).unwrap();
+        assert!(matches!(store.ready(), Err(StoreError::Full(_))));
+        let post = store.append_message(draft("r", "7", "y", None), OPEN).await;
+        assert!(matches!(post, Err(StoreError::Full(_))), "{post:?}");
+        assert_eq!(store.history(room("r"), author("7"), latest(9), OPEN).await.unwrap().messages.len(), 1);
+        // People still come in and read.
+        store.arrive(actor("7", &[]), bed.now(), 5).await.unwrap();
+        assert_eq!(store.join_room(room("r"), author("new"), latest(9), OPEN).await.unwrap().messages.len(), 1);
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn closing_answers_everything_that_waits() {
+    run(async {
+        let bed = Bed::new(Engine::Embedded);
+        let waiting: Vec<_> = (0..500)
+            .map(|n| {
+                let (store, text) = (bed.store.clone(), n.to_string());
+                tokio::spawn(async move { store.append_message(draft("r", "7", &text, None), OPEN).await })
+            })
+            .collect();
+        bed.store.close().await.unwrap();
+        let mut stored = 0;
+        for one in waiting {
+            match one.await.unwrap() {
+                Ok(_) => stored += 1,
+                Err(error) => assert_eq!(error, StoreError::Closed),
+            }
+        }
+        let again = open_quietly(bed.dir.path());
+        assert_eq!(again.last_id(), stored, "acknowledged is durable, refused is absent");
+        again.close().await.unwrap();
+    });
+}

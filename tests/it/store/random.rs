@@ -1,0 +1,139 @@
+//! Random sequences of requests give the same answers, and tell the sink the same, on both engines.
+
+use academy_rt::domain::notification::Selection;
+use academy_rt::store::{InboxAction, InboxQuery, LessonFilter};
+use proptest::prelude::*;
+
+use super::*;
+
+/// A request: what, by whom, and two small numbers that mean something different to each.
+type Step = (u8, u8, u8, u8);
+
+const ROOMS: [&str; 3] = ["1", "b", "never-written"];
+const KINDS: u8 = 21;
+
+fn keyed(n: u8) -> Option<String> {
+    n.is_multiple_of(3).then(|| format!("k{}", n % 4))
+}
+
+fn roles(who: u8) -> Vec<Role> {
+    match who {
+        0 => vec![Role::Admin, Role::Coach],
+        1 => vec![Role::Learner],
+        _ => vec![],
+    }
+}
+
+async fn perform(bed: &Bed, (what, who, a, b): Step) -> String {
+    let store = &bed.store;
+    let name = (who + 1).to_string();
+    let by = Author { admin: who == 0, ..author(&name) };
+    let me = actor(&name, &roles(who));
+    let to = ROOMS[usize::from(a) % 3];
+    let policy = if b % 8 == 7 { CLOSED } else { OPEN };
+    let (a64, b64) = (u64::from(a), u64::from(b));
+    let at = Timestamp(b64);
+    let of = format!("{}", a % 3);
+    match what {
+        0..=2 => {
+            let to = ROOMS[usize::from(a) % 2];
+            let client_id = keyed(b);
+            let draft = Draft { author: by, client_id, at, ..draft(to, &name, &format!("{a}/{b}"), None) };
+            format!("{:?}", store.append_message(draft, policy).await)
+        }
+        3 => format!("{:?}", store.edit_message(change(to, b64, by), format!("e{a}"), policy).await),
+        4 => format!("{:?}", store.delete_message(change(to, b64, by), policy).await),
+        5 => format!("{:?}", store.mark_read(room(to), by, b64, policy).await),
+        6 => {
+            let page = Page { after: (b % 2 == 0).then_some(b64), before: (b % 3 == 0).then_some(b64), limit: 3 };
+            format!("{:?}", store.join_room(room(to), by, page, policy).await)
+        }
+        7 => {
+            let page = Page { after: (b % 2 == 0).then_some(b64), before: (b % 3 == 0).then_some(b64), limit: 3 };
+            format!("{:?}", store.history(room(to), by, page, policy).await)
+        }
+        8 => format!("{:?}", store.rooms_of(user(&name)).await),
+        9 | 10 => {
+            let mut updates = vec![Update { base_version: Some(b64 % 3), ..report(&of, f64::from(b), 2, None) }];
+            updates[0].sync_id = keyed(b);
+            if a % 2 == 0 {
+                updates.push(Update {
+                    course: Some(lesson("c")),
+                    sync_id: keyed(a),
+                    ..report("x", f64::from(a), 1, None)
+                });
+            }
+            format!("{:?}", store.sync_progress(user(&name), updates, at).await)
+        }
+        11 => {
+            let filter = LessonFilter {
+                lesson: (a % 4 == 1).then(|| lesson(&of)),
+                course: (a % 4 == 2).then(|| lesson("c")),
+                since: (b % 2 == 0).then_some(b64),
+            };
+            format!("{:?}", store.progress(user(&name), filter).await)
+        }
+        12 => format!("{:?}", store.progress_history(user(&name), lesson(&of)).await),
+        13 | 14 => {
+            let audience = match a % 4 {
+                0 => Audience::All,
+                1 => Audience::Role(Role::Learner),
+                2 => Audience::Role(Role::Coach),
+                _ => Audience::Users(vec![user("1"), user(&(b % 4 + 1).to_string())]),
+            };
+            let key = keyed(b).map(|text| key(&name, &text));
+            format!("{:?}", store.notify(note(audience, &format!("n{b}")), key).await)
+        }
+        15 => {
+            let query = InboxQuery { before: (a % 2 == 0).then_some(b64), limit: 3, unread_only: b % 2 == 0 };
+            format!("{:?}", store.inbox(me, query).await)
+        }
+        16 => {
+            let selection = if a % 4 == 0 { Selection::All } else { Selection::Ids(vec![b64, a64, b64 / 2]) };
+            let action = if b % 3 == 0 { InboxAction::Delete } else { InboxAction::Read };
+            format!("{:?}", store.mark_inbox(me, selection, action, Some(a64)).await)
+        }
+        17 => format!("{:?}", store.arrive(me, at, usize::from(a % 4)).await),
+        18 => {
+            let marked = store.delivered(vec![(user(&name), b64)]).await;
+            format!("{marked:?} {:?}", store.left(user(&name), at).await)
+        }
+        19 => {
+            let rooms = if a % 2 == 0 { vec![room("1"), room("b"), room("1")] } else { vec![room(to)] };
+            format!("{:?}", store.replay(me, rooms, b64, usize::from(a)).await)
+        }
+        _ => {
+            // Six hours, so that four of them expire a key.
+            bed.clock.advance(DAY / 4);
+            let answer = store.first_answer(key(&name, &format!("k{}", a % 4)), vec![a, b], at).await;
+            format!("{answer:?} {:?}", store.last_seen(vec![user("1"), user("2"), user("3")]).await)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_engines_give_the_same_answers(
+        steps in prop::collection::vec((0..KINDS, 0u8..3, 0u8..30, 0u8..60), 1..120),
+        reopen_at in 0usize..120,
+    ) {
+        run(async move {
+            let (mut one, two) = (Bed::new(Engine::Embedded), Bed::new(Engine::Memory));
+            for (n, step) in steps.into_iter().enumerate() {
+                if n == reopen_at {
+                    one = one.reopen().await;
+                }
+                assert_eq!(perform(&one, step).await, perform(&two, step).await, "step {n}: {step:?}");
+                assert_eq!(one.store.last_id(), two.store.last_id(), "step {n}: {step:?}");
+            }
+            let heard = one.heard.all();
+            assert_rising(&heard);
+            assert_eq!(format!("{heard:?}"), format!("{:?}", two.heard.all()));
+            one.store.close().await.unwrap();
+            let violations = store::embedded::check(one.dir.path()).unwrap();
+            assert!(violations.is_empty(), "{violations:?}");
+        });
+    }
+}
