@@ -1,4 +1,48 @@
-//! academy-rt.
+#![doc = include_str!("../README.md")]
+//!
+//! # The house
+//!
+//! A message walks straight through it and never turns back: `transport -> services -> store`, and after the commit
+//! `store -> services::delivery::Feed -> transport -> out`. Reading order is the order of the layers; each imports only
+//! earlier ones (`tests/it/tidy.rs` holds it).
+//!
+//! | layer | is | may import |
+//! |---|---|---|
+//! | [`domain`] | nouns and rules, no I/O | nothing |
+//! | [`contract`] | everything a client can see | domain |
+//! | [`config`] | flag > environment > file > default | domain |
+//! | [`auth`] | token -> Actor | domain, config |
+//! | [`store`] | the seam, and two engines behind it | domain, config |
+//! | [`ops`] | figures | domain, config, store |
+//! | [`services`] | what academy-rt does, whatever the transport | domain, contract, config, store, ops |
+//! | [`transport`] | decode -> service -> encode; the wire | all of these but store |
+//! | [`server`] | the process | all of these |
+//! | [`cli`] | the command line | all of these |
+//!
+//! # The way of a message
+//!
+//! 1. [`transport::socketio::intake`] puts what a socket sends into one queue, in order, and decodes it.
+//! 2. [`services::chat`] checks what the store cannot know (has the socket joined? is it too fast?) and hands a draft on.
+//! 3. The store's one writer takes all that waits into one transaction, syncs, and tells the [`services::delivery::Feed`]
+//!    in the order of the ids; only then is anybody answered.
+//! 4. [`transport::socketio::pump`] takes what one commit has stored, encodes nothing (the feed has, once), and gives each
+//!    socket of the room one write, through its [`services::sockets::Gate`].
+//! 5. [`transport::wire`] puts the frame on the connection, between two frames of the WebSocket library.
+//!
+//! # Decisions
+//!
+//! - Acks and events go by the same way as each other, never through the library's own queue once a socket is on a
+//!   WebSocket: their order is that of the calls, a delivery is one `send`, and no task is woken for it.
+//! - Rooms are ours ([`services::sockets`]), not the library's: a membership has a gate, so that a history page and the live
+//!   stream meet without gap or double.
+//! - The store's writer waits for a pump that is too far behind. Its queue then fills, and clients are told `unavailable`:
+//!   a server that cannot deliver does not take in either.
+//! - The long poll reads the same feed as the sockets, in the same order, and the store where the gap is longer.
+//!
+//! # Absent on purpose
+//!
+//! No second process, no broker, no cache of messages beside the store's own pages; no `unsafe`; no global state.
+
 pub mod auth;
 pub mod cli;
 pub mod config;

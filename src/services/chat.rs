@@ -98,8 +98,9 @@ impl Services {
         self.must_have_joined(caller, &request.room_id)?;
         self.rates.count(Rate::Messages, &caller.actor.user)?;
         self.end_typing(&request.room_id, &caller.actor.user);
+        let room = request.room_id;
         let draft = Draft {
-            room: request.room_id,
+            room: room.clone(),
             author: Author::of(&caller.actor),
             content: request.content,
             kind,
@@ -107,7 +108,25 @@ impl Services {
             client_id: request.client_id,
             at: self.now(),
         };
-        self.append(draft).await
+        let posted = self.append(draft).await?;
+        if posted.seq == 1 && !posted.duplicate {
+            self.enlist_present(&room).await;
+        }
+        Ok(posted)
+    }
+
+    /// A room is registered by its first message: who had joined it before takes part in it from then on, too.
+    async fn enlist_present(&self, room: &RoomId) {
+        let page = Page { limit: 1, ..Page::default() };
+        let enlisting = self.sockets.people_in(room).into_iter().map(|(user, name)| {
+            let author = Author { user, name, admin: false };
+            self.store.join_room(room.clone(), author, page.clone(), self.policy())
+        });
+        for result in futures_util::future::join_all(enlisting).await {
+            if let Err(error) = result {
+                tracing::debug!(%error, "somebody's part in a new room was not recorded");
+            }
+        }
     }
 
     pub(super) async fn append(&self, draft: Draft) -> Result<MessagePosted, WireError> {
