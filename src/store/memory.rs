@@ -7,7 +7,7 @@
 mod seam;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::domain::chat::{
@@ -17,8 +17,8 @@ use crate::domain::notification::{Audience, Notification, NotificationDraft, Sel
 use crate::domain::progress::{Progress, Update, is_merged, merge};
 use crate::domain::{Actor, Clock, LessonId, Refusal, RoomId, Timestamp, UserId};
 use crate::store::{
-    Answer, AnswerKey, Arrival, Change, CommitSink, Identity, InboxAction, MessageChange, MessagePage, Page, Posted,
-    Replay, Store, StoreConfig, StoreError, Synced,
+    AnswerKey, Arrival, Change, CommitSink, Identity, InboxAction, MessageChange, MessagePage, Page, Posted, Replay,
+    Store, StoreConfig, Synced,
 };
 
 /// Opens an empty store in memory. Of the configuration only `progress_versions` has a meaning here.
@@ -489,36 +489,5 @@ impl Room {
                 changes.insert(id, Change::Read { id, mark });
             }
         }
-    }
-}
-
-impl Memory {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read<T: Send + 'static>(&self, read: impl FnOnce(&State) -> Result<T, Refusal>) -> Answer<'_, T> {
-        let state = self.state();
-        let answer = if state.closed { Err(StoreError::Closed) } else { read(&state).map_err(StoreError::Refused) };
-        Box::pin(std::future::ready(answer))
-    }
-
-    fn write<T: Send + 'static>(
-        &self,
-        write: impl FnOnce(&mut State, Timestamp) -> Result<(T, Vec<Change>), Refusal>,
-    ) -> Answer<'_, T> {
-        let mut state = self.state();
-        let answer = if state.closed {
-            Err(StoreError::Closed)
-        } else {
-            write(&mut state, self.clock.now()).map_err(StoreError::Refused).map(|(answer, changes)| {
-                state.commits += 1;
-                if !changes.is_empty() {
-                    self.sink.committed(changes);
-                }
-                answer
-            })
-        };
-        Box::pin(std::future::ready(answer))
     }
 }

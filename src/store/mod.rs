@@ -346,6 +346,9 @@ pub struct LessonFilter {
 /// Progress of lessons, named so that it does not collide with [`Progress`].
 pub trait Lessons: Send + Sync {
     /// Merges reports in their order, all of them in one transaction or none.
+    ///
+    /// # Errors
+    /// `Conflict` if a key was used for another lesson; then none is stored.
     fn sync_progress(&self, user: UserId, updates: Vec<Update>, at: Timestamp) -> Answer<'_, Vec<Synced>>;
 
     /// What is known of a user's lessons, in the order of their last change, and the id up to which this is complete.

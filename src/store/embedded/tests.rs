@@ -11,12 +11,14 @@ use std::sync::{Arc, Mutex};
 use redb::Builder;
 
 use super::file::{Disk, NAME, free_bytes};
-use super::records::encode;
-use super::schema::{FORMAT, Tables, meta};
+use super::records::{MemberRow, decode_room, encode, encode_room, get, get_number, membership_code};
+use super::schema::{FORMAT, Tables, k8, k16, meta};
 use super::{Embedded, check, open};
-use crate::domain::chat::{Author, Draft, MessageKind, RoomPolicy};
-use crate::domain::{RoomId, SystemClock, Timestamp, UserId};
-use crate::store::{Care, Change, CommitSink, Messages, NoSink, OpenError, Page, Posted, StoreConfig, StoreError};
+use crate::domain::chat::{Author, Draft, Membership, MessageKind, RoomPolicy};
+use crate::domain::{Refusal, RoomId, SystemClock, Timestamp, UserId};
+use crate::store::{
+    Care, Change, CommitSink, MessageChange, Messages, NoSink, OpenError, Page, Posted, Rooms, StoreConfig, StoreError,
+};
 
 const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
 
@@ -235,6 +237,46 @@ fn a_newer_format_is_refused_and_left_alone() {
         database.close().unwrap();
         let opened = open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink));
         assert!(matches!(opened, Err(OpenError::Newer { found, known, .. }) if (found, known) == (newer, FORMAT)));
+    });
+}
+
+/// The seam has no call yet that makes a room private, so the rows are set from underneath.
+#[test]
+fn a_private_room_admits_its_members_and_a_moderator_changes_what_others_wrote() {
+    run(async {
+        let bed = Bed::new();
+        let said = bed.say("secret").await.unwrap();
+        let by = |who: &str| Author { user: UserId::parse(who).unwrap(), ..author() };
+        let room = || RoomId::parse("r").unwrap();
+        for who in ["8", "9"] {
+            bed.store.join_room(room(), by(who), Page { limit: 1, ..Page::default() }, OPEN).await.unwrap();
+        }
+        bed.store.close().await.unwrap();
+        let database = Builder::new().open(bed.dir.path().join(NAME)).unwrap();
+        let tx = database.begin_write().unwrap();
+        {
+            let (mut tables, mut buffer) = (Tables::open(&tx).unwrap(), Vec::new());
+            let mut record = get(&tables.rooms, &k8(1), decode_room).unwrap().unwrap();
+            record.private = true;
+            tables.rooms.insert(&k8(1), encode_room(&record, &mut buffer).unwrap()).unwrap();
+            let eight = get_number(&tables.user_no, b"8").unwrap().unwrap();
+            let moderator = MemberRow { membership: membership_code(Membership::Moderator), ..MemberRow::guest() };
+            tables.members.insert(&k16(1, eight), encode(&moderator, &mut buffer).unwrap()).unwrap();
+        }
+        tx.commit().unwrap();
+        database.close().unwrap();
+        let store = open(&config(bed.dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let forbidden = Err(StoreError::Refused(Refusal::Forbidden));
+        assert_eq!(store.may_enter(room(), by("9"), OPEN).await, forbidden, "a guest's part gives no right");
+        assert_eq!(store.may_enter(room(), by("8"), OPEN).await, Ok(()));
+        assert_eq!(store.may_enter(room(), Author { admin: true, ..by("9") }, OPEN).await, Ok(()));
+        assert!(store.append_message(Draft { author: by("9"), ..draft("x") }, OPEN).await.is_err());
+        let change = |who| MessageChange { room: room(), message_id: said.id, author: by(who), at: Timestamp(2) };
+        assert!(store.edit_message(change("9"), "y".into(), OPEN).await.is_err());
+        assert_eq!(store.edit_message(change("8"), "moderated".into(), OPEN).await, Ok(Timestamp(2)));
+        // The sender has no part in it any more but a guest's; a retry still gets its first answer.
+        assert!(store.append_message(draft("secret"), OPEN).await.unwrap().duplicate);
+        store.close().await.unwrap();
     });
 }
 

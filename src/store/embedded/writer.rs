@@ -244,12 +244,11 @@ impl Writer {
         loop {
             let first = if matches!(self.shared.health(), Health::Broken(_)) {
                 if Instant::now() >= next_attempt {
-                    if self.reopen() {
-                        pause = REOPEN_FIRST;
-                        continue;
-                    }
                     next_attempt = Instant::now() + pause;
                     pause = (pause * 2).min(REOPEN_LONGEST);
+                    if self.reopen() {
+                        continue;
+                    }
                 }
                 match self.queue.recv_timeout(next_attempt.saturating_duration_since(Instant::now())) {
                     Ok(command) => command,
@@ -263,12 +262,18 @@ impl Writer {
                 }
             };
             self.gather(first, &mut commands);
+            let commits = self.shared.commits.load(Ordering::Relaxed);
             // A panic inside the engine must not leave every later request waiting for ever.
-            let broken = catch_unwind(AssertUnwindSafe(|| self.serve(&mut commands))).is_err();
-            if broken {
+            let panicked = catch_unwind(AssertUnwindSafe(|| self.serve(&mut commands))).is_err();
+            if panicked {
                 commands.clear();
                 self.known = Known::default();
                 self.shared.set_health(Health::Failed(StoreError::Unavailable("the writer panicked; restart".into())));
+            }
+            // A file that opens but does not take a write has not been mended: only a commit ends the pauses.
+            if self.shared.commits.load(Ordering::Relaxed) > commits {
+                pause = REOPEN_FIRST;
+                next_attempt = Instant::now();
             }
         }
         let closing = self.shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -295,7 +300,6 @@ impl Writer {
     fn serve(&mut self, commands: &mut Vec<Command>) {
         let refusal = match self.shared.health() {
             Health::Well => self.shared.too_full(),
-            // "Full" is for who may hope that deleting something helps; the cause is named in either case.
             Health::Broken(error) | Health::Failed(error) => Some(error),
         };
         if let Some(error) = refusal {

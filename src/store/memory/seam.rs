@@ -1,17 +1,49 @@
 //! The seam, method by method, for the engine in memory.
 
 use std::cmp::Reverse;
+use std::sync::{MutexGuard, PoisonError};
 
-use super::{First, Kind, Memory};
+use super::{First, Kind, Memory, State};
 use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy, RoomSummary};
 use crate::domain::notification::{Notification, NotificationDraft, Selection};
 use crate::domain::progress::{Progress, Update};
-use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
+use crate::domain::{Actor, LessonId, Refusal, RoomId, Timestamp, UserId};
 use crate::store::{
     Answer, AnswerKey, Answers, Arrival, Care, Change, Identity, Inbox, InboxAction, InboxPage, InboxQuery,
     LessonFilter, Lessons, MessageChange, MessagePage, Messages, Page, People, Posted, Replay, Replays, Rooms,
     StoreError, StoreStatus, Synced,
 };
+
+impl Memory {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T: Send + 'static>(&self, read: impl FnOnce(&State) -> Result<T, Refusal>) -> Answer<'_, T> {
+        let state = self.state();
+        let answer = if state.closed { Err(StoreError::Closed) } else { read(&state).map_err(StoreError::Refused) };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        write: impl FnOnce(&mut State, Timestamp) -> Result<(T, Vec<Change>), Refusal>,
+    ) -> Answer<'_, T> {
+        let mut state = self.state();
+        let answer = if state.closed {
+            Err(StoreError::Closed)
+        } else {
+            write(&mut state, self.clock.now()).map_err(StoreError::Refused).map(|(answer, changes)| {
+                state.commits += 1;
+                if !changes.is_empty() {
+                    self.sink.committed(changes);
+                }
+                answer
+            })
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
 
 impl Messages for Memory {
     fn append_message(&self, draft: Draft, policy: RoomPolicy) -> Answer<'_, Posted> {
