@@ -11,7 +11,8 @@ pub mod presence;
 pub mod progress;
 pub mod sockets;
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
-use crate::domain::{Actor, Clock, Room, Timestamp};
+use crate::domain::{Actor, Clock, Room, Timestamp, UserId};
 use crate::store::{Identity, Store, StoreError};
 
 use delivery::Feed;
@@ -66,6 +67,8 @@ pub struct Services {
     rates: RateLimits,
     presence: PresenceBook,
     polls_end: CancellationToken,
+    /// Users over HTTP whom the store knows.
+    met: Mutex<HashSet<UserId>>,
 }
 
 /// A store that can be debug-printed.
@@ -102,6 +105,7 @@ impl Services {
             settings,
             presence: PresenceBook::default(),
             polls_end: CancellationToken::new(),
+            met: Mutex::default(),
         }
     }
 

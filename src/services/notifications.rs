@@ -1,5 +1,7 @@
 //! Notifications and each user's inbox: what waits on arrival, what is read, what is gone.
 
+use std::sync::PoisonError;
+
 use crate::contract::answers::{InboxMarked, NotificationItems};
 use crate::contract::errors::WireError;
 use crate::contract::requests::{
@@ -14,6 +16,8 @@ use super::{Caller, Services, store_error};
 
 /// The most undelivered notifications that are sent on arrival.
 pub const MAX_ON_ARRIVAL: usize = 100;
+/// How many users who poll are remembered as met; beyond that the memory starts anew.
+const MAX_MET: usize = 100_000;
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_MESSAGE_CHARS: usize = 4_000;
 const MAX_LINK_CHARS: usize = 2_000;
@@ -35,11 +39,31 @@ impl Services {
         Ok(arrival)
     }
 
+    /// Makes sure that somebody who only polls is known: roles and everybody are sent to who has been seen. Once a user
+    /// and process; a store that takes no writes still lets them read.
+    pub(super) async fn meet(&self, caller: &Caller) {
+        let user = &caller.actor.user;
+        if caller.socket.is_some() || self.met.lock().unwrap_or_else(PoisonError::into_inner).contains(user) {
+            return;
+        }
+        match self.store.arrive((*caller.actor).clone(), self.now(), 0).await {
+            Ok(_) => {
+                let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+                if met.len() >= MAX_MET {
+                    met.clear();
+                }
+                met.insert(user.clone());
+            }
+            Err(error) => tracing::debug!(%error, "an arrival was not recorded"),
+        }
+    }
+
     /// How many notifications are unread.
     ///
     /// # Errors
     /// `unavailable`.
     pub async fn unread(&self, caller: &Caller) -> Result<u64, WireError> {
+        self.meet(caller).await;
         let query = InboxQuery { before: None, limit: 1, unread_only: true };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
         Ok(page.unread)
@@ -69,6 +93,7 @@ impl Services {
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(WireError::field("limit", format!("limit must be 1 to {MAX_PAGE}")));
         }
+        self.meet(caller).await;
         let query = InboxQuery { before: request.before, limit, unread_only: request.unread_only };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
         Ok(NotificationItems { items: page.items, unread: page.unread, has_more: page.has_more })

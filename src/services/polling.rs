@@ -86,6 +86,7 @@ impl Services {
             let viewer = Author::of(&caller.actor);
             self.store.may_enter(room.clone(), viewer, self.policy()).await.map_err(store_error)?;
         }
+        self.meet(caller).await;
         let place = match cursor {
             Some(cursor) => self.read_place(cursor)?,
             None => {

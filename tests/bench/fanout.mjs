@@ -80,6 +80,7 @@ async function start(kind) {
 
 function cpuSeconds(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ');
+  if (process.env.BENCH_SPLIT) console.log('user', fields[11], 'system', fields[12]);
   return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 

@@ -55,9 +55,9 @@ impl Batch<'_, '_> {
             deleted_at: None,
         };
         let place = Place { room, sender: user, change: 0 };
-        self.t.messages.insert(&k8(id), encode_message(&message, place, &mut self.buffer)?)?;
-        self.t.msg_by_room.insert(&k16(room, id), encode(&seq, &mut self.buffer)?)?;
-        self.t.msg_by_user.insert(&k16(user, id), ())?;
+        self.t.messages.write()?.insert(&k8(id), encode_message(&message, place, &mut self.buffer)?)?;
+        self.t.msg_by_room.write()?.insert(&k16(room, id), encode(&seq, &mut self.buffer)?)?;
+        self.t.msg_by_user.write()?.insert(&k16(user, id), ())?;
         let row = self.member(room, user)?.unwrap_or_else(MemberRow::guest);
         self.put_member(room, user, MemberRow { read_up_to: id, read_seq: seq, ..row })?;
         if let Some(client_id) = &message.client_id {
@@ -111,7 +111,7 @@ impl Batch<'_, '_> {
         let entered = self.enter(&change.room, &change.author, policy)?;
         let room = entered.room.ok_or(Refusal::NotFound)?;
         let read = |row: &[u8]| decode_message(row, change.message_id, &change.room);
-        let (message, place) = get(&self.t.messages, &k8(change.message_id), read)?.ok_or(Refusal::NotFound)?;
+        let (message, place) = get(self.t.messages.read()?, &k8(change.message_id), read)?.ok_or(Refusal::NotFound)?;
         if place.room != room {
             return Err(Refusal::NotFound.into());
         }
@@ -123,11 +123,11 @@ impl Batch<'_, '_> {
     fn replace(&mut self, message: &Message, place: Place, row: RoomChangeRow) -> Outcome<u64> {
         let change = self.take_id()?;
         if place.change > 0 {
-            self.t.changes_by_room.remove(&k16(place.room, place.change))?;
+            self.t.changes_by_room.write()?.remove(&k16(place.room, place.change))?;
         }
-        self.t.changes_by_room.insert(&k16(place.room, change), encode(&row, &mut self.buffer)?)?;
+        self.t.changes_by_room.write()?.insert(&k16(place.room, change), encode(&row, &mut self.buffer)?)?;
         let place = Place { change, ..place };
-        self.t.messages.insert(&k8(message.id), encode_message(message, place, &mut self.buffer)?)?;
+        self.t.messages.write()?.insert(&k8(message.id), encode_message(message, place, &mut self.buffer)?)?;
         Ok(change)
     }
 
@@ -151,7 +151,7 @@ impl Batch<'_, '_> {
     ) -> Outcome<ReadMark> {
         let entered = self.enter(room, reader, policy)?;
         let no = entered.room.ok_or(Refusal::NotFound)?;
-        let seq = get_number(&self.t.msg_by_room, &k16(no, message_id))?.ok_or(Refusal::NotFound)?;
+        let seq = get_number(self.t.msg_by_room.read()?, &k16(no, message_id))?.ok_or(Refusal::NotFound)?;
         let before = match entered.user {
             Some(user) => self.member(no, user)?,
             None => None,
@@ -165,9 +165,12 @@ impl Batch<'_, '_> {
         self.member(no, user)?;
         let change = self.take_id()?;
         if before.read_change > 0 {
-            self.t.changes_by_room.remove(&k16(no, before.read_change))?;
+            self.t.changes_by_room.write()?.remove(&k16(no, before.read_change))?;
         }
-        self.t.changes_by_room.insert(&k16(no, change), encode(&RoomChangeRow::Read(user), &mut self.buffer)?)?;
+        self.t
+            .changes_by_room
+            .write()?
+            .insert(&k16(no, change), encode(&RoomChangeRow::Read(user), &mut self.buffer)?)?;
         let row = MemberRow { read_up_to: message_id, read_seq: seq, read_change: change, ..before };
         self.put_member(no, user, row)?;
         self.tell(Change::Read { id: change, mark: mark(message_id) });

@@ -28,14 +28,14 @@ impl Batch<'_, '_> {
         }
         let id = self.take_id()?;
         let notification = Notification { id, audience: draft.audience, body: draft.body, at: draft.at, read: false };
-        self.t.notifications.insert(&k8(id), encode_notification(&notification, &mut self.buffer)?)?;
+        self.t.notifications.write()?.insert(&k8(id), encode_notification(&notification, &mut self.buffer)?)?;
         if let Some(code) = audience_code(&notification.audience) {
-            self.t.notif_by_audience.insert(&k16(code, id), ())?;
+            self.t.notif_by_audience.write()?.insert(&k16(code, id), ())?;
         }
         if let Audience::Users(users) = &notification.audience {
             for user in users {
                 let no = self.user(user)?;
-                self.t.inbox.insert(&k16(no, id), encode(&NAMED, &mut self.buffer)?)?;
+                self.t.inbox.write()?.insert(&k16(no, id), encode(&NAMED, &mut self.buffer)?)?;
             }
         }
         if let Some(key) = key {
@@ -53,7 +53,7 @@ impl Batch<'_, '_> {
             _ => Err(Failure::Damaged("a notification's key has another kind's answer".to_owned())),
         })?;
         let Some(id) = first else { return Ok(None) };
-        get(&self.t.notifications, &k8(id), |row| decode_notification(row, id, false))
+        get(self.t.notifications.read()?, &k8(id), |row| decode_notification(row, id, false))
     }
 
     pub(super) fn mark_inbox(
@@ -70,7 +70,7 @@ impl Batch<'_, '_> {
         let owner = Owner::new(person.as_ref().map(|(no, person)| (*no, person)), &viewer.roles);
         let changed = self.affected(&owner, &selection, action)?;
         let Some((no, mut person)) = person.filter(|_| !changed.is_empty()) else {
-            return Ok((Vec::new(), unread(&self.t.inbox, &self.t.notif_by_audience, &owner)?));
+            return Ok((Vec::new(), unread(self.t.inbox.read()?, self.t.notif_by_audience.read()?, &owner)?));
         };
         let id = self.take_id()?;
         match &selection {
@@ -90,8 +90,8 @@ impl Batch<'_, '_> {
                 };
                 for one in &changed {
                     let key = k16(no, *one);
-                    let flags = get(&self.t.inbox, &key, |row| decode::<u8>(row))?.unwrap_or(0);
-                    self.t.inbox.insert(&key, encode(&(flags | flag), &mut self.buffer)?)?;
+                    let flags = get(self.t.inbox.read()?, &key, |row| decode::<u8>(row))?.unwrap_or(0);
+                    self.t.inbox.write()?.insert(&key, encode(&(flags | flag), &mut self.buffer)?)?;
                 }
             }
         }
@@ -104,9 +104,9 @@ impl Batch<'_, '_> {
             Selection::Ids(ids) => Some(ids.clone()),
         };
         let row = InboxChangeRow { ids, action: action_code(action) };
-        self.t.inbox_changes.insert(&k16(no, id), encode(&row, &mut self.buffer)?)?;
+        self.t.inbox_changes.write()?.insert(&k16(no, id), encode(&row, &mut self.buffer)?)?;
         let owner = Owner::new(Some((no, &person)), &viewer.roles);
-        let unread = unread(&self.t.inbox, &self.t.notif_by_audience, &owner)?;
+        let unread = unread(self.t.inbox.read()?, self.t.notif_by_audience.read()?, &owner)?;
         self.tell(Change::InboxChanged { id, user: viewer.user.clone(), selection: told, action, unread, origin });
         Ok((changed, unread))
     }
@@ -115,7 +115,7 @@ impl Batch<'_, '_> {
     fn affected(&self, owner: &Owner, selection: &Selection, action: InboxAction) -> Outcome<Vec<u64>> {
         let mut affected = Vec::new();
         let mut look = |span| {
-            walk(&self.t.inbox, &self.t.notif_by_audience, owner, span, |entry| {
+            walk(self.t.inbox.read()?, self.t.notif_by_audience.read()?, owner, span, |entry| {
                 if action == InboxAction::Delete || !entry.read {
                     affected.push(entry.id);
                 }
@@ -140,7 +140,7 @@ impl Batch<'_, '_> {
     /// What "all" was done to needs no telling of what was done before: the rows of an inbox stay few.
     fn drop_superseded(&mut self, user: u64, action: InboxAction) -> Outcome<()> {
         let mut old = Vec::new();
-        for row in self.t.inbox_changes.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))? {
+        for row in self.t.inbox_changes.read()?.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))? {
             let (key, value) = row?;
             let change: InboxChangeRow = decode(value.value())?;
             if action == InboxAction::Delete || change.action == action_code(InboxAction::Read) {
@@ -148,7 +148,7 @@ impl Batch<'_, '_> {
             }
         }
         for key in &old {
-            self.t.inbox_changes.remove(key)?;
+            self.t.inbox_changes.write()?.remove(key)?;
         }
         Ok(())
     }

@@ -59,7 +59,7 @@ impl Batch<'_, '_> {
         }
         let lesson = self.lesson(&update.lesson)?;
         let key = k16(no, lesson);
-        let before = get(&self.t.progress, &key, |row| {
+        let before = get(self.t.progress.read()?, &key, |row| {
             let row: ProgressRow<'_> = decode(row)?;
             Ok((row.read()?, row.change))
         })?;
@@ -68,12 +68,15 @@ impl Batch<'_, '_> {
         let progress = merge(user, current, update, at);
         let id = self.take_id()?;
         if let Some((_, change)) = before {
-            self.t.progress_by_change.remove(&k16(no, change))?;
+            self.t.progress_by_change.write()?.remove(&k16(no, change))?;
         }
-        self.t.progress_by_change.insert(&k16(no, id), encode(&lesson, &mut self.buffer)?)?;
+        self.t.progress_by_change.write()?.insert(&k16(no, id), encode(&lesson, &mut self.buffer)?)?;
         let row = ProgressRow::of(&progress, id);
-        self.t.progress.insert(&key, encode(&row, &mut self.buffer)?)?;
-        self.t.progress_versions.insert(&k24(no, lesson, progress.version), encode(&row, &mut self.buffer)?)?;
+        self.t.progress.write()?.insert(&key, encode(&row, &mut self.buffer)?)?;
+        self.t
+            .progress_versions
+            .write()?
+            .insert(&k24(no, lesson, progress.version), encode(&row, &mut self.buffer)?)?;
         self.trim_versions(no, lesson, &progress)?;
         if let Some(sync_id) = &update.sync_id {
             self.put_answer(&answer_key(no, KeyKind::Progress, sync_id), First::Progress(row, merged))?;
@@ -88,11 +91,13 @@ impl Batch<'_, '_> {
         };
         // One at a time while the limit stays; several after it has been lowered.
         let mut old = Vec::new();
-        for row in self.t.progress_versions.range::<&[u8; 24]>(&k24(user, lesson, 0)..=&k24(user, lesson, last))? {
+        for row in
+            self.t.progress_versions.read()?.range::<&[u8; 24]>(&k24(user, lesson, 0)..=&k24(user, lesson, last))?
+        {
             old.push(*row?.0.value());
         }
         for key in &old {
-            self.t.progress_versions.remove(key)?;
+            self.t.progress_versions.write()?.remove(key)?;
         }
         Ok(())
     }

@@ -90,8 +90,9 @@ impl<'t, 'k> Batch<'t, 'k> {
         let next = match known.next {
             Some(next) => next,
             None => {
-                let read =
-                    |name| get_number(&t.meta, name)?.ok_or_else(|| Failure::Damaged(format!("meta has no {name}")));
+                let read = |name| {
+                    get_number(t.meta.read()?, name)?.ok_or_else(|| Failure::Damaged(format!("meta has no {name}")))
+                };
                 Next {
                     id: read(meta::NEXT_ID)?,
                     user: read(meta::NEXT_USER)?,
@@ -124,13 +125,13 @@ impl<'t, 'k> Batch<'t, 'k> {
         self.purge_answers()?;
         for room in &self.changed_rooms {
             if let Some(known) = self.known.rooms.get_mut(room) {
-                self.t.rooms.insert(&k8(known.no), encode_room(&known.record, &mut self.buffer)?)?;
+                self.t.rooms.write()?.insert(&k8(known.no), encode_room(&known.record, &mut self.buffer)?)?;
                 known.changed = false;
             }
         }
         for ((room, user), member) in &self.members {
             if let Member { row: Some(row), changed: true } = member {
-                self.t.members.insert(&k16(*room, *user), encode(row, &mut self.buffer)?)?;
+                self.t.members.write()?.insert(&k16(*room, *user), encode(row, &mut self.buffer)?)?;
             }
         }
         let (next, before) = (self.next, self.started_with);
@@ -141,7 +142,7 @@ impl<'t, 'k> Batch<'t, 'k> {
             (meta::NEXT_LESSON, next.lesson, before.lesson),
         ] {
             if now != then {
-                self.t.meta.insert(name, encode(&now, &mut self.buffer)?)?;
+                self.t.meta.write()?.insert(name, encode(&now, &mut self.buffer)?)?;
             }
         }
         self.known.next = Some(next);
@@ -174,7 +175,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         if let Some(no) = self.known.users.get(user) {
             return Ok(Some(*no));
         }
-        let no = get_number(&self.t.user_no, user.canonical().as_bytes())?;
+        let no = get_number(self.t.user_no.read()?, user.canonical().as_bytes())?;
         if let Some(no) = no {
             self.known.users.insert(user.clone(), no);
         }
@@ -189,22 +190,22 @@ impl<'t, 'k> Batch<'t, 'k> {
         let no = self.next.user;
         self.next.user += 1;
         self.wrote = true;
-        self.t.user_no.insert(user.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
-        self.t.users.insert(&k8(no), Person::new(user.clone()).encode(&mut self.buffer)?)?;
+        self.t.user_no.write()?.insert(user.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.t.users.write()?.insert(&k8(no), Person::new(user.clone()).encode(&mut self.buffer)?)?;
         self.known.users.insert(user.clone(), no);
         Ok(no)
     }
 
     /// What is known of a user.
     pub(super) fn person(&self, no: u64) -> Outcome<Person> {
-        get(&self.t.users, &k8(no), Person::decode)?
+        get(self.t.users.read()?, &k8(no), Person::decode)?
             .ok_or_else(|| Failure::Damaged(format!("user {no} has a number but no record")))
     }
 
     /// Keeps what is known of a user.
     pub(super) fn put_person(&mut self, no: u64, person: &Person) -> Outcome<()> {
         self.wrote = true;
-        self.t.users.insert(&k8(no), person.encode(&mut self.buffer)?)?;
+        self.t.users.write()?.insert(&k8(no), person.encode(&mut self.buffer)?)?;
         Ok(())
     }
 
@@ -213,8 +214,8 @@ impl<'t, 'k> Batch<'t, 'k> {
         if let Some(known) = self.known.rooms.get(room) {
             return Ok(Some((known.no, known.record.private)));
         }
-        let Some(no) = get_number(&self.t.room_no, room.canonical().as_bytes())? else { return Ok(None) };
-        let record = get(&self.t.rooms, &k8(no), decode_room)?
+        let Some(no) = get_number(self.t.room_no.read()?, room.canonical().as_bytes())? else { return Ok(None) };
+        let record = get(self.t.rooms.read()?, &k8(no), decode_room)?
             .ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
         let private = record.private;
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: false });
@@ -226,7 +227,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         let no = self.next.room;
         self.next.room += 1;
         self.wrote = true;
-        self.t.room_no.insert(room.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.t.room_no.write()?.insert(room.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
         let record =
             RoomRecord { id: room.clone(), name: None, private: false, last_id: 0, last_seq: 0, created_at: at };
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: true });
@@ -255,7 +256,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         if let Some(no) = self.known.lessons.get(lesson) {
             return Ok(Some(*no));
         }
-        let no = get_number(&self.t.lesson_no, lesson.canonical().as_bytes())?;
+        let no = get_number(self.t.lesson_no.read()?, lesson.canonical().as_bytes())?;
         if let Some(no) = no {
             self.known.lessons.insert(lesson.clone(), no);
         }
@@ -270,7 +271,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         let no = self.next.lesson;
         self.next.lesson += 1;
         self.wrote = true;
-        self.t.lesson_no.insert(lesson.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.t.lesson_no.write()?.insert(lesson.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
         self.known.lessons.insert(lesson.clone(), no);
         Ok(no)
     }
@@ -280,7 +281,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         match self.members.entry((room, user)) {
             Entry::Occupied(known) => Ok(known.get().row),
             Entry::Vacant(gap) => {
-                let row = get(&self.t.members, &k16(room, user), |row| decode::<MemberRow>(row))?;
+                let row = get(self.t.members.read()?, &k16(room, user), |row| decode::<MemberRow>(row))?;
                 gap.insert(Member { row, changed: false });
                 Ok(row)
             }
@@ -300,7 +301,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         self.wrote = true;
         let before = self.members.insert((room, user), Member { row: Some(row), changed: true });
         if before.is_none_or(|before| before.row.is_none()) {
-            self.t.member_rooms.insert(&k16(user, room), ())?;
+            self.t.member_rooms.write()?.insert(&k16(user, room), ())?;
         }
         Ok(())
     }
@@ -311,7 +312,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         key: &[u8; 24],
         read: impl FnOnce(First<'_>) -> Outcome<T>,
     ) -> Outcome<Option<T>> {
-        let Some(row) = self.t.answers.get(key)? else { return Ok(None) };
+        let Some(row) = self.t.answers.read()?.get(key)? else { return Ok(None) };
         let row: AnswerRow<'_> = decode(row.value())?;
         if row.expires <= self.now.0 { Ok(None) } else { read(row.first).map(Some) }
     }
@@ -322,25 +323,25 @@ impl<'t, 'k> Batch<'t, 'k> {
         let expires = self.now.plus(ANSWERS_HOLD).0;
         let row = AnswerRow { expires, first };
         let expired = {
-            let before = self.t.answers.insert(key, encode(&row, &mut self.buffer)?)?;
+            let before = self.t.answers.write()?.insert(key, encode(&row, &mut self.buffer)?)?;
             before.map(|before| decode::<AnswerRow<'_>>(before.value()).map(|row| row.expires)).transpose()?
         };
         if let Some(expired) = expired {
-            self.t.answers_by_expiry.remove(&expiry_key(expired, key))?;
+            self.t.answers_by_expiry.write()?.remove(&expiry_key(expired, key))?;
         }
-        self.t.answers_by_expiry.insert(&expiry_key(expires, key), ())?;
+        self.t.answers_by_expiry.write()?.insert(&expiry_key(expires, key), ())?;
         Ok(())
     }
 
     fn purge_answers(&mut self) -> Outcome<()> {
         let end = expiry_key(self.now.0.saturating_add(1), &[0; 24]);
         let mut expired = Vec::new();
-        for row in self.t.answers_by_expiry.range::<&[u8; 32]>(..&end)?.take(PURGE_SLICE) {
+        for row in self.t.answers_by_expiry.read()?.range::<&[u8; 32]>(..&end)?.take(PURGE_SLICE) {
             expired.push(*row?.0.value());
         }
         for key in &expired {
-            self.t.answers_by_expiry.remove(key)?;
-            self.t.answers.remove(&expiry_of(key).1)?;
+            self.t.answers_by_expiry.write()?.remove(key)?;
+            self.t.answers.write()?.remove(&expiry_of(key).1)?;
         }
         Ok(())
     }

@@ -219,14 +219,15 @@ fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
     getrandom::fill(&mut store_id).map_err(|error| Failure::Damaged(format!("no random numbers: {error}")))?;
     let tx = database.begin_write()?;
     {
-        let mut tables = Tables::open(&tx)?;
+        Tables::make(&tx)?;
+        let mut tables = Tables::of(&tx);
         let mut buffer = Vec::new();
-        tables.meta.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
-        tables.meta.insert(meta::STORE_ID, encode(&store_id, &mut buffer)?)?;
-        tables.meta.insert(meta::EPOCH, encode(&1u64, &mut buffer)?)?;
-        tables.meta.insert(meta::CREATED_AT, encode(&now.0, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::STORE_ID, encode(&store_id, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::EPOCH, encode(&1u64, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::CREATED_AT, encode(&now.0, &mut buffer)?)?;
         for name in [meta::NEXT_ID, meta::NEXT_USER, meta::NEXT_ROOM, meta::NEXT_LESSON] {
-            tables.meta.insert(name, encode(&1u64, &mut buffer)?)?;
+            tables.meta.write()?.insert(name, encode(&1u64, &mut buffer)?)?;
         }
     }
     tx.commit()?;

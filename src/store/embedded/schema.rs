@@ -3,9 +3,11 @@
 //!
 //! The format has one number, [`FORMAT`]. It rises when an older version could misread what a newer one writes.
 
+use std::cell::OnceCell;
+
 use redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, WriteTransaction};
 
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 
 /// The format of this version.
 pub(super) const FORMAT: u32 = 1;
@@ -35,17 +37,52 @@ pub(super) mod meta {
     pub(in crate::store::embedded) const NEXT_LESSON: &str = "next_lesson";
 }
 
+/// A table that is opened when it is first touched: a commit touches six of them, and opening all would be a tenth of it.
+pub(super) struct Lazy<'t, K: redb::Key + 'static, V: redb::Value + 'static> {
+    tx: &'t WriteTransaction,
+    name: &'static str,
+    table: OnceCell<Table<'t, K, V>>,
+}
+
+impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Lazy<'t, K, V> {
+    fn new(tx: &'t WriteTransaction, name: &'static str) -> Self {
+        Self { tx, name, table: OnceCell::new() }
+    }
+
+    /// The table, to look at.
+    pub(super) fn read(&self) -> Outcome<&Table<'t, K, V>> {
+        if let Some(table) = self.table.get() {
+            return Ok(table);
+        }
+        let table = self.tx.open_table(TableDefinition::<K, V>::new(self.name))?;
+        Ok(self.table.get_or_init(|| table))
+    }
+
+    /// The table, to change.
+    pub(super) fn write(&mut self) -> Outcome<&mut Table<'t, K, V>> {
+        self.read()?;
+        self.table.get_mut().ok_or_else(|| Failure::Damaged(format!("the table {} did not open", self.name)))
+    }
+}
+
 macro_rules! tables {
     ($($(#[$doc:meta])* $field:ident: $key:ty => $value:ty;)*) => {
         /// All tables of a write transaction. A table that is not touched costs the commit nothing.
         pub(super) struct Tables<'t> {
-            $($(#[$doc])* pub(super) $field: Table<'t, $key, $value>,)*
+            $($(#[$doc])* pub(super) $field: Lazy<'t, $key, $value>,)*
         }
 
         impl<'t> Tables<'t> {
-            /// Opens them all, making those that are missing.
-            pub(super) fn open(tx: &'t WriteTransaction) -> Outcome<Self> {
-                Ok(Self { $($field: tx.open_table(TableDefinition::<$key, $value>::new(stringify!($field)))?,)* })
+            /// Opens none of them yet.
+            pub(super) fn of(tx: &'t WriteTransaction) -> Self {
+                Self { $($field: Lazy::new(tx, stringify!($field)),)* }
+            }
+
+            /// Makes those that are missing, so that a read of a new store finds them.
+            pub(super) fn make(tx: &'t WriteTransaction) -> Outcome<()> {
+                let tables = Self::of(tx);
+                $(tables.$field.read()?;)*
+                Ok(())
             }
         }
 

@@ -232,7 +232,8 @@ fn a_newer_format_is_refused_and_left_alone() {
         let database = Builder::new().open(dir.path().join(NAME)).unwrap();
         let tx = database.begin_write().unwrap();
         let newer = FORMAT + 1;
-        Tables::open(&tx).unwrap().meta.insert(meta::FORMAT, encode(&newer, &mut Vec::new()).unwrap()).unwrap();
+        let newest = encode(&newer, &mut Vec::new()).unwrap().to_vec();
+        Tables::of(&tx).meta.write().unwrap().insert(meta::FORMAT, newest.as_slice()).unwrap();
         tx.commit().unwrap();
         database.close().unwrap();
         let opened = open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink));
@@ -255,13 +256,13 @@ fn a_private_room_admits_its_members_and_a_moderator_changes_what_others_wrote()
         let database = Builder::new().open(bed.dir.path().join(NAME)).unwrap();
         let tx = database.begin_write().unwrap();
         {
-            let (mut tables, mut buffer) = (Tables::open(&tx).unwrap(), Vec::new());
-            let mut record = get(&tables.rooms, &k8(1), decode_room).unwrap().unwrap();
+            let (mut tables, mut buffer) = (Tables::of(&tx), Vec::new());
+            let mut record = get(tables.rooms.read().unwrap(), &k8(1), decode_room).unwrap().unwrap();
             record.private = true;
-            tables.rooms.insert(&k8(1), encode_room(&record, &mut buffer).unwrap()).unwrap();
-            let eight = get_number(&tables.user_no, b"8").unwrap().unwrap();
+            tables.rooms.write().unwrap().insert(&k8(1), encode_room(&record, &mut buffer).unwrap()).unwrap();
+            let eight = get_number(tables.user_no.read().unwrap(), b"8").unwrap().unwrap();
             let moderator = MemberRow { membership: membership_code(Membership::Moderator), ..MemberRow::guest() };
-            tables.members.insert(&k16(1, eight), encode(&moderator, &mut buffer).unwrap()).unwrap();
+            tables.members.write().unwrap().insert(&k16(1, eight), encode(&moderator, &mut buffer).unwrap()).unwrap();
         }
         tx.commit().unwrap();
         database.close().unwrap();

@@ -339,7 +339,7 @@ impl Writer {
         let mut tx = open.begin_write()?;
         tx.set_durability(Durability::Immediate)?;
         tx.set_quick_repair(true);
-        let mut batch = Batch::new(Tables::open(&tx)?, &mut self.known, self.clock.now(), self.keep_versions)?;
+        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, self.clock.now(), self.keep_versions)?;
         let mut failed = None;
         for command in commands.drain(..) {
             match command.apply(&mut batch) {

@@ -14,7 +14,7 @@ use crate::services::sockets::Group;
 /// The most deliveries taken at a time.
 const BATCH: usize = 1_024;
 /// After so many sends the pump lets others run.
-const SENDS_A_TURN: usize = 256;
+const SENDS_A_TURN: usize = 2_048;
 
 /// Pumps until the feed is closed and empty. It counts what it delivers.
 ///

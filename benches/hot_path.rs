@@ -1,0 +1,144 @@
+//! The hot path, piece by piece: the codec of requests and deliveries, the store's writer with and without company, and the
+//! fan-out from the feed to the wires. Compare within a run; absolute times depend on the machine.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a bench, not the product"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use academy_rt::contract::decode;
+use academy_rt::contract::errors::WireError;
+use academy_rt::contract::events::ServerEvent;
+use academy_rt::contract::packet::Frame;
+use academy_rt::contract::requests::{ChatMessage, ProgressSync};
+use academy_rt::domain::chat::{Author, Draft, Message, MessageKind, RoomPolicy};
+use academy_rt::domain::{Actor, Room, RoomId, SystemClock, Timestamp, UserId};
+use academy_rt::services::delivery::{Delivery, DeliveryKind};
+use academy_rt::services::sockets::{Group, Outlet, Sockets};
+use academy_rt::store::{self, NoSink, StoreConfig};
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use futures_util::future::join_all;
+
+fn message() -> Message {
+    Message {
+        id: 123_456,
+        seq: 789,
+        room: RoomId::parse("room-123").unwrap(),
+        sender: UserId::parse("7").unwrap(),
+        sender_name: "Ann".into(),
+        content: "x".repeat(100),
+        kind: MessageKind::Text,
+        reply_to: None,
+        client_id: Some("0b7e0d3c-6d0e-4a43-8d3a-2f9f0c6a5d11".into()),
+        at: Timestamp(1_795_447_502_545),
+        edited_at: None,
+        deleted_at: None,
+    }
+}
+
+fn codec(c: &mut Criterion) {
+    let mut group = c.benchmark_group("codec");
+    let message = message();
+    group.bench_function("encode chat:message", |b| b.iter(|| ServerEvent::ChatMessage((&message).into()).encode()));
+    let post = format!(r#"{{"roomId":"room-123","content":"{}","type":"text","clientId":"c-1"}}"#, "x".repeat(100));
+    group.bench_function("decode chat:message", |b| b.iter(|| decode::request::<ChatMessage>(&post).unwrap()));
+    let sync = r#"{"lessonId":42,"progress":75,"timeSpent":120}"#;
+    group.bench_function("decode progress:sync", |b| b.iter(|| decode::request::<ProgressSync>(sync).unwrap()));
+    group.finish();
+}
+
+fn writer(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        data_dir: dir.path().to_owned(),
+        cache_bytes: 64 << 20,
+        progress_versions: 50,
+        min_free_bytes: 0,
+    };
+    let store = store::open(&config, SystemClock::shared(), Arc::new(NoSink)).unwrap();
+    let draft = || Draft {
+        room: RoomId::parse("bench").unwrap(),
+        author: Author { user: UserId::parse("7").unwrap(), name: "Ann".into(), admin: false },
+        content: "x".repeat(100),
+        kind: MessageKind::Text,
+        reply_to: None,
+        client_id: None,
+        at: Timestamp(1),
+    };
+    let mut group = c.benchmark_group("writer");
+    group.sample_size(20);
+    for senders in [1_usize, 64, 1_024] {
+        group.throughput(Throughput::Elements(senders as u64));
+        group.bench_function(format!("{senders} waiting"), |b| {
+            b.iter(|| {
+                let posts = (0..senders).map(|_| store.append_message(draft(), RoomPolicy { open_rooms: true }));
+                assert!(runtime.block_on(join_all(posts)).iter().all(Result::is_ok));
+            });
+        });
+    }
+    group.finish();
+    runtime.block_on(store.close()).unwrap();
+}
+
+/// Counts what it is sent.
+#[derive(Default)]
+struct Counter(AtomicU64);
+
+impl Outlet for Counter {
+    fn send(&self, frames: &Bytes) {
+        self.0.fetch_add(frames.len() as u64, Ordering::Relaxed);
+    }
+    fn send_volatile(&self, frames: &Bytes) {
+        self.send(frames);
+    }
+    fn expel(&self, _: &WireError) {}
+}
+
+fn fanout(c: &mut Criterion) {
+    const RECEIVERS: u64 = 500;
+    let sockets = Sockets::default();
+    let outlet = Arc::new(Counter::default());
+    let room = RoomId::parse("bench").unwrap();
+    for socket in 1..=RECEIVERS {
+        let actor = Actor { user: UserId::parse(&socket.to_string()).unwrap(), ..Actor::local_admin() };
+        sockets.enter(socket, &actor, &[], outlet.clone(), 0, true).unwrap();
+        sockets.join(socket, &room).unwrap().0.open(&*outlet, 0, 0, || {});
+    }
+    let delivery = |seq: u64| {
+        Arc::new(Delivery {
+            room: Room::Chat(room.clone()),
+            except_socket: None,
+            except_user: None,
+            name: "chat:message".into(),
+            frame: Frame::event("chat:message", &"x".repeat(200)),
+            stored: Some(seq),
+            kind: DeliveryKind::Message(seq),
+        })
+    };
+    let mut group = c.benchmark_group("fan-out to 500");
+    for together in [1_u64, 8] {
+        group.throughput(Throughput::Elements(RECEIVERS * together));
+        group.bench_function(format!("{together} messages of a commit"), |b| {
+            b.iter_batched(
+                || (1..=together).map(delivery).collect::<Vec<_>>(),
+                |deliveries| {
+                    let group = Group::new(deliveries);
+                    let members = sockets.members(&Room::Chat(room.clone())).unwrap();
+                    members.iter().map(|member| member.deliver(&group)).sum::<usize>()
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, codec, writer, fanout);
+criterion_main!(benches);
