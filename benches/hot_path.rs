@@ -18,7 +18,7 @@ use academy_rt::contract::packet::Frame;
 use academy_rt::contract::requests::{ChatMessage, ProgressSync};
 use academy_rt::domain::chat::{Author, Draft, Message, MessageKind, RoomPolicy};
 use academy_rt::domain::{Actor, Room, RoomId, SystemClock, Timestamp, UserId};
-use academy_rt::services::delivery::{Delivery, DeliveryKind};
+use academy_rt::services::delivery::{Delivery, DeliveryKind, Placed};
 use academy_rt::services::sockets::{Group, Outlet, Sockets};
 use academy_rt::store::{self, NoSink, StoreConfig};
 use bytes::Bytes;
@@ -111,8 +111,12 @@ fn fanout(c: &mut Criterion) {
         sockets.enter(socket, &actor, &[], outlet.clone(), 0, true).unwrap();
         sockets.join(socket, &room).unwrap().0.open(&*outlet, 0, 0, || {});
     }
-    let delivery = |seq: u64| {
-        Arc::new(Delivery {
+    let chat = Room::Chat(room.clone());
+    // A position is served once: each iteration has positions of its own.
+    let next = AtomicU64::new(1);
+    let delivery = |seq: u64| Placed {
+        position: next.fetch_add(1, Ordering::Relaxed),
+        delivery: Arc::new(Delivery {
             room: Room::Chat(room.clone()),
             except_socket: None,
             except_user: None,
@@ -120,7 +124,7 @@ fn fanout(c: &mut Criterion) {
             frame: Frame::event("chat:message", &"x".repeat(200)),
             stored: Some(seq),
             kind: DeliveryKind::Message(seq),
-        })
+        }),
     };
     let mut group = c.benchmark_group("fan-out to 500");
     for together in [1_u64, 8] {
@@ -129,11 +133,11 @@ fn fanout(c: &mut Criterion) {
             b.iter_batched(
                 || (1..=together).map(delivery).collect::<Vec<_>>(),
                 |deliveries| {
-                    let group = Group::new(deliveries);
-                    let members = sockets.members(&Room::Chat(room.clone())).unwrap();
+                    let group = Group::new(&chat, deliveries);
+                    let members = sockets.members(&chat).unwrap();
                     members.iter().map(|member| member.deliver(&group)).sum::<usize>()
                 },
-                BatchSize::SmallInput,
+                BatchSize::PerIteration,
             );
         });
     }

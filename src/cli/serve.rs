@@ -13,6 +13,9 @@ use super::Global;
 use super::exit::{Exit, Failure, say};
 use super::logging;
 
+/// Threads for reads of the store.
+const READERS: usize = 8;
+
 /// Run the service.
 ///
 /// With nothing configured it keeps its data in ./academy-rt-data, makes a secret and a certificate there, and listens on
@@ -67,6 +70,8 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     logging::start(global, &config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // They read from the store, in microseconds: more threads would wait for each other and keep their stacks.
+        .max_blocking_threads(READERS)
         .thread_name("academy-rt")
         .build()
         .context("the runtime cannot be started")?;

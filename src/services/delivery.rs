@@ -140,6 +140,15 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
     vec![Delivery { stored, kind, ..Delivery::passing(room, &event) }]
 }
 
+/// A delivery with its place in the feed.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// Rises with each delivery of the feed.
+    pub position: u64,
+    /// What is delivered.
+    pub delivery: Arc<Delivery>,
+}
+
 /// How many deliveries the pump may be behind, and how many stay for long polls.
 const RING: usize = 16_384;
 
@@ -193,6 +202,14 @@ impl Ring {
         let skip = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
         self.deliveries.iter().skip(skip).take(most).cloned().collect()
     }
+
+    /// What the pump has not taken yet.
+    fn take(&mut self, most: usize) -> Vec<Placed> {
+        let first = self.taken;
+        let batch = self.from(first, most);
+        self.taken += batch.len() as u64;
+        (first..).zip(batch).map(|(position, delivery)| Placed { position, delivery }).collect()
+    }
 }
 
 impl Feed {
@@ -237,23 +254,30 @@ impl Feed {
 
     /// Takes what has arrived, at most `most`, for the pump; waits if there is nothing. `None` when the feed is closed and
     /// empty. Only one task may call it.
-    pub async fn take(&self, most: usize) -> Option<Vec<Arc<Delivery>>> {
+    pub async fn take(&self, most: usize) -> Option<Vec<Placed>> {
         loop {
-            {
+            let (batch, closed) = {
                 let mut ring = self.lock();
-                let batch = ring.from(ring.taken, most);
-                if !batch.is_empty() {
-                    ring.taken += batch.len() as u64;
-                    drop(ring);
-                    self.pumped.notify_all();
-                    return Some(batch);
-                }
-                if ring.closed {
-                    return None;
-                }
+                (ring.take(most), ring.closed)
+            };
+            if !batch.is_empty() {
+                self.pumped.notify_all();
+                return Some(batch);
+            }
+            if closed {
+                return None;
             }
             self.arrived.notified().await;
         }
+    }
+
+    /// As [`Feed::take`], and empty if nothing has arrived.
+    pub fn take_now(&self, most: usize) -> Vec<Placed> {
+        let batch = self.lock().take(most);
+        if !batch.is_empty() {
+            self.pumped.notify_all();
+        }
+        batch
     }
 
     /// The deliveries from a position on, at most `most`; `None` if the position is no longer (or not yet) here.
@@ -313,7 +337,7 @@ mod tests {
         let feed = Feed::new(1);
         feed.publish((0..10).map(delivery).collect()).unwrap();
         let taken = feed.take(4).await.unwrap();
-        assert_eq!(taken.iter().map(|d| d.stored.unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        assert_eq!(taken.iter().map(|d| d.delivery.stored.unwrap()).collect::<Vec<_>>(), [0, 1, 2, 3]);
         assert_eq!(feed.since(8, 100).unwrap().len(), 2);
         assert_eq!(feed.since(10, 100).unwrap().len(), 0);
         assert!(feed.since(11, 100).is_none());

@@ -13,7 +13,7 @@ use bytes::{Bytes, BytesMut};
 use crate::contract::errors::WireError;
 use crate::domain::{Actor, Room, RoomId, UserId};
 
-use super::delivery::{Delivery, DeliveryKind};
+use super::delivery::{Delivery, DeliveryKind, Placed};
 
 /// The way to one socket. Both methods return at once.
 pub trait Outlet: Send + Sync {
@@ -36,19 +36,25 @@ pub struct Gate(Mutex<GateState>);
 
 #[derive(Debug)]
 enum GateState {
-    Held(Vec<Arc<Delivery>>),
+    Held {
+        held: Vec<Arc<Delivery>>,
+        /// As in `Open`.
+        behind: u64,
+    },
     Open {
         /// Messages up to this `seq` have been told already.
         after_seq: u64,
         /// Notifications up to this id have been told already.
         after_notification: u64,
+        /// The feed before this position has been handled, in a chat room: the pump may come by twice with the same.
+        behind: u64,
     },
     Gone,
 }
 
 impl Gate {
     fn held() -> Arc<Gate> {
-        Arc::new(Gate(Mutex::new(GateState::Held(Vec::new()))))
+        Arc::new(Gate(Mutex::new(GateState::Held { held: Vec::new(), behind: 0 })))
     }
 
     fn lock(&self) -> MutexGuard<'_, GateState> {
@@ -61,13 +67,13 @@ impl Gate {
     pub fn open(&self, outlet: &dyn Outlet, after_seq: u64, after_notification: u64, first: impl FnOnce()) {
         let mut state = self.lock();
         first();
-        if let GateState::Held(held) = &mut *state {
+        if let GateState::Held { held, behind } = &mut *state {
             for delivery in std::mem::take(held) {
                 if !is_told(&delivery, after_seq, after_notification) {
                     outlet.send(delivery.frame.bytes());
                 }
             }
-            *state = GateState::Open { after_seq, after_notification };
+            *state = GateState::Open { after_seq, after_notification, behind: *behind };
         }
     }
 
@@ -91,9 +97,13 @@ fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u64) -> bool
 /// Deliveries behind each other to the same room, with one encoding of them all.
 #[derive(Debug)]
 pub struct Group {
-    deliveries: Vec<Arc<Delivery>>,
+    deliveries: Vec<Placed>,
     /// All frames in one piece: one write a socket.
     frames: Bytes,
+    /// Where each delivery's frame begins in it.
+    offsets: Vec<usize>,
+    /// Whether each membership of the room has a gate of its own, which then knows how far it has been served.
+    is_chat: bool,
     /// The lowest message `seq` and notification id in it; `u64::MAX` without one.
     first_seq: u64,
     first_notification: u64,
@@ -102,22 +112,22 @@ pub struct Group {
 }
 
 impl Group {
-    /// Groups deliveries to one room.
+    /// Groups deliveries to one room, in the order of their positions.
     #[must_use]
-    pub fn new(deliveries: Vec<Arc<Delivery>>) -> Group {
-        let frames = match deliveries.as_slice() {
-            [one] => one.frame.bytes().clone(),
-            several => {
-                let mut frames = BytesMut::with_capacity(several.iter().map(|d| d.frame.bytes().len()).sum());
-                for delivery in several {
-                    frames.extend_from_slice(delivery.frame.bytes());
-                }
-                frames.freeze()
-            }
+    pub fn new(room: &Room, deliveries: Vec<Placed>) -> Group {
+        let mut group = Group {
+            frames: Bytes::new(),
+            offsets: Vec::with_capacity(deliveries.len()),
+            is_chat: matches!(room, Room::Chat(_)),
+            first_seq: u64::MAX,
+            first_notification: u64::MAX,
+            is_mixed: false,
+            deliveries,
         };
-        let mut group =
-            Group { frames, first_seq: u64::MAX, first_notification: u64::MAX, is_mixed: false, deliveries };
-        for delivery in &group.deliveries {
+        let mut end = 0;
+        for Placed { delivery, .. } in &group.deliveries {
+            group.offsets.push(end);
+            end += delivery.frame.bytes().len();
             match delivery.kind {
                 DeliveryKind::Message(seq) => group.first_seq = group.first_seq.min(seq),
                 DeliveryKind::Notification(id) => group.first_notification = group.first_notification.min(id),
@@ -126,7 +136,39 @@ impl Group {
             }
             group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();
         }
+        group.frames = match group.deliveries.as_slice() {
+            [one] => one.delivery.frame.bytes().clone(),
+            several => {
+                let mut frames = BytesMut::with_capacity(end);
+                for Placed { delivery, .. } in several {
+                    frames.extend_from_slice(delivery.frame.bytes());
+                }
+                frames.freeze()
+            }
+        };
         group
+    }
+
+    /// The same and what has come since, for the members that have not had their turn yet.
+    #[must_use]
+    pub fn with(self, room: &Room, newer: &[Placed]) -> Group {
+        let end = self.end();
+        let mut deliveries = self.deliveries;
+        deliveries.extend(newer.iter().filter(|placed| placed.position >= end).cloned());
+        Group::new(room, deliveries)
+    }
+
+    /// The position behind the last delivery.
+    fn end(&self) -> u64 {
+        self.deliveries.last().map_or(0, |placed| placed.position + 1)
+    }
+
+    /// The index of the first delivery at or behind a position.
+    fn index_from(&self, position: u64) -> usize {
+        match self.deliveries.first() {
+            Some(first) if first.position >= position => 0,
+            _ => self.deliveries.partition_point(|placed| placed.position < position),
+        }
     }
 
     /// How many deliveries it has.
@@ -175,27 +217,36 @@ impl std::fmt::Debug for Member {
 }
 
 impl Member {
-    /// Sends a group through the gate. Gives how many of its deliveries were sent.
+    /// Sends a group through the gate, or what of it this member has not had yet. Gives how many deliveries were sent.
     pub fn deliver(&self, group: &Group) -> usize {
         let mut state = self.gate.lock();
         match &mut *state {
             GateState::Gone => 0,
-            GateState::Held(held) => {
+            GateState::Held { held, behind } => {
+                let from = if group.is_chat { group.index_from(*behind) } else { 0 };
                 if held.len() + group.len() <= MAX_HELD {
-                    held.extend(group.deliveries.iter().filter(|d| self.is_for(d)).cloned());
+                    let waiting = group.deliveries.iter().skip(from).map(|placed| &placed.delivery);
+                    held.extend(waiting.filter(|delivery| self.is_for(delivery)).cloned());
+                    *behind = group.end();
                 } else {
                     self.outlet.expel(&WireError::unavailable());
                 }
                 0
             }
-            GateState::Open { after_seq, after_notification } => {
+            GateState::Open { after_seq, after_notification, behind } => {
+                let from = if group.is_chat { group.index_from(*behind) } else { 0 };
+                *behind = group.end();
+                let Some(offset) = group.offsets.get(from) else { return 0 };
                 let (after_seq, after_notification) = (*after_seq, *after_notification);
                 let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
                 let sent = if told || group.is_mixed {
-                    self.deliver_singly(group, after_seq, after_notification)
+                    self.deliver_singly(group, from, after_seq, after_notification)
                 } else {
-                    self.outlet.send(&group.frames);
-                    group.len()
+                    match offset {
+                        0 => self.outlet.send(&group.frames),
+                        offset => self.outlet.send(&group.frames.slice(*offset..)),
+                    }
+                    group.len() - from
                 };
                 if group.first_notification != u64::MAX {
                     self.note_notifications(group);
@@ -205,9 +256,9 @@ impl Member {
         }
     }
 
-    fn deliver_singly(&self, group: &Group, after_seq: u64, after_notification: u64) -> usize {
+    fn deliver_singly(&self, group: &Group, from: usize, after_seq: u64, after_notification: u64) -> usize {
         let mut sent = 0;
-        for delivery in &group.deliveries {
+        for Placed { delivery, .. } in group.deliveries.iter().skip(from) {
             if !self.is_for(delivery) || is_told(delivery, after_seq, after_notification) {
                 continue;
             }
@@ -229,7 +280,7 @@ impl Member {
         if !self.is_person {
             return;
         }
-        for delivery in &group.deliveries {
+        for Placed { delivery, .. } in &group.deliveries {
             if let DeliveryKind::Notification(id) = delivery.kind {
                 self.presence.delivered.fetch_max(id, Ordering::Relaxed);
             }
@@ -600,8 +651,8 @@ mod tests {
         Actor { user: UserId::parse(id).unwrap(), roles: vec![], ..Actor::local_admin() }
     }
 
-    fn message(room: &RoomId, seq: u64) -> Arc<Delivery> {
-        Arc::new(Delivery {
+    fn message(room: &RoomId, seq: u64) -> Placed {
+        let delivery = Arc::new(Delivery {
             room: Room::Chat(room.clone()),
             except_socket: None,
             except_user: None,
@@ -609,11 +660,12 @@ mod tests {
             frame: Frame::event("m", &seq),
             stored: Some(seq),
             kind: DeliveryKind::Message(seq),
-        })
+        });
+        Placed { position: seq, delivery }
     }
 
     fn deliver(sockets: &Sockets, room: &RoomId, seqs: &[u64]) {
-        let group = Group::new(seqs.iter().map(|seq| message(room, *seq)).collect());
+        let group = Group::new(&Room::Chat(room.clone()), seqs.iter().map(|seq| message(room, *seq)).collect());
         for member in sockets.members(&Room::Chat(room.clone())).unwrap().iter() {
             member.deliver(&group);
         }
@@ -638,6 +690,28 @@ mod tests {
     }
 
     #[test]
+    fn a_member_gets_each_delivery_once_however_often_the_pump_comes_by() {
+        let sockets = Sockets::default();
+        let outlet = Arc::new(Recorder::default());
+        let room = RoomId::parse("r").unwrap();
+        sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
+        let (gate, _) = sockets.join(1, &room).unwrap();
+        deliver(&sockets, &room, &[1]);
+        deliver(&sockets, &room, &[1, 2]);
+        gate.open(&*outlet, 0, 0, || {});
+        deliver(&sockets, &room, &[1, 2]);
+        deliver(&sockets, &room, &[2, 3, 4]);
+        deliver(&sockets, &room, &[3, 4]);
+        let chat = Room::Chat(room.clone());
+        let grown = Group::new(&chat, vec![message(&room, 4)]).with(&chat, &[message(&room, 4), message(&room, 5)]);
+        for member in sockets.members(&chat).unwrap().iter() {
+            assert_eq!(member.deliver(&grown), 1);
+        }
+        let seen = outlet.0.lock().unwrap().clone();
+        assert_eq!(seen, (1..=5).map(|seq| format!("[\"m\",{seq}]")).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn nothing_arrives_after_leaving() {
         let sockets = Sockets::default();
         let outlet = Arc::new(Recorder::default());
@@ -646,7 +720,7 @@ mod tests {
         sockets.join(1, &room).unwrap().0.open(&*outlet, 0, 0, || {});
         let members = sockets.members(&Room::Chat(room.clone())).unwrap();
         assert_eq!(sockets.leave(1, &room), Some(true));
-        members[0].deliver(&Group::new(vec![message(&room, 1)]));
+        members[0].deliver(&Group::new(&Room::Chat(room.clone()), vec![message(&room, 1)]));
         assert!(outlet.0.lock().unwrap().is_empty());
         assert_eq!(sockets.leave(1, &room), None);
         assert!(sockets.members(&Room::Chat(room)).is_none(), "an empty room is forgotten");

@@ -115,6 +115,8 @@ impl SocketIoTransport {
             // The polling limit does not hold for WebSocket messages.
             .ws_max_message_size(self.settings.payload_bytes)
             .ws_max_frame_size(self.settings.payload_bytes)
+            // It is kept for each socket, and a client's messages are short.
+            .ws_read_buffer_size(2_048)
             // It counts packets and drops silently when it is full: each emit's result is looked at.
             .max_buffer_size(self.settings.send_queue.max(64))
             .build_layer();
