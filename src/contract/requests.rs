@@ -1,7 +1,7 @@
 //! What a client may ask, field by field (CONTRACT 2.3 to 2.6). Unknown fields are passed over, so that a front end may be
 //! newer than its server.
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::domain::chat::MessageKind;
 use crate::domain::progress::{Percent, Status, Update};
@@ -370,21 +370,12 @@ pub struct NotificationContent {
     pub metadata: Option<Box<serde_json::value::RawValue>>,
 }
 
-/// `POST /api/v1/notifications`.
+/// `POST /api/v1/notifications`: the target, beside which the body has a [`NotificationContent`]. They are read one after
+/// the other from the same text, so that `metadata` keeps the text it was given.
 #[derive(Debug, Deserialize)]
-pub struct NotificationPost {
+pub struct NotificationTarget {
     /// To whom.
     pub target: Target,
-    /// What it shows.
-    #[serde(flatten, deserialize_with = "content")]
-    pub content: NotificationContent,
-}
-
-/// `flatten` cannot carry a `RawValue`, so the content is read through a map.
-fn content<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NotificationContent, D::Error> {
-    let map = serde_json::Map::deserialize(deserializer)?;
-    let text = serde_json::to_string(&map).map_err(serde::de::Error::custom)?;
-    serde_json::from_str(&text).map_err(serde::de::Error::custom)
 }
 
 /// Checks the length of a client's own key.
@@ -416,10 +407,12 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_post_reads_its_content_beside_the_target() {
-        let json = r#"{"target":{"user":7},"title":"t","message":"m","titleFr":"f","metadata":{"a":[1]}}"#;
-        let post: NotificationPost = serde_json::from_str(json).unwrap();
-        assert_eq!(post.content.title_fr.as_deref(), Some("f"));
-        assert_eq!(post.content.metadata.unwrap().get(), r#"{"a":[1]}"#);
+    fn a_notification_and_its_target_are_read_from_one_text() {
+        let json = r#"{"target":{"user":7},"title":"t","message":"m","titleFr":"f","metadata":{"b":1, "a":[1]}}"#;
+        let target: NotificationTarget = serde_json::from_str(json).unwrap();
+        let content: NotificationContent = serde_json::from_str(json).unwrap();
+        assert!(target.target.user.is_some());
+        assert_eq!(content.title_fr.as_deref(), Some("f"));
+        assert_eq!(content.metadata.unwrap().get(), r#"{"b":1, "a":[1]}"#);
     }
 }

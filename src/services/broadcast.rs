@@ -9,7 +9,7 @@ use crate::contract::decode;
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::events::RESERVED_EVENTS;
 use crate::contract::packet::Frame;
-use crate::contract::requests::{Broadcast, MAX_KEY_CHARS, NotificationPost, SystemMessage, Target, check_key};
+use crate::contract::requests::{Broadcast, MAX_KEY_CHARS, NotificationContent, SystemMessage, Target, check_key};
 use crate::domain::chat::{Author, Draft, MessageKind};
 use crate::domain::notification::Audience;
 use crate::domain::{Room, RoomId, Scope, UserId};
@@ -65,20 +65,21 @@ impl Services {
     pub async fn post_notification(
         &self,
         caller: &Caller,
-        request: NotificationPost,
+        target: Target,
+        content: NotificationContent,
         key: Option<String>,
     ) -> Result<BroadcastSent, WireError> {
         may(caller, Scope::Notify)?;
         check_key("Idempotency-Key", key.as_deref())?;
-        let audience = audience_of(rooms_of(request.target)?)?;
-        self.send_notification(caller, audience, request.content, key).await
+        let audience = audience_of(rooms_of(target)?)?;
+        self.send_notification(caller, audience, content, key).await
     }
 
     async fn send_notification(
         &self,
         caller: &Caller,
         audience: Audience,
-        content: crate::contract::requests::NotificationContent,
+        content: NotificationContent,
         key: Option<String>,
     ) -> Result<BroadcastSent, WireError> {
         let sockets = self.reach(&match &audience {

@@ -8,6 +8,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::contract::decode;
+use crate::contract::requests::NotificationTarget;
 
 use super::read::text;
 use super::{Asker, HttpApi, answer, asker, body, with_api};
@@ -36,5 +37,11 @@ async fn broadcast(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: B
 }
 
 async fn notify(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Bytes) -> Response {
-    answer(async { api.services.post_notification(&asker?, decode::request(text(&body)?)?, key).await }.await)
+    let result = async {
+        let caller = asker?;
+        let json = text(&body)?;
+        let NotificationTarget { target } = decode::request(json)?;
+        api.services.post_notification(&caller, target, decode::request(json)?, key).await
+    };
+    answer(result.await)
 }

@@ -3,7 +3,7 @@
 //! ([`MARKER`]).
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,18 +24,9 @@ use super::directory::Directory;
 /// After a last word the client has so long to hang up.
 pub const FAREWELL: Duration = Duration::from_secs(3);
 
-/// Where what is sent goes.
-enum Way {
-    /// Into the library's queue, for the next poll.
-    Library,
-    /// To the wire.
-    Wire(Arc<dyn Wire>),
-}
-
 struct State {
     /// Cleared when the socket has gone: socket and link hold each other.
     socket: Option<SocketRef>,
-    way: Way,
 }
 
 /// What an ack goes back by.
@@ -54,7 +45,10 @@ pub struct Link {
     pub session: String,
     /// Who it is; replaced when a new token is given.
     actor: Mutex<Arc<Actor>>,
+    /// Held while something is handed to the library, so that nothing overtakes it on the wire.
     state: Mutex<State>,
+    /// The wire, from the moment on at which everything goes by it. Until then the library's queue is the way.
+    direct: OnceLock<Arc<dyn Wire>>,
     /// Set once the socket has been entered into the services' registry.
     handle: Mutex<Option<SocketHandle>>,
     is_gone: AtomicBool,
@@ -78,7 +72,8 @@ impl Link {
             number,
             session: socket.id.to_string(),
             actor: Mutex::new(Arc::new(actor)),
-            state: Mutex::new(State { socket: Some(socket), way: Way::Library }),
+            state: Mutex::new(State { socket: Some(socket) }),
+            direct: OnceLock::new(),
             handle: Mutex::new(None),
             is_gone: AtomicBool::new(false),
             directory: Arc::downgrade(directory),
@@ -124,19 +119,16 @@ impl Link {
     /// The socket has gone: nothing is sent any more, and what it held is let go.
     pub fn close(&self) {
         self.is_gone.store(true, Ordering::Release);
-        let mut state = locked(&self.state);
-        state.socket = None;
-        state.way = Way::Library;
-        drop(state);
+        locked(&self.state).socket = None;
         *locked(&self.handle) = None;
     }
 
     /// Answers a request.
     pub fn answer<T: serde::Serialize>(&self, ack: Ack, body: &T) {
-        let mut state = locked(&self.state);
-        if let Some(wire) = self.wire(&mut state) {
+        let state = locked(&self.state);
+        if let Some(wire) = self.wire(&state) {
             drop(state);
-            self.note(wire.push(Frame::ack(ack.id, body).bytes()), &*wire);
+            self.note(wire.push(Frame::ack(ack.id, body).bytes()), &**wire);
             return;
         }
         // The library encodes it for the poll; one text, so that no key is sorted anew. The lock is held, so that nothing
@@ -155,9 +147,9 @@ impl Link {
     }
 
     /// The wire, if the socket is on one; changes over to it when the time has come.
-    fn wire(&self, state: &mut State) -> Option<Arc<dyn Wire>> {
-        if let Way::Wire(wire) = &state.way {
-            return Some(wire.clone());
+    fn wire(&self, state: &State) -> Option<&Arc<dyn Wire>> {
+        if let Some(wire) = self.direct.get() {
+            return Some(wire);
         }
         let socket = state.socket.as_ref()?;
         if socket.transport_type() != TransportType::Websocket {
@@ -169,8 +161,7 @@ impl Link {
             tracing::debug!(%error, "the marker was not queued");
             wire.cut(Cut::SlowReader);
         }
-        state.way = Way::Wire(wire.clone());
-        Some(wire)
+        Some(self.direct.get_or_init(|| wire))
     }
 
     fn library_failed(&self, error: &SendError) {
@@ -197,9 +188,8 @@ impl Link {
     /// the disconnect handler in here, and the caller may hold a gate.
     fn hang_up(&self, grace: Duration) {
         let (socket, wire) = {
-            let mut state = locked(&self.state);
-            let wire = self.wire(&mut state);
-            (state.socket.clone(), wire)
+            let state = locked(&self.state);
+            (state.socket.clone(), self.wire(&state).cloned())
         };
         let Some(directory) = self.directory.upgrade() else { return };
         let session = self.session.clone();
@@ -239,10 +229,14 @@ impl Outlet for Link {
         if self.is_gone() {
             return;
         }
-        let mut state = locked(&self.state);
-        if let Some(wire) = self.wire(&mut state) {
+        // The hot path: no lock of ours, no count of references.
+        if let Some(wire) = self.direct.get() {
+            return self.note(wire.push(frames), &**wire);
+        }
+        let state = locked(&self.state);
+        if let Some(wire) = self.wire(&state) {
             drop(state);
-            self.note(wire.push(frames), &*wire);
+            self.note(wire.push(frames), &**wire);
         } else if let Some(socket) = &state.socket {
             let sent = send_by_library(socket, frames);
             drop(state);
@@ -253,16 +247,9 @@ impl Outlet for Link {
     }
 
     fn send_volatile(&self, frames: &Bytes) {
-        let mut state = locked(&self.state);
-        match self.wire(&mut state) {
-            Some(wire) => {
-                drop(state);
-                wire.push_volatile(frames);
-            }
-            None => {
-                drop(state);
-                self.send(frames);
-            }
+        match self.direct.get() {
+            Some(wire) => wire.push_volatile(frames),
+            None => self.send(frames),
         }
     }
 

@@ -1,0 +1,196 @@
+// One real server for a test: the release binary, a fresh data directory, a free port, ready when /readyz says so. Nothing
+// waits for a fixed time: everything waits for a condition, with a deadline.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { request } from 'node:https';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { io } from 'socket.io-client';
+
+const here = dirname(fileURLToPath(import.meta.url));
+export const binary = process.env.ACADEMY_RT_BIN ?? join(here, '../../target/release/academy-rt');
+export const secret = 'a secret of the test suite, long enough';
+const DEADLINE_MS = 20_000;
+
+export const noLimits = Object.fromEntries(
+  ['MESSAGES_PER_SECOND', 'TYPING_PER_SECOND', 'SYNCS_PER_SECOND', 'JOINS_PER_SECOND', 'CONNECTS_PER_SECOND', 'SOCKETS_PER_USER']
+    .map((name) => [`ACADEMY_RT_LIMITS_${name}`, '0']),
+);
+
+// A token exactly as the academy's platform mints it.
+export function token(claims = {}, { key = secret, alg = 'HS256' } = {}) {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const now = Math.floor(Date.now() / 1000);
+  const all = {
+    userId: 7, openId: 'o-7', email: 'ann@example.org', name: 'Ann', role: 'learner', authMethod: 'password',
+    iat: now, exp: now + 3600, ...claims,
+  };
+  const body = `${part({ alg, typ: 'JWT' })}.${part(all)}`;
+  return `${body}.${createHmac(`sha${alg.slice(2)}`, key).update(body).digest('base64url')}`;
+}
+
+export async function until(condition, what, deadlineMs = DEADLINE_MS) {
+  const deadline = Date.now() + deadlineMs;
+  for (;;) {
+    const value = await condition();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`gave up waiting until ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+function freePort() {
+  return new Promise((resolve) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+export class Appliance {
+  static async start({ tls = false, env = {} } = {}) {
+    const appliance = new Appliance();
+    appliance.tls = tls;
+    appliance.env = env;
+    appliance.dir = mkdtempSync(join(tmpdir(), 'academy-rt-'));
+    appliance.port = await freePort();
+    await appliance.launch();
+    return appliance;
+  }
+
+  get data() {
+    return join(this.dir, 'data');
+  }
+
+  get url() {
+    return `${this.tls ? 'https' : 'http'}://127.0.0.1:${this.port}`;
+  }
+
+  get ca() {
+    return this.tls ? readFileSync(join(this.data, 'tls/cert.pem')) : undefined;
+  }
+
+  async launch() {
+    const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.data, ...(this.tls ? [] : ['--no-tls'])];
+    const env = { PATH: process.env.PATH, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0', ...this.env };
+    this.child = spawn(binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.stderr = '';
+    this.child.stderr.on('data', (text) => { this.stderr += text; });
+    this.child.stdout.resume();
+    this.exited = new Promise((resolve) => this.child.once('exit', (code, signal) => resolve({ code, signal })));
+    let gone = false;
+    this.exited.then(() => { gone = true; });
+    await until(async () => {
+      if (gone) throw new Error(`the server ended at its start:\n${this.stderr}`);
+      return this.fetch('/readyz').then(({ status }) => status === 200, () => false);
+    }, 'the server is ready');
+  }
+
+  // Ends it as systemd does; work done or not, it must exit with 0.
+  async stop() {
+    for (const socket of this.sockets) socket.disconnect();
+    this.sockets.clear();
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      this.child.kill('SIGTERM');
+      const { code } = await this.exited;
+      assert.equal(code, 0, this.stderr);
+    }
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  async kill() {
+    this.child.kill('SIGKILL');
+    await this.exited;
+  }
+
+  sockets = new Set();
+
+  // A stock client.
+  client(claims = {}, options = {}) {
+    const auth = claims === null ? {} : { token: typeof claims === 'string' ? claims : token(claims) };
+    const socket = io(this.url, {
+      path: '/ws', auth, forceNew: true, reconnection: false, transports: ['websocket'], ca: this.ca, ...options,
+    });
+    this.sockets.add(socket);
+    socket.heard = [];
+    socket.onAny((event, payload) => socket.heard.push({ event, payload }));
+    return socket;
+  }
+
+  // A stock client that is signed in.
+  async signedIn(claims = {}, options = {}) {
+    const socket = this.client(claims, options);
+    await heard(socket, 'authenticated');
+    return socket;
+  }
+
+  // HTTP with a bearer token; the body is JSON both ways.
+  async fetch(path, { method = 'GET', claims, bearer, body, headers = {} } = {}) {
+    const all = { ...headers };
+    if (claims) all.authorization = `Bearer ${token(claims)}`;
+    if (bearer) all.authorization = `Bearer ${bearer}`;
+    const text = body === undefined ? undefined : typeof body === 'string' ? body : JSON.stringify(body);
+    if (text !== undefined) {
+      all['content-type'] = 'application/json';
+      all['content-length'] = Buffer.byteLength(text);
+    }
+    if (this.tls) return httpsFetch(`${this.url}${path}`, { method, headers: all, body: text, ca: this.ca });
+    const answer = await fetch(`${this.url}${path}`, { method, headers: all, body: text });
+    const raw = await answer.text();
+    return { status: answer.status, headers: answer.headers, raw, json: parse(raw) };
+  }
+
+  rssKiB() {
+    return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${this.child.pid}/status`, 'utf8'))[1]);
+  }
+}
+
+function parse(raw) {
+  try {
+    return JSON.parse(raw);
+  } catch {
+    return undefined;
+  }
+}
+
+function httpsFetch(url, { method, headers, body, ca }) {
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { method, headers, ca, agent: false }, (answer) => {
+      let raw = '';
+      answer.on('data', (part) => { raw += part; });
+      answer.on('end', () => resolve({ status: answer.statusCode, headers: new Headers(answer.headers), raw, json: parse(raw) }));
+    });
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}
+
+// The first event of that name (that fits) which the socket has heard or will hear.
+export async function heard(socket, event, fits = () => true) {
+  const found = await until(
+    () => socket.heard.find((one) => one.event === event && fits(one.payload)),
+    `'${event}' is heard; so far: ${JSON.stringify(socket.heard).slice(0, 600)}`,
+  );
+  return found.payload;
+}
+
+export function all(socket, event) {
+  return socket.heard.filter((one) => one.event === event).map((one) => one.payload);
+}
+
+export function ask(socket, event, payload) {
+  return socket.timeout(DEADLINE_MS).emitWithAck(event, payload);
+}
+
+export function gone(socket) {
+  return until(() => !socket.connected, 'the socket is disconnected');
+}
+
+export function assertRising(seqs, from = 1) {
+  assert.deepEqual(seqs, Array.from(seqs, (_, i) => i + from));
+}

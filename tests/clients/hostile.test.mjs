@@ -1,0 +1,179 @@
+// Bytes and requests of strangers: each has a clear refusal, the socket lives on (or the protocol's close), nothing is
+// stored, nothing panics, and memory stays flat.
+import assert from 'node:assert/strict';
+import { createConnection } from 'node:net';
+import { after, before, test } from 'node:test';
+import { WebSocket } from 'ws';
+import { Appliance, all, ask, heard, noLimits, token, until } from './harness.mjs';
+
+let server;
+before(async () => { server = await Appliance.start({ env: noLimits }); });
+after(async () => {
+  assert.doesNotMatch(server.stderr, /panick/);
+  await server.stop();
+});
+
+// Does something many times, after a warm-up of a tenth, and looks at the memory.
+async function flat(times, what, { atOnce = 50, slackKiB = 6000 } = {}) {
+  const run = async (many) => {
+    for (let at = 0; at < many; at += atOnce) {
+      await Promise.all(Array.from({ length: Math.min(atOnce, many - at) }, (_, i) => what(at + i)));
+    }
+  };
+  await run(Math.ceil(times / 5));
+  const before = server.rssKiB();
+  await run(times);
+  const grown = server.rssKiB() - before;
+  assert.ok(grown < Math.max(before * 0.25, slackKiB), `memory grew by ${grown} KiB from ${before}`);
+  assert.equal((await server.fetch('/readyz')).status, 200);
+}
+
+const bad = [
+  ['chat:join', { roomId: 'user:1' }, 'invalid_payload'],
+  ['chat:join', { roomId: 'USER:1' }, 'invalid_payload'],
+  ['chat:join', 'chat:room-1', 'invalid_payload'],
+  ['chat:join', { roomId: 'a\u0000b' }, 'invalid_payload'],
+  ['chat:join', { roomId: 'a\nb' }, 'invalid_payload'],
+  ['chat:join', { roomId: 'a b' }, 'invalid_payload'],
+  ['chat:join', { roomId: '' }, 'invalid_payload'],
+  ['chat:join', { roomId: 'x'.repeat(101) }, 'invalid_payload'],
+  ['chat:join', { roomId: -1 }, 'invalid_payload'],
+  ['chat:join', { roomId: 1.5 }, 'invalid_payload'],
+  ['chat:join', { roomId: { $gt: '' } }, 'invalid_payload'],
+  ['chat:join', [], 'invalid_payload'],
+  ['chat:join', null, 'invalid_payload'],
+  ['chat:join', { roomId: 'hostile', limit: 201 }, 'invalid_payload'],
+  ['chat:join', { roomId: 'hostile', after: 2 ** 52 }, 'resync'],
+  ['chat:message', { roomId: 'hostile' }, 'invalid_payload'],
+  ['chat:message', { content: 'x' }, 'invalid_payload'],
+  ['chat:message', { roomId: 'hostile', content: 7 }, 'invalid_payload'],
+  ['chat:message', { roomId: 'hostile', content: '' }, 'invalid_payload'],
+  ['chat:message', { roomId: 'hostile', content: 'x', type: 'system' }, 'invalid_payload'],
+  ['chat:message', { roomId: 'hostile', content: 'x', clientId: '' }, 'invalid_payload'],
+  ['chat:message', { roomId: 'elsewhere', content: 'x' }, 'not_joined'],
+  ['chat:message', { roomId: 'hostile', content: 'x'.repeat(4001) }, 'too_large'],
+  ['chat:edit', { roomId: 'hostile', messageId: 1e9, content: 'x' }, 'not_found'],
+  ['chat:read', { roomId: 'hostile', messageId: 1e9 }, 'not_found'],
+  ['chat:typing', { roomId: 'hostile' }, 'invalid_payload'],
+  ['progress:sync', { lessonId: 1, progress: -1, timeSpent: 0 }, 'invalid_payload'],
+  ['progress:sync', { lessonId: 1, progress: 101, timeSpent: 0 }, 'invalid_payload'],
+  ['progress:sync', { lessonId: 1, progress: NaN, timeSpent: 0 }, 'invalid_payload'],
+  ['progress:sync', { lessonId: 1, progress: '75', timeSpent: 0 }, 'invalid_payload'],
+  ['progress:sync', { lessonId: 1, progress: 1, timeSpent: 86401 }, 'invalid_payload'],
+  ['progress:sync', { lessonId: 1, progress: 1, timeSpent: -1 }, 'invalid_payload'],
+  ['progress:sync', { progress: 1 }, 'invalid_payload'],
+  ['progress:sync', Array(501).fill({ lessonId: 1, progress: 1 }), 'too_large'],
+  ['progress:get', { since: 'nonsense' }, 'resync'],
+  ['notification:read', {}, 'invalid_payload'],
+  ['notification:list', { limit: 0 }, 'invalid_payload'],
+  ['auth:refresh', { token: 'x' }, 'token_malformed'],
+  ['nonsense', {}, 'invalid_payload'],
+  ['disconnecting', {}, 'invalid_payload'],
+];
+
+test('each bad request has its code, 10,000 of them leave nothing, and the socket lives on', async () => {
+  const socket = await server.signedIn({ userId: 1 });
+  await ask(socket, 'chat:join', { roomId: 'hostile' });
+  for (const [event, payload, code] of bad) {
+    if (event === 'disconnecting') continue; // the stock client refuses to send a reserved name
+    const answer = await ask(socket, event, payload);
+    assert.deepEqual([answer.ok, answer.error?.code], [false, code], `${event} ${JSON.stringify(payload)?.slice(0, 80)}`);
+  }
+  const cheap = bad.filter(([event, payload]) => event !== 'disconnecting' && !Array.isArray(payload));
+  await flat(10_000, async (i) => {
+    const [event, payload] = cheap[i % cheap.length];
+    assert.equal((await ask(socket, event, payload)).ok, false);
+  });
+  assert.equal(socket.connected, true);
+  assert.deepEqual((await ask(socket, 'chat:history', { roomId: 'hostile' })).messages, []);
+  assert.deepEqual((await ask(socket, 'progress:get', {})).items, []);
+  assert.equal(all(socket, 'request:error').length, 0);
+});
+
+test('deep nesting is refused and not followed; 1 MB of content is refused, more closes that socket alone', async () => {
+  const socket = await server.signedIn({ userId: 2 });
+  await ask(socket, 'chat:join', { roomId: 'deep' });
+  const raw = (text) => socket.io.engine.write(text);
+  const open = (deep) => `${'['.repeat(deep)}${']'.repeat(deep)}`;
+  await flat(200, async () => raw(`42["chat:message",{"roomId":"deep","content":${open(100_000)}}]`), { atOnce: 5, slackKiB: 30_000 });
+  await heard(socket, 'request:error', (one) => one.code === 'invalid_payload');
+  assert.equal((await ask(socket, 'chat:message', { roomId: 'deep', content: 'x'.repeat(990_000) })).error.code, 'too_large');
+  assert.equal(socket.connected, true);
+  const other = await server.signedIn({ userId: 3 });
+  socket.emit('chat:message', { roomId: 'deep', content: 'x'.repeat(1_100_000) });
+  await until(() => !socket.connected, 'the oversized frame closes its socket');
+  assert.equal((await ask(other, 'chat:join', { roomId: 'deep' })).lastSeq, 0);
+});
+
+const ws = (query = '') => new WebSocket(`${server.url.replace('http', 'ws')}/ws/?EIO=4&transport=websocket${query}`);
+const closed = (socket) => new Promise((resolve) => {
+  socket.on('close', resolve);
+  socket.on('error', () => {});
+});
+
+test('malformed packets close as the protocol says; 10,000 leave memory flat', async () => {
+  const packets = ['', '9', '4', '49', '42', '42{', '42[', '42[7]', '42[]', '42["chat:join"', '4"', '40{', '451-["x",{"_placeholder":true,"num":0}]', '42["a",', '4\u0000', '43x', '499999999999999999999[]'];
+  await flat(10_000, async (i) => {
+    const socket = ws();
+    const end = closed(socket);
+    socket.on('message', (data) => {
+      if (data[0] === 0x30) socket.send(`40${JSON.stringify({ token: token({ userId: 5 }) })}`);
+      else if (data[0] === 0x34 && data[1] === 0x30) {
+        socket.send(packets[i % packets.length]);
+        socket.close();
+      }
+    });
+    await end;
+  });
+});
+
+test('half an upgrade and an abandoned poll: the session goes on', async () => {
+  const poll = (sid, options) => fetch(`${server.url}/ws/?EIO=4&transport=polling${sid ? `&sid=${sid}` : ''}`, options);
+  const open = async () => {
+    const { sid } = JSON.parse((await (await poll()).text()).slice(1));
+    await poll(sid, { method: 'POST', body: `40${JSON.stringify({ token: token({ userId: 6 }) })}` });
+    return sid;
+  };
+  const readUntil = async (sid, what) => until(async () => (await (await poll(sid)).text()).includes(what), `${what} is polled`);
+  await flat(300, async (i) => {
+    const sid = await open();
+    await readUntil(sid, 'authenticated');
+    if (i % 2) {
+      // The upgrade stops after its probe.
+      const upgrade = ws(`&sid=${sid}`);
+      const end = closed(upgrade);
+      upgrade.on('open', () => upgrade.send('2probe'));
+      upgrade.on('message', () => upgrade.terminate());
+      await end;
+    } else {
+      const abort = new AbortController();
+      const waiting = poll(sid, { signal: abort.signal }).catch(() => {});
+      await poll(sid, { method: 'POST', body: '3' });
+      abort.abort();
+      await waiting;
+    }
+    await poll(sid, { method: 'POST', body: '41' });
+  }, { atOnce: 10 });
+});
+
+test('half requests and other protocols are cut off or refused', async () => {
+  const say = (text) => new Promise((resolve) => {
+    const socket = createConnection(server.port, '127.0.0.1', () => socket.end(text));
+    let heardIt = '';
+    socket.on('data', (data) => { heardIt += data; });
+    socket.on('error', () => resolve(heardIt));
+    socket.on('close', () => resolve(heardIt));
+  });
+  const lines = ['\u0016\u0003\u0001', 'GET', 'GET / HTTP/1.1\r\n\r\n', 'CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\n\r\n', 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+    'GET /ws/?EIO=3&transport=polling HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n', 'GET /ws/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+    'POST /ws/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAA HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\n40'];
+  for (const line of lines) assert.doesNotMatch(await say(line), /HTTP\/1\.1 (200|5)/, line);
+  await flat(5_000, (i) => say(lines[i % lines.length]));
+});
+
+test('binary data is refused with a clear error', async () => {
+  const socket = await server.signedIn({ userId: 9 });
+  const answer = await ask(socket, 'chat:join', { roomId: Buffer.from('x') });
+  assert.equal(answer.error.code, 'invalid_payload');
+  assert.equal(socket.connected, true);
+});
