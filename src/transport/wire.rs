@@ -89,7 +89,8 @@ enum Phase {
 
 #[derive(Debug)]
 struct Inner<S> {
-    stream: S,
+    /// Gone when the library has let go of its end: the connection is closed then, whoever still holds the wire.
+    stream: Option<S>,
     phase: Phase,
     /// Whether the library's queue has been written up to the marker.
     is_direct: bool,
@@ -163,7 +164,7 @@ impl<S> StreamWire<S> {
         let wakers = Arc::new(Wakers::default());
         Arc::new(StreamWire {
             inner: Mutex::new(Inner {
-                stream,
+                stream: Some(stream),
                 phase: Phase::Http,
                 is_direct: false,
                 outbox: VecDeque::new(),
@@ -214,7 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.is_between_frames() {
             let Some(first) = self.outbox.front_mut() else { break };
-            match Pin::new(&mut self.stream).poll_write(cx, first) {
+            match Pin::new(self.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_write(cx, first) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
                     first.advance(written);
@@ -242,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
         if !self.needs_flush {
             return Poll::Ready(Ok(()));
         }
-        match Pin::new(&mut self.stream).poll_flush(cx) {
+        match Pin::new(self.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_flush(cx) {
             Poll::Ready(Ok(())) => {
                 self.needs_flush = false;
                 self.note_progress();
@@ -283,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
             Phase::Frames(rest) => rest,
         };
         let passing = bytes.get(..passing).unwrap_or(bytes);
-        match Pin::new(&mut self.stream).poll_write(cx, passing) {
+        match Pin::new(self.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_write(cx, passing) {
             Poll::Ready(Ok(written)) => {
                 self.needs_flush = true;
                 self.note_progress();
@@ -348,7 +349,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
         let mut written = 0;
         if inner.outbox.is_empty() && inner.is_between_frames() && !inner.is_blocked && !inner.needs_flush {
             let mut cx = Context::from_waker(&self.waker);
-            match Pin::new(&mut inner.stream).poll_write(&mut cx, frames) {
+            let Some(stream) = inner.stream.as_mut() else { return false };
+            match Pin::new(stream).poll_write(&mut cx, frames) {
                 Poll::Ready(Ok(len)) => {
                     written = len;
                     inner.needs_flush = true;
@@ -446,6 +448,18 @@ impl<S> WireIo<S> {
     }
 }
 
+impl<S> Drop for WireIo<S> {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        inner.cut.get_or_insert(Cut::Ended);
+        inner.outbox = VecDeque::new();
+        inner.outbox_bytes = 0;
+        let stream = inner.stream.take();
+        drop(inner);
+        drop(stream);
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for WireIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = &self.0;
@@ -460,7 +474,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for WireIo<S> {
                 return Poll::Ready(Err(error));
             }
         }
-        Pin::new(&mut inner.stream).poll_read(cx, buf)
+        Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf)
     }
 }
 
@@ -494,7 +508,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for WireIo<S> {
         inner.fail_if_cut()?;
         let mut write_cx = Context::from_waker(&wire.waker);
         ready!(inner.poll_outbox(&mut write_cx))?;
-        Pin::new(&mut inner.stream).poll_shutdown(&mut write_cx)
+        Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_shutdown(&mut write_cx)
     }
 }
 

@@ -66,18 +66,27 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Link {
-    /// A link to a socket whose token is good.
-    pub fn new(number: u64, socket: SocketRef, actor: Actor, directory: &Arc<Directory>) -> Arc<Link> {
+    /// A link for a session whose token is good. It has no socket yet: one that leaves before its connect packet is out gets
+    /// no disconnect, and link and socket would hold each other for good.
+    pub fn new(number: u64, session: String, actor: Actor, directory: &Arc<Directory>) -> Arc<Link> {
         Arc::new(Link {
             number,
-            session: socket.id.to_string(),
+            session,
             actor: Mutex::new(Arc::new(actor)),
-            state: Mutex::new(State { socket: Some(socket) }),
+            state: Mutex::new(State { socket: None }),
             direct: OnceLock::new(),
             handle: Mutex::new(None),
             is_gone: AtomicBool::new(false),
             directory: Arc::downgrade(directory),
         })
+    }
+
+    /// The connect packet is out: from here on the socket's departure is told.
+    pub fn attach(&self, socket: SocketRef) {
+        locked(&self.state).socket = Some(socket);
+        if self.is_gone() {
+            self.close();
+        }
     }
 
     /// Who asks.

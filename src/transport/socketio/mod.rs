@@ -197,11 +197,7 @@ impl SocketIoTransport {
             }
         };
         let number = self.services.sockets().next_number();
-        let link = Link::new(number, socket.clone(), actor, &self.directory);
-        // A WebSocket from the start: its connection is in the request. One that comes by an upgrade is found later.
-        if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
-            self.directory.set_wire(&link.session, wire);
-        }
+        let link = Link::new(number, socket.id.to_string(), actor, &self.directory);
         let intake = Intake::new(link.clone(), self.clone());
         socket.on_fallback::<_, intake::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
@@ -209,8 +205,7 @@ impl SocketIoTransport {
             let (link, transport) = (leaving.clone(), transport.clone());
             async move { transport.depart(&link).await }
         });
-        self.directory.add(&link);
-        socket.extensions.insert(Admitted(intake));
+        socket.extensions.insert(Admitted(link, intake));
         Ok(())
     }
 
@@ -234,7 +229,17 @@ impl SocketIoTransport {
             });
             return;
         }
-        if let Some(Admitted(intake)) = socket.extensions.remove::<Admitted>() {
+        if let Some(Admitted(link, intake)) = socket.extensions.remove::<Admitted>() {
+            // A WebSocket from the start: its connection is in the request. One that comes by an upgrade is found later.
+            if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
+                self.directory.set_wire(&link.session, wire);
+            }
+            self.directory.add(&link);
+            link.attach(socket.clone());
+            if link.is_gone() {
+                // Its departure was quicker, and found nothing to remove.
+                return self.directory.remove(&link);
+            }
             intake.arrive();
         }
     }
@@ -393,7 +398,7 @@ impl std::fmt::Display for Refused {
 
 /// A socket whose token is good.
 #[derive(Clone)]
-struct Admitted(Intake);
+struct Admitted(Arc<Link>, Intake);
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
