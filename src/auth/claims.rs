@@ -1,10 +1,14 @@
 //! The claims of a token, as the academy's platform mints them, and what they say of a person (CONTRACT 1.2).
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::domain::{Actor, Id, Role, Scope, Timestamp, UserId};
 
 use super::TokenError;
+
+/// The last millisecond of the year 9999.
+const END_OF_TIME_MS: u64 = 253_402_300_799_999;
 
 /// Seconds since the epoch; JWT allows a fraction.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -12,11 +16,12 @@ use super::TokenError;
 pub struct NumericDate(f64);
 
 impl NumericDate {
-    /// The instant. What lies before the epoch is the epoch.
+    /// The instant. What lies before the epoch is the epoch; what lies beyond the year 9999 is its end, so that whoever
+    /// adds to it or shows it in a browser stays within a number that both can hold.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; a float cast saturates")]
     pub fn timestamp(self) -> Timestamp {
-        Timestamp((self.0.max(0.0) * 1000.0) as u64)
+        Timestamp(((self.0.max(0.0) * 1000.0) as u64).min(END_OF_TIME_MS))
     }
 }
 
@@ -36,20 +41,21 @@ impl OneOrMany {
     }
 }
 
-/// What is read of a token; other claims are passed over.
+/// What is read of a token; other claims are passed over. What may go unread (the ids behind the first, the issuer and
+/// the audience where none is configured) stays a [`Value`] until it is read: it refuses no token before.
 #[derive(Debug, Deserialize)]
 pub(super) struct Claims {
     #[serde(rename = "userId")]
-    user_id: Option<Id>,
-    id: Option<Id>,
-    sub: Option<Id>,
+    user_id: Option<Value>,
+    id: Option<Value>,
+    sub: Option<Value>,
     name: Option<String>,
     role: Option<String>,
     roles: Option<OneOrMany>,
     scope: Option<String>,
     jti: Option<String>,
-    aud: Option<OneOrMany>,
-    pub(super) iss: Option<String>,
+    aud: Option<Value>,
+    iss: Option<Value>,
     pub(super) exp: Option<NumericDate>,
     pub(super) nbf: Option<NumericDate>,
     pub(super) iat: Option<NumericDate>,
@@ -60,12 +66,21 @@ const MAX_NAME_CHARS: usize = 200;
 
 impl Claims {
     pub(super) fn is_for(&self, audience: &str) -> bool {
-        self.aud.as_ref().is_some_and(|aud| aud.list().iter().any(|one| one == audience))
+        match &self.aud {
+            Some(Value::Array(many)) => many.iter().any(|one| one == audience),
+            Some(one) => one == audience,
+            None => false,
+        }
+    }
+
+    pub(super) fn is_from(&self, issuer: &str) -> bool {
+        self.iss.as_ref().is_some_and(|iss| iss == issuer)
     }
 
     pub(super) fn into_actor(self, role_map: &[(String, Role)]) -> Result<Actor, TokenError> {
         let id = self.user_id.or(self.id).or(self.sub).ok_or(TokenError::Invalid("it names no user"))?;
-        let user = UserId::new(id).map_err(|_| TokenError::Invalid("its user id is not one"))?;
+        let user = serde_json::from_value(id).ok().and_then(|id: Id| UserId::new(id).ok());
+        let user = user.ok_or(TokenError::Invalid("its user id is not one"))?;
         let claimed: Vec<&str> = match (&self.role, &self.roles) {
             (Some(role), _) => vec![role],
             (None, Some(roles)) => roles.list().iter().map(String::as_str).collect(),

@@ -83,18 +83,29 @@ impl Verifier {
     /// Why it is not good, at `now`.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
         let token = token.trim();
-        let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
+        // A bare `Bearer` has lost its trailing space to the trim above.
+        let token = match token.strip_prefix("Bearer") {
+            Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim(),
+            _ => token,
+        };
         if token.is_empty() {
             return Err(TokenError::Missing);
         }
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed);
         }
+        let header = jsonwebtoken::decode_header(token).map_err(|error| header_refusal(&error))?;
+        // RFC 7515, 4.1.11: who does not know an extension that is marked critical must refuse. The library does not look.
+        if header.crit.is_some() {
+            return Err(TokenError::Invalid("its header asks for an extension (crit) that is not known here"));
+        }
         let decoded =
             jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(|error| refusal(&error))?;
         let claims = decoded.claims;
         self.check_times(&claims, now)?;
-        if self.issuer.is_some() && self.issuer != claims.iss {
+        if let Some(issuer) = &self.issuer
+            && !claims.is_from(issuer)
+        {
             return Err(TokenError::Invalid("its issuer is another one"));
         }
         if let Some(audience) = &self.audience
@@ -120,13 +131,21 @@ impl Verifier {
     }
 }
 
+const WRONG_ALGORITHM: TokenError = TokenError::Invalid("its algorithm is not HS256, HS384 or HS512");
+
+/// In a header that is JSON, what is not as it must be is the algorithm: `none` is not one that the library knows.
+fn header_refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
+    match error.kind() {
+        jsonwebtoken::errors::ErrorKind::Json(error) if error.is_data() => WRONG_ALGORITHM,
+        _ => refusal(error),
+    }
+}
+
 fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
     use jsonwebtoken::errors::ErrorKind;
     match error.kind() {
         ErrorKind::InvalidSignature => TokenError::Invalid("its signature does not fit the secret"),
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => {
-            TokenError::Invalid("its algorithm is not HS256, HS384 or HS512")
-        }
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => WRONG_ALGORITHM,
         ErrorKind::InvalidToken | ErrorKind::Base64(_) | ErrorKind::Utf8(_) => TokenError::Malformed,
         ErrorKind::Json(error) if error.is_data() => TokenError::Invalid("a claim does not have its type"),
         ErrorKind::Json(_) => TokenError::Malformed,
@@ -292,7 +311,7 @@ mod tests {
         for header in [json!({"alg": "none", "typ": "JWT"}), json!({"alg": "None"}), json!({"alg": "NONE"})] {
             for signature in ["", "AAAA"] {
                 let token = format!("{}.{body}.{signature}", part(header.clone()));
-                assert!(verifier(|_| {}).verify(&token, NOW).is_err());
+                assert_eq!(verifier(|_| {}).verify(&token, NOW), Err(WRONG_ALGORITHM), "{header}");
             }
         }
     }
@@ -306,6 +325,33 @@ mod tests {
             let header = base64url(json!({"alg": algorithm, "typ": "JWT"}).to_string().as_bytes());
             assert!(verifier(|_| {}).verify(&format!("{header}.{rest}"), NOW).is_err(), "{algorithm}");
         }
+    }
+
+    #[test]
+    fn attack_critical_extension() {
+        // Signed with the right secret: only the extension is against it.
+        let mut header = Header::new(Algorithm::HS256);
+        header.crit = Some(vec!["b64".to_owned()]);
+        let key = EncodingKey::from_secret(secret().expose().as_bytes());
+        let token = jsonwebtoken::encode(&header, &claims(json!({})), &key).unwrap();
+        assert!(matches!(verifier(|_| {}).verify(&token, NOW), Err(TokenError::Invalid(why)) if why.contains("crit")));
+    }
+
+    #[test]
+    fn a_claim_that_is_not_read_does_not_matter() {
+        for extra in
+            [json!({"id": -3}), json!({"id": {"a": 1}}), json!({"sub": 1.5}), json!({"aud": 5}), json!({"iss": []})]
+        {
+            assert_eq!(verify(extra.clone()).map(|actor| actor.user.canonical()), Ok("7".to_owned()), "{extra}");
+        }
+    }
+
+    #[test]
+    fn an_end_beyond_all_calendars_fits_javascript() {
+        for exp in [json!(1e300), json!(u64::MAX)] {
+            assert!(verify(json!({"exp": exp})).unwrap().expires_at.unwrap().0 <= crate::domain::MAX_SAFE_INTEGER);
+        }
+        assert_eq!(verify(json!({"exp": -1e300})), Err(TokenError::Expired));
     }
 
     #[test]
@@ -327,12 +373,53 @@ mod tests {
         for text in ["a", "a.b", "a.b.c", "..", "🦀.🦀.🦀", &"x".repeat(MAX_TOKEN_BYTES + 1)] {
             assert_eq!(verifier(|_| {}).verify(text, NOW), Err(TokenError::Malformed), "{text:.20}");
         }
-        for text in ["", "  ", "Bearer "] {
+        for text in ["", "  ", "Bearer ", "Bearer", " Bearer  "] {
             assert_eq!(verifier(|_| {}).verify(text, NOW), Err(TokenError::Missing));
         }
     }
 
+    /// Any JSON value, a few levels deep.
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,70}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::btree_map("[a-z]{1,5}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
     proptest! {
+        /// Whatever a platform with the right secret signs is answered, and an actor that comes of it obeys the rules.
+        #[test]
+        fn any_signed_claims_are_answered(
+            name in prop::sample::select(vec![
+                "userId", "id", "sub", "name", "role", "roles", "scope", "jti", "aud", "iss", "exp", "nbf", "iat",
+            ]),
+            value in any_json(),
+        ) {
+            let token = sign(claims(json!({ name: value })));
+            if let Ok(actor) = verifier(|_| {}).verify(&token, NOW) {
+                prop_assert!(actor.name.chars().count() <= 200 && !actor.name.chars().any(char::is_control));
+                prop_assert!(actor.expires_at.is_some_and(|end| end.plus(Duration::from_secs(30)) > NOW));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            drop(verifier(|_| {}).verify(&String::from_utf8_lossy(&bytes), NOW));
+            let dotted = bytes.chunks(40).map(base64url).collect::<Vec<_>>().join(".");
+            let answer = verifier(|_| {}).verify(&dotted, NOW);
+            prop_assert!(answer.is_err());
+        }
+
         #[test]
         fn any_text_is_answered_and_never_repeated(text in ".{0,200}") {
             if let Err(error) = verifier(|_| {}).verify(&text, NOW) {

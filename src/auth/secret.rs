@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 use crate::config::{Config, Secret};
 
 /// A shorter secret can be guessed.
@@ -56,10 +58,22 @@ impl SecretError {
     pub fn remedy(&self) -> String {
         match self {
             SecretError::Short { .. } => "Make a good one with: openssl rand -hex 32".to_owned(),
-            SecretError::File { path, .. } => format!(
-                "Make {} readable for the user that runs the server, and for nobody else (mode 0600).",
-                path.display()
-            ),
+            SecretError::File { path, source } => {
+                let path = path.display();
+                match source.kind() {
+                    io::ErrorKind::NotFound => {
+                        format!("Make one with: (umask 077; openssl rand -hex 32 > {path}), or correct auth.jwt_secret_file.")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        format!("Use the user that runs the server; {path} is for that user alone (mode 0600).")
+                    }
+                    io::ErrorKind::InvalidData => {
+                        format!("{path} must be text in UTF-8; make a good one with: openssl rand -hex 32")
+                    }
+                    io::ErrorKind::StorageFull => "Free space on the disk, and start again.".to_owned(),
+                    _ => format!("Make sure that {path} is a file that the user that runs the server can read and write."),
+                }
+            }
             SecretError::None { .. } => {
                 "Start the server once (academy-rt serve): it makes one. Or give the server's --data-dir, or JWT_SECRET."
                     .to_owned()
@@ -80,12 +94,19 @@ pub fn load(config: &Config, credentials: Option<&Path>) -> Result<LoadedSecret,
     if let Some(path) = &config.auth.jwt_secret_file {
         return read(path);
     }
-    if let Some(path) = credentials.map(|dir| dir.join(CREDENTIAL)).filter(|path| path.exists()) {
+    if let Some(path) = credentials.map(|dir| dir.join(CREDENTIAL))
+        && is_there(&path)?
+    {
         // systemd guards it by the directory: its mode says nothing.
         return Ok(LoadedSecret { warning: None, ..read(&path)? });
     }
     let path = config.storage.data_dir.join(FILE);
-    if path.exists() { read(&path) } else { Err(SecretError::None { data_dir: config.storage.data_dir.clone() }) }
+    if is_there(&path)? { read(&path) } else { Err(SecretError::None { data_dir: config.storage.data_dir.clone() }) }
+}
+
+/// A file that one may not see is not one that is absent: "there is none yet" would send people to make another one.
+fn is_there(path: &Path) -> Result<bool, SecretError> {
+    path.try_exists().map_err(|source| SecretError::File { path: path.to_owned(), source })
 }
 
 /// As [`load`], and makes one in the data directory if there is none.
@@ -118,21 +139,46 @@ fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
     Ok(LoadedSecret { secret: check(secret, path.display().to_string())?, warning })
 }
 
-/// Whole or not at all: a start that is cut short leaves no half secret.
+/// Whole or not at all: a start that is cut short leaves no half secret. Of two starts at once the first one's secret
+/// stays, and both read that: the one that loses the store's lock must not have changed the secret of the one that runs.
 fn create(path: &Path) -> io::Result<()> {
-    let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(io::Error::other)?;
+    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len() + 1));
+    for byte in bytes.iter() {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text.push('\n');
+    let temporary = path.with_extension(format!("new-{}", std::process::id()));
+    // Left behind by a start that was cut short, by a process with the same number.
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let placed = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| place(&temporary, path));
+    if placed.is_err() {
+        // What failed is told; that this is left over is not worse.
+        drop(fs::remove_file(&temporary));
+    }
+    placed?;
     if let Some(dir) = path.parent() {
         fs::File::open(dir)?.sync_all()?;
     }
     Ok(())
+}
+
+/// Gives a file its name, unless there is one of that name already: then the new one goes.
+fn place(temporary: &Path, path: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => fs::remove_file(temporary),
+        // A file system that cannot promise it; there the last one stays.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(temporary, path),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[cfg(test)]
@@ -155,6 +201,45 @@ mod tests {
         assert!(first.warning.is_none());
         assert_eq!(fs::metadata(dir.path().join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(load_or_create(&config, None).unwrap().secret, first.secret);
+    }
+
+    #[test]
+    fn of_two_that_make_a_secret_at_once_the_first_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let go = std::sync::Barrier::new(8);
+        let seen: Vec<String> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|n| {
+                    let (go, dir) = (&go, dir.path());
+                    scope.spawn(move || {
+                        let temporary = dir.join(format!("t{n}"));
+                        fs::write(&temporary, n.to_string().repeat(40)).unwrap();
+                        go.wait();
+                        place(&temporary, &dir.join(FILE)).unwrap();
+                        fs::read_to_string(dir.join(FILE)).unwrap()
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(seen.iter().all(|text| *text == seen[0]), "{seen:?}");
+        let before = fs::read(&path).unwrap();
+        create(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), before);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left over");
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_seen_is_not_one_that_is_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        // Below a file nothing can be looked for: as for another user below a private directory.
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(matches!(load(&config(&dir.path().join("file")), None), Err(SecretError::File { .. })));
+        let error = SecretError::File { path: "/s".into(), source: io::ErrorKind::PermissionDenied.into() };
+        assert!(error.remedy().contains("Use the user that runs the server"));
+        let error = SecretError::File { path: "/s".into(), source: io::ErrorKind::NotFound.into() };
+        assert!(error.remedy().contains("openssl rand -hex 32 > /s"));
     }
 
     #[test]
