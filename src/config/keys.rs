@@ -26,6 +26,12 @@ impl Key {
         self.name.split_once('.').unwrap_or(("", self.name))
     }
 
+    /// Whether its value is a list; in the environment the items are separated by commas.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        self.default.starts_with('[')
+    }
+
     /// Its name in the environment: `ACADEMY_RT_SERVER_LISTEN`.
     #[must_use]
     pub fn env_name(&self) -> String {

@@ -90,7 +90,7 @@ pub struct Sources {
 }
 
 /// Variables of ours that are no keys.
-const OTHER_ENV: [&str; 3] = ["ACADEMY_RT_TOKEN", "ACADEMY_RT_CONFIG", "ACADEMY_RT_REGENERATE"];
+const OTHER_ENV: [&str; 2] = ["ACADEMY_RT_TOKEN", "ACADEMY_RT_CONFIG"];
 
 /// What the academy's platform calls some keys. Our own names win over them.
 const PLATFORM_ENV: [(&str, &str); 3] = [
@@ -115,12 +115,12 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     }
     if let Some(port) = sources.env.get("PORT").filter(|value| !value.is_empty()) {
         let origin = Origin::Env("PORT".to_owned());
-        let port: u16 = port.parse().map_err(|_| ConfigError::BadValue {
+        let port: std::num::NonZeroU16 = port.trim().parse().map_err(|_| ConfigError::BadValue {
             origin: origin.clone(),
             key: "PORT".to_owned(),
             reason: "must be a port, 1 to 65535".to_owned(),
         })?;
-        config.server.listen.set_port(port);
+        config.server.listen.set_port(port.get());
         note(&mut config, "server.listen", origin);
     }
     for (name, value) in sources.env.iter().filter(|(name, _)| name.starts_with("ACADEMY_RT_")) {
@@ -153,6 +153,16 @@ fn check_whole(config: &Config) -> Result<(), ConfigError> {
             origin: config.origin("tls.mode"),
             key: "tls.mode".to_owned(),
             reason: "is files: give tls.cert and tls.key too".to_owned(),
+        });
+    }
+    // Files that are named and not used are an accident: clients would meet a certificate that nobody trusts.
+    let unused =
+        [("tls.cert", &config.tls.cert), ("tls.key", &config.tls.key)].into_iter().find(|(_, path)| path.is_some());
+    if let (TlsMode::SelfSigned, Some((key, _))) = (config.tls.mode, unused) {
+        return Err(ConfigError::BadValue {
+            origin: config.origin(key),
+            key: key.to_owned(),
+            reason: "is not used while tls.mode is self-signed; set tls.mode to files, or leave it out".to_owned(),
         });
     }
     Ok(())
@@ -208,31 +218,46 @@ fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigE
         for (name, value) in entries {
             let key = format!("{}.{}", section.get_ref(), name.get_ref());
             let origin = origin(name.span().start);
-            let text = plain(value.get_ref()).ok_or_else(|| ConfigError::BadValue {
-                origin: origin.clone(),
-                key: key.clone(),
-                reason: "must be a text, a number, true or false, or a list of texts".to_owned(),
-            })?;
-            set(config, &key, &text, origin)?;
+            let takes_list = KEYS.iter().find(|row| row.name == key).is_none_or(Key::is_list);
+            match plain(value.get_ref(), takes_list) {
+                Ok(text) => set(config, &key, &text, origin)?,
+                Err(reason) => return Err(ConfigError::BadValue { origin, key, reason: reason.to_owned() }),
+            }
         }
     }
     Ok(())
 }
 
 /// A value as the text that the environment would have.
-fn plain(value: &toml::de::DeValue<'_>) -> Option<String> {
+fn plain(value: &toml::de::DeValue<'_>, takes_list: bool) -> Result<String, &'static str> {
     use toml::de::DeValue;
     match value {
-        DeValue::String(text) => Some(text.to_string()),
-        DeValue::Integer(number) => Some(number.to_string()),
-        DeValue::Float(number) => Some(number.to_string()),
-        DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::String(text) => Ok(text.to_string()),
+        DeValue::Integer(number) => Ok(decimal(number)),
+        DeValue::Float(number) => Ok(number.to_string()),
+        DeValue::Boolean(flag) => Ok(flag.to_string()),
+        DeValue::Array(_) if !takes_list => Err("must be one value, not a list"),
         DeValue::Array(items) => {
-            let items: Option<Vec<String>> = items.iter().map(|item| plain(item.get_ref())).collect();
-            items.map(|items| items.join(","))
+            let mut texts = Vec::new();
+            for item in items.iter() {
+                let text = plain(item.get_ref(), false).map_err(|_| "must be a list of texts")?;
+                // In the environment a comma ends an item: it must mean the same here.
+                if text.contains(',') {
+                    return Err("must be a list of texts without commas");
+                }
+                texts.push(text);
+            }
+            Ok(texts.join(","))
         }
-        DeValue::Table(_) | DeValue::Datetime(_) => None,
+        DeValue::Table(_) | DeValue::Datetime(_) => {
+            Err(if takes_list { "must be a list of texts" } else { "must be a text, a number, true or false" })
+        }
     }
+}
+
+/// TOML also has 0x10, 0o20 and 0b10000. A number too large for any key stays as it is, and its key refuses it.
+fn decimal(number: &toml::de::DeInteger<'_>) -> String {
+    i128::from_str_radix(number.as_str(), number.radix()).map_or_else(|_| number.to_string(), |value| value.to_string())
 }
 
 /// The name that is nearest to what was written, if one is near.
@@ -299,6 +324,16 @@ mod tests {
             ("[server]\ncors_origins = [\"*\"]", "is not an origin"),
             ("[limits]\nsend_queue = 1", "at least 64"),
             ("[server]\nlisten = {a = 1}", "must be a text"),
+            ("[server]\n\nlisten = [\"127.0.0.1:1\"]", "a.toml:3: server.listen must be one value, not a list"),
+            ("[server]\ncors_origins = [[\"https://a.example\"]]", "must be a list of texts"),
+            ("[server]\ncors_origins = [\"https://a.example,https://b.example\"]", "without commas"),
+            ("[server]\ncors_origins = {a = 1}", "must be a list of texts"),
+            (
+                "[tls]\ncert = \"c.pem\"\nkey = \"k.pem\"",
+                "a.toml:2: tls.cert is not used while tls.mode is self-signed",
+            ),
+            ("[limits]\nmessage_burst = -1", "must be a whole number"),
+            ("[limits]\nmessage_burst = 0xffffffffffffffffffffffffffffffffffff", "must be a whole number"),
             ("[server\n", "a.toml:1"),
         ] {
             let error = load(&file(text)).expect_err(text).to_string();
@@ -308,6 +343,43 @@ mod tests {
         assert!(!error.to_string().contains("hunter2"));
         let config = load(&env(&[("JWT_SECRET", "hunter2hunter2hunter2hunter2hunter2")])).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn numbers_are_read_in_every_notation_of_toml() {
+        let config =
+            load(&file("[limits]\nsend_queue = 4_097\nmessage_burst = 0x1F\nsockets_per_user = \"7\"")).unwrap();
+        let limits = config.limits;
+        assert_eq!((limits.send_queue, limits.message_burst, limits.sockets_per_user), (4_097, 31, 7));
+    }
+
+    #[test]
+    fn tls_may_be_switched_off_over_files_that_are_configured() {
+        let mut sources = file("[tls]\nmode = \"files\"\ncert = \"c.pem\"\nkey = \"k.pem\"");
+        assert_eq!(load(&sources).unwrap().tls.mode, TlsMode::Files);
+        sources.flags.push(("tls.mode", "--no-tls", "off".into()));
+        assert_eq!(load(&sources).unwrap().tls.mode, TlsMode::Off);
+    }
+
+    #[test]
+    fn the_port_of_the_platform_keeps_the_address() {
+        let mut sources = file("[server]\nlisten = \"[::1]:1\"");
+        sources.env.insert("PORT".into(), "8080".into());
+        assert_eq!(load(&sources).unwrap().server.listen.to_string(), "[::1]:8080");
+        for bad in ["0", "65536", "-1", "tcp://10.0.0.1:80"] {
+            sources.env.insert("PORT".into(), bad.into());
+            let error = load(&sources).expect_err(bad).to_string();
+            assert!(error.contains("PORT") && error.contains("1 to 65535"), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_is_read_from_the_environment_under_its_name() {
+        for row in KEYS.iter().filter(|row| row.default.starts_with('"') && row.name != "tls.mode") {
+            let value = row.default.trim_matches('"');
+            let config = load(&env(&[(&row.env_name(), value)])).expect(row.name);
+            assert_eq!(config.origin(row.name), Origin::Env(row.env_name()));
+        }
     }
 
     #[test]
@@ -326,7 +398,11 @@ mod tests {
     #[test]
     fn the_annotated_default_file_is_the_defaults() {
         let text = default_file();
-        assert_eq!(text, include_str!("../../assets/academy-rt.toml"), "run with ACADEMY_RT_REGENERATE=1 to renew it");
+        assert_eq!(
+            text,
+            include_str!("../../assets/academy-rt.toml"),
+            "renew it: cargo run -- man man --config assets/academy-rt.toml"
+        );
         let values = text.lines().map(|line| match line.strip_prefix("# ") {
             Some(rest) if rest.split_once(" = ").is_some_and(|(key, value)| !key.contains(' ') && value != "\"\"") => {
                 rest

@@ -1,5 +1,5 @@
-//! TLS material: a certificate and key from files, or a self-signed pair made once in the data directory. Each thing that
-//! can be wrong with them has its own message.
+//! TLS material: a certificate and key from files, or a self-signed pair that is made in the data directory, kept there, and
+//! made again when it has expired. Each thing that can be wrong with them has its own message.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -7,23 +7,39 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
-use rustls::ServerConfig;
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Config, TlsMode, TlsVersion};
+use crate::domain::{Clock, SystemClock, Timestamp};
 
 use super::ServeError;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// A certificate of one's own is good for so long; Apple's systems refuse one of more days (825), whoever has signed it.
+const GOOD_FOR: Duration = DAY.saturating_mul(820);
+/// It is good from a day before: clocks of clients may be behind.
+const GOOD_BEFORE: Duration = DAY;
+/// It is made again so long before its end, so that a server that has just started does not end up without.
+const RENEWED_BEFORE: Duration = DAY.saturating_mul(30);
 
 /// What does TLS for new connections; `None` where it is off.
 ///
 /// # Errors
 /// What is wrong with the certificate or the key, and what to do.
 pub fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, ServeError> {
+    acceptor_at(config, SystemClock.now())
+}
+
+fn acceptor_at(config: &Config, now: Timestamp) -> Result<Option<TlsAcceptor>, ServeError> {
     let (cert, key) = match config.tls.mode {
         TlsMode::Off => return Ok(None),
         TlsMode::Files => match (&config.tls.cert, &config.tls.key) {
@@ -39,8 +55,8 @@ pub fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, ServeError> {
         TlsMode::SelfSigned => {
             let cert = config.self_signed_cert();
             let key = cert.with_file_name("key.pem");
-            if !cert.exists() || !key.exists() {
-                make_self_signed(config, &cert, &key).map_err(|error| {
+            if !cert.exists() || !key.exists() || ends_before(&cert, now.plus(RENEWED_BEFORE)) {
+                make_self_signed(config, &cert, &key, now).map_err(|error| {
                     let what = format!("no certificate could be made at {}", cert.display());
                     ServeError::new(what, error, "Make the data directory writable, or give --tls-cert and --tls-key.")
                 })?;
@@ -102,20 +118,30 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
     Ok(chain)
 }
 
+/// Both forms of a key with a passphrase have it in a heading.
+const PASSPHRASE: &[u8] = b"ENCRYPTED";
+
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServeError> {
     let pem = zeroize::Zeroizing::new(read(path, "key")?);
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let what = format!("the key {} cannot be used", path.display());
-        ServeError::new(what, "there is no private key in it", "It must be PEM and without a passphrase.")
+        let has_passphrase = pem.windows(PASSPHRASE.len()).any(|part| part == PASSPHRASE);
+        if has_passphrase {
+            let remedy =
+                "Take the passphrase off: openssl pkey -in KEY -out KEY.plain, and keep that for the server's user.";
+            return ServeError::new(what, "it has a passphrase", remedy);
+        }
+        ServeError::new(what, "there is no private key in it", "It must be PEM: -----BEGIN PRIVATE KEY-----.")
     })
 }
 
 /// Names: this machine's, the loopback's, and the address that is listened on.
-fn make_self_signed(config: &Config, cert: &Path, key: &Path) -> Result<(), io::Error> {
+fn make_self_signed(config: &Config, cert: &Path, key: &Path, now: Timestamp) -> Result<(), io::Error> {
     let mut names = vec!["localhost".to_owned()];
     if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
         let host = host.trim().to_owned();
-        if !host.is_empty() && !names.contains(&host) {
+        // A certificate can have no other names, and a machine with another one shall have a certificate all the same.
+        if !host.is_empty() && host.is_ascii() && !names.contains(&host) {
             names.push(host);
         }
     }
@@ -126,6 +152,11 @@ fn make_self_signed(config: &Config, cert: &Path, key: &Path) -> Result<(), io::
         addresses.push(listen);
     }
     params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(now.as_secs()).saturating_sub(GOOD_BEFORE);
+    params.not_after = epoch + Duration::from_secs(now.plus(GOOD_FOR).as_secs());
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, "academy-rt");
     let pair = KeyPair::generate().map_err(io::Error::other)?;
@@ -138,6 +169,26 @@ fn make_self_signed(config: &Config, cert: &Path, key: &Path) -> Result<(), io::
     write_whole(cert, &certificate.pem(), 0o644)
 }
 
+/// Whether the certificate that the server made for itself is over at a time. Asked of the verifier that clients have: what
+/// else it says of the certificate (somebody has put another one there) is no reason to write over it.
+fn ends_before(cert: &Path, time: Timestamp) -> bool {
+    let Ok(certificate) = CertificateDer::from_pem_file(cert) else { return false };
+    let mut roots = RootCertStore::empty();
+    if roots.add(certificate.clone()).is_err() {
+        return false;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
+        return false;
+    };
+    let Ok(name) = ServerName::try_from("localhost") else { return false };
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(time.as_secs()));
+    matches!(
+        verifier.verify_server_cert(&certificate, &[], &name, &[], time),
+        Err(rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }))
+    )
+}
+
 fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
@@ -148,6 +199,7 @@ fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
     use super::*;
@@ -161,12 +213,63 @@ mod tests {
     }
 
     #[test]
-    fn a_self_signed_pair_is_made_once() {
+    fn a_self_signed_pair_is_made_once_and_again_when_it_has_expired() {
         let dir = tempfile::tempdir().unwrap();
-        let (cert, _) = pair(dir.path());
-        let first = fs::read(&cert).unwrap();
-        pair(dir.path());
-        assert_eq!(fs::read(&cert).unwrap(), first);
+        let mut config = Config::default();
+        config.storage.data_dir = dir.path().to_owned();
+        let made = Timestamp::from_secs(1_800_000_000);
+        let mut seen = Vec::new();
+        let mut start_after = |days: u32| {
+            acceptor_at(&config, made.plus(DAY * days)).unwrap();
+            let both = ["cert.pem", "key.pem"].map(|name| fs::read(dir.path().join("tls").join(name)).unwrap());
+            let is_new = !seen.contains(&both);
+            seen.push(both);
+            is_new
+        };
+        assert!(start_after(0));
+        assert!(!start_after(0));
+        assert!(!start_after(789));
+        assert!(start_after(791), "30 days before its end");
+        assert!(!start_after(792));
+        assert!(start_after(5_000));
+        let mode = fs::metadata(dir.path().join("tls").join("key.pem")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_certificate_that_somebody_has_put_there_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cert, key) = pair(dir.path());
+        let pair = KeyPair::generate().unwrap();
+        let other = CertificateParams::new(vec!["other.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        fs::write(&key, pair.serialize_pem()).unwrap();
+        fs::write(&cert, other.pem()).unwrap();
+        self::pair(dir.path());
+        assert_eq!(fs::read_to_string(&cert).unwrap(), other.pem());
+    }
+
+    /// The names that clients check it for, with the verifier that they have.
+    #[test]
+    fn a_self_signed_certificate_is_good_for_this_machine_and_its_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default();
+        config.storage.data_dir = dir.path().to_owned();
+        config.server.listen = "192.0.2.7:443".parse().unwrap();
+        let now = Timestamp::from_secs(1_800_000_000);
+        acceptor_at(&config, now).unwrap();
+        let certificate = CertificateDer::from_pem_file(config.self_signed_cert()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()));
+        let is_good = |name: &'static str| {
+            verifier.verify_server_cert(&certificate, &[], &ServerName::try_from(name).unwrap(), &[], time).is_ok()
+        };
+        for name in ["localhost", "127.0.0.1", "::1", "192.0.2.7"] {
+            assert!(is_good(name), "{name}");
+        }
+        assert!(!is_good("192.0.2.8") && !is_good("elsewhere.example"));
     }
 
     #[test]
@@ -179,5 +282,9 @@ mod tests {
         assert!(fault(&dir.path().join("absent"), &key).contains("cannot be read"));
         assert!(fault(&key, &key).contains("no certificate in it"));
         assert!(fault(&cert, &cert).contains("no private key in it"));
+        let locked = dir.path().join("locked.pem");
+        fs::write(&locked, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+            .unwrap();
+        assert!(fault(&cert, &locked).contains("openssl pkey"));
     }
 }
