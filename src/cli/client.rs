@@ -27,6 +27,8 @@ use super::token::data_dir_flag;
 
 /// The whole call may take so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Where the unit that comes with academy-rt has its runtime directory.
+const SERVICE_RUNTIME_DIR: &str = "/run/academy-rt";
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -63,7 +65,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// # Errors
 /// What did not work; a refusal has the server's own code and message.
 pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<Value> {
-    let config = global.load(data_dir_flag(server.data_dir.as_ref()))?;
+    let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")?;
     runtime.block_on(async {
@@ -93,11 +95,7 @@ async fn make(config: &Config, server: &ServerArgs, call: Call) -> anyhow::Resul
         None => {
             let path = config.control_socket();
             let stream = UnixStream::connect(&path).await.map_err(|error| {
-                Failure::new(
-                    format!("no server answers on {}", path.display()),
-                    error,
-                    "Start it (academy-rt serve), give its --data-dir, or use --url with a token in ACADEMY_RT_TOKEN.",
-                )
+                Failure::new(format!("no server answers on {}", path.display()), &error, unreached(&path, &error))
             })?;
             (Box::new(stream), "localhost".to_owned(), None)
         }
@@ -111,34 +109,67 @@ async fn make(config: &Config, server: &ServerArgs, call: Call) -> anyhow::Resul
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
     }
-    let request =
-        request.body(Full::new(Bytes::from(body))).context("the token has characters that a header cannot")?;
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|error| {
+        Failure::usage("the token in ACADEMY_RT_TOKEN cannot be sent", error, "Set it exactly as it was issued.")
+    })?;
+    let no_http = |error: hyper::Error| {
+        let remedy = "Check that an academy-rt is there, and that https:// or http:// is what it speaks.";
+        Failure::new("the server gave no HTTP answer", error, remedy)
+    };
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("the server does not speak HTTP")?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
     let connection = tokio::spawn(connection);
-    let response = sender.send_request(request).await.context("the server hung up")?;
+    let response = sender.send_request(request).await.map_err(no_http)?;
     let status = response.status();
     let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(|error| anyhow::anyhow!("the answer cannot be read: {error}"))?.to_bytes();
+    let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?.to_bytes();
     connection.abort();
-    let answer: Value = serde_json::from_slice(&body)
-        .with_context(|| format!("the answer (status {status}) is not JSON: is this an academy-rt?"))?;
+    let answer: Value = serde_json::from_slice(&body).map_err(|error| {
+        let why = format!("status {status}, and no JSON: {error}");
+        Failure::new("this is not the answer of an academy-rt", why, "Check the address, and what is in front of it.")
+    })?;
     if status.is_success() {
         return Ok(answer);
     }
-    let field = |name: &str| answer.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or("?");
-    let remedy = match field("code") {
+    Err(refused(status, &answer).into())
+}
+
+/// Nobody is behind a socket: what to do depends on why.
+fn unreached(path: &Path, error: &std::io::Error) -> String {
+    if error.kind() == std::io::ErrorKind::PermissionDenied {
+        return "Use the user that runs the server or its group, or --url with a token in ACADEMY_RT_TOKEN.".to_owned();
+    }
+    // Under systemd the socket is where only the service is told. It is named, and not taken: a command for the server of
+    // this directory must not reach another one.
+    let service = Path::new(SERVICE_RUNTIME_DIR);
+    if path.parent() != Some(service) && service.join("control.sock").exists() {
+        return format!("For the service of this machine: RUNTIME_DIRECTORY={SERVICE_RUNTIME_DIR} academy-rt ...");
+    }
+    "Start it (academy-rt serve), give its --data-dir, or use --url with a token in ACADEMY_RT_TOKEN.".to_owned()
+}
+
+/// A refusal in the server's own words.
+fn refused(status: http::StatusCode, answer: &Value) -> Failure {
+    let field = |name: &str| answer.pointer(&format!("/error/{name}")).and_then(Value::as_str);
+    let Some(code) = field("code") else {
+        let remedy = "Check the address, and what is in front of it.";
+        return Failure::new("this is not the answer of an academy-rt", format!("status {status}"), remedy);
+    };
+    let message = field("message").unwrap_or("the server did not say");
+    let why = field("field").map_or_else(|| message.to_owned(), |field| format!("{field}: {message}"));
+    let remedy = match code {
         "forbidden" | "token_missing" | "token_invalid" | "token_expired" | "token_malformed" => {
             "Use a token that is good here and has role admin or the scope."
         }
         "unavailable" => "Try again in a moment; academy-rt status says more.",
         _ => "Correct the request.",
     };
-    Err(Failure::new(format!("the server refused: {}", field("code")), field("message"), remedy).into())
+    Failure::new(format!("the server refused: {code}"), why, remedy)
 }
 
 async fn connect(config: &Config, url: &str, cacert: Option<&Path>) -> anyhow::Result<(Box<dyn Stream>, String)> {
-    let bad = |why: &str| Failure::usage(format!("'{url}' is not a server's address"), why, "Write https://HOST:PORT.");
+    // The address is not repeated: somebody may have put a password or a token into it.
+    let bad = |why: &str| Failure::usage("--url is not a server's address", why, "Write https://HOST:PORT.");
     let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
     let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
     let is_tls = match uri.scheme_str() {
@@ -146,6 +177,10 @@ async fn connect(config: &Config, url: &str, cacert: Option<&Path>) -> anyhow::R
         Some("http") => false,
         _ => return Err(bad("it begins with neither https:// nor http://").into()),
     };
+    // They would not be used, and somebody thinks that they are.
+    if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.as_str().contains('@') {
+        return Err(bad("it has more than a host and a port").into());
+    }
     let host = authority.host().trim_matches(['[', ']']).to_owned();
     let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let failed = |error: std::io::Error| {
@@ -190,4 +225,38 @@ fn trust_file(roots: &mut RootCertStore, path: &Path) -> anyhow::Result<()> {
         roots.add(certificate.map_err(|e| failed(e.to_string()))?).map_err(|e| failed(e.to_string()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_has_the_servers_code_message_and_field() {
+        let answer = json!({"error": {"code": "invalid_payload", "message": "is too long", "field": "event"}});
+        let failure = refused(StatusCode::BAD_REQUEST, &answer);
+        assert_eq!(failure.to_string(), "the server refused: invalid_payload: event: is too long");
+        let failure = refused(StatusCode::BAD_GATEWAY, &json!({"detail": "proxy"}));
+        assert!(failure.to_string().contains("not the answer of an academy-rt: status 502"));
+    }
+
+    #[test]
+    fn a_url_is_a_host_and_a_port() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for bad in [
+            "127.0.0.1:8443",
+            "ftp://localhost",
+            "https:///x",
+            "http://127.0.0.1:1/prefix",
+            "http://127.0.0.1:1/?token=x",
+            "http://user:password@127.0.0.1:1",
+        ] {
+            let Err(error) = runtime.block_on(connect(&Config::default(), bad, None)) else { panic!("{bad}") };
+            assert!(error.downcast_ref::<Failure>().unwrap().is_usage, "{bad}: {error}");
+            assert!(!format!("{error:?}").contains("password") && !format!("{error:?}").contains("token"), "{error:?}");
+        }
+    }
 }

@@ -61,6 +61,9 @@ impl From<crate::server::ServeError> for Failure {
     }
 }
 
+/// What is left to do about an error that no command has foreseen.
+const UNFORESEEN: &str = "Try again; if it stays, report it with these lines.";
+
 /// Says on standard error why a command failed, and gives the status.
 #[must_use]
 pub fn report(error: &anyhow::Error) -> Exit {
@@ -70,7 +73,11 @@ pub fn report(error: &anyhow::Error) -> Exit {
             let exit = if failure.is_usage { Exit::Usage } else { Exit::Failed };
             (format!("error: {}\n  why: {}\n  do:  {}\n", failure.what, failure.why, failure.remedy), exit)
         }
-        None => (format!("error: {error:#}\n"), Exit::Failed),
+        None => {
+            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+            let why = if causes.is_empty() { "the system did not say".to_owned() } else { causes.join(": ") };
+            (format!("error: {error}\n  why: {why}\n  do:  {UNFORESEEN}\n"), Exit::Failed)
+        }
     };
     // With standard error closed there is nobody to tell.
     drop(stderr.write_all(text.as_bytes()));

@@ -10,7 +10,7 @@ use crate::config::{Config, LogFormat};
 use super::Global;
 
 /// Libraries that would show tokens or payloads.
-const HELD: [&str; 6] = ["socketioxide", "engineioxide", "hyper", "tungstenite", "warp", "rustls"];
+const HELD: [&str; 7] = ["socketioxide", "engineioxide", "hyper", "tungstenite", "tokio_tungstenite", "warp", "rustls"];
 
 /// Starts logging to standard error. Once a process.
 pub fn start(global: &Global, config: &Config) {

@@ -11,11 +11,13 @@ pub mod status;
 pub mod token;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+use crate::config::load::is_read;
 use crate::config::{Config, Sources, load};
 
 use exit::{Exit, Failure};
@@ -125,20 +127,19 @@ impl Global {
         let file = match path {
             Some(path) => {
                 let text = std::fs::read_to_string(&path).map_err(|error| {
-                    Failure::new(
-                        format!("the configuration {} cannot be read", path.display()),
-                        error,
-                        "Check the path and its permissions.",
-                    )
+                    let remedy = match error.kind() {
+                        io::ErrorKind::NotFound => "Correct the path; without --config the defaults hold.",
+                        io::ErrorKind::PermissionDenied => "Use the user that runs the server, or sudo.",
+                        io::ErrorKind::InvalidData => "Save the file as text in UTF-8.",
+                        _ => "Check the path and its permissions.",
+                    };
+                    Failure::new(format!("the configuration {} cannot be read", path.display()), error, remedy)
                 })?;
                 Some((path, text))
             }
             None => None,
         };
-        let env: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        let config = load(&Sources { file, env, flags });
+        let config = load(&Sources { file, env: environment()?, flags });
         config.map_err(|error| Failure::new("the configuration is wrong", error, "Correct it and try again.").into())
     }
 
@@ -153,6 +154,34 @@ impl Global {
         };
         exit::say(&text)
     }
+}
+
+/// The environment as text. A variable of ours that is none is refused rather than passed over: without its JWT_SECRET a
+/// server would make one, and turn everybody away.
+fn environment() -> Result<BTreeMap<String, String>, Failure> {
+    let mut env = BTreeMap::new();
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        match value.into_string() {
+            Ok(value) => drop(env.insert(name, value)),
+            Err(_) if is_read(&name) => {
+                let what = format!("the environment variable {name} cannot be used");
+                return Err(Failure::new(what, "it is not text in UTF-8", "Set it again, as text."));
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(env)
+}
+
+/// A path as the configuration holds it: text. One that is not would become another path.
+///
+/// # Errors
+/// If it is not UTF-8.
+pub fn path_text(flag: &str, path: &Path) -> Result<String, Failure> {
+    path.to_str().map(ToOwned::to_owned).ok_or_else(|| {
+        Failure::usage(format!("{flag} cannot be used"), "the path is not text in UTF-8", "Give a path in UTF-8.")
+    })
 }
 
 #[cfg(test)]

@@ -1,17 +1,16 @@
 //! `serve`: runs the service.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 
-use crate::config::Config;
+use crate::config::{Config, Origin};
 use crate::server::{self, Started};
 
-use super::Global;
 use super::exit::{Exit, Failure, say};
-use super::logging;
+use super::{Global, logging, path_text};
 
 /// Threads for reads of the store.
 const READERS: usize = 8;
@@ -40,24 +39,23 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    fn flags(&self) -> Vec<(&'static str, &'static str, String)> {
-        let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+    fn flags(&self) -> Result<Vec<(&'static str, &'static str, String)>, Failure> {
         let mut flags = Vec::new();
         if let Some(listen) = &self.listen {
             flags.push(("server.listen", "--listen", listen.to_string()));
         }
         if let Some(dir) = &self.data_dir {
-            flags.push(("storage.data_dir", "--data-dir", text(dir)));
+            flags.push(("storage.data_dir", "--data-dir", path_text("--data-dir", dir)?));
         }
         if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            flags.push(("tls.cert", "--tls-cert", text(cert)));
-            flags.push(("tls.key", "--tls-key", text(key)));
+            flags.push(("tls.cert", "--tls-cert", path_text("--tls-cert", cert)?));
+            flags.push(("tls.key", "--tls-key", path_text("--tls-key", key)?));
             flags.push(("tls.mode", "--tls-cert", "files".to_owned()));
         }
         if self.no_tls {
             flags.push(("tls.mode", "--no-tls", "off".to_owned()));
         }
-        flags
+        Ok(flags)
     }
 }
 
@@ -66,7 +64,7 @@ impl ServeArgs {
 /// # Errors
 /// What kept it from starting or from ending in order.
 pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
-    let config = global.load(args.flags())?;
+    let config = global.load(args.flags()?)?;
     logging::start(global, &config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -77,6 +75,7 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
         .context("the runtime cannot be started")?;
     let quiet = global.quiet;
     let shown = config.clone();
+    let file = global.config.clone();
     runtime.block_on(async move {
         server::run(config, |started| {
             for warning in &started.warnings {
@@ -84,7 +83,7 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
             }
             if !quiet {
                 // A closed standard output is no reason not to serve.
-                drop(say(&greeting(started, &shown)));
+                drop(say(&greeting(started, &shown, file.as_deref())));
             }
         })
         .await
@@ -93,10 +92,16 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn greeting(started: &Started, config: &Config) -> String {
+fn greeting(started: &Started, config: &Config, file: Option<&Path>) -> String {
     let data_dir = started.data_dir.display();
-    let is_default = config.storage.data_dir == Config::default().storage.data_dir;
-    let context = if is_default { String::new() } else { format!("ACADEMY_RT_STORAGE_DATA_DIR={data_dir} ") };
+    // The next command finds the same secret: by the same file, in the same directory.
+    let mut context = String::new();
+    if let Some(file) = file {
+        context.push_str(&format!(" --config {}", shell_word(&file.to_string_lossy())));
+    }
+    if matches!(config.origin("storage.data_dir"), Origin::Env(_) | Origin::Flag(_)) {
+        context.push_str(&format!(" --data-dir {}", shell_word(&started.data_dir.to_string_lossy())));
+    }
     let realtime = if config.server.websocket_enabled {
         format!("Socket.IO at {}{}", started.url, config.server.path)
     } else {
@@ -104,16 +109,46 @@ fn greeting(started: &Started, config: &Config) -> String {
     };
     format!(
         "academy-rt {version} is running at {url}\n  {realtime}\n  data in {data_dir}\n\n\
-         Next, in another terminal - a token to try it with:\n  {context}{program} token issue --user 7 --name Ann --role learner\n\
+         Next, in another terminal - a token to try it with:\n  \
+         {program} token issue --user 7 --name Ann --role learner{context}\n\
          Stop it with Ctrl-C.\n",
         version = env!("CARGO_PKG_VERSION"),
         url = started.url,
-        program = program(),
+        program = shell_word(&program()),
     )
+}
+
+/// A word as a shell takes it: quoted where it has to be.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:@,".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// The command as the user can type it.
 fn program() -> String {
     let first = std::env::args().next().unwrap_or_default();
     if first.is_empty() { "academy-rt".to_owned() } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_names_the_next_command_with_what_it_needs() {
+        let started = Started { url: "https://127.0.0.1:8443".into(), data_dir: "./d".into(), warnings: Vec::new() };
+        let next = |config: &Config, file: Option<&Path>| {
+            let text = greeting(&started, config, file);
+            text.lines().find(|line| line.contains("token issue")).unwrap().to_owned()
+        };
+        let mut config = Config::default();
+        assert!(next(&config, None).ends_with("--role learner"));
+        config.origins.push(("storage.data_dir", Origin::Flag("--data-dir")));
+        let next = next(&config, Some(Path::new("/etc/it's mine.toml")));
+        assert!(next.ends_with(r"--config '/etc/it'\''s mine.toml' --data-dir ./d"), "{next}");
+    }
 }

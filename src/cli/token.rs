@@ -1,19 +1,20 @@
 //! `token`: test and service tokens, offline, with the configured secret.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::auth::secret::SecretError;
 use crate::auth::{Grant, Verifier, issue, secret};
-use crate::config::{Config, units};
+use crate::config::{Config, Secret, units};
 use crate::domain::{Clock, Scope, SystemClock, UserId};
 
-use super::Global;
 use super::exit::{Exit, Failure};
+use super::{Global, path_text};
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -37,7 +38,7 @@ pub struct IssueArgs {
     #[arg(long)]
     name: Option<String>,
     /// How long it is good: 30s, 15m, 24h, 7d
-    #[arg(long, default_value = "1h", value_parser = units::duration)]
+    #[arg(long, default_value = "1h", value_parser = ttl)]
     ttl: Duration,
     /// What a service may do: broadcast, notify, rooms, users, metrics, admin; several with spaces
     #[arg(long, value_parser = scopes)]
@@ -65,6 +66,14 @@ fn user(text: &str) -> Result<UserId, String> {
     UserId::parse(text).map_err(|error| error.to_string())
 }
 
+fn ttl(text: &str) -> Result<Duration, String> {
+    // A token counts in whole seconds: a shorter one would be over when it is made.
+    match units::duration(text)? {
+        ttl if ttl < Duration::from_secs(1) => Err("must be at least 1s".to_owned()),
+        ttl => Ok(ttl),
+    }
+}
+
 fn scopes(text: &str) -> Result<String, String> {
     for word in text.split_whitespace() {
         if Scope::parse(word).is_none() {
@@ -87,19 +96,29 @@ pub fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Exit> {
 }
 
 /// The flag of commands that need the server's data directory and nothing else of it.
-pub fn data_dir_flag(data_dir: Option<&PathBuf>) -> Vec<(&'static str, &'static str, String)> {
-    let value = data_dir.map(|dir| dir.to_string_lossy().into_owned());
-    value.map(|value| ("storage.data_dir", "--data-dir", value)).into_iter().collect()
+///
+/// # Errors
+/// If the path is not UTF-8.
+pub fn data_dir_flag(data_dir: Option<&Path>) -> Result<Vec<(&'static str, &'static str, String)>, Failure> {
+    let value = data_dir.map(|dir| path_text("--data-dir", dir)).transpose()?;
+    Ok(value.map(|value| ("storage.data_dir", "--data-dir", value)).into_iter().collect())
 }
 
-fn load_secret(config: &Config) -> anyhow::Result<crate::config::Secret> {
-    let loaded = secret::load(config, None)
-        .map_err(|error| Failure::new("there is no secret to work with", &error, error.remedy()))?;
-    Ok(loaded.secret)
+/// The secret that the server of this configuration has. Without one none is made: the server alone does that.
+fn load_secret(config: &Config) -> Result<Secret, Failure> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let loaded = secret::load(config, credentials.as_deref());
+    loaded.map(|loaded| loaded.secret).map_err(|error| {
+        let what = match error {
+            SecretError::None { .. } => "there is no secret to work with yet",
+            SecretError::Short { .. } | SecretError::File { .. } => "the secret cannot be used",
+        };
+        Failure::new(what, &error, error.remedy())
+    })
 }
 
 fn run_issue(global: &Global, args: IssueArgs) -> anyhow::Result<Exit> {
-    let config = global.load(data_dir_flag(args.data_dir.as_ref()))?;
+    let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
     let secret = load_secret(&config)?;
     if let Some(role) = &args.role
         && !config.auth.role_map.iter().any(|(claim, _)| claim == role)
@@ -126,7 +145,7 @@ fn run_issue(global: &Global, args: IssueArgs) -> anyhow::Result<Exit> {
 }
 
 fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
-    let config = global.load(data_dir_flag(args.data_dir.as_ref()))?;
+    let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
     let secret = load_secret(&config)?;
     let token = if args.token == "-" {
         let mut text = String::new();

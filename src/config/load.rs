@@ -99,6 +99,15 @@ const PLATFORM_ENV: [(&str, &str); 3] = [
     ("JWT_SECRET", "auth.jwt_secret"),
 ];
 
+/// Whether a variable of that name is read from the environment.
+#[must_use]
+pub fn is_read(name: &str) -> bool {
+    name.starts_with("ACADEMY_RT_")
+        || name == "PORT"
+        || name == "RUNTIME_DIRECTORY"
+        || PLATFORM_ENV.iter().any(|(platform, _)| *platform == name)
+}
+
 /// The effective configuration.
 ///
 /// # Errors

@@ -1,0 +1,157 @@
+//! The configuration through the real binary: which of two sources wins, what is refused, and that no secret is shown.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const FIRST: &str = "the first secret, hunter2, long enough for all";
+const SECOND: &str = "the second secret, hunter3, long enough for all";
+
+/// The binary in a directory of its own, with nothing of this environment.
+fn academy_rt(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_academy-rt"));
+    command.args(args).current_dir(dir).env_clear().envs(env.iter().copied()).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The exit status and all words; a secret in them fails the test wherever it is.
+fn says(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
+    let output = academy_rt(dir, args, env);
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!words.contains("hunter"), "{args:?} shows a secret: {words}");
+    (output.status.code().unwrap(), words)
+}
+
+fn issue(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> String {
+    let args: Vec<&str> = ["token", "issue", "--user", "7"].iter().chain(args).copied().collect();
+    let output = academy_rt(dir, &args, env);
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Whose secret has signed a token.
+fn signer(dir: &Path, token: &str) -> &'static str {
+    let good = [FIRST, SECOND].map(|secret| says(dir, &["token", "verify", token], &[("JWT_SECRET", secret)]).0 == 0);
+    match good {
+        [true, false] => FIRST,
+        [false, true] => SECOND,
+        _ => "neither",
+    }
+}
+
+fn write(path: &Path, text: &str) -> String {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_stronger_source_of_the_secret_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let (first, second) = (write(&dir.join("first"), FIRST), write(&dir.join("second"), SECOND));
+    let file = write(&dir.join("a.toml"), &format!("[auth]\njwt_secret_file = \"{first}\"\n"));
+    let from_file = ["--config", &file];
+    let wins = |args: &[&str], env: &[(&str, &str)]| signer(dir, &issue(dir, args, env));
+    assert_eq!(wins(&from_file, &[]), FIRST);
+    assert_eq!(wins(&[], &[("ACADEMY_RT_CONFIG", &file)]), FIRST);
+    assert_eq!(wins(&from_file, &[("ACADEMY_RT_AUTH_JWT_SECRET_FILE", &second)]), SECOND, "environment over file");
+    assert_eq!(wins(&from_file, &[("JWT_SECRET", SECOND)]), SECOND, "the secret itself over a file with one");
+    let both = [("JWT_SECRET", FIRST), ("ACADEMY_RT_AUTH_JWT_SECRET", SECOND)];
+    assert_eq!(wins(&[], &both), SECOND, "our own name over the platform's");
+    fs::create_dir(dir.join("credentials")).unwrap();
+    fs::create_dir(dir.join("data")).unwrap();
+    write(&dir.join("credentials/jwt_secret"), FIRST);
+    write(&dir.join("data/jwt-secret"), SECOND);
+    let credentials = dir.join("credentials");
+    let credentials = [("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap())];
+    assert_eq!(wins(&["--data-dir", "data"], &[]), SECOND);
+    assert_eq!(wins(&["--data-dir", "data"], &credentials), FIRST, "a credential over the data directory");
+}
+
+#[test]
+fn a_flag_wins_over_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (name, secret) in [("a", FIRST), ("b", SECOND)] {
+        fs::create_dir(dir.join(name)).unwrap();
+        write(&dir.join(name).join("jwt-secret"), secret);
+    }
+    let env = [("ACADEMY_RT_STORAGE_DATA_DIR", "a")];
+    assert_eq!(signer(dir, &issue(dir, &[], &env)), FIRST);
+    assert_eq!(signer(dir, &issue(dir, &["--data-dir", "b"], &env)), SECOND);
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_place_and_what_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for (text, parts) in [
+        ("[server]\n\nlisen = \"127.0.0.1:1\"", &["a.toml:3", "server.lisen", "did you mean 'server.listen'"][..]),
+        ("[sever]\nlisten = \"127.0.0.1:1\"", &["a.toml:2", "sever.listen", "server.listen"]),
+        ("# a\n[server]\ndrain = \"soon\"", &["a.toml:3", "server.drain", "30s"]),
+        ("[storage]\ncache = \"much\"", &["a.toml:2", "storage.cache", "64KiB"]),
+        ("[auth]\npublic_keys = []", &["a.toml:2", "no key 'auth.public_keys'"]),
+        ("[auth]\njwks_file = \"x\"", &["a.toml:2", "no key 'auth.jwks_file'"]),
+        ("[auth]\nrole_map = [\"boss=king\"]", &["a.toml:2", "admin, hr, coach or learner"]),
+        ("[auth]\njwt_secret = \"hunter2 hunter2 hunter2 hunter2 hunter2\"", &["a.toml:2", "jwt_secret_file"]),
+        ("[tls]\ncert = \"c.pem\"\nkey = \"k.pem\"", &["a.toml:2", "tls.cert", "set tls.mode to files"]),
+        ("[server]\nlisten = \"a\"\nlisten = \"b\"", &["a.toml:3"]),
+        ("[server]\nlisten = hunter2", &["a.toml:2"]),
+    ] {
+        let file = write(&dir.join("a.toml"), text);
+        let (status, words) =
+            says(dir, &["--config", &file, "token", "issue", "--user", "7"], &[("JWT_SECRET", FIRST)]);
+        assert_eq!(status, 1, "{text}: {words}");
+        for part in parts {
+            assert!(words.contains(part), "{text}: '{part}' is not in: {words}");
+        }
+        assert_eq!(words.lines().count(), 3, "what, why, and what to do: {words}");
+    }
+    for (name, value, part) in [
+        ("ACADEMY_RT_SERVER_LISTN", "x", "ACADEMY_RT_SERVER_LISTEN"),
+        ("ACADEMY_RT_LIMITS_PAYLOAD", "lots", "1MB"),
+        ("PORT", "http", "1 to 65535"),
+        ("WEBSOCKET_ENABLED", "perhaps", "true or false"),
+        ("WEBSOCKET_CORS_ORIGIN", "example.org", "https://"),
+    ] {
+        let (status, words) = says(dir, &["token", "issue", "--user", "7"], &[("JWT_SECRET", FIRST), (name, value)]);
+        assert!(status == 1 && words.contains(name) && words.contains(part), "{name}: {words}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_text_is_refused_and_not_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_academy-rt"));
+    command.args(["token", "issue", "--user", "7"]).current_dir(dir.path()).env_clear();
+    let output =
+        command.env("JWT_SECRET", OsStr::from_bytes(b"\xff hunter2 hunter2 hunter2 hunter2")).output().unwrap();
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && words.contains("JWT_SECRET"), "{words}");
+    assert!(words.contains("UTF-8") && !words.contains("hunter"), "{words}");
+    // What is not ours may be what it likes.
+    command.env("JWT_SECRET", FIRST).env("OTHER", OsStr::from_bytes(b"\xff"));
+    assert!(command.output().unwrap().status.success());
+}
+
+#[test]
+fn a_secret_that_cannot_be_used_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let issue_with = |env: &[(&str, &str)]| says(dir, &["token", "issue", "--user", "7"], env);
+    let (status, words) = issue_with(&[]);
+    assert!(status == 1 && words.contains("no secret") && words.contains("academy-rt serve"), "{words}");
+    assert!(!dir.join("academy-rt-data").exists(), "only the server makes one");
+    let short = write(&dir.join("short"), "hunter2");
+    for env in [("JWT_SECRET", "hunter2"), ("ACADEMY_RT_AUTH_JWT_SECRET_FILE", short.as_str())] {
+        let (status, words) = issue_with(&[env]);
+        assert!(status == 1 && words.contains("7 bytes") && words.contains("openssl rand -hex 32"), "{words}");
+    }
+    let (status, words) = issue_with(&[("ACADEMY_RT_AUTH_JWT_SECRET_FILE", "absent")]);
+    assert!(status == 1 && words.contains("absent") && words.contains("openssl rand -hex 32 > absent"), "{words}");
+    let (status, words) = says(dir, &["token", "issue", "--user", "7", "--ttl", "0s"], &[("JWT_SECRET", FIRST)]);
+    assert!(status == 2 && words.contains("at least 1s"), "{words}");
+}
