@@ -5,7 +5,12 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests, not the product"
 )]
 
+mod cli;
+mod harness;
 mod store;
+mod tidy;
