@@ -83,7 +83,8 @@ impl Verifier {
     /// Why it is not good, at `now`.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
         let token = token.trim();
-        let token = token.strip_prefix("Bearer ").unwrap_or(token).trim();
+        let scheme = token.strip_prefix("Bearer").filter(|rest| rest.is_empty() || rest.starts_with(' '));
+        let token = scheme.unwrap_or(token).trim();
         if token.is_empty() {
             return Err(TokenError::Missing);
         }

@@ -11,6 +11,7 @@
 )]
 
 mod cli;
+mod golden;
 mod harness;
 mod store;
 mod tidy;
