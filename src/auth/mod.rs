@@ -83,11 +83,8 @@ impl Verifier {
     /// Why it is not good, at `now`.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
         let token = token.trim();
-        // A bare `Bearer` has lost its trailing space to the trim above.
-        let token = match token.strip_prefix("Bearer") {
-            Some(rest) if rest.is_empty() || rest.starts_with(char::is_whitespace) => rest.trim(),
-            _ => token,
-        };
+        let scheme = token.strip_prefix("Bearer").filter(|rest| rest.is_empty() || rest.starts_with(' '));
+        let token = scheme.unwrap_or(token).trim();
         if token.is_empty() {
             return Err(TokenError::Missing);
         }

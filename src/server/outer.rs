@@ -172,13 +172,12 @@ impl Outer {
         let token = token_of(&parts, cookie);
         let passage = match self.sockets.prepare(&mut parts, token, &peer.wire) {
             Ok(passage) => passage,
-            Err(status) => {
-                let mut response = refusal(&WireError::new(ErrorCode::InvalidPayload, "this session has ended"));
-                *response.status_mut() = status;
-                return response;
-            }
+            Err(status) => return session_ended(status),
         };
-        let response = (self.inner)(Request::from_parts(parts, body)).await;
+        let response = tokio::select! {
+            response = (self.inner)(Request::from_parts(parts, body)) => response,
+            () = passage.ended() => return session_ended(StatusCode::BAD_REQUEST),
+        };
         self.sockets.conclude(&passage, response.status(), &peer.wire);
         response
     }
@@ -275,6 +274,12 @@ fn refusal(error: &WireError) -> Response<Body> {
     if let Some(wait_ms) = error.retry_after_ms {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
     }
+    response
+}
+
+fn session_ended(status: StatusCode) -> Response<Body> {
+    let mut response = refusal(&WireError::new(ErrorCode::InvalidPayload, "this session has ended"));
+    *response.status_mut() = status;
     response
 }
 

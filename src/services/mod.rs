@@ -4,6 +4,7 @@
 pub mod broadcast;
 pub mod chat;
 pub mod delivery;
+pub mod gate;
 pub mod limits;
 pub mod notifications;
 pub mod polling;

@@ -88,16 +88,16 @@ test('2,000 clients that leave at once leave no ghost', async () => {
 
 test('typing ends by itself, and presence after an abrupt loss', async () => {
   const roomId = 'presence';
-  const [ann, bob] = [await server.signedIn({ userId: 71, name: 'Ann' }), await server.signedIn({ userId: 72 })];
+  const [ann, bob] = [await server.signedIn({ userId: 7100, name: 'Ann' }), await server.signedIn({ userId: 7200 })];
   for (const socket of [ann, bob]) await ask(socket, 'chat:join', { roomId });
   await ask(bob, 'chat:typing', { roomId, isTyping: true });
   await heard(ann, 'chat:typing', (one) => one.isTyping);
   await heard(ann, 'chat:typing', (one) => !one.isTyping);
   bob.io.engine.transport.ws.terminate();
-  await heard(ann, 'chat:user_left', (one) => one.userId === 72);
+  await heard(ann, 'chat:user_left', (one) => one.userId === 7200);
   const changed = await heard(ann, 'presence:changed');
-  assert.deepEqual([changed.userId, changed.online], [72, false]);
-  assert.deepEqual((await ask(ann, 'presence:list', { roomId })).users.map(({ userId, name, online }) => [userId, name, online]), [[71, 'Ann', true]]);
+  assert.deepEqual([changed.userId, changed.online], [7200, false]);
+  assert.deepEqual((await ask(ann, 'presence:list', { roomId })).users.map(({ userId, name, online }) => [userId, name, online]), [[7100, 'Ann', true]]);
 });
 
 test('limits answer rate_limited with the time to wait, and the socket lives on', async () => {

@@ -5,8 +5,14 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    clippy::print_stdout
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests, not the product"
 )]
 
+mod cli;
 mod config;
+mod golden;
+mod harness;
 mod store;
+mod tidy;

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::transport::wire::Wire;
@@ -17,8 +18,8 @@ const MAX_REFUSED: usize = 10_000;
 #[derive(Default)]
 struct Sessions {
     wires: HashMap<String, Weak<dyn Wire>>,
-    /// Polls under way.
-    polls: HashMap<String, u32>,
+    /// Polls under way, and what ends them.
+    polls: HashMap<String, (u32, CancellationToken)>,
     links: HashMap<u64, Arc<Link>>,
     refused: HashSet<String>,
     refused_in_order: VecDeque<String>,
@@ -43,12 +44,20 @@ impl std::fmt::Debug for Directory {
 pub struct PollGuard {
     directory: Arc<Directory>,
     session: String,
+    ended: CancellationToken,
+}
+
+impl PollGuard {
+    /// Resolves when the session is hung up on: the poll would wait for nothing.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
 }
 
 impl Drop for PollGuard {
     fn drop(&mut self) {
         let mut sessions = self.directory.lock();
-        if let Some(polls) = sessions.polls.get_mut(&self.session) {
+        if let Some((polls, _)) = sessions.polls.get_mut(&self.session) {
             *polls -= 1;
             if *polls == 0 {
                 sessions.polls.remove(&self.session);
@@ -69,8 +78,13 @@ impl Directory {
 
     /// A poll of a session begins.
     pub fn begin_poll(self: &Arc<Self>, session: &str) -> PollGuard {
-        *self.lock().polls.entry(session.to_owned()).or_default() += 1;
-        PollGuard { directory: self.clone(), session: session.to_owned() }
+        let ended = {
+            let mut sessions = self.lock();
+            let (polls, ended) = sessions.polls.entry(session.to_owned()).or_default();
+            *polls += 1;
+            ended.clone()
+        };
+        PollGuard { directory: self.clone(), session: session.to_owned(), ended }
     }
 
     /// A session has got a WebSocket.
@@ -109,9 +123,12 @@ impl Directory {
         self.lock().links.get(&number).cloned()
     }
 
-    /// Polls of this session are refused from now on.
+    /// Polls of this session are refused from now on, and one that waits is ended.
     pub fn refuse_session(&self, session: &str) {
         let mut sessions = self.lock();
+        if let Some((_, ended)) = sessions.polls.get(session) {
+            ended.cancel();
+        }
         if sessions.refused.insert(session.to_owned()) {
             sessions.refused_in_order.push_back(session.to_owned());
         }

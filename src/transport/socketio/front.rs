@@ -62,7 +62,17 @@ pub struct Passage {
     session: Option<String>,
     is_websocket: bool,
     /// Held until the poll is answered.
-    _poll: Option<PollGuard>,
+    poll: Option<PollGuard>,
+}
+
+impl Passage {
+    /// Resolves when the session of a waiting poll is hung up on; never for any other request.
+    pub async fn ended(&self) {
+        match &self.poll {
+            Some(poll) => poll.ended().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl SocketIoTransport {
@@ -115,7 +125,7 @@ impl SocketIoTransport {
             }
             _ => None,
         };
-        Ok(Passage { session, is_websocket, _poll: poll })
+        Ok(Passage { session, is_websocket, poll })
     }
 
     /// Looks at the library's answer before it goes out.

@@ -1,0 +1,181 @@
+//! What stands between a delivery and a socket: the [`Outlet`] that sends, the [`Gate`] of a membership, and the [`Group`]
+//! of deliveries that pass together. A gate is closed while its owner is still being told what was before, and gone when
+//! the socket has left.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::contract::errors::WireError;
+use crate::domain::Room;
+
+use super::delivery::{Delivery, DeliveryKind, Placed};
+
+/// The way to one socket. Both methods return at once.
+pub trait Outlet: Send + Sync {
+    /// Sends whole frames behind what was sent before. A reader that does not keep up is cut off.
+    fn send(&self, frames: &Bytes);
+
+    /// Sends frames if nothing waits before them, and drops them otherwise.
+    fn send_volatile(&self, frames: &Bytes);
+
+    /// Ends the socket after a last word: its token has expired, or somebody with the right to has said so.
+    fn expel(&self, error: &WireError);
+}
+
+/// How many deliveries a closed gate holds back; the socket behind it is cut off beyond.
+pub(super) const MAX_HELD: usize = 4_096;
+
+/// Whether deliveries pass to one membership.
+#[derive(Debug)]
+pub struct Gate(Mutex<GateState>);
+
+#[derive(Debug)]
+pub(super) enum GateState {
+    Held {
+        held: Vec<Arc<Delivery>>,
+        /// As in `Open`.
+        behind: u64,
+    },
+    Open {
+        /// Messages up to this `seq` have been told already.
+        after_seq: u64,
+        /// Notifications up to this id have been told already.
+        after_notification: u64,
+        /// The feed before this position has been handled, in a chat room: the pump may come by twice with the same.
+        behind: u64,
+    },
+    Gone,
+}
+
+impl Gate {
+    pub(super) fn held() -> Arc<Gate> {
+        Arc::new(Gate(Mutex::new(GateState::Held { held: Vec::new(), behind: 0 })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, GateState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what was before by `first`, sends what was held back behind it, and lets everything pass from now on, except
+    /// the messages and notifications that `first` has told. A gate that is open or gone stays so; `first` is said all the
+    /// same.
+    pub fn open(&self, outlet: &dyn Outlet, after_seq: u64, after_notification: u64, first: impl FnOnce()) {
+        let mut state = self.lock();
+        first();
+        if let GateState::Held { held, behind } = &mut *state {
+            for delivery in std::mem::take(held) {
+                if !is_told(&delivery, after_seq, after_notification) {
+                    outlet.send(delivery.frame.bytes());
+                }
+            }
+            *state = GateState::Open { after_seq, after_notification, behind: *behind };
+        }
+    }
+
+    pub(super) fn leave(&self) {
+        *self.lock() = GateState::Gone;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(*self.lock(), GateState::Open { .. })
+    }
+}
+
+pub(super) fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u64) -> bool {
+    match delivery.kind {
+        DeliveryKind::Message(seq) => seq <= after_seq,
+        DeliveryKind::Notification(id) => id <= after_notification,
+        DeliveryKind::Event | DeliveryKind::Volatile => false,
+    }
+}
+
+/// Deliveries behind each other to the same room, with one encoding of them all.
+#[derive(Debug)]
+pub struct Group {
+    pub(super) deliveries: Vec<Placed>,
+    /// All frames in one piece: one write a socket.
+    pub(super) frames: Bytes,
+    /// Where each delivery's frame begins in it.
+    pub(super) offsets: Vec<usize>,
+    /// Whether each membership of the room has a gate of its own, which then knows how far it has been served.
+    pub(super) is_chat: bool,
+    /// The lowest message `seq` and notification id in it; `u64::MAX` without one.
+    pub(super) first_seq: u64,
+    pub(super) first_notification: u64,
+    /// Whether some receiver is excepted, or some delivery volatile.
+    pub(super) is_mixed: bool,
+}
+
+impl Group {
+    /// Groups deliveries to one room, in the order of their positions.
+    #[must_use]
+    pub fn new(room: &Room, deliveries: Vec<Placed>) -> Group {
+        let mut group = Group {
+            frames: Bytes::new(),
+            offsets: Vec::with_capacity(deliveries.len()),
+            is_chat: matches!(room, Room::Chat(_)),
+            first_seq: u64::MAX,
+            first_notification: u64::MAX,
+            is_mixed: false,
+            deliveries,
+        };
+        let mut end = 0;
+        for Placed { delivery, .. } in &group.deliveries {
+            group.offsets.push(end);
+            end += delivery.frame.bytes().len();
+            match delivery.kind {
+                DeliveryKind::Message(seq) => group.first_seq = group.first_seq.min(seq),
+                DeliveryKind::Notification(id) => group.first_notification = group.first_notification.min(id),
+                DeliveryKind::Event => {}
+                DeliveryKind::Volatile => group.is_mixed = true,
+            }
+            group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();
+        }
+        group.frames = match group.deliveries.as_slice() {
+            [one] => one.delivery.frame.bytes().clone(),
+            several => {
+                let mut frames = BytesMut::with_capacity(end);
+                for Placed { delivery, .. } in several {
+                    frames.extend_from_slice(delivery.frame.bytes());
+                }
+                frames.freeze()
+            }
+        };
+        group
+    }
+
+    /// The same and what has come since, for the members that have not had their turn yet.
+    #[must_use]
+    pub fn with(self, room: &Room, newer: &[Placed]) -> Group {
+        let end = self.end();
+        let mut deliveries = self.deliveries;
+        deliveries.extend(newer.iter().filter(|placed| placed.position >= end).cloned());
+        Group::new(room, deliveries)
+    }
+
+    /// The position behind the last delivery.
+    pub(super) fn end(&self) -> u64 {
+        self.deliveries.last().map_or(0, |placed| placed.position + 1)
+    }
+
+    /// The index of the first delivery at or behind a position.
+    pub(super) fn index_from(&self, position: u64) -> usize {
+        match self.deliveries.first() {
+            Some(first) if first.position >= position => 0,
+            _ => self.deliveries.partition_point(|placed| placed.position < position),
+        }
+    }
+
+    /// How many deliveries it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.deliveries.len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.deliveries.is_empty()
+    }
+}

@@ -1,0 +1,168 @@
+//! The wire against a small pipe: order, wholeness, bounds.
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+use super::*;
+use crate::contract::packet::Frame;
+
+const LIMITS: WireLimits = WireLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
+const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
+
+fn frame(text: &str) -> Bytes {
+    Frame::event("e", text).bytes().clone()
+}
+
+struct Rig {
+    wire: Arc<StreamWire<DuplexStream>>,
+    library: WireIo<DuplexStream>,
+    client: DuplexStream,
+}
+
+fn rig(buffer: usize, limits: WireLimits) -> Rig {
+    let (server, client) = tokio::io::duplex(buffer);
+    let wire = StreamWire::new(server, limits);
+    Rig { library: WireIo::new(wire.clone()), wire, client }
+}
+
+async fn upgrade(rig: &mut Rig) {
+    rig.wire.expect_websocket();
+    rig.library.write_all(HEAD).await.unwrap();
+    let mut head = vec![0; HEAD.len()];
+    rig.client.read_exact(&mut head).await.unwrap();
+    assert_eq!(head, HEAD);
+}
+
+async fn read_frames(client: &mut DuplexStream, many: usize) -> Vec<String> {
+    let mut seen = Vec::new();
+    let mut bytes = Vec::new();
+    while seen.len() < many {
+        let mut part = [0; 37];
+        let len = client.read(&mut part).await.unwrap();
+        assert!(len > 0, "the wire ended after {seen:?}");
+        bytes.extend_from_slice(&part[..len]);
+        while let Some(len) = frame_len(&bytes).filter(|len| *len <= bytes.len()) {
+            let frame: Vec<u8> = bytes.drain(..len).collect();
+            let header = if frame[1] & 0x7f == 126 { 4 } else { 2 };
+            seen.push(String::from_utf8(frame[header..].to_vec()).unwrap());
+        }
+    }
+    assert!(bytes.is_empty());
+    seen
+}
+
+fn text(bytes: &Bytes) -> String {
+    String::from_utf8(bytes[2..].to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
+    let mut rig = rig(4_096, LIMITS);
+    upgrade(&mut rig).await;
+    let (early, late, queued) = (frame("early"), frame("late"), frame("queued in the library"));
+    assert!(rig.wire.push(&early));
+    let mut library_bytes = queued.to_vec();
+    library_bytes.extend_from_slice(&MARKER_FRAME);
+    rig.library.write_all(&library_bytes).await.unwrap();
+    // The reader of the library empties the outbox.
+    let mut byte = [0];
+    let read = tokio::spawn(async move {
+        let _ = rig.library.read(&mut byte).await;
+    });
+    assert_eq!(read_frames(&mut rig.client, 2).await, [text(&queued), text(&early)]);
+    assert!(rig.wire.push(&late));
+    assert_eq!(read_frames(&mut rig.client, 1).await, [text(&late)]);
+    read.abort();
+}
+
+#[test]
+fn the_marker_frame_is_the_marker() {
+    assert_eq!(&MARKER_FRAME[..], &Frame::event(MARKER.0, &MARKER.1).bytes()[..]);
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it() {
+    let mut rig = rig(64, WireLimits { queued_frames: 3, ..LIMITS });
+    upgrade(&mut rig).await;
+    rig.library.write_all(&MARKER_FRAME).await.unwrap();
+    let mut pushed = 0;
+    while rig.wire.push(&frame("0123456789012345678901234567890123456789")) {
+        pushed += 1;
+        assert!(pushed < 10);
+    }
+    assert_eq!(rig.wire.is_cut(), Some(Cut::SlowReader));
+    assert!(!rig.wire.push(&frame("more")));
+    assert!(rig.library.read(&mut [0]).await.is_err());
+    assert!(rig.library.write(b"x").await.is_err());
+}
+
+#[tokio::test]
+async fn a_stalled_write_is_noticed_after_the_limit() {
+    let mut rig = rig(64, LIMITS);
+    upgrade(&mut rig).await;
+    rig.library.write_all(&MARKER_FRAME).await.unwrap();
+    let now = Instant::now();
+    assert!(!rig.wire.check_stall(now + Duration::from_secs(60)), "nothing waits");
+    rig.wire.push(&frame(&"x".repeat(100)));
+    assert!(!rig.wire.check_stall(Instant::now()));
+    assert!(rig.wire.check_stall(Instant::now() + Duration::from_secs(10)));
+    assert!(rig.library.read(&mut [0]).await.is_err());
+}
+
+#[tokio::test]
+async fn volatile_frames_are_dropped_rather_than_queued() {
+    let mut rig = rig(64, LIMITS);
+    upgrade(&mut rig).await;
+    rig.wire.push_volatile(&frame("before the marker"));
+    rig.library.write_all(&MARKER_FRAME).await.unwrap();
+    rig.wire.push(&frame(&"x".repeat(60)));
+    rig.wire.push_volatile(&frame("while another waits"));
+    let mut byte = [0];
+    let read = tokio::spawn(async move {
+        let _ = rig.library.read(&mut byte).await;
+    });
+    assert_eq!(read_frames(&mut rig.client, 1).await, [text(&frame(&"x".repeat(60)))]);
+    read.abort();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// However the library's frames and ours meet, and however little the stream takes at a time, each frame arrives
+    /// whole, and ours in their order.
+    #[test]
+    fn no_frame_is_torn_or_overtaken(
+        steps in prop::collection::vec((any::<bool>(), 0usize..300), 1..40), buffer in 1usize..200,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut rig = rig(buffer.max(HEAD.len()), LIMITS);
+            upgrade(&mut rig).await;
+            rig.library.write_all(&MARKER_FRAME).await.unwrap();
+            let many = steps.len();
+            let (mut reader, mut writer) = tokio::io::split(rig.library);
+            let reading = tokio::spawn(async move { let _ = reader.read(&mut [0]).await; });
+            let collecting = tokio::spawn(async move { read_frames(&mut rig.client, many).await });
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            for (at, (is_ours, len)) in steps.iter().enumerate() {
+                let bytes = frame(&format!("{}{at}-{}", if *is_ours { "o" } else { "t" }, "x".repeat(*len)));
+                if *is_ours {
+                    assert!(rig.wire.push(&bytes));
+                    ours.push(at);
+                } else {
+                    writer.write_all(&bytes).await.unwrap();
+                    writer.flush().await.unwrap();
+                    theirs.push(at);
+                }
+            }
+            let seen = collecting.await.unwrap();
+            let order = |mark: &str| -> Vec<usize> {
+                let of = |text: &String| text.split_once(mark)?.1.split('-').next()?.parse().ok();
+                seen.iter().filter_map(of).collect()
+            };
+            assert_eq!(order("[\"e\",\"o"), ours);
+            assert_eq!(order("[\"e\",\"t"), theirs);
+            reading.abort();
+        });
+    }
+}

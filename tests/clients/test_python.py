@@ -1,0 +1,139 @@
+"""The stock python-socketio client against the real binary: both transports and the upgrade, over HTTP and TLS."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import os
+import pathlib
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+import aiohttp
+import pytest
+import socketio
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BINARY = os.environ.get("ACADEMY_RT_BIN", ROOT / "target/release/academy-rt")
+SECRET = "a secret of the test suite, long enough"
+DEADLINE = 20
+
+
+def token(**claims):
+    def part(value):
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+    now = int(time.time())
+    body = part({"alg": "HS256", "typ": "JWT"}) + b"." + part(
+        {"userId": 7, "name": "Ann", "role": "learner", "iat": now, "exp": now + 3600, **claims})
+    signature = hmac.new(SECRET.encode(), body, hashlib.sha256).digest()
+    return (body + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+
+
+@pytest.fixture(scope="module", params=["http", "https"])
+def server(request):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as directory:
+        tls = request.param == "https"
+        command = [BINARY, "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", f"{directory}/data"]
+        process = subprocess.Popen(
+            command + ([] if tls else ["--no-tls"]),
+            env={"JWT_SECRET": SECRET, "ACADEMY_RT_STORAGE_MIN_FREE": "0"}, stdout=subprocess.DEVNULL)
+        url = f"{request.param}://127.0.0.1:{port}"
+        deadline = time.monotonic() + DEADLINE
+        context = None
+        while True:
+            try:
+                if tls:
+                    context = ssl.create_default_context(cafile=f"{directory}/data/tls/cert.pem")
+                urllib.request.urlopen(f"{url}/readyz", context=context).read()
+                break
+            except OSError:
+                assert process.poll() is None and time.monotonic() < deadline, "the server is not ready"
+                time.sleep(0.02)
+        yield url, context
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE) == 0
+
+
+class Client:
+    """A signed-in client that remembers what it has heard."""
+
+    def __init__(self, server, **claims):
+        self.url, self.context = server
+        self.claims = claims
+        self.heard = asyncio.Queue()
+        self.gone = asyncio.Event()
+
+    async def __aenter__(self):
+        connector = aiohttp.TCPConnector(ssl=self.context) if self.context else None
+        self.session = aiohttp.ClientSession(connector=connector)
+        self.io = socketio.AsyncClient(reconnection=False, http_session=self.session)
+        self.io.on("*", lambda event, *data: self.heard.put_nowait((event, *data)))
+        self.io.on("disconnect", lambda *_: self.gone.set())
+        return self
+
+    async def connect(self, transports, auth=None):
+        auth = {"token": token(**self.claims)} if auth is None else auth
+        await self.io.connect(self.url, socketio_path="/ws", transports=transports, auth=auth)
+
+    async def next(self, event):
+        while True:
+            heard = await asyncio.wait_for(self.heard.get(), DEADLINE)
+            if heard[0] == event:
+                return heard[1]
+
+    async def __aexit__(self, *_):
+        await self.io.disconnect()
+        await self.session.close()
+
+
+@pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
+def test_the_reference_by_python(server, transports):
+    async def run():
+        async with Client(server, userId=7, name="Ann", role="hr_admin") as ann, Client(server, userId="bob") as bob:
+            await ann.connect(transports)
+            who = await ann.next("authenticated")
+            assert (who["userId"], who["role"], who["rooms"]) == (7, "hr", ["hr", "user:7", "all"])
+            await bob.connect(transports)
+            await bob.next("authenticated")
+            room = f"py-{'-'.join(transports)}"
+            for client in (ann, bob):
+                assert (await client.io.call("chat:join", {"roomId": room}))["ok"]
+            ack = await ann.io.call("chat:message", {"roomId": room, "content": "Bonjour \U0001f980", "type": "text"})
+            assert ack["ok"] and ack["seq"] == 1
+            message = await bob.next("chat:message")
+            assert (message["senderId"], message["content"], message["id"]) == (7, "Bonjour \U0001f980", ack["id"])
+            await bob.io.emit("chat:typing", {"roomId": room, "isTyping": True})
+            assert (await ann.next("chat:typing"))["userId"] == "bob"
+            before = (await ann.io.call("progress:sync", {"lessonId": 42, "progress": 75, "timeSpent": 120}))["syncVersion"]
+            updated = await ann.next("progress:updated")
+            assert (updated["lessonId"], updated["progress"], updated["syncVersion"]) == (42, 75, before)
+            refused = await bob.io.call("chat:message", {"roomId": "elsewhere", "content": "x"})
+            assert refused["error"]["code"] == "not_joined"
+            admin = {"Authorization": f"Bearer {token(userId=1, role='admin')}"}
+            body = {"target": {"user": "bob"}, "title": "T", "message": "M", "messageFr": "F"}
+            async with bob.session.post(f"{bob.url}/api/v1/notifications", json=body, headers=admin) as answer:
+                assert answer.status == 200
+            assert (await bob.next("notification:new"))["messageFr"] == "F"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("transports", [["websocket"], ["polling"]], ids="-".join)
+def test_a_bad_token_by_python(server, transports):
+    async def run():
+        async with Client(server) as client:
+            await client.connect(transports, auth={"token": "nonsense"})
+            assert (await client.next("auth_error"))["code"] == "token_malformed"
+            await asyncio.wait_for(client.gone.wait(), DEADLINE)
+
+    asyncio.run(run())

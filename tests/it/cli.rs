@@ -1,0 +1,186 @@
+//! The command line by hand: what it does, and its words when something is wrong.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::harness::{Appliance, SECRET, command, free_port, run, words};
+
+const WITH_SECRET: [(&str, &str); 1] = [("JWT_SECRET", SECRET)];
+
+/// The exit status and all words of a command.
+fn says(args: &[&str], env: &[(&str, &str)]) -> (i32, String) {
+    let output = run(args, env);
+    (output.status.code().unwrap(), words(&output))
+}
+
+#[test]
+fn every_command_has_help_and_wrong_usage_is_2() {
+    for command in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["token", "--help"],
+        &["token", "issue", "--help"],
+        &["token", "verify", "--help"],
+        &["broadcast", "--help"],
+        &["notify", "--help"],
+        &["status", "--help"],
+    ] {
+        assert_eq!(says(command, &[]).0, 0, "{command:?}");
+    }
+    for wrong in [
+        &[][..],
+        &["nonsense"],
+        &["serve", "--listen", "nowhere"],
+        &["serve", "--no-tls", "--tls-cert", "x", "--tls-key", "y"],
+        &["serve", "--tls-cert", "x"],
+        &["token", "issue"],
+        &["token", "issue", "--user", "a:b"],
+        &["token", "issue", "--user", "7", "--ttl", "soon"],
+        &["token", "issue", "--user", "7", "--scope", "everything"],
+        &["broadcast", "x"],
+        &["broadcast", "--all", "--role", "hr", "x"],
+        &["notify", "--all"],
+    ] {
+        let (status, words) = says(wrong, &WITH_SECRET);
+        assert_eq!(status, 2, "{wrong:?}: {words}");
+    }
+    let (status, words) = says(&["broadcast", "--all", "x", "{not json"], &WITH_SECRET);
+    assert!(status == 2 && words.contains("not JSON"), "{words}");
+}
+
+#[test]
+fn a_token_is_issued_and_verified() {
+    let issued =
+        run(&["token", "issue", "--user", "7", "--role", "hr_admin", "--scope", "broadcast notify"], &WITH_SECRET);
+    let token = String::from_utf8(issued.stdout).unwrap();
+    let (status, words) = says(&["token", "verify", token.trim()], &WITH_SECRET);
+    assert_eq!(status, 0);
+    for part in ["user:   7", "roles:  hr", "scopes: broadcast, notify"] {
+        assert!(words.contains(part), "{part}: {words}");
+    }
+    let (status, words) = says(&["--output", "json", "token", "verify", token.trim()], &WITH_SECRET);
+    assert_eq!(status, 0);
+    let json: serde_json::Value = serde_json::from_str(&words).unwrap();
+    assert_eq!(json["userId"], 7, "the id keeps its type");
+    let other = [("JWT_SECRET", "another secret that is long enough")];
+    let (status, words) = says(&["token", "verify", token.trim()], &other);
+    assert!(status == 3 && words.contains("token_invalid") && !words.contains(token.trim()), "{words}");
+    assert_eq!(says(&["token", "verify", "nonsense"], &WITH_SECRET).0, 3);
+}
+
+#[test]
+fn a_missing_or_weak_secret_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let (status, words) = says(&["token", "issue", "--user", "7", "--data-dir", dir.path().to_str().unwrap()], &[]);
+    assert!(status == 1 && words.contains("academy-rt serve"), "{words}");
+    let (status, words) = says(&["token", "issue", "--user", "7"], &[("JWT_SECRET", "hunter2")]);
+    assert!(status == 1 && words.contains("openssl rand -hex 32") && !words.contains("hunter2"), "{words}");
+}
+
+#[test]
+fn a_wrong_configuration_is_named_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.toml");
+    fs::write(&file, "[server]\n\nlisen = \"127.0.0.1:1\"\n").unwrap();
+    let (status, words) = says(&["--config", file.to_str().unwrap(), "token", "issue", "--user", "7"], &WITH_SECRET);
+    assert!(status == 1 && words.contains("a.toml:3") && words.contains("server.listen"), "{words}");
+    let (status, words) = says(&["token", "issue", "--user", "7"], &[("ACADEMY_RT_LIMITS_PAYLOD", "1MB")]);
+    assert!(status == 1 && words.contains("ACADEMY_RT_LIMITS_PAYLOAD"), "{words}");
+    assert_eq!(says(&["--config", "/absent.toml", "token", "issue", "--user", "7"], &WITH_SECRET).0, 1);
+}
+
+#[test]
+fn serve_says_in_one_go_what_keeps_it_from_starting() {
+    let running = Appliance::start();
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join("own");
+    let (own, theirs) = (own.to_str().unwrap(), running.data());
+    let theirs = theirs.to_str().unwrap();
+    let taken = format!("127.0.0.1:{}", running.port);
+    let free = format!("127.0.0.1:{}", free_port());
+    fs::write(dir.path().join("bad.pem"), "not a certificate").unwrap();
+    let bad = dir.path().join("bad.pem");
+    let bad = bad.to_str().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (args, what, remedy) in [
+        (vec!["--no-tls", "--listen", &taken, "--data-dir", own], "another program listens", "--listen"),
+        (vec!["--no-tls", "--listen", &free, "--data-dir", theirs], "in use by another academy-rt", "--data-dir"),
+        (vec!["--no-tls", "--listen", "0.0.0.0:0", "--data-dir", own], "plain HTTP is refused", "behind_proxy"),
+        (vec!["--tls-cert", "/absent", "--tls-key", "/absent", "--data-dir", own], "cannot be read", "path"),
+        (vec!["--tls-cert", bad, "--tls-key", bad, "--data-dir", own], "no certificate in it", "PEM"),
+        (vec!["--no-tls", "--listen", &free, "--data-dir", file.to_str().unwrap()], "not a directory", "--data-dir"),
+    ] {
+        let args: Vec<&str> = ["serve"].into_iter().chain(args).collect();
+        let (status, words) = says(&args, &WITH_SECRET);
+        assert!(status == 1 && words.contains(what) && words.contains(remedy), "{args:?}: {words}");
+        assert!(!words.contains("panicked"), "{words}");
+    }
+    assert!(running.stop().success());
+}
+
+#[test]
+fn what_the_server_makes_is_private() {
+    let running = Appliance::start();
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&running.data()), 0o700);
+    assert_eq!(mode(&running.data().join("control.sock")), 0o660);
+    assert!(running.get("/healthz").contains(" 200 "));
+    let health = running.get("/api/health");
+    assert!(health.contains("\"ready\":true") && health.contains(env!("CARGO_PKG_VERSION")), "{health}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn the_running_server_is_reached_by_its_control_socket_and_by_url() {
+    let running = Appliance::start();
+    let data = running.data();
+    let here = ["--data-dir", data.to_str().unwrap()];
+    let with = |args: &[&str]| -> Vec<String> { args.iter().chain(&here).map(ToString::to_string).collect() };
+    let control = |args: &[&str]| {
+        let args = with(args);
+        says(&args.iter().map(String::as_str).collect::<Vec<_>>(), &[])
+    };
+    let (status, words) = control(&["status"]);
+    assert!(status == 0 && words.contains("ready"), "{words}");
+    assert_eq!(control(&["broadcast", "--all", "system:alert", "{\"a\": 1}"]), (0, "sent to 0 sockets\n".to_owned()));
+    let (status, words) = control(&["notify", "--user", "7", "--title", "T", "--message", "M", "--title-fr", "F"]);
+    assert!(status == 0 && words.starts_with("stored as 1"), "{words}");
+    let (status, words) = control(&["broadcast", "--room", "nowhere", "x"]);
+    assert!(status == 1 && words.contains("invalid_payload"), "{words}");
+
+    let url = format!("http://127.0.0.1:{}", running.port);
+    let (status, words) = says(&["status", "--url", &url], &[]);
+    assert!(status == 2 && words.contains("ACADEMY_RT_TOKEN"), "{words}");
+    let token = |role: &str| {
+        let issued = command(&["token", "issue", "--user", "1", "--role", role], &WITH_SECRET).output().unwrap();
+        String::from_utf8(issued.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(says(&["status", "--url", &url], &[("ACADEMY_RT_TOKEN", &token("admin"))]).0, 0);
+    let (status, words) = says(&["status", "--url", &url], &[("ACADEMY_RT_TOKEN", &token("learner"))]);
+    assert!(status == 1 && words.contains("forbidden"), "{words}");
+    assert!(running.stop().success());
+    let (status, words) = says(&["status", "--data-dir", "/absent"], &[]);
+    assert!(status == 1 && words.contains("academy-rt serve"), "{words}");
+}
+
+#[test]
+fn the_man_pages_are_those_of_the_help() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("academy-rt.toml");
+    let args = ["man", dir.path().to_str().unwrap(), "--config", config.to_str().unwrap()];
+    assert_eq!(says(&args, &[]).0, 0);
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &std::path::Path| fs::read_to_string(path).unwrap();
+    let renew = "renew them: cargo run -- man man --config assets/academy-rt.toml";
+    assert_eq!(read(&config), read(&root.join("assets/academy-rt.toml")), "{renew}");
+    let mut pages = 0;
+    for entry in fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "1") {
+            pages += 1;
+            assert_eq!(read(&path), read(&root.join("man").join(path.file_name().unwrap())), "{renew}");
+        }
+    }
+    assert_eq!(pages, fs::read_dir(root.join("man")).unwrap().count());
+}

@@ -1,0 +1,123 @@
+//! The wire, frozen: one JSON of each event and of each kind of answer. A change here is a change of the contract.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use academy_rt::contract::answers::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
+use academy_rt::contract::errors::{ErrorCode, WireError};
+use academy_rt::contract::events::{RoomGuest, ServerEvent};
+use academy_rt::contract::views::Session;
+use academy_rt::domain::chat::{Message, MessageKind};
+use academy_rt::domain::notification::{Audience, Notification, NotificationBody};
+use academy_rt::domain::progress::{Percent, Progress, Status};
+use academy_rt::domain::{LessonId, Role, RoomId, Timestamp, UserId};
+
+fn written() -> String {
+    let (user, room, at) =
+        (UserId::parse("7").unwrap(), RoomId::parse("room-123").unwrap(), Timestamp(1_795_447_502_545));
+    let message = Message {
+        id: 12,
+        seq: 3,
+        room: room.clone(),
+        sender: user.clone(),
+        sender_name: "Ann".into(),
+        content: "Hello!".into(),
+        kind: MessageKind::Text,
+        reply_to: Some(11),
+        client_id: Some("c-1".into()),
+        at,
+        edited_at: None,
+        deleted_at: None,
+    };
+    let progress = Progress {
+        user: user.clone(),
+        lesson: LessonId::parse("42").unwrap(),
+        progress: Percent::new(75.0).unwrap(),
+        time_spent: 120,
+        status: Status::InProgress,
+        version: 1,
+        course: Some(LessonId::parse("fr-2").unwrap()),
+        module: None,
+        updated_at: at,
+        completed_at: None,
+    };
+    let notification = Notification {
+        id: 13,
+        audience: Audience::All,
+        body: NotificationBody {
+            kind: "info".into(),
+            title: "Reminder".into(),
+            message: "Lesson at 10".into(),
+            title_fr: Some("Rappel".into()),
+            message_fr: Some("Cours à 10 h".into()),
+            link: Some("/lessons/42".into()),
+            metadata: Some(r#"{"b":1,"a":2}"#.into()),
+        },
+        at,
+        read: false,
+    };
+    let guest = || RoomGuest { room_id: &room, user_id: &user, user_name: "Ann", timestamp: at };
+    let error = WireError::field("roomId", "roomId is missing");
+    let limited = WireError::rate_limited(std::time::Duration::from_millis(120), "too many messages");
+    let events = [
+        ServerEvent::Authenticated(Session {
+            user_id: &user,
+            name: "Ann",
+            role: Some(Role::Hr),
+            roles: &[Role::Hr],
+            rooms: vec!["hr".into(), "user:7".into(), "all".into()],
+            expires_at: None,
+            server_time: at,
+            unread: 2,
+        }),
+        ServerEvent::AuthError(&WireError::new(ErrorCode::TokenExpired, "the token has expired")),
+        ServerEvent::AuthExpiring { expires_at: at },
+        ServerEvent::RequestError { event: "chat:join", error: &error },
+        ServerEvent::ChatMessage((&message).into()),
+        ServerEvent::ChatMessageEdited { room_id: &room, message_id: 12, new_content: "Hi", edited_at: at },
+        ServerEvent::ChatMessageDeleted { room_id: &room, message_id: 12, deleted_at: at },
+        ServerEvent::ChatUserJoined(guest()),
+        ServerEvent::ChatUserLeft(guest()),
+        ServerEvent::ChatTyping { room_id: &room, user_id: &user, user_name: "Ann", is_typing: true },
+        ServerEvent::ChatRead { room_id: &room, user_id: &user, message_id: 12 },
+        ServerEvent::ProgressUpdated((&progress).into()),
+        ServerEvent::NotificationNew((&notification).into()),
+        ServerEvent::NotificationUpdated { ids: Some(&[13]), read: true, unread: 1 },
+        ServerEvent::NotificationUpdated { ids: None, read: false, unread: 0 },
+        ServerEvent::PresenceChanged { user_id: &user, online: false, last_seen: at },
+    ];
+    let mut text = String::new();
+    for event in &events {
+        writeln!(text, "{}", event.encode().json()).unwrap();
+    }
+    let mut answer = |json: String| writeln!(text, "{json}").unwrap();
+    let posted = MessagePosted { id: 12, seq: 3, timestamp: at, duplicate: true };
+    answer(serde_json::to_string(&OkAnswer::new(posted)).unwrap());
+    let joined = Joined {
+        room_id: room.clone(),
+        last_id: 12,
+        last_seq: 3,
+        messages: vec![message.clone()],
+        has_more: true,
+        members: 2,
+        read_up_to: 11,
+    };
+    answer(serde_json::to_string(&OkAnswer::new(joined)).unwrap());
+    let synced = ProgressSynced { progress: progress.clone(), duplicate: false, merged: true };
+    answer(serde_json::to_string(&OkAnswer::new(synced)).unwrap());
+    answer(serde_json::to_string(&Failed::new(&error)).unwrap());
+    answer(serde_json::to_string(&Failed::new(&limited)).unwrap());
+    text
+}
+
+#[test]
+fn the_wire_is_as_it_was() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden/wire.jsonl");
+    let written = written();
+    if std::env::var_os("ACADEMY_RT_REGENERATE").is_some() {
+        fs::write(&path, &written).unwrap();
+    }
+    let known = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(written, known, "if the contract is to change, renew it with ACADEMY_RT_REGENERATE=1");
+}

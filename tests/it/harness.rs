@@ -1,0 +1,94 @@
+//! The real binary for a test: a fresh data directory, a free port, ready when it says so.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The secret of all tests.
+pub const SECRET: &str = "a secret of the test suite, long enough";
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The command with nothing of this environment but what is given.
+pub fn command(args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_academy-rt"));
+    command.args(args).env_clear().envs(env.iter().copied());
+    command
+}
+
+/// Runs a command to its end.
+pub fn run(args: &[&str], env: &[(&str, &str)]) -> Output {
+    command(args, env).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Standard output and standard error as one text.
+pub fn words(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A port that is free now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A server that runs.
+pub struct Appliance {
+    child: Child,
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+}
+
+impl Appliance {
+    /// Starts one over plain HTTP.
+    pub fn start() -> Appliance {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let data = dir.path().join("data");
+        let child = command(
+            &["serve", "--no-tls", "--listen", &format!("127.0.0.1:{port}"), "--data-dir", data.to_str().unwrap()],
+            &[("JWT_SECRET", SECRET), ("ACADEMY_RT_STORAGE_MIN_FREE", "0")],
+        )
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+        let mut appliance = Appliance { child, dir, port };
+        let begun = Instant::now();
+        while !appliance.get("/readyz").contains(" 200 ") {
+            assert!(appliance.child.try_wait().unwrap().is_none(), "the server ended at its start");
+            assert!(begun.elapsed() < DEADLINE, "the server is not ready");
+            std::thread::yield_now();
+        }
+        appliance
+    }
+
+    /// Its data directory.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What it answers to a GET; empty if it does not.
+    pub fn get(&self, path: &str) -> String {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return String::new() };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let mut answer = Vec::new();
+        if stream.write_all(request.as_bytes()).is_ok() {
+            drop(stream.read_to_end(&mut answer));
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn stop(mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Appliance {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
