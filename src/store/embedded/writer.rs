@@ -378,10 +378,12 @@ impl Writer {
         self.known = Known::default();
         match opened {
             Ok((opened, next)) => {
-                *database = Some(opened);
-                drop(database);
+                // Before the first reader comes: what it notes of the new file must not be overwritten, and who can read
+                // finds the store well.
                 self.shared.last_id.store(next.saturating_sub(1), Ordering::Release);
                 self.shared.set_health(Health::Well);
+                *database = Some(opened);
+                drop(database);
                 tracing::info!("the database is open again");
                 true
             }
