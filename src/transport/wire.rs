@@ -46,8 +46,10 @@ pub struct WireLimits {
 /// Why a wire was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The reader did not keep up.
+    /// The reader did not keep up: more waits for it than may.
     SlowReader,
+    /// The reader has stopped: nothing has been taken for too long.
+    Stalled,
     /// The server has ended the connection.
     Ended,
 }
@@ -189,7 +191,7 @@ impl<S> Inner<S> {
     fn fail_if_cut(&self) -> io::Result<()> {
         match self.cut {
             None => Ok(()),
-            Some(Cut::SlowReader) => Err(io::Error::new(ErrorKind::TimedOut, "the reader has stopped")),
+            Some(Cut::SlowReader | Cut::Stalled) => Err(io::Error::new(ErrorKind::TimedOut, "the reader has stopped")),
             Some(Cut::Ended) => Err(io::Error::new(ErrorKind::ConnectionAborted, "ended by the server")),
         }
     }
@@ -426,7 +428,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
                 && inner.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.stall)
         };
         if stalled {
-            self.cut(Cut::SlowReader);
+            self.cut(Cut::Stalled);
         }
         stalled
     }

@@ -59,5 +59,7 @@ test('a reader that stops with little to send is cut off within 10 s too', async
     blockedAt ??= Date.now();
     assert.ok(Date.now() - began < 25_000, 'it is cut off');
   }
+  const { json } = await server.fetch('/api/v1/admin/status', { claims: { userId: 9, role: 'admin' } });
+  assert.equal(json.slowReaders, 1, 'and it is counted');
   await server.stop();
 });

@@ -178,7 +178,7 @@ impl Link {
             && !self.is_gone.swap(true, Ordering::AcqRel)
             && let Some(directory) = self.directory.upgrade()
         {
-            directory.note_slow_reader(self.number);
+            directory.note_slow_reader(Some(self.number));
             self.hang_up(Duration::ZERO);
         }
     }
@@ -189,7 +189,7 @@ impl Link {
             && !self.is_gone.swap(true, Ordering::AcqRel)
             && let Some(directory) = self.directory.upgrade()
         {
-            directory.note_slow_reader(self.number);
+            directory.note_slow_reader(Some(self.number));
         }
     }
 

@@ -320,7 +320,9 @@ impl SocketIoTransport {
             }
             let now = Instant::now();
             for wire in wires() {
-                wire.check_stall(now);
+                if wire.check_stall(now) {
+                    self.directory.note_slow_reader(None);
+                }
             }
             self.directory.forget_the_dead();
             forget_the_idle();
