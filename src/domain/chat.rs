@@ -159,6 +159,8 @@ pub struct RoomRecord {
     pub last_id: u64,
     /// The `seq` of its latest message; 0 if there is none.
     pub last_seq: u64,
+    /// Messages up to this `seq` have been purged by age; 0 if none.
+    pub purged_seq: u64,
     /// When it was registered.
     pub created_at: Timestamp,
 }

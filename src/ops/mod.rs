@@ -1,3 +1,6 @@
-//! What the operator sees: figures.
+//! What the operator sees: figures, and the archive that a store goes into and comes out of.
 
+pub mod archive;
+pub mod backup;
+pub mod findings;
 pub mod metrics;

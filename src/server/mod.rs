@@ -443,7 +443,8 @@ async fn open_store(
         let remedy = match error {
             OpenError::InUse { .. } => "Stop the other one, or give this one a directory of its own with --data-dir.",
             OpenError::Newer { .. } => "Run the version that wrote it, or a later one.",
-            OpenError::Corrupt { .. } => "Restore a backup; keep this file aside for an examination.",
+            OpenError::Older { .. } => "Migrate it: academy-rt db upgrade.",
+            OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE); the file is kept aside then.",
             OpenError::Io { .. } => "Check that the directory exists, is writable and has space.",
         };
         ServeError::new("the store cannot be opened", why, remedy)

@@ -164,6 +164,7 @@ impl State {
                 private: false,
                 last_id: 0,
                 last_seq: 0,
+                purged_seq: 0,
                 created_at: draft.at,
             },
             messages: BTreeMap::new(),

@@ -8,6 +8,7 @@
 
 pub mod embedded;
 pub mod memory;
+pub mod rows;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -63,6 +64,16 @@ pub enum OpenError {
         /// Its format.
         found: u32,
         /// The newest format known here.
+        known: u32,
+    },
+    /// It was written by an older version, and has not been migrated.
+    #[error("the store at {} has format {found}; this version works with {known}", path.display())]
+    Older {
+        /// The database file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format of this version.
         known: u32,
     },
     /// It is not a store of ours, or damaged beyond the engine's own repair.

@@ -229,7 +229,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         self.wrote = true;
         self.t.room_no.write()?.insert(room.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
         let record =
-            RoomRecord { id: room.clone(), name: None, private: false, last_id: 0, last_seq: 0, created_at: at };
+            RoomRecord { id: room.clone(), name: None, private: false, last_id: 0, last_seq: 0, purged_seq: 0, created_at: at };
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: true });
         self.changed_rooms.push(room.clone());
         Ok(no)

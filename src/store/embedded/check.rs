@@ -3,74 +3,110 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 
-use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::failure::Outcome;
-use super::file::{Disk, NAME, Opener};
 use super::inbox::NAMED;
 use super::records::{
     AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, decode_room,
     get, get_number,
 };
-use super::schema::{Snapshot, expiry_key, expiry_of, k8, k16, pair, triple};
+use super::rows::{Held, OfflineFile};
+use super::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, pair, triple};
 use crate::domain::notification::Audience;
-use crate::domain::{RoomId, Timestamp};
+use crate::domain::RoomId;
 use crate::store::OpenError;
 
 /// More than so many violations say no more than these.
 const MOST: usize = 100;
 
 pub(super) fn check(data_dir: &Path) -> Result<Vec<String>, OpenError> {
-    let path = data_dir.join(NAME);
-    let missing = |source| OpenError::Io { path: path.clone(), source };
-    path.metadata().map_err(missing)?;
-    let opener = Opener { data_dir: data_dir.to_owned(), cache_bytes: 64 << 20, disk: Arc::new(Disk::default()) };
-    let (database, _) = opener.open_or_make(Timestamp(0))?;
-    let mut found = Vec::new();
-    let outcome = database.begin_read().map_err(Into::into).and_then(|tx| walk(&Snapshot::new(tx), &mut found));
-    if let Err(failure) = outcome {
-        found.push(failure.into_error().to_string());
-    }
-    found.truncate(MOST);
-    Ok(found)
+    let held = Held::take(data_dir)?;
+    let mut file = held.open()?;
+    Ok(file.check(&mut |_| {}))
 }
 
-fn walk(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
-    rooms(snapshot, found)?;
-    messages(snapshot, found)?;
-    room_changes(snapshot, found)?;
-    progress(snapshot, found)?;
-    notifications(snapshot, found)?;
-    people(snapshot, found)?;
-    answers(snapshot, found)
-}
-
-/// `seq` is 1, 2, 3, ... in each room, and the room's record agrees with its last message.
-fn rooms(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
-    let mut last: HashMap<u64, (u64, u64)> = HashMap::new();
-    for row in snapshot.msg_by_room()?.iter()? {
-        let (key, value) = row?;
-        let ((room, id), seq) = (pair(key.value()), decode::<u64>(value.value())?);
-        let (_, before) = last.insert(room, (id, seq)).unwrap_or_default();
-        if seq != before + 1 {
-            found.push(format!("room {room}: message {id} has seq {seq} behind {before}"));
+impl OfflineFile {
+    /// Looks at everything: the engine's pages, then what contradicts what. An empty list is a sound store. `step` hears
+    /// what is looked at. Blocks, for as long as the store is large.
+    pub fn check(&mut self, step: &mut dyn FnMut(&'static str)) -> Vec<String> {
+        let mut found = Vec::new();
+        step("pages");
+        match self.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => found.push("the engine found damaged pages and repaired what it could".to_owned()),
+            Err(error) => found.push(error.to_string()),
         }
+        if self.format < FORMAT {
+            found.push(format!("it has format {}: migrate it with `academy-rt db upgrade` first", self.format));
+            return found;
+        }
+        if let Err(error) = self.read(|snapshot| walk(snapshot, &mut found, step)) {
+            found.push(error.to_string());
+        }
+        found.truncate(MOST);
+        found
     }
-    let table = snapshot.rooms()?;
+}
+
+type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
+
+const LOOKS: [(&str, Look); 7] = [
+    ("rooms", rooms),
+    ("messages", messages),
+    ("changes", room_changes),
+    ("progress", progress),
+    ("notifications", notifications),
+    ("people", people),
+    ("answers", answers),
+];
+
+fn walk(snapshot: &Snapshot, found: &mut Vec<String>, step: &mut dyn FnMut(&'static str)) -> Outcome<()> {
+    for (name, look) in LOOKS {
+        step(name);
+        look(snapshot, found)?;
+    }
+    Ok(())
+}
+
+/// `seq` goes on without a gap behind what was purged, and the room's record agrees with its last message.
+fn rooms(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (table, room_no) = (snapshot.rooms()?, snapshot.room_no()?);
+    // A room's last message, as far as it is seen, and where its messages must begin.
+    let mut last: HashMap<u64, (u64, u64)> = HashMap::new();
+    let mut records = HashMap::new();
     for row in table.iter()? {
         let (key, value) = row?;
         let (no, room) = (u64::from_be_bytes(*key.value()), decode_room(value.value())?);
-        let (id, seq) = last.remove(&no).unwrap_or_default();
-        if (room.last_id, room.last_seq) != (id, seq) {
-            found.push(format!("room {no}: its record ends at {}, its messages at {id}", room.last_id));
-        }
-        if get_number(&snapshot.room_no()?, room.id.canonical().as_bytes())? != Some(no) {
+        if get_number(&room_no, room.id.canonical().as_bytes())? != Some(no) {
             found.push(format!("room {no}: its id does not lead to it"));
         }
+        last.insert(no, (0, room.purged_seq));
+        records.insert(no, (room.last_id, room.last_seq));
     }
-    found.extend(last.keys().map(|no| format!("room {no}: has messages but no record")));
+    for row in snapshot.msg_by_room()?.iter()? {
+        let (key, value) = row?;
+        let ((room, id), seq) = (pair(key.value()), decode::<u64>(value.value())?);
+        match last.get_mut(&room) {
+            None => found.push(format!("room {room}: has message {id}, but no record")),
+            Some(before) => {
+                if seq != before.1 + 1 {
+                    found.push(format!("room {room}: message {id} has seq {seq} behind {}", before.1));
+                }
+                *before = (id, seq);
+            }
+        }
+        if found.len() > MOST {
+            return Ok(());
+        }
+    }
+    for (no, (last_id, last_seq)) in records {
+        let (id, seq) = last.get(&no).copied().unwrap_or_default();
+        if last_seq != seq || id > 0 && last_id != id {
+            found.push(format!("room {no}: its record ends at {last_id} ({last_seq}), its messages at {id} ({seq})"));
+        }
+    }
     Ok(())
 }
 
@@ -123,14 +159,16 @@ fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             found.push(format!("change {change} of room {room}: what it is of does not know it"));
         }
     }
-    let (member_rooms, by_room) = (snapshot.member_rooms()?, snapshot.msg_by_room()?);
+    let (member_rooms, by_room, rooms) = (snapshot.member_rooms()?, snapshot.msg_by_room()?, snapshot.rooms()?);
     for row in members.iter()? {
         let (key, value) = row?;
         let ((room, user), row) = (pair(key.value()), decode::<MemberRow>(value.value())?);
         if member_rooms.get(&k16(user, room))?.is_none() {
             found.push(format!("user {user}: takes part in room {room}, which is not on their list"));
         }
-        if row.read_up_to > 0 && get_number(&by_room, &k16(room, row.read_up_to))? != Some(row.read_seq) {
+        // A message that was purged may have been read.
+        let purged_seq = get(&rooms, &k8(room), decode_room)?.map_or(0, |room| room.purged_seq);
+        if row.read_seq > purged_seq && get_number(&by_room, &k16(room, row.read_up_to))? != Some(row.read_seq) {
             found.push(format!("user {user}: has read message {} of room {room}, which is not there", row.read_up_to));
         }
     }

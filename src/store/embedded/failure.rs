@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Damaged(String),
     /// There is no open file at the moment, and why.
     NoFile(StoreError),
+    /// Who asked for the rows does not take them any more.
+    Stopped(String),
 }
 
 impl Failure {
@@ -26,6 +28,7 @@ impl Failure {
             Failure::Refused(refusal) => StoreError::Refused(refusal),
             Failure::Damaged(what) => StoreError::Corrupt(what),
             Failure::NoFile(error) => error,
+            Failure::Stopped(why) => StoreError::Unavailable(why),
             Failure::Engine(redb::Error::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
                 StoreError::Full(error.to_string())
             }

@@ -7,6 +7,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Bound;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +16,15 @@ use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, TableDefinition};
 
 use super::failure::{Failure, Outcome};
-use super::records::{decode, encode, get_number};
+use super::records::{encode, get_number, get_value};
 use super::schema::{FORMAT, Row, Snapshot, Tables, meta};
 use crate::domain::Timestamp;
 use crate::store::{Identity, OpenError};
 
 /// The database's name in its directory.
 pub(super) const NAME: &str = "academy.redb";
+/// What the names of databases begin with that a restore has set aside.
+pub(super) const ASIDE: &str = "academy.redb.before-";
 /// Its name while it is being made.
 const UNFINISHED: &str = "academy.redb.new";
 
@@ -135,12 +138,7 @@ impl Opener {
     pub(super) fn open_or_make(&self, now: Timestamp) -> Result<(Database, Identity), OpenError> {
         let in_dir = |source| OpenError::Io { path: self.data_dir.clone(), source };
         // Two processes that both find no file must not both make one.
-        let dir = File::open(&self.data_dir).map_err(in_dir)?;
-        match dir.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: self.data_dir.clone() }),
-            Err(TryLockError::Error(source)) => return Err(in_dir(source)),
-        }
+        let dir = self.lock_directory()?;
         let unfinished = self.data_dir.join(UNFINISHED);
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -150,6 +148,7 @@ impl Opener {
         }
         let path = self.path();
         if !path.try_exists().map_err(in_dir)? {
+            self.refuse_a_lost_file()?;
             self.make(&unfinished, now)?;
             fs::rename(&unfinished, &path).map_err(in_dir)?;
             dir.sync_all().map_err(in_dir)?;
@@ -157,6 +156,17 @@ impl Opener {
         let database = self.open(&path)?;
         let identity = read_identity(&database).map_err(|failure| self.explain(&path, failure))?;
         Ok((database, identity))
+    }
+
+    /// Holds the directory until the handle is dropped.
+    pub(super) fn lock_directory(&self) -> Result<File, OpenError> {
+        let in_dir = |source| OpenError::Io { path: self.data_dir.clone(), source };
+        let dir = File::open(&self.data_dir).map_err(in_dir)?;
+        match dir.try_lock() {
+            Ok(()) => Ok(dir),
+            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: self.data_dir.clone() }),
+            Err(TryLockError::Error(source)) => Err(in_dir(source)),
+        }
     }
 
     /// Opens the file that has been open before.
@@ -170,6 +180,7 @@ impl Opener {
             .read(true)
             .write(true)
             .create_new(true)
+            .mode(0o600)
             .open(path)
             .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
         let database = self.backed(file).map_err(|error| explain(error.into()))?;
@@ -181,6 +192,29 @@ impl Opener {
     }
 
     fn open(&self, path: &Path) -> Result<Database, OpenError> {
+        let (database, format) = self.open_any(path)?;
+        if format < FORMAT {
+            return Err(OpenError::Older { path: path.to_owned(), found: format, known: FORMAT });
+        }
+        Ok(database)
+    }
+
+    /// A data directory whose database has gone, but which has one that was set aside, is not a new one: an empty store in
+    /// it would look as if all were lost.
+    fn refuse_a_lost_file(&self) -> Result<(), OpenError> {
+        let in_dir = |source| OpenError::Io { path: self.data_dir.clone(), source };
+        for entry in fs::read_dir(&self.data_dir).map_err(in_dir)? {
+            let entry = entry.map_err(in_dir)?;
+            if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+                let reason = format!("it is not there, but {} is", entry.path().display());
+                return Err(OpenError::Corrupt { path: self.path(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a file of any format up to this version's, and says which.
+    pub(super) fn open_any(&self, path: &Path) -> Result<(Database, u32), OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), source };
         let file = File::options().read(true).write(true).open(path).map_err(io)?;
         // redb would make a new database of an empty file. Ours is never empty: somebody has cut it.
@@ -192,7 +226,7 @@ impl Opener {
         if format > FORMAT {
             return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FORMAT });
         }
-        Ok(database)
+        Ok((database, format))
     }
 
     fn backed(&self, file: File) -> Result<Database, DatabaseError> {
@@ -234,6 +268,7 @@ fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
     Ok(())
 }
 
+/// The format of what lies there: while a migration is under way, the one it comes from.
 fn read_format(database: &Database) -> Outcome<u32> {
     use redb::ReadableDatabase;
     let tx = database.begin_read()?;
@@ -243,17 +278,28 @@ fn read_format(database: &Database) -> Outcome<u32> {
         }
         table => table?,
     };
-    super::records::get(&table, meta::FORMAT, |row| decode::<u32>(row))?
-        .ok_or_else(|| Failure::Damaged("its format is not written in it".to_owned()))
+    if let Some((from, _)) = get_value::<_, (u32, u64)>(&table, meta::MIGRATING)? {
+        return Ok(from);
+    }
+    get_value(&table, meta::FORMAT)?.ok_or_else(|| Failure::Damaged("its format is not written in it".to_owned()))
 }
 
 fn read_identity(database: &Database) -> Outcome<Identity> {
     use redb::ReadableDatabase;
     let snapshot = Snapshot::new(database.begin_read()?);
     let table = snapshot.meta()?;
-    let store_id = super::records::get(&table, meta::STORE_ID, |row| decode::<[u8; 16]>(row))?
+    let store_id = get_value(&table, meta::STORE_ID)?
         .ok_or_else(|| Failure::Damaged("its identity is not written in it".to_owned()))?;
     Ok(Identity { store_id, epoch: get_number(&table, meta::EPOCH)?.unwrap_or(1) })
+}
+
+/// Whether nobody has a database file open: the engine locks the whole file, beside ranges of it.
+pub(super) fn is_free(file: &File) -> io::Result<bool> {
+    match file.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// The bytes that an unprivileged process may still write where a path lies.

@@ -13,9 +13,11 @@ mod check;
 mod failure;
 mod file;
 mod inbox;
+pub mod migrate;
 mod queries;
 mod queries_inbox;
 mod records;
+pub mod rows;
 mod schema;
 mod seam;
 #[cfg(test)]

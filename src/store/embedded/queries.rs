@@ -4,7 +4,7 @@
 use redb::ReadableTable;
 
 use super::failure::{Failure, Outcome};
-use super::records::{MemberRow, Person, ProgressRow, decode, decode_message, decode_room, get, get_number};
+use super::records::{MemberRow, Person, ProgressRow, decode, decode_message, decode_room, get, get_number, get_value};
 use super::schema::{Snapshot, k8, k16, k24, meta, second};
 use crate::domain::chat::{Author, Membership, Message, RoomPolicy, RoomRecord, RoomSummary, may_enter};
 use crate::domain::progress::Progress;
@@ -20,7 +20,10 @@ impl Snapshot {
     /// Refuses a cursor that this store has not given.
     pub(super) fn check_cursor(&self, after: u64) -> Outcome<u64> {
         let last = self.last_id()?;
-        if after > last { Err(Refusal::Resync.into()) } else { Ok(last) }
+        // Ids of a life that a restore has ended are as foreign as those of the future.
+        let lost: Vec<(u64, u64)> = get_value(&self.meta()?, meta::LOST_IDS)?.unwrap_or_default();
+        let is_lost = lost.iter().any(|(from, to)| (*from..*to).contains(&after));
+        if after > last || is_lost { Err(Refusal::Resync.into()) } else { Ok(last) }
     }
 
     pub(super) fn find_user(&self, user: &UserId) -> Outcome<Option<u64>> {
@@ -118,7 +121,7 @@ impl Snapshot {
             let room = get(&rooms, &k8(room_no), decode_room)?.ok_or_else(lost)?;
             let row = get(&members, &k16(room_no, no), |row| decode::<MemberRow>(row))?.ok_or_else(lost)?;
             let membership: Membership = row.membership()?;
-            let unread = room.last_seq.saturating_sub(row.read_seq);
+            let unread = room.last_seq.saturating_sub(row.read_seq.max(room.purged_seq));
             summaries.push(RoomSummary { room, membership, read_up_to: row.read_up_to, unread });
         }
         // The room where something was said last comes first.

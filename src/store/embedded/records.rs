@@ -3,6 +3,7 @@
 //! order in `domain` does not change what is on disk.
 
 use redb::{Key, ReadableTable};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, Outcome};
@@ -44,12 +45,20 @@ pub(super) fn get<K: Key + 'static, T>(
     table.get(key)?.map(|row| read(row.value())).transpose()
 }
 
+/// Reads one row that borrows nothing, if it is there.
+pub(super) fn get_value<K: Key + 'static, T: DeserializeOwned>(
+    table: &impl ReadableTable<K, Row>,
+    key: K::SelfType<'_>,
+) -> Outcome<Option<T>> {
+    get(table, key, |row| decode::<T>(row))
+}
+
 /// Reads one number, if it is there.
 pub(super) fn get_number<K: Key + 'static>(
     table: &impl ReadableTable<K, Row>,
     key: K::SelfType<'_>,
 ) -> Outcome<Option<u64>> {
-    get(table, key, |row| decode::<u64>(row))
+    get_value(table, key)
 }
 
 macro_rules! codes {
@@ -210,6 +219,33 @@ struct RoomRow<'a> {
     last_id: u64,
     last_seq: u64,
     created_at: u64,
+    purged_seq: u64,
+}
+
+/// A room's row as format 1 has it.
+#[derive(Serialize, Deserialize)]
+struct RoomRow1<'a> {
+    #[serde(borrow)]
+    id: IdRow<'a>,
+    name: Option<&'a str>,
+    private: bool,
+    last_id: u64,
+    last_seq: u64,
+    created_at: u64,
+}
+
+/// A room of format 1.
+pub(super) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRecord> {
+    let row: RoomRow1<'_> = decode(bytes)?;
+    Ok(RoomRecord {
+        id: row.id.room()?,
+        name: row.name.map(str::to_owned),
+        private: row.private,
+        last_id: row.last_id,
+        last_seq: row.last_seq,
+        purged_seq: 0,
+        created_at: Timestamp(row.created_at),
+    })
 }
 
 pub(super) fn encode_room<'b>(room: &RoomRecord, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
@@ -220,6 +256,7 @@ pub(super) fn encode_room<'b>(room: &RoomRecord, buffer: &'b mut Vec<u8>) -> Out
         last_id: room.last_id,
         last_seq: room.last_seq,
         created_at: room.created_at.0,
+        purged_seq: room.purged_seq,
     };
     encode(&row, buffer)
 }
@@ -232,6 +269,7 @@ pub(super) fn decode_room(bytes: &[u8]) -> Outcome<RoomRecord> {
         private: row.private,
         last_id: row.last_id,
         last_seq: row.last_seq,
+        purged_seq: row.purged_seq,
         created_at: Timestamp(row.created_at),
     })
 }

@@ -5,12 +5,14 @@
 
 use std::cell::OnceCell;
 
-use redb::{ReadOnlyTable, ReadTransaction, Table, TableDefinition, WriteTransaction};
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+};
 
 use super::failure::{Failure, Outcome};
 
-/// The format of this version.
-pub(super) const FORMAT: u32 = 1;
+/// The format of this version. 1: version 0.1. 2: rooms know what was purged of them; audit, holds, erasures, growth.
+pub(super) const FORMAT: u32 = 2;
 
 /// A key of one number.
 pub(super) type K8 = &'static [u8; 8];
@@ -35,6 +37,16 @@ pub(super) mod meta {
     pub(in crate::store::embedded) const NEXT_USER: &str = "next_user";
     pub(in crate::store::embedded) const NEXT_ROOM: &str = "next_room";
     pub(in crate::store::embedded) const NEXT_LESSON: &str = "next_lesson";
+    /// While a migration runs: the format it comes from, and the last row that is done.
+    pub(in crate::store::embedded) const MIGRATING: &str = "migrating";
+    /// Ranges of ids that were given in lives that a restore has ended.
+    pub(in crate::store::embedded) const LOST_IDS: &str = "lost_ids";
+    /// When the last good backup was made, and its size.
+    pub(in crate::store::embedded) const LAST_BACKUP: &str = "last_backup";
+    /// The number and hash of the audit record before the first that is kept.
+    pub(in crate::store::embedded) const AUDIT_ANCHOR: &str = "audit_anchor";
+    /// The number and hash of the last audit record.
+    pub(in crate::store::embedded) const AUDIT_HEAD: &str = "audit_head";
 }
 
 /// A table that is opened when it is first touched: a commit touches six of them, and opening all would be a tenth of it.
@@ -78,6 +90,14 @@ macro_rules! tables {
                 Self { $($field: Lazy::new(tx, stringify!($field)),)* }
             }
 
+            /// Puts a row as bytes into the table of that name.
+            pub(super) fn put_row(&mut self, table: &str, key: &[u8], value: &[u8]) -> Outcome<()> {
+                match table {
+                    $(stringify!($field) => put(self.$field.write()?, key, value),)*
+                    _ => Err(Failure::Damaged(format!("there is no table {table}"))),
+                }
+            }
+
             /// Makes those that are missing, so that a read of a new store finds them.
             pub(super) fn make(tx: &'t WriteTransaction) -> Outcome<()> {
                 let tables = Self::of(tx);
@@ -94,6 +114,27 @@ macro_rules! tables {
         impl Snapshot {
             pub(super) fn new(tx: ReadTransaction) -> Self {
                 Self { tx }
+            }
+
+            /// Visits every row of every table as bytes, table by table, in the order of their keys. Tables that an older
+            /// format does not have are passed over.
+            pub(super) fn each_row(&self, visit: &mut RowVisit<'_>) -> Outcome<()> {
+                $(each::<$key, $value>(&self.tx, stringify!($field), visit)?;)*
+                Ok(())
+            }
+
+            /// How large each table is.
+            pub(super) fn sizes(&self) -> Outcome<Vec<TableSize>> {
+                let mut sizes = Vec::new();
+                $(sizes.extend(size::<$key, $value>(&self.tx, stringify!($field))?);)*
+                Ok(sizes)
+            }
+
+            /// How many rows each table has; costs nothing.
+            pub(super) fn counts(&self) -> Outcome<Vec<(&'static str, u64)>> {
+                let mut counts = Vec::new();
+                $(counts.extend(count::<$key, $value>(&self.tx, stringify!($field))?);)*
+                Ok(counts)
             }
 
             $($(#[$doc])*
@@ -147,6 +188,87 @@ tables! {
     answers: K24 => Row;
     /// (expiry, user, hash).
     answers_by_expiry: K32 => ();
+    /// Number -> what was done, chained by hash to the record before.
+    audit: K8 => Row;
+    /// The subject's kind and canonical id -> why it is held, by whom, since when.
+    holds: Text => Row;
+    /// Canonical user id -> when they were erased, and whether that is finished.
+    erasures: Text => Row;
+    /// Day since the epoch -> the rows of each table then.
+    growth: K8 => Row;
+}
+
+/// What is called with each row: its table, its key, its value.
+pub(super) type RowVisit<'v> = dyn FnMut(&'static str, &[u8], &[u8]) -> Outcome<()> + 'v;
+
+/// How large a table is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TableSize {
+    pub(super) name: &'static str,
+    pub(super) rows: u64,
+    /// Keys and values.
+    pub(super) stored_bytes: u64,
+    /// Pages' headers, indexes and free space in pages.
+    pub(super) overhead_bytes: u64,
+}
+
+fn open_if_there<K: redb::Key + 'static, V: redb::Value + 'static>(
+    tx: &ReadTransaction,
+    name: &'static str,
+) -> Outcome<Option<ReadOnlyTable<K, V>>> {
+    match tx.open_table(TableDefinition::<K, V>::new(name)) {
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        table => Ok(Some(table?)),
+    }
+}
+
+fn each<K: redb::Key + 'static, V: redb::Value + 'static>(
+    tx: &ReadTransaction,
+    name: &'static str,
+    visit: &mut RowVisit<'_>,
+) -> Outcome<()> {
+    let Some(table) = open_if_there::<K, V>(tx, name)? else { return Ok(()) };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let (key, value) = (key.value(), value.value());
+        visit(name, K::as_bytes(&key).as_ref(), V::as_bytes(&value).as_ref())?;
+    }
+    Ok(())
+}
+
+fn size<K: redb::Key + 'static, V: redb::Value + 'static>(
+    tx: &ReadTransaction,
+    name: &'static str,
+) -> Outcome<Option<TableSize>> {
+    let Some(table) = open_if_there::<K, V>(tx, name)? else { return Ok(None) };
+    let stats = table.stats()?;
+    let overhead_bytes = stats.metadata_bytes() + stats.fragmented_bytes();
+    Ok(Some(TableSize { name, rows: table.len()?, stored_bytes: stats.stored_bytes(), overhead_bytes }))
+}
+
+fn count<K: redb::Key + 'static, V: redb::Value + 'static>(
+    tx: &ReadTransaction,
+    name: &'static str,
+) -> Outcome<Option<(&'static str, u64)>> {
+    let Some(table) = open_if_there::<K, V>(tx, name)? else { return Ok(None) };
+    Ok(Some((name, table.len()?)))
+}
+
+/// redb panics at bytes that are none of the type: they are looked at first.
+fn put<K: redb::Key + 'static, V: redb::Value + 'static>(
+    table: &mut Table<'_, K, V>,
+    key: &[u8],
+    value: &[u8],
+) -> Outcome<()> {
+    let is_text = K::type_name() == <&str as redb::Value>::type_name();
+    if K::fixed_width().is_some_and(|width| width != key.len())
+        || V::fixed_width().is_some_and(|width| width != value.len())
+        || is_text && std::str::from_utf8(key).is_err()
+    {
+        return Err(Failure::Damaged("a row does not fit its table".to_owned()));
+    }
+    table.insert(K::from_bytes(key), V::from_bytes(value))?;
+    Ok(())
 }
 
 /// The key of one number.

@@ -195,6 +195,7 @@ impl Shared {
             Failure::Engine(error) => (StoreError::Unavailable(error.to_string()), false),
             Failure::Refused(refusal) => return StoreError::Refused(*refusal),
             Failure::NoFile(error) => return error.clone(),
+            Failure::Stopped(why) => return StoreError::Unavailable(why.clone()),
         };
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if self.opener.disk.sync_failed() {

@@ -1,0 +1,378 @@
+//! Backups as files: made under another name with the mode 0600, checked while they are written, synced, read back from the
+//! disk and only then given their name. Nothing is left behind of one that fails. For recipients they are encrypted by age.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use age::DecryptError;
+use age::x25519::Recipient;
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
+
+use crate::domain::Timestamp;
+use crate::store::rows::Digests;
+
+use super::archive::{self, ArchiveError, Summary};
+use super::findings::Finding;
+
+/// What the names of scheduled backups end with.
+pub const EXTENSION: &str = "backup";
+/// What the names of scheduled backups begin with.
+const SCHEDULED: &str = "academy-rt-";
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Who a backup is encrypted for.
+#[derive(Default)]
+pub struct Recipients(Vec<Recipient>);
+
+impl std::fmt::Debug for Recipients {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(ToString::to_string)).finish()
+    }
+}
+
+impl Recipients {
+    /// Reads age recipients (`age1...`).
+    ///
+    /// # Errors
+    /// The one that is none.
+    pub fn parse(texts: &[String]) -> Result<Recipients, Finding> {
+        let mut recipients = Vec::with_capacity(texts.len());
+        for text in texts {
+            recipients.push(Recipient::from_str(text.trim()).map_err(|why| {
+                let remedy = "Give the public key that `age-keygen` prints; it begins with age1.";
+                Finding::new(format!("'{text}' is not an age recipient"), why, remedy)
+            })?);
+        }
+        Ok(Recipients(recipients))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A file in the making beside the place where it goes. Dropped before it is kept, it is gone.
+struct Target {
+    path: PathBuf,
+    partial: PathBuf,
+    file: Option<File>,
+}
+
+impl Target {
+    fn create(path: &Path) -> Result<Target, Finding> {
+        let what = || format!("the backup {} cannot be written", path.display());
+        match path.symlink_metadata() {
+            Ok(found) if found.is_dir() => {
+                return Err(Finding::new(what(), "it is a directory", "Give a file name in it, or use --to DIR."));
+            }
+            Ok(_) => {
+                return Err(Finding::new(what(), "it is there already", "Give another name; nothing is overwritten."));
+            }
+            Err(_) => {}
+        }
+        let name = path.file_name().ok_or_else(|| Finding::new(what(), "it has no file name", "Give a file name."))?;
+        let partial = path.with_file_name(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
+        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial);
+        let file = opened.map_err(|error| target_failed(path, &error))?;
+        Ok(Target { path: path.to_owned(), partial, file: Some(file) })
+    }
+
+    /// Gives it its name; it is on disk then.
+    fn keep(mut self) -> Result<(), Finding> {
+        let failed = |error: io::Error| target_failed(&self.path, &error);
+        match renameat_with(CWD, &self.partial, CWD, &self.path, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            // A file system that does not know the flag. Somebody's file of that name was looked for before.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !self.path.exists() => {
+                fs::rename(&self.partial, &self.path).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+        self.file = None;
+        sync_parent(&self.path).map_err(|error| target_failed(&self.path, &error))
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        if self.file.is_some() {
+            // What cannot be removed either has a name that says what it is.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Syncs the directory that a file lies in.
+///
+/// # Errors
+/// What the system said.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+fn target_failed(path: &Path, error: &io::Error) -> Finding {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Make room on that disk, or give another place.",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "Give a place where this user may write, or run it as one who may."
+        }
+        io::ErrorKind::NotFound => "Make its directory first, or correct the path.",
+        io::ErrorKind::AlreadyExists => "Give another name; nothing is overwritten.",
+        _ => "Check the path and its disk, and try again.",
+    };
+    Finding::new(format!("the backup {} cannot be written", path.display()), error, remedy)
+}
+
+/// Where a backup comes from has ended or failed.
+fn source_failed(error: &ArchiveError) -> Finding {
+    Finding::new("the backup was not made", error, "Try again; the server's log may say more.")
+}
+
+/// A backup that has been made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Where.
+    pub path: PathBuf,
+    /// The file's size in bytes.
+    pub file_bytes: u64,
+    /// What it holds.
+    pub summary: Summary,
+}
+
+/// Takes an archive from `source` into a file: checked on the way, synced, read back. `progress` hears the rows so far and
+/// all rows. Blocks.
+///
+/// # Errors
+/// What did not work; nothing is left behind then.
+pub fn receive(
+    source: &mut dyn Read,
+    path: &Path,
+    recipients: &Recipients,
+    newest_format: u32,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Made, Finding> {
+    let mut target = Target::create(path)?;
+    let Some(file) = target.file.take() else { return Err(target_failed(path, &io::ErrorKind::NotFound.into())) };
+    // Put back at once: dropped early, the file is removed.
+    target.file = Some(file.try_clone().map_err(|error| target_failed(path, &error))?);
+    let mut hashed = Hashed { out: BufWriter::with_capacity(BUFFER_BYTES, file), hasher: blake3::Hasher::new() };
+    let mut failure = None;
+    let outcome = if recipients.is_empty() {
+        copy(source, &mut hashed, newest_format, &mut failure, progress)
+    } else {
+        let keys = recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
+        let encryptor = age::Encryptor::with_recipients(keys).map_err(|why| {
+            Finding::new("the backup cannot be encrypted", why, "Correct the recipients.")
+        })?;
+        let sealed = encryptor.wrap_output(&mut hashed).map_err(|error| target_failed(path, &error))?;
+        let mut sealed = sealed;
+        let outcome = copy(source, &mut sealed, newest_format, &mut failure, progress);
+        if outcome.is_ok() {
+            sealed.finish().map_err(|error| target_failed(path, &error))?;
+        }
+        outcome
+    };
+    if let Some(error) = failure {
+        return Err(target_failed(path, &error));
+    }
+    let summary = outcome.map_err(|error| source_failed(&error))?;
+    let hash = hashed.hasher.finalize();
+    let file = hashed.out.into_inner().map_err(|error| target_failed(path, error.error()))?;
+    file.sync_all().map_err(|error| target_failed(path, &error))?;
+    let file_bytes = read_back(&file, &target.partial, hash).map_err(|error| target_failed(path, &error))?;
+    target.keep()?;
+    Ok(Made { path: path.to_owned(), file_bytes, summary })
+}
+
+fn copy(
+    source: &mut dyn Read,
+    out: &mut dyn Write,
+    newest_format: u32,
+    failure: &mut Option<io::Error>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary, ArchiveError> {
+    let mut tee = Tee { source, out, failure };
+    let summary = archive::read(&mut tee, newest_format, &mut Digests::default(), progress)?;
+    tee.out.flush().map_err(|error| {
+        let copy = io::Error::new(error.kind(), error.to_string());
+        *tee.failure = Some(error);
+        ArchiveError::Io(copy)
+    })?;
+    Ok(summary)
+}
+
+/// What lies on the disk is what was written: not what the kernel still has in memory, as far as it lets go of it.
+fn read_back(file: &File, path: &Path, written: blake3::Hash) -> io::Result<u64> {
+    // Advice: where it is not taken the check is weaker, and still a check.
+    let _ = fadvise(file, 0, None, Advice::DontNeed);
+    let mut hasher = blake3::Hasher::new();
+    let mut input = File::open(path)?;
+    let bytes = io::copy(&mut input, &mut hasher)?;
+    if hasher.finalize() != written {
+        return Err(io::Error::other("what was read back is not what was written"));
+    }
+    Ok(bytes)
+}
+
+/// Copies what is read, and remembers an error of the writing apart from those of the reading.
+struct Tee<'a> {
+    source: &'a mut dyn Read,
+    out: &'a mut dyn Write,
+    failure: &'a mut Option<io::Error>,
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        if let Err(error) = self.out.write_all(buffer.get(..read).unwrap_or_default()) {
+            let copy = io::Error::new(error.kind(), error.to_string());
+            *self.failure = Some(error);
+            return Err(copy);
+        }
+        Ok(read)
+    }
+}
+
+struct Hashed<W> {
+    out: W,
+    hasher: blake3::Hasher,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.hasher.update(bytes.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A backup that is read: decrypted on the way if an identity is given.
+pub struct Source(Box<dyn Read>);
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Source")
+    }
+}
+
+impl Source {
+    /// Opens a backup. `identity` is a file of age identities.
+    ///
+    /// # Errors
+    /// [`ArchiveError`], or a finding about the identity.
+    pub fn open(path: &Path, identity: Option<&Path>) -> Result<Source, Finding> {
+        let failed = |error: ArchiveError| unusable(path, &error);
+        let metadata = fs::metadata(path).map_err(|error| failed(error.into()))?;
+        if metadata.is_dir() {
+            let remedy = "Give a file in it.";
+            return Err(Finding::new(format!("the backup {} cannot be used", path.display()), "it is a directory", remedy));
+        }
+        let open = || File::open(path).map_err(|error| failed(error.into()));
+        let is_encrypted = archive::is_encrypted(&mut open()?).map_err(|error| failed(error.into()))?;
+        let input = BufReader::with_capacity(BUFFER_BYTES, open()?);
+        if !is_encrypted {
+            return Ok(Source(Box::new(input)));
+        }
+        let Some(identity) = identity else { return Err(failed(ArchiveError::Encrypted)) };
+        let bad_identity = |why: String| {
+            let what = format!("the identity {} cannot be used", identity.display());
+            Finding::new(what, why, "Give a file that `age-keygen` has written.")
+        };
+        let identities = age::IdentityFile::from_file(identity.to_string_lossy().into_owned())
+            .map_err(|error| bad_identity(error.to_string()))?
+            .into_identities()
+            .map_err(|error| bad_identity(error.to_string()))?;
+        let opened = age::Decryptor::new(input)
+            .and_then(|decryptor| decryptor.decrypt(identities.iter().map(|one| &**one as &dyn age::Identity)));
+        match opened {
+            Ok(reader) => Ok(Source(Box::new(BufReader::with_capacity(BUFFER_BYTES, reader)))),
+            Err(DecryptError::NoMatchingKeys) => Err(failed(ArchiveError::NotForUs)),
+            Err(DecryptError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(failed(ArchiveError::CutShort { bytes: metadata.len() }))
+            }
+            Err(error) => Err(failed(ArchiveError::Damaged { at: 0, what: error.to_string() })),
+        }
+    }
+}
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+/// What is said of a backup that cannot be used.
+#[must_use]
+pub fn unusable(path: &Path, error: &ArchiveError) -> Finding {
+    Finding::new(format!("the backup {} cannot be used", path.display()), error, error.remedy())
+}
+
+/// Reads a backup to its end and says what it holds. Blocks.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn verify(
+    path: &Path,
+    identity: Option<&Path>,
+    newest_format: u32,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary, Finding> {
+    let mut source = Source::open(path, identity)?;
+    archive::read(&mut source, newest_format, &mut Digests::default(), progress).map_err(|error| unusable(path, &error))
+}
+
+/// The name of a scheduled backup of that moment. Names sort as their times do.
+#[must_use]
+pub fn scheduled_name(at: Timestamp) -> String {
+    format!("{SCHEDULED}{}.{EXTENSION}", stamp(at))
+}
+
+/// A moment as it stands in file names: `20261123T171055Z`.
+#[must_use]
+pub fn stamp(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+    moment.strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+/// A moment for people: `2026-11-23 17:10:55 UTC`.
+#[must_use]
+pub fn moment(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
+    let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+    moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// Removes the oldest scheduled backups of a directory, so that `keep` are left; gives those that it removed. Files of
+/// other names are not touched.
+///
+/// # Errors
+/// What could not be removed.
+pub fn prune(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Finding> {
+    let failed = |path: &Path, error: io::Error| {
+        let what = format!("old backups in {} were not removed", path.display());
+        Finding::new(what, error, "Check the permissions of the directory.")
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
+        let path = entry.map_err(|error| failed(dir, error))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with(SCHEDULED) && path.extension().is_some_and(|extension| extension == EXTENSION) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found.truncate(found.len().saturating_sub(keep));
+    for path in &found {
+        fs::remove_file(path).map_err(|error| failed(path, error))?;
+    }
+    Ok(found)
+}
