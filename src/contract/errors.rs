@@ -157,6 +157,7 @@ impl From<Refusal> for WireError {
             Refusal::Resync => {
                 WireError::new(ErrorCode::Resync, "this position is not of this server's data; start without it")
             }
+            Refusal::Held => WireError::new(ErrorCode::Conflict, "a legal hold stands against this; release it first"),
         }
     }
 }

@@ -206,6 +206,12 @@ impl UserId {
     pub fn system() -> UserId {
         UserId(Id::from_text("system"))
     }
+
+    /// The sender of what somebody wrote who has been erased: `"erased"`, the same for all of them.
+    #[must_use]
+    pub fn erased() -> UserId {
+        UserId(Id::from_text("erased"))
+    }
 }
 
 typed_id! {
@@ -215,6 +221,12 @@ typed_id! {
 }
 
 impl RoomId {
+    /// The room of a number.
+    #[must_use]
+    pub fn number(number: u64) -> RoomId {
+        RoomId(Id::Number(number))
+    }
+
     /// Checks an id.
     ///
     /// # Errors

@@ -2,9 +2,11 @@
 //! be done with them. No I/O, no async, and no clock but [`time`]. Everything here is a pure function of its arguments, so
 //! that a store engine may call it inside a transaction and both transports get the same answer.
 
+pub mod audit;
 pub mod chat;
 pub mod id;
 pub mod notification;
+pub mod privacy;
 pub mod progress;
 pub mod time;
 
@@ -219,6 +221,9 @@ pub enum Refusal {
     /// The cursor or `after` is not of this store's life: the asker starts anew.
     #[error("not of this store's life")]
     Resync,
+    /// A legal hold stands against it.
+    #[error("held by a legal hold")]
+    Held,
 }
 
 #[cfg(test)]

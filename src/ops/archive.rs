@@ -313,8 +313,7 @@ pub fn read(
             }
             (b'T', Some(_), None) => {
                 let found: Trailer = serde_json::from_slice(&payload).map_err(|_| damaged("its trailer"))?;
-                let sums: Vec<TableSum> =
-                    std::mem::take(&mut digests).finish().iter().map(TableSum::from).collect();
+                let sums: Vec<TableSum> = std::mem::take(&mut digests).finish().iter().map(TableSum::from).collect();
                 if sums != found.tables {
                     return Err(damaged("its rows are not those that it lists"));
                 }
@@ -362,7 +361,8 @@ fn unzip(payload: &[u8]) -> Option<Vec<u8>> {
 
 /// Gives the rows of a block to a sink; `None` if the block is not as it should be.
 fn unpack(block: &[u8], digests: &mut Digests, sink: &mut dyn RowSink) -> io::Result<Option<u64>> {
-    let Some((name, mut rest)) = block.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)))
+    let Some((name, mut rest)) =
+        block.split_first().and_then(|(length, rest)| rest.split_at_checked(usize::from(*length)))
     else {
         return Ok(None);
     };

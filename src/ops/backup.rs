@@ -165,9 +165,8 @@ pub fn receive(
         copy(source, &mut hashed, newest_format, &mut failure, progress)
     } else {
         let keys = recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(keys).map_err(|why| {
-            Finding::new("the backup cannot be encrypted", why, "Correct the recipients.")
-        })?;
+        let encryptor = age::Encryptor::with_recipients(keys)
+            .map_err(|why| Finding::new("the backup cannot be encrypted", why, "Correct the recipients."))?;
         let sealed = encryptor.wrap_output(&mut hashed).map_err(|error| target_failed(path, &error))?;
         let mut sealed = sealed;
         let outcome = copy(source, &mut sealed, newest_format, &mut failure, progress);
@@ -273,7 +272,11 @@ impl Source {
         let metadata = fs::metadata(path).map_err(|error| failed(error.into()))?;
         if metadata.is_dir() {
             let remedy = "Give a file in it.";
-            return Err(Finding::new(format!("the backup {} cannot be used", path.display()), "it is a directory", remedy));
+            return Err(Finding::new(
+                format!("the backup {} cannot be used", path.display()),
+                "it is a directory",
+                remedy,
+            ));
         }
         let open = || File::open(path).map_err(|error| failed(error.into()));
         let is_encrypted = archive::is_encrypted(&mut open()?).map_err(|error| failed(error.into()))?;

@@ -4,3 +4,4 @@ pub mod archive;
 pub mod backup;
 pub mod findings;
 pub mod metrics;
+pub mod restore;

@@ -4,16 +4,19 @@
 //! A call does its work when it is made; its future only hands the result over. The sink is told under the lock, so that
 //! it hears changes in the order of their ids.
 
+mod care;
 mod seam;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{
     Author, Draft, Membership, Message, ReadMark, RoomPolicy, RoomRecord, may_change, may_enter,
 };
 use crate::domain::notification::{Audience, Notification, NotificationDraft, Selection, is_for};
+use crate::domain::privacy::{Erasure, Hold};
 use crate::domain::progress::{Progress, Update, is_merged, merge};
 use crate::domain::{Actor, Clock, LessonId, Refusal, RoomId, Timestamp, UserId};
 use crate::store::{
@@ -57,6 +60,10 @@ struct State {
     notifications: BTreeMap<u64, Notification>,
     /// (kind, user, key): until when, and what was answered.
     answers: BTreeMap<(Kind, String, String), (Timestamp, First)>,
+    audit: Vec<AuditRecord>,
+    audit_anchor: Link,
+    holds: Vec<Hold>,
+    erasures: BTreeMap<String, Erasure>,
 }
 
 struct Room {

@@ -8,7 +8,10 @@
 
 pub mod embedded;
 pub mod memory;
+pub mod privacy;
 pub mod rows;
+
+pub use privacy::{Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, UserItem, UserProfile, UserSink};
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -223,9 +226,9 @@ pub enum InboxAction {
 }
 
 /// Everything the services ask of a store.
-pub trait Store: Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care {}
+pub trait Store: Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care + Audits + Privacy {}
 
-impl<T: Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care> Store for T {}
+impl<T: Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care + Audits + Privacy> Store for T {}
 
 /// The first answer to a post, or its repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -498,6 +501,8 @@ pub struct StoreStatus {
     pub writes: u64,
     /// The last id given.
     pub last_id: u64,
+    /// When the last good backup was made, and its size in bytes.
+    pub last_backup: Option<(Timestamp, u64)>,
 }
 
 /// The store's own health and end.
@@ -516,6 +521,15 @@ pub trait Care: Send + Sync {
 
     /// Figures. Does not block.
     fn status(&self) -> StoreStatus;
+
+    /// Gives all rows of one consistent view to a sink, which ends the reading by an error. Writers go on meanwhile.
+    fn rows(&self, sink: Box<dyn rows::RowSink + Send>) -> Answer<'_, ()>;
+
+    /// A backup was made and read back.
+    fn note_backup(&self, at: Timestamp, bytes: u64) -> Answer<'_, ()>;
+
+    /// Counts the rows of each table, once a day: `day` is days since the epoch.
+    fn sample(&self, day: u64) -> Answer<'_, ()>;
 
     /// Takes no more writes, commits what waits, and closes the file. Calling it again does nothing.
     ///

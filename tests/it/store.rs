@@ -1,6 +1,7 @@
 //! The conformance of the store engines: every case runs on each of them. `random` holds one against the other, `kill`
 //! pulls the plug on the embedded one. Nothing here knows redb.
 
+mod cases_care;
 mod cases_chat;
 mod cases_inbox;
 mod cases_progress;
@@ -217,6 +218,8 @@ conformance! {
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,
         reading_and_deleting, all_is_read_and_deleted_at_once, inbox_pages, a_repeated_notification_is_the_first,
         people_are_seen, first_answers_hold_a_day;
+    cases_care: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
+        an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything;
 }
 
 pub fn open_quietly(dir: &Path) -> Arc<dyn Store> {

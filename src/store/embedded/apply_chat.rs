@@ -120,7 +120,7 @@ impl Batch<'_, '_> {
     }
 
     /// Stores a message anew with a change of its own, in place of the change before it.
-    fn replace(&mut self, message: &Message, place: Place, row: RoomChangeRow) -> Outcome<u64> {
+    pub(super) fn replace(&mut self, message: &Message, place: Place, row: RoomChangeRow) -> Outcome<u64> {
         let change = self.take_id()?;
         if place.change > 0 {
             self.t.changes_by_room.write()?.remove(&k16(place.room, place.change))?;

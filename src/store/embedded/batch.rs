@@ -165,6 +165,11 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(id)
     }
 
+    /// Something is written, and is to be committed.
+    pub(super) fn touch(&mut self) {
+        self.wrote = true;
+    }
+
     /// Will be told after the commit.
     pub(super) fn tell(&mut self, change: Change) {
         self.changes.push(change);
@@ -228,8 +233,15 @@ impl<'t, 'k> Batch<'t, 'k> {
         self.next.room += 1;
         self.wrote = true;
         self.t.room_no.write()?.insert(room.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
-        let record =
-            RoomRecord { id: room.clone(), name: None, private: false, last_id: 0, last_seq: 0, purged_seq: 0, created_at: at };
+        let record = RoomRecord {
+            id: room.clone(),
+            name: None,
+            private: false,
+            last_id: 0,
+            last_seq: 0,
+            purged_seq: 0,
+            created_at: at,
+        };
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: true });
         self.changed_rooms.push(room.clone());
         Ok(no)
@@ -302,6 +314,37 @@ impl<'t, 'k> Batch<'t, 'k> {
         let before = self.members.insert((room, user), Member { row: Some(row), changed: true });
         if before.is_none_or(|before| before.row.is_none()) {
             self.t.member_rooms.write()?.insert(&k16(user, room), ())?;
+        }
+        Ok(())
+    }
+
+    /// Somebody takes no part in a room any more.
+    pub(super) fn forget_member(&mut self, room: u64, user: u64) -> Outcome<()> {
+        self.wrote = true;
+        self.members.insert((room, user), Member { row: None, changed: false });
+        self.t.members.write()?.remove(&k16(room, user))?;
+        self.t.member_rooms.write()?.remove(&k16(user, room))?;
+        Ok(())
+    }
+
+    /// Nothing leads to a user any more.
+    pub(super) fn forget_user(&mut self, user: &UserId, no: u64) -> Outcome<()> {
+        self.wrote = true;
+        self.known.users.remove(user);
+        self.t.users.write()?.remove(&k8(no))?;
+        self.t.user_no.write()?.remove(user.canonical().as_bytes())?;
+        Ok(())
+    }
+
+    /// A room's messages up to a `seq` are gone.
+    pub(super) fn purged_to(&mut self, room: &RoomId, seq: u64) -> Outcome<()> {
+        self.find_room(room)?;
+        let gone = || Failure::Damaged(format!("room {room} is not known to the writer"));
+        let known = self.known.rooms.get_mut(room).ok_or_else(gone)?;
+        known.record.purged_seq = seq;
+        if !known.changed {
+            known.changed = true;
+            self.changed_rooms.push(room.clone());
         }
         Ok(())
     }

@@ -12,10 +12,12 @@ use super::records::{
     AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, decode_room,
     get, get_number,
 };
+use super::records_care::AuditRow;
 use super::rows::{Held, OfflineFile};
 use super::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, pair, triple};
-use crate::domain::notification::Audience;
 use crate::domain::RoomId;
+use crate::domain::audit::{Broken, Link};
+use crate::domain::notification::Audience;
 use crate::store::OpenError;
 
 /// More than so many violations say no more than these.
@@ -52,7 +54,7 @@ impl OfflineFile {
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
-const LOOKS: [(&str, Look); 7] = [
+const LOOKS: [(&str, Look); 8] = [
     ("rooms", rooms),
     ("messages", messages),
     ("changes", room_changes),
@@ -60,6 +62,7 @@ const LOOKS: [(&str, Look); 7] = [
     ("notifications", notifications),
     ("people", people),
     ("answers", answers),
+    ("audit trail", audit),
 ];
 
 fn walk(snapshot: &Snapshot, found: &mut Vec<String>, step: &mut dyn FnMut(&'static str)) -> Outcome<()> {
@@ -236,8 +239,10 @@ fn notifications(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         }
     }
     for row in inbox.iter()? {
-        let (user, id) = pair(row?.0.value());
-        if table.get(&k8(id))?.is_none() {
+        let (key, value) = row?;
+        let ((user, id), flags) = (pair(key.value()), decode::<u8>(value.value())?);
+        // A mark may outlive what was purged by age until it is swept away; a name must not.
+        if flags & NAMED != 0 && table.get(&k8(id))?.is_none() {
             found.push(format!("notification {id}: is in the inbox of user {user}, but not there"));
         }
     }
@@ -273,6 +278,30 @@ fn answers(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         if answers.get(&key)?.is_none() {
             found.push(format!("an answer that expires at {expires} is not there"));
         }
+    }
+    Ok(())
+}
+
+/// The trail is a chain from where it begins to its last record.
+fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (anchor, head) = snapshot.audit_ends()?;
+    let mut link = anchor;
+    for row in snapshot.audit()?.iter()? {
+        let (key, value) = row?;
+        let record = decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value()));
+        match link.follow(&record) {
+            Ok(next) => link = next,
+            Err(broken) => {
+                found.push(format!("audit trail: {broken}"));
+                link = Link::from(&record);
+            }
+        }
+        if found.len() > MOST {
+            return Ok(());
+        }
+    }
+    if link != head {
+        found.push(format!("audit trail: {}", Broken::WrongEnd { found: link.number, head: head.number }));
     }
     Ok(())
 }

@@ -22,11 +22,11 @@ use crate::domain::Timestamp;
 use crate::store::{Identity, OpenError};
 
 /// The database's name in its directory.
-pub(super) const NAME: &str = "academy.redb";
+pub const NAME: &str = "academy.redb";
 /// What the names of databases begin with that a restore has set aside.
-pub(super) const ASIDE: &str = "academy.redb.before-";
+pub const ASIDE: &str = "academy.redb.before-";
 /// Its name while it is being made.
-const UNFINISHED: &str = "academy.redb.new";
+pub const UNFINISHED: &str = "academy.redb.new";
 
 /// What has gone wrong underneath redb, and (in tests) what shall.
 #[derive(Debug, Default)]

@@ -5,21 +5,28 @@
 //! id of one rising sequence; a refused request leaves no trace. `file` opens, `writer` commits, `batch` and `apply_*` say
 //! what each request writes, `queries*` read, `schema` and `records` say how it lies on disk, `check` walks all of it.
 
+mod apply_care;
 mod apply_chat;
 mod apply_inbox;
 mod apply_progress;
+mod apply_purge;
 mod batch;
+pub mod census;
 mod check;
 mod failure;
 mod file;
 mod inbox;
 pub mod migrate;
 mod queries;
+mod queries_care;
 mod queries_inbox;
 mod records;
+mod records_care;
 pub mod rows;
 mod schema;
 mod seam;
+mod seam_care;
+pub mod succession;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -35,6 +42,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::batch::Known;
 use self::failure::{Failure, Outcome};
+pub use self::file::{ASIDE, NAME, UNFINISHED};
 use self::file::{Disk, Opener};
 use self::schema::Snapshot;
 use self::writer::{Command, Health, QUEUE, Reply, Shared, Writer};
@@ -88,10 +96,12 @@ impl Embedded {
         let opener = Opener { data_dir: config.data_dir.clone(), cache_bytes: config.cache_bytes, disk };
         let path = opener.path();
         let (database, identity) = opener.open_or_make(clock.now())?;
-        let last_id =
-            database.begin_read().map_err(Failure::from).and_then(|tx| Snapshot::new(tx).last_id()).map_err(
-                |failure| OpenError::Corrupt { path: path.clone(), reason: failure.into_error().to_string() },
-            )?;
+        let known = database.begin_read().map_err(Failure::from).and_then(|tx| {
+            let snapshot = Snapshot::new(tx);
+            Ok((snapshot.last_id()?, snapshot.last_backup()?))
+        });
+        let (last_id, last_backup) = known
+            .map_err(|failure| OpenError::Corrupt { path: path.clone(), reason: failure.into_error().to_string() })?;
         let shared = Arc::new(Shared {
             database: RwLock::new(Some(database)),
             health: Mutex::new(Health::Well),
@@ -99,6 +109,7 @@ impl Embedded {
             min_free_bytes: config.min_free_bytes,
             free_bytes,
             last_id: AtomicU64::new(last_id),
+            last_backup: Mutex::new(last_backup),
             queued: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             writes: AtomicU64::new(0),

@@ -112,11 +112,11 @@ impl IdRow<'_> {
         }
     }
 
-    fn user(self) -> Outcome<UserId> {
+    pub(super) fn user(self) -> Outcome<UserId> {
         UserId::new(self.id()).map_err(|error| Failure::Damaged(format!("a stored user id {error}")))
     }
 
-    fn room(self) -> Outcome<RoomId> {
+    pub(super) fn room(self) -> Outcome<RoomId> {
         RoomId::new(self.id()).map_err(|error| Failure::Damaged(format!("a stored room id {error}")))
     }
 

@@ -38,7 +38,7 @@ impl Snapshot {
         sink.end().map_err(stopped)
     }
 
-    fn preface(&self) -> Outcome<Preface> {
+    pub(super) fn preface(&self) -> Outcome<Preface> {
         let table = self.meta()?;
         let missing = |name: &str| Failure::Damaged(format!("meta has no {name}"));
         Ok(Preface {
@@ -73,7 +73,8 @@ impl Held {
     /// # Errors
     /// [`OpenError::InUse`] while a server runs in it or another command works on it; [`OpenError::Io`].
     pub fn take(data_dir: &Path) -> Result<Held, OpenError> {
-        let opener = Opener { data_dir: data_dir.to_owned(), cache_bytes: CACHE_BYTES, disk: Arc::new(Disk::default()) };
+        let opener =
+            Opener { data_dir: data_dir.to_owned(), cache_bytes: CACHE_BYTES, disk: Arc::new(Disk::default()) };
         let lock = opener.lock_directory()?;
         // A server that runs holds the file, not the directory.
         match File::options().read(true).write(true).open(opener.path()) {
@@ -135,11 +136,16 @@ impl OfflineFile {
     }
 
     pub(super) fn write<T>(&self, write: impl FnOnce(&mut Tables<'_>) -> Outcome<T>) -> Result<T, StoreError> {
+        self.write_with(|mut tables| write(&mut tables))
+    }
+
+    /// One transaction, durable when it comes back.
+    pub(super) fn write_with<T>(&self, write: impl FnOnce(Tables<'_>) -> Outcome<T>) -> Result<T, StoreError> {
         let written = || -> Outcome<T> {
             let mut tx = self.database.begin_write()?;
             tx.set_quick_repair(true);
             Tables::make(&tx)?;
-            let value = write(&mut Tables::of(&tx))?;
+            let value = write(Tables::of(&tx))?;
             tx.commit()?;
             Ok(value)
         };

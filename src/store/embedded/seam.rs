@@ -1,6 +1,7 @@
 //! The seam, method by method: which request goes to the writer and which read answers it. No rule is decided here.
 
 use std::fs;
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::Embedded;
@@ -9,6 +10,7 @@ use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy, RoomSummary};
 use crate::domain::notification::{Notification, NotificationDraft, Selection};
 use crate::domain::progress::{Progress, Update};
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
+use crate::store::rows::RowSink;
 use crate::store::{
     Answer, AnswerKey, Answers, Arrival, Care, Identity, Inbox, InboxAction, InboxPage, InboxQuery, LessonFilter,
     Lessons, MessageChange, MessagePage, Messages, Page, People, Posted, Replay, Replays, Rooms, StoreError,
@@ -163,7 +165,20 @@ impl Care for Embedded {
             commits: self.shared.commits.load(Ordering::Relaxed),
             writes: self.shared.writes.load(Ordering::Relaxed),
             last_id: self.last_id(),
+            last_backup: *self.shared.last_backup.lock().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+
+    fn rows(&self, sink: Box<dyn RowSink + Send>) -> Answer<'_, ()> {
+        self.send_rows(sink)
+    }
+
+    fn note_backup(&self, at: Timestamp, bytes: u64) -> Answer<'_, ()> {
+        self.note_good_backup(at, bytes)
+    }
+
+    fn sample(&self, day: u64) -> Answer<'_, ()> {
+        self.sample_growth(day)
     }
 
     fn close(&self) -> Answer<'_, ()> {

@@ -19,11 +19,16 @@ use super::failure::{Failure, Outcome};
 use super::file::Opener;
 use super::records::get_number;
 use super::schema::{Snapshot, Tables, meta};
+use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy};
 use crate::domain::notification::{Notification, NotificationDraft, Selection};
+use crate::domain::privacy::{Erasure, Hold, PurgeKind, Subject};
 use crate::domain::progress::Update;
 use crate::domain::{Actor, Clock, RoomId, Timestamp, UserId};
-use crate::store::{AnswerKey, Change, CommitSink, InboxAction, MessageChange, Posted, StoreError, Synced};
+use crate::store::{
+    AnswerKey, Change, CommitSink, ErasureStep, InboxAction, MessageChange, Posted, PurgeCursor, PurgeStep, StoreError,
+    Synced,
+};
 
 /// How many requests wait at most; one more is told that the store is busy.
 pub(super) const QUEUE: usize = 8_192;
@@ -52,6 +57,14 @@ pub(super) enum Command {
     Delivered(Vec<(UserId, u64)>, Reply<()>),
     Left(UserId, Timestamp, Reply<()>),
     Answer(AnswerKey, Vec<u8>, Reply<Option<Vec<u8>>>),
+    Record(AuditEntry, Reply<AuditRecord>),
+    Hold(Hold, Reply<()>),
+    Release(Subject, Reply<Hold>),
+    BeginErasure(UserId, Timestamp, Reply<Erasure>),
+    Erase(UserId, usize, Reply<ErasureStep>),
+    Purge(PurgeKind, Timestamp, PurgeCursor, usize, Reply<PurgeStep>),
+    Sample(u64, Vec<(&'static str, u64)>, Reply<()>),
+    NoteBackup(Timestamp, u64, Reply<()>),
     /// A reader met an error: look after the file.
     Mend,
 }
@@ -69,6 +82,8 @@ impl Command {
             }
             Command::Delivered(marks, _) => marks.len() * ROW,
             Command::Answer(_, answer, _) => answer.len(),
+            // A slice of many rows is a transaction's worth of work, nearly.
+            Command::Erase(_, limit, _) | Command::Purge(.., limit, _) => limit * ROW,
             _ => 0,
         }
     }
@@ -85,6 +100,13 @@ impl Command {
             Command::Notify(.., reply) => drop(reply.send(Err(error))),
             Command::MarkInbox(.., reply) => drop(reply.send(Err(error))),
             Command::Answer(.., reply) => drop(reply.send(Err(error))),
+            Command::Record(.., reply) => drop(reply.send(Err(error))),
+            Command::Hold(.., reply) | Command::Sample(.., reply) => drop(reply.send(Err(error))),
+            Command::NoteBackup(.., reply) => drop(reply.send(Err(error))),
+            Command::Release(.., reply) => drop(reply.send(Err(error))),
+            Command::BeginErasure(.., reply) => drop(reply.send(Err(error))),
+            Command::Erase(.., reply) => drop(reply.send(Err(error))),
+            Command::Purge(.., reply) => drop(reply.send(Err(error))),
             Command::Mend => {}
         }
     }
@@ -108,6 +130,16 @@ impl Command {
             Command::Delivered(marks, reply) => settle(reply, batch.delivered(&marks)),
             Command::Left(user, at, reply) => settle(reply, batch.left(&user, at)),
             Command::Answer(key, answer, reply) => settle(reply, batch.answer(&key, &answer)),
+            Command::Record(entry, reply) => settle(reply, batch.record(entry)),
+            Command::Hold(hold, reply) => settle(reply, batch.hold(&hold)),
+            Command::Release(subject, reply) => settle(reply, batch.release(&subject)),
+            Command::BeginErasure(user, at, reply) => settle(reply, batch.begin_erasure(&user, at)),
+            Command::Erase(user, limit, reply) => settle(reply, batch.erase(&user, limit)),
+            Command::Purge(kind, before, cursor, limit, reply) => {
+                settle(reply, batch.purge(kind, before, cursor, limit))
+            }
+            Command::Sample(day, counts, reply) => settle(reply, batch.sample(day, &counts)),
+            Command::NoteBackup(at, bytes, reply) => settle(reply, batch.note_backup(at, bytes)),
             Command::Mend => Ok(Box::new(|_| {})),
         }
     }
@@ -151,6 +183,8 @@ pub(super) struct Shared {
     /// Asks the operating system for the free bytes. A field, so that a test can fill the disk.
     pub(super) free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
     pub(super) last_id: AtomicU64,
+    /// When the last good backup was made, and its size.
+    pub(super) last_backup: Mutex<Option<(Timestamp, u64)>>,
     pub(super) queued: AtomicUsize,
     pub(super) commits: AtomicU64,
     pub(super) writes: AtomicU64,

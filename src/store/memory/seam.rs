@@ -8,6 +8,7 @@ use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy, RoomSummary};
 use crate::domain::notification::{Notification, NotificationDraft, Selection};
 use crate::domain::progress::{Progress, Update};
 use crate::domain::{Actor, LessonId, Refusal, RoomId, Timestamp, UserId};
+use crate::store::rows::RowSink;
 use crate::store::{
     Answer, AnswerKey, Answers, Arrival, Care, Change, Identity, Inbox, InboxAction, InboxPage, InboxQuery,
     LessonFilter, Lessons, MessageChange, MessagePage, Messages, Page, People, Posted, Replay, Replays, Rooms,
@@ -15,17 +16,17 @@ use crate::store::{
 };
 
 impl Memory {
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read<T: Send + 'static>(&self, read: impl FnOnce(&State) -> Result<T, Refusal>) -> Answer<'_, T> {
+    pub(super) fn read<T: Send + 'static>(&self, read: impl FnOnce(&State) -> Result<T, Refusal>) -> Answer<'_, T> {
         let state = self.state();
         let answer = if state.closed { Err(StoreError::Closed) } else { read(&state).map_err(StoreError::Refused) };
         Box::pin(std::future::ready(answer))
     }
 
-    fn write<T: Send + 'static>(
+    pub(super) fn write<T: Send + 'static>(
         &self,
         write: impl FnOnce(&mut State, Timestamp) -> Result<(T, Vec<Change>), Refusal>,
     ) -> Answer<'_, T> {
@@ -251,7 +252,21 @@ impl Care for Memory {
             commits: state.commits,
             writes: state.commits,
             last_id: state.last_id(),
+            last_backup: None,
         }
+    }
+
+    /// What is in memory has no rows.
+    fn rows(&self, _sink: Box<dyn RowSink + Send>) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Err(StoreError::Unavailable("the store in memory has no rows".to_owned()))))
+    }
+
+    fn note_backup(&self, _at: Timestamp, _bytes: u64) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn sample(&self, _day: u64) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn close(&self) -> Answer<'_, ()> {

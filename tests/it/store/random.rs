@@ -1,16 +1,18 @@
 //! Random sequences of requests give the same answers, and tell the sink the same, on both engines.
 
 use academy_rt::domain::notification::Selection;
-use academy_rt::store::{InboxAction, InboxQuery, LessonFilter};
+use academy_rt::domain::privacy::{Hold, PurgeKind, Subject};
+use academy_rt::store::{InboxAction, InboxQuery, LessonFilter, UserItem, UserSink};
 use proptest::prelude::*;
 
+use super::cases_care::{entry, erase_all, purge_all};
 use super::*;
 
 /// A request: what, by whom, and two small numbers that mean something different to each.
 type Step = (u8, u8, u8, u8);
 
 const ROOMS: [&str; 3] = ["1", "b", "never-written"];
-const KINDS: u8 = 21;
+const KINDS: u8 = 28;
 
 fn keyed(n: u8) -> Option<String> {
     n.is_multiple_of(3).then(|| format!("k{}", n % 4))
@@ -102,12 +104,57 @@ async fn perform(bed: &Bed, (what, who, a, b): Step) -> String {
             let rooms = if a % 2 == 0 { vec![room("1"), room("b"), room("1")] } else { vec![room(to)] };
             format!("{:?}", store.replay(me, rooms, b64, usize::from(a)).await)
         }
+        21 => format!("{:?}", store.record(entry(&name, &format!("{a}/{b}"), a64 * 100)).await),
+        22 => {
+            let hold = Hold { subject: subject(a, b), reason: format!("{b}"), by: name, at };
+            format!("{:?} {:?}", store.hold(hold).await, store.holds().await)
+        }
+        23 => format!("{:?}", store.release(subject(a, b)).await),
+        24 => {
+            let begun = store.begin_erasure(user(&name), at).await;
+            // The engine in memory does all at once, the other one in slices or at once.
+            let erased = match begun.is_ok() {
+                true => format!("{:?}", erase_all(bed, &name, if a % 2 == 0 { 1_000 } else { 2 }).await),
+                false => String::new(),
+            };
+            format!("{begun:?} {erased} {:?}", store.erasures().await)
+        }
+        25 => {
+            let kind = PurgeKind::ALL[usize::from(a) % 3];
+            let slice = if b % 2 == 0 { 1_000 } else { 2 };
+            format!("{:?}", purge_all(bed, kind, Timestamp(b64), slice).await)
+        }
+        26 => {
+            let all = Arc::new(Mutex::new(Vec::new()));
+            let into = Arc::clone(&all);
+            let sink: UserSink = Box::new(move |item| {
+                // The engine in memory does not keep the times and roles of people.
+                if !matches!(item, UserItem::Profile(_)) {
+                    into.lock().unwrap().push(format!("{item:?}"));
+                }
+                Ok(())
+            });
+            let known = store.export_user(user(&name), sink).await;
+            // Lessons and rooms come in the order in which each engine keeps them.
+            let mut all = all.lock().unwrap().clone();
+            all.sort();
+            format!("{known:?} {all:?}")
+        }
+        27 => format!("{:?} {:?}", store.audit(a64, 4).await, store.audit_ends().await),
         _ => {
             // Six hours, so that four of them expire a key.
             bed.clock.advance(DAY / 4);
             let answer = store.first_answer(key(&name, &format!("k{}", a % 4)), vec![a, b], at).await;
             format!("{answer:?} {:?}", store.last_seen(vec![user("1"), user("2"), user("3")]).await)
         }
+    }
+}
+
+/// A user, or a room that is written to.
+fn subject(a: u8, b: u8) -> Subject {
+    match a % 2 {
+        0 => Subject::User(user(&(b % 3 + 1).to_string())),
+        _ => Subject::Room(room(ROOMS[usize::from(b) % 2])),
     }
 }
 

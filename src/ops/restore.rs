@@ -1,0 +1,568 @@
+//! Restoring a backup, going back from it, rebuilding and migrating: each makes a whole new file beside the old one and gives
+//! it the name in one step, so that a cut at any point leaves the old data or the new, whole.
+//!
+//! What a restore does not take back: erasures made since the backup, legal holds, the audit trail (all carried over), and
+//! ids: none is ever given twice, and clients with a position of the life that has ended are told to start anew.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::domain::Timestamp;
+use crate::domain::audit::{AuditEntry, action};
+use crate::store::embedded::census::Census;
+use crate::store::embedded::rows::{
+    Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
+};
+use crate::store::embedded::succession::Carried;
+use crate::store::embedded::{ASIDE, UNFINISHED, migrate};
+use crate::store::rows::{Digests, RowSink};
+use crate::store::{OpenError, StoreError};
+
+use super::archive::{self, Summary, TableSum};
+use super::backup::{Made, Recipients, Source, receive, stamp, sync_parent, unusable};
+use super::findings::Finding;
+
+/// So many ids are skipped when it is not known how many the life that has ended gave.
+const UNKNOWN_LIFE_IDS: u64 = 1 << 32;
+
+/// The steps of a restore, for whoever watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Rows of the backup were read and stored: so many, of so many.
+    Rows(u64, u64),
+    /// The new file is whole; it is held against the backup.
+    Compare,
+    /// It is looked at whether it is sound.
+    Check,
+    /// It is migrated to this version's format.
+    Migrate,
+    /// Erasures, holds and the audit trail are carried over.
+    Carry,
+    /// The old file gets a second name.
+    SetAside,
+    /// The new file takes its place.
+    Swap,
+    /// It is done.
+    Done,
+}
+
+/// Hears of each step before it is made.
+pub type Watch<'w> = dyn FnMut(Step) + 'w;
+
+/// How a restore is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoreOptions<'o> {
+    /// The file of age identities, for an encrypted backup.
+    pub identity: Option<&'o Path>,
+    /// Only say what would change.
+    pub is_dry_run: bool,
+    /// Also if the data there are of another store or cannot be read.
+    pub is_forced: bool,
+    /// Who does it, for the audit trail.
+    pub actor: &'o str,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What a restore has changed, or would.
+#[derive(Debug)]
+pub struct Restored {
+    /// The backup.
+    pub summary: Summary,
+    /// What was there before; `None` if there was nothing, or nothing that could be read.
+    pub before: Option<Census>,
+    /// What is there now.
+    pub after: Census,
+    /// What was carried over.
+    pub carried: Carried,
+    /// Where the old data are; `None` if there were none, or it was a dry run.
+    pub aside: Option<PathBuf>,
+}
+
+fn opened(error: OpenError) -> Finding {
+    let why = error.to_string();
+    let remedy = match error {
+        OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
+        OpenError::Newer { .. } => "Use the version that wrote it, or a later one.",
+        OpenError::Older { .. } => "Migrate it first: academy-rt db upgrade.",
+        OpenError::Corrupt { .. } => "Restore a backup: academy-rt restore FILE.",
+        OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            "Give the data directory of the server with --data-dir, or its --config."
+        }
+        OpenError::Io { .. } => "Check that the directory exists, is readable for this user and has space.",
+    };
+    Finding::new("the store cannot be opened", why, remedy)
+}
+
+fn stored(error: StoreError) -> Finding {
+    Finding::new("the store cannot be used", error, "Look at it with `academy-rt db check`.")
+}
+
+fn written(what: &str, path: &Path, error: &io::Error) -> Finding {
+    let remedy = match error.kind() {
+        io::ErrorKind::StorageFull => "Make room on that disk; nothing has been changed.",
+        io::ErrorKind::PermissionDenied => "Run it as the user of the server, or as root; nothing has been changed.",
+        _ => "Check the directory and its disk; nothing has been changed.",
+    };
+    Finding::new(format!("{what} {} cannot be written", path.display()), error, remedy)
+}
+
+/// Holds a data directory.
+///
+/// # Errors
+/// While a server runs in it.
+pub fn hold(data_dir: &Path) -> Result<Held, Finding> {
+    Held::take(data_dir).map_err(opened)
+}
+
+/// Opens the database of a held directory.
+///
+/// # Errors
+/// Why it cannot be opened.
+pub fn open(held: &Held) -> Result<OfflineFile, Finding> {
+    held.open().map_err(opened)
+}
+
+/// A file in the making in the data directory. Dropped before it has taken the place, it is gone.
+struct Making(PathBuf);
+
+impl Making {
+    fn begin(data_dir: &Path) -> Result<Making, Finding> {
+        let path = data_dir.join(UNFINISHED);
+        remove_if_there(&path).map_err(|error| written("the file", &path, &error))?;
+        Ok(Making(path))
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        // The next start takes it away, too.
+        let _ = remove_if_there(&self.0);
+    }
+}
+
+/// Restores a backup into a data directory that no server uses. Blocks.
+///
+/// # Errors
+/// What does not fit; the data are as they were then.
+pub fn restore(
+    data_dir: &Path,
+    backup: &Path,
+    options: RestoreOptions<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Restored, Finding> {
+    let mut source = Source::open(backup, options.identity)?;
+    if !data_dir.exists() {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+        made.map_err(|error| written("the directory", data_dir, &error))?;
+    }
+    let held = hold(data_dir)?;
+    let old = existing(&held, options.is_forced)?;
+    let making = Making::begin(data_dir)?;
+    let summary = fill(&making.0, backup, &mut source, watch)?;
+    let mut new = prove(&making.0, &summary, watch)?;
+
+    let before = old.as_ref().map(OfflineFile::census).transpose().map_err(stored)?;
+    let found = new.census().map_err(stored)?;
+    let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
+    if before.is_some() && !is_same_store && !options.is_forced {
+        return Err(Finding::new(
+            "the backup is of another store",
+            format!("the data in {} were not made by the server that this backup is of", data_dir.display()),
+            "Give the data directory that belongs to it, or --force to put it in the place of these data.",
+        ));
+    }
+    watch(Step::Carry);
+    let mut carried = Carried::default();
+    if let (Some(old), true) = (&old, is_same_store) {
+        carried = new.carry_over(old, options.now).map_err(stored)?;
+    }
+    let old_epoch = before.as_ref().map_or(0, |before| before.epoch);
+    let life = NewLife {
+        epoch: old_epoch.max(found.epoch) + 1,
+        next_id: match &before {
+            Some(before) if is_same_store => before.next_id.max(found.next_id),
+            _ => found.next_id + UNKNOWN_LIFE_IDS,
+        },
+    };
+    begin_new_life(&new, &life).map_err(stored)?;
+    let target = format!("backup of {}", super::backup::moment(summary.header.created_at));
+    new.record(entry(options, action::RESTORE, &target)).map_err(stored)?;
+    let after = new.census().map_err(stored)?;
+    new.check_or_refuse(watch)?;
+    new.close().map_err(stored)?;
+    if options.is_dry_run {
+        return Ok(Restored { summary, before, after, carried, aside: None });
+    }
+    drop(old);
+    let aside = swap(&held, &making.0, options.now, watch)?;
+    Ok(Restored { summary, before, after, carried, aside })
+}
+
+fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> AuditEntry {
+    AuditEntry {
+        at: options.now,
+        actor: options.actor.to_owned(),
+        origin: "command line".to_owned(),
+        action: action.to_owned(),
+        target: target.to_owned(),
+        outcome: "done".to_owned(),
+    }
+}
+
+/// What is there now. Data that cannot be read may hold erasures that nobody could carry over.
+fn existing(held: &Held, is_forced: bool) -> Result<Option<OfflineFile>, Finding> {
+    match held.open() {
+        Ok(file) => Ok(Some(file)),
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(OpenError::Corrupt { .. }) if is_forced => Ok(None),
+        Err(OpenError::Corrupt { reason, .. }) => Err(Finding::new(
+            "the data that are there cannot be read",
+            format!("{reason}; erasures and legal holds made since the backup are not known"),
+            "Restore with --force; then erase again whom you have erased since, and set the holds again.",
+        )),
+        Err(error) => Err(opened(error)),
+    }
+}
+
+/// Makes the new file of what the backup holds.
+fn fill(path: &Path, backup: &Path, source: &mut Source, watch: &mut Watch<'_>) -> Result<Summary, Finding> {
+    let mut file = NewFile::create(path).map_err(|error| written("the file", path, &error))?;
+    let mut progress = |done, all| watch(Step::Rows(done, all));
+    let mut kept = Kept { sink: &mut file, error: None };
+    let read = archive::read(source, newest_format(), &mut kept, &mut progress);
+    match (read, kept.error) {
+        (Ok(summary), _) => Ok(summary),
+        (Err(_), Some(error)) => Err(written("the file", path, &error)),
+        (Err(error), None) => Err(unusable(backup, &error)),
+    }
+}
+
+/// Keeps the sink's own errors apart from those of the backup.
+struct Kept<'s> {
+    sink: &'s mut dyn RowSink,
+    error: Option<io::Error>,
+}
+
+impl Kept<'_> {
+    fn keep(&mut self, result: io::Result<()>) -> io::Result<()> {
+        result.map_err(|error| {
+            let copy = io::Error::new(error.kind(), error.to_string());
+            self.error = Some(error);
+            copy
+        })
+    }
+}
+
+impl RowSink for Kept<'_> {
+    fn begin(&mut self, preface: &crate::store::rows::Preface) -> io::Result<()> {
+        let result = self.sink.begin(preface);
+        self.keep(result)
+    }
+
+    fn row(&mut self, table: &str, key: &[u8], value: &[u8]) -> io::Result<()> {
+        let result = self.sink.row(table, key, value);
+        self.keep(result)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        let result = self.sink.end();
+        self.keep(result)
+    }
+}
+
+/// Opens a new file, and shows that it holds what the backup says, in this version's format.
+fn prove(path: &Path, summary: &Summary, watch: &mut Watch<'_>) -> Result<OfflineFile, Finding> {
+    let mut file = OfflineFile::open(path).map_err(opened)?;
+    watch(Step::Compare);
+    compare(&file, &summary.tables)?;
+    if file.format < newest_format() {
+        watch(Step::Migrate);
+        migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;
+    }
+    file.check_or_refuse(watch)?;
+    Ok(file)
+}
+
+fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), Finding> {
+    let mut digests = Digests::default();
+    file.send_rows(&mut digests).map_err(stored)?;
+    let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
+    if sums == expected {
+        return Ok(());
+    }
+    Err(Finding::new(
+        "the new file does not hold what it was made of",
+        "rows or hashes differ",
+        "Check the disk; nothing has been changed.",
+    ))
+}
+
+impl OfflineFile {
+    fn check_or_refuse(&mut self, watch: &mut Watch<'_>) -> Result<(), Finding> {
+        watch(Step::Check);
+        let found = self.check(&mut |_| {});
+        let Some(first) = found.first() else { return Ok(()) };
+        let why = format!(
+            "{first}{}",
+            if found.len() > 1 { format!(", and {} more", found.len() - 1) } else { String::new() }
+        );
+        Err(Finding::new("the data contradict themselves", why, "Use another backup; nothing has been changed."))
+    }
+}
+
+/// Gives the old file a second name and the new one the first. At any moment the name leads to a whole file.
+fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Option<PathBuf>, Finding> {
+    let path = held.path();
+    let failed = |error: io::Error| written("the directory", held.data_dir(), &error);
+    watch(Step::SetAside);
+    let aside = if path.exists() {
+        let aside = free_name(held.data_dir(), now);
+        fs::hard_link(&path, &aside).map_err(failed)?;
+        sync_parent(&path).map_err(failed)?;
+        Some(aside)
+    } else {
+        None
+    };
+    watch(Step::Swap);
+    if let Err(error) = fs::rename(new, &path) {
+        if let Some(aside) = &aside {
+            // The old data have their first name still.
+            let _ = fs::remove_file(aside);
+        }
+        return Err(failed(error));
+    }
+    sync_parent(&path).map_err(failed)?;
+    watch(Step::Done);
+    Ok(aside)
+}
+
+fn free_name(data_dir: &Path, now: Timestamp) -> PathBuf {
+    let plain = data_dir.join(format!("{ASIDE}{}", stamp(now)));
+    let numbered = (2..).map(|n| data_dir.join(format!("{ASIDE}{}-{n}", stamp(now))));
+    std::iter::once(plain.clone()).chain(numbered).find(|path| !path.exists()).unwrap_or(plain)
+}
+
+/// The data that restores have set aside, newest last.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn set_aside(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(data_dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Takes the last restore back: the data that it set aside take the place again, and what is there now is set aside.
+///
+/// # Errors
+/// What does not fit; the data are as they were then.
+pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<Restored, Finding> {
+    let held = hold(data_dir)?;
+    let asides = set_aside(data_dir).map_err(|error| written("the directory", data_dir, &error))?;
+    let Some(aside) = asides.last() else {
+        return Err(Finding::new(
+            "there is nothing to go back to",
+            format!("no restore has set data aside in {}", data_dir.display()),
+            "Give the data directory with --data-dir.",
+        ));
+    };
+    let now_there = open(&held)?;
+    let before = now_there.census().map_err(stored)?;
+    // A copy is changed, never what was set aside: cut short, both are as they were.
+    let making = Making::begin(data_dir)?;
+    let old = OfflineFile::open(aside).map_err(opened)?;
+    let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
+    let mut digests = Digests::default();
+    let mut both = Both(&mut file, &mut digests);
+    let header = old.send_rows(&mut both);
+    header.map_err(stored)?;
+    let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
+    drop(old);
+    let mut new = OfflineFile::open(&making.0).map_err(opened)?;
+    watch(Step::Compare);
+    compare(&new, &sums)?;
+    if new.format < newest_format() {
+        watch(Step::Migrate);
+        migrate::migrate(&mut new, &mut |_| {}).map_err(stored)?;
+    }
+    watch(Step::Carry);
+    let found = new.census().map_err(stored)?;
+    let carried = new.carry_over(&now_there, options.now).map_err(stored)?;
+    let life = NewLife { epoch: before.epoch.max(found.epoch) + 1, next_id: before.next_id.max(found.next_id) };
+    begin_new_life(&new, &life).map_err(stored)?;
+    let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    new.record(entry(options, action::RESTORE_UNDO, &name)).map_err(stored)?;
+    let after = new.census().map_err(stored)?;
+    new.check_or_refuse(watch)?;
+    new.close().map_err(stored)?;
+    drop(now_there);
+    let summary = Summary {
+        header: archive::Header {
+            layout: 0,
+            application: String::new(),
+            format: newest_format(),
+            created_at: options.now,
+            store_id: String::new(),
+            epoch: found.epoch,
+            next_id: found.next_id,
+            rows: 0,
+        },
+        tables: sums,
+        archive_bytes: 0,
+        blake3: String::new(),
+    };
+    let replaced = swap(&held, &making.0, options.now, watch)?;
+    remove_if_there(aside).map_err(|error| written("the file", aside, &error))?;
+    Ok(Restored { summary, before: Some(before), after, carried, aside: replaced })
+}
+
+struct Both<'b>(&'b mut dyn RowSink, &'b mut dyn RowSink);
+
+impl RowSink for Both<'_> {
+    fn begin(&mut self, preface: &crate::store::rows::Preface) -> io::Result<()> {
+        self.0.begin(preface)?;
+        self.1.begin(preface)
+    }
+
+    fn row(&mut self, table: &str, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.0.row(table, key, value)?;
+        self.1.row(table, key, value)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.0.end()?;
+        self.1.end()
+    }
+}
+
+/// Rebuilds the database without free space: every byte that nothing leads to any more is gone from the file. Gives the
+/// sizes before and after. Blocks.
+///
+/// # Errors
+/// What does not work; the data are as they were then.
+pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Finding> {
+    let held = hold(data_dir)?;
+    let path = held.path();
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    let before = size(&path);
+    let old = open(&held)?;
+    if old.format < newest_format() {
+        return Err(opened(OpenError::Older { path, found: old.format, known: newest_format() }));
+    }
+    old.record(entry(options, action::COMPACT, "")).map_err(stored)?;
+    let making = Making::begin(data_dir)?;
+    let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
+    let all: u64 = old.census().map_err(stored)?.rows.values().sum();
+    let mut digests = Digests::default();
+    let mut counted = Counted { rows: 0, all, watch };
+    let mut both = Both(&mut file, &mut digests);
+    old.send_rows(&mut Both(&mut both, &mut counted)).map_err(stored)?;
+    let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
+    let mut new = OfflineFile::open(&making.0).map_err(opened)?;
+    watch(Step::Compare);
+    compare(&new, &sums)?;
+    new.check_or_refuse(watch)?;
+    new.close().map_err(stored)?;
+    drop(old);
+    watch(Step::Swap);
+    fs::rename(&making.0, &path).map_err(|error| written("the file", &path, &error))?;
+    sync_parent(&path).map_err(|error| written("the file", &path, &error))?;
+    Ok((before, size(&path)))
+}
+
+/// Tells the watcher of rows.
+struct Counted<'c, 'w> {
+    rows: u64,
+    all: u64,
+    watch: &'c mut Watch<'w>,
+}
+
+impl RowSink for Counted<'_, '_> {
+    fn begin(&mut self, _preface: &crate::store::rows::Preface) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn row(&mut self, _table: &str, _key: &[u8], _value: &[u8]) -> io::Result<()> {
+        self.rows += 1;
+        if self.rows.is_multiple_of(10_000) {
+            (self.watch)(Step::Rows(self.rows, self.all));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A migration that was made.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The format before.
+    pub from: u32,
+    /// The format now.
+    pub to: u32,
+    /// The backup that was made before; `None` if there was nothing to migrate.
+    pub backup: Option<Made>,
+}
+
+/// Migrates the database of a data directory to this version's format, after a backup into its `backups` directory. Cut
+/// short, it goes on where it stopped. Blocks.
+///
+/// # Errors
+/// What does not work.
+pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'_>) -> Result<Upgraded, Finding> {
+    let held = hold(data_dir)?;
+    let mut file = open(&held)?;
+    let (from, to) = (file.format, newest_format());
+    if from == to {
+        return Ok(Upgraded { from, to, backup: None });
+    }
+    let dir = data_dir.join("backups");
+    if !dir.exists() {
+        let made = fs::DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(|error| written("the directory", &dir, &error))?;
+    }
+    let path = dir.join(format!("before-format-{to}-{}.{}", stamp(now), super::backup::EXTENSION));
+    let backup = backup_file(&file, &path, now, watch)?;
+    watch(Step::Migrate);
+    migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;
+    let what = entry(
+        RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor, now },
+        action::UPGRADE,
+        &format!("format {from} to {to}"),
+    );
+    file.record(what).map_err(stored)?;
+    file.check_or_refuse(watch)?;
+    file.close().map_err(stored)?;
+    Ok(Upgraded { from, to, backup: Some(backup) })
+}
+
+/// Writes a backup of a file that no server uses.
+fn backup_file(file: &OfflineFile, path: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Made, Finding> {
+    let (reader, writer) = io::pipe().map_err(|error| written("the backup", path, &error))?;
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            let mut archive = archive::Writer::new(io::BufWriter::new(writer), now);
+            file.send_rows(&mut archive)
+        });
+        let mut reader = reader;
+        let mut progress = |done, all| watch(Step::Rows(done, all));
+        let made = receive(&mut reader, path, &Recipients::default(), newest_format(), &mut progress);
+        drop(reader);
+        let sent =
+            sending.join().map_err(|_| Finding::new("the backup was not made", "it ended early", "Report this."))?;
+        let made = made?;
+        sent.map_err(stored)?;
+        Ok(made)
+    })
+}

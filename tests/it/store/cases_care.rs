@@ -1,0 +1,223 @@
+//! The audit trail, holds, exports, erasures and purges, on each engine.
+
+use academy_rt::domain::audit::{AuditEntry, Link, action};
+use academy_rt::domain::notification::Selection;
+use academy_rt::domain::privacy::{ErasureCounts, Hold, PurgeKind, Subject};
+use academy_rt::store::{InboxAction, InboxQuery, LessonFilter, PurgeCursor, PurgeStep, UserItem, UserSink};
+
+use super::*;
+
+pub fn entry(who: &str, what: &str, at: u64) -> AuditEntry {
+    AuditEntry {
+        at: Timestamp(at),
+        actor: who.into(),
+        origin: "10.0.0.1".into(),
+        action: action::USER_EXPORT.into(),
+        target: what.into(),
+        outcome: "done".into(),
+    }
+}
+
+/// Erases in slices to the end, and gives what is gone.
+pub async fn erase_all(bed: &Bed, who: &str, slice: usize) -> Result<ErasureCounts, StoreError> {
+    let mut counts = ErasureCounts::default();
+    loop {
+        let step = bed.store.erase(user(who), slice).await?;
+        counts = counts.plus(step.counts);
+        if step.is_finished {
+            return Ok(counts);
+        }
+    }
+}
+
+/// Purges in slices to the end, and gives how many were purged.
+pub async fn purge_all(bed: &Bed, kind: PurgeKind, before: Timestamp, slice: usize) -> Result<u64, StoreError> {
+    let (mut cursor, mut purged) = (PurgeCursor::default(), 0);
+    loop {
+        let PurgeStep { purged: more, next, .. } = bed.store.purge(kind, before, cursor, slice).await?;
+        purged += more;
+        match next {
+            Some(next) => cursor = next,
+            None => return Ok(purged),
+        }
+    }
+}
+
+fn hold(subject: Subject) -> Hold {
+    Hold { subject, reason: "case 12".into(), by: "root".into(), at: Timestamp(5) }
+}
+
+pub async fn the_trail_is_a_chain(bed: Bed) {
+    let store = &bed.store;
+    assert_eq!(store.audit_ends().await.unwrap(), (Link::START, Link::START));
+    for n in 1..=5 {
+        assert_eq!(store.record(entry("root", &n.to_string(), n)).await.unwrap().number, n);
+    }
+    let records = store.audit(0, 100).await.unwrap();
+    let end = records.iter().try_fold(Link::START, |link, record| link.follow(record)).unwrap();
+    assert_eq!(store.audit_ends().await.unwrap(), (Link::START, end));
+    assert_eq!(store.audit(3, 1).await.unwrap()[0].number, 4);
+    assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(4), 2).await, Ok(3));
+    let (anchor, head) = store.audit_ends().await.unwrap();
+    assert_eq!((anchor.number, head), (3, end));
+    let left = store.audit(0, 100).await.unwrap();
+    assert_eq!(left.iter().try_fold(anchor, |link, record| link.follow(record)), Ok(head));
+    // A trail that was purged to its end goes on where it ended.
+    purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 100).await.unwrap();
+    assert_eq!(store.record(entry("root", "next", 9)).await.unwrap().number, 6);
+}
+
+pub async fn a_hold_stands_until_it_is_released(bed: Bed) {
+    let store = &bed.store;
+    let held = hold(Subject::User(user("7")));
+    store.hold(held.clone()).await.unwrap();
+    store.hold(hold(Subject::Room(room("r")))).await.unwrap();
+    store.hold(Hold { reason: "case 13".into(), ..held.clone() }).await.unwrap();
+    let holds = store.holds().await.unwrap();
+    assert_eq!(holds.len(), 2, "a second hold of the same subject renews the first");
+    assert_eq!(store.release(held.subject.clone()).await.unwrap().reason, "case 13");
+    refused(store.release(held.subject).await, Refusal::NotFound);
+}
+
+/// Everything that can be stored of user 7, beside what others have.
+async fn live(bed: &Bed) -> u64 {
+    let store = &bed.store;
+    let me = actor("7", &[Role::Learner]);
+    store.arrive(me.clone(), Timestamp(10), 10).await.unwrap();
+    store.arrive(actor("8", &[Role::Coach]), Timestamp(10), 10).await.unwrap();
+    let first = store.append_message(draft("r", "7", "my secret", Some("k1")), OPEN).await.unwrap().id;
+    bed.say("r", "8", "an answer").await;
+    store.append_message(draft("r", "7", "my other secret", None), OPEN).await.unwrap();
+    store.edit_message(change("r", first, author("7")), "my new secret".into(), OPEN).await.unwrap();
+    store.mark_read(room("r"), author("7"), first + 1, OPEN).await.unwrap();
+    for n in 0..3 {
+        let update = report("1", f64::from(n * 10), 5, Some(&format!("s{n}")));
+        store.sync_progress(user("7"), vec![update], Timestamp(20)).await.unwrap();
+    }
+    store.notify(note(Audience::Users(vec![user("7")]), "for me"), None).await.unwrap();
+    store.notify(note(Audience::Users(vec![user("7"), user("8")]), "for two"), None).await.unwrap();
+    let all = store.notify(note(Audience::All, "for all"), None).await.unwrap().0.id;
+    store.mark_inbox(me, Selection::Ids(vec![all]), InboxAction::Read, None).await.unwrap();
+    first
+}
+
+pub async fn nothing_of_an_erased_person_is_left(bed: Bed) {
+    let first = live(&bed).await;
+    let store = &bed.store;
+    refused(store.erase(user("7"), 10).await, Refusal::NotFound);
+    refused(store.begin_erasure(user("nobody"), Timestamp(50)).await, Refusal::NotFound);
+    let heard = bed.heard.all().len();
+    store.begin_erasure(user("7"), Timestamp(50)).await.unwrap();
+    let counts = erase_all(&bed, "7", 2).await.unwrap();
+    let expected =
+        ErasureCounts { messages: 2, memberships: 1, lessons: 1, versions: 3, notifications: 2, inbox: 2, answers: 4 };
+    assert_eq!(counts, expected);
+    assert_eq!(store.erasures().await.unwrap()[0].counts, expected);
+    // The room is whole, and tells of it as of any deletion.
+    let page = store.history(room("r"), author("8"), latest(10), OPEN).await.unwrap();
+    let seen: Vec<_> = page.messages.iter().map(|m| (m.seq, m.sender.canonical(), m.content.as_str())).collect();
+    let erased = UserId::erased().canonical();
+    assert_eq!(seen, [(1, erased.clone(), ""), (2, "8".into(), "an answer"), (3, erased, "")]);
+    assert!(page.messages.iter().all(|m| m.sender.canonical() != "7" && m.client_id.is_none()));
+    let told = bed.heard.all().split_off(heard);
+    assert!(matches!(&told[..], [Change::Deleted { message_id, .. }, Change::Deleted { .. }] if *message_id == first));
+    assert!(store.progress(user("7"), LessonFilter::default()).await.unwrap().0.is_empty());
+    assert!(store.progress_history(user("7"), lesson("1")).await.unwrap().is_empty());
+    assert!(store.rooms_of(user("7")).await.unwrap().is_empty());
+    assert_eq!(store.last_seen(vec![user("7")]).await.unwrap(), [None]);
+    // What named others too is theirs still.
+    let query = InboxQuery { limit: 9, ..InboxQuery::default() };
+    let other = store.inbox(actor("8", &[Role::Coach]), query.clone()).await.unwrap();
+    let two = other.items.iter().find(|one| one.body.title == "for two").unwrap();
+    assert_eq!(two.audience, Audience::Users(vec![user("8")]));
+    assert!(store.inbox(actor("7", &[]), query).await.unwrap().items.is_empty());
+    let nothing: UserSink = Box::new(|item| panic!("{item:?} is left"));
+    assert_eq!(store.export_user(user("7"), nothing).await, Ok(false));
+    // Who comes again is somebody new.
+    let again = store.append_message(draft("r", "7", "hello again", Some("k1")), OPEN).await.unwrap();
+    assert!(!again.duplicate && again.seq == 4);
+}
+
+pub async fn an_erasure_is_refused_under_a_hold(bed: Bed) {
+    live(&bed).await;
+    for subject in [Subject::User(user("7")), Subject::Room(room("r"))] {
+        bed.store.hold(hold(subject.clone())).await.unwrap();
+        refused(bed.store.begin_erasure(user("7"), Timestamp(50)).await, Refusal::Held);
+        bed.store.release(subject).await.unwrap();
+    }
+    bed.store.begin_erasure(user("7"), Timestamp(50)).await.unwrap();
+    let too_late = bed.store.hold(hold(Subject::User(user("7")))).await;
+    refused(too_late, Refusal::Conflict);
+    erase_all(&bed, "7", 100).await.unwrap();
+    bed.store.hold(hold(Subject::User(user("7")))).await.unwrap();
+}
+
+pub async fn what_is_old_is_purged_and_what_is_held_stays(bed: Bed) {
+    let store = &bed.store;
+    let at = |who: &str, text: &str, at: u64, to: &str| Draft { at: Timestamp(at), ..draft(to, who, text, None) };
+    for n in 1..=9 {
+        let who = if n == 4 { "held" } else { "7" };
+        store.append_message(at(who, &n.to_string(), n * 10, "r"), OPEN).await.unwrap();
+        store.append_message(at("7", &n.to_string(), n * 10, "kept"), OPEN).await.unwrap();
+    }
+    store.mark_read(room("r"), author("8"), 1, OPEN).await.unwrap();
+    store.edit_message(change("r", 3, author("7")), "2!".into(), OPEN).await.unwrap();
+    store.hold(hold(Subject::User(user("held")))).await.unwrap();
+    store.hold(hold(Subject::Room(room("kept")))).await.unwrap();
+    assert_eq!(purge_all(&bed, PurgeKind::Chat, Timestamp(80), 2).await, Ok(6));
+    let texts = |to: &'static str| async move {
+        let page = store.history(room(to), author("8"), latest(20), OPEN).await.unwrap();
+        page.messages.into_iter().map(|m| (m.seq, m.content)).collect::<Vec<_>>()
+    };
+    let some = |n: u64| (n, n.to_string());
+    let none = |n: u64| (n, String::new());
+    assert_eq!(texts("r").await, [some(4), none(5), none(6), none(7), some(8), some(9)]);
+    assert_eq!(texts("kept").await.len(), 9);
+    assert_eq!(store.rooms_of(user("8")).await.unwrap()[0].unread, 6);
+    // When the holds are gone the rest goes, and the room goes on behind it.
+    store.release(Subject::User(user("held"))).await.unwrap();
+    assert_eq!(purge_all(&bed, PurgeKind::Chat, Timestamp(200), 3).await, Ok(6));
+    assert_eq!(texts("r").await, []);
+    assert_eq!(bed.say("r", "7", "new").await.seq, 10);
+    // Notifications: what a held person has a mark on stays.
+    store.arrive(actor("held", &[]), Timestamp(1), 1).await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        ids.push(store.notify(note(Audience::All, &n.to_string()), None).await.unwrap().0.id);
+    }
+    store.arrive(actor("8", &[]), Timestamp(1), 1).await.unwrap();
+    store.hold(hold(Subject::User(user("held")))).await.unwrap();
+    let marked = Selection::Ids(vec![ids[2]]);
+    store.mark_inbox(actor("held", &[]), marked, InboxAction::Read, None).await.unwrap();
+    assert_eq!(purge_all(&bed, PurgeKind::Notifications, Timestamp(100), 2).await, Ok(3));
+    let query = InboxQuery { limit: 9, ..InboxQuery::default() };
+    let left = store.inbox(actor("held", &[]), query).await.unwrap();
+    assert_eq!(left.items.iter().map(|one| one.id).collect::<Vec<_>>(), [ids[2]]);
+}
+
+pub async fn an_export_has_everything(bed: Bed) {
+    live(&bed).await;
+    bed.store.record(entry("7", "own act", 1)).await.unwrap();
+    bed.store.record(entry("root", "user 7", 2)).await.unwrap();
+    bed.store.record(entry("root", "user 8", 3)).await.unwrap();
+    let all = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&all);
+    let sink: UserSink = Box::new(move |item| {
+        into.lock().unwrap().push(item);
+        Ok(())
+    });
+    assert_eq!(bed.store.export_user(user("7"), sink).await, Ok(true));
+    let all = all.lock().unwrap();
+    let count = |is: fn(&UserItem) -> bool| all.iter().filter(|item| is(item)).count();
+    assert!(matches!(&all[0], UserItem::Profile(profile) if profile.name == "name of 7"));
+    assert_eq!(count(|item| matches!(item, UserItem::Room(_))), 1);
+    assert_eq!(count(|item| matches!(item, UserItem::Message(message) if message.room == room("r"))), 2);
+    assert_eq!(count(|item| matches!(item, UserItem::Lesson(_))), 1);
+    assert_eq!(count(|item| matches!(item, UserItem::Version(_))), 3);
+    assert_eq!(count(|item| matches!(item, UserItem::Notification { .. })), 3);
+    assert_eq!(count(|item| matches!(item, UserItem::Audit(_))), 2);
+    assert_eq!(bed.store.newest_of(user("7")).await, Ok(Some(Timestamp(99))));
+    // A receiver that goes away ends it.
+    let gone: UserSink = Box::new(|_| Err(std::io::Error::other("gone")));
+    assert!(bed.store.export_user(user("7"), gone).await.is_err());
+}
