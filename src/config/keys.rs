@@ -211,6 +211,29 @@ pub const KEYS: &[Key] = &[
         count(&mut c.retention.progress_versions, v)?;
         if c.retention.progress_versions == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
     }),
+    key(
+        "retention.chat",
+        "\"off\"",
+        "Chat messages older than this are purged, for example 730d; off: never.",
+        |c, v| age(&mut c.retention.chat, v),
+    ),
+    key("retention.notifications", "\"off\"", "Notifications older than this are purged; off: never.", |c, v| {
+        age(&mut c.retention.notifications, v)
+    }),
+    key("retention.audit", "\"off\"", "Records of the audit trail older than this are purged; off: never.", |c, v| {
+        age(&mut c.retention.audit, v)
+    }),
+    key(
+        "retention.floor",
+        "\"off\"",
+        "What must be kept for so long: no purge may be shorter, no erasure without consent.",
+        |c, v| {
+            let mut floor = None;
+            age(&mut floor, v)?;
+            c.retention.floor = floor.unwrap_or_default();
+            Ok(())
+        },
+    ),
     key("log.format", "\"auto\"", "text, json, or auto: text on a terminal and JSON elsewhere.", |c, v| {
         c.log.format = match v {
             "auto" => LogFormat::Auto,
@@ -236,6 +259,20 @@ fn into<T: FromStr>(place: &mut T, value: &str, allowed: &str) -> Result<(), Str
 
 fn count<T: FromStr>(place: &mut T, value: &str) -> Result<(), String> {
     into(place, value, "must be a whole number, 0 or more")
+}
+
+fn age(place: &mut Option<std::time::Duration>, value: &str) -> Result<(), String> {
+    *place = match value {
+        "off" | "" => None,
+        text => {
+            let age = units::duration(text).map_err(|_| "must be a duration such as 90d or 24h, or off".to_owned())?;
+            if age.is_zero() {
+                return Err("must be longer than nothing, or off".to_owned());
+            }
+            Some(age)
+        }
+    };
+    Ok(())
 }
 
 fn flag(place: &mut bool, value: &str) -> Result<(), String> {

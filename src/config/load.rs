@@ -174,6 +174,19 @@ fn check_whole(config: &Config) -> Result<(), ConfigError> {
             reason: "is not used while tls.mode is self-signed; set tls.mode to files, or leave it out".to_owned(),
         });
     }
+    let retention = &config.retention;
+    let ages = [
+        ("retention.chat", retention.chat),
+        ("retention.notifications", retention.notifications),
+        ("retention.audit", retention.audit),
+    ];
+    if let Some((key, _)) = ages.into_iter().find(|(_, age)| age.is_some_and(|age| age < retention.floor)) {
+        return Err(ConfigError::BadValue {
+            origin: config.origin(key),
+            key: key.to_owned(),
+            reason: "is shorter than retention.floor, for which everything must be kept".to_owned(),
+        });
+    }
     Ok(())
 }
 

@@ -220,6 +220,14 @@ pub struct Limits {
 pub struct Retention {
     /// How many versions of a lesson's progress are kept.
     pub progress_versions: usize,
+    /// Chat messages older than this are purged; `None`: never.
+    pub chat: Option<Duration>,
+    /// Notifications older than this are purged.
+    pub notifications: Option<Duration>,
+    /// Records of the audit trail older than this are purged.
+    pub audit: Option<Duration>,
+    /// What is younger than this is neither purged nor, without consent, erased.
+    pub floor: Duration,
 }
 
 /// How log lines look.
@@ -291,7 +299,13 @@ impl Default for Config {
                 message_chars: 4_000,
                 send_queue: 4_096,
             },
-            retention: Retention { progress_versions: 50 },
+            retention: Retention {
+                progress_versions: 50,
+                chat: None,
+                notifications: None,
+                audit: None,
+                floor: Duration::ZERO,
+            },
             log: Log { format: LogFormat::Auto, level: "info".to_owned() },
             runtime_dir: None,
             origins: Vec::new(),

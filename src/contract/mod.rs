@@ -2,6 +2,7 @@
 //! spells an event name, a field name or an error code.
 
 pub mod answers;
+pub mod care;
 pub mod decode;
 pub mod errors;
 pub mod events;

@@ -99,9 +99,9 @@ impl Connections {
                     let (this, tls, address) = (self.clone(), tls.clone(), peer.ip());
                     self.tracker.spawn(async move {
                         match tls {
-                            None => this.serve(stream, Some(address)).await,
+                            None => this.serve(stream, Some(address), None).await,
                             Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                                Ok(Ok(stream)) => this.serve(stream, Some(address)).await,
+                                Ok(Ok(stream)) => this.serve(stream, Some(address), None).await,
                                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                                 Err(_) => tracing::debug!("a TLS handshake took too long"),
                             },
@@ -123,7 +123,8 @@ impl Connections {
             match accepted {
                 Ok((stream, _)) => {
                     let this = self.clone();
-                    self.tracker.spawn(async move { this.serve(stream, None).await });
+                    let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                    self.tracker.spawn(async move { this.serve(stream, None, user).await });
                 }
                 Err(error) => self.pause(&error).await,
             }
@@ -135,7 +136,7 @@ impl Connections {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    async fn serve<S>(&self, stream: S, address: Option<IpAddr>)
+    async fn serve<S>(&self, stream: S, address: Option<IpAddr>, user: Option<u32>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -144,7 +145,7 @@ impl Connections {
         let io = TokioIo::new(WireIo::new(wire.clone()));
         let wire: Arc<dyn Wire> = wire;
         self.lock().insert(number, Arc::downgrade(&wire));
-        let peer = Peer { address, wire };
+        let peer = Peer { address, user, wire };
         let outer = self.outer.clone();
         let service = service_fn(move |request| outer.clone().call(request, peer.clone()));
         let connection = http1::Builder::new()

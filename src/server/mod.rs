@@ -23,6 +23,7 @@ use crate::config::{Config, TlsMode};
 use crate::domain::SystemClock;
 use crate::services::delivery::Feed;
 use crate::services::limits::Limits;
+use crate::services::privacy::Retention;
 use crate::services::{Services, Settings};
 use crate::store::{self, OpenError, StoreConfig};
 use crate::transport::http::{HttpApi, Process, routes};
@@ -239,6 +240,10 @@ impl Server {
             let (services, stopping) = (services.clone(), stopping.clone());
             Box::pin(async move { services.keep_house(stopping).await })
         });
+        own("calendar", {
+            let (services, stopping) = (services.clone(), stopping.clone());
+            Box::pin(async move { services.keep_calendar(stopping).await })
+        });
         own("watch", {
             let (sockets, connections, stopping) = (sockets.clone(), connections.clone(), stopping.clone());
             Box::pin(async move { sockets.watch(|| connections.wires(), || outer.forget_the_idle(), stopping).await })
@@ -334,6 +339,12 @@ fn settings(config: &Config) -> Settings {
             syncs_per_second: limits.syncs_per_second,
             joins_per_second: limits.joins_per_second,
             sockets_per_user: limits.sockets_per_user,
+        },
+        retention: Retention {
+            chat: config.retention.chat,
+            notifications: config.retention.notifications,
+            audit: config.retention.audit,
+            floor: config.retention.floor,
         },
     }
 }

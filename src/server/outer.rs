@@ -27,7 +27,8 @@ use warp::filters::BoxedFilter;
 
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
-use crate::transport::http::{OverControlSocket, Process};
+use crate::transport::http::Process;
+use crate::transport::origin::{ClientAddress, OverControlSocket};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::token_of;
 use crate::transport::wire::Wire;
@@ -58,6 +59,8 @@ pub struct OuterSettings {
 pub struct Peer {
     /// The other end; `None` on the control socket.
     pub address: Option<IpAddr>,
+    /// The local user at the other end of the control socket.
+    pub user: Option<u32>,
     /// The way to it.
     pub wire: Arc<dyn Wire>,
 }
@@ -139,8 +142,9 @@ impl Outer {
     }
 
     async fn api_request(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
-        if peer.address.is_none() {
-            request.extensions_mut().insert(OverControlSocket);
+        match self.client_address(request.headers(), peer) {
+            None => drop(request.extensions_mut().insert(OverControlSocket(peer.user))),
+            Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
         }
         (self.api_alone)(request).await
     }
@@ -166,7 +170,11 @@ impl Outer {
         if is_first && let Err(error) = self.count_connect(request.headers(), peer) {
             return refusal(&error);
         }
+        let address = self.client_address(request.headers(), peer);
         let (mut parts, body) = request.into_parts();
+        if let (true, Some(address)) = (is_first, address) {
+            parts.extensions.insert(ClientAddress(address));
+        }
         // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one.
         let cookie = self.settings.cookie_name.as_deref().filter(|_| parts.headers.contains_key(ORIGIN));
         let token = token_of(&parts, cookie);

@@ -16,7 +16,7 @@ use crate::domain::{Room, RoomId, Scope, UserId};
 use crate::store::AnswerKey;
 
 use super::delivery::{Delivery, DeliveryKind};
-use super::{Caller, Services, store_error};
+use super::{Caller, Services, may, store_error};
 
 /// The most users that one target may name.
 const MAX_USERS: usize = 1_000;
@@ -155,14 +155,6 @@ impl Services {
     fn reach(&self, rooms: &[Room]) -> usize {
         rooms.iter().map(|room| self.sockets.count(room)).sum()
     }
-}
-
-fn may(caller: &Caller, scope: Scope) -> Result<(), WireError> {
-    if caller.actor.may(scope) {
-        return Ok(());
-    }
-    let message = format!("this needs role admin or a token with the scope {}", scope.as_str());
-    Err(WireError::new(ErrorCode::Forbidden, message))
 }
 
 fn check_event(event: &str) -> Result<(), WireError> {

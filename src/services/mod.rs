@@ -2,6 +2,7 @@
 //! rule is here (or in [`crate::domain`]) once, so that Socket.IO and HTTP cannot differ.
 
 pub mod broadcast;
+pub mod care;
 pub mod chat;
 pub mod delivery;
 pub mod gate;
@@ -9,25 +10,32 @@ pub mod limits;
 pub mod notifications;
 pub mod polling;
 pub mod presence;
+pub mod privacy;
 pub mod progress;
 pub mod sockets;
+pub mod streams;
+pub mod trail;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
-use crate::domain::{Actor, Clock, Room, Timestamp, UserId};
+use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
 use crate::store::{Identity, Store, StoreError};
 
 use delivery::Feed;
 use limits::{Limits, RateLimits};
 use presence::PresenceBook;
+use privacy::Retention;
 use sockets::Sockets;
+use trail::Refusals;
 
 /// What the services are told to do.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +46,8 @@ pub struct Settings {
     pub message_chars: usize,
     /// Rates and counts.
     pub limits: Limits,
+    /// What is purged by its age.
+    pub retention: Retention,
 }
 
 /// Who asks, and from which socket.
@@ -47,13 +57,21 @@ pub struct Caller {
     pub actor: Arc<Actor>,
     /// The socket's number; `None` over HTTP.
     pub socket: Option<u64>,
+    /// Where the request came from, for the audit trail; `None` for a socket's.
+    pub origin: Option<Arc<str>>,
 }
 
 impl Caller {
     /// Somebody over HTTP.
     #[must_use]
-    pub fn http(actor: Actor) -> Caller {
-        Caller { actor: Arc::new(actor), socket: None }
+    pub fn http(actor: Actor, origin: &str) -> Caller {
+        Caller { actor: Arc::new(actor), socket: None, origin: Some(origin.into()) }
+    }
+
+    /// The house itself.
+    #[must_use]
+    pub fn house(actor: Actor) -> Caller {
+        Caller::http(actor, "server")
     }
 }
 
@@ -70,6 +88,11 @@ pub struct Services {
     polls_end: CancellationToken,
     /// Users over HTTP whom the store knows.
     met: Mutex<HashSet<UserId>>,
+    refusals: Refusals,
+    /// The turn of backups: one at a time.
+    backups: Arc<Semaphore>,
+    /// Answers that are streamed out.
+    tasks: TaskTracker,
 }
 
 /// A store that can be debug-printed.
@@ -92,6 +115,8 @@ impl std::ops::Deref for StoreHandle {
 
 /// How often housekeeping looks: typing that ends by itself, people who have gone, marks to record.
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
+/// Streams are given so long to end when the house closes.
+const STREAMS_END: Duration = Duration::from_secs(5);
 
 impl Services {
     /// The services over a store whose commits go to `feed`.
@@ -107,6 +132,9 @@ impl Services {
             presence: PresenceBook::default(),
             polls_end: CancellationToken::new(),
             met: Mutex::default(),
+            refusals: Refusals::default(),
+            backups: Arc::new(Semaphore::new(1)),
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -153,6 +181,12 @@ impl Services {
     /// # Errors
     /// What closing the file said.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.record_refusals().await;
+        self.tasks.close();
+        // Their receivers are cut off by now: each ends at its next piece.
+        if tokio::time::timeout(STREAMS_END, self.tasks.wait()).await.is_err() {
+            tracing::warn!("an answer that was streamed out did not end");
+        }
         let closed = self.store.close().await;
         self.feed.close();
         closed
@@ -198,6 +232,9 @@ impl Services {
             if tick.is_multiple_of(4) {
                 self.record_deliveries().await;
             }
+            if tick.is_multiple_of(20) {
+                self.record_refusals().await;
+            }
             if tick.is_multiple_of(240) {
                 self.rates.forget_the_idle();
             }
@@ -212,6 +249,14 @@ impl Services {
         {
             tracing::debug!(%error, "delivery marks were not recorded; the notifications may come twice");
         }
+    }
+
+    fn forget_met(&self, user: &UserId) {
+        self.met.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(user);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.polls_end.is_cancelled()
     }
 
     fn policy(&self) -> RoomPolicy {
@@ -257,4 +302,13 @@ fn store_error(error: StoreError) -> WireError {
             WireError::unavailable()
         }
     }
+}
+
+/// Whether somebody may use an administrative call.
+fn may(caller: &Caller, scope: Scope) -> Result<(), WireError> {
+    if caller.actor.may(scope) {
+        return Ok(());
+    }
+    let message = format!("this needs role admin or a token with the scope {}", scope.as_str());
+    Err(WireError::new(ErrorCode::Forbidden, message))
 }

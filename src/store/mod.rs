@@ -11,7 +11,7 @@ pub mod memory;
 pub mod privacy;
 pub mod rows;
 
-pub use privacy::{Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, UserItem, UserProfile, UserSink};
+pub use privacy::{Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, UserItem, UserItems, UserProfile, UserSink};
 
 use std::future::Future;
 use std::path::PathBuf;

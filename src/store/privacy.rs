@@ -63,7 +63,30 @@ pub struct UserProfile {
 }
 
 /// Takes what is stored of a person, item by item, in the order of [`UserItem`]'s variants.
-pub type UserSink = Box<dyn FnMut(UserItem) -> io::Result<()> + Send>;
+pub trait UserItems: Send {
+    /// One thing.
+    ///
+    /// # Errors
+    /// Ends the reading.
+    fn item(&mut self, item: UserItem) -> io::Result<()>;
+
+    /// Behind the last one: what was taken is complete. Not called for somebody of whom nothing is known.
+    ///
+    /// # Errors
+    /// It was not kept.
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(UserItem) -> io::Result<()> + Send> UserItems for F {
+    fn item(&mut self, item: UserItem) -> io::Result<()> {
+        self(item)
+    }
+}
+
+/// Who takes what is stored of a person.
+pub type UserSink = Box<dyn UserItems>;
 
 /// What a slice of an erasure did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

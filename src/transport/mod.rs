@@ -1,5 +1,6 @@
 //! How requests come in and deliveries go out: decode, ask a service, encode. No rule of the house is decided here.
 
 pub mod http;
+pub mod origin;
 pub mod socketio;
 pub mod wire;

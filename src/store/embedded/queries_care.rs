@@ -64,7 +64,8 @@ impl Snapshot {
 
     /// Gives all that is stored of somebody to a sink; `false` if there is nothing.
     pub(super) fn send_user(&self, user: &UserId, sink: &mut UserSink) -> Outcome<bool> {
-        let mut send = |item| sink(item).map_err(|error| Failure::Stopped(error.to_string()));
+        let stopped = |error: std::io::Error| Failure::Stopped(error.to_string());
+        let mut send = |item| sink.item(item).map_err(stopped);
         let Some((no, person)) = self.find_person(user)? else { return Ok(false) };
         send(UserItem::Profile(profile(person)))?;
         let members = self.members()?;
@@ -115,6 +116,7 @@ impl Snapshot {
                 send(UserItem::Audit(record))?;
             }
         }
+        sink.end().map_err(stopped)?;
         Ok(true)
     }
 

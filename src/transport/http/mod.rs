@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod back_end;
+pub mod care;
 pub mod health;
 pub mod polling;
 pub mod read;
@@ -25,13 +26,10 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
 use crate::domain::Actor;
 use crate::services::{Caller, Services};
+use crate::transport::origin::{self, ClientAddress, OverControlSocket};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::bearer_of;
 use crate::transport::socketio::wire_error;
-
-/// Put into the extensions of a request that came over the control socket: whoever can open it is the administrator.
-#[derive(Debug, Clone, Copy)]
-pub struct OverControlSocket;
 
 /// What the process says of itself.
 pub trait Process: Send + Sync {
@@ -78,6 +76,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(admin::routes(&api))
         .unify()
+        .or(care::routes(&api))
+        .unify()
         .recover(refused)
         .unify()
         .boxed()
@@ -98,15 +98,20 @@ async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
 
 impl HttpApi {
     /// The caller of a request: the control socket, or a bearer token.
-    fn asker(&self, headers: &HeaderMap, control: Option<OverControlSocket>) -> Asker {
+    fn asker(&self, headers: &HeaderMap, control: Option<OverControlSocket>, address: Option<ClientAddress>) -> Asker {
+        let origin = origin::words(control, address);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
-            return Ok(Caller::http(Actor::local_admin()));
+            return Ok(Caller::http(Actor::local_admin(), &origin));
         }
         let token = bearer_of(headers).ok_or(TokenError::Missing);
-        token
-            .and_then(|token| self.verifier.verify(&token, self.services.now()))
-            .map(Caller::http)
-            .map_err(|error| wire_error(&error))
+        match token.and_then(|token| self.verifier.verify(&token, self.services.now())) {
+            Ok(actor) => Ok(Caller::http(actor, &origin)),
+            Err(error) => {
+                let error = wire_error(&error);
+                self.services.note_refused_sign_in(&error, &origin);
+                Err(error)
+            }
+        }
     }
 }
 
@@ -123,7 +128,8 @@ pub(crate) fn asker(api: &Arc<HttpApi>) -> BoxedFilter<(Asker,)> {
     let api = api.clone();
     warp::header::headers_cloned()
         .and(warp::ext::optional::<OverControlSocket>())
-        .map(move |headers: HeaderMap, control| api.asker(&headers, control))
+        .and(warp::ext::optional::<ClientAddress>())
+        .map(move |headers: HeaderMap, control, address| api.asker(&headers, control, address))
         .boxed()
 }
 

@@ -30,10 +30,16 @@ pub type Given = (&'static str, Value);
 /// # Errors
 /// `invalid_payload` if it is not valid UTF-8.
 pub fn id_in_path(field: &'static str, segment: &str) -> Result<Given, WireError> {
-    let text = percent_decode_str(segment)
-        .decode_utf8()
-        .map_err(|_| WireError::field(field, format!("{field} must be UTF-8")))?;
-    Ok((field, id(&text)))
+    Ok((field, id(&self::segment(field, segment)?)))
+}
+
+/// A segment of a path as text.
+///
+/// # Errors
+/// `invalid_payload` if it is not valid UTF-8.
+pub fn segment(field: &'static str, segment: &str) -> Result<String, WireError> {
+    let text = percent_decode_str(segment).decode_utf8();
+    text.map(Into::into).map_err(|_| WireError::field(field, format!("{field} must be UTF-8")))
 }
 
 /// A segment of a path as a number of the request.

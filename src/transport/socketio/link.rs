@@ -91,7 +91,7 @@ impl Link {
 
     /// Who asks.
     pub fn caller(&self) -> Caller {
-        Caller { actor: locked(&self.actor).clone(), socket: Some(self.number) }
+        Caller { actor: locked(&self.actor).clone(), socket: Some(self.number), origin: None }
     }
 
     /// The identity of the last good token.

@@ -27,10 +27,11 @@ use crate::auth::{TokenError, Verifier};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::events::ServerEvent;
 use crate::contract::http::SocketCounts;
-use crate::domain::{Actor, Timestamp};
+use crate::domain::{Actor, Timestamp, UserId};
 use crate::services::notifications::Arrived;
 use crate::services::sockets::Outlet;
 use crate::services::{Caller, Services};
+use crate::transport::origin::{self, ClientAddress};
 use crate::transport::wire::{Cut, Wire};
 
 use directory::Directory;
@@ -189,6 +190,8 @@ impl SocketIoTransport {
             Err(error) => {
                 let error = wire_error(&error);
                 tracing::info!(code = error.code.as_str(), "a socket was refused");
+                let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
+                self.services.note_refused_sign_in(&error, &origin::words(None, address));
                 if self.settings.rejects_in_handshake {
                     return Err(Refused(error));
                 }
@@ -328,6 +331,13 @@ impl SocketIoTransport {
             forget_the_idle();
             self.end_tokens();
         }
+    }
+
+    /// Disconnects the sockets of a user, and gives how many there were.
+    pub fn expel_user(&self, user: &UserId, error: &WireError) -> usize {
+        let links = self.directory.links();
+        let own = links.iter().filter(|link| link.actor().user == *user);
+        own.map(|link| link.expel(error)).count()
     }
 
     fn end_tokens(&self) {

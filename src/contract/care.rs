@@ -1,0 +1,180 @@
+//! Bodies of the administrators' part of the HTTP API: the audit trail, legal holds, exports, erasures, backups.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::audit::{AuditRecord, Link, hex};
+use crate::domain::privacy::{ErasureCounts, Hold, Subject};
+use crate::domain::{Role, RoomId, Timestamp, UserId};
+
+/// A record of the audit trail.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditView {
+    /// 1, 2, 3, ... without gaps.
+    pub number: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub actor: String,
+    /// From where.
+    pub origin: String,
+    /// What.
+    pub action: String,
+    /// To whom or to what.
+    pub target: String,
+    /// How it ended.
+    pub outcome: String,
+    /// BLAKE3 over the hash of the record before and this one, in hexadecimal digits.
+    pub hash: String,
+}
+
+impl From<&AuditRecord> for AuditView {
+    fn from(record: &AuditRecord) -> AuditView {
+        let entry = record.entry.clone();
+        AuditView {
+            number: record.number,
+            at: entry.at,
+            actor: entry.actor,
+            origin: entry.origin,
+            action: entry.action,
+            target: entry.target,
+            outcome: entry.outcome,
+            hash: hex(&record.hash),
+        }
+    }
+}
+
+/// A point of the chain.
+#[derive(Debug, Serialize)]
+pub struct LinkView {
+    /// The record's number; 0 before the first.
+    pub number: u64,
+    /// Its hash, in hexadecimal digits.
+    pub hash: String,
+}
+
+impl From<Link> for LinkView {
+    fn from(link: Link) -> LinkView {
+        LinkView { number: link.number, hash: hex(&link.hash) }
+    }
+}
+
+/// `GET /api/v1/admin/audit`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditPage {
+    /// Records, ascending.
+    pub items: Vec<AuditView>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+    /// What the kept trail begins behind.
+    pub anchor: LinkView,
+    /// The last record.
+    pub head: LinkView,
+}
+
+/// `POST /api/v1/admin/holds`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldRequest {
+    /// The person, or
+    #[serde(default)]
+    pub user_id: Option<UserId>,
+    /// the room.
+    #[serde(default)]
+    pub room_id: Option<RoomId>,
+    /// Why.
+    pub reason: String,
+}
+
+/// A legal hold.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldView {
+    /// The person, or
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room_id: Option<RoomId>,
+    /// Why.
+    pub reason: String,
+    /// Who set it.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl From<&Hold> for HoldView {
+    fn from(hold: &Hold) -> HoldView {
+        let (user_id, room_id) = match &hold.subject {
+            Subject::User(user) => (Some(user.clone()), None),
+            Subject::Room(room) => (None, Some(room.clone())),
+        };
+        HoldView { user_id, room_id, reason: hold.reason.clone(), by: hold.by.clone(), since: hold.at }
+    }
+}
+
+/// `GET /api/v1/admin/holds`.
+#[derive(Debug, Serialize)]
+pub struct Holds {
+    /// All of them.
+    pub items: Vec<HoldView>,
+}
+
+/// What an erasure answers: the certificate that somebody's data are gone.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Who was erased.
+    pub user_id: UserId,
+    /// When it was done.
+    pub erased_at: Timestamp,
+    /// Who did it.
+    pub by: String,
+    /// Whether the retention floor was passed over with the person's consent.
+    pub consent: bool,
+    /// Which store, in hexadecimal digits.
+    pub store_id: String,
+    /// What is gone.
+    pub counts: ErasureCounts,
+    /// BLAKE3 of this document without its hash, in hexadecimal digits; it is in the audit trail, too.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+}
+
+/// `POST /api/v1/admin/backup`: a stream was kept and read back.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupKept {
+    /// The file's size in bytes.
+    pub bytes: u64,
+    /// Where it was put, in the words of who made it.
+    #[serde(default)]
+    pub name: String,
+}
+
+/// What is known of the last good backup.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LastBackup {
+    /// When it was made.
+    pub at: Timestamp,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// A person, in an export.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProfileView<'a> {
+    /// Their id.
+    pub user_id: &'a UserId,
+    /// The name as last given.
+    pub name: &'a str,
+    /// The roles as last given.
+    pub roles: &'a [Role],
+    /// When they came first.
+    pub first_seen: Option<Timestamp>,
+    /// When they were last here.
+    pub last_seen: Option<Timestamp>,
+}

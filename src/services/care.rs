@@ -1,0 +1,113 @@
+//! What the house does for itself from time to time, and backups while it runs.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::contract::care::{BackupKept, LastBackup};
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::domain::Scope;
+use crate::domain::audit::action;
+use crate::ops::archive::Writer;
+use crate::store::rows::{Preface, RowSink};
+
+use super::streams::{ByteStream, PieceWriter};
+use super::{Caller, Services, may, store_error};
+
+/// The longest and the shortest time between two looks at what is due.
+const SELDOM: Duration = Duration::from_secs(60 * 60);
+const OFTEN: Duration = Duration::from_secs(1);
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// An archive that is streamed out. It holds the turn: one backup at a time.
+struct Outgoing {
+    archive: Writer<PieceWriter>,
+    _turn: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl RowSink for Outgoing {
+    fn begin(&mut self, preface: &Preface) -> std::io::Result<()> {
+        self.archive.begin(preface)
+    }
+
+    fn row(&mut self, table: &str, key: &[u8], value: &[u8]) -> std::io::Result<()> {
+        self.archive.row(table, key, value)
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.archive.end()
+    }
+}
+
+impl Services {
+    /// Looks after what is due by the calendar, until it is told to stop: the daily count of rows, erasures that were cut
+    /// short, purges by age. The server owns the task.
+    pub async fn keep_calendar(&self, stop: CancellationToken) {
+        // A twentieth of the shortest age: nothing lives much longer than it may.
+        let pause = self.settings.retention.shortest().map_or(SELDOM, |age| (age / 20).clamp(OFTEN, SELDOM));
+        loop {
+            let due = async {
+                if let Err(error) = self.store.sample(self.now().as_millis() / DAY_MS).await {
+                    tracing::debug!(%error, "the rows were not counted");
+                }
+                self.resume_erasures().await;
+                self.purge_by_age().await;
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = due => {}
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// A backup of this moment, streaming; the archive says at its end that it is whole. Writers go on meanwhile.
+    ///
+    /// # Errors
+    /// `forbidden`, `conflict` while another one is under way, `unavailable`.
+    pub async fn backup(&self, caller: &Caller) -> Result<ByteStream, WireError> {
+        may(caller, Scope::Admin)?;
+        let Ok(turn) = self.backups.clone().try_acquire_owned() else {
+            let message = "another backup is being made; try again when it has ended";
+            return Err(WireError::new(ErrorCode::Conflict, message));
+        };
+        self.record(caller, action::BACKUP, String::new(), "begun".to_owned()).await?;
+        let (mut stream, writer) = ByteStream::new();
+        let breaker = writer.breaker();
+        let outgoing = Box::new(Outgoing { archive: Writer::new(writer, self.now()), _turn: turn });
+        let store = self.store.0.clone();
+        let (answer, outcome) = tokio::sync::oneshot::channel();
+        self.tasks.spawn(async move {
+            let sent = store.rows(outgoing).await;
+            if let Err(error) = &sent {
+                tracing::warn!(%error, "a backup was not sent to its end");
+                breaker.fail(error.to_string()).await;
+            }
+            // Who does not wait for it has the stream already.
+            let _ = answer.send(sent);
+        });
+        if stream.begins().await {
+            return Ok(stream);
+        }
+        match outcome.await {
+            Ok(Err(error)) => Err(store_error(error)),
+            _ => Err(WireError::unavailable()),
+        }
+    }
+
+    /// A backup that was streamed out has been kept and read back.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn note_backup(&self, caller: &Caller, kept: BackupKept) -> Result<LastBackup, WireError> {
+        may(caller, Scope::Admin)?;
+        let at = self.now();
+        self.store.note_backup(at, kept.bytes).await.map_err(store_error)?;
+        let name: String = kept.name.chars().filter(|c| !c.is_control()).take(200).collect();
+        self.record(caller, action::BACKUP, name, format!("done: {} bytes", kept.bytes)).await?;
+        Ok(LastBackup { at, bytes: kept.bytes })
+    }
+}

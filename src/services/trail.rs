@@ -1,0 +1,156 @@
+//! The audit trail: administrative acts as they are done, and refused sign-ins, gathered so that somebody who tries a
+//! thousand tokens fills neither the trail nor the disk.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::contract::care::{AuditPage, AuditView, LinkView};
+use crate::contract::errors::WireError;
+use crate::domain::audit::{AuditEntry, action};
+use crate::domain::{Scope, Timestamp};
+use crate::store::StoreError;
+
+use super::{Caller, Services, may, store_error};
+
+/// So many kinds of refused sign-ins (address and reason) are told apart between two records; more are counted together.
+const KINDS: usize = 64;
+/// The most records that one call gives.
+const MOST: usize = 1_000;
+
+/// Refused sign-ins that are not yet recorded.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<Gathered>);
+
+#[derive(Debug, Default)]
+struct Gathered {
+    /// (address, reason): since when, and how often.
+    kinds: HashMap<(String, &'static str), (Timestamp, u64)>,
+    /// Beyond those.
+    others: u64,
+}
+
+impl Refusals {
+    fn add(&self, origin: &str, code: &'static str, at: Timestamp) {
+        let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (origin.to_owned(), code);
+        if gathered.kinds.len() >= KINDS && !gathered.kinds.contains_key(&key) {
+            gathered.others += 1;
+            return;
+        }
+        gathered.kinds.entry(key).or_insert((at, 0)).1 += 1;
+    }
+
+    fn take(&self) -> Gathered {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Services {
+    /// Notes that a token was not good. It is in the trail within some seconds, together with others like it.
+    pub fn note_refused_sign_in(&self, error: &WireError, origin: &str) {
+        self.refusals.add(origin, error.code.as_str(), self.now());
+    }
+
+    /// Puts the refused sign-ins that were noted into the trail.
+    pub(super) async fn record_refusals(&self) {
+        let gathered = self.refusals.take();
+        let mut entries: Vec<AuditEntry> =
+            gathered.kinds.into_iter().map(|((origin, code), (at, count))| refusal(at, origin, code, count)).collect();
+        entries.sort_by_key(|entry| entry.at);
+        if gathered.others > 0 {
+            entries.push(refusal(self.now(), "many addresses".to_owned(), "various", gathered.others));
+        }
+        for entry in entries {
+            if let Err(error) = self.store.record(entry).await {
+                tracing::warn!(%error, "refused sign-ins were not recorded in the audit trail");
+                return;
+            }
+        }
+    }
+
+    /// Records an act of an administrator. An act that cannot be recorded is not done, or is told to have failed.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn record(
+        &self,
+        caller: &Caller,
+        action: &str,
+        target: String,
+        outcome: String,
+    ) -> Result<(), WireError> {
+        self.record_entry(caller, action, target, outcome).await.map_err(store_error)
+    }
+
+    async fn record_entry(
+        &self,
+        caller: &Caller,
+        action: &str,
+        target: String,
+        outcome: String,
+    ) -> Result<(), StoreError> {
+        let entry = AuditEntry {
+            at: self.now(),
+            actor: caller.actor.user.canonical(),
+            origin: caller.origin.as_deref().unwrap_or("socket").to_owned(),
+            action: action.to_owned(),
+            target,
+            outcome,
+        };
+        self.store.record(entry).await.map(|_| ())
+    }
+
+    /// A part of the trail: records behind a number, ascending. The first page of an export is itself recorded.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn audit(
+        &self,
+        caller: &Caller,
+        after: u64,
+        limit: usize,
+        is_export: bool,
+    ) -> Result<AuditPage, WireError> {
+        may(caller, Scope::Admin)?;
+        if is_export && after == 0 {
+            self.record(caller, action::AUDIT_EXPORT, String::new(), "done".to_owned()).await?;
+        }
+        let limit = limit.clamp(1, MOST);
+        let records = self.store.audit(after, limit + 1).await.map_err(store_error)?;
+        let (anchor, head) = self.store.audit_ends().await.map_err(store_error)?;
+        let has_more = records.len() > limit;
+        let items = records.iter().take(limit).map(AuditView::from).collect();
+        Ok(AuditPage { items, has_more, anchor: LinkView::from(anchor), head: LinkView::from(head) })
+    }
+}
+
+fn refusal(at: Timestamp, origin: String, code: &'static str, count: u64) -> AuditEntry {
+    let times = if count == 1 { String::new() } else { format!(", {count} times") };
+    AuditEntry {
+        at,
+        actor: String::new(),
+        origin,
+        action: action::SIGN_IN.to_owned(),
+        target: String::new(),
+        outcome: format!("refused: {code}{times}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_counted_by_kind_and_bounded() {
+        let refusals = Refusals::default();
+        for n in 0..KINDS + 5 {
+            refusals.add(&format!("10.0.0.{n}"), "token_expired", Timestamp(1));
+        }
+        refusals.add("10.0.0.0", "token_expired", Timestamp(2));
+        let gathered = refusals.take();
+        assert_eq!((gathered.kinds.len(), gathered.others), (KINDS, 5));
+        assert_eq!(gathered.kinds.get(&("10.0.0.0".to_owned(), "token_expired")), Some(&(Timestamp(1), 2)));
+        assert_eq!(refusal(Timestamp(1), "x".into(), "token_expired", 2).outcome, "refused: token_expired, 2 times");
+        assert!(refusals.take().kinds.is_empty());
+    }
+}

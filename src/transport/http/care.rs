@@ -1,0 +1,166 @@
+//! Administration of data (CONTRACT 3.4): backups, the audit trail, legal holds, exports and erasures.
+
+use std::sync::Arc;
+
+use ::http::HeaderValue;
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use bytes::Bytes;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::{Reply, Response};
+
+use crate::contract::care::Holds;
+use crate::contract::decode;
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::domain::privacy::Subject;
+use crate::domain::{RoomId, UserId};
+use crate::services::streams::ByteStream;
+
+use super::read::{self, Kind, text};
+use super::{Asker, HttpApi, answer, asker, body, failure, query, with_api};
+
+/// What a backup is, on the wire.
+const ARCHIVE: &str = "application/vnd.academy-rt.backup";
+
+pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    let admin = || warp::path("api").and(warp::path("v1")).and(warp::path("admin"));
+    let backup = admin().and(warp::path!("backup")).and(warp::get()).and(with_api(api)).and(asker(api)).then(backup);
+    let backup_kept = admin()
+        .and(warp::path!("backup"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(backup_kept);
+    let audit =
+        admin().and(warp::path!("audit")).and(warp::get()).and(with_api(api)).and(asker(api)).and(query()).then(audit);
+    let holds = admin().and(warp::path!("holds")).and(warp::get()).and(with_api(api)).and(asker(api)).then(holds);
+    let set_hold = admin()
+        .and(warp::path!("holds"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(set_hold);
+    let release = admin()
+        .and(warp::path!("holds" / String / String))
+        .and(warp::delete())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(release);
+    let export = admin()
+        .and(warp::path!("users" / String / "export"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(export);
+    let erase = admin()
+        .and(warp::path!("users" / String))
+        .and(warp::delete())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(query())
+        .then(erase);
+    let of_data = backup.or(backup_kept).unify().or(audit).unify();
+    let of_people = holds.or(set_hold).unify().or(release).unify().or(export).unify().or(erase).unify();
+    of_data.or(of_people).unify().boxed()
+}
+
+fn streamed(stream: Result<ByteStream, WireError>, content_type: &'static str) -> Response {
+    match stream {
+        Err(error) => failure(&error),
+        Ok(stream) => {
+            let mut response = warp::reply::stream(stream).into_response();
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            response
+        }
+    }
+}
+
+async fn backup(api: Arc<HttpApi>, asker: Asker) -> Response {
+    streamed(async { api.services.backup(&asker?).await }.await, ARCHIVE)
+}
+
+async fn backup_kept(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    answer(async { api.services.note_backup(&asker?, decode::request(text(&body)?)?).await }.await)
+}
+
+/// What is asked of the trail.
+#[derive(serde::Deserialize)]
+struct AuditQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default = "page")]
+    limit: usize,
+    #[serde(default)]
+    export: bool,
+}
+
+fn page() -> usize {
+    100
+}
+
+async fn audit(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    let known = [("after", Kind::Number), ("limit", Kind::Number), ("export", Kind::Flag)];
+    let result = async {
+        let caller = asker?;
+        let AuditQuery { after, limit, export } = read::from_query(&query, &known, [])?;
+        api.services.audit(&caller, after, limit, export).await
+    };
+    answer(result.await)
+}
+
+async fn holds(api: Arc<HttpApi>, asker: Asker) -> Response {
+    answer(async { api.services.holds(&asker?).await.map(|items| Holds { items }) }.await)
+}
+
+async fn set_hold(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    answer(async { api.services.set_hold(&asker?, decode::request(text(&body)?)?).await }.await)
+}
+
+async fn release(kind: String, id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    let result = async {
+        let caller = asker?;
+        let subject = match kind.as_str() {
+            "user" => Subject::User(user(&id)?),
+            "room" => {
+                let id = read::segment("roomId", &id)?;
+                Subject::Room(RoomId::parse(&id).map_err(|error| WireError::field("roomId", error.to_string()))?)
+            }
+            _ => return Err(WireError::new(ErrorCode::NotFound, "write holds/user/ID or holds/room/ID")),
+        };
+        api.services.release_hold(&caller, subject).await
+    };
+    answer(result.await)
+}
+
+fn user(segment: &str) -> Result<UserId, WireError> {
+    let id = read::segment("userId", segment)?;
+    UserId::parse(&id).map_err(|error| WireError::field("userId", error.to_string()))
+}
+
+async fn export(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    streamed(async { api.services.export_user(&asker?, user(&id)?).await }.await, "application/json")
+}
+
+/// How somebody is erased.
+#[derive(serde::Deserialize)]
+struct EraseQuery {
+    #[serde(default)]
+    consent: bool,
+}
+
+async fn erase(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    let result = async {
+        let caller = asker?;
+        let user = user(&id)?;
+        let EraseQuery { consent } = read::from_query(&query, &[("consent", Kind::Flag)], [])?;
+        let certificate = api.services.erase_user(&caller, user.clone(), consent).await?;
+        // Their devices show what is not there any more.
+        let message = "your data have been erased here";
+        api.sockets.expel_user(&user, &WireError::new(ErrorCode::Forbidden, message));
+        Ok(certificate)
+    };
+    answer(result.await)
+}

@@ -1,0 +1,24 @@
+//! Where a request came from, in the extensions of the request: what the outer service knows of the connection, for the
+//! audit trail and for who is let in.
+
+use std::net::IpAddr;
+
+/// The request came over the control socket: whoever can open it is the administrator. With the local user's number, if the
+/// system says it.
+#[derive(Debug, Clone, Copy)]
+pub struct OverControlSocket(pub Option<u32>);
+
+/// The request came from this address.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub IpAddr);
+
+/// In words.
+#[must_use]
+pub fn words(control: Option<OverControlSocket>, address: Option<ClientAddress>) -> String {
+    match (control, address) {
+        (Some(OverControlSocket(Some(user))), _) => format!("control socket, local user {user}"),
+        (Some(OverControlSocket(None)), _) => "control socket".to_owned(),
+        (None, Some(ClientAddress(address))) => address.to_string(),
+        (None, None) => "unknown".to_owned(),
+    }
+}
