@@ -81,7 +81,7 @@ pub fn run(global: &Global, args: BroadcastArgs) -> anyhow::Result<Exit> {
         _ => json!({ "all": true }),
     };
     let body = json!({ "target": target, "event": args.event, "payload": payload });
-    let sent = Call { method: Method::POST, path: "/api/v1/broadcast", body: Some(body) };
+    let sent = Call::new(Method::POST, "/api/v1/broadcast", Some(body));
     let answer = call(global, &args.server, sent)?;
     say_sent(global, &answer)?;
     Ok(Exit::Done)

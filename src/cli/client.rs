@@ -1,5 +1,6 @@
 //! How a command talks to a running server: over its control socket, or over `--url` with a token.
 
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,8 +9,9 @@ use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
-use http::{Method, Request, Uri};
+use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -17,9 +19,11 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::config::Config;
+use crate::server::offline::Offline;
 
 use super::Global;
 use super::exit::Failure;
@@ -29,6 +33,10 @@ use super::token::data_dir_flag;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the unit that comes with academy-rt has its runtime directory.
 const SERVICE_RUNTIME_DIR: &str = "/run/academy-rt";
+/// A call that may take long, and each piece of a download.
+const LONG_PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// So many pieces of a download wait at most.
+const PIECES: usize = 8;
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -51,14 +59,63 @@ pub struct ServerArgs {
 pub struct Call {
     /// The method.
     pub method: Method,
-    /// The path.
-    pub path: &'static str,
+    /// The path, with its query.
+    pub path: String,
     /// The body, if it has one.
     pub body: Option<Value>,
+    /// Whether it can be done on the data directory itself when no server runs.
+    pub works_offline: bool,
+    /// How long the whole call, or the next piece of a download, may take.
+    pub patience: Duration,
+}
+
+impl Call {
+    /// A call that only a running server answers.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>, body: Option<Value>) -> Call {
+        Call { method, path: path.into(), body, works_offline: false, patience: PATIENCE }
+    }
+
+    /// A call that is made on the data directory itself when no server runs.
+    #[must_use]
+    pub fn offline_too(self) -> Call {
+        Call { works_offline: true, ..self }
+    }
+
+    /// A call that may take long.
+    #[must_use]
+    pub fn patient(self) -> Call {
+        Call { patience: LONG_PATIENCE, ..self }
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// An answer that has begun, and what it comes over.
+struct Exchange {
+    response: Response<Incoming>,
+    connection: JoinHandle<hyper::Result<()>>,
+    offline: Option<Offline>,
+}
+
+impl Exchange {
+    async fn end(self) -> anyhow::Result<()> {
+        self.connection.abort();
+        if let Some(offline) = self.offline {
+            offline.close().await.map_err(Failure::from)?;
+        }
+        Ok(())
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")
+}
 
 /// Makes a call and gives the JSON of a good answer.
 ///
@@ -66,20 +123,108 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// What did not work; a refusal has the server's own code and message.
 pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<Value> {
     let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")?;
-    runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, make(&config, server, call)).await {
+    let patience = call.patience;
+    runtime()?.block_on(async {
+        let made = async {
+            let mut exchange = exchange(&config, server, call).await?;
+            let status = exchange.response.status();
+            let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?.to_bytes();
+            exchange.end().await?;
+            good(status, &body)
+        };
+        match tokio::time::timeout(patience, made).await {
             Ok(answer) => answer,
-            Err(_) => {
-                let why = format!("no answer in {} s", PATIENCE.as_secs());
-                Err(Failure::new("the server does not answer", why, "Look at its log, or try again.").into())
-            }
+            Err(_) => Err(silent(patience).into()),
         }
     })
 }
 
-async fn make(config: &Config, server: &ServerArgs, call: Call) -> anyhow::Result<Value> {
+fn silent(patience: Duration) -> Failure {
+    let why = format!("no answer in {} s", patience.as_secs());
+    Failure::new("the server does not answer", why, "Look at its log, or try again.")
+}
+
+fn good(status: http::StatusCode, body: &[u8]) -> anyhow::Result<Value> {
+    let answer: Value = serde_json::from_slice(body).map_err(|error| {
+        let why = format!("status {status}, and no JSON: {error}");
+        Failure::new("this is not the answer of an academy-rt", why, "Check the address, and what is in front of it.")
+    })?;
+    if status.is_success() { Ok(answer) } else { Err(refused(status, &answer).into()) }
+}
+
+/// Makes a call whose answer is large, and hands it piece by piece to `take`, on a thread of its own.
+///
+/// # Errors
+/// What did not work, here or there; what `take` said.
+pub fn download<T: Send + 'static>(
+    global: &Global,
+    server: &ServerArgs,
+    call: Call,
+    take: impl FnOnce(&mut dyn Read) -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
+    let patience = call.patience;
+    runtime()?.block_on(async {
+        let begun = tokio::time::timeout(patience, exchange(&config, server, call)).await;
+        let mut exchange = begun.map_err(|_| silent(patience))??;
+        let status = exchange.response.status();
+        if !status.is_success() {
+            let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
+            exchange.end().await?;
+            let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?;
+            good(status, &body.to_bytes())?;
+            return Err(Failure::new("this is not the answer of an academy-rt", status, "Check the address.").into());
+        }
+        let (sender, pieces) = tokio::sync::mpsc::channel(PIECES);
+        let taking = tokio::task::spawn_blocking(move || {
+            let mut reader = Pieces { pieces, piece: Bytes::new() };
+            take(&mut reader)
+        });
+        let body = exchange.response.body_mut();
+        loop {
+            let piece = match tokio::time::timeout(patience, body.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => frame.into_data().map_err(|_| io::ErrorKind::InvalidData.into()),
+                Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            // Who has stopped taking says why.
+            if sender.send(piece).await.is_err() {
+                break;
+            }
+        }
+        drop(sender);
+        let taken = taking.await.context("the answer was not taken to its end")?;
+        exchange.end().await?;
+        taken
+    })
+}
+
+/// Pieces of a download as a reader, for a thread that may block.
+struct Pieces {
+    pieces: tokio::sync::mpsc::Receiver<io::Result<Bytes>>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                None => return Ok(0),
+                Some(piece) => self.piece = piece?,
+            }
+        }
+        let part = self.piece.split_to(self.piece.len().min(buffer.len()));
+        if let Some(place) = buffer.get_mut(..part.len()) {
+            place.copy_from_slice(&part);
+        }
+        Ok(part.len())
+    }
+}
+
+async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::Result<Exchange> {
+    let mut offline = None;
     let (stream, host, token): (Box<dyn Stream>, String, Option<String>) = match &server.url {
         Some(url) => {
             let token = std::env::var("ACADEMY_RT_TOKEN").ok().filter(|token| !token.is_empty()).ok_or_else(|| {
@@ -94,10 +239,19 @@ async fn make(config: &Config, server: &ServerArgs, call: Call) -> anyhow::Resul
         }
         None => {
             let path = config.control_socket();
-            let stream = UnixStream::connect(&path).await.map_err(|error| {
-                Failure::new(format!("no server answers on {}", path.display()), &error, unreached(&path, &error))
-            })?;
-            (Box::new(stream), "localhost".to_owned(), None)
+            let stream: Box<dyn Stream> = match UnixStream::connect(&path).await {
+                Ok(stream) => Box::new(stream),
+                Err(error) if call.works_offline && is_absent(&error) => {
+                    let (opened, stream) = Offline::open(config).await.map_err(Failure::from)?;
+                    offline = Some(opened);
+                    Box::new(stream)
+                }
+                Err(error) => {
+                    let what = format!("no server answers on {}", path.display());
+                    return Err(Failure::new(what, &error, unreached(&path, &error)).into());
+                }
+            };
+            (stream, "localhost".to_owned(), None)
         }
     };
     let body = call.body.as_ref().map(serde_json::to_vec).transpose()?.unwrap_or_default();
@@ -120,18 +274,18 @@ async fn make(config: &Config, server: &ServerArgs, call: Call) -> anyhow::Resul
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
     let connection = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(no_http)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-    let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?.to_bytes();
-    connection.abort();
-    let answer: Value = serde_json::from_slice(&body).map_err(|error| {
-        let why = format!("status {status}, and no JSON: {error}");
-        Failure::new("this is not the answer of an academy-rt", why, "Check the address, and what is in front of it.")
-    })?;
-    if status.is_success() {
-        return Ok(answer);
-    }
-    Err(refused(status, &answer).into())
+    Ok(Exchange { response, connection, offline })
+}
+
+/// An id as a segment of a path.
+#[must_use]
+pub fn segment(id: &str) -> String {
+    percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
+}
+
+/// Nobody is there: no socket, or one that a process has left behind.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 /// Nobody is behind a socket: what to do depends on why.

@@ -61,6 +61,12 @@ impl From<crate::server::ServeError> for Failure {
     }
 }
 
+impl From<crate::ops::findings::Finding> for Failure {
+    fn from(finding: crate::ops::findings::Finding) -> Failure {
+        Failure::new(finding.what, finding.why, finding.remedy)
+    }
+}
+
 /// What is left to do about an error that no command has foreseen.
 const UNFORESEEN: &str = "Try again; if it stays, report it with these lines.";
 

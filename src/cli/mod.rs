@@ -1,14 +1,21 @@
 //! The command line. A file a command: its arguments, what it does, its words.
 
+pub mod audit;
+pub mod backup;
 pub mod broadcast;
 pub mod client;
+pub mod db;
 pub mod exit;
+pub mod hold;
 pub mod logging;
 pub mod man;
 pub mod notify;
+pub mod progress;
+pub mod restore;
 pub mod serve;
 pub mod status;
 pub mod token;
+pub mod user;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -72,6 +79,22 @@ pub enum Command {
     Broadcast(broadcast::BroadcastArgs),
     /// Send a stored notification
     Notify(notify::NotifyArgs),
+    /// Make and verify backups
+    Backup(backup::BackupArgs),
+    /// Put a backup in the place of the data, or take that back
+    Restore(restore::RestoreArgs),
+    /// Check and care for the database; the server must not run
+    #[command(subcommand)]
+    Db(db::DbCommand),
+    /// What is stored of people: export it, erase it
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Legal holds: what they name is neither purged nor erased
+    #[command(subcommand)]
+    Hold(hold::HoldCommand),
+    /// The audit trail: who did what, when, from where
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Show the running server at a glance
     Status(status::StatusArgs),
     /// Write the man pages into a directory
@@ -103,6 +126,12 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Token(command) => token::run(global, command),
         Command::Broadcast(args) => broadcast::run(global, args),
         Command::Notify(args) => notify::run(global, args),
+        Command::Backup(args) => backup::run(global, args),
+        Command::Restore(args) => restore::run(global, args),
+        Command::Db(command) => db::run(global, command),
+        Command::User(command) => user::run(global, command),
+        Command::Hold(command) => hold::run(global, command),
+        Command::Audit(command) => audit::run(global, command),
         Command::Status(args) => status::run(global, args),
         Command::Man(args) => man::run(&args),
     }

@@ -51,7 +51,7 @@ pub fn run(global: &Global, args: NotifyArgs) -> anyhow::Result<Exit> {
             body.insert(field.to_owned(), Value::String(value));
         }
     }
-    let sent = Call { method: Method::POST, path: "/api/v1/notifications", body: Some(body) };
+    let sent = Call::new(Method::POST, "/api/v1/notifications", Some(body));
     let answer = call(global, &args.server, sent)?;
     say_sent(global, &answer)?;
     Ok(Exit::Done)

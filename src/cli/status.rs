@@ -4,6 +4,9 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
+use crate::domain::Timestamp;
+use crate::ops::backup;
+
 use super::Global;
 use super::client::{Call, ServerArgs, call};
 use super::exit::Exit;
@@ -21,7 +24,7 @@ pub struct StatusArgs {
 /// # Errors
 /// If no server answers.
 pub fn run(global: &Global, args: StatusArgs) -> anyhow::Result<Exit> {
-    let answer = call(global, &args.server, Call { method: Method::GET, path: "/api/v1/admin/status", body: None })?;
+    let answer = call(global, &args.server, Call::new(Method::GET, "/api/v1/admin/status", None))?;
     global.print(&answer, || text(&answer))?;
     let is_ready = answer.get("ready").and_then(Value::as_bool).unwrap_or_default();
     Ok(if is_ready { Exit::Done } else { Exit::Found })
@@ -43,7 +46,8 @@ fn text(answer: &Value) -> String {
          \x20 Socket.IO   {realtime}\n\
          \x20 sockets     {total} ({websocket} WebSocket, {polling} polling), {users} users in {rooms} rooms\n\
          \x20 sent        {deliveries} events; {slow} slow readers cut off\n\
-         \x20 store       {mib:.1} MiB, {writes} writes in {commits} commits, {queued} waiting",
+         \x20 store       {mib:.1} MiB, {writes} writes in {commits} commits, {queued} waiting\n\
+         \x20 last backup {backup}",
         version = word("/version"),
         address = word("/addresses/0"),
         hours = uptime / 3_600,
@@ -57,6 +61,14 @@ fn text(answer: &Value) -> String {
         slow = number("/slowReaders"),
         mib = number("/store/fileBytes") as f64 / f64::from(1 << 20),
         writes = number("/store/writes"),
+        backup = match answer.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
+            Some(at) => format!(
+                "{} ({:.1} MiB)",
+                backup::moment(Timestamp(at)),
+                number("/store/lastBackup/bytes") as f64 / f64::from(1 << 20)
+            ),
+            None => "none yet: academy-rt backup FILE makes one".to_owned(),
+        },
         commits = number("/store/commits"),
         queued = number("/store/queued"),
     )

@@ -89,6 +89,8 @@ pub struct StoreCounts {
     pub writes: u64,
     /// The last id given.
     pub last_id: u64,
+    /// The last good backup.
+    pub last_backup: Option<super::care::LastBackup>,
 }
 
 /// One event of the long poll.

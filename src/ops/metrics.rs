@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
+use crate::domain::Timestamp;
 use crate::store::StoreStatus;
 
 /// The type of the text.
@@ -35,6 +36,8 @@ pub struct Figures {
     pub store: StoreStatus,
     /// Whether requests are taken.
     pub is_ready: bool,
+    /// Now, for the age of the last backup.
+    pub now: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -53,6 +56,12 @@ pub fn render(figures: &Figures) -> String {
     gauge("rooms", "Chat rooms with a socket", figures.rooms as u64);
     gauge("store_file_bytes", "Size of the database file", figures.store.file_bytes);
     gauge("store_queue", "Requests waiting for the writer", figures.store.queued as u64);
+    // A store that was never backed up has none of these: an alert on their absence is an alert on that.
+    if let Some((at, bytes)) = figures.store.last_backup {
+        gauge("backup_last_timestamp_seconds", "When the last good backup was made, Unix time", at.as_secs());
+        gauge("backup_last_age_seconds", "Seconds since the last good backup", at.until(figures.now).as_secs());
+        gauge("backup_last_size_bytes", "Size of the last good backup", bytes);
+    }
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("deliveries", "Events sent to sockets", figures.deliveries);
     counter("slow_readers", "Sockets cut off because they did not keep up", figures.slow_readers);
@@ -86,12 +95,15 @@ mod tests {
             rooms: 1,
             deliveries: 9,
             slow_readers: 0,
-            store: StoreStatus::default(),
+            store: StoreStatus { last_backup: Some((Timestamp(60_000), 7)), ..StoreStatus::default() },
             is_ready: true,
+            now: Timestamp(90_000),
         });
         for line in [
             "academy_rt_uptime_seconds 3",
             "academy_rt_deliveries_total 9",
+            "academy_rt_backup_last_age_seconds 30",
+            "academy_rt_backup_last_size_bytes 7",
             "academy_rt_sockets{transport=\"websocket\"} 2",
             "# EOF",
         ] {

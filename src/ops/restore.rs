@@ -69,8 +69,8 @@ pub struct RestoreOptions<'o> {
 /// What a restore has changed, or would.
 #[derive(Debug)]
 pub struct Restored {
-    /// The backup.
-    pub summary: Summary,
+    /// The backup; `None` if a restore was taken back.
+    pub summary: Option<Summary>,
     /// What was there before; `None` if there was nothing, or nothing that could be read.
     pub before: Option<Census>,
     /// What is there now.
@@ -191,14 +191,14 @@ pub fn restore(
     let target = format!("backup of {}", super::backup::moment(summary.header.created_at));
     new.record(entry(options, action::RESTORE, &target)).map_err(stored)?;
     let after = new.census().map_err(stored)?;
-    new.check_or_refuse(watch)?;
+    refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     if options.is_dry_run {
-        return Ok(Restored { summary, before, after, carried, aside: None });
+        return Ok(Restored { summary: Some(summary), before, after, carried, aside: None });
     }
     drop(old);
     let aside = swap(&held, &making.0, options.now, watch)?;
-    Ok(Restored { summary, before, after, carried, aside })
+    Ok(Restored { summary: Some(summary), before, after, carried, aside })
 }
 
 fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> AuditEntry {
@@ -282,7 +282,7 @@ fn prove(path: &Path, summary: &Summary, watch: &mut Watch<'_>) -> Result<Offlin
         watch(Step::Migrate);
         migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;
     }
-    file.check_or_refuse(watch)?;
+    refuse_unsound(&mut file, watch)?;
     Ok(file)
 }
 
@@ -300,17 +300,13 @@ fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), Finding> {
     ))
 }
 
-impl OfflineFile {
-    fn check_or_refuse(&mut self, watch: &mut Watch<'_>) -> Result<(), Finding> {
-        watch(Step::Check);
-        let found = self.check(&mut |_| {});
-        let Some(first) = found.first() else { return Ok(()) };
-        let why = format!(
-            "{first}{}",
-            if found.len() > 1 { format!(", and {} more", found.len() - 1) } else { String::new() }
-        );
-        Err(Finding::new("the data contradict themselves", why, "Use another backup; nothing has been changed."))
-    }
+fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> Result<(), Finding> {
+    watch(Step::Check);
+    let found = file.check(&mut |_| {});
+    let Some(first) = found.first() else { return Ok(()) };
+    let why =
+        format!("{first}{}", if found.len() > 1 { format!(", and {} more", found.len() - 1) } else { String::new() });
+    Err(Finding::new("the data contradict themselves", why, "Use another backup; nothing has been changed."))
 }
 
 /// Gives the old file a second name and the new one the first. At any moment the name leads to a whole file.
@@ -402,27 +398,12 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     new.record(entry(options, action::RESTORE_UNDO, &name)).map_err(stored)?;
     let after = new.census().map_err(stored)?;
-    new.check_or_refuse(watch)?;
+    refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     drop(now_there);
-    let summary = Summary {
-        header: archive::Header {
-            layout: 0,
-            application: String::new(),
-            format: newest_format(),
-            created_at: options.now,
-            store_id: String::new(),
-            epoch: found.epoch,
-            next_id: found.next_id,
-            rows: 0,
-        },
-        tables: sums,
-        archive_bytes: 0,
-        blake3: String::new(),
-    };
     let replaced = swap(&held, &making.0, options.now, watch)?;
     remove_if_there(aside).map_err(|error| written("the file", aside, &error))?;
-    Ok(Restored { summary, before: Some(before), after, carried, aside: replaced })
+    Ok(Restored { summary: None, before: Some(before), after, carried, aside: replaced })
 }
 
 struct Both<'b>(&'b mut dyn RowSink, &'b mut dyn RowSink);
@@ -470,7 +451,7 @@ pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'
     let mut new = OfflineFile::open(&making.0).map_err(opened)?;
     watch(Step::Compare);
     compare(&new, &sums)?;
-    new.check_or_refuse(watch)?;
+    refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     drop(old);
     watch(Step::Swap);
@@ -542,7 +523,7 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
         &format!("format {from} to {to}"),
     );
     file.record(what).map_err(stored)?;
-    file.check_or_refuse(watch)?;
+    refuse_unsound(&mut file, watch)?;
     file.close().map_err(stored)?;
     Ok(Upgraded { from, to, backup: Some(backup) })
 }

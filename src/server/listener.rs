@@ -131,6 +131,14 @@ impl Connections {
         }
     }
 
+    /// Serves one connection as the control socket is served.
+    pub async fn serve_alone<S>(&self, stream: S, user: u32)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.serve(stream, None, Some(user)).await;
+    }
+
     async fn pause(&self, error: &io::Error) {
         tracing::warn!(%error, "a connection was not accepted; if it says 'too many open files', raise LimitNOFILE");
         tokio::time::sleep(ACCEPT_PAUSE).await;

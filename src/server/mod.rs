@@ -1,6 +1,7 @@
 //! The process: it composes everything, listens, and ends in phases. Nothing of the house's work is done here.
 
 pub mod listener;
+pub mod offline;
 pub mod outer;
 pub mod tls;
 
@@ -21,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Verifier, secret};
 use crate::config::{Config, TlsMode};
 use crate::domain::SystemClock;
+use crate::ops::restore;
 use crate::services::delivery::Feed;
 use crate::services::limits::Limits;
 use crate::services::privacy::Retention;
 use crate::services::{Services, Settings};
-use crate::store::{self, OpenError, StoreConfig};
+use crate::store::{self, CommitSink, OpenError, StoreConfig};
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 use crate::transport::wire::WireLimits;
@@ -175,7 +177,7 @@ impl Server {
 
         let clock = SystemClock::shared();
         let feed = Feed::new(random_number()?);
-        let store = open_store(&config, clock.clone(), feed.clone()).await?;
+        let store = open_store(&config, clock.clone(), feed.clone(), true).await?;
         let services = Arc::new(Services::new(store, feed, clock, settings(&config)));
         let verifier = Arc::new(Verifier::new(&config.auth, &secret.secret));
         let sockets = SocketIoTransport::new(
@@ -437,7 +439,8 @@ fn random_number() -> Result<u64, ServeError> {
 async fn open_store(
     config: &Config,
     clock: Arc<dyn crate::domain::Clock>,
-    feed: Arc<Feed>,
+    sink: Arc<dyn CommitSink>,
+    migrates: bool,
 ) -> Result<Arc<dyn store::Store>, ServeError> {
     let disk_bytes =
         rustix::fs::statvfs(&config.storage.data_dir).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
@@ -447,17 +450,34 @@ async fn open_store(
         progress_versions: config.retention.progress_versions,
         min_free_bytes: config.storage.min_free_bytes(disk_bytes),
     };
-    let opened = tokio::task::spawn_blocking(move || store::open(&store_config, clock, feed)).await;
-    let opened = opened.map_err(|error| ServeError::new("the store was not opened", error, "Report this."))?;
-    opened.map_err(|error| {
-        let why = error.to_string();
-        let remedy = match error {
-            OpenError::InUse { .. } => "Stop the other one, or give this one a directory of its own with --data-dir.",
-            OpenError::Newer { .. } => "Run the version that wrote it, or a later one.",
-            OpenError::Older { .. } => "Migrate it: academy-rt db upgrade.",
-            OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE); the file is kept aside then.",
-            OpenError::Io { .. } => "Check that the directory exists, is writable and has space.",
-        };
-        ServeError::new("the store cannot be opened", why, remedy)
-    })
+    let opened = tokio::task::spawn_blocking(move || match store::open(&store_config, clock.clone(), sink.clone()) {
+        Err(OpenError::Older { .. }) if migrates => {
+            migrate(&store_config.data_dir, clock.now())?;
+            store::open(&store_config, clock, sink).map_err(not_opened)
+        }
+        opened => opened.map_err(not_opened),
+    });
+    opened.await.map_err(|error| ServeError::new("the store was not opened", error, "Report this."))?
+}
+
+/// An older format: a backup first, then the migration.
+fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), ServeError> {
+    tracing::info!("the store has an older format: making a backup, then migrating it");
+    let upgraded = restore::upgrade(data_dir, now, "system", &mut |_| {})
+        .map_err(|finding| ServeError::new(finding.what, finding.why, finding.remedy))?;
+    let backup = upgraded.backup.map(|made| made.path.display().to_string()).unwrap_or_default();
+    tracing::info!(from = upgraded.from, to = upgraded.to, %backup, "the store was migrated");
+    Ok(())
+}
+
+fn not_opened(error: OpenError) -> ServeError {
+    let why = error.to_string();
+    let remedy = match error {
+        OpenError::InUse { .. } => "Stop the other one, or give this one a directory of its own with --data-dir.",
+        OpenError::Newer { .. } => "Run the version that wrote it, or a later one.",
+        OpenError::Older { .. } => "Migrate it: academy-rt db upgrade.",
+        OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE); the file is kept aside then.",
+        OpenError::Io { .. } => "Check that the directory exists, is writable and has space.",
+    };
+    ServeError::new("the store cannot be opened", why, remedy)
 }

@@ -7,7 +7,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Bound;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -146,6 +146,7 @@ impl Opener {
             }
             _ => {}
         }
+        self.forget_second_names().map_err(in_dir)?;
         let path = self.path();
         if !path.try_exists().map_err(in_dir)? {
             self.refuse_a_lost_file()?;
@@ -167,6 +168,22 @@ impl Opener {
             Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: self.data_dir.clone() }),
             Err(TryLockError::Error(source)) => Err(in_dir(source)),
         }
+    }
+
+    /// A restore that was cut short between its last two steps has given the database a second name, as if it had been set
+    /// aside. It is the same file, and must not be gone back to.
+    pub(super) fn forget_second_names(&self) -> io::Result<()> {
+        let Ok(current) = fs::metadata(self.path()) else { return Ok(()) };
+        for entry in fs::read_dir(&self.data_dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(ASIDE) {
+                let other = entry.metadata()?;
+                if (other.dev(), other.ino()) == (current.dev(), current.ino()) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Opens the file that has been open before.

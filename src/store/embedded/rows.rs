@@ -86,6 +86,8 @@ impl Held {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(OpenError::Io { path: opener.path(), source }),
         }
+        let in_dir = |source| OpenError::Io { path: data_dir.to_owned(), source };
+        opener.forget_second_names().map_err(in_dir)?;
         Ok(Held { opener, _lock: lock })
     }
 

@@ -7,6 +7,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use crate::contract::care::LastBackup;
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::{Status, StoreCounts};
 use crate::domain::Scope;
@@ -50,6 +51,7 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
             commits: store.commits,
             writes: store.writes,
             last_id: store.last_id,
+            last_backup: store.last_backup.map(|(at, bytes)| LastBackup { at, bytes }),
         },
         deliveries: api.sockets.delivered(),
         slow_readers: api.sockets.slow_readers(),

@@ -81,6 +81,7 @@ async fn metrics_text(api: Arc<HttpApi>, asker: Asker) -> Response {
                 slow_readers: api.sockets.slow_readers(),
                 store: api.services.store_status(),
                 is_ready: api.readiness().is_ok(),
+                now: api.services.now(),
             };
             let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
             text_response(StatusCode::OK, content_type, metrics::render(&figures).into_bytes())

@@ -1,0 +1,170 @@
+//! `db`: care of the database, offline.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::domain::{Clock, SystemClock};
+use crate::ops::restore::{self, RestoreOptions};
+
+use super::Global;
+use super::exit::{Exit, Failure};
+use super::progress::{rows, size};
+use super::restore::{local_actor, watcher};
+use super::token::data_dir_flag;
+
+/// What to do with the database.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Look at everything: pages, indexes, gaps. Exit status 3 if something is wrong
+    Check(DbArgs),
+    /// Rows, bytes and growth of each table
+    Stats(DbArgs),
+    /// Rebuild it without free space; what was erased is gone from the file then
+    Compact(DbArgs),
+    /// Migrate it to this version's format, after a backup
+    Upgrade(DbArgs),
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+pub struct DbArgs {
+    /// Where the data of the server are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Does it.
+///
+/// # Errors
+/// What does not work.
+pub fn run(global: &Global, command: DbCommand) -> anyhow::Result<Exit> {
+    let (DbCommand::Check(args) | DbCommand::Stats(args) | DbCommand::Compact(args) | DbCommand::Upgrade(args)) =
+        &command;
+    let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
+    let data_dir = config.storage.data_dir;
+    if !data_dir.exists() {
+        let why = format!("{} does not exist", data_dir.display());
+        let remedy = "Give the data directory of the server with --data-dir, or its --config.";
+        return Err(Failure::new("there is no store", why, remedy).into());
+    }
+    match command {
+        DbCommand::Check(_) => check(global, &data_dir),
+        DbCommand::Stats(_) => stats(global, &data_dir),
+        DbCommand::Compact(_) => compact(global, &data_dir),
+        DbCommand::Upgrade(_) => upgrade(global, &data_dir),
+    }
+}
+
+fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
+    let held = restore::hold(data_dir).map_err(Failure::from)?;
+    let mut file = restore::open(&held).map_err(Failure::from)?;
+    let bar = rows(global, "check");
+    let found = file.check(&mut |what| bar.set_message(what));
+    bar.finish_and_clear();
+    let census = file.census();
+    global.print(&json!({ "ok": found.is_empty(), "found": found }), || {
+        if found.is_empty() {
+            let rows: u64 = census.map_or(0, |census| census.rows.values().sum());
+            return format!("the database is sound: {rows} rows were looked at");
+        }
+        let list: Vec<String> = found.iter().map(|what| format!("  - {what}")).collect();
+        format!(
+            "{} things are wrong:\n{}\nRestore a backup (academy-rt restore FILE); keep this file for an examination.",
+            found.len(),
+            list.join("\n")
+        )
+    })?;
+    Ok(if found.is_empty() { Exit::Done } else { Exit::Found })
+}
+
+fn stats(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
+    let held = restore::hold(data_dir).map_err(Failure::from)?;
+    let file = restore::open(&held).map_err(Failure::from)?;
+    let wrong = |error| Failure::new("the database cannot be read", error, "Look at it with `academy-rt db check`.");
+    let tables = file.stats().map_err(wrong)?;
+    let file_bytes = std::fs::metadata(held.path()).map_or(0, |file| file.len());
+    let used: u64 = tables.iter().map(|table| table.stored_bytes + table.overhead_bytes).sum();
+    let bytes_a_day = |table: &crate::store::embedded::census::TableStats| {
+        let row_bytes = if table.rows == 0 { 0.0 } else { table.stored_bytes as f64 / table.rows as f64 };
+        table.rows_a_day.map(|rows| rows * row_bytes)
+    };
+    let list: Vec<_> = tables
+        .iter()
+        .map(|table| {
+            json!({
+                "table": table.name, "rows": table.rows, "bytes": table.stored_bytes, "overheadBytes": table.overhead_bytes,
+                "rowsADay": table.rows_a_day, "bytesADay": bytes_a_day(table),
+            })
+        })
+        .collect();
+    let answer = json!({ "fileBytes": file_bytes, "usedBytes": used, "format": file.format, "tables": list });
+    global.print(&answer, || {
+        let mut lines = vec![
+            format!(
+                "{}  format {}, {}, of which {} in use",
+                held.path().display(),
+                file.format,
+                size(file_bytes),
+                size(used)
+            ),
+            format!("{:20} {:>12} {:>12} {:>12} {:>14}", "table", "rows", "bytes", "rows a day", "bytes a day"),
+        ];
+        for table in tables.iter().filter(|table| table.rows > 0) {
+            let a_day = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.0}"));
+            lines.push(format!(
+                "{:20} {:>12} {:>12} {:>12} {:>14}",
+                table.name,
+                table.rows,
+                table.stored_bytes,
+                a_day(table.rows_a_day),
+                a_day(bytes_a_day(table)),
+            ));
+        }
+        lines.push("Growth is counted once a day while the server runs; - where there is only one day yet.".to_owned());
+        lines.join("\n")
+    })?;
+    Ok(Exit::Done)
+}
+
+fn compact(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
+    let actor = local_actor();
+    let options =
+        RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor: &actor, now: SystemClock.now() };
+    let bar = rows(global, "compact");
+    let outcome = restore::compact(data_dir, options, &mut watcher(&bar));
+    bar.finish_and_clear();
+    let (before, after) = outcome.map_err(Failure::from)?;
+    let asides = restore::set_aside(data_dir).unwrap_or_default();
+    global.print(&json!({ "ok": true, "bytesBefore": before, "bytesAfter": after, "setAside": asides }), || {
+        let mut text = format!("compacted: {} before, {} now", size(before), size(after));
+        for aside in &asides {
+            text.push_str(&format!(
+                "\nWhat was erased is still in {}: remove it when it is not needed.",
+                aside.display()
+            ));
+        }
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+fn upgrade(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
+    let bar = rows(global, "upgrade");
+    let outcome = restore::upgrade(data_dir, SystemClock.now(), &local_actor(), &mut watcher(&bar));
+    bar.finish_and_clear();
+    let upgraded = outcome.map_err(Failure::from)?;
+    let backup = upgraded.backup.as_ref().map(|made| made.path.display().to_string());
+    global.print(
+        &json!({ "ok": true, "from": upgraded.from, "to": upgraded.to, "backup": backup }),
+        || match &backup {
+            None => format!("nothing to do: the database has format {}, which this version works with", upgraded.to),
+            Some(backup) => format!(
+                "migrated from format {} to {}\nThe backup from before is {backup}; an older version can restore it.",
+                upgraded.from, upgraded.to
+            ),
+        },
+    )?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,120 @@
+//! `hold`: legal holds.
+
+use clap::{Args, Subcommand};
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::domain::{RoomId, Timestamp, UserId};
+use crate::ops::backup::moment;
+
+use super::Global;
+use super::client::{Call, ServerArgs, call, segment};
+use super::exit::{Exit, Failure};
+use super::user::user_id;
+
+/// What to do with legal holds.
+#[derive(Debug, Subcommand)]
+pub enum HoldCommand {
+    /// Keep everything of a person or a room, whatever its age
+    Set(SetArgs),
+    /// Show all holds
+    List(ListArgs),
+    /// End a hold
+    Release(ReleaseArgs),
+}
+
+/// Of whom or what.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct SubjectArgs {
+    /// A person
+    #[arg(long, value_name = "ID", value_parser = user_id)]
+    user: Option<UserId>,
+    /// A chat room
+    #[arg(long, value_name = "ID", value_parser = |text: &str| RoomId::parse(text).map_err(|e| e.to_string()))]
+    room: Option<RoomId>,
+}
+
+/// Keep everything of a person or a room, whatever its age.
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// Of whom or what
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// Why, for those who find it later
+    #[arg(long)]
+    reason: String,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Show all holds.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// End a hold.
+#[derive(Debug, Args)]
+pub struct ReleaseArgs {
+    /// Of whom or what
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Does it.
+///
+/// # Errors
+/// What the server refuses.
+pub fn run(global: &Global, command: HoldCommand) -> anyhow::Result<Exit> {
+    match command {
+        HoldCommand::Set(args) => {
+            let body = json!({ "userId": args.subject.user, "roomId": args.subject.room, "reason": args.reason });
+            let post = Call::new(Method::POST, "/api/v1/admin/holds", Some(body)).offline_too();
+            let answer = call(global, &args.server, post)?;
+            global.print(&answer, || format!("held: {}", line(&answer)))?;
+        }
+        HoldCommand::List(args) => {
+            let get = Call::new(Method::GET, "/api/v1/admin/holds", None).offline_too();
+            let answer = call(global, &args.server, get)?;
+            global.print(&answer, || {
+                let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+                if items.is_empty() {
+                    return "there are no holds".to_owned();
+                }
+                items.iter().map(line).collect::<Vec<_>>().join("\n")
+            })?;
+        }
+        HoldCommand::Release(args) => {
+            let path = match (&args.subject.user, &args.subject.room) {
+                (Some(user), _) => format!("/api/v1/admin/holds/user/{}", segment(&user.canonical())),
+                (_, Some(room)) => format!("/api/v1/admin/holds/room/{}", segment(&room.canonical())),
+                _ => return Err(Failure::usage("nobody is named", "--user or --room is needed", "Name one.").into()),
+            };
+            let answer = call(global, &args.server, Call::new(Method::DELETE, path, None).offline_too())?;
+            global.print(&answer, || format!("released: {}", line(&answer)))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn line(hold: &Value) -> String {
+    let text = |name: &str| match hold.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    let subject = if hold.get("userId").is_some() {
+        format!("user {}", text("userId"))
+    } else {
+        format!("room {}", text("roomId"))
+    };
+    let since = hold.get("since").and_then(Value::as_u64).unwrap_or_default();
+    format!("{subject}, since {}, by {}: {}", moment(Timestamp(since)), text("by"), text("reason"))
+}

@@ -1,0 +1,183 @@
+//! `restore`: puts a backup in the place of the data; offline, and reversible.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use crate::domain::{Clock, SystemClock};
+use crate::ops::backup::moment;
+use crate::ops::restore::{self, RestoreOptions, Restored, Step};
+use crate::store::embedded::census::Census;
+
+use super::Global;
+use super::exit::{Exit, Failure};
+use super::progress::{rows, show};
+use super::token::data_dir_flag;
+
+/// So many names of a list are shown.
+const SHOWN: usize = 10;
+
+/// Put a backup in the place of the data.
+///
+/// The server must not run. Everything is verified before anything is touched; the old data are kept aside, and --undo goes
+/// back to them. Erasures, legal holds and the audit trail since the backup are carried over.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["file", "undo"]))]
+pub struct RestoreArgs {
+    /// The backup
+    file: Option<PathBuf>,
+    /// Go back to the data that the last restore set aside
+    #[arg(long)]
+    undo: bool,
+    /// Only say what would change
+    #[arg(long, conflicts_with = "undo")]
+    dry_run: bool,
+    /// Also if the data there are of another server, or cannot be read
+    #[arg(long, conflicts_with = "undo")]
+    force: bool,
+    /// File of age identities, for an encrypted backup
+    #[arg(long, value_name = "FILE", conflicts_with = "undo")]
+    identity: Option<PathBuf>,
+    /// Where the data of the server are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Who acts on the command line, for the audit trail.
+#[must_use]
+pub fn local_actor() -> String {
+    format!("local user {}", rustix::process::getuid().as_raw())
+}
+
+/// Shows the steps of a restore.
+pub fn watcher(bar: &ProgressBar) -> impl FnMut(Step) + '_ {
+    |step| match step {
+        Step::Rows(done, all) => show(bar, done, all),
+        Step::Compare => bar.set_message("comparing"),
+        Step::Check => bar.set_message("checking"),
+        Step::Migrate => bar.set_message("migrating"),
+        Step::Carry => bar.set_message("carrying over"),
+        Step::SetAside | Step::Swap | Step::Done => bar.set_message("swapping"),
+    }
+}
+
+/// Restores, or goes back.
+///
+/// # Errors
+/// What does not fit; the data are as they were then.
+pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
+    let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
+    let data_dir = &config.storage.data_dir;
+    let actor = local_actor();
+    let options = RestoreOptions {
+        identity: args.identity.as_deref(),
+        is_dry_run: args.dry_run,
+        is_forced: args.force,
+        actor: &actor,
+        now: SystemClock.now(),
+    };
+    let bar = rows(global, "restore");
+    let mut watch = watcher(&bar);
+    let outcome = match &args.file {
+        Some(file) => restore::restore(data_dir, file, options, &mut watch),
+        None => restore::undo(data_dir, options, &mut watch),
+    };
+    bar.finish_and_clear();
+    let restored = outcome.map_err(Failure::from)?;
+    let undo = format!(
+        "academy-rt{} restore --undo --data-dir {}",
+        global.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default(),
+        data_dir.display(),
+    );
+    let change = Change::between(restored.before.as_ref(), &restored.after);
+    global.print(&as_json(&restored, &change, args.dry_run, &undo), || as_text(&restored, &change, &args, &undo))?;
+    Ok(Exit::Done)
+}
+
+/// What is gained and lost.
+struct Change {
+    rooms_gained: Vec<String>,
+    rooms_lost: Vec<String>,
+    users_gained: Vec<String>,
+    users_lost: Vec<String>,
+}
+
+impl Change {
+    fn between(before: Option<&Census>, after: &Census) -> Change {
+        let nothing = Census::default();
+        let before = before.unwrap_or(&nothing);
+        Change {
+            rooms_gained: after.rooms.difference(&before.rooms).cloned().collect(),
+            rooms_lost: before.rooms.difference(&after.rooms).cloned().collect(),
+            users_gained: after.users.difference(&before.users).cloned().collect(),
+            users_lost: before.users.difference(&after.users).cloned().collect(),
+        }
+    }
+}
+
+const COUNTED: [(&str, &str); 4] =
+    [("messages", "messages"), ("progress", "lessons"), ("notifications", "notifications"), ("users", "people")];
+
+fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -> Value {
+    let census = |census: &Census| {
+        let counts: serde_json::Map<String, Value> =
+            COUNTED.iter().map(|(table, name)| ((*name).to_owned(), json!(census.rows_of(table)))).collect();
+        json!({ "counts": counts, "rooms": census.rooms.len(), "newestMessage": census.newest_message })
+    };
+    json!({
+        "ok": true, "dryRun": is_dry_run,
+        "before": restored.before.as_ref().map(census), "after": census(&restored.after),
+        "roomsGained": change.rooms_gained, "roomsLost": change.rooms_lost,
+        "usersGained": change.users_gained, "usersLost": change.users_lost,
+        "erasedAgain": restored.carried.erased, "holds": restored.carried.holds,
+        "auditRecordsCarriedOver": restored.carried.audit,
+        "aside": restored.aside, "undo": restored.aside.as_ref().map(|_| undo),
+    })
+}
+
+fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str) -> String {
+    let would = if args.dry_run { "would be" } else { "are now" };
+    let mut lines = vec![match (&args.file, args.dry_run) {
+        (Some(file), true) => {
+            format!("{} is good. Nothing has been changed; restored, these {would} there:", file.display())
+        }
+        (Some(file), false) => format!("{} is restored. There {would}:", file.display()),
+        (None, _) => format!("The last restore is taken back. There {would}:"),
+    }];
+    let count = |table: &str| {
+        let after = restored.after.rows_of(table);
+        let before = restored.before.as_ref().map(|before| before.rows_of(table));
+        before.map_or_else(|| format!("{after}"), |before| format!("{after} (before: {before})"))
+    };
+    for (table, name) in COUNTED {
+        lines.push(format!("  {name:14} {}", count(table)));
+    }
+    let newest = |census: &Census| census.newest_message.map_or_else(|| "none".to_owned(), moment);
+    let before = restored.before.as_ref().map(|before| format!(" (before: {})", newest(before))).unwrap_or_default();
+    lines.push(format!("  newest message {}{before}", newest(&restored.after)));
+    for (what, names) in [
+        ("rooms gained", &change.rooms_gained),
+        ("rooms lost", &change.rooms_lost),
+        ("people gained", &change.users_gained),
+        ("people lost", &change.users_lost),
+    ] {
+        if !names.is_empty() && restored.before.is_some() {
+            let more = if names.len() > SHOWN { ", ..." } else { "" };
+            let shown: Vec<&str> = names.iter().take(SHOWN).map(String::as_str).collect();
+            lines.push(format!("  {what:14} {}: {}{more}", names.len(), shown.join(", ")));
+        }
+    }
+    if !restored.carried.erased.is_empty() {
+        lines.push(format!(
+            "  erased again   {} people who were erased since the backup",
+            restored.carried.erased.len()
+        ));
+    }
+    if let Some(aside) = &restored.aside {
+        lines.push(format!("The data from before are kept in {}.", aside.display()));
+        lines.push(format!("To go back to them: {undo}"));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,138 @@
+//! The administrators' calls without a server: the same routes over the store, on one connection inside the process. A
+//! command that finds nobody on the control socket works on the data directory itself, by the same code.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Verifier;
+use crate::config::{Config, Secret};
+use crate::domain::SystemClock;
+use crate::services::Services;
+use crate::services::delivery::Feed;
+use crate::store::NoSink;
+use crate::transport::http::{HttpApi, Process, routes};
+use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
+use crate::transport::wire::WireLimits;
+
+use super::listener::Connections;
+use super::outer::{Outer, OuterSettings};
+use super::{QUEUED_BYTES, ServeError, open_store, random_number, settings};
+
+/// A command may think about an answer for so long before it takes more of it.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// What lies in the connection.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// What such a process says of itself.
+struct Alone(Instant);
+
+impl Process for Alone {
+    fn uptime(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn websocket_enabled(&self) -> bool {
+        false
+    }
+
+    fn is_draining(&self) -> bool {
+        false
+    }
+}
+
+/// The services over a store that no server uses.
+pub struct Offline {
+    services: Arc<Services>,
+    connection: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Offline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Offline")
+    }
+}
+
+impl Offline {
+    /// Opens the store of a configuration, and gives a connection to its calls. The directory must have a store; it is
+    /// neither made nor migrated.
+    ///
+    /// # Errors
+    /// Why it cannot be opened: a server that runs, above all.
+    pub async fn open(config: &Config) -> Result<(Offline, DuplexStream), ServeError> {
+        let path = config.storage.data_dir.join(crate::store::embedded::NAME);
+        if !path.exists() {
+            return Err(ServeError::new(
+                "there is no store",
+                format!("{} does not exist", path.display()),
+                "Give the data directory of the server with --data-dir, or its --config.",
+            ));
+        }
+        let clock = SystemClock::shared();
+        // Nobody is connected: what is committed is told to nobody.
+        let store = open_store(config, clock.clone(), Arc::new(NoSink), false).await?;
+        let feed = Feed::new(random_number()?);
+        let services = Arc::new(Services::new(store, feed, clock, settings(config)));
+        // No token is taken here; a secret that nobody knows says so.
+        let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));
+        let verifier = Arc::new(Verifier::new(&config.auth, &secret));
+        let sockets = SocketIoTransport::new(
+            services.clone(),
+            verifier.clone(),
+            SocketIoSettings {
+                path: config.server.path.clone(),
+                payload_bytes: config.limits.payload,
+                send_queue: config.limits.send_queue,
+                rejects_in_handshake: true,
+                leeway: config.auth.leeway,
+            },
+        );
+        let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
+        let api = Arc::new(HttpApi {
+            services: services.clone(),
+            verifier,
+            sockets: sockets.clone(),
+            process: process.clone(),
+            payload_bytes: config.limits.payload as u64,
+        });
+        let (layer, _io) = sockets.mount();
+        let outer = Outer::new(
+            &layer,
+            routes(api),
+            sockets,
+            process,
+            OuterSettings {
+                cors_origins: Vec::new(),
+                cookie_name: None,
+                connects_per_second: 0,
+                behind_proxy: false,
+                trusted_proxies: Vec::new(),
+            },
+        );
+        let limits =
+            WireLimits { queued_frames: config.limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall: PATIENCE };
+        let connections = Connections::new(outer, limits, CancellationToken::new());
+        let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
+        let user = rustix::process::getuid().as_raw();
+        let connection = tokio::spawn(async move { connections.serve_alone(ours, user).await });
+        Ok((Offline { services, connection }, theirs))
+    }
+
+    /// Closes the store; what was written is on disk.
+    ///
+    /// # Errors
+    /// What closing the file said.
+    pub async fn close(self) -> Result<(), ServeError> {
+        self.connection.abort();
+        self.services.close().await.map_err(|error| {
+            ServeError::new("the store was not closed cleanly", error, "Look at it with `academy-rt db check`.")
+        })
+    }
+}
