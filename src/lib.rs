@@ -13,7 +13,7 @@
 //! | [`config`] | flag > environment > file > default | domain |
 //! | [`auth`] | token -> Actor | domain, config |
 //! | [`store`] | the seam, and two engines behind it | domain, config |
-//! | [`ops`] | figures | domain, config, store |
+//! | [`ops`] | figures, findings, the archive: backup, restore, rebuilding | domain, config, store |
 //! | [`services`] | what academy-rt does, whatever the transport | domain, contract, config, store, ops |
 //! | [`transport`] | decode -> service -> encode; the wire | all of these but store |
 //! | [`server`] | the process | all of these |

@@ -108,14 +108,14 @@ fn line(record: &Value) -> String {
     let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
     let number = |name: &str| record.get(name).and_then(Value::as_u64).unwrap_or_default();
     let who = if text("actor").is_empty() { "nobody known" } else { text("actor") };
+    let target = if text("target").is_empty() { String::new() } else { format!(" ({})", text("target")) };
     format!(
-        "{:>6}  {}  {} from {}: {} {} - {}",
+        "{:>6}  {}  {} from {}: {}{target}: {}",
         number("number"),
         moment(Timestamp(number("at"))),
         who,
         text("origin"),
         text("action"),
-        text("target"),
         text("outcome"),
     )
 }

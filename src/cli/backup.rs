@@ -36,7 +36,7 @@ pub struct BackupArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "file")]
     to: Option<PathBuf>,
     /// How many backups of --to are kept; older ones are removed
-    #[arg(long, value_name = "N", requires = "to", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "to", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Encrypt for an age recipient (age1...); may be given several times
     #[arg(long, value_name = "KEY")]

@@ -316,6 +316,8 @@ fn refused(status: http::StatusCode, answer: &Value) -> Failure {
             "Use a token that is good here and has role admin or the scope."
         }
         "unavailable" => "Try again in a moment; academy-rt status says more.",
+        "conflict" => "Do what it says, and try again.",
+        "not_found" => "Check the name or the number.",
         _ => "Correct the request.",
     };
     Failure::new(format!("the server refused: {code}"), why, remedy)

@@ -6,7 +6,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::domain::{Clock, SystemClock};
+use crate::ops::rebuild;
 use crate::ops::restore::{self, RestoreOptions};
+use crate::store::embedded::rows::newest_format;
 
 use super::Global;
 use super::exit::{Exit, Failure};
@@ -60,6 +62,11 @@ pub fn run(global: &Global, command: DbCommand) -> anyhow::Result<Exit> {
 fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     let held = restore::hold(data_dir).map_err(Failure::from)?;
     let mut file = restore::open(&held).map_err(Failure::from)?;
+    if file.format < newest_format() {
+        let why = format!("it has format {}; this version checks format {}", file.format, newest_format());
+        let remedy = "Migrate it first: academy-rt db upgrade.";
+        return Err(Failure::new("the database cannot be checked", why, remedy).into());
+    }
     let bar = rows(global, "check");
     let found = file.check(&mut |what| bar.set_message(what));
     bar.finish_and_clear();
@@ -133,7 +140,7 @@ fn compact(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> 
     let options =
         RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor: &actor, now: SystemClock.now() };
     let bar = rows(global, "compact");
-    let outcome = restore::compact(data_dir, options, &mut watcher(&bar));
+    let outcome = rebuild::compact(data_dir, options, &mut watcher(&bar));
     bar.finish_and_clear();
     let (before, after) = outcome.map_err(Failure::from)?;
     let asides = restore::set_aside(data_dir).unwrap_or_default();
@@ -152,7 +159,7 @@ fn compact(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> 
 
 fn upgrade(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     let bar = rows(global, "upgrade");
-    let outcome = restore::upgrade(data_dir, SystemClock.now(), &local_actor(), &mut watcher(&bar));
+    let outcome = rebuild::upgrade(data_dir, SystemClock.now(), &local_actor(), &mut watcher(&bar));
     bar.finish_and_clear();
     let upgraded = outcome.map_err(Failure::from)?;
     let backup = upgraded.backup.as_ref().map(|made| made.path.display().to_string());

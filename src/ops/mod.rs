@@ -4,4 +4,5 @@ pub mod archive;
 pub mod backup;
 pub mod findings;
 pub mod metrics;
+pub mod rebuild;
 pub mod restore;

@@ -21,7 +21,7 @@ use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
 use super::archive::{self, Summary, TableSum};
-use super::backup::{Made, Recipients, Source, receive, stamp, sync_parent, unusable};
+use super::backup::{Source, stamp, sync_parent, unusable};
 use super::findings::Finding;
 
 /// So many ids are skipped when it is not known how many the life that has ended gave.
@@ -81,7 +81,7 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
 }
 
-fn opened(error: OpenError) -> Finding {
+pub(super) fn opened(error: OpenError) -> Finding {
     let why = error.to_string();
     let remedy = match error {
         OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
@@ -96,11 +96,11 @@ fn opened(error: OpenError) -> Finding {
     Finding::new("the store cannot be opened", why, remedy)
 }
 
-fn stored(error: StoreError) -> Finding {
+pub(super) fn stored(error: StoreError) -> Finding {
     Finding::new("the store cannot be used", error, "Look at it with `academy-rt db check`.")
 }
 
-fn written(what: &str, path: &Path, error: &io::Error) -> Finding {
+pub(super) fn written(what: &str, path: &Path, error: &io::Error) -> Finding {
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull => "Make room on that disk; nothing has been changed.",
         io::ErrorKind::PermissionDenied => "Run it as the user of the server, or as root; nothing has been changed.",
@@ -126,10 +126,10 @@ pub fn open(held: &Held) -> Result<OfflineFile, Finding> {
 }
 
 /// A file in the making in the data directory. Dropped before it has taken the place, it is gone.
-struct Making(PathBuf);
+pub(super) struct Making(pub(super) PathBuf);
 
 impl Making {
-    fn begin(data_dir: &Path) -> Result<Making, Finding> {
+    pub(super) fn begin(data_dir: &Path) -> Result<Making, Finding> {
         let path = data_dir.join(UNFINISHED);
         remove_if_there(&path).map_err(|error| written("the file", &path, &error))?;
         Ok(Making(path))
@@ -201,7 +201,7 @@ pub fn restore(
     Ok(Restored { summary: Some(summary), before, after, carried, aside })
 }
 
-fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> AuditEntry {
+pub(super) fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> AuditEntry {
     AuditEntry {
         at: options.now,
         actor: options.actor.to_owned(),
@@ -286,7 +286,7 @@ fn prove(path: &Path, summary: &Summary, watch: &mut Watch<'_>) -> Result<Offlin
     Ok(file)
 }
 
-fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), Finding> {
+pub(super) fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), Finding> {
     let mut digests = Digests::default();
     file.send_rows(&mut digests).map_err(stored)?;
     let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
@@ -300,7 +300,7 @@ fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), Finding> {
     ))
 }
 
-fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> Result<(), Finding> {
+pub(super) fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> Result<(), Finding> {
     watch(Step::Check);
     let found = file.check(&mut |_| {});
     let Some(first) = found.first() else { return Ok(()) };
@@ -406,7 +406,7 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     Ok(Restored { summary: None, before: Some(before), after, carried, aside: replaced })
 }
 
-struct Both<'b>(&'b mut dyn RowSink, &'b mut dyn RowSink);
+pub(super) struct Both<'b>(pub(super) &'b mut dyn RowSink, pub(super) &'b mut dyn RowSink);
 
 impl RowSink for Both<'_> {
     fn begin(&mut self, preface: &crate::store::rows::Preface) -> io::Result<()> {
@@ -423,127 +423,4 @@ impl RowSink for Both<'_> {
         self.0.end()?;
         self.1.end()
     }
-}
-
-/// Rebuilds the database without free space: every byte that nothing leads to any more is gone from the file. Gives the
-/// sizes before and after. Blocks.
-///
-/// # Errors
-/// What does not work; the data are as they were then.
-pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Finding> {
-    let held = hold(data_dir)?;
-    let path = held.path();
-    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-    let before = size(&path);
-    let old = open(&held)?;
-    if old.format < newest_format() {
-        return Err(opened(OpenError::Older { path, found: old.format, known: newest_format() }));
-    }
-    old.record(entry(options, action::COMPACT, "")).map_err(stored)?;
-    let making = Making::begin(data_dir)?;
-    let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
-    let all: u64 = old.census().map_err(stored)?.rows.values().sum();
-    let mut digests = Digests::default();
-    let mut counted = Counted { rows: 0, all, watch };
-    let mut both = Both(&mut file, &mut digests);
-    old.send_rows(&mut Both(&mut both, &mut counted)).map_err(stored)?;
-    let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
-    let mut new = OfflineFile::open(&making.0).map_err(opened)?;
-    watch(Step::Compare);
-    compare(&new, &sums)?;
-    refuse_unsound(&mut new, watch)?;
-    new.close().map_err(stored)?;
-    drop(old);
-    watch(Step::Swap);
-    fs::rename(&making.0, &path).map_err(|error| written("the file", &path, &error))?;
-    sync_parent(&path).map_err(|error| written("the file", &path, &error))?;
-    Ok((before, size(&path)))
-}
-
-/// Tells the watcher of rows.
-struct Counted<'c, 'w> {
-    rows: u64,
-    all: u64,
-    watch: &'c mut Watch<'w>,
-}
-
-impl RowSink for Counted<'_, '_> {
-    fn begin(&mut self, _preface: &crate::store::rows::Preface) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn row(&mut self, _table: &str, _key: &[u8], _value: &[u8]) -> io::Result<()> {
-        self.rows += 1;
-        if self.rows.is_multiple_of(10_000) {
-            (self.watch)(Step::Rows(self.rows, self.all));
-        }
-        Ok(())
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A migration that was made.
-#[derive(Debug)]
-pub struct Upgraded {
-    /// The format before.
-    pub from: u32,
-    /// The format now.
-    pub to: u32,
-    /// The backup that was made before; `None` if there was nothing to migrate.
-    pub backup: Option<Made>,
-}
-
-/// Migrates the database of a data directory to this version's format, after a backup into its `backups` directory. Cut
-/// short, it goes on where it stopped. Blocks.
-///
-/// # Errors
-/// What does not work.
-pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'_>) -> Result<Upgraded, Finding> {
-    let held = hold(data_dir)?;
-    let mut file = open(&held)?;
-    let (from, to) = (file.format, newest_format());
-    if from == to {
-        return Ok(Upgraded { from, to, backup: None });
-    }
-    let dir = data_dir.join("backups");
-    if !dir.exists() {
-        let made = fs::DirBuilder::new().mode(0o700).create(&dir);
-        made.map_err(|error| written("the directory", &dir, &error))?;
-    }
-    let path = dir.join(format!("before-format-{to}-{}.{}", stamp(now), super::backup::EXTENSION));
-    let backup = backup_file(&file, &path, now, watch)?;
-    watch(Step::Migrate);
-    migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;
-    let what = entry(
-        RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor, now },
-        action::UPGRADE,
-        &format!("format {from} to {to}"),
-    );
-    file.record(what).map_err(stored)?;
-    refuse_unsound(&mut file, watch)?;
-    file.close().map_err(stored)?;
-    Ok(Upgraded { from, to, backup: Some(backup) })
-}
-
-/// Writes a backup of a file that no server uses.
-fn backup_file(file: &OfflineFile, path: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Made, Finding> {
-    let (reader, writer) = io::pipe().map_err(|error| written("the backup", path, &error))?;
-    std::thread::scope(|scope| {
-        let sending = scope.spawn(move || {
-            let mut archive = archive::Writer::new(io::BufWriter::new(writer), now);
-            file.send_rows(&mut archive)
-        });
-        let mut reader = reader;
-        let mut progress = |done, all| watch(Step::Rows(done, all));
-        let made = receive(&mut reader, path, &Recipients::default(), newest_format(), &mut progress);
-        drop(reader);
-        let sent =
-            sending.join().map_err(|_| Finding::new("the backup was not made", "it ended early", "Report this."))?;
-        let made = made?;
-        sent.map_err(stored)?;
-        Ok(made)
-    })
 }

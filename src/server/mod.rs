@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Verifier, secret};
 use crate::config::{Config, TlsMode};
 use crate::domain::SystemClock;
-use crate::ops::restore;
+use crate::ops::rebuild;
 use crate::services::delivery::Feed;
 use crate::services::limits::Limits;
 use crate::services::privacy::Retention;
@@ -463,7 +463,7 @@ async fn open_store(
 /// An older format: a backup first, then the migration.
 fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), ServeError> {
     tracing::info!("the store has an older format: making a backup, then migrating it");
-    let upgraded = restore::upgrade(data_dir, now, "system", &mut |_| {})
+    let upgraded = rebuild::upgrade(data_dir, now, "system", &mut |_| {})
         .map_err(|finding| ServeError::new(finding.what, finding.why, finding.remedy))?;
     let backup = upgraded.backup.map(|made| made.path.display().to_string()).unwrap_or_default();
     tracing::info!(from = upgraded.from, to = upgraded.to, %backup, "the store was migrated");

@@ -6,11 +6,13 @@
 //!
 //! Two engines stand behind it: [`embedded`] (redb, the product) and [`memory`] (the conformance suite's second opinion).
 
+pub mod care;
 pub mod embedded;
 pub mod memory;
 pub mod privacy;
 pub mod rows;
 
+pub use care::{Care, Identity, StoreStatus};
 pub use privacy::{Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, UserItem, UserItems, UserProfile, UserSink};
 
 use std::future::Future;
@@ -477,63 +479,4 @@ pub trait Replays: Send + Sync {
     /// # Errors
     /// `Resync` if `after` is an id that this store has not given yet.
     fn replay(&self, viewer: Actor, rooms: Vec<RoomId>, after: u64, limit: usize) -> Answer<'_, Replay>;
-}
-
-/// Which store this is, and which of its lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// Random, made with the store.
-    pub store_id: [u8; 16],
-    /// Changes when a restore takes ids back.
-    pub epoch: u64,
-}
-
-/// What a status page shows of the store.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StoreStatus {
-    /// The database file, in bytes.
-    pub file_bytes: u64,
-    /// Requests waiting for the writer.
-    pub queued: usize,
-    /// Transactions committed since the start.
-    pub commits: u64,
-    /// Requests in them.
-    pub writes: u64,
-    /// The last id given.
-    pub last_id: u64,
-    /// When the last good backup was made, and its size in bytes.
-    pub last_backup: Option<(Timestamp, u64)>,
-}
-
-/// The store's own health and end.
-pub trait Care: Send + Sync {
-    /// Which store this is.
-    fn identity(&self) -> Identity;
-
-    /// The last id given by a committed transaction.
-    fn last_id(&self) -> u64;
-
-    /// Whether a write would be taken now. Does not block.
-    ///
-    /// # Errors
-    /// The reason why not.
-    fn ready(&self) -> Result<(), StoreError>;
-
-    /// Figures. Does not block.
-    fn status(&self) -> StoreStatus;
-
-    /// Gives all rows of one consistent view to a sink, which ends the reading by an error. Writers go on meanwhile.
-    fn rows(&self, sink: Box<dyn rows::RowSink + Send>) -> Answer<'_, ()>;
-
-    /// A backup was made and read back.
-    fn note_backup(&self, at: Timestamp, bytes: u64) -> Answer<'_, ()>;
-
-    /// Counts the rows of each table, once a day: `day` is days since the epoch.
-    fn sample(&self, day: u64) -> Answer<'_, ()>;
-
-    /// Takes no more writes, commits what waits, and closes the file. Calling it again does nothing.
-    ///
-    /// # Errors
-    /// What closing the file said.
-    fn close(&self) -> Answer<'_, ()>;
 }

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 /// The secret of all tests.
 pub const SECRET: &str = "a secret of the test suite, long enough";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -42,12 +44,22 @@ pub struct Appliance {
 impl Appliance {
     /// Starts one over plain HTTP.
     pub fn start() -> Appliance {
-        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        Appliance::start_in(tempfile::tempdir().unwrap(), &[])
+    }
+
+    /// Starts one in a directory, whose data are in `data`, with more in its environment.
+    pub fn start_in(dir: tempfile::TempDir, env: &[(&str, &str)]) -> Appliance {
+        let port = free_port();
         let data = dir.path().join("data");
         let child = command(
             &["serve", "--no-tls", "--listen", &format!("127.0.0.1:{port}"), "--data-dir", data.to_str().unwrap()],
-            &[("JWT_SECRET", SECRET), ("ACADEMY_RT_STORAGE_MIN_FREE", "0")],
+            &[
+                ("JWT_SECRET", SECRET),
+                ("ACADEMY_RT_STORAGE_MIN_FREE", "0"),
+                ("ACADEMY_RT_LIMITS_MESSAGES_PER_SECOND", "0"),
+            ],
         )
+        .envs(env.iter().copied())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -60,6 +72,47 @@ impl Appliance {
             std::thread::yield_now();
         }
         appliance
+    }
+
+    /// Makes a call with a token, and gives the status and the JSON of the answer.
+    pub fn call(&self, token: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        let json = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+        (status, serde_json::from_str(json).unwrap_or(Value::Null))
+    }
+
+    /// A token that it takes.
+    pub fn token(&self, user: &str, role: &str) -> String {
+        let data = self.data();
+        let args =
+            ["token", "issue", "--user", user, "--role", role, "--name", "Name", "--data-dir", data.to_str().unwrap()];
+        let output = run(&args, &[("JWT_SECRET", SECRET)]);
+        assert!(output.status.success(), "{}", words(&output));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Posts a message and gives its id.
+    pub fn say(&self, token: &str, room: &str, content: &str) -> u64 {
+        let body = serde_json::json!({ "content": content }).to_string();
+        let (status, answer) = self.call(token, "POST", &format!("/api/v1/rooms/{room}/messages"), &body);
+        assert_eq!(status, 200, "{answer}");
+        answer["id"].as_u64().unwrap()
+    }
+
+    /// SIGTERM, and its directory for what comes next.
+    pub fn end(mut self) -> tempfile::TempDir {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
     /// Its data directory.
@@ -90,5 +143,14 @@ impl Drop for Appliance {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+    }
+}
+
+/// Waits until something holds.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < DEADLINE, "{what}");
+        std::thread::yield_now();
     }
 }

@@ -10,9 +10,13 @@
     reason = "tests, not the product"
 )]
 
+mod administration;
+mod backup;
 mod cli;
 mod config;
 mod golden;
 mod harness;
+mod migration;
+mod restore;
 mod store;
 mod tidy;

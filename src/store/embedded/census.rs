@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use redb::ReadableTable;
 
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::records::{Person, decode, decode_message, decode_room};
 use super::rows::OfflineFile;
 use super::schema::Snapshot;
@@ -95,7 +95,7 @@ fn census(snapshot: &Snapshot, is_old: bool) -> Outcome<Census> {
     }
     for row in snapshot.rooms()?.iter()? {
         let (_, value) = row?;
-        let room = if is_old { super::records::decode_room_1(value.value()) } else { decode_room(value.value()) }?;
+        let room = if is_old { super::migrate::decode_room_1(value.value()) } else { decode_room(value.value()) }?;
         census.rooms.insert(room.id.canonical());
     }
     if let Some((key, value)) = snapshot.messages()?.last()? {
@@ -107,8 +107,12 @@ fn census(snapshot: &Snapshot, is_old: bool) -> Outcome<Census> {
 
 /// Rows a day of each table, between the first and the last day that were counted.
 fn growth(snapshot: &Snapshot) -> Outcome<BTreeMap<String, f64>> {
-    let table = snapshot.growth()?;
     let mut days = Vec::new();
+    let table = match snapshot.growth() {
+        // Format 1 does not count.
+        Err(Failure::Engine(redb::Error::TableDoesNotExist(_))) => return Ok(BTreeMap::new()),
+        table => table?,
+    };
     for row in table.iter()? {
         let (key, value) = row?;
         let counts: Vec<(&str, u64)> = decode(value.value())?;

@@ -3,11 +3,14 @@
 //! first slice on. Who calls it has made a backup before.
 
 use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, Outcome};
-use super::records::{decode_room_1, encode, encode_room, get_value};
+use super::records::{IdRow, decode, encode, encode_room, get_value};
 use super::rows::OfflineFile;
 use super::schema::{FORMAT, Tables, k8, meta};
+use crate::domain::Timestamp;
+use crate::domain::chat::RoomRecord;
 use crate::store::StoreError;
 
 /// So many rows share a transaction.
@@ -59,4 +62,30 @@ fn from_1(tables: &mut Tables<'_>) -> Outcome<Option<u64>> {
         tables.rooms.write()?.insert(&k8(*no), encode_room(room, &mut buffer)?)?;
     }
     Ok(Some(slice.len() as u64))
+}
+
+/// A room's row as format 1 has it.
+#[derive(Serialize, Deserialize)]
+struct RoomRow1<'a> {
+    #[serde(borrow)]
+    id: IdRow<'a>,
+    name: Option<&'a str>,
+    private: bool,
+    last_id: u64,
+    last_seq: u64,
+    created_at: u64,
+}
+
+/// A room of format 1.
+pub(super) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRecord> {
+    let row: RoomRow1<'_> = decode(bytes)?;
+    Ok(RoomRecord {
+        id: row.id.room()?,
+        name: row.name.map(str::to_owned),
+        private: row.private,
+        last_id: row.last_id,
+        last_seq: row.last_seq,
+        purged_seq: 0,
+        created_at: Timestamp(row.created_at),
+    })
 }

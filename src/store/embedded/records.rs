@@ -222,32 +222,6 @@ struct RoomRow<'a> {
     purged_seq: u64,
 }
 
-/// A room's row as format 1 has it.
-#[derive(Serialize, Deserialize)]
-struct RoomRow1<'a> {
-    #[serde(borrow)]
-    id: IdRow<'a>,
-    name: Option<&'a str>,
-    private: bool,
-    last_id: u64,
-    last_seq: u64,
-    created_at: u64,
-}
-
-/// A room of format 1.
-pub(super) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRecord> {
-    let row: RoomRow1<'_> = decode(bytes)?;
-    Ok(RoomRecord {
-        id: row.id.room()?,
-        name: row.name.map(str::to_owned),
-        private: row.private,
-        last_id: row.last_id,
-        last_seq: row.last_seq,
-        purged_seq: 0,
-        created_at: Timestamp(row.created_at),
-    })
-}
-
 pub(super) fn encode_room<'b>(room: &RoomRecord, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
     let row = RoomRow {
         id: room.id.id().into(),

@@ -311,8 +311,7 @@ impl Privacy for Memory {
         if !state.knows(&user.canonical()) {
             return Box::pin(std::future::ready(Ok(false)));
         }
-        let items = state.items(&user).into_iter();
-        let sent = items.map(|item| sink.item(item)).collect::<std::io::Result<()>>().and_then(|()| sink.end());
+        let sent = state.items(&user).into_iter().try_for_each(|item| sink.item(item)).and_then(|()| sink.end());
         let answer = sent.map(|()| true).map_err(|error| StoreError::Unavailable(error.to_string()));
         Box::pin(std::future::ready(answer))
     }

@@ -207,7 +207,7 @@ pub async fn an_export_has_everything(bed: Bed) {
         Ok(())
     });
     assert_eq!(bed.store.export_user(user("7"), sink).await, Ok(true));
-    let all = all.lock().unwrap();
+    let all = std::mem::take(&mut *all.lock().unwrap());
     let count = |is: fn(&UserItem) -> bool| all.iter().filter(|item| is(item)).count();
     assert!(matches!(&all[0], UserItem::Profile(profile) if profile.name == "name of 7"));
     assert_eq!(count(|item| matches!(item, UserItem::Room(_))), 1);

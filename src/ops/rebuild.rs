@@ -1,0 +1,143 @@
+//! Rebuilding the database without free space, and migrating it: a whole new file, or slices behind a backup.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use crate::domain::Timestamp;
+use crate::domain::audit::action;
+use crate::store::OpenError;
+use crate::store::embedded::migrate;
+use crate::store::embedded::rows::{NewFile, OfflineFile, newest_format};
+use crate::store::rows::{Digests, RowSink};
+
+use super::archive::{self, TableSum};
+use super::backup::{EXTENSION, Made, Recipients, receive, stamp, sync_parent};
+use super::findings::Finding;
+use super::restore::{
+    Both, Making, RestoreOptions, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, stored, written,
+};
+
+/// Rebuilds the database without free space: every byte that nothing leads to any more is gone from the file. Gives the
+/// sizes before and after. Blocks.
+///
+/// # Errors
+/// What does not work; the data are as they were then.
+pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Finding> {
+    let held = hold(data_dir)?;
+    let path = held.path();
+    let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+    let before = size(&path);
+    let old = open(&held)?;
+    if old.format < newest_format() {
+        return Err(opened(OpenError::Older { path, found: old.format, known: newest_format() }));
+    }
+    old.record(entry(options, action::COMPACT, "")).map_err(stored)?;
+    let making = Making::begin(data_dir)?;
+    let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
+    let all: u64 = old.census().map_err(stored)?.rows.values().sum();
+    let mut digests = Digests::default();
+    let mut counted = Counted { rows: 0, all, watch };
+    let mut both = Both(&mut file, &mut digests);
+    old.send_rows(&mut Both(&mut both, &mut counted)).map_err(stored)?;
+    let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
+    let mut new = OfflineFile::open(&making.0).map_err(opened)?;
+    watch(Step::Compare);
+    compare(&new, &sums)?;
+    refuse_unsound(&mut new, watch)?;
+    new.close().map_err(stored)?;
+    drop(old);
+    watch(Step::Swap);
+    fs::rename(&making.0, &path).map_err(|error| written("the file", &path, &error))?;
+    sync_parent(&path).map_err(|error| written("the file", &path, &error))?;
+    Ok((before, size(&path)))
+}
+
+/// Tells the watcher of rows.
+struct Counted<'c, 'w> {
+    rows: u64,
+    all: u64,
+    watch: &'c mut Watch<'w>,
+}
+
+impl RowSink for Counted<'_, '_> {
+    fn begin(&mut self, _preface: &crate::store::rows::Preface) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn row(&mut self, _table: &str, _key: &[u8], _value: &[u8]) -> io::Result<()> {
+        self.rows += 1;
+        if self.rows.is_multiple_of(10_000) {
+            (self.watch)(Step::Rows(self.rows, self.all));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A migration that was made.
+#[derive(Debug)]
+pub struct Upgraded {
+    /// The format before.
+    pub from: u32,
+    /// The format now.
+    pub to: u32,
+    /// The backup that was made before; `None` if there was nothing to migrate.
+    pub backup: Option<Made>,
+}
+
+/// Migrates the database of a data directory to this version's format, after a backup into its `backups` directory. Cut
+/// short, it goes on where it stopped. Blocks.
+///
+/// # Errors
+/// What does not work.
+pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'_>) -> Result<Upgraded, Finding> {
+    let held = hold(data_dir)?;
+    let mut file = open(&held)?;
+    let (from, to) = (file.format, newest_format());
+    if from == to {
+        return Ok(Upgraded { from, to, backup: None });
+    }
+    let dir = data_dir.join("backups");
+    if !dir.exists() {
+        let made = fs::DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(|error| written("the directory", &dir, &error))?;
+    }
+    let path = dir.join(format!("before-format-{to}-{}.{}", stamp(now), EXTENSION));
+    let backup = backup_file(&file, &path, now, watch)?;
+    watch(Step::Migrate);
+    migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;
+    let what = entry(
+        RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor, now },
+        action::UPGRADE,
+        &format!("format {from} to {to}"),
+    );
+    file.record(what).map_err(stored)?;
+    refuse_unsound(&mut file, watch)?;
+    file.close().map_err(stored)?;
+    Ok(Upgraded { from, to, backup: Some(backup) })
+}
+
+/// Writes a backup of a file that no server uses.
+fn backup_file(file: &OfflineFile, path: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Made, Finding> {
+    let (reader, writer) = io::pipe().map_err(|error| written("the backup", path, &error))?;
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(move || {
+            let mut archive = archive::Writer::new(io::BufWriter::new(writer), now);
+            file.send_rows(&mut archive)
+        });
+        let mut reader = reader;
+        let mut progress = |done, all| watch(Step::Rows(done, all));
+        let made = receive(&mut reader, path, &Recipients::default(), newest_format(), &mut progress);
+        drop(reader);
+        let sent =
+            sending.join().map_err(|_| Finding::new("the backup was not made", "it ended early", "Report this."))?;
+        let made = made?;
+        sent.map_err(stored)?;
+        Ok(made)
+    })
+}

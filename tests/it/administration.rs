@@ -1,0 +1,209 @@
+//! What administrators do with data, through the front door: exports, erasures, holds, purges by age, the audit trail.
+
+use std::fs;
+
+use redb::{ReadableDatabase, ReadableTable, TableDefinition};
+use serde_json::Value;
+
+use crate::backup::{academy, failed, good, lived_in};
+use crate::harness::{Appliance, until};
+
+#[test]
+fn what_is_erased_is_gone_from_the_file_once_it_is_compacted() {
+    let server = lived_in();
+    let (data, ann, root) = (server.data(), server.token("7", "learner"), server.token("1", "admin"));
+    assert_eq!(server.call(&ann, "GET", "/api/v1/session", "").0, 200);
+    let secret = "the-very-secret-of-ann-that-nobody-else-says";
+    for n in 0..50 {
+        server.say(&ann, "french", &format!("{secret} {n}"));
+    }
+    let (status, all) = server.call(&ann, "GET", "/api/v1/admin/users/7/export", "");
+    assert_eq!((status, &all["error"]["code"]), (403, &"forbidden".into()));
+    let export = server.dir.path().join("ann.json");
+    good(&academy(&data, &["user", "export", "7", "--file", export.to_str().unwrap()]));
+    let all: Value = serde_json::from_slice(&fs::read(&export).unwrap()).unwrap();
+    assert_eq!((all["messages"].as_array().unwrap().len(), &all["user"]["name"]), (70, &"Name".into()));
+    assert_eq!(all["progress"].as_array().unwrap().len(), 1);
+    failed(&academy(&data, &["user", "export", "7", "--file", export.to_str().unwrap()]));
+
+    let json = academy(&data, &["--output", "json", "user", "erase", "7"]);
+    let certificate: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(certificate["counts"]["messages"], 70);
+    // The hash is of the document without it, and is in the trail.
+    let hash = certificate["hash"].as_str().unwrap();
+    let text = String::from_utf8(json.stdout).unwrap();
+    assert!(!text.contains(secret));
+    let trail = good(&academy(&data, &["audit", "list"]));
+    assert!(trail.contains(&format!("certificate {hash}")) && trail.contains("user.export (user 7): done"), "{trail}");
+    let (_, page) = server.call(&root, "GET", "/api/v1/rooms/french/messages?limit=200", "");
+    let messages = page["messages"].as_array().unwrap();
+    assert!(messages.len() == 70 && messages.iter().all(|one| one["content"] == "" && one["senderId"] == "erased"));
+    assert!(failed(&academy(&data, &["user", "export", "7"])).contains("nothing is stored"));
+    assert!(failed(&academy(&data, &["user", "erase", "7"])).contains("nothing is stored"));
+    assert!(failed(&academy(&data, &["user", "erase", "system"])).contains("not a person"));
+    let _dir = server.end();
+
+    let raw = |what: &str| {
+        let bytes = fs::read(data.join("academy.redb")).unwrap();
+        bytes.windows(what.len()).filter(|window| *window == what.as_bytes()).count()
+    };
+    assert!(raw(secret) > 0, "the old pages are in the file before it is compacted");
+    assert!(good(&academy(&data, &["db", "compact"])).contains("compacted"));
+    assert_eq!(raw(secret), 0, "and gone from it afterwards");
+    assert!(raw("hello 3") > 0, "what others wrote is there");
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+}
+
+#[test]
+fn a_hold_and_the_floor_stand_against_an_erasure() {
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_RETENTION_FLOOR", "30d")]);
+    let (data, ann, root) = (server.data(), server.token("7", "learner"), server.token("1", "admin"));
+    server.say(&ann, "french", "x");
+    good(&academy(&data, &["hold", "set", "--room", "french", "--reason", "case 12"]));
+    assert!(good(&academy(&data, &["hold", "list"])).contains("room french"));
+    let text = failed(&academy(&data, &["user", "erase", "7", "--consent"]));
+    assert!(text.contains("legal hold"), "{text}");
+    good(&academy(&data, &["hold", "release", "--room", "french"]));
+    assert!(failed(&academy(&data, &["hold", "release", "--room", "french"])).contains("not_found"));
+    let text = failed(&academy(&data, &["user", "erase", "7"]));
+    assert!(text.contains("retention.floor") && text.contains("--consent"), "{text}");
+    let (status, _) = server.call(&root, "DELETE", "/api/v1/admin/users/7?consent=true", "");
+    assert_eq!(status, 200);
+    let trail = good(&academy(&data, &["audit", "list"]));
+    for part in
+        ["refused: legal hold", "refused: below the retention floor", "hold.release", "from 127.0.0.1: user.erase"]
+    {
+        assert!(trail.contains(part), "{part} is not in {trail}");
+    }
+    for (bad, field) in
+        [("{}", "reason"), ("{\"reason\":\"x\"}", "userId"), ("{\"userId\":7,\"roomId\":1,\"reason\":\"x\"}", "userId")]
+    {
+        let (status, answer) = server.call(&root, "POST", "/api/v1/admin/holds", bad);
+        assert_eq!((status, answer["error"]["field"].as_str()), (400, Some(field)), "{bad}: {answer}");
+    }
+    for (method, path) in
+        [("GET", "/api/v1/admin/holds"), ("GET", "/api/v1/admin/audit"), ("DELETE", "/api/v1/admin/users/1")]
+    {
+        assert_eq!(server.call(&ann, method, path, "").0, 403, "{method} {path}");
+    }
+}
+
+#[test]
+fn old_data_are_purged_beside_the_traffic_and_held_ones_stay() {
+    let server = Appliance::start_in(
+        tempfile::tempdir().unwrap(),
+        &[("ACADEMY_RT_RETENTION_CHAT", "2s"), ("ACADEMY_RT_RETENTION_NOTIFICATIONS", "2s")],
+    );
+    let (ann, root) = (server.token("7", "learner"), server.token("1", "admin"));
+    let hold = "{\"roomId\":\"kept\",\"reason\":\"case\"}";
+    assert_eq!(server.call(&root, "POST", "/api/v1/admin/holds", hold).0, 200);
+    for n in 0..30 {
+        server.say(&ann, "old", &format!("{n}"));
+    }
+    server.say(&ann, "kept", "stays");
+    let body = "{\"target\":{\"users\":[7]},\"title\":\"T\",\"message\":\"M\"}";
+    assert_eq!(server.call(&root, "POST", "/api/v1/notifications", body).0, 200);
+    let count = |path: &str, list: &str| server.call(&ann, "GET", path, "").1[list].as_array().unwrap().len();
+    assert_eq!(count("/api/v1/rooms/old/messages", "messages"), 30);
+    until("old messages go", || count("/api/v1/rooms/old/messages", "messages") == 0);
+    until("old notifications go", || count("/api/v1/notifications", "items") == 0);
+    assert_eq!(count("/api/v1/rooms/kept/messages", "messages"), 1);
+    let (_, page) = server.call(&ann, "POST", "/api/v1/rooms/old/messages", "{\"content\":\"next\"}");
+    assert_eq!(page["seq"], 31, "the room goes on where it was");
+    let (data, _dir) = (server.data(), server.end());
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+    assert!(good(&academy(&data, &["audit", "list"])).contains("retention.purge (chat): done: "));
+}
+
+#[test]
+fn refused_sign_ins_are_in_the_trail_together() {
+    let server = Appliance::start();
+    for _ in 0..25 {
+        assert_eq!(server.call("nonsense", "GET", "/api/v1/session", "").0, 401);
+    }
+    let data = server.data();
+    until("they are recorded", || {
+        let trail = good(&academy(&data, &["audit", "list"]));
+        trail.contains("nobody known from 127.0.0.1: sign_in: refused: token_malformed")
+    });
+    let trail = good(&academy(&data, &["audit", "list"]));
+    assert!(trail.matches("sign_in").count() <= 10, "one record for many: {trail}");
+}
+
+#[test]
+fn a_broken_chain_is_found_and_located() {
+    let server = lived_in();
+    let data = server.data();
+    for n in 0..6 {
+        good(&academy(&data, &["hold", "set", "--room", &format!("r{n}"), "--reason", "case"]));
+    }
+    let export = server.dir.path().join("trail.jsonl");
+    good(&academy(&data, &["audit", "export", export.to_str().unwrap()]));
+    let _dir = server.end();
+    let verify = |file: &std::path::Path| academy(&data, &["audit", "verify", file.to_str().unwrap()]);
+    assert!(good(&verify(&export)).contains("the chain is whole: 7 records"));
+    let lines: Vec<String> = fs::read_to_string(&export).unwrap().lines().map(ToOwned::to_owned).collect();
+    let tampered = export.with_extension("bad");
+    let mut cases: Vec<(Vec<String>, &str)> = Vec::new();
+    let mut changed = lines.clone();
+    changed[3] = changed[3].replace("case", "none");
+    cases.push((changed, "record 3 is not as it was written"));
+    let mut removed = lines.clone();
+    removed.remove(4);
+    cases.push((removed, "record 5 follows record 3"));
+    let mut short = lines.clone();
+    short.remove(7);
+    cases.push((short, "the chain ends at record 6, and should end at record 7"));
+    for (lines, says) in cases {
+        fs::write(&tampered, lines.join("\n")).unwrap();
+        let output = verify(&tampered);
+        assert_eq!(output.status.code(), Some(3));
+        assert!(crate::harness::words(&output).contains(says), "{}", crate::harness::words(&output));
+    }
+    fs::write(&tampered, "not json").unwrap();
+    failed(&verify(&tampered));
+
+    // Somebody changes the database itself.
+    let database = redb::Database::open(data.join("academy.redb")).unwrap();
+    let table = TableDefinition::<&[u8; 8], &[u8]>::new("audit");
+    let key = 2u64.to_be_bytes();
+    let mut row =
+        database.begin_read().unwrap().open_table(table).unwrap().get(&key).unwrap().unwrap().value().to_vec();
+    let at = row.windows(4).position(|window| window == b"case").unwrap();
+    row[at] = b'C';
+    let tx = database.begin_write().unwrap();
+    tx.open_table(table).unwrap().insert(&key, row.as_slice()).unwrap();
+    tx.commit().unwrap();
+    drop(database);
+    for args in [&["audit", "verify"][..], &["db", "check"]] {
+        let output = academy(&data, args);
+        let text = crate::harness::words(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains("record 2 is not as it was written"), "{text}");
+    }
+}
+
+#[test]
+fn contradictions_in_the_database_are_listed() {
+    let server = lived_in();
+    let data = server.data();
+    let _dir = server.end();
+    assert!(good(&academy(&data, &["db", "stats"])).contains("messages"));
+    let database = redb::Database::open(data.join("academy.redb")).unwrap();
+    let tx = database.begin_write().unwrap();
+    {
+        let mut table = tx.open_table(TableDefinition::<&[u8; 8], &[u8]>::new("messages")).unwrap();
+        let key = *table.first().unwrap().unwrap().0.value();
+        table.remove(&key).unwrap();
+    }
+    tx.commit().unwrap();
+    drop(database);
+    let output = academy(&data, &["--output", "json", "db", "check"]);
+    assert_eq!(output.status.code(), Some(3));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(json["ok"] == false && json["found"][0].as_str().unwrap().contains("the log"), "{json}");
+    let nowhere = tempfile::tempdir().unwrap().path().join("none");
+    for args in [&["db", "check"][..], &["db", "stats"], &["db", "compact"], &["db", "upgrade"], &["hold", "list"]] {
+        assert!(failed(&academy(&nowhere, args)).contains("there is no store"), "{args:?}");
+    }
+}

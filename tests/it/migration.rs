@@ -1,0 +1,68 @@
+//! Stores of every released format, as their version wrote them: migrated at the start, after a backup, resumable.
+
+use std::fs;
+use std::path::Path;
+
+use academy_rt::ops::backup;
+use academy_rt::store::embedded::rows::newest_format;
+use serde_json::Value;
+
+use crate::backup::{academy, failed, good, names};
+use crate::harness::Appliance;
+
+/// A data directory with the store of a format.
+fn of_format(format: u32) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/fixtures/format-{format}.redb.zst"));
+    let file = zstd::decode_all(fs::File::open(packed).unwrap()).unwrap();
+    fs::write(data.join("academy.redb"), file).unwrap();
+    dir
+}
+
+#[test]
+fn each_released_format_is_migrated_at_the_start_behind_a_backup() {
+    for format in 1..newest_format() {
+        let dir = of_format(format);
+        let data = dir.path().join("data");
+        let server = Appliance::start_in(dir, &[]);
+        let made = names(&data.join("backups"));
+        assert_eq!(made.len(), 1, "{made:?}");
+        let ann = server.token("7", "learner");
+        let (_, page) = server.call(&ann, "GET", "/api/v1/rooms/french-1/messages", "");
+        let messages = page["messages"].as_array().unwrap();
+        assert_eq!(
+            (messages.len(), &messages[0]["content"], &messages[2]["content"]),
+            (12, &"bonjour!".into(), &"".into())
+        );
+        let (_, progress) = server.call(&ann, "GET", "/api/v1/progress", "");
+        assert_eq!((&progress["items"][0]["progress"], &progress["items"][0]["syncVersion"]), (&100.into(), &4.into()));
+        let (_, inbox) = server.call(&ann, "GET", "/api/v1/notifications", "");
+        assert_eq!((inbox["items"].as_array().unwrap().len(), &inbox["unread"]), (2, &Value::from(1)));
+        assert_eq!(server.say(&ann, "french-1", "goes on"), 24);
+        let dir = server.end();
+        assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+        // The backup from before can be restored, by this version, too.
+        let before = data.join("backups").join(&made[0]);
+        let summary = backup::verify(&before, None, newest_format(), &mut |_, _| {}).unwrap();
+        assert_eq!((summary.header.format, summary.rows_of("messages")), (format, 13));
+        good(&academy(&data, &["restore", before.to_str().unwrap()]));
+        drop(dir);
+    }
+}
+
+#[test]
+fn a_command_migrates_too_and_offline_commands_do_not() {
+    let dir = of_format(1);
+    let data = dir.path().join("data");
+    for args in [&["db", "check"][..], &["db", "compact"], &["hold", "list"], &["audit", "list"]] {
+        let text = failed(&academy(&data, args));
+        assert!(text.contains("format 1") && text.contains("db upgrade"), "{args:?}: {text}");
+    }
+    assert!(good(&academy(&data, &["db", "stats"])).contains("format 1"));
+    assert!(good(&academy(&data, &["db", "upgrade"])).contains("migrated from format 1 to"));
+    assert!(good(&academy(&data, &["db", "upgrade"])).contains("nothing to do"));
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+    assert!(good(&academy(&data, &["audit", "list"])).contains("db.upgrade"));
+}
