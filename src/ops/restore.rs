@@ -174,11 +174,6 @@ pub fn restore(
             "Give the data directory that belongs to it, or --force to put it in the place of these data.",
         ));
     }
-    watch(Step::Carry);
-    let mut carried = Carried::default();
-    if let (Some(old), true) = (&old, is_same_store) {
-        carried = new.carry_over(old, options.now).map_err(stored)?;
-    }
     let old_epoch = before.as_ref().map_or(0, |before| before.epoch);
     let life = NewLife {
         epoch: old_epoch.max(found.epoch) + 1,
@@ -187,7 +182,13 @@ pub fn restore(
             _ => found.next_id + UNKNOWN_LIFE_IDS,
         },
     };
+    // Before anything else: what is carried over takes ids, too.
     begin_new_life(&new, &life).map_err(stored)?;
+    watch(Step::Carry);
+    let mut carried = Carried::default();
+    if let (Some(old), true) = (&old, is_same_store) {
+        carried = new.carry_over(old, options.now).map_err(stored)?;
+    }
     let target = format!("backup of {}", super::backup::moment(summary.header.created_at));
     new.record(entry(options, action::RESTORE, &target)).map_err(stored)?;
     let after = new.census().map_err(stored)?;
@@ -392,9 +393,9 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     }
     watch(Step::Carry);
     let found = new.census().map_err(stored)?;
-    let carried = new.carry_over(&now_there, options.now).map_err(stored)?;
     let life = NewLife { epoch: before.epoch.max(found.epoch) + 1, next_id: before.next_id.max(found.next_id) };
     begin_new_life(&new, &life).map_err(stored)?;
+    let carried = new.carry_over(&now_there, options.now).map_err(stored)?;
     let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     new.record(entry(options, action::RESTORE_UNDO, &name)).map_err(stored)?;
     let after = new.census().map_err(stored)?;
