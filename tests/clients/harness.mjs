@@ -91,8 +91,8 @@ export class Appliance {
     }, 'the server is ready');
   }
 
-  // Ends it as systemd does; work done or not, it must exit with 0.
-  async stop() {
+  // Ends it as systemd does; work done or not, it must exit with 0. Its data stay, for another launch.
+  async halt() {
     for (const socket of this.sockets) socket.disconnect();
     this.sockets.clear();
     if (this.child.exitCode === null && this.child.signalCode === null) {
@@ -100,6 +100,10 @@ export class Appliance {
       const { code } = await this.exited;
       assert.equal(code, 0, this.stderr);
     }
+  }
+
+  async stop() {
+    await this.halt();
     rmSync(this.dir, { recursive: true, force: true });
   }
 

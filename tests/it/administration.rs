@@ -1,7 +1,10 @@
 //! What administrators do with data, through the front door: exports, erasures, holds, purges by age, the audit trail.
 
 use std::fs;
+use std::sync::Arc;
 
+use academy_rt::domain::{Clock, SystemClock, UserId};
+use academy_rt::store::NoSink;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::Value;
 
@@ -206,4 +209,27 @@ fn contradictions_in_the_database_are_listed() {
     for args in [&["db", "check"][..], &["db", "stats"], &["db", "compact"], &["db", "upgrade"], &["hold", "list"]] {
         assert!(failed(&academy(&nowhere, args)).contains("there is no store"), "{args:?}");
     }
+}
+
+#[test]
+fn an_erasure_that_was_cut_short_is_finished_at_the_next_start() {
+    let server = lived_in();
+    let data = server.data();
+    let dir = server.end();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = crate::store::config(&data);
+        let store = academy_rt::store::open(&config, SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let seven = UserId::parse("7").unwrap();
+        store.begin_erasure(seven.clone(), SystemClock.now()).await.unwrap();
+        assert!(!store.erase(seven, 3).await.unwrap().is_finished);
+        store.close().await.unwrap();
+    });
+    let server = Appliance::start_in(dir, &[]);
+    let root = server.token("1", "admin");
+    until("it is finished", || {
+        let (_, page) = server.call(&root, "GET", "/api/v1/rooms/french/messages?limit=200", "");
+        page["messages"].as_array().unwrap().iter().all(|one| one["senderId"] == "erased")
+    });
+    until("it is recorded", || good(&academy(&data, &["audit", "list"])).contains("after an interruption"));
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, TableDefinition};
@@ -27,6 +28,9 @@ pub const NAME: &str = "academy.redb";
 pub const ASIDE: &str = "academy.redb.before-";
 /// Its name while it is being made.
 pub const UNFINISHED: &str = "academy.redb.new";
+
+/// A lock that somebody has is waited for so long.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What has gone wrong underneath redb, and (in tests) what shall.
 #[derive(Debug, Default)]
@@ -163,10 +167,10 @@ impl Opener {
     pub(super) fn lock_directory(&self) -> Result<File, OpenError> {
         let in_dir = |source| OpenError::Io { path: self.data_dir.clone(), source };
         let dir = File::open(&self.data_dir).map_err(in_dir)?;
-        match dir.try_lock() {
-            Ok(()) => Ok(dir),
-            Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: self.data_dir.clone() }),
-            Err(TryLockError::Error(source)) => Err(in_dir(source)),
+        match patiently(|| is_free(&dir)) {
+            Ok(true) => Ok(dir),
+            Ok(false) => Err(OpenError::InUse { path: self.data_dir.clone() }),
+            Err(source) => Err(in_dir(source)),
         }
     }
 
@@ -247,6 +251,10 @@ impl Opener {
     }
 
     fn backed(&self, file: File) -> Result<Database, DatabaseError> {
+        // Only asked for here: the engine takes its own lock, at once or not at all.
+        if patiently(|| is_free(&file))? {
+            file.unlock()?;
+        }
         let backend = Watched { file: FileBackend::new(file)?, disk: Arc::clone(&self.disk) };
         Builder::new().set_cache_size(self.cache_bytes).create_with_backend(backend)
     }
@@ -310,13 +318,32 @@ fn read_identity(database: &Database) -> Outcome<Identity> {
     Ok(Identity { store_id, epoch: get_number(&table, meta::EPOCH)?.unwrap_or(1) })
 }
 
+/// Asks again for a moment: who is just leaving (a server that stops, a command that ends) does not make the next one fail.
+fn patiently(is_free: impl Fn() -> io::Result<bool>) -> io::Result<bool> {
+    let begun = Instant::now();
+    loop {
+        if is_free()? {
+            return Ok(true);
+        }
+        if begun.elapsed() > PATIENCE {
+            return Ok(false);
+        }
+        std::thread::park_timeout(PATIENCE / 50);
+    }
+}
+
 /// Whether nobody has a database file open: the engine locks the whole file, beside ranges of it.
-pub(super) fn is_free(file: &File) -> io::Result<bool> {
+fn is_free(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// As [`is_free`], and waits a moment for it.
+pub(super) fn becomes_free(file: &File) -> io::Result<bool> {
+    patiently(|| is_free(file))
 }
 
 /// The bytes that an unprivileged process may still write where a path lies.

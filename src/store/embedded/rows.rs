@@ -79,7 +79,7 @@ impl Held {
         // A server that runs holds the file, not the directory.
         match File::options().read(true).write(true).open(opener.path()) {
             Ok(file) => {
-                if !file::is_free(&file).map_err(|source| OpenError::Io { path: opener.path(), source })? {
+                if !file::becomes_free(&file).map_err(|source| OpenError::Io { path: opener.path(), source })? {
                     return Err(OpenError::InUse { path: data_dir.to_owned() });
                 }
             }
