@@ -16,7 +16,7 @@ use crate::store::embedded::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
 use crate::store::embedded::succession::Carried;
-use crate::store::embedded::{ASIDE, UNFINISHED, migrate};
+use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED, migrate};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
@@ -87,7 +87,7 @@ pub(super) fn opened(error: OpenError) -> Finding {
         OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
         OpenError::Newer { .. } => "Use the version that wrote it, or a later one.",
         OpenError::Older { .. } => "Migrate it first: academy-rt db upgrade.",
-        OpenError::Corrupt { .. } => "Restore a backup: academy-rt restore FILE.",
+        OpenError::Corrupt { .. } | OpenError::Unsound { .. } => "Restore a backup: academy-rt restore FILE.",
         OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
             "Give the data directory of the server with --data-dir, or its --config."
         }
@@ -332,6 +332,8 @@ fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Resul
         return Err(failed(error));
     }
     sync_parent(&path).map_err(failed)?;
+    // What was suspect is aside now.
+    let _ = remove_if_there(&held.data_dir().join(SUSPECT));
     watch(Step::Done);
     Ok(aside)
 }

@@ -132,9 +132,22 @@ pub async fn run(config: Config, ready: impl FnOnce(&Started) + Send) -> Result<
     let mut signals = Signals::new()?;
     let server = Server::start(config).await?;
     ready(&server.started);
-    signals.wait().await;
-    tracing::info!("stopping");
-    server.stop(signals).await
+    let failed = tokio::select! {
+        () = signals.wait() => None,
+        error = server.services.store_failure() => Some(error),
+    };
+    let Some(error) = failed else {
+        tracing::info!("stopping");
+        return server.stop(signals).await;
+    };
+    tracing::error!(%error, "the store has failed: stopping");
+    // What closing says of the same failure is no news.
+    drop(server.stop(signals).await);
+    Err(ServeError::new(
+        "the service had to stop",
+        error,
+        "Look at the disk. Nothing acknowledged is lost unless it says so: the next start checks the database first.",
+    ))
 }
 
 struct Signals {
@@ -477,6 +490,9 @@ fn not_opened(error: OpenError) -> ServeError {
         OpenError::Newer { .. } => "Run the version that wrote it, or a later one.",
         OpenError::Older { .. } => "Migrate it: academy-rt db upgrade.",
         OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE); the file is kept aside then.",
+        OpenError::Unsound { .. } => {
+            "Restore a backup (academy-rt restore FILE); academy-rt db check lists everything that was found."
+        }
         OpenError::Io { .. } => "Check that the directory exists, is writable and has space.",
     };
     ServeError::new("the store cannot be opened", why, remedy)

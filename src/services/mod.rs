@@ -170,6 +170,12 @@ impl Services {
         self.store.ready().map_err(|error| error.to_string())
     }
 
+    /// Resolves when the store has failed and only a restart helps, with the reason.
+    #[must_use]
+    pub fn store_failure(&self) -> crate::store::Failing {
+        self.store.failure()
+    }
+
     /// The store's figures.
     #[must_use]
     pub fn store_status(&self) -> crate::store::StoreStatus {

@@ -1,5 +1,8 @@
 //! The seam of the store for whoever runs it: which store it is, how it is, its rows, its end.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use crate::domain::Timestamp;
 
 use super::rows::RowSink;
@@ -31,6 +34,9 @@ pub struct StoreStatus {
     pub last_backup: Option<(Timestamp, u64)>,
 }
 
+/// What resolves when a store has failed, with the reason.
+pub type Failing = Pin<Box<dyn Future<Output = StoreError> + Send>>;
+
 /// The store's own health and end.
 pub trait Care: Send + Sync {
     /// Which store this is.
@@ -44,6 +50,10 @@ pub trait Care: Send + Sync {
     /// # Errors
     /// The reason why not.
     fn ready(&self) -> Result<(), StoreError>;
+
+    /// Resolves when only a restart, or a restore, helps: a sync has failed, or what is stored is damaged. The next start
+    /// looks at everything before it serves.
+    fn failure(&self) -> Failing;
 
     /// Figures. Does not block.
     fn status(&self) -> StoreStatus;

@@ -12,7 +12,7 @@ pub mod memory;
 pub mod privacy;
 pub mod rows;
 
-pub use care::{Care, Identity, StoreStatus};
+pub use care::{Care, Failing, Identity, StoreStatus};
 pub use privacy::{Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, UserItem, UserItems, UserProfile, UserSink};
 
 use std::future::Future;
@@ -88,6 +88,14 @@ pub enum OpenError {
         path: PathBuf,
         /// What the engine said.
         reason: String,
+    },
+    /// It was looked at after a failure of the disk, and contradicts itself.
+    #[error("the store at {} is not sound: {}", path.display(), found.join("; "))]
+    Unsound {
+        /// The database file.
+        path: PathBuf,
+        /// The first things that were found.
+        found: Vec<String>,
     },
     /// The file system refused.
     #[error("cannot open the store at {}: {source}", path.display())]

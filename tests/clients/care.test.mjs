@@ -5,7 +5,8 @@ import { promisify } from 'node:util';
 import { test } from 'node:test';
 import { Appliance, all, ask, assertRising, binary, noLimits, until } from './harness.mjs';
 
-const run = promisify(execFile);
+// A command with nothing of this environment.
+const run = (args) => promisify(execFile)(binary, args, { env: { PATH: process.env.PATH } });
 
 test('an erasure is told to the rooms, and its person is shown out', async () => {
   const server = await Appliance.start({ env: noLimits });
@@ -44,13 +45,13 @@ test('a backup under load loses nothing for anybody, and is consistent', async (
   await until(() => sent > 500, 'there is something to back up');
   const before = sent;
   const file = `${server.dir}/live.backup`;
-  await run(binary, ['backup', file, '--data-dir', server.data]);
+  await run(['backup', file, '--data-dir', server.data]);
   const between = sent;
   going = false;
   await writing;
   await until(() => all(bob, 'chat:message').length === sent, 'everybody has everything');
   assertRising(all(bob, 'chat:message').map((one) => one.seq));
-  const { stdout } = await run(binary, ['--output', 'json', 'backup', 'verify', '--drill', file]);
+  const { stdout } = await run(['--output', 'json', 'backup', 'verify', '--drill', file]);
   const rows = JSON.parse(stdout).tables.find((table) => table.name === 'messages').rows;
   assert.ok(rows >= before && rows <= between + 8, `${rows} of ${before} to ${between}`);
   await server.stop();
@@ -62,10 +63,10 @@ test('a client with a position of a life that has ended is told to start anew', 
   await ask(ann, 'chat:join', { roomId: 'r' });
   const first = (await ask(ann, 'chat:message', { roomId: 'r', content: 'before the backup' })).id;
   const file = `${server.dir}/early.backup`;
-  await run(binary, ['backup', file, '--data-dir', server.data]);
+  await run(['backup', file, '--data-dir', server.data]);
   const lost = (await ask(ann, 'chat:message', { roomId: 'r', content: 'behind the backup' })).id;
   await server.halt();
-  await run(binary, ['restore', file, '--data-dir', server.data]);
+  await run(['restore', file, '--data-dir', server.data]);
   await server.launch();
   ann = await server.signedIn({ userId: 7 });
   const refused = await ask(ann, 'chat:join', { roomId: 'r', after: lost });

@@ -53,14 +53,15 @@ function freePort() {
 }
 
 export class Appliance {
-  static async start({ tls = false, env = {} } = {}) {
+  static async start({ tls = false, env = {}, dir = mkdtempSync(join(tmpdir(), 'academy-rt-')) } = {}) {
     const appliance = new Appliance();
-    appliance.tls = tls;
-    appliance.env = env;
-    appliance.dir = mkdtempSync(join(tmpdir(), 'academy-rt-'));
-    appliance.port = await freePort();
-    await appliance.launch();
+    await appliance.launchIn({ tls, env, dir });
     return appliance;
+  }
+
+  async launchIn({ tls = false, env, dir }) {
+    Object.assign(this, { tls, env, dir, port: await freePort() });
+    await this.launch();
   }
 
   get data() {
@@ -75,7 +76,7 @@ export class Appliance {
     return this.tls ? readFileSync(join(this.data, 'tls/cert.pem')) : undefined;
   }
 
-  async launch() {
+  async launch({ ready = 200 } = {}) {
     const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.data, ...(this.tls ? [] : ['--no-tls'])];
     const env = { PATH: process.env.PATH, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0', ...this.env };
     this.child = spawn(binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -87,7 +88,7 @@ export class Appliance {
     this.exited.then(() => { gone = true; });
     await until(async () => {
       if (gone) throw new Error(`the server ended at its start:\n${this.stderr}`);
-      return this.fetch('/readyz').then(({ status }) => status === 200, () => false);
+      return this.fetch('/readyz').then(({ status }) => status === ready, () => false);
     }, 'the server is ready');
   }
 

@@ -115,6 +115,11 @@ impl Appliance {
         std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its data directory.
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")

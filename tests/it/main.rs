@@ -16,6 +16,7 @@ mod cli;
 mod config;
 mod golden;
 mod harness;
+mod large;
 mod migration;
 mod restore;
 mod store;

@@ -18,9 +18,12 @@ use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, Table
 
 use super::failure::{Failure, Outcome};
 use super::records::{encode, get_number, get_value};
+use super::rows::OfflineFile;
 use super::schema::{FORMAT, Row, Snapshot, Tables, meta};
+#[cfg(test)]
+use super::tests::Call;
 use crate::domain::Timestamp;
-use crate::store::{Identity, OpenError};
+use crate::store::{Identity, OpenError, StoreError};
 
 /// The database's name in its directory.
 pub const NAME: &str = "academy.redb";
@@ -29,6 +32,10 @@ pub const ASIDE: &str = "academy.redb.before-";
 /// Its name while it is being made.
 pub const UNFINISHED: &str = "academy.redb.new";
 
+/// The file that says that the database is to be looked at before it is served.
+pub const SUSPECT: &str = "academy.redb.suspect";
+/// So many things that were found are told.
+const TOLD: usize = 5;
 /// A lock that somebody has is waited for so long.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -58,18 +65,20 @@ struct Watched {
 
 impl StorageBackend for Watched {
     fn len(&self) -> io::Result<u64> {
+        #[cfg(test)]
+        self.disk.faults.before(Call::Len)?;
         self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         #[cfg(test)]
-        self.disk.faults.on_read()?;
+        self.disk.faults.before(Call::Read)?;
         self.file.read(offset, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         #[cfg(test)]
-        self.disk.faults.on_write()?;
+        self.disk.faults.before(Call::SetLen)?;
         self.file.set_len(len)?;
         #[cfg(test)]
         self.disk.faults.resized(len);
@@ -78,7 +87,7 @@ impl StorageBackend for Watched {
 
     fn sync_data(&self) -> io::Result<()> {
         #[cfg(test)]
-        let done = self.disk.faults.on_sync().and_then(|()| self.file.sync_data());
+        let done = self.disk.faults.before(Call::Sync).and_then(|()| self.file.sync_data());
         #[cfg(not(test))]
         let done = self.file.sync_data();
         #[cfg(test)]
@@ -88,7 +97,7 @@ impl StorageBackend for Watched {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         #[cfg(test)]
-        self.disk.faults.on_write()?;
+        self.disk.faults.before(Call::Write)?;
         self.file.write(offset, data)?;
         #[cfg(test)]
         self.disk.faults.wrote(offset, data);
@@ -96,6 +105,8 @@ impl StorageBackend for Watched {
     }
 
     fn close(&self) -> io::Result<()> {
+        #[cfg(test)]
+        self.disk.faults.before(Call::Close)?;
         self.file.close()
     }
 
@@ -158,6 +169,7 @@ impl Opener {
             fs::rename(&unfinished, &path).map_err(in_dir)?;
             dir.sync_all().map_err(in_dir)?;
         }
+        self.examine_a_suspect(&path)?;
         let database = self.open(&path)?;
         let identity = read_identity(&database).map_err(|failure| self.explain(&path, failure))?;
         Ok((database, identity))
@@ -218,6 +230,36 @@ impl Opener {
             return Err(OpenError::Older { path: path.to_owned(), found: format, known: FORMAT });
         }
         Ok(database)
+    }
+
+    /// The disk has failed, or what is stored is damaged: the next start looks at everything. On a disk that takes nothing
+    /// any more this is not written either, and the engine's own repair is what there is.
+    pub(super) fn mark_suspect(&self, why: &StoreError) {
+        let path = self.data_dir.join(SUSPECT);
+        let marked = File::create(&path).and_then(|mut file| {
+            io::Write::write_all(&mut file, why.to_string().as_bytes())?;
+            file.sync_all()
+        });
+        if let Err(error) = marked {
+            tracing::warn!(%error, "the database could not be marked as suspect; run `academy-rt db check`");
+        }
+    }
+
+    fn examine_a_suspect(&self, path: &Path) -> Result<(), OpenError> {
+        let marker = self.data_dir.join(SUSPECT);
+        if !marker.exists() {
+            return Ok(());
+        }
+        tracing::warn!("the database is looked at, as the service had to stop because of it");
+        let mut file = OfflineFile::open(path)?;
+        let mut found = file.check(&mut |_| {});
+        drop(file);
+        if !found.is_empty() {
+            found.truncate(TOLD);
+            return Err(OpenError::Unsound { path: path.to_owned(), found });
+        }
+        tracing::info!("the database is sound");
+        fs::remove_file(&marker).map_err(|source| OpenError::Io { path: marker, source })
     }
 
     /// A data directory whose database has gone, but which has one that was set aside, is not a new one: an empty store in

@@ -42,7 +42,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::batch::Known;
 use self::failure::{Failure, Outcome};
-pub use self::file::{ASIDE, NAME, UNFINISHED};
+pub use self::file::{ASIDE, NAME, SUSPECT, UNFINISHED};
 use self::file::{Disk, Opener};
 use self::schema::Snapshot;
 use self::writer::{Command, Health, QUEUE, Reply, Shared, Writer};
@@ -105,6 +105,7 @@ impl Embedded {
         let shared = Arc::new(Shared {
             database: RwLock::new(Some(database)),
             health: Mutex::new(Health::Well),
+            failed: watch::Sender::new(None),
             opener,
             min_free_bytes: config.min_free_bytes,
             free_bytes,
@@ -172,7 +173,12 @@ impl Embedded {
             drop(turn);
             outcome
         });
-        let outcome = reading.await.map_err(|error| StoreError::Unavailable(format!("a read ended early: {error}")))?;
+        let outcome = match reading.await {
+            Ok(outcome) => outcome,
+            // The engine does not look at checksums when it reads: a damaged page may end in a panic.
+            Err(error) if error.is_panic() => Err(self.shared.condemn("a read of the database panicked")),
+            Err(error) => return Err(StoreError::Unavailable(format!("a read ended early: {error}"))),
+        };
         outcome.map_err(|failure| {
             if matches!(failure, Failure::Engine(_)) {
                 // The writer sleeps while nobody writes. If its queue is full, it is awake.

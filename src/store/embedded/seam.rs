@@ -12,9 +12,9 @@ use crate::domain::progress::{Progress, Update};
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
 use crate::store::rows::RowSink;
 use crate::store::{
-    Answer, AnswerKey, Answers, Arrival, Care, Identity, Inbox, InboxAction, InboxPage, InboxQuery, LessonFilter,
-    Lessons, MessageChange, MessagePage, Messages, Page, People, Posted, Replay, Replays, Rooms, StoreError,
-    StoreStatus, Synced,
+    Answer, AnswerKey, Answers, Arrival, Care, Failing, Identity, Inbox, InboxAction, InboxPage, InboxQuery,
+    LessonFilter, Lessons, MessageChange, MessagePage, Messages, Page, People, Posted, Replay, Replays, Rooms,
+    StoreError, StoreStatus, Synced,
 };
 
 impl Messages for Embedded {
@@ -156,6 +156,17 @@ impl Care for Embedded {
 
     fn ready(&self) -> Result<(), StoreError> {
         Embedded::ready(self)
+    }
+
+    fn failure(&self) -> Failing {
+        let mut failed = self.shared.failed.subscribe();
+        Box::pin(async move {
+            match failed.wait_for(Option::is_some).await.map(|reason| reason.clone()) {
+                Ok(Some(reason)) => reason,
+                // The store is closed.
+                _ => std::future::pending().await,
+            }
+        })
     }
 
     fn status(&self) -> StoreStatus {

@@ -178,6 +178,8 @@ pub(super) struct Shared {
     /// Readers hold it for the length of a read; the writer takes it alone to replace or close the file.
     pub(super) database: RwLock<Option<Database>>,
     pub(super) health: Mutex<Health>,
+    /// Told when only a restart helps.
+    pub(super) failed: watch::Sender<Option<StoreError>>,
     pub(super) opener: Opener,
     pub(super) min_free_bytes: u64,
     /// Asks the operating system for the free bytes. A field, so that a test can fill the disk.
@@ -202,8 +204,29 @@ impl Shared {
         outcome
     }
 
+    /// What is stored is damaged.
+    pub(super) fn condemn(&self, what: &str) -> Failure {
+        let failure = Failure::Damaged(what.to_owned());
+        self.note(&failure);
+        failure
+    }
+
     pub(super) fn health(&self) -> Health {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Only a restart helps: it shall look at everything first.
+    fn fail(&self, health: &mut Health, why: StoreError) {
+        if !matches!(*health, Health::Failed(_)) {
+            self.opener.mark_suspect(&why);
+        }
+        *health = Health::Failed(why.clone());
+        // The first reason is told.
+        self.failed.send_if_modified(|failed| {
+            let is_first = failed.is_none();
+            failed.get_or_insert(why);
+            is_first
+        });
     }
 
     fn set_health(&self, health: Health) {
@@ -235,10 +258,10 @@ impl Shared {
         if self.opener.disk.sync_failed() {
             let why = StoreError::Unavailable(format!("the disk did not keep what was written ({error}); restart"));
             tracing::error!(%error, "a sync of the database failed: no write is taken until the service is restarted");
-            *health = Health::Failed(why);
+            self.fail(&mut health, why);
         } else if lost {
             tracing::error!(%error, "the database is damaged: no write is taken; run `academy-rt db check`");
-            *health = Health::Failed(error.clone());
+            self.fail(&mut health, error.clone());
         } else if *health == Health::Well {
             tracing::error!(%error, "the database met an error and will be opened again");
             *health = Health::Broken(error.clone());
@@ -303,7 +326,8 @@ impl Writer {
             if panicked {
                 commands.clear();
                 self.known = Known::default();
-                self.shared.set_health(Health::Failed(StoreError::Unavailable("the writer panicked; restart".into())));
+                let mut health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
+                self.shared.fail(&mut health, StoreError::Unavailable("the writer panicked; restart".into()));
             }
             // A file that opens but does not take a write has not been mended: only a commit ends the pauses.
             if self.shared.commits.load(Ordering::Relaxed) > commits {

@@ -10,7 +10,7 @@ use crate::domain::progress::{Progress, Update};
 use crate::domain::{Actor, LessonId, Refusal, RoomId, Timestamp, UserId};
 use crate::store::rows::RowSink;
 use crate::store::{
-    Answer, AnswerKey, Answers, Arrival, Care, Change, Identity, Inbox, InboxAction, InboxPage, InboxQuery,
+    Answer, AnswerKey, Answers, Arrival, Care, Change, Failing, Identity, Inbox, InboxAction, InboxPage, InboxQuery,
     LessonFilter, Lessons, MessageChange, MessagePage, Messages, Page, People, Posted, Replay, Replays, Rooms,
     StoreError, StoreStatus, Synced,
 };
@@ -242,6 +242,11 @@ impl Care for Memory {
 
     fn ready(&self) -> Result<(), StoreError> {
         if self.state().closed { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Memory does not fail.
+    fn failure(&self) -> Failing {
+        Box::pin(std::future::pending())
     }
 
     fn status(&self) -> StoreStatus {

@@ -1,0 +1,203 @@
+//! A store of a gigabyte: how long its backup and its restore take, in how much memory, and what a backup costs those who
+//! write meanwhile. Run by `tests/run --long`, or by hand:
+//! `cargo test --release --test it large:: -- --ignored --nocapture --test-threads 1`.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use academy_rt::domain::{Clock, SystemClock, Timestamp};
+use academy_rt::ops::archive::Writer;
+use academy_rt::store::rows::{Preface, RowSink};
+use academy_rt::store::{self, NoSink, Store};
+
+use crate::harness::{Appliance, SECRET, command, words};
+use crate::store::{OPEN, config, draft, run};
+
+/// The file's size that is wanted, in bytes.
+const GIGABYTE: u64 = 1_000_000_000;
+/// What a backup or a restore may take at most, in KiB.
+const MEMORY_KIB: u64 = 200 * 1024;
+/// The share of their rate that writers keep at least during a backup.
+const KEPT_RATE: f64 = 0.7;
+
+/// About what people write: words, some numbers, no two alike.
+fn text(n: u64) -> String {
+    let mut text = String::with_capacity(900);
+    for i in 0..24 {
+        text.push_str(&blake3::hash(&(n * 31 + i).to_le_bytes()).to_hex()[..10]);
+        text.push_str(" la leçon de français commence ");
+    }
+    text
+}
+
+async fn fill(store: &Arc<dyn Store>, until_bytes: u64) -> u64 {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut tasks = Vec::new();
+    for sender in 0..256u64 {
+        let (store, next) = (store.clone(), next.clone());
+        tasks.push(tokio::spawn(async move {
+            while store.status().file_bytes < until_bytes {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                let to = format!("room-{}", sender % 100);
+                store.append_message(draft(&to, &format!("u{sender}"), &text(n), None), OPEN).await.unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    next.load(Ordering::Relaxed)
+}
+
+/// Runs a command, and gives its time and the most memory that it took.
+fn measured(args: &[&str]) -> (Duration, u64, String) {
+    let begun = Instant::now();
+    let mut child = command(args, &[("JWT_SECRET", SECRET), ("TMPDIR", std::env::temp_dir().to_str().unwrap())])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        peak = peak.max(memory(&format!("/proc/{}/status", child.id())));
+        std::thread::yield_now();
+    }
+    let time = begun.elapsed();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", words(&output));
+    (time, peak, words(&output))
+}
+
+/// The most memory that a process has had, in KiB.
+fn memory(status: &str) -> u64 {
+    let text = fs::read_to_string(status).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+#[test]
+#[ignore = "makes a gigabyte"]
+fn a_gigabyte_is_backed_up_and_restored_in_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    fs::create_dir(&data).unwrap();
+    run(async {
+        let store = store::open(&config(&data), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let messages = fill(&store, GIGABYTE).await;
+        store.close().await.unwrap();
+        println!("{messages} messages, {} MB", size(&data.join("academy.redb")));
+    });
+    let server = Appliance::start_in(dir, &[]);
+    let (file, place) = (server.dir.path().join("a.backup"), data.to_str().unwrap().to_owned());
+    let name = file.to_str().unwrap().to_owned();
+    let before = memory(&format!("/proc/{}/status", server.id()));
+    let (time, peak, _) = measured(&["backup", &name, "--data-dir", &place]);
+    let of_server = memory(&format!("/proc/{}/status", server.id()));
+    println!(
+        "backup: {time:.1?}, {} MB; the command took {} MiB, the server {} MiB (before it {} MiB)",
+        size(&file),
+        peak >> 10,
+        of_server >> 10,
+        before >> 10
+    );
+    assert!(peak < MEMORY_KIB && of_server < MEMORY_KIB);
+    let (time, peak, _) = measured(&["backup", "verify", &name]);
+    println!("verify: {time:.1?}, {} MiB", peak >> 10);
+    assert!(peak < MEMORY_KIB);
+    let _dir = server.end();
+    let (time, peak, _) = measured(&["restore", &name, "--data-dir", &place]);
+    println!("restore: {time:.1?}, {} MiB; {} MB", peak >> 10, size(&data.join("academy.redb")));
+    assert!(peak < MEMORY_KIB);
+    let (time, peak, _) = measured(&["db", "check", "--data-dir", &place]);
+    println!("check: {time:.1?}, {} MiB", peak >> 10);
+    let (time, peak, said) = measured(&["db", "compact", "--data-dir", &place]);
+    println!("compact: {time:.1?}, {} MiB; {said}", peak >> 10);
+    assert!(peak < MEMORY_KIB);
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().len() / 1_000_000
+}
+
+/// An archive to a file, ended from outside.
+struct Archive(Writer<io::BufWriter<fs::File>>, Arc<AtomicBool>);
+
+impl RowSink for Archive {
+    fn begin(&mut self, preface: &Preface) -> io::Result<()> {
+        self.0.begin(preface)
+    }
+
+    fn row(&mut self, table: &str, key: &[u8], value: &[u8]) -> io::Result<()> {
+        if self.1.load(Ordering::Relaxed) {
+            Err(io::ErrorKind::Interrupted.into())
+        } else {
+            self.0.row(table, key, value)
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.0.end()
+    }
+}
+
+#[test]
+#[ignore = "a measurement of some minutes"]
+fn writers_keep_most_of_their_rate_during_a_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = store::open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        fill(&store, GIGABYTE / 2).await;
+        let mut ratios = Vec::new();
+        for round in 0..5 {
+            let alone = rate(&store, round * 2).await;
+            let stop = Arc::new(AtomicBool::new(false));
+            let out = fs::File::create(dir.path().join("a.backup")).unwrap();
+            let archive = Archive(Writer::new(io::BufWriter::new(out), Timestamp(SystemClock.now().0)), stop.clone());
+            let beside = store.clone();
+            let backup = tokio::spawn(async move { beside.rows(Box::new(archive)).await });
+            let during = rate(&store, round * 2 + 1).await;
+            let was_done = backup.is_finished();
+            stop.store(true, Ordering::Relaxed);
+            drop(backup.await.unwrap());
+            println!(
+                "round {round}: {alone:.0}/s alone, {during:.0}/s during a backup{}",
+                if was_done { " (which ended)" } else { "" }
+            );
+            ratios.push(during / alone);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!("writers keep {:.2} of their rate (median of {ratios:.2?})", ratios[ratios.len() / 2]);
+        assert!(ratios[ratios.len() / 2] >= KEPT_RATE);
+        store.close().await.unwrap();
+    });
+}
+
+/// Messages a second of 64 senders, over two seconds.
+async fn rate(store: &Arc<dyn Store>, round: u64) -> f64 {
+    let begun = Instant::now();
+    let mut tasks = Vec::new();
+    for sender in 0..64u64 {
+        let store = store.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut n = 0u64;
+            while begun.elapsed() < Duration::from_secs(2) {
+                let to = format!("room-{}", sender % 50);
+                let content = "a message of about the length that people write in a chat of a language academy";
+                let key = format!("{round}-{sender}-{n}");
+                store.append_message(draft(&to, &format!("u{sender}"), content, Some(&key)), OPEN).await.unwrap();
+                n += 1;
+            }
+            n
+        }));
+    }
+    let mut total = 0;
+    for task in tasks {
+        total += task.await.unwrap();
+    }
+    total as f64 / begun.elapsed().as_secs_f64()
+}
