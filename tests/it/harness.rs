@@ -89,6 +89,18 @@ impl Appliance {
         (status, serde_json::from_str(json).unwrap_or(Value::Null))
     }
 
+    /// Makes a call of which nothing is known but that it ends.
+    pub fn try_call(&self, token: &str, method: &str, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
     /// A token that it takes.
     pub fn token(&self, user: &str, role: &str) -> String {
         let data = self.data();
@@ -134,6 +146,14 @@ impl Appliance {
             drop(stream.read_to_end(&mut answer));
         }
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Waits until it ends by itself, and gives how, with what it said on standard error.
+    pub fn ended(mut self) -> (Option<i32>, String, tempfile::TempDir) {
+        let status = self.child.wait().unwrap();
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        (status.code(), said, std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap()))
     }
 
     /// SIGTERM, and how it ended.

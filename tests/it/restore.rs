@@ -249,6 +249,57 @@ fn a_kill_at_every_step_leaves_the_old_data_or_the_new() {
 }
 
 #[test]
+fn a_database_that_is_damaged_under_a_server_stops_it_and_a_backup_heals_it() {
+    use std::os::unix::fs::FileExt;
+    let server = lived_in();
+    let data = server.data();
+    let file = server.dir.path().join("a.backup");
+    good(&academy(&data, &["backup", file.to_str().unwrap()]));
+    let dir = server.end();
+    // Without a cache every read asks the disk.
+    let server = Appliance::start_in(dir, &[("ACADEMY_RT_STORAGE_CACHE", "0")]);
+    let root = server.token("1", "admin");
+    let database = fs::OpenOptions::new().write(true).open(data.join("academy.redb")).unwrap();
+    let length = database.metadata().unwrap().len();
+    database.write_all_at(&vec![0xA5; usize::try_from(length - 4096).unwrap()], 4096).unwrap();
+    // Whatever this is answered: the server finds out, says so and stops.
+    drop(server.try_call(&root, "GET", "/api/v1/rooms/french/messages"));
+    let (status, said, _dir) = server.ended();
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("error: the service had to stop") && said.contains("  do:  "), "{said}");
+    let text = failed(&academy(&data, &["serve", "--no-tls", "--listen", "127.0.0.1:0"]));
+    assert!(text.contains("academy-rt restore FILE"), "{text}");
+    let text = failed(&academy(&data, &["restore", file.to_str().unwrap()]));
+    assert!(text.contains("--force"), "{text}");
+    good(&academy(&data, &["restore", "--force", file.to_str().unwrap()]));
+    sound(&data);
+    assert!(!names(&data).contains(&"academy.redb.suspect".to_owned()));
+}
+
+#[test]
+fn a_flipped_byte_is_found_or_lies_where_nothing_is() {
+    let server = lived_in();
+    let data = server.data();
+    let _dir = server.end();
+    let whole = holds(&data);
+    let bytes = fs::read(data.join("academy.redb")).unwrap();
+    let (mut found, mut at) = (0, 1_u64);
+    for round in 0..80 {
+        at = at.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let place = usize::try_from((at >> 33) % bytes.len() as u64).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[place] ^= 1 << (round % 8);
+        fs::write(data.join("academy.redb"), flipped).unwrap();
+        match check(&data) {
+            // In a free page, or mended from the other half of the header.
+            Ok(list) if list.is_empty() => assert_eq!(holds(&data), whole, "byte {place} was changed, and not noticed"),
+            Ok(_) | Err(_) => found += 1,
+        }
+    }
+    assert!(found > 5, "only {found} of 80 were met");
+}
+
+#[test]
 fn a_lost_database_is_not_taken_for_a_new_server() {
     let server = lived_in();
     let data = server.data();

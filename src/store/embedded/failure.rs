@@ -1,5 +1,7 @@
 //! Why something inside the engine did not succeed, before the seam hears of it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::domain::Refusal;
 use crate::store::StoreError;
 
@@ -36,6 +38,13 @@ impl Failure {
             Failure::Engine(error) => StoreError::Unavailable(error.to_string()),
         }
     }
+}
+
+/// Does something with a file that may be damaged. redb 4.6 looks at checksums in a repair alone: elsewhere a damaged page
+/// may be met by `unreachable!` inside it. Found by overwriting the pages of a live database.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure::Damaged("its pages make no sense to the engine".to_owned())))
 }
 
 impl From<Refusal> for Failure {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, TableDefinition};
 
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, guarded};
 use super::records::{encode, get_number, get_value};
 use super::rows::OfflineFile;
 use super::schema::{FORMAT, Row, Snapshot, Tables, meta};
@@ -171,7 +171,7 @@ impl Opener {
         }
         self.examine_a_suspect(&path)?;
         let database = self.open(&path)?;
-        let identity = read_identity(&database).map_err(|failure| self.explain(&path, failure))?;
+        let identity = guarded(|| read_identity(&database)).map_err(|failure| self.explain(&path, failure))?;
         Ok((database, identity))
     }
 
@@ -284,8 +284,12 @@ impl Opener {
         if file.metadata().map_err(io)?.len() == 0 {
             return Err(OpenError::Corrupt { path: path.to_owned(), reason: "the file is empty".to_owned() });
         }
-        let database = self.backed(file).map_err(|error| self.explain(path, error.into()))?;
-        let format = read_format(&database).map_err(|failure| self.explain(path, failure))?;
+        let opened = guarded(|| {
+            let database = self.backed(file)?;
+            let format = read_format(&database)?;
+            Ok((database, format))
+        });
+        let (database, format) = opened.map_err(|failure| self.explain(path, failure))?;
         if format > FORMAT {
             return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FORMAT });
         }

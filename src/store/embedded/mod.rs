@@ -41,7 +41,7 @@ use redb::ReadableDatabase;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::batch::Known;
-use self::failure::{Failure, Outcome};
+use self::failure::{Failure, Outcome, guarded};
 pub use self::file::{ASIDE, NAME, SUSPECT, UNFINISHED};
 use self::file::{Disk, Opener};
 use self::schema::Snapshot;
@@ -96,8 +96,8 @@ impl Embedded {
         let opener = Opener { data_dir: config.data_dir.clone(), cache_bytes: config.cache_bytes, disk };
         let path = opener.path();
         let (database, identity) = opener.open_or_make(clock.now())?;
-        let known = database.begin_read().map_err(Failure::from).and_then(|tx| {
-            let snapshot = Snapshot::new(tx);
+        let known = guarded(|| {
+            let snapshot = Snapshot::new(database.begin_read()?);
             Ok((snapshot.last_id()?, snapshot.last_backup()?))
         });
         let (last_id, last_backup) = known

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase};
 
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Outcome, guarded};
 use super::file::{self, Disk, Opener};
 use super::records::{encode, get_number, get_value};
 use super::schema::{FORMAT, Snapshot, Tables, meta};
@@ -133,7 +133,7 @@ impl OfflineFile {
     }
 
     pub(super) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Outcome<T>) -> Result<T, StoreError> {
-        let outcome = self.database.begin_read().map_err(Failure::from).and_then(|tx| read(&Snapshot::new(tx)));
+        let outcome = guarded(|| read(&Snapshot::new(self.database.begin_read()?)));
         outcome.map_err(Failure::into_error)
     }
 
@@ -151,7 +151,7 @@ impl OfflineFile {
             tx.commit()?;
             Ok(value)
         };
-        written().map_err(Failure::into_error)
+        guarded(written).map_err(Failure::into_error)
     }
 
     /// The engine's own walk over every page: checksums and the tree. `false` if it found something.
@@ -159,7 +159,7 @@ impl OfflineFile {
     /// # Errors
     /// What kept it from looking.
     pub fn check_integrity(&mut self) -> Result<bool, StoreError> {
-        self.database.check_integrity().map_err(|error| Failure::from(error).into_error())
+        guarded(|| Ok(self.database.check_integrity()?)).map_err(Failure::into_error)
     }
 
     /// Where it lies.
