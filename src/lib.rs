@@ -39,6 +39,14 @@
 //!   a server that cannot deliver does not take in either.
 //! - The long poll reads the same feed as the sockets, in the same order, and the store where the gap is longer.
 //!
+//! - A whole store goes out and in as named tables of bytes ([`store::rows`]): backups, drills, restores and rebuilding are
+//!   one code, which knows no table. What a restore must not take back (erasures, holds, the audit trail, ids) is carried over.
+//! - A new database file is made beside the old one and takes its name in one step; nothing is changed in place but by the
+//!   writer. A restore gives the old file a second name first, so that the name always leads to a whole one.
+//! - A command that finds no server calls the same routes inside its own process ([`server::offline`]): what works on a
+//!   running server works on its data directory, by the same code.
+//! - An erasure takes everybody's messages to one sender, `erased`: tombstones of two people cannot be told apart.
+//!
 //! # Absent on purpose
 //!
 //! No second process, no broker, no cache of messages beside the store's own pages; no `unsafe`; no global state.

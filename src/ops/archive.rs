@@ -403,10 +403,11 @@ impl Input<'_> {
             self.read = start.len() as u64;
             return Ok(());
         }
-        Err(if AGE_MAGIC.starts_with(&start) {
-            ArchiveError::Encrypted
-        } else if MAGIC.starts_with(&start) {
+        // Both begin with the same letter: what is too short to tell was cut.
+        Err(if MAGIC.starts_with(&start) {
             ArchiveError::CutShort { bytes: start.len() as u64 }
+        } else if AGE_MAGIC.starts_with(&start) {
+            ArchiveError::Encrypted
         } else {
             ArchiveError::Foreign
         })

@@ -1,15 +1,17 @@
-//! Backups as files: made under another name with the mode 0600, checked while they are written, synced, read back from the
+//! Backups as files: made without a name, with the mode 0600, checked while they are written, synced, read back from the
 //! disk and only then given their name. Nothing is left behind of one that fails. For recipients they are encrypted by age.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use age::DecryptError;
 use age::x25519::Recipient;
-use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
+use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, RenameFlags, fadvise, linkat, renameat_with};
+use rustix::io::Errno;
 
 use crate::domain::Timestamp;
 use crate::store::rows::Digests;
@@ -54,11 +56,12 @@ impl Recipients {
     }
 }
 
-/// A file in the making beside the place where it goes. Dropped before it is kept, it is gone.
+/// A file in the making. It has no name until it is whole, so that nothing is left behind whatever happens; where the file
+/// system cannot do that it has another name, and goes when it is dropped before it is kept.
 struct Target {
     path: PathBuf,
-    partial: PathBuf,
-    file: Option<File>,
+    file: File,
+    partial: Option<PathBuf>,
 }
 
 impl Target {
@@ -74,35 +77,63 @@ impl Target {
             Err(_) => {}
         }
         let name = path.file_name().ok_or_else(|| Finding::new(what(), "it has no file name", "Give a file name."))?;
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        match rustix::fs::open(parent(path), flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => return Ok(Target { path: path.to_owned(), file: file.into(), partial: None }),
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
+            Err(error) => return Err(target_failed(path, &error.into())),
+        }
         let partial = path.with_file_name(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
         let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial);
         let file = opened.map_err(|error| target_failed(path, &error))?;
-        Ok(Target { path: path.to_owned(), partial, file: Some(file) })
+        Ok(Target { path: path.to_owned(), file, partial: Some(partial) })
     }
 
     /// Gives it its name; it is on disk then.
     fn keep(mut self) -> Result<(), Finding> {
-        let failed = |error: io::Error| target_failed(&self.path, &error);
-        match renameat_with(CWD, &self.partial, CWD, &self.path, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            // A file system that does not know the flag. Somebody's file of that name was looked for before.
-            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !self.path.exists() => {
-                fs::rename(&self.partial, &self.path).map_err(failed)?;
+        let named = match &self.partial {
+            None => {
+                let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+                linkat(CWD, open, CWD, &self.path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
             }
-            Err(error) => return Err(failed(error.into())),
-        }
-        self.file = None;
+            Some(partial) => match renameat_with(CWD, partial, CWD, &self.path, RenameFlags::NOREPLACE) {
+                // A file system that does not know the flag. Somebody's file of that name was looked for before.
+                Err(Errno::INVAL | Errno::NOSYS) if !self.path.exists() => fs::rename(partial, &self.path),
+                renamed => renamed.map_err(io::Error::from),
+            },
+        };
+        named.map_err(|error| target_failed(&self.path, &error))?;
+        self.partial = None;
         sync_parent(&self.path).map_err(|error| target_failed(&self.path, &error))
+    }
+
+    /// What lies on the disk is what was written: not what the kernel still has in memory, as far as it lets go of it.
+    /// Gives the file's size.
+    fn read_back(&self, written: blake3::Hash) -> io::Result<u64> {
+        // Advice: where it is not taken the check is weaker, and still a check.
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
+        let mut hasher = blake3::Hasher::new();
+        let mut input = &self.file;
+        input.rewind()?;
+        let bytes = io::copy(&mut input, &mut hasher)?;
+        if hasher.finalize() != written {
+            return Err(io::Error::other("what was read back is not what was written"));
+        }
+        Ok(bytes)
     }
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
-        if self.file.is_some() {
+        if let Some(partial) = &self.partial {
             // What cannot be removed either has a name that says what it is.
-            let _ = fs::remove_file(&self.partial);
+            let _ = fs::remove_file(partial);
         }
     }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Syncs the directory that a file lies in.
@@ -110,8 +141,7 @@ impl Drop for Target {
 /// # Errors
 /// What the system said.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
+    File::open(parent(path))?.sync_all()
 }
 
 fn target_failed(path: &Path, error: &io::Error) -> Finding {
@@ -155,10 +185,8 @@ pub fn receive(
     newest_format: u32,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Made, Finding> {
-    let mut target = Target::create(path)?;
-    let Some(file) = target.file.take() else { return Err(target_failed(path, &io::ErrorKind::NotFound.into())) };
-    // Put back at once: dropped early, the file is removed.
-    target.file = Some(file.try_clone().map_err(|error| target_failed(path, &error))?);
+    let target = Target::create(path)?;
+    let file = target.file.try_clone().map_err(|error| target_failed(path, &error))?;
     let mut hashed = Hashed { out: BufWriter::with_capacity(BUFFER_BYTES, file), hasher: blake3::Hasher::new() };
     let mut failure = None;
     let outcome = if recipients.is_empty() {
@@ -182,7 +210,7 @@ pub fn receive(
     let hash = hashed.hasher.finalize();
     let file = hashed.out.into_inner().map_err(|error| target_failed(path, error.error()))?;
     file.sync_all().map_err(|error| target_failed(path, &error))?;
-    let file_bytes = read_back(&file, &target.partial, hash).map_err(|error| target_failed(path, &error))?;
+    let file_bytes = target.read_back(hash).map_err(|error| target_failed(path, &error))?;
     target.keep()?;
     Ok(Made { path: path.to_owned(), file_bytes, summary })
 }
@@ -202,19 +230,6 @@ fn copy(
         ArchiveError::Io(copy)
     })?;
     Ok(summary)
-}
-
-/// What lies on the disk is what was written: not what the kernel still has in memory, as far as it lets go of it.
-fn read_back(file: &File, path: &Path, written: blake3::Hash) -> io::Result<u64> {
-    // Advice: where it is not taken the check is weaker, and still a check.
-    let _ = fadvise(file, 0, None, Advice::DontNeed);
-    let mut hasher = blake3::Hasher::new();
-    let mut input = File::open(path)?;
-    let bytes = io::copy(&mut input, &mut hasher)?;
-    if hasher.finalize() != written {
-        return Err(io::Error::other("what was read back is not what was written"));
-    }
-    Ok(bytes)
 }
 
 /// Copies what is read, and remembers an error of the writing apart from those of the reading.

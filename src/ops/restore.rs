@@ -143,6 +143,18 @@ impl Drop for Making {
     }
 }
 
+/// A directory that was made for a restore, and goes with one that failed.
+struct MadeDir<'p>(Option<&'p Path>);
+
+impl Drop for MadeDir<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0 {
+            // Only if nobody has put anything into it.
+            let _ = fs::remove_dir(path);
+        }
+    }
+}
+
 /// Restores a backup into a data directory that no server uses. Blocks.
 ///
 /// # Errors
@@ -154,9 +166,11 @@ pub fn restore(
     watch: &mut Watch<'_>,
 ) -> Result<Restored, Finding> {
     let mut source = Source::open(backup, options.identity)?;
+    let mut made_dir = MadeDir(None);
     if !data_dir.exists() {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
         made.map_err(|error| written("the directory", data_dir, &error))?;
+        made_dir.0 = Some(data_dir);
     }
     let held = hold(data_dir)?;
     let old = existing(&held, options.is_forced)?;
@@ -199,6 +213,7 @@ pub fn restore(
     }
     drop(old);
     let aside = swap(&held, &making.0, options.now, watch)?;
+    made_dir.0 = None;
     Ok(Restored { summary: Some(summary), before, after, carried, aside })
 }
 

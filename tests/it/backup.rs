@@ -222,6 +222,9 @@ fn every_file_that_is_no_backup_has_its_own_words() {
             let text = failed(&run(&args, &[]));
             assert!(text.contains(says), "{name}: {text}");
         }
+        let fresh = dir.join("fresh");
+        let text = failed(&academy(&fresh, &["restore", bad.to_str().unwrap()]));
+        assert!(text.contains(says) && !fresh.exists(), "{name}: {text}");
     }
     let text = failed(&run(&["backup", "verify", dir.to_str().unwrap()], &[]));
     assert!(text.contains("it is a directory"), "{text}");

@@ -10,9 +10,7 @@ use super::*;
 use crate::domain::notification::{Audience, NotificationBody, NotificationDraft, Selection};
 use crate::domain::progress::{Percent, Update};
 use crate::domain::{Actor, LessonId, Role};
-use crate::store::{
-    AnswerKey, Answers, Audits, Inbox, InboxAction, InboxQuery, LessonFilter, Lessons, People, Privacy, Store,
-};
+use crate::store::{AnswerKey, Answers, Audits, Inbox, InboxAction, InboxQuery, LessonFilter, Lessons, People, Store};
 
 const ROOMS: u64 = 3;
 const USERS: u64 = 4;
