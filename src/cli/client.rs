@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use crate::config::Config;
-use crate::server::offline::Offline;
+use crate::server::offline::{Offline, OfflineError};
 
 use super::Global;
 use super::exit::Failure;
@@ -242,7 +242,17 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
             let stream: Box<dyn Stream> = match UnixStream::connect(&path).await {
                 Ok(stream) => Box::new(stream),
                 Err(error) if call.works_offline && is_absent(&error) => {
-                    let (opened, stream) = Offline::open(config).await.map_err(Failure::from)?;
+                    let (opened, stream) = Offline::open(config).await.map_err(|failed| match failed {
+                        OfflineError::Other(error) => Failure::from(error),
+                        OfflineError::InUse => {
+                            let why = "a server has the data open, and its control socket is elsewhere";
+                            Failure::new(
+                                format!("no server answers on {}", path.display()),
+                                why,
+                                unreached(&path, &error),
+                            )
+                        }
+                    })?;
                     offline = Some(opened);
                     Box::new(stream)
                 }

@@ -13,7 +13,8 @@ use crate::config::{Config, Secret};
 use crate::domain::SystemClock;
 use crate::services::Services;
 use crate::services::delivery::Feed;
-use crate::store::NoSink;
+use crate::store::embedded::rows::Held;
+use crate::store::{NoSink, OpenError};
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 use crate::transport::wire::WireLimits;
@@ -48,6 +49,21 @@ impl Process for Alone {
     }
 }
 
+/// Why there is nothing to work on.
+#[derive(Debug)]
+pub enum OfflineError {
+    /// A server has it open: it is to be asked, and not passed by.
+    InUse,
+    /// Anything else.
+    Other(ServeError),
+}
+
+impl From<ServeError> for OfflineError {
+    fn from(error: ServeError) -> OfflineError {
+        OfflineError::Other(error)
+    }
+}
+
 /// The services over a store that no server uses.
 pub struct Offline {
     services: Arc<Services>,
@@ -66,14 +82,19 @@ impl Offline {
     ///
     /// # Errors
     /// Why it cannot be opened: a server that runs, above all.
-    pub async fn open(config: &Config) -> Result<(Offline, DuplexStream), ServeError> {
+    pub async fn open(config: &Config) -> Result<(Offline, DuplexStream), OfflineError> {
         let path = config.storage.data_dir.join(crate::store::embedded::NAME);
+        if path.exists()
+            && let Err(OpenError::InUse { .. }) = Held::take(&config.storage.data_dir)
+        {
+            return Err(OfflineError::InUse);
+        }
         if !path.exists() {
-            return Err(ServeError::new(
+            return Err(OfflineError::Other(ServeError::new(
                 "there is no store",
                 format!("{} does not exist", path.display()),
                 "Give the data directory of the server with --data-dir, or its --config.",
-            ));
+            )));
         }
         let clock = SystemClock::shared();
         // Nobody is connected: what is committed is told to nobody.

@@ -10,6 +10,7 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::events::RESERVED_EVENTS;
 use crate::contract::packet::Frame;
 use crate::contract::requests::{Broadcast, MAX_KEY_CHARS, NotificationContent, SystemMessage, Target, check_key};
+use crate::domain::audit::action;
 use crate::domain::chat::{Author, Draft, MessageKind};
 use crate::domain::notification::Audience;
 use crate::domain::{Room, RoomId, Scope, UserId};
@@ -42,6 +43,18 @@ impl Services {
         may(caller, Scope::Broadcast)?;
         check_event(&request.event)?;
         check_key("Idempotency-Key", key.as_deref())?;
+        let target = format!("{} to {}", request.event, words(&request.target));
+        let sent = self.broadcast_now(caller, request, key).await?;
+        self.note_sent(caller, target, &sent).await;
+        Ok(sent)
+    }
+
+    async fn broadcast_now(
+        &self,
+        caller: &Caller,
+        request: Broadcast,
+        key: Option<String>,
+    ) -> Result<BroadcastSent, WireError> {
         let rooms = rooms_of(request.target)?;
         let payload = request.payload.as_deref();
         match (request.event.as_str(), rooms.as_slice()) {
@@ -71,8 +84,22 @@ impl Services {
     ) -> Result<BroadcastSent, WireError> {
         may(caller, Scope::Notify)?;
         check_key("Idempotency-Key", key.as_deref())?;
+        let words = format!("notification:new to {}", words(&target));
         let audience = audience_of(rooms_of(target)?)?;
-        self.send_notification(caller, audience, content, key).await
+        let sent = self.send_notification(caller, audience, content, key).await?;
+        self.note_sent(caller, words, &sent).await;
+        Ok(sent)
+    }
+
+    /// What an administrator sends is an administrative act. A back end's service token does it all day long.
+    async fn note_sent(&self, caller: &Caller, target: String, sent: &BroadcastSent) {
+        if !caller.actor.is_admin() || sent.duplicate {
+            return;
+        }
+        let outcome = format!("done: {} sockets", sent.sockets);
+        if let Err(error) = self.record(caller, action::BROADCAST, target, outcome).await {
+            tracing::warn!(code = error.code.as_str(), "a broadcast was sent, and not recorded in the audit trail");
+        }
     }
 
     async fn send_notification(
@@ -155,6 +182,18 @@ impl Services {
     fn reach(&self, rooms: &[Room]) -> usize {
         rooms.iter().map(|room| self.sockets.count(room)).sum()
     }
+}
+
+/// A target for people. Ids are checked elsewhere, and bounded here.
+fn words(target: &Target) -> String {
+    let one = match (&target.user, &target.users, &target.role, &target.room) {
+        (Some(user), ..) => format!("user {user}"),
+        (_, Some(users), ..) => format!("{} users", users.len()),
+        (_, _, Some(role), _) => format!("role {role}"),
+        (_, _, _, Some(room)) => format!("room {room}"),
+        _ => "all".to_owned(),
+    };
+    one.chars().take(150).collect()
 }
 
 fn check_event(event: &str) -> Result<(), WireError> {

@@ -62,10 +62,12 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// It was written by a newer version.
-    #[error("the store at {} has format {found}; this version reads up to {known}", path.display())]
+    #[error("the store at {} has format {found}, of academy-rt {version}; this version reads up to {known}", path.display())]
     Newer {
         /// The database file.
         path: PathBuf,
+        /// The version that gave it this format, and can read it.
+        version: String,
         /// Its format.
         found: u32,
         /// The newest format known here.

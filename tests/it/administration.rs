@@ -144,7 +144,7 @@ fn a_broken_chain_is_found_and_located() {
     good(&academy(&data, &["audit", "export", export.to_str().unwrap()]));
     let _dir = server.end();
     let verify = |file: &std::path::Path| academy(&data, &["audit", "verify", file.to_str().unwrap()]);
-    assert!(good(&verify(&export)).contains("the chain is whole: 7 records"));
+    assert!(good(&verify(&export)).contains("the chain is whole: 8 records"));
     let lines: Vec<String> = fs::read_to_string(&export).unwrap().lines().map(ToOwned::to_owned).collect();
     let tampered = export.with_extension("bad");
     let mut cases: Vec<(Vec<String>, &str)> = Vec::new();
@@ -155,8 +155,8 @@ fn a_broken_chain_is_found_and_located() {
     removed.remove(4);
     cases.push((removed, "record 5 follows record 3"));
     let mut short = lines.clone();
-    short.remove(7);
-    cases.push((short, "the chain ends at record 6, and should end at record 7"));
+    short.remove(8);
+    cases.push((short, "the chain ends at record 7, and should end at record 8"));
     for (lines, says) in cases {
         fs::write(&tampered, lines.join("\n")).unwrap();
         let output = verify(&tampered);

@@ -286,12 +286,12 @@ impl Opener {
         }
         let opened = guarded(|| {
             let database = self.backed(file)?;
-            let format = read_format(&database)?;
-            Ok((database, format))
+            let (format, version) = read_format(&database)?;
+            Ok((database, format, version))
         });
-        let (database, format) = opened.map_err(|failure| self.explain(path, failure))?;
+        let (database, format, version) = opened.map_err(|failure| self.explain(path, failure))?;
         if format > FORMAT {
-            return Err(OpenError::Newer { path: path.to_owned(), found: format, known: FORMAT });
+            return Err(OpenError::Newer { path: path.to_owned(), version, found: format, known: FORMAT });
         }
         Ok((database, format))
     }
@@ -328,6 +328,7 @@ fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
         let mut tables = Tables::of(&tx);
         let mut buffer = Vec::new();
         tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
         tables.meta.write()?.insert(meta::STORE_ID, encode(&store_id, &mut buffer)?)?;
         tables.meta.write()?.insert(meta::EPOCH, encode(&1u64, &mut buffer)?)?;
         tables.meta.write()?.insert(meta::CREATED_AT, encode(&now.0, &mut buffer)?)?;
@@ -339,8 +340,8 @@ fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
     Ok(())
 }
 
-/// The format of what lies there: while a migration is under way, the one it comes from.
-fn read_format(database: &Database) -> Outcome<u32> {
+/// The format of what lies there (while a migration is under way, the one it comes from), and who gave it.
+fn read_format(database: &Database) -> Outcome<(u32, String)> {
     use redb::ReadableDatabase;
     let tx = database.begin_read()?;
     let table = match tx.open_table(TableDefinition::<&str, Row>::new("meta")) {
@@ -349,10 +350,16 @@ fn read_format(database: &Database) -> Outcome<u32> {
         }
         table => table?,
     };
-    if let Some((from, _)) = get_value::<_, (u32, u64)>(&table, meta::MIGRATING)? {
-        return Ok(from);
+    let version = get_value(&table, meta::VERSION)?.unwrap_or_else(|| "a later version".to_owned());
+    let format = get_value(&table, meta::FORMAT)?
+        .ok_or_else(|| Failure::Damaged("its format is not written in it".to_owned()))?;
+    // A migration of a later version that was cut short is that version's to finish.
+    if format <= FORMAT
+        && let Some((from, _)) = get_value::<_, (u32, u64)>(&table, meta::MIGRATING)?
+    {
+        return Ok((from, version));
     }
-    get_value(&table, meta::FORMAT)?.ok_or_else(|| Failure::Damaged("its format is not written in it".to_owned()))
+    Ok((format, version))
 }
 
 fn read_identity(database: &Database) -> Outcome<Identity> {

@@ -53,10 +53,12 @@ fn from_1(tables: &mut Tables<'_>) -> Outcome<Option<u64>> {
     }
     let Some((last, _)) = slice.last() else {
         tables.meta.write()?.insert(meta::FORMAT, encode(&2u32, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
         tables.meta.write()?.remove(meta::MIGRATING)?;
         return Ok(None);
     };
     tables.meta.write()?.insert(meta::FORMAT, encode(&2u32, &mut buffer)?)?;
+    tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
     tables.meta.write()?.insert(meta::MIGRATING, encode(&(1u32, *last), &mut buffer)?)?;
     for (no, room) in &slice {
         tables.rooms.write()?.insert(&k8(*no), encode_room(room, &mut buffer)?)?;
@@ -88,4 +90,88 @@ pub(super) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRecord> {
         purged_seq: 0,
         created_at: Timestamp(row.created_at),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::{RoomId, SystemClock};
+    use crate::store::embedded::rows::Held;
+    use crate::store::embedded::{check, open};
+    use crate::store::{NoSink, OpenError, StoreConfig};
+
+    const ROOMS: u64 = SLICE as u64 * 2 + 7;
+
+    fn config(dir: &Path) -> StoreConfig {
+        StoreConfig { data_dir: dir.to_owned(), cache_bytes: 4 << 20, progress_versions: 5, min_free_bytes: 0 }
+    }
+
+    /// A store of format 1 with many rooms.
+    fn old(dir: &Path) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let store = open(&config(dir), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        runtime.block_on(store.close()).unwrap();
+        let held = Held::take(dir).unwrap();
+        let file = held.open().unwrap();
+        let written = file.write(|tables| {
+            let mut buffer = Vec::new();
+            for no in 1..=ROOMS {
+                let id = RoomId::number(no);
+                let row = RoomRow1 {
+                    id: id.id().into(),
+                    name: None,
+                    private: false,
+                    last_id: 0,
+                    last_seq: 0,
+                    created_at: no,
+                };
+                tables.rooms.write()?.insert(&k8(no), encode(&row, &mut buffer)?)?;
+                let canonical = id.canonical();
+                tables.room_no.write()?.insert(canonical.as_bytes(), encode(&no, &mut buffer)?)?;
+            }
+            tables.meta.write()?.insert(meta::NEXT_ROOM, encode(&(ROOMS + 1), &mut buffer)?)?;
+            tables.meta.write()?.insert(meta::FORMAT, encode(&1u32, &mut buffer)?)?;
+            Ok(())
+        });
+        written.unwrap();
+        file.close().unwrap();
+    }
+
+    #[test]
+    fn a_migration_that_is_cut_short_goes_on_where_it_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        old(dir.path());
+        let opened = || open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink));
+        let is_older = || matches!(opened(), Err(OpenError::Older { found: 1, known: FORMAT, .. }));
+        assert!(is_older());
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            let held = Held::take(dir.path()).unwrap();
+            let mut file = held.open().unwrap();
+            // As a kill would, after one slice.
+            let cut = catch_unwind(AssertUnwindSafe(|| {
+                migrate(&mut file, &mut |rows| {
+                    seen.push(rows);
+                    panic!("killed");
+                })
+            }));
+            assert!(cut.is_err());
+            drop(file);
+            drop(held);
+            assert!(is_older(), "it is not served half migrated");
+        }
+        let held = Held::take(dir.path()).unwrap();
+        let mut file = held.open().unwrap();
+        migrate(&mut file, &mut |rows| seen.push(rows)).unwrap();
+        assert_eq!(seen, [SLICE as u64, SLICE as u64, 7], "each slice once");
+        file.close().unwrap();
+        drop(held);
+        assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(opened().unwrap().close()).unwrap();
+    }
 }

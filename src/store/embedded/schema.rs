@@ -37,6 +37,8 @@ pub(super) mod meta {
     pub(in crate::store::embedded) const NEXT_USER: &str = "next_user";
     pub(in crate::store::embedded) const NEXT_ROOM: &str = "next_room";
     pub(in crate::store::embedded) const NEXT_LESSON: &str = "next_lesson";
+    /// The version of academy-rt that gave the store its format.
+    pub(in crate::store::embedded) const VERSION: &str = "version";
     /// While a migration runs: the format it comes from, and the last row that is done.
     pub(in crate::store::embedded) const MIGRATING: &str = "migrating";
     /// Ranges of ids that were given in lives that a restore has ended.

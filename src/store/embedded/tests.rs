@@ -308,7 +308,11 @@ fn a_newer_format_is_refused_and_left_alone() {
         tx.commit().unwrap();
         database.close().unwrap();
         let opened = open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink));
-        assert!(matches!(opened, Err(OpenError::Newer { found, known, .. }) if (found, known) == (newer, FORMAT)));
+        assert!(matches!(
+            opened,
+            Err(OpenError::Newer { found, known, version, .. })
+                if (found, known) == (newer, FORMAT) && version == env!("CARGO_PKG_VERSION")
+        ));
     });
 }
 
