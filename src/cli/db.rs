@@ -12,7 +12,7 @@ use crate::store::embedded::rows::newest_format;
 
 use super::Global;
 use super::exit::{Exit, Failure};
-use super::progress::{rows, size};
+use super::progress::{rows, size, steps};
 use super::restore::{local_actor, watcher};
 use super::token::data_dir_flag;
 
@@ -67,8 +67,8 @@ fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
         let remedy = "Migrate it first: academy-rt db upgrade.";
         return Err(Failure::new("the database cannot be checked", why, remedy).into());
     }
-    let bar = rows(global, "check");
-    let found = file.check(&mut |what| bar.set_message(what));
+    let bar = steps(global, "check");
+    let found = file.check(&mut |what| bar.set_message(format!("looking at {what}")));
     bar.finish_and_clear();
     let census = file.census();
     global.print(&json!({ "ok": found.is_empty(), "found": found }), || {

@@ -1,24 +1,47 @@
 //! A progress bar with rate and time left, on a terminal alone. Elsewhere the command's last line says all.
 
 use std::io::IsTerminal;
+use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::{Global, Output};
 
-const BAR: &str = "{msg:14} [{bar:30}] {percent:>3} %  {per_sec}  {eta} left";
+const BAR: &str = "{msg:14} [{bar:30}] {percent:>3} %  {rate}  {eta} left";
+const STEPS: &str = "{spinner} {msg}";
+/// The spinner moves so often.
+const TICK: Duration = Duration::from_millis(120);
 
 /// A bar for rows. It shows nothing where nobody looks at it.
 #[must_use]
 pub fn rows(global: &Global, what: &'static str) -> ProgressBar {
-    let is_seen = std::io::stderr().is_terminal() && !global.quiet && global.output == Output::Text;
-    let target = if is_seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
+    let bar = ProgressBar::with_draw_target(None, target(global));
     if let Ok(style) = ProgressStyle::with_template(BAR) {
-        bar.set_style(style.progress_chars("=> "));
+        let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // A bar that cannot be drawn shows nothing.
+            let _ = write!(out, "{:.0} rows/s", state.per_sec());
+        };
+        bar.set_style(style.progress_chars("=> ").with_key("rate", rate));
     }
     bar.set_message(what);
     bar
+}
+
+/// The step that is being done, where nobody knows how many there are. It shows nothing where nobody looks at it.
+#[must_use]
+pub fn steps(global: &Global, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, target(global));
+    if let Ok(style) = ProgressStyle::with_template(STEPS) {
+        bar.set_style(style);
+    }
+    bar.set_message(what);
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+fn target(global: &Global) -> ProgressDrawTarget {
+    let is_seen = std::io::stderr().is_terminal() && !global.quiet && global.output == Output::Text;
+    if is_seen { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }
 
 /// Moves a bar.
