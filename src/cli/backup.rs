@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use crate::store::embedded::rows::newest_format;
 
 use super::Global;
 use super::client::{Call, ServerArgs, call, download};
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, warn};
 use super::progress::{rows, show, size};
 
 /// Make a backup: one consistent file with checksums, of the running server or of the data directory.
@@ -102,7 +101,10 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         (Some(dir), Some(keep)) => backup::prune(dir, keep as usize).map_err(Failure::from)?,
         _ => Vec::new(),
     };
-    note(global, &args.server, &made)?;
+    if let Err(error) = note(global, &args.server, &made) {
+        // It is good all the same: a full disk of the server must not make it a failure.
+        warn(&format!("the backup is good, but its age will not be shown by status and /metrics: {error}"))?;
+    }
     let answer = json!({
         "file": made.path, "bytes": made.file_bytes, "rows": made.summary.header.rows, "seconds": seconds,
         "blake3": made.summary.blake3, "removed": removed, "ok": true,
@@ -124,9 +126,7 @@ fn note(global: &Global, server: &ServerArgs, made: &Made) -> anyhow::Result<()>
     let name = made.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let body = json!({ "bytes": made.file_bytes, "name": name });
     let post = Call::new(Method::POST, "/api/v1/admin/backup", Some(body)).offline_too();
-    call(global, server, post)
-        .with_context(|| format!("the backup {} is good, but was not noted", made.path.display()))?;
-    Ok(())
+    call(global, server, post).map(|_| ())
 }
 
 fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {

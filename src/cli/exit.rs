@@ -90,6 +90,14 @@ pub fn report(error: &anyhow::Error) -> Exit {
     exit
 }
 
+/// Prints a warning on standard error.
+///
+/// # Errors
+/// If standard error cannot be written.
+pub fn warn(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stderr().lock(), "warning: {text}").map_err(Into::into)
+}
+
 /// Prints a line on standard output. A reader that has gone (`| head`) is no failure.
 ///
 /// # Errors

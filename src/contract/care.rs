@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::views::NotificationView;
 use crate::domain::audit::{AuditRecord, Link, hex};
 use crate::domain::privacy::{ErasureCounts, Hold, Subject};
 use crate::domain::{Role, RoomId, Timestamp, UserId};
@@ -161,6 +162,16 @@ pub struct LastBackup {
     pub at: Timestamp,
     /// Its size in bytes.
     pub bytes: u64,
+}
+
+/// A notification, in an export.
+#[derive(Debug, Serialize)]
+pub struct ExportedNotification<'a> {
+    /// It, as its reader sees it.
+    #[serde(flatten)]
+    pub view: NotificationView<'a>,
+    /// Whether they have deleted it from their inbox.
+    pub deleted: bool,
 }
 
 /// A person, in an export.

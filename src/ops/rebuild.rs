@@ -16,7 +16,8 @@ use super::archive::{self, TableSum};
 use super::backup::{EXTENSION, Made, Recipients, receive, stamp, sync_parent};
 use super::findings::Finding;
 use super::restore::{
-    Both, Making, RestoreOptions, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, stored, written,
+    Both, Making, RestoreOptions, Step, Watch, compare, entry, give_to_owner_of, hold, open, opened, refuse_unsound,
+    stored, written,
 };
 
 /// Rebuilds the database without free space: every byte that nothing leads to any more is gone from the file. Gives the
@@ -48,6 +49,7 @@ pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     drop(old);
+    give_to_owner_of(held.data_dir(), &making.0);
     watch(Step::Swap);
     fs::rename(&making.0, &path).map_err(|error| written("the file", &path, &error))?;
     sync_parent(&path).map_err(|error| written("the file", &path, &error))?;
@@ -109,6 +111,8 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
     }
     let path = dir.join(format!("before-format-{to}-{}.{}", stamp(now), EXTENSION));
     let backup = backup_file(&file, &path, now, watch)?;
+    give_to_owner_of(data_dir, &dir);
+    give_to_owner_of(data_dir, &path);
     watch(Step::Migrate);
     migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;
     let what = entry(

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::domain::Timestamp;
@@ -115,6 +115,16 @@ pub(super) fn written(what: &str, path: &Path, error: &io::Error) -> Finding {
 /// While a server runs in it.
 pub fn hold(data_dir: &Path) -> Result<Held, Finding> {
     Held::take(data_dir).map_err(opened)
+}
+
+/// Gives a file to whom its directory belongs: run as root, a command must not leave files that the server cannot open.
+pub(super) fn give_to_owner_of(dir: &Path, path: &Path) {
+    let Ok(owner) = fs::metadata(dir) else { return };
+    let is_ours = fs::metadata(path).is_ok_and(|file| (file.uid(), file.gid()) == (owner.uid(), owner.gid()));
+    // Who is not root cannot, and need not: their files are their own.
+    if !is_ours && let Err(error) = std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())) {
+        tracing::debug!(%error, "a file was not given to the owner of its directory");
+    }
 }
 
 /// Opens the database of a held directory.
@@ -329,6 +339,7 @@ pub(super) fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> R
 fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Option<PathBuf>, Finding> {
     let path = held.path();
     let failed = |error: io::Error| written("the directory", held.data_dir(), &error);
+    give_to_owner_of(held.data_dir(), new);
     watch(Step::SetAside);
     let aside = if path.exists() {
         let aside = free_name(held.data_dir(), now);

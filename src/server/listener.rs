@@ -24,6 +24,8 @@ use super::outer::{Outer, Peer};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The head of a request may take so long.
 const HEAD: Duration = Duration::from_secs(15);
+/// A command on the control socket may take nothing for so long.
+const CONTROL_STALL: Duration = Duration::from_secs(10 * 60);
 /// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -148,7 +150,9 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let wire = StreamWire::new(stream, self.limits);
+        // A command may write what it is given to a disk that takes its time.
+        let stall = if address.is_none() { CONTROL_STALL.max(self.limits.stall) } else { self.limits.stall };
+        let wire = StreamWire::new(stream, WireLimits { stall, ..self.limits });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(WireIo::new(wire.clone()));
         let wire: Arc<dyn Wire> = wire;

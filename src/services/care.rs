@@ -74,7 +74,10 @@ impl Services {
             let message = "another backup is being made; try again when it has ended";
             return Err(WireError::new(ErrorCode::Conflict, message));
         };
-        self.record(caller, action::BACKUP, String::new(), "begun".to_owned()).await?;
+        // A backup is wanted most of all where nothing can be written any more: it does not wait for its record.
+        if let Err(error) = self.record(caller, action::BACKUP, String::new(), "begun".to_owned()).await {
+            tracing::warn!(code = error.code.as_str(), "a backup was begun, and not recorded in the audit trail");
+        }
         let (mut stream, writer) = ByteStream::new();
         let breaker = writer.breaker();
         let outgoing = Box::new(Outgoing { archive: Writer::new(writer, self.now()), _turn: turn });

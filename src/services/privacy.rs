@@ -4,7 +4,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::contract::care::{AuditView, Certificate, HoldRequest, HoldView, ProfileView};
+use crate::contract::care::{AuditView, Certificate, ExportedNotification, HoldRequest, HoldView, ProfileView};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::{MessageView, NotificationView, ProgressView, RoomView};
 use crate::domain::audit::action;
@@ -69,8 +69,8 @@ impl UserItems for Export {
             UserItem::Lesson(progress) => self.0.item("progress", &ProgressView::from(progress)),
             UserItem::Version(progress) => self.0.item("progressVersions", &ProgressView::from(progress)),
             UserItem::Notification { notification, is_deleted } => {
-                let section = if *is_deleted { "deletedNotifications" } else { "notifications" };
-                self.0.item(section, &NotificationView::from(notification))
+                let view = NotificationView::from(notification);
+                self.0.item("notifications", &ExportedNotification { view, deleted: *is_deleted })
             }
             UserItem::Audit(record) => self.0.item("audit", &AuditView::from(record)),
         }

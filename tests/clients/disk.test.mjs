@@ -80,6 +80,11 @@ for (const [name, minFree] of [['the guard', '3MiB'], ['ENOSPC in the engine', '
     const late = await server.signedIn({ userId: 9 });
     assert.ok((await ask(late, 'chat:join', { roomId: 'r' })).ok, 'people still come in');
     assert.equal((await ask(late, 'chat:message', { roomId: 'r', content: 'x', clientId: 'late' })).error.code, 'unavailable');
+    // A backup to another disk is made all the same.
+    const elsewhere = mkdtempSync(join(tmpdir(), 'academy-rt-elsewhere-'));
+    execFileSync(binary, ['backup', join(elsewhere, 'full.backup'), '--data-dir', server.data], { env: { PATH: process.env.PATH }, stdio: 'pipe' });
+    execFileSync(binary, ['backup', 'verify', '--drill', join(elsewhere, 'full.backup')], { env: { PATH: process.env.PATH } });
+    rmSync(elsewhere, { recursive: true });
     empty();
     // The same keys again: each is stored once, whatever became of it before.
     for (let k = 20; k <= n; k += 1) await until(async () => (await say(k)).ok, 'there is room again');

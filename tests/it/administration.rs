@@ -22,11 +22,23 @@ fn what_is_erased_is_gone_from_the_file_once_it_is_compacted() {
     }
     let (status, all) = server.call(&ann, "GET", "/api/v1/admin/users/7/export", "");
     assert_eq!((status, &all["error"]["code"]), (403, &"forbidden".into()));
+    for _ in 0..2 {
+        let body = "{\"target\":{\"users\":[7]},\"title\":\"T\",\"message\":\"M\"}";
+        assert_eq!(server.call(&root, "POST", "/api/v1/notifications", body).0, 200);
+    }
+    let (_, inbox) = server.call(&ann, "GET", "/api/v1/notifications", "");
+    let middle = inbox["items"][1]["id"].as_u64().unwrap();
+    assert_eq!(server.call(&ann, "DELETE", &format!("/api/v1/notifications/{middle}"), "").0, 200);
     let export = server.dir.path().join("ann.json");
     good(&academy(&data, &["user", "export", "7", "--file", export.to_str().unwrap()]));
     let all: Value = serde_json::from_slice(&fs::read(&export).unwrap()).unwrap();
     assert_eq!((all["messages"].as_array().unwrap().len(), &all["user"]["name"]), (70, &"Name".into()));
     assert_eq!(all["progress"].as_array().unwrap().len(), 1);
+    // Each part is one list, whatever has become of its items.
+    let text = fs::read_to_string(&export).unwrap();
+    assert_eq!(text.matches("\"notifications\":").count(), 1);
+    let deleted: Vec<_> = all["notifications"].as_array().unwrap().iter().map(|one| one["deleted"].clone()).collect();
+    assert_eq!(deleted, [false, true, false]);
     failed(&academy(&data, &["user", "export", "7", "--file", export.to_str().unwrap()]));
 
     let json = academy(&data, &["--output", "json", "user", "erase", "7"]);

@@ -301,6 +301,31 @@ fn a_flipped_byte_is_found_or_lies_where_nothing_is() {
 }
 
 #[test]
+fn files_that_root_makes_belong_to_the_owner_of_the_data() {
+    use std::os::unix::fs::{MetadataExt, chown};
+    if !rustix::process::geteuid().is_root() {
+        // Nobody else can give files away; and nobody else needs to.
+        return;
+    }
+    let server = lived_in();
+    let data = server.data();
+    let file = server.dir.path().join("a.backup");
+    good(&academy(&data, &["backup", file.to_str().unwrap()]));
+    let _dir = server.end();
+    for path in [data.clone(), data.join("academy.redb")] {
+        if chown(path, Some(4_242), Some(4_242)).is_err() {
+            // Root of a user namespace that knows nobody else.
+            return;
+        }
+    }
+    let owner = || fs::metadata(data.join("academy.redb")).unwrap().uid();
+    for args in [&["restore", file.to_str().unwrap()][..], &["restore", "--undo"], &["db", "compact"]] {
+        good(&academy(&data, args));
+        assert_eq!(owner(), 4_242, "{args:?}");
+    }
+}
+
+#[test]
 fn a_lost_database_is_not_taken_for_a_new_server() {
     let server = lived_in();
     let data = server.data();

@@ -15,6 +15,8 @@ use crate::store::{AnswerKey, Answers, Audits, Inbox, InboxAction, InboxQuery, L
 const ROOMS: u64 = 3;
 const USERS: u64 = 4;
 const LESSONS: u64 = 3;
+/// So many cuts meet the same store.
+const STORE_CUTS: u64 = 100;
 /// Calls between two cuts at most, about: openings take some tens, a commit four or five.
 const CALLS: u64 = 260;
 
@@ -294,6 +296,15 @@ impl Promised {
     }
 }
 
+/// What lies on disk of a new store, in which somebody has arrived.
+async fn new_store() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+    store.arrive(actor(0), Timestamp(1), 1).await.unwrap();
+    store.close().await.unwrap();
+    std::fs::read(dir.path().join(NAME)).unwrap()
+}
+
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
 }
@@ -305,14 +316,14 @@ fn power_cuts_lose_nothing_that_was_acknowledged_and_double_nothing() {
     println!("seed {seed}");
     run(async move {
         let mut random = Random(seed);
-        let mut promised = Promised::default();
-        let first = tempfile::tempdir().unwrap();
-        let store = open(&config(first.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
-        store.arrive(actor(0), Timestamp(1), 1).await.unwrap();
-        store.close().await.unwrap();
-        let mut content = std::fs::read(first.path().join(NAME)).unwrap();
+        let (mut promised, mut content) = (Promised::default(), Vec::new());
         let (mut in_opening, mut in_closing, mut acknowledged) = (0, 0, 0);
         for cut in 0..cuts {
+            if cut % STORE_CUTS == 0 {
+                // Everything is looked at after each cut: a store that grew on and on would take all the time.
+                acknowledged += promised.count();
+                (promised, content) = (Promised::default(), new_store().await);
+            }
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(dir.path().join(NAME), &content).unwrap();
             let disk = Arc::new(Disk::default());
@@ -345,8 +356,8 @@ fn power_cuts_lose_nothing_that_was_acknowledged_and_double_nothing() {
             promised.verify(&*store, cut).await;
             promised.retry(&*store, cut, &mut random).await;
             store.close().await.unwrap();
-            acknowledged = promised.count();
         }
+        acknowledged += promised.count();
         assert!(in_opening > cuts / 20 && acknowledged > 500, "{in_opening} in openings, {acknowledged} records");
         println!(
             "{cuts} power cuts ({in_opening} while opening, {in_closing} while closing): {acknowledged} acknowledged records, 0 lost, 0 doubled"
