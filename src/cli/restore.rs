@@ -132,7 +132,7 @@ fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -
         "roomsGained": change.rooms_gained, "roomsLost": change.rooms_lost,
         "usersGained": change.users_gained, "usersLost": change.users_lost,
         "erasedAgain": restored.carried.erased, "holds": restored.carried.holds,
-        "auditRecordsCarriedOver": restored.carried.audit,
+        "auditRecordsCarriedOver": restored.carried.audit, "carryOverIncomplete": restored.carried.is_incomplete,
         "aside": restored.aside, "undo": restored.aside.as_ref().map(|_| undo),
     })
 }
@@ -174,6 +174,12 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
             "  erased again   {} people who were erased since the backup",
             restored.carried.erased.len()
         ));
+    }
+    if restored.carried.is_incomplete {
+        lines.push(
+            "The data from before could not be read: erase again whom you have erased since the backup, and set the legal holds again."
+                .to_owned(),
+        );
     }
     if let Some(aside) = &restored.aside {
         lines.push(format!("The data from before are kept in {}.", aside.display()));

@@ -183,12 +183,11 @@ pub fn restore(
         made_dir.0 = Some(data_dir);
     }
     let held = hold(data_dir)?;
-    let old = existing(&held, options.is_forced)?;
+    let (old, before) = existing(&held, options.is_forced)?.unzip();
     let making = Making::begin(data_dir)?;
     let summary = fill(&making.0, backup, &mut source, watch)?;
     let mut new = prove(&making.0, &summary, watch)?;
 
-    let before = old.as_ref().map(OfflineFile::census).transpose().map_err(stored)?;
     let found = new.census().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
     if before.is_some() && !is_same_store && !options.is_forced {
@@ -211,7 +210,12 @@ pub fn restore(
     watch(Step::Carry);
     let mut carried = Carried::default();
     if let (Some(old), true) = (&old, is_same_store) {
-        carried = new.carry_over(old, options.now).map_err(stored)?;
+        carried = match new.carry_over(old, options.now) {
+            Err(_) if options.is_forced => Carried { is_incomplete: true, ..Carried::default() },
+            carried => carried.map_err(unreadable)?,
+        };
+    } else {
+        carried.is_incomplete = held.path().exists() && !is_same_store && before.is_none();
     }
     let target = format!("backup of {}", super::backup::moment(summary.header.created_at));
     new.record(entry(options, action::RESTORE, &target)).map_err(stored)?;
@@ -239,18 +243,27 @@ pub(super) fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> 
 }
 
 /// What is there now. Data that cannot be read may hold erasures that nobody could carry over.
-fn existing(held: &Held, is_forced: bool) -> Result<Option<OfflineFile>, Finding> {
-    match held.open() {
-        Ok(file) => Ok(Some(file)),
-        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(OpenError::Corrupt { .. }) if is_forced => Ok(None),
-        Err(OpenError::Corrupt { reason, .. }) => Err(Finding::new(
-            "the data that are there cannot be read",
-            format!("{reason}; erasures and legal holds made since the backup are not known"),
-            "Restore with --force; then erase again whom you have erased since, and set the holds again.",
-        )),
-        Err(error) => Err(opened(error)),
+fn existing(held: &Held, is_forced: bool) -> Result<Option<(OfflineFile, Census)>, Finding> {
+    let file = match held.open() {
+        Ok(file) => file,
+        Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(OpenError::Corrupt { .. }) if is_forced => return Ok(None),
+        Err(OpenError::Corrupt { reason, .. }) => return Err(unreadable(reason)),
+        Err(error) => return Err(opened(error)),
+    };
+    match file.census() {
+        Ok(census) => Ok(Some((file, census))),
+        Err(_) if is_forced => Ok(None),
+        Err(error) => Err(unreadable(error)),
     }
+}
+
+fn unreadable(why: impl std::fmt::Display) -> Finding {
+    Finding::new(
+        "the data that are there cannot be read",
+        format!("{why}; erasures and legal holds made since the backup are not known"),
+        "Restore with --force; then erase again whom you have erased since, and set the holds again.",
+    )
 }
 
 /// Makes the new file of what the backup holds.

@@ -8,7 +8,7 @@ use crate::contract::care::{AuditPage, AuditView, LinkView};
 use crate::contract::errors::WireError;
 use crate::domain::audit::{AuditEntry, action};
 use crate::domain::{Scope, Timestamp};
-use crate::store::StoreError;
+use crate::store::{StoreError, TrailPart};
 
 use super::{Caller, Services, may, store_error};
 
@@ -116,8 +116,8 @@ impl Services {
             self.record(caller, action::AUDIT_EXPORT, String::new(), "done".to_owned()).await?;
         }
         let limit = limit.clamp(1, MOST);
-        let records = self.store.audit(after, limit + 1).await.map_err(store_error)?;
-        let (anchor, head) = self.store.audit_ends().await.map_err(store_error)?;
+        // Of one moment: a record that comes in between would look like a broken end.
+        let TrailPart { records, anchor, head } = self.store.trail(after, limit + 1).await.map_err(store_error)?;
         let has_more = records.len() > limit;
         let items = records.iter().take(limit).map(AuditView::from).collect();
         Ok(AuditPage { items, has_more, anchor: LinkView::from(anchor), head: LinkView::from(head) })

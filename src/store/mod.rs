@@ -13,7 +13,9 @@ pub mod privacy;
 pub mod rows;
 
 pub use care::{Care, Failing, Identity, StoreStatus};
-pub use privacy::{Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, UserItem, UserItems, UserProfile, UserSink};
+pub use privacy::{
+    Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, TrailPart, UserItem, UserItems, UserProfile, UserSink,
+};
 
 use std::future::Future;
 use std::path::PathBuf;

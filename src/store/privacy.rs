@@ -11,6 +11,17 @@ use crate::domain::{Role, Timestamp, UserId};
 
 use super::Answer;
 
+/// A part of the audit trail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrailPart {
+    /// Records, ascending.
+    pub records: Vec<AuditRecord>,
+    /// What the kept trail begins behind.
+    pub anchor: Link,
+    /// Its last record.
+    pub head: Link,
+}
+
 /// The audit trail.
 pub trait Audits: Send + Sync {
     /// Adds a record. Durable when it resolves, like every write.
@@ -18,6 +29,9 @@ pub trait Audits: Send + Sync {
 
     /// Records behind a number, ascending, at most so many.
     fn audit(&self, after: u64, limit: usize) -> Answer<'_, Vec<AuditRecord>>;
+
+    /// A part of the trail, and between what it stands, of one moment.
+    fn trail(&self, after: u64, limit: usize) -> Answer<'_, TrailPart>;
 
     /// What the trail begins behind (records may have been purged), and its last record.
     fn audit_ends(&self) -> Answer<'_, (Link, Link)>;

@@ -141,6 +141,18 @@ fn what_does_not_fit_is_refused_and_nothing_is_changed() {
     fs::write(data.join("academy.redb"), b"nonsense, and longer than nothing").unwrap();
     let text = failed(&academy(&data, &["restore", name]));
     assert!(text.contains("cannot be read") && text.contains("--force"), "{text}");
+    let text = good(&academy(&data, &["restore", "--force", name]));
+    assert!(text.contains("erase again whom you have erased"), "{text}");
+    sound(&data);
+    // A file that opens, and whose rows make no sense.
+    let database = redb::Database::open(data.join("academy.redb")).unwrap();
+    let tx = database.begin_write().unwrap();
+    let nonsense: &[u8] = &[9, 9, 9];
+    tx.open_table(redb::TableDefinition::<&[u8; 8], &[u8]>::new("users")).unwrap().insert(&[7; 8], nonsense).unwrap();
+    tx.commit().unwrap();
+    drop(database);
+    let text = failed(&academy(&data, &["restore", name]));
+    assert!(text.contains("cannot be read") && text.contains("--force"), "{text}");
     good(&academy(&data, &["restore", "--force", name]));
     sound(&data);
 }

@@ -252,7 +252,13 @@ impl Opener {
         }
         tracing::warn!("the database is looked at, as the service had to stop because of it");
         let mut file = OfflineFile::open(path)?;
-        let mut found = file.check(&mut |_| {});
+        let mut found = match file.check_integrity() {
+            // What an older format means is looked at behind its migration.
+            Ok(true) if file.format < FORMAT => Vec::new(),
+            Ok(true) => file.check(&mut |_| {}),
+            Ok(false) => vec!["pages are damaged".to_owned()],
+            Err(error) => vec![error.to_string()],
+        };
         drop(file);
         if !found.is_empty() {
             found.truncate(TOLD);

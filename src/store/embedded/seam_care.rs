@@ -8,7 +8,7 @@ use crate::domain::audit::{AuditEntry, AuditRecord, Link};
 use crate::domain::privacy::{Erasure, Hold, PurgeKind, Subject};
 use crate::domain::{Timestamp, UserId};
 use crate::store::rows::RowSink;
-use crate::store::{Answer, Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, UserSink};
+use crate::store::{Answer, Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, TrailPart, UserSink};
 
 impl Audits for Embedded {
     fn record(&self, entry: AuditEntry) -> Answer<'_, AuditRecord> {
@@ -17,6 +17,13 @@ impl Audits for Embedded {
 
     fn audit(&self, after: u64, limit: usize) -> Answer<'_, Vec<AuditRecord>> {
         Box::pin(self.read(move |snapshot| snapshot.audit_after(after, limit)))
+    }
+
+    fn trail(&self, after: u64, limit: usize) -> Answer<'_, TrailPart> {
+        Box::pin(self.read(move |snapshot| {
+            let (anchor, head) = snapshot.audit_ends()?;
+            Ok(TrailPart { records: snapshot.audit_after(after, limit)?, anchor, head })
+        }))
     }
 
     fn audit_ends(&self) -> Answer<'_, (Link, Link)> {

@@ -28,6 +28,8 @@ pub struct Carried {
     pub audit: u64,
     /// Whether the trails have a common past. If not, the new one goes on by itself.
     pub is_same_trail: bool,
+    /// Whether something could not be carried over, as it could not be read.
+    pub is_incomplete: bool,
 }
 
 impl OfflineFile {

@@ -9,7 +9,8 @@ use crate::domain::notification::Audience;
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, PurgeKind, Subject};
 use crate::domain::{Refusal, Timestamp, UserId};
 use crate::store::{
-    Answer, Audits, Change, ErasureStep, Privacy, PurgeCursor, PurgeStep, StoreError, UserItem, UserProfile, UserSink,
+    Answer, Audits, Change, ErasureStep, Privacy, PurgeCursor, PurgeStep, StoreError, TrailPart, UserItem, UserProfile,
+    UserSink,
 };
 
 impl State {
@@ -261,6 +262,14 @@ impl Audits for Memory {
 
     fn audit(&self, after: u64, limit: usize) -> Answer<'_, Vec<AuditRecord>> {
         self.read(|state| Ok(state.audit.iter().filter(|record| record.number > after).take(limit).cloned().collect()))
+    }
+
+    fn trail(&self, after: u64, limit: usize) -> Answer<'_, TrailPart> {
+        self.read(|state| {
+            let behind = state.audit.iter().filter(|record| record.number > after);
+            let records = behind.take(limit).cloned().collect();
+            Ok(TrailPart { records, anchor: state.audit_anchor, head: state.audit_head() })
+        })
     }
 
     fn audit_ends(&self) -> Answer<'_, (Link, Link)> {
