@@ -5,13 +5,17 @@ use std::fs;
 use std::path::Path;
 
 use academy_rt::contract::answers::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
+use academy_rt::contract::care::{AuditView, Certificate, HoldView};
 use academy_rt::contract::errors::{ErrorCode, WireError};
 use academy_rt::contract::events::{RoomGuest, ServerEvent};
 use academy_rt::contract::views::Session;
+use academy_rt::domain::audit::{AuditEntry, Link, action};
 use academy_rt::domain::chat::{Message, MessageKind};
 use academy_rt::domain::notification::{Audience, Notification, NotificationBody};
+use academy_rt::domain::privacy::{ErasureCounts, Hold, Subject};
 use academy_rt::domain::progress::{Percent, Progress, Status};
 use academy_rt::domain::{LessonId, Role, RoomId, Timestamp, UserId};
+use academy_rt::ops::archive::Header;
 
 fn written() -> String {
     let (user, room, at) =
@@ -108,6 +112,39 @@ fn written() -> String {
     answer(serde_json::to_string(&OkAnswer::new(synced)).unwrap());
     answer(serde_json::to_string(&Failed::new(&error)).unwrap());
     answer(serde_json::to_string(&Failed::new(&limited)).unwrap());
+    // What administrators are answered, and the header of a backup: files of years ago must be understood.
+    let hold = Hold { subject: Subject::Room(room.clone()), reason: "case 12".into(), by: "1".into(), at };
+    answer(serde_json::to_string(&HoldView::from(&hold)).unwrap());
+    let entry = AuditEntry {
+        at,
+        actor: "1".into(),
+        origin: "10.0.0.7".into(),
+        action: action::USER_ERASE.into(),
+        target: "user 7".into(),
+        outcome: "done".into(),
+    };
+    answer(serde_json::to_string(&AuditView::from(&Link::START.next(entry))).unwrap());
+    let certificate = Certificate {
+        user_id: user.clone(),
+        erased_at: at,
+        by: "1".into(),
+        consent: false,
+        store_id: "00".repeat(16),
+        counts: ErasureCounts { messages: 2, ..ErasureCounts::default() },
+        hash: "ab".repeat(32),
+    };
+    answer(serde_json::to_string(&certificate).unwrap());
+    let header = Header {
+        layout: 1,
+        application: "0.1.0".into(),
+        format: 2,
+        created_at: at,
+        store_id: "00".repeat(16),
+        epoch: 1,
+        next_id: 14,
+        rows: 100,
+    };
+    answer(serde_json::to_string(&header).unwrap());
     text
 }
 

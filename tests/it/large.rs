@@ -10,10 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use academy_rt::domain::chat::Draft;
+use academy_rt::domain::privacy::PurgeKind;
 use academy_rt::domain::{Clock, SystemClock, Timestamp};
 use academy_rt::ops::archive::Writer;
 use academy_rt::store::rows::{Preface, RowSink};
-use academy_rt::store::{self, NoSink, Store};
+use academy_rt::store::{self, NoSink, PurgeCursor, Store};
 
 use crate::harness::{Appliance, SECRET, command, words};
 use crate::store::{OPEN, config, draft, run};
@@ -183,6 +185,74 @@ fn writers_keep_most_of_their_rate_during_a_backup() {
         assert!(ratios[ratios.len() / 2] >= KEPT_RATE);
         store.close().await.unwrap();
     });
+}
+
+#[test]
+#[ignore = "a measurement of a minute"]
+fn a_purge_runs_beside_the_traffic() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = store::open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let old = fill(&store, GIGABYTE / 10).await;
+        let (alone, _) = latencies::<()>(&store, "alone", None).await;
+        let purging = store.clone();
+        let purge = tokio::spawn(async move {
+            let (mut cursor, mut purged) = (PurgeCursor::default(), 0);
+            let begun = Instant::now();
+            // What was filled in has the time 77.
+            while let Ok(step) = purging.purge(PurgeKind::Chat, Timestamp(78), cursor, 250).await {
+                purged += step.purged;
+                let Some(next) = step.next else { break };
+                cursor = next;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (purged, begun.elapsed())
+        });
+        let (during, _) = latencies(&store, "during", Some(&purge)).await;
+        let (purged, time) = purge.await.unwrap();
+        assert_eq!(purged, old);
+        println!(
+            "{purged} messages purged in {time:.1?}; p99 of an ack {alone:.1?} alone, {during:.1?} beside the purge ({:.1} times)",
+            during.as_secs_f64() / alone.as_secs_f64()
+        );
+        store.close().await.unwrap();
+    });
+    assert_eq!(academy_rt::store::embedded::check(dir.path()).unwrap(), Vec::<String>::new());
+}
+
+/// The 99th percentile and the longest of 16 senders' acks, over three seconds or as long as something goes on.
+async fn latencies<T>(
+    store: &Arc<dyn Store>,
+    name: &str,
+    while_going: Option<&tokio::task::JoinHandle<T>>,
+) -> (Duration, Duration) {
+    let (begun, stop) = (Instant::now(), Arc::new(AtomicBool::new(false)));
+    let mut tasks = Vec::new();
+    for sender in 0..16u64 {
+        let (store, stop, name) = (store.clone(), stop.clone(), name.to_owned());
+        tasks.push(tokio::spawn(async move {
+            let mut all = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let key = format!("{name}-{sender}-{}", all.len());
+                let one = Instant::now();
+                let at = Timestamp(1_000);
+                let draft = Draft { at, ..draft("live", &format!("u{sender}"), "a message", Some(&key)) };
+                store.append_message(draft, OPEN).await.unwrap();
+                all.push(one.elapsed());
+            }
+            all
+        }));
+    }
+    while begun.elapsed() < Duration::from_secs(3) && while_going.is_none_or(|going| !going.is_finished()) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut all = Vec::new();
+    for task in tasks {
+        all.extend(task.await.unwrap());
+    }
+    all.sort();
+    (all[all.len() * 99 / 100], all[all.len() - 1])
 }
 
 /// Messages a second of 64 senders, over two seconds.
