@@ -246,11 +246,8 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
                         OfflineError::Other(error) => Failure::from(error),
                         OfflineError::InUse => {
                             let why = "a server has the data open, and its control socket is elsewhere";
-                            Failure::new(
-                                format!("no server answers on {}", path.display()),
-                                why,
-                                unreached(&path, &error),
-                            )
+                            let remedy = "Set RUNTIME_DIRECTORY to where its control.sock is (/run/academy-rt for the service), or use --url with a token in ACADEMY_RT_TOKEN.";
+                            Failure::new(format!("no server answers on {}", path.display()), why, remedy)
                         }
                     })?;
                     offline = Some(opened);

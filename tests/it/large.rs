@@ -72,7 +72,7 @@ fn measured(args: &[&str]) -> (Duration, u64, String) {
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
         peak = peak.max(memory(&format!("/proc/{}/status", child.id())));
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(5));
     }
     let time = begun.elapsed();
     let output = child.wait_with_output().unwrap();
@@ -102,6 +102,9 @@ fn a_gigabyte_is_backed_up_and_restored_in_little_memory() {
     let server = Appliance::start_in(dir, &[]);
     let (file, place) = (server.dir.path().join("a.backup"), data.to_str().unwrap().to_owned());
     let name = file.to_str().unwrap().to_owned();
+    let (alone, during) = rates_of_clients(&server, &place);
+    println!("clients over HTTP: {alone:.0} messages/s alone, {during:.0}/s during `backup` ({:.2})", during / alone);
+    assert!(during / alone >= KEPT_RATE);
     let before = memory(&format!("/proc/{}/status", server.id()));
     let (time, peak, _) = measured(&["backup", &name, "--data-dir", &place]);
     let of_server = memory(&format!("/proc/{}/status", server.id()));
@@ -125,6 +128,56 @@ fn a_gigabyte_is_backed_up_and_restored_in_little_memory() {
     let (time, peak, said) = measured(&["db", "compact", "--data-dir", &place]);
     println!("compact: {time:.1?}, {} MiB; {said}", peak >> 10);
     assert!(peak < MEMORY_KIB);
+}
+
+/// Messages a second that eight clients get acknowledged: alone, and while one backup by the command line follows another.
+/// The command and the server share the machine's processors.
+fn rates_of_clients(server: &Appliance, place: &str) -> (f64, f64) {
+    let token = server.token("7", "learner");
+    let rate = || {
+        let begun = Instant::now();
+        let sent = std::thread::scope(|scope| {
+            let clients: Vec<_> = (0..8)
+                .map(|client| {
+                    let token = &token;
+                    scope.spawn(move || {
+                        let mut sent = 0_u32;
+                        while begun.elapsed() < Duration::from_secs(4) {
+                            server.say(token, &format!("client-{client}"), "a message");
+                            sent += 1;
+                        }
+                        sent
+                    })
+                })
+                .collect();
+            clients.into_iter().map(|client| client.join().unwrap()).sum::<u32>()
+        });
+        f64::from(sent) / begun.elapsed().as_secs_f64()
+    };
+    let mut pairs = Vec::new();
+    for round in 0..3 {
+        let alone = rate();
+        let stop = AtomicBool::new(false);
+        let during = std::thread::scope(|scope| {
+            let backups = scope.spawn(|| {
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let file = server.dir.path().join(format!("rate-{round}-{n}.backup"));
+                    measured(&["backup", file.to_str().unwrap(), "--data-dir", place]);
+                    fs::remove_file(file).unwrap();
+                }
+            });
+            let during = rate();
+            stop.store(true, Ordering::Relaxed);
+            backups.join().unwrap();
+            during
+        });
+        pairs.push((alone, during));
+    }
+    pairs.sort_by(|a, b| (a.1 / a.0).total_cmp(&(b.1 / b.0)));
+    pairs[1]
 }
 
 fn size(path: &Path) -> u64 {

@@ -136,3 +136,45 @@ fn closing_answers_everything_that_waits() {
         again.close().await.unwrap();
     });
 }
+
+#[test]
+fn growth_is_counted_once_a_day() {
+    run(async {
+        let bed = Bed::new(Engine::Embedded);
+        bed.say("r", "7", "before").await;
+        bed.store.sample(20_000).await.unwrap();
+        for n in 0..30 {
+            bed.say("r", "7", &n.to_string()).await;
+        }
+        // A second look on the same day changes nothing.
+        bed.store.sample(20_000).await.unwrap();
+        bed.store.sample(20_003).await.unwrap();
+        // What is too old to tell of today is forgotten.
+        bed.store.sample(20_402).await.unwrap();
+        bed.store.sample(20_403).await.unwrap();
+        bed.store.close().await.unwrap();
+        let held = academy_rt::store::embedded::rows::Held::take(bed.dir.path()).unwrap();
+        let stats = held.open().unwrap().stats().unwrap();
+        let of = |name: &str| stats.iter().find(|table| table.name == name).unwrap().clone();
+        assert_eq!((of("messages").rows, of("growth").rows), (31, 3));
+        assert_eq!(of("messages").rows_a_day, Some(0.0), "from the 20,003rd day on nobody wrote");
+        assert!(of("messages").stored_bytes > 31 * 20);
+    });
+}
+
+#[test]
+fn growth_is_rows_a_day() {
+    run(async {
+        let bed = Bed::new(Engine::Embedded);
+        bed.say("r", "7", "before").await;
+        bed.store.sample(20_000).await.unwrap();
+        for n in 0..30 {
+            bed.say("r", "7", &n.to_string()).await;
+        }
+        bed.store.sample(20_003).await.unwrap();
+        bed.store.close().await.unwrap();
+        let held = academy_rt::store::embedded::rows::Held::take(bed.dir.path()).unwrap();
+        let stats = held.open().unwrap().stats().unwrap();
+        assert_eq!(stats.iter().find(|table| table.name == "messages").unwrap().rows_a_day, Some(10.0));
+    });
+}
