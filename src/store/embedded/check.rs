@@ -7,13 +7,14 @@ use std::path::Path;
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::failure::Outcome;
+use super::file::{NAME, SUSPECT};
 use super::inbox::NAMED;
 use super::records::{
     AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, decode_room,
     get, get_number,
 };
 use super::records_care::AuditRow;
-use super::rows::{Held, OfflineFile};
+use super::rows::{Held, OfflineFile, remove_if_there};
 use super::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, pair, triple};
 use crate::domain::RoomId;
 use crate::domain::audit::{Broken, Link};
@@ -27,6 +28,31 @@ pub(super) fn check(data_dir: &Path) -> Result<Vec<String>, OpenError> {
     let held = Held::take(data_dir)?;
     let mut file = held.open()?;
     Ok(file.check(&mut |_| {}))
+}
+
+/// Looks at a database that the service had to stop because of, before it is served again.
+pub(super) fn examine_a_suspect(data_dir: &Path) -> Result<(), OpenError> {
+    let marker = data_dir.join(SUSPECT);
+    if !marker.exists() || !data_dir.join(NAME).exists() {
+        return Ok(());
+    }
+    tracing::warn!("the database is looked at, as the service had to stop because of it");
+    let held = Held::take(data_dir)?;
+    let mut file = held.open()?;
+    let mut found = match file.check_integrity() {
+        // What an older format means is looked at behind its migration.
+        Ok(true) if file.format < FORMAT => Vec::new(),
+        Ok(true) => file.check(&mut |_| {}),
+        Ok(false) => vec!["pages are damaged".to_owned()],
+        Err(error) => vec![error.to_string()],
+    };
+    drop(file);
+    if !found.is_empty() {
+        found.truncate(TOLD);
+        return Err(OpenError::Unsound { path: held.path(), found });
+    }
+    tracing::info!("the database is sound");
+    remove_if_there(&marker).map_err(|source| OpenError::Io { path: marker, source })
 }
 
 impl OfflineFile {
@@ -51,6 +77,9 @@ impl OfflineFile {
         found
     }
 }
+
+/// So many things that were found in a suspect are told.
+const TOLD: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 

@@ -18,7 +18,6 @@ use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, Table
 
 use super::failure::{Failure, Outcome, guarded};
 use super::records::{encode, get_number, get_value};
-use super::rows::OfflineFile;
 use super::schema::{FORMAT, Row, Snapshot, Tables, meta};
 #[cfg(test)]
 use super::tests::Call;
@@ -34,8 +33,6 @@ pub const UNFINISHED: &str = "academy.redb.new";
 
 /// The file that says that the database is to be looked at before it is served.
 pub const SUSPECT: &str = "academy.redb.suspect";
-/// So many things that were found are told.
-const TOLD: usize = 5;
 /// A lock that somebody has is waited for so long.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -169,7 +166,6 @@ impl Opener {
             fs::rename(&unfinished, &path).map_err(in_dir)?;
             dir.sync_all().map_err(in_dir)?;
         }
-        self.examine_a_suspect(&path)?;
         let database = self.open(&path)?;
         let identity = guarded(|| read_identity(&database)).map_err(|failure| self.explain(&path, failure))?;
         Ok((database, identity))
@@ -243,29 +239,6 @@ impl Opener {
         if let Err(error) = marked {
             tracing::warn!(%error, "the database could not be marked as suspect; run `academy-rt db check`");
         }
-    }
-
-    fn examine_a_suspect(&self, path: &Path) -> Result<(), OpenError> {
-        let marker = self.data_dir.join(SUSPECT);
-        if !marker.exists() {
-            return Ok(());
-        }
-        tracing::warn!("the database is looked at, as the service had to stop because of it");
-        let mut file = OfflineFile::open(path)?;
-        let mut found = match file.check_integrity() {
-            // What an older format means is looked at behind its migration.
-            Ok(true) if file.format < FORMAT => Vec::new(),
-            Ok(true) => file.check(&mut |_| {}),
-            Ok(false) => vec!["pages are damaged".to_owned()],
-            Err(error) => vec![error.to_string()],
-        };
-        drop(file);
-        if !found.is_empty() {
-            found.truncate(TOLD);
-            return Err(OpenError::Unsound { path: path.to_owned(), found });
-        }
-        tracing::info!("the database is sound");
-        fs::remove_file(&marker).map_err(|source| OpenError::Io { path: marker, source })
     }
 
     /// A data directory whose database has gone, but which has one that was set aside, is not a new one: an empty store in

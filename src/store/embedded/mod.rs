@@ -93,6 +93,7 @@ impl Embedded {
         disk: Arc<Disk>,
         free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
     ) -> Result<Embedded, OpenError> {
+        check::examine_a_suspect(&config.data_dir)?;
         let opener = Opener { data_dir: config.data_dir.clone(), cache_bytes: config.cache_bytes, disk };
         let path = opener.path();
         let (database, identity) = opener.open_or_make(clock.now())?;
