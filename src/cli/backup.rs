@@ -19,6 +19,9 @@ use super::client::{Call, ServerArgs, call, download};
 use super::exit::{Exit, Failure, warn};
 use super::progress::{rows, show, size};
 
+/// How much the command steps back behind everything else.
+const POLITE: i32 = 10;
+
 /// Make a backup: one consistent file with checksums, of the running server or of the data directory.
 ///
 /// The file is made with the mode 0600, synced and read back; it is there whole or not at all. The server goes on meanwhile.
@@ -85,6 +88,8 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
             return Err(Failure::usage("no file is named", "FILE or --to DIR is needed", "Name one.").into());
         }
     };
+    // Beside a server that works at its limit this takes longer, and not the server.
+    let _ = rustix::process::nice(POLITE);
     let bar = rows(global, "backup");
     let (target, shown) = (path.clone(), bar.clone());
     let begun = Instant::now();

@@ -24,6 +24,8 @@ pub const EXTENSION: &str = "backup";
 /// What the names of scheduled backups begin with.
 const SCHEDULED: &str = "academy-rt-";
 const BUFFER_BYTES: usize = 256 << 10;
+/// So much of a file is synced at a time.
+const SYNC_BYTES: usize = 4 << 20;
 
 /// Who a backup is encrypted for.
 #[derive(Default)]
@@ -187,7 +189,8 @@ pub fn receive(
 ) -> Result<Made, Finding> {
     let target = Target::create(path)?;
     let file = target.file.try_clone().map_err(|error| target_failed(path, &error))?;
-    let mut hashed = Hashed { out: BufWriter::with_capacity(BUFFER_BYTES, file), hasher: blake3::Hasher::new() };
+    let out = BufWriter::with_capacity(BUFFER_BYTES, Trickle { file, unsynced: 0 });
+    let mut hashed = Hashed { out, hasher: blake3::Hasher::new() };
     let mut failure = None;
     let outcome = if recipients.is_empty() {
         copy(source, &mut hashed, newest_format, &mut failure, progress)
@@ -208,8 +211,8 @@ pub fn receive(
     }
     let summary = outcome.map_err(|error| source_failed(&error))?;
     let hash = hashed.hasher.finalize();
-    let file = hashed.out.into_inner().map_err(|error| target_failed(path, error.error()))?;
-    file.sync_all().map_err(|error| target_failed(path, &error))?;
+    let trickle = hashed.out.into_inner().map_err(|error| target_failed(path, error.error()))?;
+    trickle.file.sync_all().map_err(|error| target_failed(path, &error))?;
     let file_bytes = target.read_back(hash).map_err(|error| target_failed(path, &error))?;
     target.keep()?;
     Ok(Made { path: path.to_owned(), file_bytes, summary })
@@ -248,6 +251,29 @@ impl Read for Tee<'_> {
             return Err(copy);
         }
         Ok(read)
+    }
+}
+
+/// A file that is synced piece by piece: all at its end would hold up everybody who syncs to the same disk, a server's
+/// commits above all.
+struct Trickle {
+    file: File,
+    unsynced: usize,
+}
+
+impl Write for Trickle {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.unsynced += written;
+        if self.unsynced >= SYNC_BYTES {
+            self.file.sync_data()?;
+            self.unsynced = 0;
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Verifier;
 use crate::config::{Config, Secret};
 use crate::domain::SystemClock;
-use crate::services::Services;
 use crate::services::delivery::Feed;
+use crate::services::{Services, Settings};
 use crate::store::embedded::rows::Held;
 use crate::store::{NoSink, OpenError};
 use crate::transport::http::{HttpApi, Process, routes};
@@ -20,8 +20,9 @@ use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 use crate::transport::wire::WireLimits;
 
 use super::listener::Connections;
+use super::opening::open_store;
 use super::outer::{Outer, OuterSettings};
-use super::{QUEUED_BYTES, ServeError, open_store, random_number, settings};
+use super::{QUEUED_BYTES, ServeError, random_number, settings};
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -100,7 +101,9 @@ impl Offline {
         // Nobody is connected: what is committed is told to nobody.
         let store = open_store(config, clock.clone(), Arc::new(NoSink), false).await?;
         let feed = Feed::new(random_number()?);
-        let services = Arc::new(Services::new(store, feed, clock, settings(config)));
+        // There is nobody to be considerate of.
+        let settings = Settings { backup_rests: 0, ..settings(config) };
+        let services = Arc::new(Services::new(store, feed, clock, settings));
         // No token is taken here; a secret that nobody knows says so.
         let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));
         let verifier = Arc::new(Verifier::new(&config.auth, &secret));

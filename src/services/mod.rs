@@ -48,6 +48,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What is purged by its age.
     pub retention: Retention,
+    /// A backup rests so many times as long as it works, for those who write meanwhile; 0 where there is nobody.
+    pub backup_rests: u32,
 }
 
 /// Who asks, and from which socket.

@@ -52,6 +52,9 @@ use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreErr
 /// How many reads run at a time; more wait for their turn.
 const READS: usize = 64;
 
+/// How much a long read steps back behind everything else: a tenth of a processor is left to it where all are busy.
+const POLITE: i32 = 10;
+
 /// Opens the store in a directory, making it if it is not there. Blocks.
 ///
 /// # Errors
@@ -187,6 +190,26 @@ impl Embedded {
             }
             failure.into_error()
         })
+    }
+
+    /// Reads for long, on a thread of its own that lets everybody else go first: one of the pool would keep its low priority.
+    async fn read_apart<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Snapshot) -> Outcome<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let (answer, outcome) = oneshot::channel();
+        let started = std::thread::Builder::new().name("store-export".to_owned()).spawn(move || {
+            // On Linux this is of the calling thread alone. Without it the reading is only less polite.
+            let _ = rustix::process::nice(POLITE);
+            // Who does not wait any more does not need it.
+            let _ = answer.send(shared.read(read));
+        });
+        started.map_err(|error| StoreError::Unavailable(format!("no thread for a long read: {error}")))?;
+        match outcome.await {
+            Ok(outcome) => outcome.map_err(Failure::into_error),
+            Err(_) => Err(self.shared.condemn("a read of the database panicked").into_error()),
+        }
     }
 
     fn ready(&self) -> Result<(), StoreError> {

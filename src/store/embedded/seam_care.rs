@@ -72,7 +72,7 @@ impl Privacy for Embedded {
 impl Embedded {
     /// All rows of one consistent view. It pins pages for as long as the sink takes: a slow one is the caller's to end.
     pub(super) fn send_rows(&self, mut sink: Box<dyn RowSink + Send>) -> Answer<'_, ()> {
-        Box::pin(self.read(move |snapshot| snapshot.send_rows(&mut *sink)))
+        Box::pin(self.read_apart(move |snapshot| snapshot.send_rows(&mut *sink)))
     }
 
     pub(super) fn note_good_backup(&self, at: Timestamp, bytes: u64) -> Answer<'_, ()> {

@@ -1,0 +1,61 @@
+//! Opening the store as a configuration says: an older format is migrated behind a backup, and what does not open is told
+//! with its remedy.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::ops::rebuild;
+use crate::store::{self, CommitSink, OpenError, StoreConfig};
+
+use super::ServeError;
+
+/// Opens the store on a thread that may block.
+pub(super) async fn open_store(
+    config: &Config,
+    clock: Arc<dyn crate::domain::Clock>,
+    sink: Arc<dyn CommitSink>,
+    migrates: bool,
+) -> Result<Arc<dyn store::Store>, ServeError> {
+    let disk_bytes =
+        rustix::fs::statvfs(&config.storage.data_dir).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+    let store_config = StoreConfig {
+        data_dir: config.storage.data_dir.clone(),
+        cache_bytes: config.storage.cache,
+        progress_versions: config.retention.progress_versions,
+        min_free_bytes: config.storage.min_free_bytes(disk_bytes),
+    };
+    let opened = tokio::task::spawn_blocking(move || match store::open(&store_config, clock.clone(), sink.clone()) {
+        Err(OpenError::Older { .. }) if migrates => {
+            migrate(&store_config.data_dir, clock.now())?;
+            store::open(&store_config, clock, sink).map_err(not_opened)
+        }
+        opened => opened.map_err(not_opened),
+    });
+    opened.await.map_err(|error| ServeError::new("the store was not opened", error, "Report this."))?
+}
+
+/// An older format: a backup first, then the migration.
+fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), ServeError> {
+    tracing::info!("the store has an older format: making a backup, then migrating it");
+    let upgraded = rebuild::upgrade(data_dir, now, "system", &mut |_| {})
+        .map_err(|finding| ServeError::new(finding.what, finding.why, finding.remedy))?;
+    let backup = upgraded.backup.map(|made| made.path.display().to_string()).unwrap_or_default();
+    tracing::info!(from = upgraded.from, to = upgraded.to, %backup, "the store was migrated");
+    Ok(())
+}
+
+fn not_opened(error: OpenError) -> ServeError {
+    let why = error.to_string();
+    let remedy = match error {
+        OpenError::InUse { .. } => "Stop the other one, or give this one a directory of its own with --data-dir.",
+        OpenError::Newer { .. } => "Run the version that wrote it, or a later one.",
+        OpenError::Older { .. } => "Migrate it: academy-rt db upgrade.",
+        OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE); the file is kept aside then.",
+        OpenError::Unsound { .. } => {
+            "Restore a backup (academy-rt restore FILE); academy-rt db check lists everything that was found."
+        }
+        OpenError::Io { .. } => "Check that the directory exists, is writable and has space.",
+    };
+    ServeError::new("the store cannot be opened", why, remedy)
+}
