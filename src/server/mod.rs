@@ -38,8 +38,8 @@ use outer::{Outer, OuterSettings};
 /// A write may make no progress for so long; together with the watch's half second a reader that has stopped is cut off
 /// within ten.
 const STALL: Duration = Duration::from_secs(8);
-/// A backup beside people works a third of the time.
-const BACKUP_RESTS: u32 = 2;
+/// A backup beside people works a fifth of the time.
+const BACKUP_RESTS: u32 = 4;
 /// The most bytes that wait for one slow reader.
 const QUEUED_BYTES: usize = 4 << 20;
 /// Sockets are given so long to take their farewell.
