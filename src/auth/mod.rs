@@ -6,6 +6,7 @@ pub mod secret;
 
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 
 use crate::config::{Auth, Secret};
@@ -37,8 +38,11 @@ pub enum TokenError {
     NotYetValid,
 }
 
-/// Verifies tokens signed with a shared secret.
-pub struct Verifier {
+/// Verifies tokens signed with a shared secret. What it goes by can be changed while it is in use.
+pub struct Verifier(ArcSwap<Rules>);
+
+/// What tokens are verified by.
+struct Rules {
     key: DecodingKey,
     /// Only the HMAC family: a key never verifies what another family has signed.
     validation: Validation,
@@ -47,6 +51,7 @@ pub struct Verifier {
     leeway: Duration,
     require_exp: bool,
     role_map: Vec<(String, Role)>,
+    rejects_in_handshake: bool,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -59,22 +64,24 @@ impl Verifier {
     /// A verifier for a secret.
     #[must_use]
     pub fn new(auth: &Auth, secret: &Secret) -> Verifier {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-        // Times, issuer and audience are checked below: against the clock of the house, and with errors of their own.
-        validation.required_spec_claims.clear();
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.validate_aud = false;
-        Verifier {
-            key: DecodingKey::from_secret(secret.expose().as_bytes()),
-            validation,
-            issuer: auth.issuer.clone(),
-            audience: auth.audience.clone(),
-            leeway: auth.leeway,
-            require_exp: auth.require_exp,
-            role_map: auth.role_map.clone(),
-        }
+        Verifier(ArcSwap::from_pointee(Rules::new(auth, secret)))
+    }
+
+    /// Goes by another configuration from now on. Tokens that were verified before stay what they were.
+    pub fn replace(&self, auth: &Auth, secret: &Secret) {
+        self.0.store(std::sync::Arc::new(Rules::new(auth, secret)));
+    }
+
+    /// For how long a token is good behind its end.
+    #[must_use]
+    pub fn leeway(&self) -> Duration {
+        self.0.load().leeway
+    }
+
+    /// Whether a bad token is refused in the handshake of Socket.IO, rather than by an event.
+    #[must_use]
+    pub fn rejects_in_handshake(&self) -> bool {
+        self.0.load().rejects_in_handshake
     }
 
     /// Who a token says one is.
@@ -82,6 +89,32 @@ impl Verifier {
     /// # Errors
     /// Why it is not good, at `now`.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
+        self.0.load().verify(token, now)
+    }
+}
+
+impl Rules {
+    fn new(auth: &Auth, secret: &Secret) -> Rules {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.algorithms = vec![Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+        // Times, issuer and audience are checked below: against the clock of the house, and with errors of their own.
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        Rules {
+            key: DecodingKey::from_secret(secret.expose().as_bytes()),
+            validation,
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+            leeway: auth.leeway,
+            require_exp: auth.require_exp,
+            role_map: auth.role_map.clone(),
+            rejects_in_handshake: auth.rejects_in_handshake(),
+        }
+    }
+
+    fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
         let token = token.trim();
         let scheme = token.strip_prefix("Bearer").filter(|rest| rest.is_empty() || rest.starts_with(' '));
         let token = scheme.unwrap_or(token).trim();

@@ -42,7 +42,7 @@ pub struct Cli {
 }
 
 /// Options of all commands.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Configuration file [default: /etc/academy-rt/academy-rt.toml if it exists]
     #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG")]

@@ -2,14 +2,16 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Args;
 
 use crate::config::{Config, Origin};
-use crate::server::{self, Started};
+use crate::server::{self, Launcher, ServeError, Started};
 
 use super::exit::{Exit, Failure, say};
+use super::logging::Log;
 use super::{Global, logging, path_text};
 
 /// Threads for reads of the store.
@@ -65,7 +67,7 @@ impl ServeArgs {
 /// What kept it from starting or from ending in order.
 pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     let config = global.load(args.flags()?)?;
-    logging::start(global, &config);
+    let log = logging::start(global, &config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // They read from the store, in microseconds: more threads would wait for each other and keep their stacks.
@@ -73,23 +75,41 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
         .thread_name("academy-rt")
         .build()
         .context("the runtime cannot be started")?;
-    let quiet = global.quiet;
-    let shown = config.clone();
-    let file = global.config.clone();
-    runtime.block_on(async move {
-        server::run(config, |started| {
-            for warning in &started.warnings {
-                tracing::warn!("{warning}");
-            }
-            if !quiet {
-                // A closed standard output is no reason not to serve.
-                drop(say(&greeting(started, &shown, file.as_deref())));
-            }
-        })
-        .await
-        .map_err(Failure::from)
-    })?;
+    let launcher = Arc::new(Terminal { global: global.clone(), args, config: config.clone(), log });
+    runtime.block_on(server::run(config, launcher)).map_err(Failure::from)?;
     Ok(Exit::Done)
+}
+
+/// Who has typed `serve`.
+struct Terminal {
+    global: Global,
+    args: ServeArgs,
+    config: Config,
+    log: Log,
+}
+
+impl Launcher for Terminal {
+    fn started(&self, started: &Started) {
+        for warning in &started.warnings {
+            tracing::warn!("{warning}");
+        }
+        if !self.global.quiet {
+            // A closed standard output is no reason not to serve.
+            drop(say(&greeting(started, &self.config, self.global.config.as_deref())));
+        }
+    }
+
+    fn reread(&self) -> Result<Config, ServeError> {
+        let read = self.args.flags().map_err(anyhow::Error::from).and_then(|flags| self.global.load(flags));
+        read.map_err(|error| match error.downcast::<Failure>() {
+            Ok(failure) => ServeError { what: failure.what, why: failure.why, remedy: failure.remedy },
+            Err(error) => ServeError::new("the configuration cannot be read", error, "Correct it and reload again."),
+        })
+    }
+
+    fn resettle_log(&self, config: &Config) {
+        self.log.resettle(&self.global, config);
+    }
 }
 
 fn greeting(started: &Started, config: &Config, file: Option<&Path>) -> String {
@@ -137,6 +157,7 @@ fn program() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Given;
 
     #[test]
     fn the_greeting_names_the_next_command_with_what_it_needs() {
@@ -147,7 +168,7 @@ mod tests {
         };
         let mut config = Config::default();
         assert!(next(&config, None).ends_with("--role learner"));
-        config.origins.push(("storage.data_dir", Origin::Flag("--data-dir")));
+        config.given.push(Given { key: "storage.data_dir", origin: Origin::Flag("--data-dir"), value: "./d".into() });
         let next = next(&config, Some(Path::new("/etc/it's mine.toml")));
         assert!(next.ends_with(r"--config '/etc/it'\''s mine.toml' --data-dir ./d"), "{next}");
     }

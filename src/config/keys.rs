@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{Config, LogFormat, Reject, Secret, TlsMode, TlsVersion, units};
+use super::{Config, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
 
 /// One key.
 #[derive(Debug)]
@@ -15,15 +15,32 @@ pub struct Key {
     pub default: &'static str,
     /// Whether it is a secret: never in the file, never shown.
     pub is_secret: bool,
+    /// Whether a reload takes a new value; the others wait for a restart.
+    pub is_live: bool,
     /// Reads a value into the configuration.
     pub set: fn(&mut Config, &str) -> Result<(), String>,
 }
 
 impl Key {
+    /// The line of help, with what it takes for a new value to hold.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let when = if self.is_live { "" } else { " (restart)" };
+        format!("{}{when}", self.help)
+    }
+
     /// The section and the key in it.
     #[must_use]
     pub fn parts(&self) -> (&'static str, &'static str) {
         self.name.split_once('.').unwrap_or(("", self.name))
+    }
+
+    /// Its default as a value: without the quotes of the file, the items of a list separated by commas.
+    #[must_use]
+    pub fn default_value(&self) -> String {
+        let inner = self.default.trim_start_matches('[').trim_end_matches(']');
+        let items: Vec<&str> = inner.split(", ").map(|item| item.trim_matches('"')).collect();
+        items.join(",")
     }
 
     /// Whether its value is a list; in the environment the items are separated by commas.
@@ -39,27 +56,32 @@ impl Key {
     }
 }
 
+/// A key whose new value waits for a restart.
+const fn fixed(key: Key) -> Key {
+    Key { is_live: false, ..key }
+}
+
 const fn key(
     name: &'static str,
     default: &'static str,
     help: &'static str,
     set: fn(&mut Config, &str) -> Result<(), String>,
 ) -> Key {
-    Key { name, help, default, is_secret: false, set }
+    Key { name, help, default, is_secret: false, is_live: true, set }
 }
 
 /// All keys, in the order of the file.
 pub const KEYS: &[Key] = &[
-    key("server.listen", "\"127.0.0.1:8443\"", "Address and port to listen on.", |c, v| {
+    fixed(key("server.listen", "\"127.0.0.1:8443\"", "Address and port to listen on.", |c, v| {
         into(&mut c.server.listen, v, "must be ADDRESS:PORT, for example 0.0.0.0:443 or [::]:443")
-    }),
-    key("server.path", "\"/ws\"", "Path of Socket.IO.", |c, v| {
+    })),
+    fixed(key("server.path", "\"/ws\"", "Path of Socket.IO.", |c, v| {
         if !v.starts_with('/') || v.len() < 2 || v.ends_with('/') || v.contains(['?', '#', ' ']) {
             return Err("must begin with / and have a name, for example /ws".to_owned());
         }
         c.server.path = v.to_owned();
         Ok(())
-    }),
+    })),
     key("server.websocket_enabled", "true", "Whether Socket.IO is on; off leaves the HTTP API for polling.", |c, v| {
         flag(&mut c.server.websocket_enabled, v)
     }),
@@ -83,7 +105,7 @@ pub const KEYS: &[Key] = &[
         c.server.drain = units::duration(v)?;
         Ok(())
     }),
-    key("tls.mode", "\"self-signed\"", "files, self-signed or off.", |c, v| {
+    key("tls.mode", "\"self-signed\"", "files, self-signed or off; to and from off waits for a restart.", |c, v| {
         c.tls.mode = match v {
             "files" => TlsMode::Files,
             "self-signed" => TlsMode::SelfSigned,
@@ -102,11 +124,26 @@ pub const KEYS: &[Key] = &[
         };
         Ok(())
     }),
+    key("tls.profile", "\"default\"", "Cipher suites: default, or itsp.40.062 for the Canadian guidance.", |c, v| {
+        c.tls.profile = match v {
+            "default" => TlsProfile::Default,
+            "itsp.40.062" => TlsProfile::Itsp40062,
+            _ => return Err("must be default or itsp.40.062".to_owned()),
+        };
+        Ok(())
+    }),
+    key(
+        "tls.client_ca",
+        "",
+        "Authorities of client certificates, PEM; with it the administrators' API asks for one over the network.",
+        |c, v| path(&mut c.tls.client_ca, v),
+    ),
     Key {
         name: "auth.jwt_secret",
         help: "The shared secret of HS256/384/512 tokens; in the environment alone.",
         default: "",
         is_secret: true,
+        is_live: false,
         set: |c, v| {
             c.auth.jwt_secret = Some(Secret::new(v));
             Ok(())
@@ -151,18 +188,18 @@ pub const KEYS: &[Key] = &[
         };
         Ok(())
     }),
-    key("storage.data_dir", "\"./academy-rt-data\"", "Where everything is stored.", |c, v| {
+    fixed(key("storage.data_dir", "\"./academy-rt-data\"", "Where everything is stored.", |c, v| {
         if v.is_empty() {
             return Err("must be a directory".to_owned());
         }
         c.storage.data_dir = v.into();
         Ok(())
-    }),
-    key("storage.cache", "\"64MiB\"", "Memory for the store's page cache.", |c, v| {
+    })),
+    fixed(key("storage.cache", "\"64MiB\"", "Memory for the store's page cache.", |c, v| {
         c.storage.cache = bytes(v)?;
         Ok(())
-    }),
-    key(
+    })),
+    fixed(key(
         "storage.min_free",
         "\"auto\"",
         "Writes are refused below so much free space; auto: the larger of 512MB and 5 % of the disk; 0: never.",
@@ -170,7 +207,7 @@ pub const KEYS: &[Key] = &[
             c.storage.min_free = if v == "auto" { None } else { Some(units::size(v)?) };
             Ok(())
         },
-    ),
+    )),
     key("chat.open_rooms", "true", "Whether everybody may join a room that nobody has registered.", |c, v| {
         flag(&mut c.chat.open_rooms, v)
     }),
@@ -195,22 +232,22 @@ pub const KEYS: &[Key] = &[
     key("limits.sockets_per_user", "20", "Sockets a user; 0: no limit.", |c, v| {
         count(&mut c.limits.sockets_per_user, v)
     }),
-    key("limits.payload", "\"1MB\"", "Largest message or body of a client.", |c, v| {
+    fixed(key("limits.payload", "\"1MB\"", "Largest message or body of a client.", |c, v| {
         c.limits.payload = bytes(v)?;
         if c.limits.payload < 1_024 { Err("must be at least 1KiB".to_owned()) } else { Ok(()) }
-    }),
+    })),
     key("limits.message_chars", "4000", "Longest content of a chat message, in characters.", |c, v| {
         count(&mut c.limits.message_chars, v)?;
         if c.limits.message_chars == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
     }),
-    key("limits.send_queue", "4096", "Packets that wait for a slow reader before it is cut off.", |c, v| {
+    fixed(key("limits.send_queue", "4096", "Packets that wait for a slow reader before it is cut off.", |c, v| {
         count(&mut c.limits.send_queue, v)?;
         if c.limits.send_queue < 64 { Err("must be at least 64".to_owned()) } else { Ok(()) }
-    }),
-    key("retention.progress_versions", "50", "Versions of a lesson's progress that are kept.", |c, v| {
+    })),
+    fixed(key("retention.progress_versions", "50", "Versions of a lesson's progress that are kept.", |c, v| {
         count(&mut c.retention.progress_versions, v)?;
         if c.retention.progress_versions == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
-    }),
+    })),
     key(
         "retention.chat",
         "\"off\"",
@@ -234,15 +271,21 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     ),
-    key("log.format", "\"auto\"", "text, json, or auto: text on a terminal and JSON elsewhere.", |c, v| {
-        c.log.format = match v {
-            "auto" => LogFormat::Auto,
-            "text" => LogFormat::Text,
-            "json" => LogFormat::Json,
-            _ => return Err("must be auto, text or json".to_owned()),
-        };
-        Ok(())
-    }),
+    key(
+        "log.format",
+        "\"auto\"",
+        "text, json, journal, or auto: text on a terminal, the journal under systemd, JSON elsewhere.",
+        |c, v| {
+            c.log.format = match v {
+                "auto" => LogFormat::Auto,
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                "journal" => LogFormat::Journal,
+                _ => return Err("must be auto, text, json or journal".to_owned()),
+            };
+            Ok(())
+        },
+    ),
     key("log.level", "\"info\"", "error, warn, info, debug or trace.", |c, v| {
         if !["error", "warn", "info", "debug", "trace"].contains(&v) {
             return Err("must be error, warn, info, debug or trace".to_owned());
@@ -313,7 +356,8 @@ fn is_origin(text: &str) -> bool {
 pub fn default_file() -> String {
     let mut text = String::from(
         "# academy-rt.toml - every key with its default. A line that begins with # is a comment:\n\
-         # remove the # and change the value. Flags and ACADEMY_RT_* in the environment win over this file.\n",
+         # remove the # and change the value. Flags and ACADEMY_RT_* in the environment win over this file.\n\
+         # A reload (systemctl reload academy-rt, or SIGHUP) takes new values; keys marked (restart) wait for a restart.\n",
     );
     let mut section = "";
     for row in KEYS.iter().filter(|row| !row.is_secret) {
@@ -324,7 +368,7 @@ pub fn default_file() -> String {
         }
         text.push_str(&format!(
             "# {}\n# {name} = {}\n",
-            row.help,
+            row.words(),
             if row.default.is_empty() { "\"\"" } else { row.default }
         ));
     }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::keys::Key;
-use super::{Config, KEYS, TlsMode};
+use super::{Config, Given, KEYS, Key, TlsMode};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +104,7 @@ pub fn is_read(name: &str) -> bool {
     name.starts_with("ACADEMY_RT_")
         || name == "PORT"
         || name == "RUNTIME_DIRECTORY"
+        || name == "CREDENTIALS_DIRECTORY"
         || PLATFORM_ENV.iter().any(|(platform, _)| *platform == name)
 }
 
@@ -130,7 +130,8 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
             reason: "must be a port, 1 to 65535".to_owned(),
         })?;
         config.server.listen.set_port(port.get());
-        note(&mut config, "server.listen", origin);
+        let listen = config.server.listen.to_string();
+        note(&mut config, "server.listen", origin, listen);
     }
     for (name, value) in sources.env.iter().filter(|(name, _)| name.starts_with("ACADEMY_RT_")) {
         if OTHER_ENV.contains(&name.as_str()) {
@@ -151,6 +152,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     }
     config.runtime_dir =
         sources.env.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+    config.credentials_dir = sources.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     check_whole(&config)?;
     Ok(config)
 }
@@ -204,13 +206,13 @@ fn set(config: &mut Config, key: &str, value: &str, origin: Origin) -> Result<()
         key: key.to_owned(),
         reason,
     })?;
-    note(config, row.name, origin);
+    note(config, row.name, origin, if row.is_secret { String::new() } else { value.trim().to_owned() });
     Ok(())
 }
 
-fn note(config: &mut Config, key: &'static str, origin: Origin) {
-    config.origins.retain(|(name, _)| *name != key);
-    config.origins.push((key, origin));
+fn note(config: &mut Config, key: &'static str, origin: Origin, value: String) {
+    config.given.retain(|given| given.key != key);
+    config.given.push(Given { key, origin, value });
 }
 
 fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigError> {
@@ -433,7 +435,7 @@ mod tests {
         });
         let uncommented = values.collect::<Vec<_>>().join("\n");
         let (read, default) = (load(&file(&uncommented)).unwrap(), Config::default());
-        let plain = |config: &Config| format!("{:?}", Config { origins: Vec::new(), ..config.clone() });
+        let plain = |config: &Config| format!("{:?}", Config { given: Vec::new(), ..config.clone() });
         assert_eq!(plain(&read), plain(&default));
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::domain::Role;
 
-pub use keys::KEYS;
+pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Origin, Sources, load};
 
 /// A secret. It shows itself to nobody: neither `Debug` nor `Display` prints it.
@@ -66,10 +66,23 @@ pub struct Config {
     pub retention: Retention,
     /// `[log]`
     pub log: Log,
+    /// Where the service manager has put credentials (`CREDENTIALS_DIRECTORY`).
+    pub credentials_dir: Option<PathBuf>,
     /// Where runtime files are, if the service manager has made a directory for them (`RUNTIME_DIRECTORY`).
     pub runtime_dir: Option<PathBuf>,
-    /// Where each value came from, by its dotted name; what is not in it is a default.
-    pub origins: Vec<(&'static str, Origin)>,
+    /// The values that somebody gave; what is not among them is a default.
+    pub given: Vec<Given>,
+}
+
+/// A value that somebody gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// The dotted name.
+    pub key: &'static str,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What was written; nothing for a secret.
+    pub value: String,
 }
 
 /// `[server]`
@@ -111,6 +124,15 @@ pub enum TlsVersion {
     V1_3,
 }
 
+/// What TLS is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsProfile {
+    /// What rustls holds to be safe.
+    Default,
+    /// What the Canadian guidance ITSP.40.062 recommends.
+    Itsp40062,
+}
+
 /// `[tls]`
 #[derive(Debug, Clone)]
 pub struct Tls {
@@ -122,6 +144,10 @@ pub struct Tls {
     pub key: Option<PathBuf>,
     /// The oldest version that is spoken.
     pub min_version: TlsVersion,
+    /// Cipher suites and key exchange.
+    pub profile: TlsProfile,
+    /// The authorities of client certificates, PEM; with it the administrators' API asks for one over the network.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// How a bad token is refused.
@@ -233,12 +259,14 @@ pub struct Retention {
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
+    /// Text on a terminal, the journal under systemd, JSON elsewhere.
     Auto,
     /// For people.
     Text,
     /// For machines.
     Json,
+    /// Fields of their own in systemd's journal.
+    Journal,
 }
 
 /// `[log]`
@@ -273,7 +301,14 @@ impl Default for Config {
                 trusted_proxies: Vec::new(),
                 drain: Duration::from_secs(10),
             },
-            tls: Tls { mode: TlsMode::SelfSigned, cert: None, key: None, min_version: TlsVersion::V1_2 },
+            tls: Tls {
+                mode: TlsMode::SelfSigned,
+                cert: None,
+                key: None,
+                min_version: TlsVersion::V1_2,
+                profile: TlsProfile::Default,
+                client_ca: None,
+            },
             auth: Auth {
                 jwt_secret: None,
                 jwt_secret_file: None,
@@ -307,8 +342,9 @@ impl Default for Config {
                 floor: Duration::ZERO,
             },
             log: Log { format: LogFormat::Auto, level: "info".to_owned() },
+            credentials_dir: None,
             runtime_dir: None,
-            origins: Vec::new(),
+            given: Vec::new(),
         }
     }
 }
@@ -329,7 +365,18 @@ impl Config {
     /// Where a value came from.
     #[must_use]
     pub fn origin(&self, key: &str) -> Origin {
-        self.origins.iter().find(|(name, _)| *name == key).map_or(Origin::Default, |(_, origin)| origin.clone())
+        self.given.iter().find(|given| given.key == key).map_or(Origin::Default, |given| given.origin.clone())
+    }
+
+    /// The effective value of a key, as it is written; the items of a list are separated by commas. Of a secret only whether
+    /// there is one.
+    #[must_use]
+    pub fn value(&self, key: &Key) -> String {
+        match self.given.iter().find(|given| given.key == key.name) {
+            Some(_) if key.is_secret => "(set)".to_owned(),
+            Some(given) => given.value.clone(),
+            None => key.default_value(),
+        }
     }
 
     /// The file that is read when none is named.

@@ -390,9 +390,18 @@ pub fn stamp(at: Timestamp) -> String {
 /// A moment for people: `2026-11-23 17:10:55 UTC`.
 #[must_use]
 pub fn moment(at: Timestamp) -> String {
+    calendar(at).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// A day as people write it.
+#[must_use]
+pub fn day(at: Timestamp) -> String {
+    calendar(at).strftime("%Y-%m-%d").to_string()
+}
+
+fn calendar(at: Timestamp) -> jiff::Timestamp {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-    moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX)
 }
 
 /// Removes the oldest scheduled backups of a directory, so that `keep` are left; gives those that it removed. Files of

@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod backup;
+pub mod certificate;
 pub mod findings;
 pub mod metrics;
 pub mod rebuild;

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,19 +11,22 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::transport::wire::{Cut, StreamWire, Wire, WireIo, WireLimits};
 
 use super::outer::{Outer, Peer};
+use super::tls::Tls;
 
 /// A TLS handshake may take so long.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The head of a request may take so long.
 const HEAD: Duration = Duration::from_secs(15);
+/// A connection that is there when the server begins to stop may take so long to ask for something.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A command on the control socket may take nothing for so long.
 const CONTROL_STALL: Duration = Duration::from_secs(10 * 60);
 /// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
@@ -38,11 +41,30 @@ pub struct Connections {
     draining: CancellationToken,
     wires: Mutex<HashMap<u64, Weak<dyn Wire>>>,
     next: AtomicU64,
+    /// Connections that the server makes to itself, by where they come from.
+    probes: Mutex<HashMap<SocketAddr, oneshot::Sender<()>>>,
 }
 
 impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
+/// Who is at the other end.
+struct Who {
+    address: Option<IpAddr>,
+    is_certified: bool,
+    user: Option<u32>,
+}
+
+impl Who {
+    fn over_network(address: IpAddr, is_certified: bool) -> Who {
+        Who { address: Some(address), is_certified, user: None }
+    }
+
+    fn local(user: Option<u32>) -> Who {
+        Who { address: None, is_certified: false, user }
     }
 }
 
@@ -57,6 +79,7 @@ impl Connections {
             draining,
             wires: Mutex::default(),
             next: AtomicU64::new(0),
+            probes: Mutex::default(),
         })
     }
 
@@ -86,13 +109,15 @@ impl Connections {
     }
 
     /// Accepts from a TCP listener until the server drains.
-    pub async fn accept_tcp(self: Arc<Self>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    pub async fn accept_tcp(self: Arc<Self>, listener: TcpListener, tls: Option<Arc<Tls>>) {
         loop {
             let accepted = tokio::select! {
                 () = self.draining.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
+                // The watchdog has seen that somebody accepts.
+                Ok((_, peer)) if self.is_probe(peer) => {}
                 Ok((stream, peer)) => {
                     // A message must not wait for the one behind it.
                     if let Err(error) = stream.set_nodelay(true) {
@@ -101,9 +126,13 @@ impl Connections {
                     let (this, tls, address) = (self.clone(), tls.clone(), peer.ip());
                     self.tracker.spawn(async move {
                         match tls {
-                            None => this.serve(stream, Some(address), None).await,
-                            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
-                                Ok(Ok(stream)) => this.serve(stream, Some(address), None).await,
+                            None => this.serve(stream, Who::over_network(address, false)).await,
+                            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
+                                Ok(Ok(stream)) => {
+                                    let certificates = stream.get_ref().1.peer_certificates();
+                                    let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
+                                    this.serve(stream, Who::over_network(address, is_certified)).await;
+                                }
                                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                                 Err(_) => tracing::debug!("a TLS handshake took too long"),
                             },
@@ -113,6 +142,41 @@ impl Connections {
                 Err(error) => self.pause(&error).await,
             }
         }
+    }
+
+    /// Whether somebody accepts at one of the server's own addresses: it connects to itself, and waits until that is seen.
+    ///
+    /// # Errors
+    /// What did not work.
+    pub async fn probe(&self, address: SocketAddr) -> io::Result<()> {
+        let (ip, socket) = match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => (IpAddr::V4(Ipv4Addr::LOCALHOST), TcpSocket::new_v4()?),
+            IpAddr::V6(ip) if ip.is_unspecified() => (IpAddr::V6(Ipv6Addr::LOCALHOST), TcpSocket::new_v6()?),
+            ip @ IpAddr::V4(_) => (ip, TcpSocket::new_v4()?),
+            ip @ IpAddr::V6(_) => (ip, TcpSocket::new_v6()?),
+        };
+        // It has its address before it connects: the other end may see it sooner than this one.
+        socket.bind(SocketAddr::new(ip, 0))?;
+        let own = socket.local_addr()?;
+        let (seen, wait) = oneshot::channel();
+        self.lock_probes().insert(own, seen);
+        let connected = socket.connect(SocketAddr::new(ip, address.port())).await;
+        let waited = match connected {
+            Ok(_stream) => wait.await.map_err(|_| io::ErrorKind::BrokenPipe.into()),
+            Err(error) => Err(error),
+        };
+        self.lock_probes().remove(&own);
+        waited
+    }
+
+    fn lock_probes(&self) -> MutexGuard<'_, HashMap<SocketAddr, oneshot::Sender<()>>> {
+        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_probe(&self, peer: SocketAddr) -> bool {
+        // A socket for both families says ::ffff:127.0.0.1.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        self.lock_probes().remove(&peer).is_some_and(|seen| seen.send(()).is_ok())
     }
 
     /// Accepts from the control socket until the server drains.
@@ -126,7 +190,7 @@ impl Connections {
                 Ok((stream, _)) => {
                     let this = self.clone();
                     let user = stream.peer_cred().ok().map(|peer| peer.uid());
-                    self.tracker.spawn(async move { this.serve(stream, None, user).await });
+                    self.tracker.spawn(async move { this.serve(stream, Who::local(user)).await });
                 }
                 Err(error) => self.pause(&error).await,
             }
@@ -138,7 +202,7 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve(stream, None, Some(user)).await;
+        self.serve(stream, Who::local(Some(user))).await;
     }
 
     async fn pause(&self, error: &io::Error) {
@@ -146,20 +210,26 @@ impl Connections {
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
-    async fn serve<S>(&self, stream: S, address: Option<IpAddr>, user: Option<u32>)
+    async fn serve<S>(&self, stream: S, who: Who)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // A command may write what it is given to a disk that takes its time.
-        let stall = if address.is_none() { CONTROL_STALL.max(self.limits.stall) } else { self.limits.stall };
+        let stall = if who.address.is_none() { CONTROL_STALL.max(self.limits.stall) } else { self.limits.stall };
         let wire = StreamWire::new(stream, WireLimits { stall, ..self.limits });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(WireIo::new(wire.clone()));
         let wire: Arc<dyn Wire> = wire;
         self.lock().insert(number, Arc::downgrade(&wire));
-        let peer = Peer { address, user, wire };
+        let Who { address, is_certified, user } = who;
+        let peer = Peer { address, is_certified, user, wire };
         let outer = self.outer.clone();
-        let service = service_fn(move |request| outer.clone().call(request, peer.clone()));
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asks = has_asked.clone();
+        let service = service_fn(move |request| {
+            asks.store(true, Ordering::Relaxed);
+            outer.clone().call(request, peer.clone())
+        });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
@@ -171,8 +241,15 @@ impl Connections {
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = self.draining.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                // hyper closes a connection on which nothing was asked yet. Who has just come gets an answer, and closes.
+                let patience = if has_asked.load(Ordering::Relaxed) { Duration::ZERO } else { FIRST_REQUEST };
+                match tokio::time::timeout(patience, connection.as_mut()).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        connection.as_mut().graceful_shutdown();
+                        connection.await
+                    }
+                }
             }
         };
         if let Err(error) = ended {

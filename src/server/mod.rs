@@ -1,27 +1,28 @@
 //! The process: it composes everything, listens, and ends in phases. Nothing of the house's work is done here.
 
+mod binding;
+pub mod certificate;
 pub mod listener;
 pub mod offline;
 mod opening;
 pub mod outer;
+mod reload;
+mod systemd;
 pub mod tls;
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use socketioxide::SocketIo;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Verifier, secret};
-use crate::config::{Config, TlsMode};
+use crate::config::Config;
 use crate::domain::SystemClock;
 use crate::services::delivery::Feed;
 use crate::services::limits::Limits;
@@ -34,6 +35,8 @@ use crate::transport::wire::WireLimits;
 use listener::Connections;
 use opening::open_store;
 use outer::{Outer, OuterSettings};
+use reload::Reloader;
+use tls::Tls;
 
 /// A write may make no progress for so long; together with the watch's half second a reader that has stopped is cut off
 /// within ten.
@@ -80,8 +83,9 @@ impl ServeError {
 #[derive(Debug)]
 struct State {
     started: Instant,
+    listening: Vec<SocketAddr>,
     addresses: Vec<String>,
-    websocket_enabled: bool,
+    websocket_enabled: AtomicBool,
     draining: AtomicBool,
 }
 
@@ -95,12 +99,27 @@ impl Process for State {
     }
 
     fn websocket_enabled(&self) -> bool {
-        self.websocket_enabled
+        self.websocket_enabled.load(Ordering::Acquire)
     }
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
+}
+
+/// Who has started the server: what only the command line knows.
+pub trait Launcher: Send + Sync {
+    /// The server serves.
+    fn started(&self, started: &Started);
+
+    /// Reads the configuration again, from where it was read.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    fn reread(&self) -> Result<Config, ServeError>;
+
+    /// Goes by another level and format of log lines.
+    fn resettle_log(&self, config: &Config);
 }
 
 /// A server that listens and serves.
@@ -112,7 +131,7 @@ pub struct Server {
     io: SocketIo,
     connections: Arc<Connections>,
     control: PathBuf,
-    drain: Duration,
+    reloader: Arc<Reloader>,
     /// Nothing new is begun.
     draining: CancellationToken,
     /// Nothing is looked after any more.
@@ -130,16 +149,18 @@ impl std::fmt::Debug for Server {
 ///
 /// # Errors
 /// What kept it from starting, or from closing the store.
-pub async fn run(config: Config, ready: impl FnOnce(&Started) + Send) -> Result<(), ServeError> {
+pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
-    let server = Server::start(config).await?;
-    ready(&server.started);
+    let server = Server::start(config, launcher.clone()).await?;
+    launcher.started(&server.started);
+    systemd::ready(&server.started.url);
     let failed = tokio::select! {
         () = signals.wait() => None,
         error = server.services.store_failure() => Some(error),
     };
     let Some(error) = failed else {
         tracing::info!("stopping");
+        systemd::stopping();
         return server.stop(signals).await;
     };
     tracing::error!(%error, "the store has failed: stopping");
@@ -177,23 +198,30 @@ impl Server {
     ///
     /// # Errors
     /// The first thing that does not work, with its remedy.
-    pub async fn start(config: Config) -> Result<Server, ServeError> {
+    pub async fn start(config: Config, launcher: Arc<dyn Launcher>) -> Result<Server, ServeError> {
         let mut warnings = Vec::new();
         let data_dir = config.storage.data_dir.clone();
-        make_private_dir(&data_dir)?;
-        refuse_plain_http_outside(&config)?;
-        let secret = secret::load_or_create(&config, credentials_dir().as_deref())
+        let passed = systemd::listeners()?;
+        let addresses: Vec<SocketAddr> = passed.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let configured = [config.server.listen];
+        for address in if addresses.is_empty() { configured.as_slice() } else { addresses.as_slice() } {
+            binding::refuse_plain_http_outside(&config, *address)?;
+        }
+        binding::make_private_dir(&data_dir)?;
+        let secret = secret::load_or_create(&config, config.credentials_dir.as_deref())
             .map_err(|error| ServeError::new("the JWT secret cannot be used", &error, error.remedy()))?;
         warnings.extend(secret.warning);
-        let tls = tls::acceptor(&config)?;
-        // The address before the store: a busy port is found before anything is written.
-        let listener = bind(config.server.listen).await?;
-        let address = listener.local_addr().unwrap_or(config.server.listen);
-
         let clock = SystemClock::shared();
+        let tls = tls::load(&config, clock.now())?;
+        warnings.extend(tls.iter().flat_map(|material| material.warnings.iter().cloned()));
+        let tls = tls.map(|material| Arc::new(Tls::new(material)));
+        // The address before the store: a busy port is found before anything is written.
+        let listeners = binding::listeners(&config, passed).await?;
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+
         let feed = Feed::new(random_number()?);
         let store = open_store(&config, clock.clone(), feed.clone(), true).await?;
-        let services = Arc::new(Services::new(store, feed, clock, settings(&config)));
+        let services = Arc::new(Services::new(store, feed, clock.clone(), settings(&config)));
         let verifier = Arc::new(Verifier::new(&config.auth, &secret.secret));
         let sockets = SocketIoTransport::new(
             services.clone(),
@@ -202,52 +230,42 @@ impl Server {
                 path: config.server.path.clone(),
                 payload_bytes: config.limits.payload,
                 send_queue: config.limits.send_queue,
-                rejects_in_handshake: config.auth.rejects_in_handshake(),
-                leeway: config.auth.leeway,
             },
         );
         let (layer, io) = sockets.mount();
         let scheme = if tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{address}");
+        let urls: Vec<String> = addresses.iter().map(|address| format!("{scheme}://{address}")).collect();
+        let url = urls.first().cloned().unwrap_or_default();
         let state = Arc::new(State {
             started: Instant::now(),
-            addresses: vec![url.clone()],
-            websocket_enabled: config.server.websocket_enabled,
+            listening: addresses.clone(),
+            addresses: urls,
+            websocket_enabled: AtomicBool::new(config.server.websocket_enabled),
             draining: AtomicBool::new(false),
         });
         let api = Arc::new(HttpApi {
             services: services.clone(),
-            verifier,
+            verifier: verifier.clone(),
             sockets: sockets.clone(),
             process: state.clone(),
             payload_bytes: config.limits.payload as u64,
         });
-        let outer = Outer::new(
-            &layer,
-            routes(api),
-            sockets.clone(),
-            state.clone(),
-            OuterSettings {
-                cors_origins: config.server.cors_origins.clone(),
-                cookie_name: config.auth.cookie_name.clone(),
-                connects_per_second: config.limits.connects_per_second,
-                behind_proxy: config.server.behind_proxy,
-                trusted_proxies: config.server.trusted_proxies.clone(),
-            },
-        );
+        let outer = Outer::new(&layer, routes(api), sockets.clone(), state.clone(), outer_settings(&config));
         let draining = CancellationToken::new();
         let stopping = CancellationToken::new();
         let limits =
             WireLimits { queued_frames: config.limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall: STALL };
         let connections = Connections::new(outer.clone(), limits, draining.clone());
         let control = config.control_socket();
-        let control_listener = bind_control(&control)?;
+        let control_listener = binding::bind_control(&control)?;
 
         let mut tasks = Vec::new();
         let mut own = |name, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             tasks.push((name, tokio::spawn(task)));
         };
-        own("accept", Box::pin(connections.clone().accept_tcp(listener, tls)));
+        for listener in listeners {
+            own("accept", Box::pin(connections.clone().accept_tcp(listener, tls.clone())));
+        }
         own("control", Box::pin(connections.clone().accept_control(control_listener)));
         own("pump", {
             let sockets = sockets.clone();
@@ -263,13 +281,34 @@ impl Server {
         });
         own("watch", {
             let (sockets, connections, stopping) = (sockets.clone(), connections.clone(), stopping.clone());
+            let outer = outer.clone();
             Box::pin(async move { sockets.watch(|| connections.wires(), || outer.forget_the_idle(), stopping).await })
+        });
+        let reloader = Arc::new(Reloader {
+            launcher,
+            services: services.clone(),
+            verifier,
+            outer: outer.clone(),
+            sockets: sockets.clone(),
+            state: state.clone(),
+            tls: tls.clone(),
+            clock,
+            config: std::sync::Mutex::new(Arc::new(config.clone())),
+        });
+        own("reload", {
+            let (reloader, stopping, hangup) = (reloader.clone(), stopping.clone(), reload::hangup()?);
+            Box::pin(async move { reloader.look_after(hangup, stopping).await })
+        });
+        own("watchdog", {
+            let (services, connections, stopping) = (services.clone(), connections.clone(), stopping.clone());
+            Box::pin(async move { systemd::watchdog(&services, &connections, &addresses, stopping).await })
         });
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            address = %url,
+            addresses = %state.addresses.join(" "),
             data_dir = %data_dir.display(),
             websocket_enabled = config.server.websocket_enabled,
+            tls = %tls.as_ref().map_or_else(|| "off".to_owned(), |tls| tls.words()),
             "started"
         );
         Ok(Server {
@@ -280,7 +319,7 @@ impl Server {
             io,
             connections,
             control,
-            drain: config.server.drain,
+            reloader,
             draining,
             stopping,
             tasks,
@@ -299,7 +338,7 @@ impl Server {
         self.state.draining.store(true, Ordering::Release);
         self.draining.cancel();
         self.services.end_polls();
-        let deadline = tokio::time::Instant::now() + self.drain;
+        let deadline = tokio::time::Instant::now() + self.reloader.config().server.drain;
         let tracker = self.connections.tracker();
         let drained = async {
             // Requests that sockets have made are answered first; then the sockets are told.
@@ -344,6 +383,17 @@ impl Server {
     }
 }
 
+fn outer_settings(config: &Config) -> OuterSettings {
+    OuterSettings {
+        cors_origins: config.server.cors_origins.clone(),
+        cookie_name: config.auth.cookie_name.clone(),
+        connects_per_second: config.limits.connects_per_second,
+        behind_proxy: config.server.behind_proxy,
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        admin_needs_certificate: config.tls.client_ca.is_some(),
+    }
+}
+
 fn settings(config: &Config) -> Settings {
     let limits = &config.limits;
     Settings {
@@ -365,83 +415,6 @@ fn settings(config: &Config) -> Settings {
         },
         backup_rests: BACKUP_RESTS,
     }
-}
-
-/// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that ends TLS.
-fn refuse_plain_http_outside(config: &Config) -> Result<(), ServeError> {
-    if config.tls.mode == TlsMode::Off && !config.server.listen.ip().is_loopback() && !config.server.behind_proxy {
-        return Err(ServeError::new(
-            format!("plain HTTP is refused on {}", config.server.listen),
-            "tokens and messages would cross the network unencrypted",
-            "Leave TLS on, listen on 127.0.0.1, or set server.behind_proxy = true if a proxy in front ends TLS.",
-        ));
-    }
-    Ok(())
-}
-
-fn make_private_dir(path: &Path) -> Result<(), ServeError> {
-    let failed = |error: io::Error| {
-        ServeError::new(
-            format!("the data directory {} cannot be used", path.display()),
-            error,
-            "Give another one with --data-dir, or make this one writable for the user that runs the server.",
-        )
-    };
-    if !path.exists() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-    }
-    let metadata = std::fs::metadata(path).map_err(failed)?;
-    if !metadata.is_dir() {
-        return Err(failed(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")));
-    }
-    Ok(())
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let what = format!("cannot listen on {address}");
-        match error.kind() {
-            io::ErrorKind::AddrInUse => ServeError::new(
-                what,
-                "another program listens there",
-                "Stop it, or choose another port with --listen ADDR:PORT.",
-            ),
-            io::ErrorKind::PermissionDenied => ServeError::new(
-                what,
-                "ports below 1024 need a privilege",
-                "Choose a port from 1024 on with --listen, or let systemd open the port.",
-            ),
-            io::ErrorKind::AddrNotAvailable => ServeError::new(
-                what,
-                "this machine does not have that address",
-                "Use an address of this machine, or 0.0.0.0 for all of them.",
-            ),
-            _ => ServeError::new(what, error, "Choose another address with --listen ADDR:PORT."),
-        }
-    })
-}
-
-/// The store's lock is held by now: a socket that is there already was left behind by a process that is gone.
-fn bind_control(path: &Path) -> Result<UnixListener, ServeError> {
-    let failed = |error: io::Error| {
-        ServeError::new(
-            format!("the control socket {} cannot be made", path.display()),
-            error,
-            "Its directory must be writable, and its path at most 107 bytes long: choose a shorter --data-dir.",
-        )
-    };
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Where systemd puts credentials (`LoadCredential=`).
-fn credentials_dir() -> Option<PathBuf> {
-    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 fn random_number() -> Result<u64, ServeError> {

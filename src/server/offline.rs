@@ -114,8 +114,6 @@ impl Offline {
                 path: config.server.path.clone(),
                 payload_bytes: config.limits.payload,
                 send_queue: config.limits.send_queue,
-                rejects_in_handshake: true,
-                leeway: config.auth.leeway,
             },
         );
         let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
@@ -138,6 +136,7 @@ impl Offline {
                 connects_per_second: 0,
                 behind_proxy: false,
                 trusted_proxies: Vec::new(),
+                admin_needs_certificate: false,
             },
         );
         let limits =

@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -33,6 +34,9 @@ use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::token_of;
 use crate::transport::wire::Wire;
 
+/// Everything that is for administrators.
+const ADMIN_PATH: &str = "/api/v1/admin";
+
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
@@ -52,6 +56,8 @@ pub struct OuterSettings {
     pub behind_proxy: bool,
     /// The proxies that are believed; empty: the one that connects.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Whether the administrators' API asks for a client certificate over the network.
+    pub admin_needs_certificate: bool,
 }
 
 /// One connection as the outer service sees it.
@@ -59,6 +65,8 @@ pub struct OuterSettings {
 pub struct Peer {
     /// The other end; `None` on the control socket.
     pub address: Option<IpAddr>,
+    /// Whether it has shown a client certificate of an authority that is trusted for it.
+    pub is_certified: bool,
     /// The local user at the other end of the control socket.
     pub user: Option<u32>,
     /// The way to it.
@@ -71,8 +79,26 @@ pub struct Outer {
     api_alone: Inner,
     sockets: Arc<SocketIoTransport>,
     process: Arc<dyn Process>,
+    rules: ArcSwap<Rules>,
+}
+
+/// What it goes by until the next reload.
+struct Rules {
     settings: OuterSettings,
-    connects: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    connects: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
+}
+
+impl Rules {
+    /// Rules by these settings. Who has connected too often has done so by the new ones too, if the rate is the same.
+    fn new(settings: OuterSettings, before: Option<&Rules>) -> Rules {
+        let rate = settings.connects_per_second;
+        let kept = before.filter(|before| before.settings.connects_per_second == rate);
+        let connects = match kept {
+            Some(before) => before.connects.clone(),
+            None => NonZeroU32::new(rate).map(|rate| Arc::new(RateLimiter::keyed(Quota::per_second(rate)))),
+        };
+        Rules { settings, connects }
+    }
 }
 
 impl std::fmt::Debug for Outer {
@@ -93,8 +119,6 @@ impl Outer {
     ) -> Arc<Outer> {
         let with_sockets = layer.layer(warp::service(routes.clone()));
         let alone = warp::service(routes);
-        let connects = NonZeroU32::new(settings.connects_per_second)
-            .map(|per_second| RateLimiter::keyed(Quota::per_second(per_second)));
         Arc::new(Outer {
             inner: Box::new(move |request| {
                 let mut service = with_sockets.clone();
@@ -106,9 +130,14 @@ impl Outer {
             }),
             sockets,
             process,
-            settings,
-            connects,
+            rules: ArcSwap::from_pointee(Rules::new(settings, None)),
         })
+    }
+
+    /// Goes by other settings from the next request on.
+    pub fn resettle(&self, settings: OuterSettings) {
+        let rules = Rules::new(settings, Some(&self.rules.load()));
+        self.rules.store(Arc::new(rules));
     }
 
     /// Answers a request.
@@ -128,7 +157,7 @@ impl Outer {
         };
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if !self.settings.cors_origins.is_empty() {
+        if !self.rules.load().settings.cors_origins.is_empty() {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
         if let Some(Allowed::Listed(origin)) = allowed {
@@ -142,6 +171,11 @@ impl Outer {
     }
 
     async fn api_request(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+        let needs_certificate = self.rules.load().settings.admin_needs_certificate && peer.address.is_some();
+        if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
+            let message = "this needs a client certificate of an authority in tls.client_ca";
+            return refusal(&WireError::new(ErrorCode::Forbidden, message));
+        }
         match self.client_address(request.headers(), peer) {
             None => drop(request.extensions_mut().insert(OverControlSocket(peer.user))),
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
@@ -176,7 +210,8 @@ impl Outer {
             parts.extensions.insert(ClientAddress(address));
         }
         // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one.
-        let cookie = self.settings.cookie_name.as_deref().filter(|_| parts.headers.contains_key(ORIGIN));
+        let rules = self.rules.load_full();
+        let cookie = rules.settings.cookie_name.as_deref().filter(|_| parts.headers.contains_key(ORIGIN));
         let token = token_of(&parts, cookie);
         let passage = match self.sockets.prepare(&mut parts, token, &peer.wire) {
             Ok(passage) => passage,
@@ -191,7 +226,8 @@ impl Outer {
     }
 
     fn count_connect(&self, headers: &HeaderMap, peer: &Peer) -> Result<(), WireError> {
-        let (Some(connects), Some(address)) = (&self.connects, self.client_address(headers, peer)) else {
+        let rules = self.rules.load();
+        let (Some(connects), Some(address)) = (&rules.connects, self.client_address(headers, peer)) else {
             return Ok(());
         };
         connects.check_key(&network_of(address)).map_err(|not_until| {
@@ -203,9 +239,10 @@ impl Outer {
     /// Who is at the other end: behind a proxy, the last address that a trusted proxy has added.
     fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
         let direct = peer.address?;
-        let trusted = &self.settings.trusted_proxies;
+        let rules = self.rules.load();
+        let trusted = &rules.settings.trusted_proxies;
         let is_trusted = |address: &IpAddr| trusted.is_empty() || trusted.contains(address);
-        if !self.settings.behind_proxy || !is_trusted(&direct) {
+        if !rules.settings.behind_proxy || !is_trusted(&direct) {
             return Some(direct);
         }
         let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
@@ -222,7 +259,7 @@ impl Outer {
     fn allowed_origin(&self, headers: &HeaderMap) -> Option<Allowed> {
         let origin = headers.get(ORIGIN)?;
         let text = origin.to_str().ok()?;
-        if self.settings.cors_origins.iter().any(|allowed| allowed == text) {
+        if self.rules.load().settings.cors_origins.iter().any(|allowed| allowed == text) {
             return Some(Allowed::Listed(origin.clone()));
         }
         let host = headers.get(HOST)?.to_str().ok()?;
@@ -232,7 +269,7 @@ impl Outer {
 
     /// Drops what is known of addresses that have been quiet.
     pub fn forget_the_idle(&self) {
-        if let Some(connects) = &self.connects {
+        if let Some(connects) = &self.rules.load().connects {
             connects.retain_recent();
             connects.shrink_to_fit();
         }

@@ -1,97 +1,317 @@
-//! TLS material: a certificate and key from files, or a self-signed pair that is made in the data directory, kept there, and
-//! made again when it has expired. Each thing that can be wrong with them has its own message.
+//! TLS material: a certificate and key from files, from credentials of systemd, or a self-signed pair that is made in the data
+//! directory, kept there, and made again before its end. Each thing that can be wrong with them has its own message. What is
+//! in force can be replaced at any time: new connections get the new one, live ones keep theirs.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, SanType};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::crypto::aws_lc_rs;
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::{Config, TlsMode, TlsVersion};
-use crate::domain::{Clock, SystemClock, Timestamp};
+use crate::config::{Config, TlsMode, TlsProfile, TlsVersion};
+use crate::domain::Timestamp;
+use crate::ops::backup::day;
+use crate::ops::certificate::{CertificateFacts, Validity, chain_fault};
 
-use super::ServeError;
+use super::{ServeError, certificate};
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// A certificate of one's own is good for so long; Apple's systems refuse one of more days (825), whoever has signed it.
-const GOOD_FOR: Duration = DAY.saturating_mul(820);
-/// It is good from a day before: clocks of clients may be behind.
-const GOOD_BEFORE: Duration = DAY;
-/// It is made again so long before its end, so that a server that has just started does not end up without.
+/// A certificate of its own is made again so long before its end.
 const RENEWED_BEFORE: Duration = DAY.saturating_mul(30);
+/// The names of certificate and key among the credentials of systemd (`LoadCredential=tls_cert:/path`).
+const CREDENTIALS: [&str; 2] = ["tls_cert", "tls_key"];
 
-/// What does TLS for new connections; `None` where it is off.
+/// The TLS of a running server.
+#[derive(Debug)]
+pub struct Tls(ArcSwap<Material>);
+
+/// A certificate with its key, ready for connections, and what there is to say of it.
+#[derive(Debug)]
+pub struct Material {
+    server: Arc<ServerConfig>,
+    /// The chain, the server's own certificate first.
+    pub chain: Vec<CertificateFacts>,
+    /// What should be mended.
+    pub warnings: Vec<String>,
+    /// What it was read from, as it was.
+    files: Vec<(PathBuf, Option<Stamp>)>,
+}
+
+/// A file as it was: another one in its place has another number, time or size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    modified: (i64, i64),
+    bytes: u64,
+}
+
+/// Where certificate and key are, and whether the server looks after them itself.
+struct Place {
+    cert: PathBuf,
+    key: PathBuf,
+    is_own: bool,
+}
+
+impl Tls {
+    /// TLS with this material.
+    #[must_use]
+    pub fn new(material: Material) -> Tls {
+        Tls(ArcSwap::from_pointee(material))
+    }
+
+    /// What does TLS for a new connection.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load().server.clone())
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn material(&self) -> Arc<Material> {
+        self.0.load_full()
+    }
+
+    /// The state of TLS in one line.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let material = self.0.load();
+        match material.leaf() {
+            Some(leaf) => format!("certificate for {} until {}", leaf.names.join(" "), day(leaf.not_after)),
+            None => "on".to_owned(),
+        }
+    }
+
+    /// Uses other material for new connections.
+    pub fn replace(&self, material: Material) {
+        self.0.store(Arc::new(material));
+    }
+}
+
+impl Material {
+    /// The server's own certificate.
+    #[must_use]
+    pub fn leaf(&self) -> Option<&CertificateFacts> {
+        self.chain.first()
+    }
+
+    /// Whether a file that it was read from is another one now.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.files.iter().any(|(path, seen)| stamp(path) != *seen)
+    }
+
+    /// Whether it may take the place of material that is in force.
+    ///
+    /// # Errors
+    /// A certificate that is over does not replace one that is good.
+    pub fn may_replace(&self, other: &Material, now: Timestamp) -> Result<(), ServeError> {
+        let is_usable = |material: &Material| {
+            material.leaf().is_some_and(|leaf| !matches!(leaf.validity(now), Validity::Expired | Validity::NotYet))
+        };
+        match (self.leaf(), is_usable(self) || !is_usable(other)) {
+            (Some(leaf), false) => Err(ServeError::new(
+                "the new certificate is not taken",
+                time_fault(leaf, now).unwrap_or_default(),
+                "Give one that is good now; the old one stays in use.",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// TLS for new connections; `None` where it is off. A certificate that is over is used with a warning: somebody may still
+/// accept it, and nobody is served by a server that does not start.
 ///
 /// # Errors
 /// What is wrong with the certificate or the key, and what to do.
-pub fn acceptor(config: &Config) -> Result<Option<TlsAcceptor>, ServeError> {
-    acceptor_at(config, SystemClock.now())
+pub fn load(config: &Config, now: Timestamp) -> Result<Option<Material>, ServeError> {
+    let Some(place) = place(config)? else { return Ok(None) };
+    if place.is_own {
+        renew(config, &place, now)?;
+    }
+    // Before they are read: what changes meanwhile is read again.
+    let paths = [Some(&place.cert), Some(&place.key), config.tls.client_ca.as_ref()];
+    let files: Vec<_> = paths.into_iter().flatten().map(|path| (path.clone(), stamp(path))).collect();
+    let ders = read_chain(&place.cert)?;
+    let chain = facts(&ders, &place.cert)?;
+    let server = server_config(config, &place, ders)?;
+    let warnings = warnings(&chain, &place, now);
+    Ok(Some(Material { server: Arc::new(server), chain, warnings, files }))
 }
 
-fn acceptor_at(config: &Config, now: Timestamp) -> Result<Option<TlsAcceptor>, ServeError> {
-    let (cert, key) = match config.tls.mode {
-        TlsMode::Off => return Ok(None),
-        TlsMode::Files => match (&config.tls.cert, &config.tls.key) {
-            (Some(cert), Some(key)) => (cert.clone(), key.clone()),
-            _ => {
-                return Err(ServeError::new(
-                    "TLS has no certificate",
-                    "tls.mode is files",
-                    "Give tls.cert and tls.key.",
-                ));
-            }
-        },
-        TlsMode::SelfSigned => {
-            let cert = config.self_signed_cert();
-            let key = cert.with_file_name("key.pem");
-            if !cert.exists() || !key.exists() || ends_before(&cert, now.plus(RENEWED_BEFORE)) {
-                make_self_signed(config, &cert, &key, now).map_err(|error| {
-                    let what = format!("no certificate could be made at {}", cert.display());
-                    ServeError::new(what, error, "Make the data directory writable, or give --tls-cert and --tls-key.")
-                })?;
-            }
-            (cert, key)
+fn place(config: &Config) -> Result<Option<Place>, ServeError> {
+    let tls = &config.tls;
+    let credentials = config.credentials_dir.as_ref().map(|dir| CREDENTIALS.map(|name| dir.join(name)));
+    let credentials = credentials.filter(|paths| paths.iter().all(|path| path.exists()));
+    match (tls.mode, &tls.cert, &tls.key) {
+        (TlsMode::Off, _, _) => Ok(None),
+        (TlsMode::Files, Some(cert), Some(key)) => {
+            Ok(Some(Place { cert: cert.clone(), key: key.clone(), is_own: false }))
         }
-    };
-    let server = server_config(&cert, &key, config.tls.min_version)?;
-    Ok(Some(TlsAcceptor::from(Arc::new(server))))
+        (TlsMode::Files, _, _) => {
+            Err(ServeError::new("TLS has no certificate", "tls.mode is files", "Give tls.cert and tls.key."))
+        }
+        (TlsMode::SelfSigned, _, _) => Ok(Some(match credentials {
+            Some([cert, key]) => Place { cert, key, is_own: false },
+            None => {
+                let cert = config.self_signed_cert();
+                Place { key: cert.with_file_name("key.pem"), cert, is_own: true }
+            }
+        })),
+    }
 }
 
-fn server_config(cert: &Path, key: &Path, min_version: TlsVersion) -> Result<ServerConfig, ServeError> {
-    let chain = read_chain(cert)?;
-    let private_key = read_key(key)?;
-    let versions: &[&rustls::SupportedProtocolVersion] = match min_version {
+/// Makes the server's own pair, if there is none or it is near its end. One that somebody else has put there is left alone.
+fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), ServeError> {
+    let mut names = certificate::own_names(config);
+    if place.cert.exists() && place.key.exists() {
+        let Ok(der) = CertificateDer::from_pem_file(&place.cert) else { return Ok(()) };
+        let Ok(old) = CertificateFacts::read(&der) else { return Ok(()) };
+        let is_ours = old.is_self_issued && old.subject == format!("CN={}", certificate::COMMON_NAME);
+        if !is_ours || old.not_after > now.plus(RENEWED_BEFORE) {
+            return Ok(());
+        }
+        // Names that it was made for stay.
+        let more: Vec<String> = old.names.into_iter().filter(|name| !names.contains(name)).collect();
+        names.extend(more);
+    }
+    certificate::make(&names, &place.cert, &place.key, now).map_err(|error| {
+        let what = format!("no certificate could be made at {}", place.cert.display());
+        ServeError::new(what, error, "Make the data directory writable, or give --tls-cert and --tls-key.")
+    })
+}
+
+fn facts(ders: &[CertificateDer<'static>], path: &Path) -> Result<Vec<CertificateFacts>, ServeError> {
+    let read: Result<Vec<_>, _> = ders.iter().map(|der| CertificateFacts::read(der)).collect();
+    read.map_err(|error| {
+        let what = format!("the certificate {} cannot be used", path.display());
+        ServeError::new(what, error, "It must be an X.509 certificate in PEM: -----BEGIN CERTIFICATE-----.")
+    })
+}
+
+/// What clients will not like about a certificate that can be used.
+fn warnings(chain: &[CertificateFacts], place: &Place, now: Timestamp) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(leaf) = chain.first() else { return warnings };
+    let path = place.cert.display();
+    if let Some(fault) = time_fault(leaf, now) {
+        warnings.push(format!("the certificate {path}: {fault}. Clients refuse it: put a new one there."));
+    }
+    if leaf.names.is_empty() {
+        warnings.push(format!("the certificate {path} is for no host name (no subjectAltName). Clients refuse it."));
+    }
+    // Reading the roots of the system takes a while: only where they are asked for.
+    if !place.is_own
+        && let Some(fault) = chain_fault(chain, |name| system_roots().contains(name))
+    {
+        warnings.push(format!(
+            "the certificate {path}: {fault}. Clients may refuse it: put the certificates of those who have signed it behind \
+             it, in their order."
+        ));
+    }
+    warnings
+}
+
+/// Why a certificate is not good at a time.
+#[must_use]
+pub fn time_fault(leaf: &CertificateFacts, now: Timestamp) -> Option<String> {
+    match leaf.validity(now) {
+        Validity::Expired => Some(format!("it has expired on {}", day(leaf.not_after))),
+        Validity::NotYet => Some(format!("it is good only from {} on; check the clock", day(leaf.not_before))),
+        _ => None,
+    }
+}
+
+/// The names of the roots that this system trusts.
+fn system_roots() -> HashSet<String> {
+    let roots = rustls_native_certs::load_native_certs().certs;
+    roots.iter().filter_map(|der| CertificateFacts::read(der).ok()).map(|facts| facts.subject).collect()
+}
+
+fn server_config(
+    config: &Config,
+    place: &Place,
+    chain: Vec<CertificateDer<'static>>,
+) -> Result<ServerConfig, ServeError> {
+    let private_key = read_key(&place.key)?;
+    let versions: &[&rustls::SupportedProtocolVersion] = match config.tls.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
-    let mut server = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(versions)
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private_key))
-        .map_err(|error| {
-            let what = format!("the certificate {} and the key {} cannot be used", cert.display(), key.display());
-            match error {
-                rustls::Error::InconsistentKeys(_) => ServeError::new(
-                    what,
-                    "the key is not the certificate's",
-                    "Give the key that the certificate was made with.",
-                ),
-                error => ServeError::new(what, error, "Give a certificate chain and its key in PEM, RSA or ECDSA."),
-            }
-        })?;
+    let provider = Arc::new(provider(config.tls.profile));
+    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
+    let builder = builder.map_err(|error| ServeError::new("TLS cannot be set up", error, "Report this."))?;
+    let builder = match &config.tls.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+    };
+    let mut server = builder.with_single_cert(chain, private_key).map_err(|error| {
+        let (cert, key) = (place.cert.display(), place.key.display());
+        let what = format!("the certificate {cert} and the key {key} cannot be used");
+        match error {
+            rustls::Error::InconsistentKeys(_) => ServeError::new(
+                what,
+                "the key is not the certificate's",
+                "Give the key that the certificate was made with.",
+            ),
+            error => ServeError::new(what, error, "Give a certificate chain and its key in PEM, RSA or ECDSA."),
+        }
+    })?;
     // The upgrade to WebSocket is HTTP/1.1's.
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(server)
+}
+
+/// ITSP.40.062 (Canadian Centre for Cyber Security) recommends AES in GCM with ephemeral ECDH on the curves of NIST, in every
+/// one of its versions; what it merely suffers, or has taken up only lately, is left out here.
+fn provider(profile: TlsProfile) -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    if profile == TlsProfile::Itsp40062 {
+        provider.cipher_suites.retain(|suite| {
+            matches!(
+                suite.suite(),
+                CipherSuite::TLS13_AES_256_GCM_SHA384
+                    | CipherSuite::TLS13_AES_128_GCM_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                    | CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+                    | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+            )
+        });
+        provider.kx_groups = vec![aws_lc_rs::kx_group::SECP384R1, aws_lc_rs::kx_group::SECP256R1];
+    }
+    provider
+}
+
+/// Whoever shows a certificate must have one of these authorities; the administrators' API asks for one, the others do not.
+fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, ServeError> {
+    let failed = |why: String| {
+        let what = format!("the authorities of client certificates in {} cannot be used", path.display());
+        ServeError::new(what, why, "Give their certificates in PEM as tls.client_ca.")
+    };
+    let mut roots = RootCertStore::empty();
+    for der in read_chain(path)? {
+        roots.add(der).map_err(|error| failed(error.to_string()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    builder.allow_unauthenticated().build().map_err(|error| failed(error.to_string()))
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    let modified = (metadata.mtime(), metadata.mtime_nsec());
+    Some(Stamp { inode: metadata.ino(), modified, bytes: metadata.len() })
 }
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>, ServeError> {
@@ -135,156 +355,5 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServeError> {
     })
 }
 
-/// Names: this machine's, the loopback's, and the address that is listened on.
-fn make_self_signed(config: &Config, cert: &Path, key: &Path, now: Timestamp) -> Result<(), io::Error> {
-    let mut names = vec!["localhost".to_owned()];
-    if let Ok(host) = fs::read_to_string("/proc/sys/kernel/hostname") {
-        let host = host.trim().to_owned();
-        // A certificate can have no other names, and a machine with another one shall have a certificate all the same.
-        if !host.is_empty() && host.is_ascii() && !names.contains(&host) {
-            names.push(host);
-        }
-    }
-    let mut params = CertificateParams::new(names).map_err(io::Error::other)?;
-    let mut addresses: Vec<IpAddr> = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
-    let listen = config.server.listen.ip();
-    if !listen.is_unspecified() && !addresses.contains(&listen) {
-        addresses.push(listen);
-    }
-    params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(now.as_secs()).saturating_sub(GOOD_BEFORE);
-    params.not_after = epoch + Duration::from_secs(now.plus(GOOD_FOR).as_secs());
-    params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "academy-rt");
-    let pair = KeyPair::generate().map_err(io::Error::other)?;
-    let certificate = params.self_signed(&pair).map_err(io::Error::other)?;
-    if let Some(dir) = cert.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
-    // The key first: a certificate that is there has its key.
-    write_whole(key, &zeroize::Zeroizing::new(pair.serialize_pem()), 0o600)?;
-    write_whole(cert, &certificate.pem(), 0o644)
-}
-
-/// Whether the certificate that the server made for itself is over at a time. Asked of the verifier that clients have: what
-/// else it says of the certificate (somebody has put another one there) is no reason to write over it.
-fn ends_before(cert: &Path, time: Timestamp) -> bool {
-    let Ok(certificate) = CertificateDer::from_pem_file(cert) else { return false };
-    let mut roots = RootCertStore::empty();
-    if roots.add(certificate.clone()).is_err() {
-        return false;
-    }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let Ok(verifier) = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build() else {
-        return false;
-    };
-    let Ok(name) = ServerName::try_from("localhost") else { return false };
-    let time = UnixTime::since_unix_epoch(Duration::from_secs(time.as_secs()));
-    matches!(
-        verifier.verify_server_cert(&certificate, &[], &name, &[], time),
-        Err(rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }))
-    )
-}
-
-fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
-
-    use super::*;
-
-    fn pair(dir: &Path) -> (PathBuf, PathBuf) {
-        let mut config = Config::default();
-        config.storage.data_dir = dir.to_owned();
-        assert!(acceptor(&config).unwrap().is_some());
-        let cert = config.self_signed_cert();
-        (cert.clone(), cert.with_file_name("key.pem"))
-    }
-
-    #[test]
-    fn a_self_signed_pair_is_made_once_and_again_when_it_has_expired() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.storage.data_dir = dir.path().to_owned();
-        let made = Timestamp::from_secs(1_800_000_000);
-        let mut seen = Vec::new();
-        let mut start_after = |days: u32| {
-            acceptor_at(&config, made.plus(DAY * days)).unwrap();
-            let both = ["cert.pem", "key.pem"].map(|name| fs::read(dir.path().join("tls").join(name)).unwrap());
-            let is_new = !seen.contains(&both);
-            seen.push(both);
-            is_new
-        };
-        assert!(start_after(0));
-        assert!(!start_after(0));
-        assert!(!start_after(789));
-        assert!(start_after(791), "30 days before its end");
-        assert!(!start_after(792));
-        assert!(start_after(5_000));
-        let mode = fs::metadata(dir.path().join("tls").join("key.pem")).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_certificate_that_somebody_has_put_there_is_not_written_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let (cert, key) = pair(dir.path());
-        let pair = KeyPair::generate().unwrap();
-        let other = CertificateParams::new(vec!["other.example".to_owned()]).unwrap().self_signed(&pair).unwrap();
-        fs::write(&key, pair.serialize_pem()).unwrap();
-        fs::write(&cert, other.pem()).unwrap();
-        self::pair(dir.path());
-        assert_eq!(fs::read_to_string(&cert).unwrap(), other.pem());
-    }
-
-    /// The names that clients check it for, with the verifier that they have.
-    #[test]
-    fn a_self_signed_certificate_is_good_for_this_machine_and_its_address() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
-        config.storage.data_dir = dir.path().to_owned();
-        config.server.listen = "192.0.2.7:443".parse().unwrap();
-        let now = Timestamp::from_secs(1_800_000_000);
-        acceptor_at(&config, now).unwrap();
-        let certificate = CertificateDer::from_pem_file(config.self_signed_cert()).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()));
-        let is_good = |name: &'static str| {
-            verifier.verify_server_cert(&certificate, &[], &ServerName::try_from(name).unwrap(), &[], time).is_ok()
-        };
-        for name in ["localhost", "127.0.0.1", "::1", "192.0.2.7"] {
-            assert!(is_good(name), "{name}");
-        }
-        assert!(!is_good("192.0.2.8") && !is_good("elsewhere.example"));
-    }
-
-    #[test]
-    fn each_fault_has_its_own_message() {
-        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let ((cert, key), (_, other_key)) = (pair(dir.path()), pair(other.path()));
-        let fault = |cert: &Path, key: &Path| server_config(cert, key, TlsVersion::V1_2).unwrap_err().to_string();
-        assert!(server_config(&cert, &key, TlsVersion::V1_3).is_ok());
-        assert!(fault(&cert, &other_key).contains("not the certificate's"));
-        assert!(fault(&dir.path().join("absent"), &key).contains("cannot be read"));
-        assert!(fault(&key, &key).contains("no certificate in it"));
-        assert!(fault(&cert, &cert).contains("no private key in it"));
-        let locked = dir.path().join("locked.pem");
-        fs::write(&locked, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
-            .unwrap();
-        assert!(fault(&cert, &locked).contains("openssl pkey"));
-    }
-}
+mod tests;

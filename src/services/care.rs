@@ -75,8 +75,6 @@ impl Services {
     /// Looks after what is due by the calendar, until it is told to stop: the daily count of rows, erasures that were cut
     /// short, purges by age. The server owns the task.
     pub async fn keep_calendar(&self, stop: CancellationToken) {
-        // A twentieth of the shortest age: nothing lives much longer than it may.
-        let pause = self.settings.retention.shortest().map_or(SELDOM, |age| (age / 20).clamp(OFTEN, SELDOM));
         loop {
             let due = async {
                 if let Err(error) = self.store.sample(self.now().as_millis() / DAY_MS).await {
@@ -89,8 +87,12 @@ impl Services {
                 () = stop.cancelled() => return,
                 () = due => {}
             }
+            // A twentieth of the shortest age: nothing lives much longer than it may.
+            let shortest = self.settings.load().retention.shortest();
+            let pause = shortest.map_or(SELDOM, |age| (age / 20).clamp(OFTEN, SELDOM));
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = self.resettled.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
@@ -112,7 +114,7 @@ impl Services {
         }
         let (mut stream, writer) = ByteStream::new();
         let breaker = writer.breaker();
-        let rest = Rest { times: self.settings.backup_rests, rows: 0, since: Instant::now() };
+        let rest = Rest { times: self.settings.load().backup_rests, rows: 0, since: Instant::now() };
         let outgoing = Box::new(Outgoing { archive: Writer::new(writer, self.now()), rest, _turn: turn });
         let store = self.store.0.clone();
         let (answer, outcome) = tokio::sync::oneshot::channel();

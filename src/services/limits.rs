@@ -10,7 +10,7 @@ use crate::contract::errors::WireError;
 use crate::domain::UserId;
 
 /// The rates and counts; 0 switches one off.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Chat messages a second and user (edits and deletions too).
     pub messages_per_second: u32,

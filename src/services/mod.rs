@@ -20,7 +20,8 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -84,8 +85,10 @@ pub struct Services {
     feed: Arc<Feed>,
     sockets: Arc<Sockets>,
     clock: Arc<dyn Clock>,
-    settings: Settings,
-    rates: RateLimits,
+    settings: ArcSwap<Settings>,
+    rates: ArcSwap<RateLimits>,
+    /// The settings have changed: what goes by the calendar looks again.
+    resettled: Notify,
     presence: PresenceBook,
     polls_end: CancellationToken,
     /// Users over HTTP whom the store knows.
@@ -129,8 +132,9 @@ impl Services {
             feed,
             sockets: Arc::new(Sockets::default()),
             clock,
-            rates: RateLimits::new(&settings.limits),
-            settings,
+            rates: ArcSwap::from_pointee(RateLimits::new(&settings.limits)),
+            settings: ArcSwap::from_pointee(settings),
+            resettled: Notify::new(),
             presence: PresenceBook::default(),
             polls_end: CancellationToken::new(),
             met: Mutex::default(),
@@ -160,8 +164,17 @@ impl Services {
 
     /// The rates and counts in force.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
-        &self.settings.limits
+    pub fn limits(&self) -> Limits {
+        self.settings.load().limits
+    }
+
+    /// Goes by other settings from now on. Who has used up a part of a rate begins anew where the rates have changed.
+    pub fn resettle(&self, settings: Settings) {
+        if settings.limits != self.limits() {
+            self.rates.store(Arc::new(RateLimits::new(&settings.limits)));
+        }
+        self.settings.store(Arc::new(settings));
+        self.resettled.notify_one();
     }
 
     /// Whether a write would be taken now.
@@ -244,7 +257,7 @@ impl Services {
                 self.record_refusals().await;
             }
             if tick.is_multiple_of(240) {
-                self.rates.forget_the_idle();
+                self.rates.load().forget_the_idle();
             }
         }
         self.record_deliveries().await;
@@ -268,7 +281,7 @@ impl Services {
     }
 
     fn policy(&self) -> RoomPolicy {
-        RoomPolicy { open_rooms: self.settings.open_rooms }
+        RoomPolicy { open_rooms: self.settings.load().open_rooms }
     }
 
     /// A position in this store's life, as clients see it. Opaque to them.

@@ -170,7 +170,7 @@ impl Services {
             return Err(WireError::field("userId", "this is not a person"));
         }
         let target = format!("user {user}");
-        let floor = self.settings.retention.floor;
+        let floor = self.settings.load().retention.floor;
         let newest = self.store.newest_of(user.clone()).await.map_err(store_error)?;
         if !consent && newest.is_some_and(|newest| newest.plus(floor) > self.now()) && !floor.is_zero() {
             let outcome = "refused: below the retention floor";
@@ -235,7 +235,7 @@ impl Services {
     /// Purges what is older than `[retention]` says, beside the traffic. Called from time to time.
     pub(super) async fn purge_by_age(&self) {
         for kind in PurgeKind::ALL {
-            let Some(age) = self.settings.retention.of(kind) else { continue };
+            let Some(age) = self.settings.load().retention.of(kind) else { continue };
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
             let before = Timestamp(self.now().as_millis().saturating_sub(age_ms));
             match self.purge(kind, before).await {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::domain::Timestamp;
 
@@ -24,6 +25,8 @@ pub struct StoreStatus {
     pub file_bytes: u64,
     /// Requests waiting for the writer.
     pub queued: usize,
+    /// How long the writer has been at what it does now; zero while it waits for work.
+    pub busy: Duration,
     /// Transactions committed since the start.
     pub commits: u64,
     /// Requests in them.

@@ -117,6 +117,7 @@ impl Embedded {
             last_backup: Mutex::new(last_backup),
             queued: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
+            busy_since: Mutex::new(None),
             writes: AtomicU64::new(0),
         });
         let (sender, queue) = sync_channel(QUEUE);

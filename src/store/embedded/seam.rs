@@ -173,6 +173,7 @@ impl Care for Embedded {
         StoreStatus {
             file_bytes: fs::metadata(self.shared.opener.path()).map_or(0, |file| file.len()),
             queued: self.shared.queued.load(Ordering::Relaxed),
+            busy: self.shared.busy(),
             commits: self.shared.commits.load(Ordering::Relaxed),
             writes: self.shared.writes.load(Ordering::Relaxed),
             last_id: self.last_id(),

@@ -188,11 +188,23 @@ pub(super) struct Shared {
     /// When the last good backup was made, and its size.
     pub(super) last_backup: Mutex<Option<(Timestamp, u64)>>,
     pub(super) queued: AtomicUsize,
+    /// Since when the writer is at what it does now.
+    pub(super) busy_since: Mutex<Option<Instant>>,
     pub(super) commits: AtomicU64,
     pub(super) writes: AtomicU64,
 }
 
 impl Shared {
+    fn set_busy(&self, since: Option<Instant>) {
+        *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// How long the writer has been at what it does now.
+    pub(super) fn busy(&self) -> Duration {
+        let since = *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Reads from a snapshot. An error of the engine is noted, so that the file is mended.
     pub(super) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Outcome<T>) -> Outcome<T> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
@@ -322,7 +334,9 @@ impl Writer {
             self.gather(first, &mut commands);
             let commits = self.shared.commits.load(Ordering::Relaxed);
             // A panic inside the engine must not leave every later request waiting for ever.
+            self.shared.set_busy(Some(Instant::now()));
             let panicked = catch_unwind(AssertUnwindSafe(|| self.serve(&mut commands))).is_err();
+            self.shared.set_busy(None);
             if panicked {
                 commands.clear();
                 self.known = Known::default();

@@ -44,6 +44,9 @@ const WARNED_BEFORE: Duration = Duration::from_secs(60);
 /// How often tokens, stalled writes and dead connections are looked at.
 const WATCH: Duration = Duration::from_millis(500);
 
+/// Sockets that are sent away go in so many steps.
+const DISMISSALS: usize = 100;
+
 /// How Socket.IO is set up.
 #[derive(Debug, Clone)]
 pub struct SocketIoSettings {
@@ -53,10 +56,6 @@ pub struct SocketIoSettings {
     pub payload_bytes: usize,
     /// The most packets that wait for a socket on polling.
     pub send_queue: usize,
-    /// Whether a bad token is refused in the handshake (`connect_error`) rather than by `auth_error`.
-    pub rejects_in_handshake: bool,
-    /// For how long a token is good behind its end.
-    pub leeway: Duration,
 }
 
 /// The Socket.IO side of the server.
@@ -192,7 +191,7 @@ impl SocketIoTransport {
                 tracing::info!(code = error.code.as_str(), "a socket was refused");
                 let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
                 self.services.note_refused_sign_in(&error, &origin::words(None, address));
-                if self.settings.rejects_in_handshake {
+                if self.verifier.rejects_in_handshake() {
                     return Err(Refused(error));
                 }
                 socket.extensions.insert(Refused(error));
@@ -301,7 +300,7 @@ impl SocketIoTransport {
             if warn_at > self.services.now() {
                 ends.0.insert((warn_at, socket), End::Warn);
             } else {
-                ends.0.insert((expires_at.plus(self.settings.leeway), socket), End::Expel);
+                ends.0.insert((expires_at.plus(self.verifier.leeway()), socket), End::Expel);
             }
         }
     }
@@ -333,6 +332,27 @@ impl SocketIoTransport {
         }
     }
 
+    /// Closes all sockets over a while, in no order: Socket.IO is switched off. Ends early when it is told to.
+    pub async fn dismiss(&self, spread: Duration, stop: &CancellationToken) {
+        let message = "real-time connections are being switched off; use the HTTP API under /api/v1";
+        let error = WireError::new(ErrorCode::RealtimeDisabled, message);
+        let links = self.directory.links();
+        let steps = links.len().clamp(1, DISMISSALS);
+        let pause = spread / u32::try_from(steps).unwrap_or(1);
+        // The directory is a hash map: neighbours in it have nothing to do with each other.
+        for (step, part) in links.chunks(links.len().div_ceil(steps).max(1)).enumerate() {
+            if step > 0 {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+            for link in part {
+                link.expel(&error);
+            }
+        }
+    }
+
     /// Disconnects the sockets of a user, and gives how many there were.
     pub fn expel_user(&self, user: &UserId, error: &WireError) -> usize {
         let links = self.directory.links();
@@ -358,7 +378,7 @@ impl SocketIoTransport {
             match end {
                 End::Warn => {
                     link.emit(&ServerEvent::AuthExpiring { expires_at });
-                    self.lock_ends().0.insert((expires_at.plus(self.settings.leeway), socket), End::Expel);
+                    self.lock_ends().0.insert((expires_at.plus(self.verifier.leeway()), socket), End::Expel);
                 }
                 End::Expel => {
                     tracing::info!(socket, "a socket's token has expired");

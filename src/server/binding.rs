@@ -1,0 +1,104 @@
+//! Addresses and places: what the server listens on, and where it keeps things.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::{Config, TlsMode};
+
+use super::ServeError;
+
+/// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that ends TLS.
+pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+    if config.tls.mode == TlsMode::Off && !address.ip().is_loopback() && !config.server.behind_proxy {
+        return Err(ServeError::new(
+            format!("plain HTTP is refused on {address}"),
+            "tokens and messages would cross the network unencrypted",
+            "Leave TLS on, listen on 127.0.0.1, or set server.behind_proxy = true if a proxy in front ends TLS.",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn make_private_dir(path: &Path) -> Result<(), ServeError> {
+    let failed = |error: io::Error| {
+        ServeError::new(
+            format!("the data directory {} cannot be used", path.display()),
+            error,
+            "Give another one with --data-dir, or make this one writable for the user that runs the server.",
+        )
+    };
+    if !path.exists() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+    }
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    if !metadata.is_dir() {
+        return Err(failed(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")));
+    }
+    Ok(())
+}
+
+/// The sockets to listen on: those that the service manager has opened, else one of the configuration's address.
+///
+/// # Errors
+/// Why an address cannot be had.
+pub(super) async fn listeners(
+    config: &Config,
+    passed: Vec<std::net::TcpListener>,
+) -> Result<Vec<TcpListener>, ServeError> {
+    if passed.is_empty() {
+        return Ok(vec![bind(config.server.listen).await?]);
+    }
+    let taken = passed.into_iter().map(|listener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+    taken.collect::<io::Result<_>>().map_err(|error| {
+        ServeError::new("a socket of the service manager cannot be used", error, "Look at academy-rt.socket.")
+    })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let what = format!("cannot listen on {address}");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => ServeError::new(
+                what,
+                "another program listens there",
+                "Stop it, or choose another port with --listen ADDR:PORT.",
+            ),
+            io::ErrorKind::PermissionDenied => ServeError::new(
+                what,
+                "ports below 1024 need a privilege",
+                "Choose a port from 1024 on with --listen, or let systemd open the port.",
+            ),
+            io::ErrorKind::AddrNotAvailable => ServeError::new(
+                what,
+                "this machine does not have that address",
+                "Use an address of this machine, or 0.0.0.0 for all of them.",
+            ),
+            _ => ServeError::new(what, error, "Choose another address with --listen ADDR:PORT."),
+        }
+    })
+}
+
+/// The store's lock is held by now: a socket that is there already was left behind by a process that is gone.
+pub(super) fn bind_control(path: &Path) -> Result<UnixListener, ServeError> {
+    let failed = |error: io::Error| {
+        ServeError::new(
+            format!("the control socket {} cannot be made", path.display()),
+            error,
+            "Its directory must be writable, and its path at most 107 bytes long: choose a shorter --data-dir.",
+        )
+    };
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}

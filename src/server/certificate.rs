@@ -1,0 +1,81 @@
+//! A certificate that the server makes for itself: where nobody has given one, and for `init`.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+
+use crate::config::Config;
+use crate::domain::Timestamp;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// It is good for so long; Apple's systems refuse one of more days (825), whoever has signed it.
+pub const GOOD_FOR: Duration = DAY.saturating_mul(820);
+/// It is good from a day before: clocks of clients may be behind.
+const GOOD_BEFORE: Duration = DAY;
+/// Whom it names: by this the server knows its own again.
+pub const COMMON_NAME: &str = "academy-rt";
+
+/// The names that this machine is reached by as far as it knows itself: its own, the loopback's, the address listened on.
+#[must_use]
+pub fn own_names(config: &Config) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    let host = host_name().filter(|host| !names.contains(host));
+    names.extend(host);
+    let listen = config.server.listen.ip();
+    if !listen.is_unspecified() && !names.contains(&listen.to_string()) {
+        names.push(listen.to_string());
+    }
+    names
+}
+
+/// This machine's name, if a certificate can have it.
+#[must_use]
+pub fn host_name() -> Option<String> {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
+    (!host.is_empty() && host.is_ascii() && host != "(none)").then_some(host)
+}
+
+/// Makes a key (mode 0600) and a certificate (0644) for host names and addresses, in PEM. Each takes its name when it is
+/// whole; the key first: a certificate that is there has its key.
+///
+/// # Errors
+/// A name that no certificate can have, or what the file system says.
+pub fn make(names: &[String], cert: &Path, key: &Path, now: Timestamp) -> Result<(), io::Error> {
+    let (certificate, private_key) = make_pem(names, now)?;
+    if let Some(dir) = cert.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    }
+    write_whole(key, &private_key, 0o600)?;
+    write_whole(cert, &certificate, 0o644)
+}
+
+/// A certificate and its key as PEM.
+///
+/// # Errors
+/// A name that no certificate can have.
+pub fn make_pem(names: &[String], now: Timestamp) -> Result<(String, zeroize::Zeroizing<String>), io::Error> {
+    // What reads as an address becomes one.
+    let mut params = CertificateParams::new(names.to_vec()).map_err(io::Error::other)?;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(now.as_secs()).saturating_sub(GOOD_BEFORE);
+    params.not_after = epoch + Duration::from_secs(now.plus(GOOD_FOR).as_secs());
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, COMMON_NAME);
+    let pair = KeyPair::generate().map_err(io::Error::other)?;
+    let certificate = params.self_signed(&pair).map_err(io::Error::other)?;
+    Ok((certificate.pem(), zeroize::Zeroizing::new(pair.serialize_pem())))
+}
+
+fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}

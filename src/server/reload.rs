@@ -1,0 +1,227 @@
+//! Reload: on SIGHUP the configuration is read again, checked as a whole, and taken; or the old one stays in force, and the
+//! log says why. Certificates are taken when their files change, too. Live connections are never touched by it, but for one
+//! case: Socket.IO is switched off.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{Verifier, secret};
+use crate::config::{Config, KEYS, TlsMode};
+use crate::domain::Clock;
+use crate::ops::certificate::Validity;
+use crate::services::Services;
+use crate::transport::socketio::SocketIoTransport;
+
+use super::outer::Outer;
+use super::tls::{self, Material, Tls};
+use super::{Launcher, ServeError, State, binding, outer_settings, settings, systemd};
+
+/// How often the files of the certificate are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often the end of the certificate is looked at.
+const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
+/// When Socket.IO is switched off, sockets are closed over so long a time: they all come back by polling.
+const SPREAD: Duration = Duration::from_secs(3);
+
+/// Everything that a reload reaches.
+pub(super) struct Reloader {
+    pub(super) launcher: Arc<dyn Launcher>,
+    pub(super) services: Arc<Services>,
+    pub(super) verifier: Arc<Verifier>,
+    pub(super) outer: Arc<Outer>,
+    pub(super) sockets: Arc<SocketIoTransport>,
+    pub(super) state: Arc<State>,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// What is in force; of keys that wait for a restart, what was last read.
+    pub(super) config: Mutex<Arc<Config>>,
+}
+
+/// The signal that asks for a reload.
+///
+/// # Errors
+/// If it cannot be handled.
+pub(super) fn hangup() -> Result<Signal, ServeError> {
+    signal(SignalKind::hangup()).map_err(|error| ServeError::new("signals cannot be handled", error, "Report this."))
+}
+
+impl Reloader {
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Reloads when asked, takes certificates that have changed, and warns of their end, until it is told to stop.
+    pub(super) async fn look_after(&self, mut hangup: Signal, stop: CancellationToken) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut days = interval(DAILY);
+        // What was said of a file that cannot be used, until it says something else.
+        let mut said = String::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                received = hangup.recv() => match received {
+                    Some(()) => self.reload(&stop).await,
+                    None => return,
+                },
+                _ = looks.tick() => self.take_changed_certificate(&mut said).await,
+                _ = days.tick() => {
+                    self.take_certificate_that_ends().await;
+                    self.warn_of_the_end();
+                }
+            }
+        }
+    }
+
+    async fn reload(&self, stop: &CancellationToken) {
+        systemd::reloading();
+        let began = Instant::now();
+        match self.take().await {
+            Ok(waiting) => {
+                let took_ms = began.elapsed().as_millis();
+                if waiting.is_empty() {
+                    tracing::info!(took_ms, "reloaded: the new configuration is in force");
+                } else {
+                    let waiting = waiting.join(", ");
+                    tracing::warn!(took_ms, waiting, "reloaded; these keys wait for a restart");
+                }
+                systemd::ready(self.state.addresses.first().map_or("", String::as_str));
+            }
+            Err(error) => {
+                tracing::error!(%error, "not reloaded: the old configuration stays in force");
+                systemd::kept(&error.to_string());
+            }
+        }
+        if !self.config().server.websocket_enabled {
+            self.sockets.dismiss(SPREAD, stop).await;
+        }
+    }
+
+    /// Takes the new configuration, whole or not at all; gives the changed keys that wait for a restart.
+    async fn take(&self) -> Result<Vec<&'static str>, ServeError> {
+        let old = self.config();
+        let new = self.launcher.reread()?;
+        for address in &self.state.listening {
+            binding::refuse_plain_http_outside(&new, *address)?;
+        }
+        // Reads files: not on a thread that serves.
+        let (config, now) = (new.clone(), self.clock.now());
+        let (secret, material) = tokio::task::spawn_blocking(move || {
+            let secret = secret::load(&config, config.credentials_dir.as_deref())
+                .map_err(|error| ServeError::new("the JWT secret cannot be used", &error, error.remedy()));
+            (secret, tls::load(&config, now))
+        })
+        .await
+        .map_err(|error| ServeError::new("the reload did not end", error, "Try again."))?;
+        let (secret, material) = (secret?, material?);
+        if let (Some(tls), Some(material)) = (&self.tls, &material) {
+            material.may_replace(&tls.material(), now)?;
+        }
+        // Everything is good: from here on nothing can fail.
+        if let (Some(tls), Some(material)) = (&self.tls, material) {
+            log_warnings(&material);
+            tls.replace(material);
+        }
+        if let Some(warning) = secret.warning {
+            tracing::warn!("{warning}");
+        }
+        self.verifier.replace(&new.auth, &secret.secret);
+        self.services.resettle(settings(&new));
+        self.outer.resettle(outer_settings(&new));
+        self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
+        self.launcher.resettle_log(&new);
+        let waiting = waiting_for_restart(&old, &new);
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        Ok(waiting)
+    }
+
+    /// Takes a certificate whose files have changed. While they do not fit each other yet, the old one stays.
+    async fn take_changed_certificate(&self, said: &mut String) {
+        let Some(tls) = &self.tls else { return };
+        let current = tls.material();
+        let is_outdated = tokio::task::spawn_blocking({
+            let current = current.clone();
+            move || current.is_outdated()
+        });
+        if !is_outdated.await.unwrap_or_default() {
+            said.clear();
+            return;
+        }
+        if let Err(error) = self.renew_certificate(tls, &current).await {
+            let words = error.to_string();
+            if *said != words {
+                tracing::error!(%error, "the changed certificate is not used: the old one stays in force");
+                *said = words;
+            }
+        }
+    }
+
+    /// A certificate of the server's own is made again in time.
+    async fn take_certificate_that_ends(&self) {
+        let Some(tls) = &self.tls else { return };
+        let current = tls.material();
+        let ends = current.leaf().is_some_and(|leaf| leaf.validity(self.clock.now()) != Validity::Good);
+        if ends
+            && self.config().tls.mode == TlsMode::SelfSigned
+            && let Err(error) = self.renew_certificate(tls, &current).await
+        {
+            tracing::error!(%error, "the certificate was not renewed");
+        }
+    }
+
+    async fn renew_certificate(&self, tls: &Tls, current: &Material) -> Result<(), ServeError> {
+        let (config, now) = (self.config(), self.clock.now());
+        let loaded = tokio::task::spawn_blocking(move || tls::load(&config, now)).await;
+        let loaded = loaded.map_err(|error| ServeError::new("the certificate was not read", error, "Try again."))?;
+        let Some(material) = loaded? else { return Ok(()) };
+        material.may_replace(current, now)?;
+        log_warnings(&material);
+        tls.replace(material);
+        tracing::info!(tls = %tls.words(), "a new certificate is in use for new connections");
+        Ok(())
+    }
+
+    fn warn_of_the_end(&self) {
+        let Some(tls) = &self.tls else { return };
+        let (material, now) = (tls.material(), self.clock.now());
+        let Some(leaf) = material.leaf() else { return };
+        let days_left = leaf.days_left(now);
+        match leaf.validity(now) {
+            Validity::Soon => tracing::warn!(days_left, "the TLS certificate ends soon: put a new one in its place"),
+            Validity::VerySoon | Validity::Expired => {
+                tracing::error!(
+                    days_left,
+                    "the TLS certificate ends: clients will refuse it. Put a new one in its place"
+                );
+            }
+            Validity::Good | Validity::NotYet => {}
+        }
+    }
+}
+
+fn log_warnings(material: &Material) {
+    for warning in &material.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// The keys whose values differ, and that are not taken before a restart.
+fn waiting_for_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let is_off = |config: &Config| config.tls.mode == TlsMode::Off;
+    let mut waiting: Vec<&'static str> = Vec::new();
+    for key in KEYS.iter().filter(|key| !key.is_live) {
+        if old.value(key) != new.value(key) {
+            waiting.push(key.name);
+        }
+    }
+    if is_off(old) != is_off(new) {
+        waiting.push("tls.mode");
+    }
+    waiting
+}

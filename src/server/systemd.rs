@@ -1,0 +1,106 @@
+//! The service manager: sockets that it has opened, what it is told (ready, reloading, stopping), and its watchdog, which is
+//! fed only while the writer gets on and the listeners accept. Without systemd all of this does nothing.
+
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use listenfd::ListenFd;
+use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
+
+use crate::services::Services;
+
+use super::ServeError;
+use super::listener::Connections;
+
+/// The sockets that were opened for this process (`LISTEN_FDS`), in their order.
+///
+/// # Errors
+/// If one of them is no TCP listener.
+pub(super) fn listeners() -> Result<Vec<TcpListener>, ServeError> {
+    let mut passed = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..passed.len() {
+        let taken = passed.take_tcp_listener(index).map_err(|error| {
+            let remedy = "Each ListenStream= in academy-rt.socket must be a port, or an address with a port.";
+            ServeError::new("a socket of the service manager cannot be used", error, remedy)
+        })?;
+        listeners.extend(taken);
+    }
+    Ok(listeners)
+}
+
+/// The service serves.
+pub(super) fn ready(url: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(&format!("serving at {url}"))]);
+}
+
+/// The configuration is read again; [`ready`] or [`kept`] ends it.
+pub(super) fn reloading() {
+    // Type=notify-reload (systemd 253) wants to know since when; 252 does not mind.
+    match NotifyState::monotonic_usec_now() {
+        Ok(since) => tell(&[NotifyState::Reloading, since]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
+/// The old configuration stays in force.
+pub(super) fn kept(why: &str) {
+    let status = format!("serving with the old configuration: {}", why.replace('\n', " "));
+    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+/// The service is about to stop.
+pub(super) fn stopping() {
+    tell(&[NotifyState::Stopping]);
+}
+
+/// Feeds the watchdog (`WatchdogSec=`) until it is told to stop. The server owns the task.
+pub(super) async fn watchdog(
+    services: &Services,
+    connections: &Connections,
+    addresses: &[SocketAddr],
+    stop: CancellationToken,
+) {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    // Twice within its patience, as sd_watchdog_enabled(3) advises.
+    let half = patience / 2;
+    let mut ticks = tokio::time::interval(half.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match health(services, connections, addresses, half).await {
+            Ok(()) => tell(&[NotifyState::Watchdog]),
+            Err(why) => tracing::error!(why, "the watchdog is not fed: the service manager will restart the service"),
+        }
+    }
+}
+
+async fn health(
+    services: &Services,
+    connections: &Connections,
+    addresses: &[SocketAddr],
+    patience: Duration,
+) -> Result<(), String> {
+    let busy = services.store_status().busy;
+    if busy > patience {
+        return Err(format!("the writer has been at one commit for {} s", busy.as_secs()));
+    }
+    for address in addresses {
+        match tokio::time::timeout(patience, connections.probe(*address)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(format!("no connection to {address}: {error}")),
+            Err(_) => return Err(format!("nobody accepts at {address}")),
+        }
+    }
+    Ok(())
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
