@@ -4,9 +4,12 @@ pub mod audit;
 pub mod backup;
 pub mod broadcast;
 pub mod client;
+pub mod completions;
+pub mod config;
 pub mod db;
 pub mod exit;
 pub mod hold;
+pub mod init;
 pub mod logging;
 pub mod man;
 pub mod notify;
@@ -24,8 +27,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::config::load::is_read;
-use crate::config::{Config, Sources, load};
+use crate::config::load::{examine, is_read};
+use crate::config::{Config, ConfigError, Sources};
 
 use exit::{Exit, Failure};
 
@@ -70,6 +73,8 @@ pub enum Output {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a configuration, a secret and a certificate for a new installation
+    Init(init::InitArgs),
     /// Run the service
     Serve(serve::ServeArgs),
     /// Issue and verify tokens
@@ -97,6 +102,11 @@ pub enum Command {
     Audit(audit::AuditCommand),
     /// Show the running server at a glance
     Status(status::StatusArgs),
+    /// Check and show the configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArgs),
     /// Write the man pages into a directory
     #[command(hide = true)]
     Man(man::ManArgs),
@@ -122,6 +132,7 @@ pub fn main() -> Exit {
 fn run(cli: Cli) -> anyhow::Result<Exit> {
     let global = &cli.global;
     match cli.command {
+        Command::Init(args) => init::run(global, &args),
         Command::Serve(args) => serve::run(global, args),
         Command::Token(command) => token::run(global, command),
         Command::Broadcast(args) => broadcast::run(global, args),
@@ -133,6 +144,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Hold(command) => hold::run(global, command),
         Command::Audit(command) => audit::run(global, command),
         Command::Status(args) => status::run(global, args),
+        Command::Config(command) => config::run(global, &command),
+        Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
     }
 }
@@ -149,6 +162,21 @@ impl Global {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn load(&self, flags: Vec<(&'static str, &'static str, String)>) -> anyhow::Result<Config> {
+        let (config, problems) = self.examine(flags)?;
+        match problems.into_iter().next() {
+            None => Ok(config),
+            Some(error) => Err(Failure::new("the configuration is wrong", error, "Correct it and try again.").into()),
+        }
+    }
+
+    /// The configuration as far as it can be read, and everything that is wrong with it.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    pub fn examine(
+        &self,
+        flags: Vec<(&'static str, &'static str, String)>,
+    ) -> anyhow::Result<(Config, Vec<ConfigError>)> {
         let path = match &self.config {
             Some(path) => Some(path.clone()),
             None => Some(Config::default_file().to_owned()).filter(|path| path.exists()),
@@ -168,8 +196,7 @@ impl Global {
             }
             None => None,
         };
-        let config = load(&Sources { file, env: environment()?, flags });
-        config.map_err(|error| Failure::new("the configuration is wrong", error, "Correct it and try again.").into())
+        Ok(examine(&Sources { file, env: environment()?, flags }))
     }
 
     /// Prints an answer: as JSON, or by the words of the command.

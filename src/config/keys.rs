@@ -351,9 +351,29 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
+/// A value as it stands in a file.
+#[must_use]
+pub fn in_toml(key: &Key, value: &str) -> String {
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    if key.is_list() {
+        let items: Vec<String> = list(value).iter().map(|item| quoted(item)).collect();
+        return format!("[{}]", items.join(", "));
+    }
+    // What the default has without quotes is a number or a flag; as these it was read.
+    let is_bare = !key.default.is_empty() && !key.default.starts_with('"');
+    let fits = value.parse::<u64>().is_ok() || matches!(value, "true" | "false");
+    if is_bare && fits { value.to_owned() } else { quoted(value) }
+}
+
 /// The annotated default file.
 #[must_use]
 pub fn default_file() -> String {
+    annotated_file(|_| None)
+}
+
+/// The annotated file, in which some keys have a value of their own.
+#[must_use]
+pub fn annotated_file(value: impl Fn(&Key) -> Option<String>) -> String {
     let mut text = String::from(
         "# academy-rt.toml - every key with its default. A line that begins with # is a comment:\n\
          # remove the # and change the value. Flags and ACADEMY_RT_* in the environment win over this file.\n\
@@ -366,11 +386,14 @@ pub fn default_file() -> String {
             section = in_section;
             text.push_str(&format!("\n[{section}]\n"));
         }
-        text.push_str(&format!(
-            "# {}\n# {name} = {}\n",
-            row.words(),
-            if row.default.is_empty() { "\"\"" } else { row.default }
-        ));
+        text.push_str(&format!("# {}\n", row.words()));
+        match value(row) {
+            Some(value) => text.push_str(&format!("{name} = {}\n", in_toml(row, &value))),
+            None => {
+                let default = if row.default.is_empty() { "\"\"" } else { row.default };
+                text.push_str(&format!("# {name} = {default}\n"));
+            }
+        }
     }
     text
 }

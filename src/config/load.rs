@@ -77,6 +77,19 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The line of the file that it is about, if it is about one.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self {
+            ConfigError::Syntax { line, .. }
+            | ConfigError::UnknownKey { origin: Origin::File { line, .. }, .. }
+            | ConfigError::BadValue { origin: Origin::File { line, .. }, .. } => Some(*line),
+            _ => None,
+        }
+    }
+}
+
 /// What is read, handed in by whoever starts the program.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -113,25 +126,38 @@ pub fn is_read(name: &str) -> bool {
 /// # Errors
 /// The first thing that is wrong, with its place.
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+    let (config, problems) = examine(sources);
+    match problems.into_iter().next() {
+        None => Ok(config),
+        Some(problem) => Err(problem),
+    }
+}
+
+/// The configuration as far as it can be read, and everything that is wrong with it: the file's problems first, in the order
+/// of their lines.
+#[must_use]
+pub fn examine(sources: &Sources) -> (Config, Vec<ConfigError>) {
     let mut config = Config::default();
+    let mut problems = Vec::new();
     if let Some((path, text)) = &sources.file {
-        read_file(&mut config, path, text)?;
+        read_file(&mut config, path, text, &mut problems);
+        problems.sort_by_key(ConfigError::line);
     }
     for (name, key) in PLATFORM_ENV {
         if let Some(value) = sources.env.get(name).filter(|value| !value.is_empty()) {
-            set(&mut config, key, value, Origin::Env(name.to_owned()))?;
+            problems.extend(set(&mut config, key, value, Origin::Env(name.to_owned())).err());
         }
     }
     if let Some(port) = sources.env.get("PORT").filter(|value| !value.is_empty()) {
         let origin = Origin::Env("PORT".to_owned());
-        let port: std::num::NonZeroU16 = port.trim().parse().map_err(|_| ConfigError::BadValue {
-            origin: origin.clone(),
-            key: "PORT".to_owned(),
-            reason: "must be a port, 1 to 65535".to_owned(),
-        })?;
-        config.server.listen.set_port(port.get());
-        let listen = config.server.listen.to_string();
-        note(&mut config, "server.listen", origin, listen);
+        match port.trim().parse::<std::num::NonZeroU16>() {
+            Ok(port) => {
+                config.server.listen.set_port(port.get());
+                let listen = config.server.listen.to_string();
+                note(&mut config, "server.listen", origin, listen);
+            }
+            Err(_) => problems.push(bad(origin, "PORT", "must be a port, 1 to 65535")),
+        }
     }
     for (name, value) in sources.env.iter().filter(|(name, _)| name.starts_with("ACADEMY_RT_")) {
         if OTHER_ENV.contains(&name.as_str()) {
@@ -139,42 +165,43 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
         }
         let Some(row) = KEYS.iter().find(|row| row.env_name() == *name) else {
             let names: Vec<String> = KEYS.iter().map(Key::env_name).collect();
-            return Err(ConfigError::UnknownKey {
+            problems.push(ConfigError::UnknownKey {
                 origin: Origin::Env(name.clone()),
                 key: name.clone(),
                 nearest: nearest(name, names.iter().map(String::as_str)),
             });
+            continue;
         };
-        set(&mut config, row.name, value, Origin::Env(name.clone()))?;
+        problems.extend(set(&mut config, row.name, value, Origin::Env(name.clone())).err());
     }
     for (key, flag, value) in &sources.flags {
-        set(&mut config, key, value, Origin::Flag(flag))?;
+        problems.extend(set(&mut config, key, value, Origin::Flag(flag)).err());
     }
     config.runtime_dir =
         sources.env.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
     config.credentials_dir = sources.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    check_whole(&config)?;
-    Ok(config)
+    // What does not fit together is worth a word only when each part is good.
+    if problems.is_empty() {
+        problems.extend(check_whole(&config).err());
+    }
+    (config, problems)
+}
+
+fn bad(origin: Origin, key: &str, reason: &str) -> ConfigError {
+    ConfigError::BadValue { origin, key: key.to_owned(), reason: reason.to_owned() }
 }
 
 fn check_whole(config: &Config) -> Result<(), ConfigError> {
     let has_files = config.tls.cert.is_some() && config.tls.key.is_some();
     if config.tls.mode == TlsMode::Files && !has_files {
-        return Err(ConfigError::BadValue {
-            origin: config.origin("tls.mode"),
-            key: "tls.mode".to_owned(),
-            reason: "is files: give tls.cert and tls.key too".to_owned(),
-        });
+        return Err(bad(config.origin("tls.mode"), "tls.mode", "is files: give tls.cert and tls.key too"));
     }
     // Files that are named and not used are an accident: clients would meet a certificate that nobody trusts.
     let unused =
         [("tls.cert", &config.tls.cert), ("tls.key", &config.tls.key)].into_iter().find(|(_, path)| path.is_some());
     if let (TlsMode::SelfSigned, Some((key, _))) = (config.tls.mode, unused) {
-        return Err(ConfigError::BadValue {
-            origin: config.origin(key),
-            key: key.to_owned(),
-            reason: "is not used while tls.mode is self-signed; set tls.mode to files, or leave it out".to_owned(),
-        });
+        let reason = "is not used while tls.mode is self-signed; set tls.mode to files, or leave it out";
+        return Err(bad(config.origin(key), key, reason));
     }
     let retention = &config.retention;
     let ages = [
@@ -183,11 +210,8 @@ fn check_whole(config: &Config) -> Result<(), ConfigError> {
         ("retention.audit", retention.audit),
     ];
     if let Some((key, _)) = ages.into_iter().find(|(_, age)| age.is_some_and(|age| age < retention.floor)) {
-        return Err(ConfigError::BadValue {
-            origin: config.origin(key),
-            key: key.to_owned(),
-            reason: "is shorter than retention.floor, for which everything must be kept".to_owned(),
-        });
+        let reason = "is shorter than retention.floor, for which everything must be kept";
+        return Err(bad(config.origin(key), key, reason));
     }
     Ok(())
 }
@@ -198,8 +222,8 @@ fn set(config: &mut Config, key: &str, value: &str, origin: Origin) -> Result<()
         return Err(ConfigError::UnknownKey { origin, key: key.to_owned(), nearest });
     };
     if row.is_secret && matches!(origin, Origin::File { .. }) {
-        let reason = "does not belong into this file; name a file of its own as auth.jwt_secret_file".to_owned();
-        return Err(ConfigError::BadValue { origin, key: key.to_owned(), reason });
+        let reason = "does not belong into this file; name a file of its own as auth.jwt_secret_file";
+        return Err(bad(origin, key, reason));
     }
     (row.set)(config, value.trim()).map_err(|reason| ConfigError::BadValue {
         origin: origin.clone(),
@@ -215,25 +239,29 @@ fn note(config: &mut Config, key: &'static str, origin: Origin, value: String) {
     config.given.push(Given { key, origin, value });
 }
 
-fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigError> {
+fn read_file(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<ConfigError>) {
     let line_at = |offset: usize| text.get(..offset).unwrap_or(text).matches('\n').count() + 1;
-    let table = toml::de::DeTable::parse(text).map_err(|error| ConfigError::Syntax {
-        path: path.to_owned(),
-        line: error.span().map_or(1, |span| line_at(span.start)),
-        reason: error.message().to_owned(),
-    })?;
+    let table = match toml::de::DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let line = error.span().map_or(1, |span| line_at(span.start));
+            let reason = error.message().to_owned();
+            return problems.push(ConfigError::Syntax { path: path.to_owned(), line, reason });
+        }
+    };
     for (section, body) in table.get_ref() {
         let origin = |offset| Origin::File { path: path.to_owned(), line: line_at(offset) };
         let Some(entries) = body.get_ref().as_table() else {
-            return Err(ConfigError::UnknownKey {
+            problems.push(ConfigError::UnknownKey {
                 origin: origin(section.span().start),
                 key: section.get_ref().to_string(),
                 nearest: KEYS.iter().find(|row| row.parts().1 == &**section.get_ref()).map(|row| row.name.to_owned()),
             });
+            continue;
         };
         if entries.is_empty() && !KEYS.iter().any(|row| row.parts().0 == &**section.get_ref()) {
             let sections = KEYS.iter().map(|row| row.parts().0);
-            return Err(ConfigError::UnknownKey {
+            problems.push(ConfigError::UnknownKey {
                 origin: origin(section.span().start),
                 key: format!("[{}]", section.get_ref()),
                 nearest: nearest(section.get_ref(), sections),
@@ -244,12 +272,11 @@ fn read_file(config: &mut Config, path: &Path, text: &str) -> Result<(), ConfigE
             let origin = origin(name.span().start);
             let takes_list = KEYS.iter().find(|row| row.name == key).is_none_or(Key::is_list);
             match plain(value.get_ref(), takes_list) {
-                Ok(text) => set(config, &key, &text, origin)?,
-                Err(reason) => return Err(ConfigError::BadValue { origin, key, reason: reason.to_owned() }),
+                Ok(text) => problems.extend(set(config, &key, &text, origin).err()),
+                Err(reason) => problems.push(bad(origin, &key, reason)),
             }
         }
     }
-    Ok(())
 }
 
 /// A value as the text that the environment would have.

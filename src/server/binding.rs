@@ -62,27 +62,30 @@ pub(super) async fn listeners(
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let what = format!("cannot listen on {address}");
-        match error.kind() {
-            io::ErrorKind::AddrInUse => ServeError::new(
-                what,
-                "another program listens there",
-                "Stop it, or choose another port with --listen ADDR:PORT.",
-            ),
-            io::ErrorKind::PermissionDenied => ServeError::new(
-                what,
-                "ports below 1024 need a privilege",
-                "Choose a port from 1024 on with --listen, or let systemd open the port.",
-            ),
-            io::ErrorKind::AddrNotAvailable => ServeError::new(
-                what,
-                "this machine does not have that address",
-                "Use an address of this machine, or 0.0.0.0 for all of them.",
-            ),
-            _ => ServeError::new(what, error, "Choose another address with --listen ADDR:PORT."),
-        }
-    })
+    TcpListener::bind(address).await.map_err(|error| refused(address, &error))
+}
+
+/// Why an address cannot be had, and what to do.
+pub(super) fn refused(address: SocketAddr, error: &io::Error) -> ServeError {
+    let what = format!("cannot listen on {address}");
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ServeError::new(
+            what,
+            "another program listens there",
+            "Stop it, or choose another port with --listen ADDR:PORT.",
+        ),
+        io::ErrorKind::PermissionDenied => ServeError::new(
+            what,
+            "ports below 1024 need a privilege",
+            "Choose a port from 1024 on with --listen, or let systemd open the port.",
+        ),
+        io::ErrorKind::AddrNotAvailable => ServeError::new(
+            what,
+            "this machine does not have that address",
+            "Use an address of this machine, or 0.0.0.0 for all of them.",
+        ),
+        _ => ServeError::new(what, error, "Choose another address with --listen ADDR:PORT."),
+    }
 }
 
 /// The store's lock is held by now: a socket that is there already was left behind by a process that is gone.

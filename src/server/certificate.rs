@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 
+use rustls::pki_types::ServerName;
+
 use crate::config::Config;
 use crate::domain::Timestamp;
 
@@ -37,6 +39,12 @@ pub fn own_names(config: &Config) -> Vec<String> {
 pub fn host_name() -> Option<String> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
     (!host.is_empty() && host.is_ascii() && host != "(none)").then_some(host)
+}
+
+/// Whether a text is a host name or an address that a certificate can be for.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    text.is_ascii() && ServerName::try_from(text).is_ok()
 }
 
 /// Makes a key (mode 0600) and a certificate (0644) for host names and addresses, in PEM. Each takes its name when it is

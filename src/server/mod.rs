@@ -2,6 +2,7 @@
 
 mod binding;
 pub mod certificate;
+pub mod checks;
 pub mod listener;
 pub mod offline;
 mod opening;

@@ -140,14 +140,29 @@ pub fn load(config: &Config, now: Timestamp) -> Result<Option<Material>, ServeEr
     if place.is_own {
         renew(config, &place, now)?;
     }
+    read_material(config, &place, now).map(Some)
+}
+
+/// As [`load`], and makes nothing: `None` also where the server would make a certificate.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_existing(config: &Config, now: Timestamp) -> Result<Option<Material>, ServeError> {
+    match place(config)? {
+        Some(place) if !place.is_own || place.cert.exists() => read_material(config, &place, now).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Material, ServeError> {
     // Before they are read: what changes meanwhile is read again.
     let paths = [Some(&place.cert), Some(&place.key), config.tls.client_ca.as_ref()];
     let files: Vec<_> = paths.into_iter().flatten().map(|path| (path.clone(), stamp(path))).collect();
     let ders = read_chain(&place.cert)?;
     let chain = facts(&ders, &place.cert)?;
-    let server = server_config(config, &place, ders)?;
-    let warnings = warnings(&chain, &place, now);
-    Ok(Some(Material { server: Arc::new(server), chain, warnings, files }))
+    let server = server_config(config, place, ders)?;
+    let warnings = warnings(&chain, place, now);
+    Ok(Material { server: Arc::new(server), chain, warnings, files })
 }
 
 fn place(config: &Config) -> Result<Option<Place>, ServeError> {

@@ -24,6 +24,9 @@ fn every_command_has_help_and_wrong_usage_is_2() {
         &["broadcast", "--help"],
         &["notify", "--help"],
         &["status", "--help"],
+        &["init", "--help"],
+        &["config", "show", "--help"],
+        &["completions", "--help"],
     ] {
         assert_eq!(says(command, &[]).0, 0, "{command:?}");
     }
@@ -177,10 +180,32 @@ fn the_man_pages_are_those_of_the_help() {
     let mut pages = 0;
     for entry in fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "1") {
+        if path.extension().is_some_and(|extension| extension != "toml") {
             pages += 1;
             assert_eq!(read(&path), read(&root.join("man").join(path.file_name().unwrap())), "{renew}");
         }
     }
-    assert_eq!(pages, fs::read_dir(root.join("man")).unwrap().count());
+    assert_eq!(pages, fs::read_dir(root.join("man")).unwrap().count(), "{renew}");
+    for page in ["academy-rt.1", "academy-rt.toml.5", "academy-rt.7", "academy-rt-init.1", "academy-rt-config-show.1"] {
+        assert!(root.join("man").join(page).exists(), "{page}");
+    }
+}
+
+/// Both linters: what `man` itself warns of, and what mandoc does. `tests/run` installs them.
+#[test]
+fn the_man_pages_are_without_warnings() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let mut wrong = Vec::new();
+    for entry in fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        let path = path.to_str().unwrap();
+        let man =
+            std::process::Command::new("man").args(["--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", path]).output();
+        let man = String::from_utf8(man.expect("man is not installed").stderr).unwrap();
+        let mandoc = std::process::Command::new("mandoc").args(["-Tlint", "-W", "warning", path]).output();
+        let mandoc = mandoc.expect("mandoc is not installed");
+        wrong.extend([man, String::from_utf8(mandoc.stdout).unwrap(), String::from_utf8(mandoc.stderr).unwrap()]);
+    }
+    let wrong = wrong.concat();
+    assert!(wrong.is_empty(), "{wrong}");
 }

@@ -21,6 +21,7 @@ mod migration;
 mod reload;
 mod restore;
 mod service;
+mod setup;
 mod store;
 mod systemd;
 mod tidy;

@@ -1,0 +1,122 @@
+//! `config`: what the configuration is, where each value came from, and what is wrong with it.
+
+use std::fmt::Write;
+
+use clap::Subcommand;
+use serde_json::{Map, json};
+
+use crate::config::keys::{default_file, in_toml};
+use crate::config::{KEYS, Origin};
+use crate::domain::{Clock, SystemClock};
+use crate::server::checks;
+
+use super::Global;
+use super::exit::{Exit, Failure, say};
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check it, and the files that it names. Exit status 3 if something is wrong
+    Check,
+    /// Show every key with its value, and where the value came from
+    #[command(after_long_help = keys_help())]
+    Show,
+    /// Print the commented file with all defaults
+    Default,
+}
+
+/// All keys with their one line of help.
+fn keys_help() -> String {
+    let mut text = String::from("Keys:\n");
+    for key in KEYS {
+        // Writing into a String does not fail.
+        let _ = writeln!(text, "  {}\n          {}", key.name, key.words());
+    }
+    text.push_str("\nA key server.listen is ACADEMY_RT_SERVER_LISTEN in the environment.");
+    text
+}
+
+/// Does it.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn run(global: &Global, command: &ConfigCommand) -> anyhow::Result<Exit> {
+    match command {
+        ConfigCommand::Check => check(global),
+        ConfigCommand::Show => show(global),
+        ConfigCommand::Default => {
+            say(default_file().trim_end())?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn check(global: &Global) -> anyhow::Result<Exit> {
+    let (config, problems) = global.examine(Vec::new())?;
+    let mut wrong: Vec<Failure> = problems
+        .iter()
+        .map(|problem| Failure::new("the configuration is wrong", problem, "Correct it there."))
+        .collect();
+    let mut warnings = Vec::new();
+    // Files are looked at when it is clear which ones.
+    if wrong.is_empty() {
+        let checked = checks::check(&config, SystemClock.now());
+        wrong.extend(checked.problems.into_iter().map(Failure::from));
+        warnings = checked.warnings;
+    }
+    let listed = |failure: &Failure| json!({ "what": failure.what, "why": failure.why, "remedy": failure.remedy });
+    let answer = json!({
+        "ok": wrong.is_empty(),
+        "problems": wrong.iter().map(listed).collect::<Vec<_>>(),
+        "warnings": warnings,
+    });
+    global.print(&answer, || {
+        let mut lines: Vec<String> = problems
+            .iter()
+            .map(ToString::to_string)
+            .chain(warnings.iter().map(|text| format!("warning: {text}")))
+            .collect();
+        if problems.is_empty() {
+            lines.extend(wrong.iter().map(|failure| format!("{failure}\n  {}", failure.remedy)));
+        }
+        if wrong.is_empty() {
+            lines.push("the configuration is good".to_owned());
+        }
+        lines.join("\n")
+    })?;
+    Ok(if wrong.is_empty() { Exit::Done } else { Exit::Found })
+}
+
+fn show(global: &Global) -> anyhow::Result<Exit> {
+    let config = global.load(Vec::new())?;
+    let answer: Map<String, serde_json::Value> = KEYS
+        .iter()
+        .map(|key| {
+            let value = json!({ "value": config.value(key), "origin": config.origin(key.name).to_string() });
+            (key.name.to_owned(), value)
+        })
+        .collect();
+    global.print(&answer.into(), || {
+        let mut text = String::new();
+        let mut section = "";
+        for key in KEYS {
+            let (in_section, name) = key.parts();
+            if in_section != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                let _ = writeln!(text, "{gap}[{in_section}]");
+                section = in_section;
+            }
+            let origin = config.origin(key.name);
+            let line = match (key.is_secret, &origin) {
+                // What it prints can be used as a file: a secret does not belong there.
+                (true, Origin::Default) => continue,
+                (true, _) => format!("# {name}: {}", config.value(key)),
+                (false, _) => format!("{name} = {}", in_toml(key, &config.value(key))),
+            };
+            let _ = writeln!(text, "{line:<44} # {origin}");
+        }
+        text.truncate(text.trim_end().len());
+        text
+    })?;
+    Ok(Exit::Done)
+}

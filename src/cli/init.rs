@@ -1,0 +1,481 @@
+//! `init`: a configuration, a secret and a certificate for a new installation. It asks, or takes flags; what is there already is
+//! never written over, and what fails half-way leaves nothing behind.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::config::keys::annotated_file;
+use crate::config::load::examine;
+use crate::config::{Config, Sources};
+use crate::domain::{Clock, SystemClock};
+use crate::ops::backup::day;
+use crate::server::{certificate, tls};
+
+use super::exit::{Exit, Failure};
+use super::{Global, path_text};
+
+/// The user that the packages make for the service.
+const SERVICE_USER: &str = "academy-rt";
+
+/// Write a configuration, a secret and a certificate for a new installation
+///
+/// It asks a few questions; a flag answers one beforehand. Nothing that is there already is written over.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// Where the configuration and the secret go
+    #[arg(long, value_name = "DIR", default_value = "/etc/academy-rt")]
+    dir: PathBuf,
+    /// Where the server keeps its data [default: /var/lib/academy-rt for root, else DIR/data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// A name or address that clients use; may be given several times [default: this machine's name]
+    #[arg(long, value_name = "NAME")]
+    host: Vec<String>,
+    /// Address and port to listen on [default: 0.0.0.0:443 for root, else 0.0.0.0:8443]
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// The web platform's address, for browsers: https://portal.example.org; may be given several times
+    #[arg(long, value_name = "ORIGIN")]
+    cors_origin: Vec<String>,
+    /// Certificate chain of your own, PEM, instead of a self-signed one
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// A proxy in front ends TLS: plain HTTP
+    #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
+    behind_proxy: bool,
+    /// Ask nothing: what no flag answers has its default
+    #[arg(long)]
+    non_interactive: bool,
+}
+
+/// What the installation shall be.
+struct Answers {
+    hosts: Vec<String>,
+    listen: SocketAddr,
+    own_pair: Option<(PathBuf, PathBuf)>,
+    origins: Vec<String>,
+}
+
+/// Asks, checks and writes.
+///
+/// # Errors
+/// Wrong answers, files that are there already, and what the file system says.
+pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
+    let is_root = rustix::process::geteuid().is_root();
+    let dir = absolute(&args.dir)?;
+    let data_dir = match &args.data_dir {
+        Some(data_dir) => absolute(data_dir)?,
+        None if is_root && args.dir.starts_with("/etc") => PathBuf::from("/var/lib/academy-rt"),
+        None => dir.join("data"),
+    };
+    let places = Places::new(dir, &data_dir);
+    places.refuse_existing(args)?;
+    let answers = answers(args, is_root)?;
+    let written = write(args, &places, &data_dir, &answers, is_root)?;
+    let answer = json!({
+        "config": places.config, "secret": places.secret,
+        "certificate": written.certificate.as_ref().map(|(path, _)| path),
+        "names": answers.hosts,
+    });
+    global.print(&answer, || words(&places, &answers, &written))?;
+    Ok(Exit::Done)
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    // The service is started from elsewhere: a relative path would be another one there.
+    std::path::absolute(path)
+        .map_err(|error| Failure::usage(format!("{} cannot be used", path.display()), error, "Give a directory."))
+}
+
+/// Where everything goes.
+struct Places {
+    config: PathBuf,
+    secret: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl Places {
+    fn new(dir: PathBuf, data_dir: &Path) -> Places {
+        let tls = data_dir.join("tls");
+        Places {
+            config: dir.join("academy-rt.toml"),
+            secret: dir.join("jwt-secret"),
+            cert: tls.join("cert.pem"),
+            key: tls.join("key.pem"),
+        }
+    }
+
+    fn refuse_existing(&self, args: &InitArgs) -> Result<(), Failure> {
+        let makes_pair = args.tls_cert.is_none() && !args.behind_proxy;
+        let pair = if makes_pair { vec![&self.cert, &self.key] } else { Vec::new() };
+        for path in [&self.config, &self.secret].into_iter().chain(pair) {
+            if path.symlink_metadata().is_ok() {
+                let remedy = "Move it away first, or give another --dir or --data-dir. `academy-rt config check` looks at what is there.";
+                return Err(Failure::new(
+                    "nothing was written",
+                    format!("{} is there already", path.display()),
+                    remedy,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
+    let has_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if !args.non_interactive && !has_terminal {
+        let why = "standard input is not a terminal";
+        return Err(Failure::usage("nobody can be asked", why, "Add --non-interactive, and what you want as flags."));
+    }
+    let asks = !args.non_interactive;
+    let hosts = if args.host.is_empty() {
+        let default = certificate::host_name().unwrap_or_else(|| "localhost".to_owned());
+        ask(asks, "Name that clients reach this server by (several with spaces)", &default, |text| {
+            text.split_whitespace().map(host).collect()
+        })?
+    } else {
+        args.host.iter().map(|text| host(text)).collect::<Result<_, _>>().map_err(|why| wrong("--host", why))?
+    };
+    let port = if is_root { 443 } else { 8443 };
+    let listen = match args.listen {
+        Some(listen) => listen,
+        None if args.behind_proxy => SocketAddr::from(([127, 0, 0, 1], 8443)),
+        None => ask(asks, "Address and port to listen on", &format!("0.0.0.0:{port}"), |text| {
+            text.parse().map_err(|_| "write ADDRESS:PORT, for example 0.0.0.0:443 or [::]:443".to_owned())
+        })?,
+    };
+    let own_pair = match (&args.tls_cert, &args.tls_key) {
+        (Some(cert), Some(key)) => Some((absolute(cert)?, absolute(key)?)),
+        _ if args.behind_proxy => None,
+        _ => ask_pair(asks)?,
+    };
+    if let Some((cert, key)) = &own_pair {
+        check_pair(cert, key).map_err(Failure::from)?;
+    }
+    let origins = if args.cors_origin.is_empty() {
+        ask(asks, "Address of the web platform, https://... (nothing: it is on this server's own)", "", |text| {
+            text.split_whitespace().map(origin).collect()
+        })?
+    } else {
+        args.cors_origin
+            .iter()
+            .map(|text| origin(text))
+            .collect::<Result<_, _>>()
+            .map_err(|why| wrong("--cors-origin", why))?
+    };
+    Ok(Answers { hosts, listen, own_pair, origins })
+}
+
+fn wrong(flag: &str, why: String) -> Failure {
+    Failure::usage(format!("{flag} cannot be used"), why, "Correct it.")
+}
+
+fn host(text: &str) -> Result<String, String> {
+    if certificate::is_host(text) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(format!("'{text}' is neither a host name nor an address"))
+    }
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let sources =
+        Sources { flags: vec![("server.cors_origins", "--cors-origin", text.to_owned())], ..Sources::default() };
+    match examine(&sources).1.into_iter().next() {
+        None => Ok(text.to_owned()),
+        Some(_) => Err(format!("'{text}' is not an origin; write https://portal.example.org without a path")),
+    }
+}
+
+fn check_pair(cert: &Path, key: &Path) -> Result<(), crate::server::ServeError> {
+    let mut config = Config::default();
+    config.tls.mode = crate::config::TlsMode::Files;
+    (config.tls.cert, config.tls.key) = (Some(cert.to_owned()), Some(key.to_owned()));
+    tls::load_existing(&config, SystemClock.now()).map(drop)
+}
+
+/// Asks until the answer is good; without asking, the default is the answer.
+fn ask<T>(asks: bool, question: &str, default: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
+    if !asks {
+        return read(default)
+            .map_err(|why| Failure::usage(format!("{question}: there is no good default"), why, "Give it as a flag."));
+    }
+    let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
+    loop {
+        let text = line(&format!("{question}{shown}: "))?;
+        match read(if text.is_empty() { default } else { &text }) {
+            Ok(answer) => return Ok(answer),
+            Err(why) => tell(&format!("  {why}\n"))?,
+        }
+    }
+}
+
+fn ask_pair(asks: bool) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    if !asks {
+        return Ok(None);
+    }
+    loop {
+        let cert = line("Certificate of your own, a PEM file (nothing: a self-signed one is made): ")?;
+        if cert.is_empty() {
+            return Ok(None);
+        }
+        let key = line("Its private key, a PEM file: ")?;
+        let (cert, key) = (absolute(Path::new(&cert))?, absolute(Path::new(&key))?);
+        match check_pair(&cert, &key) {
+            Ok(()) => return Ok(Some((cert, key))),
+            Err(error) => tell(&format!("  {error}\n"))?,
+        }
+    }
+}
+
+fn tell(text: &str) -> Result<(), Failure> {
+    let mut terminal = io::stdout().lock();
+    terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush()).map_err(no_terminal)
+}
+
+fn line(prompt: &str) -> Result<String, Failure> {
+    tell(prompt)?;
+    let mut text = String::new();
+    match io::stdin().lock().read_line(&mut text).map_err(no_terminal)? {
+        0 => Err(Failure::new("nothing was written", "the answers ended", "Begin again, or use --non-interactive.")),
+        _ => Ok(text.trim().to_owned()),
+    }
+}
+
+fn no_terminal(error: io::Error) -> Failure {
+    Failure::new("nothing was written", error, "Begin again on a terminal, or use --non-interactive.")
+}
+
+/// What was written, for the words about it.
+struct Written {
+    /// The certificate that was made, and its last day.
+    certificate: Option<(PathBuf, String)>,
+    /// Whether the files belong to the service's user.
+    is_for_service: bool,
+}
+
+fn write(
+    args: &InitArgs,
+    places: &Places,
+    data_dir: &Path,
+    answers: &Answers,
+    is_root: bool,
+) -> anyhow::Result<Written> {
+    let now = SystemClock.now();
+    let text = config_text(args, places, data_dir, answers)?;
+    let service = if is_root { user_of("/etc/passwd", SERVICE_USER) } else { None };
+    let mut random = Zeroizing::new([0_u8; 32]);
+    getrandom::fill(&mut *random)
+        .map_err(|error| Failure::new("no secret could be made", error, "Check /dev/urandom."))?;
+    let secret: Zeroizing<String> = Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
+    let mut files = vec![
+        // The service reads it, and does not change it.
+        NewFile {
+            path: &places.config,
+            text: text.as_bytes(),
+            mode: 0o640,
+            owner: service.map(|(_, group)| (0, group)),
+        },
+        NewFile { path: &places.secret, text: secret.as_bytes(), mode: 0o600, owner: service },
+    ];
+    let pair = match (&answers.own_pair, args.behind_proxy) {
+        (None, false) => {
+            let made = certificate::make_pem(&answers.hosts, now);
+            Some(made.map_err(|error| {
+                Failure::new("no certificate could be made", error, "Give other names with --host.")
+            })?)
+        }
+        _ => None,
+    };
+    if let Some((cert, key)) = &pair {
+        files.push(NewFile { path: &places.key, text: key.as_bytes(), mode: 0o600, owner: service });
+        files.push(NewFile { path: &places.cert, text: cert.as_bytes(), mode: 0o644, owner: service });
+    }
+    let dirs = [
+        places.config.parent().map(|dir| (dir, 0o755, None)),
+        Some((data_dir, 0o700, service)),
+        pair.as_ref().and(places.cert.parent()).map(|dir| (dir, 0o700, service)),
+    ];
+    put(&files, dirs.into_iter().flatten()).map_err(|(path, error)| {
+        let remedy = match error.kind() {
+            io::ErrorKind::PermissionDenied => "Use sudo, or give a --dir and a --data-dir of your own.",
+            io::ErrorKind::AlreadyExists => "It is there already: move it away first, or give another --dir.",
+            _ => "Check the directory and the disk, and begin again.",
+        };
+        Failure::new(format!("nothing was written: {}", path.display()), error, remedy)
+    })?;
+    let last_day = day(now.plus(certificate::GOOD_FOR));
+    Ok(Written { certificate: pair.map(|_| (places.cert.clone(), last_day)), is_for_service: service.is_some() })
+}
+
+fn config_text(args: &InitArgs, places: &Places, data_dir: &Path, answers: &Answers) -> anyhow::Result<String> {
+    let mut values = vec![
+        ("server.listen", answers.listen.to_string()),
+        ("storage.data_dir", path_text("--data-dir", data_dir)?),
+        ("auth.jwt_secret_file", path_text("--dir", &places.secret)?),
+    ];
+    if !answers.origins.is_empty() {
+        values.push(("server.cors_origins", answers.origins.join(",")));
+    }
+    match &answers.own_pair {
+        Some((cert, key)) => {
+            values.push(("tls.mode", "files".to_owned()));
+            values.push(("tls.cert", path_text("--tls-cert", cert)?));
+            values.push(("tls.key", path_text("--tls-key", key)?));
+        }
+        None if args.behind_proxy => {
+            values.push(("tls.mode", "off".to_owned()));
+            values.push(("server.behind_proxy", "true".to_owned()));
+        }
+        None => {}
+    }
+    let text = annotated_file(|key| values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value.clone()));
+    let sources = Sources { file: Some((places.config.clone(), text.clone())), ..Sources::default() };
+    match examine(&sources).1.into_iter().next() {
+        None => Ok(text),
+        Some(problem) => Err(Failure::usage("these answers do not fit together", problem, "Correct them.").into()),
+    }
+}
+
+/// A file that is to be there, or not at all.
+struct NewFile<'a> {
+    path: &'a Path,
+    text: &'a [u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+}
+
+/// Puts all files in their places. When one of them fails, those that were put before it are taken away again.
+fn put<'a>(
+    files: &'a [NewFile<'a>],
+    dirs: impl Iterator<Item = (&'a Path, u32, Option<(u32, u32)>)>,
+) -> Result<(), (&'a Path, io::Error)> {
+    let mut made_dirs: Vec<&Path> = Vec::new();
+    let mut made: Vec<&Path> = Vec::new();
+    let result = (|| {
+        for (dir, mode, owner) in dirs {
+            if !dir.exists() {
+                DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(|error| (dir, error))?;
+                made_dirs.push(dir);
+                own(dir, owner).map_err(|error| (dir, error))?;
+            }
+        }
+        for file in files {
+            // `create_new` fails where something has come meanwhile: nothing is written over.
+            let begun = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(file.path);
+            let mut begun = begun.map_err(|error| (file.path, error))?;
+            made.push(file.path);
+            begun.write_all(file.text).and_then(|()| begun.sync_all()).map_err(|error| (file.path, error))?;
+            own(file.path, file.owner).map_err(|error| (file.path, error))?;
+        }
+        Ok(())
+    })();
+    if result.is_err() {
+        // What cannot be taken away is named by the error that there was.
+        made.iter().for_each(|path| drop(fs::remove_file(path)));
+        made_dirs.iter().rev().for_each(|dir| drop(fs::remove_dir(dir)));
+    }
+    result
+}
+
+fn own(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    owner.map_or(Ok(()), |(user, group)| chown(path, Some(user), Some(group)))
+}
+
+/// A user of this machine, and its group.
+fn user_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
+    let text = fs::read_to_string(passwd).ok()?;
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then_some(())?;
+        Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
+    })
+}
+
+fn words(places: &Places, answers: &Answers, written: &Written) -> String {
+    let name = answers.hosts.first().map_or("localhost", String::as_str);
+    let (config, secret) = (places.config.display(), places.secret.display());
+    let mut text =
+        format!("Written:\n  {config}  the configuration\n  {secret}  the secret that tokens are signed with\n");
+    if let Some((cert, last_day)) = &written.certificate {
+        let names = answers.hosts.join(", ");
+        text.push_str(&format!("  {}  a self-signed certificate for {names}, until {last_day}\n", cert.display()));
+    }
+    let is_default = places.config == Config::default_file();
+    let option = if is_default { String::new() } else { format!(" --config {config}") };
+    let start = if written.is_for_service && is_default {
+        "systemctl enable --now academy-rt".to_owned()
+    } else {
+        format!("academy-rt{option} serve")
+    };
+    text.push_str(&format!(
+        "\nNext:\n\
+         \x20 1. Start it:                {start}\n\
+         \x20 2. See whether it is well:  academy-rt{option} doctor\n\
+         \x20 3. Try it with a token:     academy-rt{option} token issue --user 7 --name Ann --role learner\n\
+         \x20 4. Give the web platform the secret in {secret} as its JWT_SECRET.\n"
+    ));
+    if let Some((cert, _)) = &written.certificate {
+        text.push_str(&format!(
+            "  5. Let clients trust {}, or put a certificate of your authority in the configuration.\n",
+            cert.display()
+        ));
+    }
+    match (answers.listen.port(), answers.listen.ip().is_loopback()) {
+        (_, true) => text.push_str("\nOnly this machine can connect: the address to listen on is a loopback one."),
+        (443, _) => text.push_str(&format!("\nClients connect to https://{name}")),
+        (port, _) => text.push_str(&format!("\nClients connect to https://{name}:{port}")),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_half_way_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("second"), "kept").unwrap();
+        let (first, second, new) = (at("new/first"), at("second"), at("new"));
+        let file = |path| NewFile { path, text: b"x", mode: 0o600, owner: None };
+        let files = [file(&first), file(&second)];
+        let (path, error) = put(&files, [(new.as_path(), 0o700, None)].into_iter()).unwrap_err();
+        assert_eq!((path, error.kind()), (second.as_path(), io::ErrorKind::AlreadyExists));
+        assert!(!new.exists());
+        assert_eq!(fs::read_to_string(&second).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_user_is_found_by_its_whole_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("passwd");
+        fs::write(&path, "root:x:0:0::/:/bin/sh\nacademy-rt2:x:7:7::/:/x\nacademy-rt:x:990:991::/:/usr/sbin/nologin\n")
+            .unwrap();
+        assert_eq!(user_of(path.to_str().unwrap(), SERVICE_USER), Some((990, 991)));
+        assert_eq!(user_of(path.to_str().unwrap(), "nobody"), None);
+    }
+
+    #[test]
+    fn hosts_are_names_or_addresses() {
+        for good in ["rt.example.ca", "192.0.2.7", "2001:db8::7", "RT-1"] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "https://x", "x:443", "é.ca", "-x"] {
+            assert!(host(bad).is_err(), "{bad}");
+        }
+    }
+}

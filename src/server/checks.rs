@@ -1,0 +1,82 @@
+//! What would keep a server from starting with a configuration, found without starting it. Nothing is made or changed.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use crate::auth::secret::{self, SecretError};
+use crate::config::Config;
+use crate::domain::Timestamp;
+
+use super::tls::Material;
+use super::{ServeError, binding, tls};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// With these it does not start.
+    pub problems: Vec<ServeError>,
+    /// With these it starts, and they should be mended.
+    pub warnings: Vec<String>,
+    /// The certificate, if there is one already.
+    pub tls: Option<Material>,
+}
+
+/// Looks at everything that a configuration names: addresses, certificate, key, secret, data directory.
+#[must_use]
+pub fn check(config: &Config, now: Timestamp) -> Checked {
+    let mut checked = Checked::default();
+    checked.problems.extend(binding::refuse_plain_http_outside(config, config.server.listen).err());
+    match tls::load_existing(config, now) {
+        Ok(material) => {
+            checked.warnings.extend(material.iter().flat_map(|material| material.warnings.iter().cloned()));
+            checked.tls = material;
+        }
+        Err(error) => checked.problems.push(error),
+    }
+    match secret::load(config, config.credentials_dir.as_deref()) {
+        Ok(secret) => checked.warnings.extend(secret.warning),
+        // One is made at the first start.
+        Err(SecretError::None { .. }) => {}
+        Err(error) => {
+            checked.problems.push(ServeError::new("the JWT secret cannot be used", &error, error.remedy()));
+        }
+    }
+    checked.problems.extend(directory(&config.storage.data_dir).err());
+    checked
+}
+
+/// Whether the address to listen on can be had. Not for a server that runs: it has it.
+///
+/// # Errors
+/// Why not.
+pub fn address(config: &Config) -> Result<(), ServeError> {
+    let address = config.server.listen;
+    TcpListener::bind(address).map(drop).map_err(|error| binding::refused(address, &error))
+}
+
+/// Whether the data directory can be used, or made.
+fn directory(path: &Path) -> Result<(), ServeError> {
+    let failed = |why: String| {
+        let what = format!("the data directory {} cannot be used", path.display());
+        ServeError::new(
+            what,
+            why,
+            "Give another one with --data-dir, or make it writable for the user that runs the server.",
+        )
+    };
+    let is_writable = |path: &Path| access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK);
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_dir() => Err(failed("it is not a directory".to_owned())),
+        Ok(_) => is_writable(path).map_err(|error| failed(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // It is made at the first start: in the nearest directory that is there.
+            let parent = path.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("."));
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            is_writable(parent).map_err(|error| failed(format!("it is not there, and {}: {error}", parent.display())))
+        }
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
