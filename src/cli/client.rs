@@ -41,7 +41,7 @@ const PIECES: usize = 8;
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// Which server a command talks to.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// The server's address, with a token in ACADEMY_RT_TOKEN [default: the control socket on this machine]
     #[arg(long, value_name = "URL")]
@@ -52,6 +52,33 @@ pub struct ServerArgs {
     /// Where the data of the server on this machine are
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    /// The server itself: over the address where there is a token for it, else over the control socket.
+    #[must_use]
+    pub fn that_answers(&self) -> ServerArgs {
+        let has_token = std::env::var_os("ACADEMY_RT_TOKEN").is_some_and(|token| !token.is_empty());
+        if has_token { self.clone() } else { ServerArgs { url: None, cacert: None, data_dir: self.data_dir.clone() } }
+    }
+
+    /// The address that was given.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// The certificate that was given.
+    #[must_use]
+    pub fn cacert(&self) -> Option<&Path> {
+        self.cacert.as_deref()
+    }
+
+    /// The data directory that was given.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
+    }
 }
 
 /// One call.
@@ -89,7 +116,7 @@ impl Call {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// An answer that has begun, and what it comes over.
@@ -109,7 +136,7 @@ impl Exchange {
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -330,7 +357,11 @@ fn refused(status: http::StatusCode, answer: &Value) -> Failure {
     Failure::new(format!("the server refused: {code}"), why, remedy)
 }
 
-async fn connect(config: &Config, url: &str, cacert: Option<&Path>) -> anyhow::Result<(Box<dyn Stream>, String)> {
+pub(super) async fn connect(
+    config: &Config,
+    url: &str,
+    cacert: Option<&Path>,
+) -> anyhow::Result<(Box<dyn Stream>, String)> {
     // The address is not repeated: somebody may have put a password or a token into it.
     let bad = |why: &str| Failure::usage("--url is not a server's address", why, "Write https://HOST:PORT.");
     let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;

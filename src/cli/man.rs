@@ -51,6 +51,7 @@ pub fn pages() -> anyhow::Result<Vec<(String, String)>> {
             CONCEPTS.replace("@DATE@", REVISED).replace("@VERSION@", env!("CARGO_PKG_VERSION")),
         ),
     ];
+    pages.push(("academy-rt-metrics.7".to_owned(), figures()));
     let mut command = super::command();
     command.build();
     render(&command, "academy-rt", &mut pages)?;
@@ -156,6 +157,26 @@ fn configuration() -> String {
         ".SH EXAMPLE\n.nf\n[server]\nlisten = \"0.0.0.0:443\"\ncors_origins = [\"https://portal.example.ca\"]\n\n[tls]\n\
          mode = \"files\"\ncert = \"/etc/academy\\-rt/tls/cert.pem\"\nkey = \"/etc/academy\\-rt/tls/key.pem\"\n.fi\n\
          .SH \"SEE ALSO\"\n.BR academy\\-rt (1),\n.BR academy\\-rt (7)\n",
+    );
+    page
+}
+
+/// academy-rt-metrics(7), from the metrics themselves.
+fn figures() -> String {
+    let mut page = format!(
+        ".TH academy\\-rt\\-metrics 7 \"{REVISED}\" \"academy\\-rt {}\"\n\
+         .SH NAME\nacademy\\-rt\\-metrics \\- figures of the real\\-time server\n\
+         .SH DESCRIPTION\nGET\n.I /metrics\nanswers who has a token with the scope\n.BR metrics ,\nor, on the address of\n\
+         .BR metrics.listen ,\neverybody. The format is that of Prometheus, or OpenMetrics for who asks for it.\n\
+         Labels have few and fixed values. A dashboard for Grafana and alert rules come with the packages.\n\
+         .SH METRICS\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (name, kind, help) in crate::ops::metrics::catalogue() {
+        page.push_str(&format!(".TP\n.BR {} \" ({kind})\"\n{}\n", roff(&name), roff(&help)));
+    }
+    page.push_str(
+        ".SH \"SEE ALSO\"\n.BR academy\\-rt\\-status (1),\n.BR academy\\-rt.toml (5),\n.BR academy\\-rt (7)\n",
     );
     page
 }

@@ -7,6 +7,7 @@ pub mod client;
 pub mod completions;
 pub mod config;
 pub mod db;
+pub mod doctor;
 pub mod exit;
 pub mod hold;
 pub mod init;
@@ -102,6 +103,8 @@ pub enum Command {
     Audit(audit::AuditCommand),
     /// Show the running server at a glance
     Status(status::StatusArgs),
+    /// Find out what is wrong with this installation, and how to mend it
+    Doctor(doctor::DoctorArgs),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -143,7 +146,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::User(command) => user::run(global, command),
         Command::Hold(command) => hold::run(global, command),
         Command::Audit(command) => audit::run(global, command),
-        Command::Status(args) => status::run(global, args),
+        Command::Status(args) => status::run(global, &args),
+        Command::Doctor(args) => doctor::run(global, &args),
         Command::Config(command) => config::run(global, &command),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

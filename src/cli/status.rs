@@ -1,75 +1,239 @@
-//! `status`: the running server at a glance.
+//! `status`: the running server at a glance, once or again and again.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use clap::Args;
 use http::Method;
 use serde_json::Value;
 
 use crate::domain::Timestamp;
-use crate::ops::backup;
+use crate::ops::backup::{day, moment};
 
-use super::Global;
-use super::client::{Call, ServerArgs, call};
-use super::exit::Exit;
+use super::client::{Call, ServerArgs, call, runtime};
+use super::exit::{Exit, Failure};
+use super::{Global, Output};
 
-/// Show the running server at a glance. Exit status 3 if it takes no requests.
+/// Back to the upper left corner of a terminal, and everything below it gone.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Show the running server at a glance
+///
+/// Exit status 3 if it takes no requests.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The server
     #[command(flatten)]
     server: ServerArgs,
+    /// Show it again every so many seconds [default: 2], until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    watch: Option<u64>,
 }
 
 /// Asks and shows.
 ///
 /// # Errors
 /// If no server answers.
-pub fn run(global: &Global, args: StatusArgs) -> anyhow::Result<Exit> {
-    let answer = call(global, &args.server, Call::new(Method::GET, "/api/v1/admin/status", None))?;
+pub fn run(global: &Global, args: &StatusArgs) -> anyhow::Result<Exit> {
+    let ask = || call(global, &args.server, Call::new(Method::GET, "/api/v1/admin/status", None));
+    let answer = ask()?;
+    if let Some(seconds) = args.watch {
+        return watch(global, Duration::from_secs(seconds), answer, ask);
+    }
     global.print(&answer, || text(&answer))?;
     let is_ready = answer.get("ready").and_then(Value::as_bool).unwrap_or_default();
     Ok(if is_ready { Exit::Done } else { Exit::Found })
 }
 
-fn text(answer: &Value) -> String {
-    let number = |pointer: &str| answer.pointer(pointer).and_then(Value::as_u64).unwrap_or_default();
-    let word = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let uptime = number("/uptimeSeconds");
-    let health = match answer.get("ready").and_then(Value::as_bool) {
-        Some(true) => "ready".to_owned(),
-        _ => format!("NOT READY: {}", word("/reason")),
-    };
-    let realtime = if answer.get("websocketEnabled").and_then(Value::as_bool) == Some(true) { "on" } else { "off" };
-    format!(
-        "academy-rt {version}  {health}\n\
-         \x20 address     {address}\n\
-         \x20 up          {hours} h {minutes} min\n\
-         \x20 Socket.IO   {realtime}\n\
-         \x20 sockets     {total} ({websocket} WebSocket, {polling} polling), {users} users in {rooms} rooms\n\
-         \x20 sent        {deliveries} events; {slow} slow readers cut off\n\
-         \x20 store       {mib:.1} MiB, {writes} writes in {commits} commits, {queued} waiting\n\
-         \x20 last backup {backup}",
-        version = word("/version"),
-        address = word("/addresses/0"),
-        hours = uptime / 3_600,
-        minutes = uptime % 3_600 / 60,
-        total = number("/sockets/total"),
-        websocket = number("/sockets/websocket"),
-        polling = number("/sockets/polling"),
-        users = number("/users"),
-        rooms = number("/rooms"),
-        deliveries = number("/deliveries"),
-        slow = number("/slowReaders"),
-        mib = number("/store/fileBytes") as f64 / f64::from(1 << 20),
-        writes = number("/store/writes"),
-        backup = match answer.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
-            Some(at) => format!(
-                "{} ({:.1} MiB)",
-                backup::moment(Timestamp(at)),
-                number("/store/lastBackup/bytes") as f64 / f64::from(1 << 20)
-            ),
+/// A screen on a terminal, a line a sample elsewhere. A server that goes away is waited for.
+fn watch(
+    global: &Global,
+    pause: Duration,
+    first: Value,
+    ask: impl Fn() -> anyhow::Result<Value>,
+) -> anyhow::Result<Exit> {
+    let is_screen = io::stdout().is_terminal() && global.output == Output::Text;
+    let runtime = runtime()?;
+    let mut answer = Ok(first);
+    loop {
+        let shown = match (&answer, global.output) {
+            (Ok(answer), Output::Json) => answer.to_string(),
+            (Ok(answer), Output::Text) if is_screen => format!("{CLEAR}{}\n\nCtrl-C ends it.", text(answer)),
+            (Ok(answer), Output::Text) => line(answer),
+            (Err(error), Output::Json) => serde_json::json!({ "error": format!("{error:#}") }).to_string(),
+            (Err(error), Output::Text) => {
+                let clear = if is_screen { CLEAR } else { "" };
+                format!("{clear}{error:#}; asking again every {} s", pause.as_secs())
+            }
+        };
+        let mut stdout = io::stdout().lock();
+        match writeln!(stdout, "{shown}").and_then(|()| stdout.flush()) {
+            // Whoever read it has had enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
+            written => {
+                written.map_err(|error| Failure::new("the status cannot be shown", error, "Check where it goes to."))?
+            }
+        }
+        drop(stdout);
+        // The timer is made inside the runtime.
+        runtime.block_on(async { tokio::time::sleep(pause).await });
+        answer = ask();
+    }
+}
+
+/// What an answer says, by JSON pointer.
+struct Said<'a>(&'a Value);
+
+impl Said<'_> {
+    fn number(&self, pointer: &str) -> u64 {
+        self.0.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+    }
+
+    fn part(&self, pointer: &str) -> f64 {
+        self.0.pointer(pointer).and_then(Value::as_f64).unwrap_or_default()
+    }
+
+    fn word(&self, pointer: &str) -> &str {
+        self.0.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn mib(&self, pointer: &str) -> f64 {
+        self.part(pointer) / f64::from(1 << 20)
+    }
+
+    fn health(&self) -> String {
+        match self.0.get("ready").and_then(Value::as_bool) {
+            Some(true) => "ready".to_owned(),
+            _ => format!("NOT READY: {}", self.word("/reason")),
+        }
+    }
+
+    fn within(&self, pointer: &str) -> String {
+        match (self.0.pointer(pointer).and_then(Value::as_u64), self.number("/store/commits")) {
+            (Some(ms), _) => format!("within {ms} ms"),
+            (None, 0) => "not known yet".to_owned(),
+            (None, _) => "over 10 s".to_owned(),
+        }
+    }
+
+    fn certificate(&self) -> String {
+        let names = self.0.pointer("/certificate/names").and_then(Value::as_array);
+        let Some(names) = names else { return "none: no TLS here".to_owned() };
+        let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+        let (end, days) = (Timestamp(self.number("/certificate/notAfter")), self.number("/certificate/daysLeft"));
+        let alarm = if days < 30 { "  RENEW IT" } else { "" };
+        let own =
+            if self.0.pointer("/certificate/selfSigned") == Some(&Value::Bool(true)) { ", self-signed" } else { "" };
+        format!("for {} until {} ({days} days){own}{alarm}", names.join(", "), day(end))
+    }
+
+    fn backup(&self) -> String {
+        match self.0.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
+            Some(at) => format!("{} ({:.1} MiB)", moment(Timestamp(at)), self.mib("/store/lastBackup/bytes")),
             None => "none yet: academy-rt backup FILE makes one".to_owned(),
-        },
-        commits = number("/store/commits"),
-        queued = number("/store/queued"),
+        }
+    }
+}
+
+/// The whole screen.
+fn text(answer: &Value) -> String {
+    let said = Said(answer);
+    let number = |pointer: &str| said.number(pointer);
+    let uptime = number("/uptimeSeconds");
+    let realtime = if answer.get("websocketEnabled").and_then(Value::as_bool) == Some(true) { "on" } else { "off" };
+    let mut lines = vec![format!("academy-rt {}  {}", said.word("/version"), said.health())];
+    let mut row = |name: &str, words: String| lines.push(format!("  {name:<12} {words}"));
+    row("address", said.word("/addresses/0").to_owned());
+    row("up", format!("{} h {} min", uptime / 3_600, uptime % 3_600 / 60));
+    row("Socket.IO", realtime.to_owned());
+    row(
+        "sockets",
+        format!(
+            "{} ({} WebSocket, {} polling): {} admin, {} hr, {} coach, {} learner, {} of no role",
+            number("/sockets/total"),
+            number("/sockets/websocket"),
+            number("/sockets/polling"),
+            number("/sockets/roles/admin"),
+            number("/sockets/roles/hr"),
+            number("/sockets/roles/coach"),
+            number("/sockets/roles/learner"),
+            number("/sockets/roles/none"),
+        ),
+    );
+    row(
+        "people",
+        format!(
+            "{} users in {} rooms, {} long polls, {} connections",
+            number("/users"),
+            number("/rooms"),
+            number("/pollsWaiting"),
+            number("/connections")
+        ),
+    );
+    row(
+        "a second",
+        format!(
+            "{:.1} messages, {:.1} events sent, {:.1} requests (mean of the last minute)",
+            said.part("/rates/messages"),
+            said.part("/rates/deliveries"),
+            said.part("/rates/requests")
+        ),
+    );
+    row("sent", format!("{} events; {} slow readers cut off", number("/deliveries"), number("/slowReaders")));
+    row(
+        "refused",
+        format!("{} sign-ins, {} requests beyond a limit", number("/refusedSignIns"), number("/rateLimited")),
+    );
+    row(
+        "store",
+        format!(
+            "{:.1} MiB, {} writes in {} commits, {} waiting",
+            said.mib("/store/fileBytes"),
+            number("/store/writes"),
+            number("/store/commits"),
+            number("/store/queued")
+        ),
+    );
+    row("commits", format!("half {}, 99 % {}", said.within("/store/commitP50Ms"), said.within("/store/commitP99Ms")));
+    row(
+        "disk",
+        format!(
+            "{:.0} MiB free; writes are refused below {:.0} MiB",
+            said.mib("/store/freeBytes"),
+            said.mib("/store/minFreeBytes")
+        ),
+    );
+    row(
+        "process",
+        format!(
+            "{:.1} MiB memory, {} of {} descriptors, {:.1} s processor time",
+            said.mib("/process/residentBytes"),
+            number("/process/openFds"),
+            number("/process/maxFds"),
+            said.part("/process/cpuSeconds")
+        ),
+    );
+    row("certificate", said.certificate());
+    row("last backup", said.backup());
+    if let Some(error) = answer.get("configError").and_then(Value::as_str) {
+        row("RELOAD", format!("REFUSED, the old configuration is in force: {error}"));
+    }
+    lines.join("\n")
+}
+
+/// One sample.
+fn line(answer: &Value) -> String {
+    let said = Said(answer);
+    format!(
+        "{}  {} sockets  {} users  {:.1} messages/s  {:.1} events/s  {:.1} requests/s  {} queued  commits 99 % {}  {:.1} MiB",
+        said.health(),
+        said.number("/sockets/total"),
+        said.number("/users"),
+        said.part("/rates/messages"),
+        said.part("/rates/deliveries"),
+        said.part("/rates/requests"),
+        said.number("/store/queued"),
+        said.within("/store/commitP99Ms"),
+        said.mib("/process/residentBytes"),
     )
 }

@@ -293,6 +293,15 @@ pub const KEYS: &[Key] = &[
         c.log.level = v.to_owned();
         Ok(())
     }),
+    fixed(key("metrics.listen", "", "Address and port of its own for /metrics, without a token.", |c, v| {
+        if v.is_empty() {
+            c.metrics.listen = None;
+            return Ok(());
+        }
+        let parsed = v.parse().map_err(|_| "must be ADDRESS:PORT, for example 127.0.0.1:9464".to_owned())?;
+        c.metrics.listen = Some(parsed);
+        Ok(())
+    })),
 ];
 
 fn into<T: FromStr>(place: &mut T, value: &str, allowed: &str) -> Result<(), String> {

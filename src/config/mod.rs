@@ -66,6 +66,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[log]`
     pub log: Log,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// Where the service manager has put credentials (`CREDENTIALS_DIRECTORY`).
     pub credentials_dir: Option<PathBuf>,
     /// Where runtime files are, if the service manager has made a directory for them (`RUNTIME_DIRECTORY`).
@@ -278,6 +280,13 @@ pub struct Log {
     pub level: String,
 }
 
+/// `[metrics]`
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// An address of its own for `/metrics`, without a token.
+    pub listen: Option<SocketAddr>,
+}
+
 impl Default for Config {
     fn default() -> Config {
         let roles = [
@@ -341,6 +350,7 @@ impl Default for Config {
                 audit: None,
                 floor: Duration::ZERO,
             },
+            metrics: Metrics { listen: None },
             log: Log { format: LogFormat::Auto, level: "info".to_owned() },
             credentials_dir: None,
             runtime_dir: None,

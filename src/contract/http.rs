@@ -3,6 +3,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::domain::{Role, Timestamp};
+
 use super::errors::WireError;
 
 /// `{ "error": { code, message, field? } }`.
@@ -62,6 +64,25 @@ pub struct Status {
     pub deliveries: u64,
     /// Sockets cut off because they did not keep up.
     pub slow_readers: u64,
+    /// What happens in a second.
+    pub rates: RateFigures,
+    /// Long polls that wait.
+    pub polls_waiting: u64,
+    /// Connections open, of all kinds.
+    pub connections: u64,
+    /// Tokens refused since the start.
+    pub refused_sign_ins: u64,
+    /// Requests beyond a limit since the start.
+    pub rate_limited: u64,
+    /// The process.
+    pub process: ProcessCounts,
+    /// The certificate, where the server does TLS.
+    pub certificate: Option<CertificateStatus>,
+    /// Why the last reload was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_error: Option<String>,
+    /// Where this request came from, as the server sees it.
+    pub seen_from: String,
 }
 
 /// Sockets by transport.
@@ -73,6 +94,76 @@ pub struct SocketCounts {
     pub websocket: usize,
     /// On long polling.
     pub polling: usize,
+    /// By their users' first role.
+    pub roles: RoleCounts,
+}
+
+/// Sockets by role.
+#[derive(Debug, Default, Clone, Copy, Serialize)]
+pub struct RoleCounts {
+    /// Administrators.
+    pub admin: usize,
+    /// HR.
+    pub hr: usize,
+    /// Coaches.
+    pub coach: usize,
+    /// Learners.
+    pub learner: usize,
+    /// Users without a role that is known here.
+    pub none: usize,
+}
+
+impl RoleCounts {
+    /// One more.
+    pub fn count(&mut self, role: Option<Role>) {
+        *match role {
+            Some(Role::Admin) => &mut self.admin,
+            Some(Role::Hr) => &mut self.hr,
+            Some(Role::Coach) => &mut self.coach,
+            Some(Role::Learner) => &mut self.learner,
+            None => &mut self.none,
+        } += 1;
+    }
+}
+
+/// The certificate in force.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    /// Host names and addresses that it is for.
+    pub names: Vec<String>,
+    /// It is good until then, Unix time in milliseconds.
+    pub not_after: Timestamp,
+    /// Whole days until then.
+    pub days_left: u64,
+    /// Whether it has signed itself.
+    pub self_signed: bool,
+}
+
+/// What happens in a second, on the average of the last minute.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateFigures {
+    /// Messages stored.
+    pub messages: f64,
+    /// Events sent to sockets.
+    pub deliveries: f64,
+    /// HTTP requests.
+    pub requests: f64,
+}
+
+/// What the process costs.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessCounts {
+    /// Memory in use, in bytes.
+    pub resident_bytes: u64,
+    /// Connections and files open.
+    pub open_fds: u64,
+    /// How many may be.
+    pub max_fds: u64,
+    /// Time on all processors, in seconds.
+    pub cpu_seconds: f64,
 }
 
 /// Figures of the store.
@@ -89,6 +180,14 @@ pub struct StoreCounts {
     pub writes: u64,
     /// The last id given.
     pub last_id: u64,
+    /// Half of the commits took no longer than this, in milliseconds; the bound of a histogram.
+    pub commit_p50_ms: Option<u64>,
+    /// All but one in a hundred took no longer than this.
+    pub commit_p99_ms: Option<u64>,
+    /// Bytes that are free on the disk.
+    pub free_bytes: Option<u64>,
+    /// Below so many, writes are refused.
+    pub min_free_bytes: u64,
     /// The last good backup.
     pub last_backup: Option<super::care::LastBackup>,
 }

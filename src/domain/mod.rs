@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod chat;
+pub mod histogram;
 pub mod id;
 pub mod notification;
 pub mod privacy;

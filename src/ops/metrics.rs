@@ -1,22 +1,33 @@
-//! The figures of `/metrics` in Prometheus' text format. They are read when they are asked for: nothing is counted twice.
+//! The figures of `/metrics`. They are read when they are asked for: nothing is counted twice. Names and units are those of
+//! Prometheus; the man page academy-rt-metrics(7) is made of the same text.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::Registry;
 
 use crate::domain::Timestamp;
+use crate::domain::histogram::{BOUNDS_US, Durations};
 use crate::store::StoreStatus;
 
-/// The type of the text.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use super::process::ProcessFigures;
+use super::tally::{Counts, Tally};
+
+/// The type of the text for who understands OpenMetrics.
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The type of the text for everybody else.
+pub const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What there is to tell.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Figures {
     /// Since the start.
     pub uptime: Duration,
@@ -24,6 +35,8 @@ pub struct Figures {
     pub websocket_sockets: usize,
     /// Authenticated sockets on polling.
     pub polling_sockets: usize,
+    /// Authenticated sockets by role.
+    pub roles: [(&'static str, usize); 5],
     /// Users with a socket.
     pub users: usize,
     /// Chat rooms with a socket.
@@ -36,8 +49,18 @@ pub struct Figures {
     pub store: StoreStatus,
     /// Whether requests are taken.
     pub is_ready: bool,
+    /// Whether Socket.IO is switched on.
+    pub is_websocket_enabled: bool,
     /// Now, for the age of the last backup.
     pub now: Timestamp,
+    /// The process.
+    pub process: ProcessFigures,
+    /// The bytes that are free where the data are.
+    pub free_bytes: Option<u64>,
+    /// The end of the certificate.
+    pub certificate_not_after: Option<Timestamp>,
+    /// Whether the last reload was refused.
+    pub is_reload_refused: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -45,36 +68,214 @@ struct Transport {
     transport: &'static str,
 }
 
-/// The figures as text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Kind {
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Limit {
+    limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Class {
+    class: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Build {
+    version: &'static str,
+}
+
+/// A histogram as it was read.
+#[derive(Debug)]
+struct Seconds(Durations);
+
+impl EncodeMetric for Seconds {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.0.counts).collect();
+        let none: Option<&HashMap<usize, Exemplar<NoLabelSet, f64>>> = None;
+        encoder.encode_histogram(self.0.sum_us as f64 / 1e6, self.0.count(), &buckets, none)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+impl TypedMetric for Seconds {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+/// The figures as OpenMetrics text.
 #[must_use]
-pub fn render(figures: &Figures) -> String {
+pub fn render(figures: &Figures, tally: &Tally) -> String {
     let mut registry = Registry::with_prefix("academy_rt");
     let mut gauge = |name: &str, help: &str, value: u64| registry.register(name, help, ConstGauge::new(signed(value)));
     gauge("uptime_seconds", "Seconds since the start", figures.uptime.as_secs());
     gauge("ready", "1 while requests are taken", u64::from(figures.is_ready));
+    gauge("websocket_enabled", "1 while Socket.IO is switched on", u64::from(figures.is_websocket_enabled));
+    gauge(
+        "reload_refused",
+        "1 if the last reload was refused and an old configuration is in force",
+        u64::from(figures.is_reload_refused),
+    );
     gauge("users", "Users with a socket", figures.users as u64);
     gauge("rooms", "Chat rooms with a socket", figures.rooms as u64);
+    gauge("polls_waiting", "Long polls that wait", tally.polls_waiting.get());
+    gauge("connections_open", "Connections open, of all kinds", tally.connections_open.get());
     gauge("store_file_bytes", "Size of the database file", figures.store.file_bytes);
     gauge("store_queue", "Requests waiting for the writer", figures.store.queued as u64);
+    gauge("store_min_free_bytes", "Writes are refused below so many free bytes", figures.store.min_free_bytes);
+    if let Some(free) = figures.free_bytes {
+        gauge("store_free_bytes", "Bytes that are free where the data are", free);
+    }
     // A store that was never backed up has none of these: an alert on their absence is an alert on that.
     if let Some((at, bytes)) = figures.store.last_backup {
         gauge("backup_last_timestamp_seconds", "When the last good backup was made, Unix time", at.as_secs());
         gauge("backup_last_age_seconds", "Seconds since the last good backup", at.until(figures.now).as_secs());
         gauge("backup_last_size_bytes", "Size of the last good backup", bytes);
     }
+    if let Some(end) = figures.certificate_not_after {
+        gauge(
+            "tls_certificate_not_after_timestamp_seconds",
+            "The end of the TLS certificate, Unix time",
+            end.as_secs(),
+        );
+    }
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("deliveries", "Events sent to sockets", figures.deliveries);
     counter("slow_readers", "Sockets cut off because they did not keep up", figures.slow_readers);
+    counter("sign_ins", "Sockets whose token was good", tally.sign_ins.get());
+    counter("connections", "Connections accepted", tally.connections.get());
+    counter("tls_failures", "TLS handshakes that failed", tally.tls_failures.get());
     counter("store_commits", "Transactions committed", figures.store.commits);
     counter("store_writes", "Requests in committed transactions", figures.store.writes);
+
     let sockets = Family::<Transport, Gauge>::default();
     sockets.get_or_create(&Transport { transport: "websocket" }).set(signed(figures.websocket_sockets as u64));
     sockets.get_or_create(&Transport { transport: "polling" }).set(signed(figures.polling_sockets as u64));
-    registry.register("sockets", "Authenticated sockets", sockets);
-    let mut text = String::new();
+    registry.register("sockets", "Authenticated sockets, by transport", sockets);
+    let roles = Family::<RoleLabel, Gauge>::default();
+    for (role, count) in figures.roles.iter().filter(|(role, _)| !role.is_empty()) {
+        roles.get_or_create(&RoleLabel { role }).set(signed(*count as u64));
+    }
+    registry.register("sockets_by_role", "Authenticated sockets, by their users' first role", roles);
+    let of = |kinds| family(kinds, |kind| Kind { kind });
+    registry.register("stored", "What was stored, by kind", of(&tally.stored));
+    registry.register(
+        "refused_sign_ins",
+        "Tokens refused, by the code of the refusal",
+        family(&tally.refused_sign_ins, |code| Code { code }),
+    );
+    registry.register(
+        "rate_limited",
+        "Requests beyond a limit, by the limit",
+        family(&tally.rate_limited, |limit| Limit { limit }),
+    );
+    registry.register(
+        "http_requests",
+        "HTTP requests answered, without Socket.IO and waiting polls, by class of status",
+        family(&tally.http, |class| Class { class }),
+    );
+    registry.register(
+        "http_request_duration_seconds",
+        "Seconds until an answer begins, without Socket.IO and waiting polls",
+        Seconds(tally.http_time.read()),
+    );
+    registry.register(
+        "store_commit_duration_seconds",
+        "Seconds that a commit took, from its first row to the disk",
+        Seconds(figures.store.commit_time),
+    );
+    let build = Family::<Build, Gauge>::default();
+    build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+    registry.register("build_info", "The version that runs", build);
+
+    // The names that every process has.
+    let mut process = Registry::with_prefix("process");
+    let start = figures.now.as_secs().saturating_sub(figures.uptime.as_secs());
+    process.register("resident_memory_bytes", "Memory in use", ConstGauge::new(signed(figures.process.resident_bytes)));
+    process.register("open_fds", "Connections and files open", ConstGauge::new(signed(figures.process.open_fds)));
+    process.register(
+        "max_fds",
+        "How many connections and files may be open",
+        ConstGauge::new(signed(figures.process.max_fds)),
+    );
+    process.register("start_time_seconds", "When the process was started, Unix time", ConstGauge::new(signed(start)));
+    process.register("cpu_seconds", "Time on all processors", ConstCounter::new(figures.process.cpu.as_secs_f64()));
+
+    let (mut text, mut more) = (String::new(), String::new());
     // Writing into a String does not fail.
     let _ = encode(&mut text, &registry);
+    let _ = encode(&mut more, &process);
+    text.truncate(text.trim_end_matches("# EOF\n").len());
+    text + &more
+}
+
+/// OpenMetrics text as Prometheus' older format: what is counted has its `_total` in the heading, too.
+#[must_use]
+pub fn plain(open_metrics: &str) -> String {
+    let counters: Vec<&str> =
+        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        let heading = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        let name = heading.and_then(|rest| rest.split(' ').next()).filter(|name| counters.contains(name));
+        match name {
+            Some(name) => text.push_str(&line.replacen(name, &format!("{name}_total"), 1)),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
     text
+}
+
+/// All metrics that there can be: name, type and help, for the man page.
+#[must_use]
+pub fn catalogue() -> Vec<(String, String, String)> {
+    let store = StoreStatus { last_backup: Some((Timestamp(0), 0)), ..StoreStatus::default() };
+    let figures = Figures {
+        store,
+        free_bytes: Some(0),
+        certificate_not_after: Some(Timestamp(0)),
+        roles: [("admin", 0), ("hr", 0), ("coach", 0), ("learner", 0), ("none", 0)],
+        ..Figures::default()
+    };
+    let text = plain(&render(&figures, &Tally::default()));
+    let word = |line: &str, place: usize| line.split(' ').nth(place).unwrap_or_default().to_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let headings = lines.iter().zip(lines.iter().skip(1)).filter(|(line, _)| line.starts_with("# HELP "));
+    headings
+        .map(|(help, kind)| {
+            let name = word(help, 2);
+            let words = help.split_once(&format!("{name} ")).map_or("", |(_, words)| words).to_owned();
+            (name, word(kind, 3), words)
+        })
+        .collect()
+}
+
+fn family<const N: usize, L>(counts: &Counts<N>, label: impl Fn(&'static str) -> L) -> Family<L, Counter>
+where
+    L: Clone + std::hash::Hash + Eq,
+{
+    let family = Family::<L, Counter>::default();
+    for (kind, count) in counts.read() {
+        family.get_or_create(&label(kind)).inc_by(count);
+    }
+    family
 }
 
 fn signed(value: u64) -> i64 {
@@ -87,27 +288,48 @@ mod tests {
 
     #[test]
     fn names_have_the_prefix_and_counters_their_suffix() {
-        let text = render(&Figures {
+        let tally = Tally::default();
+        tally.refused_sign_ins.add("token_expired");
+        tally.answered(200, Duration::from_millis(3));
+        let figures = Figures {
             uptime: Duration::from_secs(3),
             websocket_sockets: 2,
-            polling_sockets: 1,
-            users: 3,
-            rooms: 1,
             deliveries: 9,
-            slow_readers: 0,
             store: StoreStatus { last_backup: Some((Timestamp(60_000), 7)), ..StoreStatus::default() },
             is_ready: true,
             now: Timestamp(90_000),
-        });
+            ..Figures::default()
+        };
+        let text = render(&figures, &tally);
         for line in [
             "academy_rt_uptime_seconds 3",
             "academy_rt_deliveries_total 9",
             "academy_rt_backup_last_age_seconds 30",
             "academy_rt_backup_last_size_bytes 7",
             "academy_rt_sockets{transport=\"websocket\"} 2",
+            "academy_rt_refused_sign_ins_total{code=\"token_expired\"} 1",
+            "academy_rt_http_request_duration_seconds_bucket{le=\"0.005\"} 1",
+            "academy_rt_http_request_duration_seconds_bucket{le=\"+Inf\"} 1",
+            "process_start_time_seconds 87",
             "# EOF",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
+        assert_eq!(text.matches("# EOF").count(), 1);
+        let plain = plain(&text);
+        assert!(plain.contains("# TYPE academy_rt_deliveries_total counter\n") && !plain.contains("# EOF"), "{plain}");
+    }
+
+    #[test]
+    fn the_catalogue_has_every_metric_once() {
+        let catalogue = catalogue();
+        let mut names: Vec<&str> = catalogue.iter().map(|(name, _, _)| name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), catalogue.len());
+        assert!(catalogue.iter().all(|(_, kind, help)| !kind.is_empty() && !help.is_empty()), "{catalogue:?}");
+        assert!(
+            names.contains(&"academy_rt_store_commit_duration_seconds") && names.contains(&"process_cpu_seconds_total")
+        );
     }
 }

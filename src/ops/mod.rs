@@ -5,5 +5,8 @@ pub mod backup;
 pub mod certificate;
 pub mod findings;
 pub mod metrics;
+pub mod process;
+pub mod quiet;
 pub mod rebuild;
 pub mod restore;
+pub mod tally;

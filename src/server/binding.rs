@@ -61,7 +61,7 @@ pub(super) async fn listeners(
     })
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| refused(address, &error))
 }
 

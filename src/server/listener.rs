@@ -1,6 +1,7 @@
 //! Connections: accepted, secured, guarded, served. Each lives in a task of the server's tracker and ends with it.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,6 +49,15 @@ pub struct Connections {
 impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
+/// A connection that is open.
+struct Open<'a>(&'a Outer);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.tally().connections_open.take();
     }
 }
 
@@ -119,6 +129,7 @@ impl Connections {
                 // The watchdog has seen that somebody accepts.
                 Ok((_, peer)) if self.is_probe(peer) => {}
                 Ok((stream, peer)) => {
+                    self.outer.tally().connections.add();
                     // A message must not wait for the one behind it.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection kept Nagle's algorithm");
@@ -133,8 +144,8 @@ impl Connections {
                                     let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
                                     this.serve(stream, Who::over_network(address, is_certified)).await;
                                 }
-                                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                                Err(_) => tracing::debug!("a TLS handshake took too long"),
+                                Ok(Err(error)) => this.refused(address, "tls_handshake", &error),
+                                Err(_) => this.refused(address, "tls_timeout", &"it took too long"),
                             },
                         }
                     });
@@ -205,6 +216,13 @@ impl Connections {
         self.serve(stream, Who::local(Some(user))).await;
     }
 
+    fn refused(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
+        self.outer.tally().tls_failures.add();
+        if self.outer.tally().quiet.may_say(reason) {
+            tracing::info!(%address, reason, %error, "a connection was refused");
+        }
+    }
+
     async fn pause(&self, error: &io::Error) {
         tracing::warn!(%error, "a connection was not accepted; if it says 'too many open files', raise LimitNOFILE");
         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -221,6 +239,8 @@ impl Connections {
         let io = TokioIo::new(WireIo::new(wire.clone()));
         let wire: Arc<dyn Wire> = wire;
         self.lock().insert(number, Arc::downgrade(&wire));
+        self.outer.tally().connections_open.add();
+        let _open = Open(&self.outer);
         let Who { address, is_certified, user } = who;
         let peer = Peer { address, is_certified, user, wire };
         let outer = self.outer.clone();

@@ -3,6 +3,7 @@
 mod binding;
 pub mod certificate;
 pub mod checks;
+mod figures;
 pub mod listener;
 pub mod offline;
 mod opening;
@@ -14,8 +15,8 @@ pub mod tls;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socketioxide::SocketIo;
@@ -24,7 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Verifier, secret};
 use crate::config::Config;
-use crate::domain::SystemClock;
+use crate::contract::http::CertificateStatus;
+use crate::domain::{Clock, SystemClock};
+use crate::ops::process;
 use crate::services::delivery::Feed;
 use crate::services::limits::Limits;
 use crate::services::privacy::Retention;
@@ -88,6 +91,10 @@ struct State {
     addresses: Vec<String>,
     websocket_enabled: AtomicBool,
     draining: AtomicBool,
+    data_dir: PathBuf,
+    tls: Option<Arc<Tls>>,
+    /// Why the last reload was refused.
+    config_error: Mutex<Option<String>>,
 }
 
 impl Process for State {
@@ -105,6 +112,25 @@ impl Process for State {
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
+    }
+
+    fn certificate(&self) -> Option<CertificateStatus> {
+        let material = self.tls.as_ref()?.material();
+        let leaf = material.leaf()?;
+        Some(CertificateStatus {
+            names: leaf.names.clone(),
+            not_after: leaf.not_after,
+            days_left: leaf.days_left(SystemClock.now()),
+            self_signed: leaf.is_self_issued,
+        })
+    }
+
+    fn config_error(&self) -> Option<String> {
+        self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        process::free_bytes(&self.data_dir)
     }
 }
 
@@ -216,7 +242,11 @@ impl Server {
         let tls = tls::load(&config, clock.now())?;
         warnings.extend(tls.iter().flat_map(|material| material.warnings.iter().cloned()));
         let tls = tls.map(|material| Arc::new(Tls::new(material)));
-        // The address before the store: a busy port is found before anything is written.
+        // The addresses before the store: a busy port is found before anything is written.
+        let figures = match config.metrics.listen {
+            Some(address) => Some(binding::bind(address).await?),
+            None => None,
+        };
         let listeners = binding::listeners(&config, passed).await?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
 
@@ -243,6 +273,9 @@ impl Server {
             addresses: urls,
             websocket_enabled: AtomicBool::new(config.server.websocket_enabled),
             draining: AtomicBool::new(false),
+            data_dir: data_dir.clone(),
+            tls: tls.clone(),
+            config_error: Mutex::default(),
         });
         let api = Arc::new(HttpApi {
             services: services.clone(),
@@ -251,7 +284,7 @@ impl Server {
             process: state.clone(),
             payload_bytes: config.limits.payload as u64,
         });
-        let outer = Outer::new(&layer, routes(api), sockets.clone(), state.clone(), outer_settings(&config));
+        let outer = Outer::new(&layer, routes(api.clone()), sockets.clone(), state.clone(), outer_settings(&config));
         let draining = CancellationToken::new();
         let stopping = CancellationToken::new();
         let limits =
@@ -266,6 +299,9 @@ impl Server {
         };
         for listener in listeners {
             own("accept", Box::pin(connections.clone().accept_tcp(listener, tls.clone())));
+        }
+        if let Some(listener) = figures {
+            own("figures", Box::pin(figures::serve(listener, api, stopping.clone())));
         }
         own("control", Box::pin(connections.clone().accept_control(control_listener)));
         own("pump", {

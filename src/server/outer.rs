@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue,
-    ORIGIN, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+    ORIGIN, RETRY_AFTER, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -28,6 +29,7 @@ use warp::filters::BoxedFilter;
 
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
+use crate::ops::tally::Tally;
 use crate::transport::http::Process;
 use crate::transport::origin::{ClientAddress, OverControlSocket};
 use crate::transport::socketio::SocketIoTransport;
@@ -142,10 +144,21 @@ impl Outer {
 
     /// Answers a request.
     pub async fn call(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Infallible> {
+        // A poll waits for what is to happen: how long says nothing of the server.
+        let is_counted = !waits(request.uri().path()) && !self.sockets.is_path(request.uri().path());
+        let began = Instant::now();
+        let response = self.answer(request, peer).await;
+        if is_counted {
+            self.sockets.tally().answered(response.status().as_u16(), began.elapsed());
+        }
+        Ok(response)
+    }
+
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
             let error = WireError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
-            return Ok(refusal(&error));
+            return refusal(&error);
         }
         let allowed = self.allowed_origin(request.headers());
         let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
@@ -167,7 +180,7 @@ impl Outer {
         if self.process.is_draining() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(response)
+        response
     }
 
     async fn api_request(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
@@ -200,6 +213,14 @@ impl Outer {
             let message = "this origin may not connect; add it to server.cors_origins";
             return refusal(&WireError::new(ErrorCode::Forbidden, message));
         }
+        // The library would answer 101 to a request whose upgrade a proxy has taken away (RFC 6455, 4.2.1).
+        if request.uri().query().is_some_and(|query| query.contains("transport=websocket"))
+            && !is_upgrade(request.headers())
+        {
+            let message =
+                "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
+            return refusal(&WireError::new(ErrorCode::InvalidPayload, message));
+        }
         let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
         if is_first && let Err(error) = self.count_connect(request.headers(), peer) {
             return refusal(&error);
@@ -231,6 +252,7 @@ impl Outer {
             return Ok(());
         };
         connects.check_key(&network_of(address)).map_err(|not_until| {
+            self.sockets.tally().rate_limited.add("connects");
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             WireError::rate_limited(wait, "too many new connections from this address; come again in a moment")
         })
@@ -267,6 +289,12 @@ impl Outer {
         authority.eq_ignore_ascii_case(host).then_some(Allowed::Own)
     }
 
+    /// What has happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        self.sockets.tally()
+    }
+
     /// Drops what is known of addresses that have been quiet.
     pub fn forget_the_idle(&self) {
         if let Some(connects) = &self.rules.load().connects {
@@ -297,6 +325,15 @@ fn network_of(address: IpAddr) -> IpAddr {
             }
         },
     }
+}
+
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Whether an answer waits for something to happen.
+fn waits(path: &str) -> bool {
+    path == "/api/v1/events"
 }
 
 fn boxed<B, E>(result: Result<Response<B>, E>) -> Response<Body>

@@ -82,7 +82,10 @@ impl Reloader {
     async fn reload(&self, stop: &CancellationToken) {
         systemd::reloading();
         let began = Instant::now();
-        match self.take().await {
+        let taken = self.take().await;
+        let error = taken.as_ref().err().map(ToString::to_string);
+        *self.state.config_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        match taken {
             Ok(waiting) => {
                 let took_ms = began.elapsed().as_millis();
                 if waiting.is_empty() {

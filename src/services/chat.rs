@@ -36,7 +36,7 @@ impl Services {
     /// `forbidden`, `resync`, `rate_limited`, `unavailable`.
     pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, WireError> {
         let socket = caller.socket.ok_or_else(|| WireError::new(ErrorCode::Internal, "only a socket can join"))?;
-        self.rates.load().count(Rate::Joins, &caller.actor.user)?;
+        self.count(Rate::Joins, &caller.actor.user)?;
         let room = request.room_id;
         let was_in = self.sockets.is_in(socket, &room);
         if !was_in {
@@ -96,7 +96,7 @@ impl Services {
             return Err(WireError::field("type", "type must be text, image or file"));
         }
         self.must_have_joined(caller, &request.room_id)?;
-        self.rates.load().count(Rate::Messages, &caller.actor.user)?;
+        self.count(Rate::Messages, &caller.actor.user)?;
         self.end_typing(&request.room_id, &caller.actor.user);
         let room = request.room_id;
         let draft = Draft {
@@ -140,7 +140,7 @@ impl Services {
     /// As [`Services::post`], and `not_found`.
     pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, WireError> {
         self.check_content(&request.content)?;
-        self.rates.load().count(Rate::Messages, &caller.actor.user)?;
+        self.count(Rate::Messages, &caller.actor.user)?;
         let message_id = request.message_id;
         let change = self.change(caller, request.room_id, message_id);
         let edited_at = self.store.edit_message(change, request.content, self.policy()).await.map_err(store_error)?;
@@ -152,7 +152,7 @@ impl Services {
     /// # Errors
     /// `not_found`, `forbidden`, `rate_limited`, `unavailable`.
     pub async fn delete(&self, caller: &Caller, request: MessageRef) -> Result<MessageDeleted, WireError> {
-        self.rates.load().count(Rate::Messages, &caller.actor.user)?;
+        self.count(Rate::Messages, &caller.actor.user)?;
         let message_id = request.message_id;
         let change = self.change(caller, request.room_id, message_id);
         let deleted_at = self.store.delete_message(change, self.policy()).await.map_err(store_error)?;
@@ -211,7 +211,7 @@ impl Services {
     /// `not_joined`, `forbidden`, `rate_limited`.
     pub async fn typing(&self, caller: &Caller, request: ChatTyping) -> Result<(), WireError> {
         self.must_have_joined(caller, &request.room_id)?;
-        self.rates.load().count(Rate::Typing, &caller.actor.user)?;
+        self.count(Rate::Typing, &caller.actor.user)?;
         if caller.socket.is_none() {
             self.store
                 .may_enter(request.room_id.clone(), Author::of(&caller.actor), self.policy())

@@ -14,6 +14,7 @@ use crate::contract::events::ServerEvent;
 use crate::contract::packet::Frame;
 use crate::domain::notification::{Audience, Selection};
 use crate::domain::{Room, UserId};
+use crate::ops::tally::Tally;
 use crate::store::{Change, CommitSink, InboxAction};
 
 /// An event on its way.
@@ -168,6 +169,8 @@ pub struct Feed {
     arrived: Notify,
     /// Wakes a writer thread that waits for the pump.
     pumped: Condvar,
+    /// What passes is counted.
+    tally: Arc<Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -216,11 +219,23 @@ impl Feed {
     /// An empty feed. `id` is random: it tells cursors of another process's feed apart.
     #[must_use]
     pub fn new(id: u64) -> Arc<Feed> {
-        Arc::new(Feed { id, ring: Mutex::default(), arrived: Notify::new(), pumped: Condvar::new() })
+        Arc::new(Feed {
+            id,
+            ring: Mutex::default(),
+            arrived: Notify::new(),
+            pumped: Condvar::new(),
+            tally: Arc::default(),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
         self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// The feed's random id.
@@ -295,10 +310,25 @@ impl Feed {
     }
 }
 
+fn kind_of(change: &Change) -> &'static str {
+    match change {
+        Change::Posted(_) => "message",
+        Change::Edited { .. } => "edit",
+        Change::Deleted { .. } => "deletion",
+        Change::Read { .. } => "read_mark",
+        Change::Progressed { .. } => "progress",
+        Change::Notified(_) => "notification",
+        Change::InboxChanged { .. } => "inbox",
+    }
+}
+
 impl CommitSink for Feed {
     /// Called on the store's writer thread: it waits here while the pump is too far behind, so that a server that cannot
     /// deliver does not take in either.
     fn committed(&self, changes: Vec<Change>) {
+        for change in &changes {
+            self.tally.stored.add(kind_of(change));
+        }
         let deliveries: Vec<Delivery> = changes.iter().flat_map(deliveries_of).collect();
         if deliveries.is_empty() {
             return;

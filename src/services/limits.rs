@@ -39,6 +39,19 @@ pub enum Rate {
     Joins,
 }
 
+impl Rate {
+    /// Its name among the figures.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rate::Messages => "messages",
+            Rate::Typing => "typing",
+            Rate::Syncs => "syncs",
+            Rate::Joins => "joins",
+        }
+    }
+}
+
 type Buckets = Option<DefaultKeyedRateLimiter<UserId>>;
 
 /// The buckets of all users.

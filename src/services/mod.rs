@@ -29,10 +29,11 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
 use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
+use crate::ops::tally::Tally;
 use crate::store::{Identity, Store, StoreError};
 
 use delivery::Feed;
-use limits::{Limits, RateLimits};
+use limits::{Limits, Rate, RateLimits};
 use presence::PresenceBook;
 use privacy::Retention;
 use sockets::Sockets;
@@ -150,6 +151,21 @@ impl Services {
         &self.feed
     }
 
+    /// What has happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        self.feed.tally()
+    }
+
+    /// Counts a request against the limits.
+    fn count(&self, rate: Rate, user: &UserId) -> Result<(), WireError> {
+        let counted = self.rates.load().count(rate, user);
+        if counted.is_err() {
+            self.tally().rate_limited.add(rate.name());
+        }
+        counted
+    }
+
     /// Who is connected.
     #[must_use]
     pub fn sockets(&self) -> &Arc<Sockets> {
@@ -252,6 +268,9 @@ impl Services {
             self.announce_the_gone();
             if tick.is_multiple_of(4) {
                 self.record_deliveries().await;
+                for (reason, count) in self.tally().quiet.untold() {
+                    tracing::warn!(reason, count, "more connections were refused than were logged in the last minute");
+                }
             }
             if tick.is_multiple_of(20) {
                 self.record_refusals().await;

@@ -67,6 +67,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.services.sockets.exit(self.number);
+        self.services.tally().polls_waiting.take();
     }
 }
 
@@ -132,6 +133,7 @@ impl Services {
             return (place, Vec::new());
         };
         let _leave = Waiting { services: self, number };
+        self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
         let deadline = tokio::time::Instant::now() + wait;
         loop {

@@ -26,7 +26,7 @@ impl Services {
                 return Err(WireError::field("timeSpent", message));
             }
         }
-        self.rates.load().count(Rate::Syncs, &caller.actor.user)?;
+        self.count(Rate::Syncs, &caller.actor.user)?;
         let updates = reports.into_iter().map(Into::into).collect();
         let synced =
             self.store.sync_progress(caller.actor.user.clone(), updates, self.now()).await.map_err(store_error)?;

@@ -48,6 +48,7 @@ impl Refusals {
 impl Services {
     /// Notes that a token was not good. It is in the trail within some seconds, together with others like it.
     pub fn note_refused_sign_in(&self, error: &WireError, origin: &str) {
+        self.tally().refused_sign_ins.add(error.code.as_str());
         self.refusals.add(origin, error.code.as_str(), self.now());
     }
 

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::domain::Timestamp;
+use crate::domain::histogram::Durations;
 
 use super::rows::RowSink;
 use super::{Answer, StoreError};
@@ -31,6 +32,10 @@ pub struct StoreStatus {
     pub commits: u64,
     /// Requests in them.
     pub writes: u64,
+    /// How long commits took, from the first row to the disk.
+    pub commit_time: Durations,
+    /// Writes are refused below so many free bytes.
+    pub min_free_bytes: u64,
     /// The last id given.
     pub last_id: u64,
     /// When the last good backup was made, and its size in bytes.

@@ -25,7 +25,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("redb", &["store/embedded/"]),
     ("socketioxide", &["transport/socketio/", "server/mod.rs", "server/outer.rs"]),
     ("warp", &["transport/http/", "server/outer.rs"]),
-    ("hyper", &["server/", "cli/client.rs"]),
+    ("hyper", &["server/", "cli/client.rs", "cli/doctor/network.rs"]),
     ("rustls", &["server/", "cli/client.rs"]),
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),

@@ -320,8 +320,7 @@ fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
 }
 
 /// The format of what lies there (while a migration is under way, the one it comes from), and who gave it.
-fn read_format(database: &Database) -> Outcome<(u32, String)> {
-    use redb::ReadableDatabase;
+pub(super) fn read_format(database: &impl redb::ReadableDatabase) -> Outcome<(u32, String)> {
     let tx = database.begin_read()?;
     let table = match tx.open_table(TableDefinition::<&str, Row>::new("meta")) {
         Err(redb::TableError::TableDoesNotExist(_)) => {

@@ -119,6 +119,7 @@ impl Embedded {
             commits: AtomicU64::new(0),
             busy_since: Mutex::new(None),
             writes: AtomicU64::new(0),
+            commit_time: Default::default(),
         });
         let (sender, queue) = sync_channel(QUEUE);
         let (closed_sender, closed) = watch::channel(None);

@@ -28,6 +28,29 @@ pub fn newest_format() -> u32 {
     FORMAT
 }
 
+/// The format of the database in a data directory, read without changing anything: for whoever looks, and does not work
+/// on it. `None` if there is none.
+///
+/// # Errors
+/// Why it cannot be read so.
+pub fn peek_format(data_dir: &Path) -> Result<Option<u32>, String> {
+    let path = data_dir.join(super::file::NAME);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let read = super::failure::guarded(|| {
+        let database = redb::ReadOnlyDatabase::open(&path)?;
+        super::file::read_format(&database)
+    });
+    match read {
+        Ok((format, _)) => Ok(Some(format)),
+        Err(Failure::Engine(redb::Error::RepairAborted)) => {
+            Err("it was not closed in order; the next start puts that right by itself".to_owned())
+        }
+        Err(failure) => Err(failure.into_error().to_string()),
+    }
+}
+
 impl Snapshot {
     /// Gives all rows to a sink.
     pub(super) fn send_rows(&self, sink: &mut dyn RowSink) -> Outcome<()> {

@@ -175,6 +175,8 @@ impl Care for Embedded {
             queued: self.shared.queued.load(Ordering::Relaxed),
             busy: self.shared.busy(),
             commits: self.shared.commits.load(Ordering::Relaxed),
+            commit_time: self.shared.commit_time.read(),
+            min_free_bytes: self.shared.min_free_bytes,
             writes: self.shared.writes.load(Ordering::Relaxed),
             last_id: self.last_id(),
             last_backup: *self.shared.last_backup.lock().unwrap_or_else(PoisonError::into_inner),

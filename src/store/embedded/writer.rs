@@ -21,6 +21,7 @@ use super::records::get_number;
 use super::schema::{Snapshot, Tables, meta};
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy};
+use crate::domain::histogram::Histogram;
 use crate::domain::notification::{Notification, NotificationDraft, Selection};
 use crate::domain::privacy::{Erasure, Hold, PurgeKind, Subject};
 use crate::domain::progress::Update;
@@ -192,6 +193,7 @@ pub(super) struct Shared {
     pub(super) busy_since: Mutex<Option<Instant>>,
     pub(super) commits: AtomicU64,
     pub(super) writes: AtomicU64,
+    pub(super) commit_time: Histogram,
 }
 
 impl Shared {
@@ -380,9 +382,11 @@ impl Writer {
             return;
         }
         let mut acks = Vec::with_capacity(commands.len());
+        let began = Instant::now();
         match self.commit(commands, &mut acks) {
             Ok(committed) => {
                 if let Some((changes, last_id)) = committed {
+                    self.shared.commit_time.record(began.elapsed());
                     self.shared.commits.fetch_add(1, Ordering::Relaxed);
                     self.shared.writes.fetch_add(acks.len() as u64, Ordering::Relaxed);
                     self.shared.last_id.store(last_id, Ordering::Release);

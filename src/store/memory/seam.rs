@@ -254,11 +254,11 @@ impl Care for Memory {
         StoreStatus {
             file_bytes: 0,
             queued: 0,
-            busy: std::time::Duration::ZERO,
             commits: state.commits,
             writes: state.commits,
             last_id: state.last_id(),
             last_backup: None,
+            ..StoreStatus::default()
         }
     }
 

@@ -9,8 +9,9 @@ use warp::reply::Response;
 
 use crate::contract::care::LastBackup;
 use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::http::{Status, StoreCounts};
+use crate::contract::http::{ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::domain::Scope;
+use crate::ops::process;
 
 use super::{Asker, HttpApi, asker, failure, json, with_api};
 
@@ -35,6 +36,10 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
     let readiness = api.readiness();
     let (users, rooms) = api.services.sockets().totals();
     let store = api.services.store_status();
+    let tally = api.services.tally();
+    let rates = tally.rates(api.sockets.delivered());
+    let process = process::read();
+    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let body = Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: api.process.uptime().as_secs(),
@@ -45,7 +50,25 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
         sockets: api.sockets.counts(),
         users,
         rooms,
+        rates: RateFigures { messages: rates.messages, deliveries: rates.deliveries, requests: rates.requests },
+        polls_waiting: tally.polls_waiting.get(),
+        connections: tally.connections_open.get(),
+        refused_sign_ins: tally.refused_sign_ins.total(),
+        rate_limited: tally.rate_limited.total(),
+        process: ProcessCounts {
+            resident_bytes: process.resident_bytes,
+            open_fds: process.open_fds,
+            max_fds: process.max_fds,
+            cpu_seconds: process.cpu.as_secs_f64(),
+        },
+        certificate: api.process.certificate(),
+        config_error: api.process.config_error(),
+        seen_from: caller.origin.as_deref().unwrap_or_default().to_owned(),
         store: StoreCounts {
+            commit_p50_ms: store.commit_time.within(0.5).map(millis),
+            commit_p99_ms: store.commit_time.within(0.99).map(millis),
+            free_bytes: api.process.free_bytes(),
+            min_free_bytes: store.min_free_bytes,
             file_bytes: store.file_bytes,
             queued: store.queued,
             commits: store.commits,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use ::http::{HeaderValue, StatusCode};
+use ::http::header::ACCEPT;
+use ::http::{HeaderMap, HeaderValue, StatusCode};
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -10,7 +11,7 @@ use warp::reply::Response;
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::Health;
 use crate::domain::Scope;
-use crate::ops::metrics;
+use crate::ops::{metrics, process};
 
 use super::{Asker, HttpApi, asker, failure, json, text_response, with_api};
 
@@ -18,7 +19,12 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let alive = warp::path!("healthz").and(warp::get()).then(alive);
     let ready = warp::path!("readyz").and(warp::get()).and(with_api(api)).then(ready);
     let health = warp::path!("api" / "health").and(warp::get()).and(with_api(api)).then(health);
-    let metrics = warp::path!("metrics").and(warp::get()).and(with_api(api)).and(asker(api)).then(metrics_text);
+    let metrics = warp::path!("metrics")
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(warp::header::headers_cloned())
+        .then(metrics_text);
     alive.or(ready).unify().or(health).unify().or(metrics).unify().boxed()
 }
 
@@ -61,30 +67,55 @@ async fn health(api: Arc<HttpApi>) -> Response {
     json(if readiness.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 
-async fn metrics_text(api: Arc<HttpApi>, asker: Asker) -> Response {
+async fn metrics_text(api: Arc<HttpApi>, asker: Asker, headers: HeaderMap) -> Response {
     match asker {
         Err(error) => failure(&error),
         Ok(caller) if !caller.actor.may(Scope::Metrics) => {
             let message = "this needs role admin or a token with the scope metrics";
             failure(&WireError::new(ErrorCode::Forbidden, message))
         }
-        Ok(_) => {
-            let counts = api.sockets.counts();
-            let (users, rooms) = api.services.sockets().totals();
-            let figures = metrics::Figures {
-                uptime: api.process.uptime(),
-                websocket_sockets: counts.websocket,
-                polling_sockets: counts.polling,
-                users,
-                rooms,
-                deliveries: api.sockets.delivered(),
-                slow_readers: api.sockets.slow_readers(),
-                store: api.services.store_status(),
-                is_ready: api.readiness().is_ok(),
-                now: api.services.now(),
-            };
-            let content_type = HeaderValue::from_static(metrics::CONTENT_TYPE);
-            text_response(StatusCode::OK, content_type, metrics::render(&figures).into_bytes())
-        }
+        Ok(_) => api.metrics(&headers),
+    }
+}
+
+impl HttpApi {
+    /// The figures, in the format that is asked for.
+    #[must_use]
+    pub fn metrics(&self, headers: &HeaderMap) -> Response {
+        let counts = self.sockets.counts();
+        let (users, rooms) = self.services.sockets().totals();
+        let roles = counts.roles;
+        let figures = metrics::Figures {
+            uptime: self.process.uptime(),
+            websocket_sockets: counts.websocket,
+            polling_sockets: counts.polling,
+            roles: [
+                ("admin", roles.admin),
+                ("hr", roles.hr),
+                ("coach", roles.coach),
+                ("learner", roles.learner),
+                ("none", roles.none),
+            ],
+            users,
+            rooms,
+            deliveries: self.sockets.delivered(),
+            slow_readers: self.sockets.slow_readers(),
+            store: self.services.store_status(),
+            is_ready: self.readiness().is_ok(),
+            is_websocket_enabled: self.process.websocket_enabled(),
+            now: self.services.now(),
+            process: process::read(),
+            free_bytes: self.process.free_bytes(),
+            certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),
+            is_reload_refused: self.process.config_error().is_some(),
+        };
+        let text = metrics::render(&figures, self.services.tally());
+        let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (content_type, text) = if accepts.contains("application/openmetrics-text") {
+            (metrics::OPEN_METRICS, text)
+        } else {
+            (metrics::PLAIN, metrics::plain(&text))
+        };
+        text_response(StatusCode::OK, HeaderValue::from_static(content_type), text.into_bytes())
     }
 }

@@ -18,12 +18,13 @@ use serde::Serialize;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reject::Rejection;
-use warp::reply::Response;
+/// What an answer is made of.
+pub use warp::reply::Response;
 
 use crate::auth::{TokenError, Verifier};
 use crate::contract::answers::Ok as OkAnswer;
 use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::http::ErrorBody;
+use crate::contract::http::{CertificateStatus, ErrorBody};
 use crate::domain::Actor;
 use crate::services::{Caller, Services};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket};
@@ -41,6 +42,18 @@ pub trait Process: Send + Sync {
     fn websocket_enabled(&self) -> bool;
     /// Whether it is about to stop.
     fn is_draining(&self) -> bool;
+    /// The certificate in force.
+    fn certificate(&self) -> Option<CertificateStatus> {
+        None
+    }
+    /// Why the last reload was refused.
+    fn config_error(&self) -> Option<String> {
+        None
+    }
+    /// The bytes that are free where the data are.
+    fn free_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Everything the handlers need.

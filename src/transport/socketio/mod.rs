@@ -28,6 +28,7 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::events::ServerEvent;
 use crate::contract::http::SocketCounts;
 use crate::domain::{Actor, Timestamp, UserId};
+use crate::ops::tally::Tally;
 use crate::services::notifications::Arrived;
 use crate::services::sockets::Outlet;
 use crate::services::{Caller, Services};
@@ -158,17 +159,25 @@ impl SocketIoTransport {
         self.directory.tasks()
     }
 
+    /// What has happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        self.services.tally()
+    }
+
     /// Sockets by transport.
     #[must_use]
     pub fn counts(&self) -> SocketCounts {
         let mut counts = SocketCounts::default();
-        for is_websocket in self.directory.links().iter().filter_map(|link| link.is_websocket()) {
+        for link in self.directory.links() {
+            let Some(is_websocket) = link.is_websocket() else { continue };
             counts.total += 1;
             if is_websocket {
                 counts.websocket += 1;
             } else {
                 counts.polling += 1;
             }
+            counts.roles.count(link.actor().role());
         }
         counts
     }
@@ -188,9 +197,12 @@ impl SocketIoTransport {
             Ok(actor) => actor,
             Err(error) => {
                 let error = wire_error(&error);
-                tracing::info!(code = error.code.as_str(), "a socket was refused");
                 let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
-                self.services.note_refused_sign_in(&error, &origin::words(None, address));
+                let address = origin::words(None, address);
+                if self.tally().quiet.may_say(error.code.as_str()) {
+                    tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
+                }
+                self.services.note_refused_sign_in(&error, &address);
                 if self.verifier.rejects_in_handshake() {
                     return Err(Refused(error));
                 }
@@ -198,6 +210,7 @@ impl SocketIoTransport {
                 return Ok(());
             }
         };
+        self.services.tally().sign_ins.add();
         let number = self.services.sockets().next_number();
         let link = Link::new(number, socket.id.to_string(), actor, &self.directory);
         let intake = Intake::new(link.clone(), self.clone());
@@ -253,6 +266,7 @@ impl SocketIoTransport {
         let most = self.services.limits().sockets_per_user;
         let entered = self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, true);
         let Some(handle) = entered else {
+            self.services.tally().rate_limited.add("sockets");
             let error = WireError::rate_limited(
                 Duration::from_secs(10),
                 format!("you have {most} connections already; close one and come again"),
@@ -326,6 +340,7 @@ impl SocketIoTransport {
                     self.directory.note_slow_reader(None);
                 }
             }
+            self.tally().sample(self.delivered());
             self.directory.forget_the_dead();
             forget_the_idle();
             self.end_tokens();

@@ -1,0 +1,197 @@
+//! `doctor`: each thing that can be wrong is found, and named with what to do; a bundle shows no secret.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::harness::{Appliance, SECRET, free_port, run, words};
+
+/// What it says of a configuration: the status, and the findings.
+fn doctor(config: &Path, more: &[&str], env: &[(&str, &str)]) -> (i32, Vec<Value>) {
+    let args: Vec<&str> =
+        ["--config", config.to_str().unwrap(), "--output", "json", "doctor"].iter().chain(more).copied().collect();
+    let output = run(&args, env);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)));
+    (output.status.code().unwrap(), answer["findings"].as_array().unwrap().clone())
+}
+
+fn find<'a>(findings: &'a [Value], check: &str, level: &str) -> Vec<&'a str> {
+    let wanted = findings.iter().filter(|finding| finding["check"] == check && finding["level"] == level);
+    wanted.map(|finding| finding["what"].as_str().unwrap()).collect()
+}
+
+fn configured(dir: &Path, text: &str) -> std::path::PathBuf {
+    let path = dir.join("a.toml");
+    fs::write(&path, text.replace("DIR", dir.to_str().unwrap())).unwrap();
+    path
+}
+
+#[test]
+fn a_server_that_is_well_is_found_well_through_its_own_address() {
+    let running = Appliance::start();
+    let config =
+        configured(running.dir.path(), "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n[tls]\nmode = \"off\"\n");
+    let (status, findings) = doctor(&config, &[], &[]);
+    assert_eq!(status, 0, "{findings:?}");
+    for check in ["configuration", "server", "disk", "address", "polling", "websocket", "permissions", "descriptors"] {
+        assert!(!find(&findings, check, "good").is_empty(), "{check}: {findings:?}");
+    }
+    assert_eq!(find(&findings, "backup", "warning"), ["there was never one"]);
+    let file = running.dir.path().join("b.backup");
+    let data = running.data();
+    let args = ["backup", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
+    assert!(run(&args, &[]).status.success());
+    let (_, findings) = doctor(&config, &[], &[]);
+    assert_eq!(find(&findings, "backup", "good").len(), 1, "{findings:?}");
+    assert!(running.stop().success());
+    // Without a server the store itself is looked at.
+    let dir = tempfile::tempdir().unwrap();
+    let running = Appliance::start_in(dir, &[]);
+    let dir = running.end();
+    let config = configured(dir.path(), "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n");
+    let before = fs::read(dir.path().join("data/academy.redb")).unwrap();
+    let (status, findings) = doctor(&config, &[], &[]);
+    assert_eq!(status, 3);
+    assert!(find(&findings, "store", "good")[0].starts_with("format 2, closed in order"), "{findings:?}");
+    assert_eq!(fs::read(dir.path().join("data/academy.redb")).unwrap(), before, "nothing is changed");
+}
+
+#[test]
+fn what_is_wrong_with_configuration_and_files_is_found_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("data")).unwrap();
+    fs::set_permissions(dir.join("data"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(dir.join("secret"), SECRET).unwrap();
+    fs::set_permissions(dir.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "[server]\nlisten = \"{}\"\n[storage]\ndata_dir = \"DIR/data\"\nmin_free = \"900000GB\"\n[auth]\njwt_secret_file = \"DIR/secret\"\n\
+         [tls]\nmode = \"files\"\ncert = \"DIR/absent.pem\"\nkey = \"DIR/absent.key\"\n",
+        taken.local_addr().unwrap()
+    );
+    let (status, findings) = doctor(&configured(dir, &text), &[], &[]);
+    assert_eq!(status, 3);
+    for (check, words) in [
+        ("start", "absent.pem cannot be read"),
+        ("permissions", "data has mode 0755"),
+        ("permissions", "secret has mode 0644"),
+        ("port", "another program listens there"),
+        ("disk", "writes are refused below 900000000 MB"),
+        ("server", "no server answers"),
+    ] {
+        assert!(find(&findings, check, "problem").iter().any(|what| what.contains(words)), "{words}: {findings:?}");
+    }
+    assert!(findings.iter().all(|finding| finding["level"] == "good" || finding["remedy"].is_string()));
+    let (status, findings) = doctor(&configured(dir, "[server]\nlisen = \"x\"\n"), &[], &[]);
+    assert_eq!(status, 3);
+    assert!(find(&findings, "configuration", "problem")[0].contains("did you mean 'server.listen'"), "{findings:?}");
+}
+
+#[test]
+fn data_in_memory_and_a_locked_store_are_named() {
+    let shm = Path::new("/dev/shm");
+    if shm.exists() {
+        let dir = tempfile::tempdir_in(shm).unwrap();
+        let config = configured(dir.path(), "[storage]\ndata_dir = \"DIR/data\"\n");
+        let (_, findings) = doctor(&config, &[], &[]);
+        assert!(find(&findings, "disk", "warning").iter().any(|what| what.contains("on tmpfs")), "{findings:?}");
+    }
+    let running = Appliance::start();
+    // The control socket is elsewhere: the store is in use, and nobody answers.
+    fs::remove_file(running.data().join("control.sock")).unwrap();
+    let config = configured(running.dir.path(), "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n");
+    let (_, findings) = doctor(&config, &[], &[]);
+    assert!(find(&findings, "store", "problem")[0].contains("does not answer"), "{findings:?}");
+}
+
+/// A proxy that passes on plain requests, and no upgrade: what departments have.
+fn proxy_without_upgrade(to: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut client = stream;
+                let mut request = Vec::new();
+                let mut piece = [0; 4_096];
+                while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                    let Ok(length @ 1..) = client.read(&mut piece) else { return };
+                    request.extend_from_slice(&piece[..length]);
+                }
+                let text = String::from_utf8_lossy(&request).into_owned();
+                let kept = text.lines().filter(|line| {
+                    let line = line.to_ascii_lowercase();
+                    !line.starts_with("upgrade:") && !line.starts_with("connection:")
+                });
+                let text = kept.collect::<Vec<_>>().join("\r\n").replacen("\r\n", "\r\nConnection: close\r\n", 1);
+                let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                server.write_all(format!("{}\r\n\r\n{}", text.trim_end(), body(&request)).as_bytes()).unwrap();
+                let mut answer = Vec::new();
+                drop(server.read_to_end(&mut answer));
+                drop(client.write_all(&answer));
+            });
+        }
+    });
+    port
+}
+
+fn body(request: &[u8]) -> String {
+    let text = String::from_utf8_lossy(request).into_owned();
+    text.split_once("\r\n\r\n").map_or(String::new(), |(_, body)| body.to_owned())
+}
+
+#[test]
+fn a_proxy_that_eats_websocket_is_found_and_one_that_hides_addresses() {
+    let running = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_SERVER_BEHIND_PROXY", "true")]);
+    let text =
+        "[server]\nbehind_proxy = true\n[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n[tls]\nmode = \"off\"\n";
+    let config = configured(running.dir.path(), text);
+    let url = format!("http://127.0.0.1:{}", proxy_without_upgrade(running.port));
+    let token = running.token("1", "admin");
+    let (status, findings) = doctor(&config, &["--url", &url], &[("ACADEMY_RT_TOKEN", &token)]);
+    assert_eq!(status, 0, "{findings:?}");
+    assert_eq!(find(&findings, "polling", "good").len(), 1, "{findings:?}");
+    assert!(
+        find(&findings, "websocket", "warning").iter().any(|what| what.contains("the upgrade to WebSocket")),
+        "{findings:?}"
+    );
+    let proxy = find(&findings, "proxy", "warning");
+    assert!(proxy.iter().any(|what| what.contains("trusted_proxies is empty")), "{findings:?}");
+    assert!(proxy.iter().any(|what| what.contains("seen as the proxy itself")), "{findings:?}");
+    // Something else is there, or nobody.
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let (status, findings) = doctor(&config, &["--url", &nobody], &[]);
+    assert_eq!((status, find(&findings, "address", "problem").len()), (3, 1), "{findings:?}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_bundle_shows_no_secret_and_writes_over_nothing() {
+    let running = Appliance::start();
+    let config =
+        configured(running.dir.path(), "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n[tls]\nmode = \"off\"\n");
+    let bundle = running.dir.path().join("bundle.json");
+    let token = running.token("1", "admin");
+    let env = [("JWT_SECRET", SECRET), ("ACADEMY_RT_AUTH_ISSUER", token.as_str())];
+    let path = bundle.to_str().unwrap();
+    let (status, _) = doctor(&config, &["--bundle", path], &env);
+    assert_eq!(status, 0);
+    assert_eq!(fs::metadata(&bundle).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&bundle).unwrap();
+    assert!(!text.contains(SECRET) && !text.contains(&token) && text.contains("(masked)"), "{text}");
+    let parts: Value = serde_json::from_str(&text).unwrap();
+    for part in ["academy-rt", "doctor", "config", "status", "os", "kernel", "mounts", "log", "unit"] {
+        assert!(parts.get(part).is_some(), "{part}");
+    }
+    assert_eq!(parts["status"]["ready"], true);
+    for (path, words) in [(path, "not there yet"), ("/dev/null/bundle.json", "a directory that you can write to")] {
+        let output = run(&["--config", config.to_str().unwrap(), "doctor", "--bundle", path], &env);
+        assert!(output.status.code() == Some(1) && self::words(&output).contains(words), "{}", self::words(&output));
+    }
+    assert_eq!(fs::read_to_string(&bundle).unwrap(), text);
+}
