@@ -119,9 +119,11 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     findings.push(machine::descriptors(status.as_ref().ok()));
     findings.push(backup(status.as_ref().ok(), now));
     findings.extend(proxy(&config, status.as_ref().ok()));
-    let public = args.server.url().map(ToOwned::to_owned).or_else(|| own_address(status.as_ref().ok()));
-    if let Some(public) = public {
-        findings.extend(network::look(&config, &public, args.server.cacert())?);
+    match (args.server.url(), own_address(status.as_ref().ok())) {
+        (Some(public), _) => findings.extend(network::look(&config, public, args.server.cacert(), true)?),
+        // The certificate is for the names that clients use; here it is looked at above.
+        (None, Some(own)) => findings.extend(network::look(&config, &own, None, false)?),
+        (None, None) => {}
     }
 
     let is_bad = findings.iter().any(|finding| finding.level == Level::Problem);
