@@ -6,6 +6,7 @@ pub mod broadcast;
 pub mod client;
 pub mod completions;
 pub mod config;
+mod connect;
 pub mod db;
 pub mod doctor;
 pub mod exit;
@@ -13,6 +14,7 @@ pub mod hold;
 pub mod init;
 pub mod logging;
 pub mod man;
+pub mod names;
 pub mod notify;
 pub mod progress;
 pub mod restore;
@@ -29,7 +31,7 @@ use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
-use crate::config::{Config, ConfigError, Sources};
+use crate::config::{Config, ConfigError, Origin, Sources};
 
 use exit::{Exit, Failure};
 
@@ -200,7 +202,16 @@ impl Global {
             }
             None => None,
         };
-        Ok(examine(&Sources { file, env: environment()?, flags }))
+        let (mut config, problems) = examine(&Sources { file, env: environment()?, flags });
+        // The data of this machine's service, by its own file: then its control socket is meant, too.
+        let is_the_services = matches!(
+            config.origin("storage.data_dir"),
+            Origin::File { path, .. } if path == Config::default_file()
+        );
+        if config.runtime_dir.is_none() && is_the_services {
+            config.runtime_dir = Some(PathBuf::from(client::SERVICE_RUNTIME_DIR)).filter(|dir| dir.is_dir());
+        }
+        Ok((config, problems))
     }
 
     /// Prints an answer: as JSON, or by the words of the command.

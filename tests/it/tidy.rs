@@ -26,7 +26,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("socketioxide", &["transport/socketio/", "server/mod.rs", "server/outer.rs"]),
     ("warp", &["transport/http/", "server/outer.rs"]),
     ("hyper", &["server/", "cli/client.rs", "cli/doctor/network.rs"]),
-    ("rustls", &["server/", "cli/client.rs"]),
+    ("rustls", &["server/", "cli/connect.rs"]),
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),
     ("zstd", &["ops/"]),

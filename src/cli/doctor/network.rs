@@ -12,7 +12,8 @@ use hyper_util::rt::TokioIo;
 
 use crate::config::Config;
 
-use super::super::client::{Stream, connect, runtime};
+use super::super::client::runtime;
+use super::super::connect::{Stream, connect};
 use super::super::exit::Failure;
 use super::Finding;
 

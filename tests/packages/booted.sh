@@ -1,0 +1,127 @@
+# The .deb in a bare Debian 12 that is booted, with systemd 252: the units themselves, with their sandbox. Where this machine
+# can boot no container it says so, and what is above has to do. Sourced by tests/packages/run.
+
+root=$work/booted
+debian booted
+umount "$root/proc"
+rm "$root/usr/sbin/policy-rc.d"
+
+inside() { nsenter --target "$init" --mount --uts --ipc --net --pid --root --wd env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C "$@" </dev/null; }
+# Programs of this machine in the network of the other.
+beside() { nsenter --target "$init" --net "$@"; }
+shown() { inside systemctl show --property "$1" --value "${2:-academy-rt.service}"; }
+boots() {
+  systemd-nspawn --quiet --register=no --keep-unit --directory "$root" --private-network --console=pipe --boot \
+    </dev/null >"$work/boot.log" 2>&1 &
+  nspawn=$!
+  started+=("$nspawn")
+  local deadline=$((SECONDS + 60))
+  while [ "$SECONDS" -lt "$deadline" ] && kill -0 "$nspawn" 2>/dev/null; do
+    init=$(pgrep --parent "$nspawn" --oldest || true)
+    # "degraded" is booted, too, and has a status of its own.
+    case $([ -n "$init" ] && inside systemctl is-system-running 2>/dev/null || true) in running | degraded) return ;; esac
+    sleep 0.2
+  done
+  return 1
+}
+
+url=https://localhost
+cert=$root/var/lib/academy-rt/tls/cert.pem
+token() { inside academy-rt token issue --user 7 --name Ann --role learner | tail -1; }
+say() { beside node tests/clients/round-trip.mjs say "$url" "$cert" "$(token)" "$1"; }
+ready() { beside curl --silent --fail --cacert "$cert" "$url/readyz"; }
+active() { for unit; do is "$(shown ActiveState "$unit")" active || return 1; done; }
+process() { sed -n "s/^$1:\t//p" "$root.status"; }
+sandboxed() {
+  inside cat "/proc/$(shown MainPID)/status" > "$root.status"
+  is "$(process CapBnd)$(process CapEff)" 00000000000000000000000000000000 && is "$(process NoNewPrivs)" 1 && is "$(process Seccomp)" 2 &&
+    is "$(process Uid | cut -f1)" "$(inside id -u academy-rt)" && [ "$(process Uid | cut -f1)" -ne 0 ]
+}
+# knocking COMMAND...: nobody who connects while it runs is refused, cut off, or left without an answer.
+knocking() {
+  local status=0
+  beside node tests/clients/round-trip.mjs knock "$url" "$cert" >"$work/knock" 2>&1 &
+  local knocker=$!
+  started+=("$knocker")
+  until_true grep -q knocking "$work/knock" || { cat "$work/knock"; return 1; }
+  "$@" || status=1
+  kill -TERM "$knocker"
+  wait "$knocker" || status=1
+  cat "$work/knock"
+  return $status
+}
+restarts() { local before; for _ in 1 2 3; do before=$(shown MainPID); inside systemctl restart academy-rt.service || return 1; [ "$(shown MainPID)" != "$before" ] || return 1; done; }
+reloads() { local before; before=$(shown MainPID); inside systemctl reload academy-rt.service && is "$(shown MainPID)" "$before" && active academy-rt.service; }
+upgrades() { local before; before=$(shown MainPID); inside dpkg -i /root/next.deb && [ "$(shown MainPID)" != "$before" ] && is "$(inside dpkg-query -W -f '${Version}' academy-rt)" "$newer"; }
+# drop_in LINES: for the service, instead of the last one.
+drop_in() {
+  mkdir -p "$root/etc/systemd/system/academy-rt.service.d"
+  printf '[Service]\n%s\n' "$1" > "$root/etc/systemd/system/academy-rt.service.d/test.conf"
+  inside systemctl daemon-reload
+  inside systemctl restart academy-rt.service
+}
+fed() { local before; before=$(shown WatchdogTimestampMonotonic); [ "$before" -gt 0 ] && until_true differs "$before"; }
+differs() { [ "$(shown WatchdogTimestampMonotonic)" != "$1" ]; }
+hangs() { local before; before=$(shown MainPID); inside kill -STOP "$before" && until_true another "$before" && until_true ready && is "$(shown Result)" success; }
+another() { local now; now=$(shown MainPID); [ "$now" != 0 ] && [ "$now" != "$1" ]; }
+dies() { local before; before=$(shown MainPID); inside kill -KILL "$before" && say "$1" && [ "$(shown MainPID)" != "$before" ]; }
+by_credential() {
+  local secret
+  secret=$(head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n')
+  mkdir -p "$root/etc/credstore"
+  (umask 077; echo "$secret" > "$root/etc/credstore/academy-rt.jwt_secret")
+  inside systemctl restart academy-rt.service || return 1
+  # The secret in the data directory signs nothing any more.
+  ! say "with the old secret" || return 1
+  token() { inside env JWT_SECRET="$secret" academy-rt token issue --user 7 --name Ann --role learner | tail -1; }
+  say "with the credential"
+}
+backs_up() { local before; before=$(backups_of); inside systemctl start academy-rt-backup.service && [ "$(backups_of)" -eq $((before + 1)) ]; }
+backups_of() { find "$root/var/lib/academy-rt-backups" -type f | wc -l; }
+listens_itself() {
+  inside systemctl stop academy-rt.service academy-rt.socket && inside systemctl mask academy-rt.socket && inside systemctl start academy-rt.service &&
+    beside curl --silent --fail --cacert "$cert" https://localhost:8443/readyz && inside systemctl stop academy-rt.service &&
+    inside systemctl unmask academy-rt.socket && inside systemctl start academy-rt.service && active academy-rt.socket
+}
+
+if ! boots; then
+  echo "# NOT RUN: this machine boots no container with systemd, so the units were not started by systemd here"
+  tail -5 "$work/boot.log" | sed 's/^/#   /'
+else
+  cp "$deb" "$root/root/academy-rt.deb"
+  check "booted: it is installed" inside dpkg -i /root/academy-rt.deb
+  check "booted: socket, service and timer are active" active academy-rt.socket academy-rt.service academy-rt-backup.timer
+  check "booted: it answers on port 443" until_true ready
+  check "booted: without a capability, with its system calls filtered, as its user" sandboxed
+  check "booted: a message goes round" say "first"
+  check "booted: an administrator sees it" inside academy-rt status
+  check "booted: the score of the running service is 1.5 or better" inside systemd-analyze security --threshold=15 academy-rt.service
+  check "booted: the journal has its lines, by its name" bash -c "[ -n \"\$(nsenter --target $init --mount --root --pid journalctl --quiet --unit academy-rt SYSLOG_IDENTIFIER=academy-rt)\" ]"
+  check "booted: a reload keeps the process" reloads
+  check "booted: nobody is refused in a reload" knocking reloads
+  check "booted: nobody is refused in three restarts" knocking restarts
+  check "booted: a backup is made of the running server" backs_up
+  check "booted: who connects after a kill -9 is answered by the next process" dies "after a kill"
+  drop_in $'WatchdogSec=1s\nTimeoutAbortSec=1s\nRestartSec=100ms'
+  check "booted: the watchdog is fed" fed
+  check "booted: a process that hangs is replaced" hangs
+  rm -r "$root/etc/systemd/system/academy-rt.service.d"
+  inside systemctl daemon-reload
+  check "booted: the secret may be a credential" by_credential
+  check "booted: with the socket masked it listens on server.listen itself" listens_itself
+  inside systemctl stop academy-rt.socket academy-rt.service
+  check "booted: a backup is made without the server" backs_up
+  inside systemctl start academy-rt.service
+  cp "$work/debian/tmp/next.deb" "$root/root/next.deb"
+  check "booted: nobody is refused in an upgrade" knocking upgrades
+  say "after the upgrade" > "$work/history" || true
+  check "booted: the messages of before are there" grep -qx first "$work/history"
+  check "booted: no unit has failed" is "$(inside systemctl list-units --failed --plain --no-legend 'academy*')" ""
+  check "booted: nothing was refused by the sandbox" bash -c "! nsenter --target $init --mount --root --pid journalctl --quiet --unit academy-rt --unit academy-rt-backup | grep -i 'not permitted'"
+  check "booted: it is removed" inside dpkg -r academy-rt
+  check "booted: nothing of it runs" bash -c "! nsenter --target $init --mount --root --pid pgrep -a academy-rt"
+  check "booted: nobody listens" bash -c "! nsenter --target $init --net curl --silent --insecure https://localhost/"
+  check "booted: it is purged" inside dpkg -P academy-rt
+  kill -TERM "$nspawn"
+  wait "$nspawn" 2>/dev/null || true
+fi
