@@ -56,9 +56,16 @@ check "a message goes round without a C library" say "alone"
 asks() { ACADEMY_RT_TOKEN=$(program token issue --user 1 --role admin --data-dir /data | tail -1) program status --url "https://$1:$port" --cacert /data/tls/cert.pem; }
 check "a command reaches it by its address" asks 127.0.0.1
 mkdir -p "$root/etc"
-echo "127.0.0.1 localhost" > "$root/etc/hosts"
-check "and by a name of /etc/hosts" asks localhost
-unknown() { local said; said=$(asks no-such-host.invalid 2>&1) && return 1; grep -q '^error: no connection to no-such-host.invalid' <<< "$said" && grep -q 'why: .*lookup' <<< "$said"; }
+echo "127.0.0.1 $(hostname)" > "$root/etc/hosts"
+check "and by a name of /etc/hosts" asks "$(hostname)"
+# A module that /etc/nsswitch.conf names would be of another version of the C library than the one inside, and end the process.
+echo "hosts: myhostname files" > "$root/etc/nsswitch.conf"
+no_module() {
+  program() { strace -f -qq -e trace=openat,open -o "$work/opened" chroot "$root" /usr/bin/academy-rt "$@"; }
+  asks "$(hostname)" && grep -q /etc/hosts "$work/opened" && ! grep -E 'nsswitch|libnss|libc\.so' "$work/opened"
+}
+check "it looks names up without modules of the machine" no_module
+unknown() { local said; said=$(asks no-such-host.invalid 2>&1) && return 1; echo "$said"; grep -q '^error: no connection to no-such-host.invalid' <<< "$said" && grep -q 'why: the name no-such-host.invalid ' <<< "$said"; }
 check "a name that is not known is said so" unknown
 check "it stops in order without a C library" stop
 
