@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::server::offline::{Offline, OfflineError};
 
 use super::Global;
-use super::connect::{Stream, connect};
+use super::connect::{Stream, Trust, connect};
 use super::exit::Failure;
 use super::token::data_dir_flag;
 
@@ -36,7 +36,7 @@ const PIECES: usize = 8;
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// Which server a command talks to.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ServerArgs {
     /// The server's address, with a token in ACADEMY_RT_TOKEN [default: the control socket on this machine]
     #[arg(long, value_name = "URL")]
@@ -44,6 +44,12 @@ pub struct ServerArgs {
     /// Certificate that is trusted for --url, PEM [default: the system's, and the server's own on this machine]
     #[arg(long, value_name = "FILE", requires = "url")]
     cacert: Option<PathBuf>,
+    /// Client certificate for --url, PEM, where tls.client_ca asks administrators for one
+    #[arg(long, value_name = "FILE", requires = "url", requires = "client_key")]
+    client_cert: Option<PathBuf>,
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    client_key: Option<PathBuf>,
     /// Where the data of the server on this machine are
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -54,7 +60,7 @@ impl ServerArgs {
     #[must_use]
     pub fn that_answers(&self) -> ServerArgs {
         let has_token = std::env::var_os("ACADEMY_RT_TOKEN").is_some_and(|token| !token.is_empty());
-        if has_token { self.clone() } else { ServerArgs { url: None, cacert: None, data_dir: self.data_dir.clone() } }
+        if has_token { self.clone() } else { ServerArgs { data_dir: self.data_dir.clone(), ..ServerArgs::default() } }
     }
 
     /// The address that was given.
@@ -63,10 +69,11 @@ impl ServerArgs {
         self.url.as_deref()
     }
 
-    /// The certificate that was given.
+    /// Whom to trust on the way there, and who to be.
     #[must_use]
-    pub fn cacert(&self) -> Option<&Path> {
-        self.cacert.as_deref()
+    pub fn trust(&self) -> Trust<'_> {
+        let identity = self.client_cert.as_deref().zip(self.client_key.as_deref());
+        Trust { cacert: self.cacert.as_deref(), identity, is_unverified: false }
     }
 
     /// The data directory that was given.
@@ -253,7 +260,7 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
                     "Issue one on the server: academy-rt token issue --user svc --scope broadcast, and set ACADEMY_RT_TOKEN to it.",
                 )
             })?;
-            let (stream, host) = connect(config, url, server.cacert.as_deref(), true).await?;
+            let (stream, host) = connect(config, url, server.trust()).await?;
             (stream, host, Some(token))
         }
         None => {

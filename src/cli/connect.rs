@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Uri;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
@@ -20,13 +20,19 @@ use super::names;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// A connection, and the host as a request names it. `verifies` is whether the certificate must be good for that host.
-pub(super) async fn connect(
-    config: &Config,
-    url: &str,
-    cacert: Option<&Path>,
-    verifies: bool,
-) -> anyhow::Result<(Box<dyn Stream>, String)> {
+/// Whom a connection trusts, and who it says it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trust<'a> {
+    /// A certificate that is trusted instead of the system's.
+    pub cacert: Option<&'a Path>,
+    /// A client certificate and its key, for `tls.client_ca`.
+    pub identity: Option<(&'a Path, &'a Path)>,
+    /// Any certificate will do: for `doctor`, which looks at it by itself.
+    pub is_unverified: bool,
+}
+
+/// A connection, and the host as a request names it.
+pub(super) async fn connect(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<(Box<dyn Stream>, String)> {
     // The address is not repeated: somebody may have put a password or a token into it.
     let bad = |why: &str| Failure::usage("--url is not a server's address", why, "Write https://HOST:PORT.");
     let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
@@ -50,7 +56,7 @@ pub(super) async fn connect(
         return Ok((Box::new(stream), authority.to_string()));
     }
     let mut roots = RootCertStore::empty();
-    match cacert {
+    match trust.cacert {
         Some(path) => trust_file(&mut roots, path)?,
         None => {
             for certificate in rustls_native_certs::load_native_certs().certs {
@@ -66,8 +72,26 @@ pub(super) async fn connect(
     let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
-    let mut client = client.with_no_client_auth();
-    if !verifies {
+    let mut client = match trust.identity {
+        None => client.with_no_client_auth(),
+        Some((cert, key)) => {
+            let failed = |why: String| {
+                let what =
+                    format!("the client certificate {} and its key {} cannot be used", cert.display(), key.display());
+                Failure::new(
+                    what,
+                    why,
+                    "Give a certificate that an authority in tls.client_ca has signed, and its key, in PEM.",
+                )
+            };
+            let chain: Result<Vec<_>, _> =
+                CertificateDer::pem_file_iter(cert).and_then(|certificates| certificates.collect());
+            let chain = chain.map_err(|error| failed(error.to_string()))?;
+            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(error.to_string()))?;
+            client.with_client_auth_cert(chain, key).map_err(|error| failed(error.to_string()))?
+        }
+    };
+    if trust.is_unverified {
         client.dangerous().set_certificate_verifier(Arc::new(Unverified));
     }
     let name = ServerName::try_from(host).map_err(|_| bad("its host is not a name"))?;
@@ -144,7 +168,9 @@ mod tests {
             "http://127.0.0.1:1/?token=x",
             "http://user:password@127.0.0.1:1",
         ] {
-            let Err(error) = runtime.block_on(connect(&Config::default(), bad, None, true)) else { panic!("{bad}") };
+            let Err(error) = runtime.block_on(connect(&Config::default(), bad, Trust::default())) else {
+                panic!("{bad}")
+            };
             assert!(error.downcast_ref::<Failure>().unwrap().is_usage, "{bad}: {error}");
             assert!(!format!("{error:?}").contains("password") && !format!("{error:?}").contains("token"), "{error:?}");
         }

@@ -21,6 +21,7 @@ use crate::server::{ServeError, certificate, checks};
 
 use super::Global;
 use super::client::{Call, ServerArgs, call};
+use super::connect::Trust;
 use super::exit::{Exit, Failure};
 
 /// A backup that is older is worth a word: one was to come every night.
@@ -120,9 +121,11 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     findings.push(backup(status.as_ref().ok(), now));
     findings.extend(proxy(&config, status.as_ref().ok()));
     match (args.server.url(), own_address(status.as_ref().ok())) {
-        (Some(public), _) => findings.extend(network::look(&config, public, args.server.cacert(), true)?),
+        (Some(public), _) => findings.extend(network::look(&config, public, args.server.trust())?),
         // The certificate is for the names that clients use; here it is looked at above.
-        (None, Some(own)) => findings.extend(network::look(&config, &own, None, false)?),
+        (None, Some(own)) => {
+            findings.extend(network::look(&config, &own, Trust { is_unverified: true, ..Trust::default() })?)
+        }
         (None, None) => {}
     }
 

@@ -245,6 +245,25 @@ fn the_administrators_api_asks_for_a_client_certificate_where_one_is_configured(
     {
         assert_eq!(get(None, spelled).0, 404, "{spelled}");
     }
+    // The command line shows one, too.
+    let pair = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec!["admin".to_owned()]).unwrap().signed_by(&pair, &ours).unwrap();
+    fs::write(service.path("admin.pem"), leaf.pem()).unwrap();
+    fs::write(service.path("admin.key"), pair.serialize_pem()).unwrap();
+    let url = format!("https://127.0.0.1:{}", service.port);
+    let text = |name: &str| service.path(name).to_str().unwrap().to_owned();
+    let (cacert, cert, key) = (text("data/tls/cert.pem"), text("admin.pem"), text("admin.key"));
+    let status = |more: &[&str]| {
+        let args: Vec<&str> = ["status", "--url", &url, "--cacert", &cacert].iter().chain(more).copied().collect();
+        let output = crate::harness::run(&args, &[("ACADEMY_RT_TOKEN", &token)]);
+        (output.status.code().unwrap(), crate::harness::words(&output))
+    };
+    assert_eq!(status(&["--client-cert", &cert, "--client-key", &key]).0, 0);
+    let (code, said) = status(&[]);
+    assert!(code == 1 && said.contains("tls.client_ca"), "{said}");
+    let (code, said) = status(&["--client-cert", &key, "--client-key", &key]);
+    assert!(code == 1 && said.contains("client certificate"), "{said}");
+    assert_eq!(status(&["--client-cert", &cert]).0, 2);
     // A certificate of somebody else is refused by TLS itself.
     let mut stranger = service.tls(Some(identity(&other)));
     let head = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";

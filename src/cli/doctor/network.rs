@@ -1,6 +1,5 @@
 //! What `doctor` sees of the server through an address, as a client would: certificate, health, polling, WebSocket.
 
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use crate::config::Config;
 
 use super::super::client::runtime;
-use super::super::connect::{Stream, connect};
+use super::super::connect::{Stream, Trust, connect};
 use super::super::exit::Failure;
 use super::Finding;
 
@@ -23,12 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST: usize = 64 << 10;
 
 /// Tries everything that a client does first.
-pub(super) fn look(config: &Config, url: &str, cacert: Option<&Path>, verifies: bool) -> anyhow::Result<Vec<Finding>> {
+pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Vec<Finding>> {
     let address = url.trim_end_matches('/');
     runtime()?.block_on(async {
         let ask = async |method: Method, path: &str, upgrade: bool, body: &'static str| {
             let asked = async {
-                let (stream, host) = connect(config, address, cacert, verifies).await?;
+                let (stream, host) = connect(config, address, trust).await?;
                 ask(stream, &host, method, path, upgrade, body).await
             };
             tokio::time::timeout(PATIENCE, asked)
