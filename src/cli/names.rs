@@ -39,3 +39,24 @@ fn resolver() -> io::Result<TokioResolver> {
     });
     builder.build().map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_and_names_lead_to_who_listens() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        for host in ["127.0.0.1", "localhost"] {
+            let stream = connect(host, port).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap().port(), port);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_name_is_said_so() {
+        let error = connect("two..dots", 1).await.unwrap_err();
+        assert!(error.to_string().contains("the name two..dots could not be looked up"), "{error}");
+    }
+}

@@ -61,8 +61,9 @@ check "and by a name of /etc/hosts" asks "$(hostname)"
 # A module that /etc/nsswitch.conf names would be of another version of the C library than the one inside, and end the process.
 echo "hosts: myhostname files" > "$root/etc/nsswitch.conf"
 no_module() {
-  program() { strace -f -qq -e trace=openat,open -o "$work/opened" chroot "$root" /usr/bin/academy-rt "$@"; }
-  asks "$(hostname)" && grep -q /etc/hosts "$work/opened" && ! grep -E 'nsswitch|libnss|libc\.so' "$work/opened"
+  program() { strace -f -qq -e trace=openat,open,execve -o "$work/opened" chroot "$root" /usr/bin/academy-rt "$@"; }
+  asks "$(hostname)" && awk '/execve\("\/usr\/bin\/academy-rt"/ { on = 1 } on' "$work/opened" > "$work/own" &&
+    grep -q /etc/hosts "$work/own" && ! grep -E 'nsswitch|libnss|libc\.so' "$work/own"
 }
 check "it looks names up without modules of the machine" no_module
 unknown() { local said; said=$(asks no-such-host.invalid 2>&1) && return 1; echo "$said"; grep -q '^error: no connection to no-such-host.invalid' <<< "$said" && grep -q 'why: the name no-such-host.invalid ' <<< "$said"; }
