@@ -29,7 +29,7 @@ const { values } = parseArgs({
 });
 const receivers = Number(values.receivers);
 const secret = randomBytes(32).toString('hex');
-const binary = process.env.ACADEMY_RT_BIN ?? join(here, '../../target/release/academy-rt');
+const binary = process.env.TESTED_BINARY ?? join(here, '../../target/release/academy-rt');
 
 function token(userId) {
   const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');

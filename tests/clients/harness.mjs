@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { io } from 'socket.io-client';
 
 const here = dirname(fileURLToPath(import.meta.url));
-export const binary = process.env.ACADEMY_RT_BIN ?? join(here, '../../target/release/academy-rt');
+export const binary = process.env.TESTED_BINARY ?? join(here, '../../target/release/academy-rt');
 export const secret = 'a secret of the test suite, long enough';
 const DEADLINE_MS = 20_000;
 

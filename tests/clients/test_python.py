@@ -20,7 +20,7 @@ import pytest
 import socketio
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BINARY = os.environ.get("ACADEMY_RT_BIN", ROOT / "target/release/academy-rt")
+BINARY = os.environ.get("TESTED_BINARY", ROOT / "target/release/academy-rt")
 SECRET = "a secret of the test suite, long enough"
 DEADLINE = 20
 
