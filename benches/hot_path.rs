@@ -107,7 +107,8 @@ fn fanout(c: &mut Criterion) {
     let outlet = Arc::new(Counter::default());
     let room = RoomId::parse("bench").unwrap();
     for socket in 1..=RECEIVERS {
-        let actor = Actor { user: UserId::parse(&socket.to_string()).unwrap(), ..Actor::local_admin() };
+        let user = UserId::parse(&socket.to_string()).unwrap();
+        let actor = Arc::new(Actor { user, ..Actor::local_admin() });
         sockets.enter(socket, &actor, &[], outlet.clone(), 0, true).unwrap();
         sockets.join(socket, &room).unwrap().0.open(&*outlet, 0, 0, || {});
     }

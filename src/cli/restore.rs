@@ -131,7 +131,7 @@ fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -
         "before": restored.before.as_ref().map(census), "after": census(&restored.after),
         "roomsGained": change.rooms_gained, "roomsLost": change.rooms_lost,
         "usersGained": change.users_gained, "usersLost": change.users_lost,
-        "erasedAgain": restored.carried.erased, "holds": restored.carried.holds,
+        "erasedAgain": restored.carried.erased, "holds": restored.carried.holds, "bans": restored.carried.bans,
         "auditRecordsCarriedOver": restored.carried.audit, "carryOverIncomplete": restored.carried.is_incomplete,
         "aside": restored.aside, "undo": restored.aside.as_ref().map(|_| undo),
     })
@@ -177,7 +177,7 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
     }
     if restored.carried.is_incomplete {
         lines.push(
-            "The data from before could not be read: erase again whom you have erased since the backup, and set the legal holds again."
+            "The data from before could not be read: since the backup, erase again whom you have erased, and set legal holds, blocks and revocations again."
                 .to_owned(),
         );
     }

@@ -42,6 +42,10 @@ pub enum ErrorCode {
     TokenExpired,
     /// The token is not valid yet.
     TokenNotYetValid,
+    /// The token has been revoked.
+    TokenRevoked,
+    /// The user is shut out.
+    UserBlocked,
     /// Socket.IO is switched off; use the HTTP API.
     RealtimeDisabled,
     /// The HTTP method does not fit the address.
@@ -68,6 +72,8 @@ impl ErrorCode {
             ErrorCode::TokenInvalid => "token_invalid",
             ErrorCode::TokenExpired => "token_expired",
             ErrorCode::TokenNotYetValid => "token_not_yet_valid",
+            ErrorCode::TokenRevoked => "token_revoked",
+            ErrorCode::UserBlocked => "user_blocked",
             ErrorCode::RealtimeDisabled => "realtime_disabled",
             ErrorCode::MethodNotAllowed => "method_not_allowed",
         }
@@ -82,8 +88,9 @@ impl ErrorCode {
             | ErrorCode::TokenMalformed
             | ErrorCode::TokenInvalid
             | ErrorCode::TokenExpired
-            | ErrorCode::TokenNotYetValid => 401,
-            ErrorCode::Forbidden | ErrorCode::NotJoined => 403,
+            | ErrorCode::TokenNotYetValid
+            | ErrorCode::TokenRevoked => 401,
+            ErrorCode::Forbidden | ErrorCode::NotJoined | ErrorCode::UserBlocked => 403,
             ErrorCode::NotFound => 404,
             ErrorCode::MethodNotAllowed => 405,
             ErrorCode::Conflict => 409,

@@ -8,6 +8,7 @@ pub mod errors;
 pub mod events;
 pub mod http;
 pub mod packet;
+pub mod people;
 pub mod requests;
 pub mod views;
 

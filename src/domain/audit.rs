@@ -54,6 +54,24 @@ pub mod action {
     pub const AUDIT_EXPORT: &str = "audit.export";
     /// An event or a notification was sent by an administrator.
     pub const BROADCAST: &str = "broadcast";
+    /// Tokens were revoked.
+    pub const TOKEN_REVOKE: &str = "token.revoke";
+    /// Somebody was shut out.
+    pub const USER_BLOCK: &str = "user.block";
+    /// Somebody who was shut out may come again.
+    pub const USER_UNBLOCK: &str = "user.unblock";
+    /// Somebody's sockets were closed.
+    pub const USER_DISCONNECT: &str = "user.disconnect";
+    /// A room was registered.
+    pub const ROOM_CREATE: &str = "room.create";
+    /// A room's name or kind was changed.
+    pub const ROOM_SET: &str = "room.set";
+    /// A room was deleted with its messages.
+    pub const ROOM_DELETE: &str = "room.delete";
+    /// Somebody was admitted to a room, or became something else in it.
+    pub const MEMBER_ADD: &str = "room.member.add";
+    /// Somebody was taken out of a room.
+    pub const MEMBER_REMOVE: &str = "room.member.remove";
 }
 
 /// A record of the trail.

@@ -99,6 +99,16 @@ pub enum Membership {
 }
 
 impl Membership {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Membership::Guest => "guest",
+            Membership::Member => "member",
+            Membership::Moderator => "moderator",
+        }
+    }
+
     /// Whether it opens a private room.
     #[must_use]
     pub fn admits(self) -> bool {
@@ -163,6 +173,79 @@ pub struct RoomRecord {
     pub purged_seq: u64,
     /// When it was registered.
     pub created_at: Timestamp,
+}
+
+impl RoomRecord {
+    /// A room that is registered by its first message: open where everybody may open rooms. Where nobody may, an
+    /// administrator or the platform has written it, and who else is to read it is theirs to say.
+    #[must_use]
+    pub fn first_written(id: &RoomId, policy: RoomPolicy, at: Timestamp) -> RoomRecord {
+        RoomRecord { private: !policy.open_rooms, ..RoomRecord::new(id.clone(), at) }
+    }
+
+    /// An open room without messages.
+    #[must_use]
+    pub fn new(id: RoomId, at: Timestamp) -> RoomRecord {
+        RoomRecord { id, name: None, private: false, last_id: 0, last_seq: 0, purged_seq: 0, created_at: at }
+    }
+}
+
+/// A room as an administrator registers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomDraft {
+    /// The id, with the JSON type of the request.
+    pub id: RoomId,
+    /// The name for people.
+    pub name: Option<String>,
+    /// Whether it admits its members alone.
+    pub private: bool,
+    /// Who is admitted from the beginning.
+    pub members: Vec<(UserId, Membership)>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What an administrator changes of a room; `None` leaves it as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoomPatch {
+    /// The name; an empty one takes it away.
+    pub name: Option<String>,
+    /// Whether it admits its members alone.
+    pub private: Option<bool>,
+    /// Whoever takes part in it as a guest becomes a member: an open room is closed with those who are in it.
+    pub admit_guests: bool,
+}
+
+impl RoomPatch {
+    /// Changes a record.
+    pub fn apply(&self, record: &mut RoomRecord) {
+        if let Some(name) = &self.name {
+            record.name = Some(name.clone()).filter(|name| !name.is_empty());
+        }
+        record.private = self.private.unwrap_or(record.private);
+    }
+}
+
+/// A room in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomEntry {
+    /// It.
+    pub record: RoomRecord,
+    /// How many take part in it, guests among them.
+    pub members: u64,
+}
+
+/// Somebody who takes part in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberEntry {
+    /// Who.
+    pub user: UserId,
+    /// The name as last given.
+    pub name: String,
+    /// What they are in it.
+    pub membership: Membership,
+    /// The message up to which they have read; 0 if none.
+    pub read_up_to: u64,
 }
 
 /// One row of `chat:rooms`.

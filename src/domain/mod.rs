@@ -2,6 +2,7 @@
 //! be done with them. No I/O, no async, and no clock but [`time`]. Everything here is a pure function of its arguments, so
 //! that a store engine may call it inside a transaction and both transports get the same answer.
 
+pub mod access;
 pub mod audit;
 pub mod chat;
 pub mod histogram;

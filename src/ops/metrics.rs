@@ -161,6 +161,7 @@ pub fn render(figures: &Figures, tally: &Tally) -> String {
     counter("sign_ins", "Sockets whose token was good", tally.sign_ins.get());
     counter("connections", "Connections accepted", tally.connections.get());
     counter("tls_failures", "TLS handshakes that failed", tally.tls_failures.get());
+    counter("clock_jumps", "Times the machine's clock was set while the server ran", tally.clock_jumps.get());
     counter("store_commits", "Transactions committed", figures.store.commits);
     counter("store_writes", "Requests in committed transactions", figures.store.writes);
 

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod backup;
 pub mod certificate;
+pub mod clock_watch;
 pub mod findings;
 pub mod metrics;
 pub mod process;

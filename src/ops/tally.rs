@@ -75,7 +75,7 @@ pub struct Tally {
     /// Sockets whose token was good.
     pub sign_ins: Count,
     /// Tokens that were refused, by the code of the refusal.
-    pub refused_sign_ins: Counts<6>,
+    pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
     pub rate_limited: Counts<6>,
     /// HTTP requests answered, by the class of their status.
@@ -88,6 +88,8 @@ pub struct Tally {
     pub connections_open: Count,
     /// TLS handshakes that failed.
     pub tls_failures: Count,
+    /// Times that the machine's clock was set.
+    pub clock_jumps: Count,
     /// Long polls that wait now.
     pub polls_waiting: Count,
     /// What may still be logged of refusals.
@@ -126,6 +128,8 @@ impl Default for Tally {
                 "token_expired",
                 "token_not_yet_valid",
                 "token_invalid",
+                "token_revoked",
+                "user_blocked",
                 "other",
             ]),
             rate_limited: Counts::new(["messages", "typing", "syncs", "joins", "connects", "sockets"]),
@@ -134,6 +138,7 @@ impl Default for Tally {
             connections: Count::default(),
             connections_open: Count::default(),
             tls_failures: Count::default(),
+            clock_jumps: Count::default(),
             polls_waiting: Count::default(),
             quiet: Quiet::default(),
             samples: Mutex::default(),

@@ -32,6 +32,7 @@ use crate::services::delivery::Feed;
 use crate::services::limits::Limits;
 use crate::services::privacy::Retention;
 use crate::services::{Services, Settings};
+use crate::store::StoreError;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 use crate::transport::wire::WireLimits;
@@ -220,6 +221,15 @@ impl Signals {
     }
 }
 
+/// Without them nobody can be let in.
+fn unreadable_access(error: StoreError) -> ServeError {
+    ServeError::new(
+        "revocations and blocks cannot be read",
+        error,
+        "Look at the database with `academy-rt db check`; if it is damaged, restore a backup.",
+    )
+}
+
 impl Server {
     /// Opens the store, binds the addresses and serves.
     ///
@@ -253,6 +263,7 @@ impl Server {
         let feed = Feed::new(random_number()?);
         let store = open_store(&config, clock.clone(), feed.clone(), true).await?;
         let services = Arc::new(Services::new(store, feed, clock.clone(), settings(&config)));
+        services.load_access().await.map_err(unreadable_access)?;
         let verifier = Arc::new(Verifier::new(&config.auth, &secret.secret));
         let sockets = SocketIoTransport::new(
             services.clone(),

@@ -22,7 +22,7 @@ use crate::transport::wire::WireLimits;
 use super::listener::Connections;
 use super::opening::open_store;
 use super::outer::{Outer, OuterSettings};
-use super::{QUEUED_BYTES, ServeError, random_number, settings};
+use super::{QUEUED_BYTES, ServeError, random_number, settings, unreadable_access};
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -104,6 +104,7 @@ impl Offline {
         // There is nobody to be considerate of.
         let settings = Settings { backup_rests: 0, ..settings(config) };
         let services = Arc::new(Services::new(store, feed, clock, settings));
+        services.load_access().await.map_err(unreadable_access)?;
         // No token is taken here; a secret that nobody knows says so.
         let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));
         let verifier = Arc::new(Verifier::new(&config.auth, &secret));

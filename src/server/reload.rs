@@ -139,6 +139,10 @@ impl Reloader {
         self.outer.resettle(outer_settings(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
         self.launcher.resettle_log(&new);
+        // Who is in a room that they could not join any more is out of it.
+        if old.chat.open_rooms && !new.chat.open_rooms {
+            self.services.recheck_rooms().await;
+        }
         let waiting = waiting_for_restart(&old, &new);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(waiting)

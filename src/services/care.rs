@@ -81,6 +81,7 @@ impl Services {
                     tracing::debug!(%error, "the rows were not counted");
                 }
                 self.resume_erasures().await;
+                self.resume_removals().await;
                 self.purge_by_age().await;
             };
             tokio::select! {

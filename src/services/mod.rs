@@ -1,6 +1,7 @@
 //! What academy-rt does, whatever the transport: an [`Actor`] and a request go in, an answer or a refusal comes out. Each
 //! rule is here (or in [`crate::domain`]) once, so that Socket.IO and HTTP cannot differ.
 
+pub mod access;
 pub mod broadcast;
 pub mod care;
 pub mod chat;
@@ -12,13 +13,15 @@ pub mod polling;
 pub mod presence;
 pub mod privacy;
 pub mod progress;
+pub mod rooms;
 pub mod sockets;
 pub mod streams;
 pub mod trail;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
@@ -29,15 +32,20 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
 use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
+use crate::ops::clock_watch::Jump;
 use crate::ops::tally::Tally;
 use crate::store::{Identity, Store, StoreError};
 
+use access::AccessBook;
 use delivery::Feed;
 use limits::{Limits, Rate, RateLimits};
 use presence::PresenceBook;
 use privacy::Retention;
 use sockets::Sockets;
 use trail::Refusals;
+
+/// After the clock has gone ahead nothing is purged by age for so long.
+const PURGES_REST: Duration = Duration::from_secs(60 * 60);
 
 /// What the services are told to do.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +99,11 @@ pub struct Services {
     /// The settings have changed: what goes by the calendar looks again.
     resettled: Notify,
     presence: PresenceBook,
+    /// Who is shut out, whatever their token says.
+    access: ArcSwap<AccessBook>,
+    access_readings: AtomicU64,
+    /// The clock has gone ahead: nothing is purged by age before this.
+    purges_rest_until: Mutex<Option<Instant>>,
     polls_end: CancellationToken,
     /// Users over HTTP whom the store knows.
     met: Mutex<HashSet<UserId>>,
@@ -137,6 +150,9 @@ impl Services {
             settings: ArcSwap::from_pointee(settings),
             resettled: Notify::new(),
             presence: PresenceBook::default(),
+            access: ArcSwap::default(),
+            access_readings: AtomicU64::new(0),
+            purges_rest_until: Mutex::default(),
             polls_end: CancellationToken::new(),
             met: Mutex::default(),
             refusals: Refusals::default(),
@@ -191,6 +207,19 @@ impl Services {
         }
         self.settings.store(Arc::new(settings));
         self.resettled.notify_one();
+    }
+
+    /// The machine's clock was set. Tokens go by the new time from here on. What is old by it is not purged for a while:
+    /// if the clock is wrong, there is time to put it right before anything is gone.
+    pub fn note_clock_jump(&self, jump: Jump) {
+        self.tally().clock_jumps.add();
+        let seconds = jump.by.as_secs();
+        if jump.is_ahead {
+            *self.purges_rest_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + PURGES_REST);
+            tracing::warn!(seconds, "the clock went ahead, or the machine slept: tokens end by the new time");
+        } else {
+            tracing::warn!(seconds, "the clock was set back: tokens end by the new time");
+        }
     }
 
     /// Whether a write would be taken now.
@@ -345,7 +374,10 @@ fn store_error(error: StoreError) -> WireError {
 }
 
 /// Whether somebody may use an administrative call.
-fn may(caller: &Caller, scope: Scope) -> Result<(), WireError> {
+///
+/// # Errors
+/// `forbidden`.
+pub fn may(caller: &Caller, scope: Scope) -> Result<(), WireError> {
     if caller.actor.may(scope) {
         return Ok(());
     }

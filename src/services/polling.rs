@@ -2,7 +2,7 @@
 //! it is read from the [`Feed`](super::delivery::Feed), in the very order of the sockets and with what is not stored; over a
 //! longer gap or a restart the stored kinds are read from the store.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,19 +42,26 @@ struct Place {
 }
 
 /// Somebody who waits for a poll: woken by whatever is sent to it.
-struct Waiter(Notify);
+#[derive(Default)]
+struct Waiter {
+    woken: Notify,
+    /// Why they are not to wait any more.
+    expelled: OnceLock<WireError>,
+}
 
 impl Outlet for Waiter {
     fn send(&self, _: &Bytes) {
-        self.0.notify_one();
+        self.woken.notify_one();
     }
 
     fn send_volatile(&self, _: &Bytes) {
-        self.0.notify_one();
+        self.woken.notify_one();
     }
 
-    fn expel(&self, _: &WireError) {
-        self.0.notify_one();
+    fn expel(&self, error: &WireError) {
+        // The first reason is told.
+        let _ = self.expelled.set(error.clone());
+        self.woken.notify_one();
     }
 }
 
@@ -105,7 +112,7 @@ impl Services {
         if !deliveries.is_empty() || wait.is_zero() {
             return Ok(PollAnswer { deliveries, cursor: self.write_place(place) });
         }
-        let (place, deliveries) = self.wait(caller, place, &audience, wait.min(MAX_WAIT)).await;
+        let (place, deliveries) = self.wait(caller, place, &audience, wait.min(MAX_WAIT)).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
     }
 
@@ -126,27 +133,33 @@ impl Services {
         mut place: Place,
         audience: &[Room],
         wait: Duration,
-    ) -> (Place, Vec<Arc<Delivery>>) {
-        let waiter = Arc::new(Waiter(Notify::new()));
+    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+        let waiter = Arc::new(Waiter::default());
         let number = self.sockets.next_number();
         let Some(handle) = self.sockets.enter(number, &caller.actor, audience, waiter.clone(), 0, false) else {
-            return (place, Vec::new());
+            return Ok((place, Vec::new()));
         };
         let _leave = Waiting { services: self, number };
         self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
+        // Who was shut out before this wait could be found did not hear of it.
+        self.let_in(&caller.actor)?;
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Registered first, looked second: nothing falls in between.
-            let (next, deliveries) = self.read_feed(caller, place, audience);
+            // Of a room that they were taken out of while they wait, nothing more is told.
+            let (next, deliveries) = self.read_feed(caller, place, &self.sockets.still_in(number, audience));
             place = next;
             if !deliveries.is_empty() {
-                return (place, deliveries);
+                return Ok((place, deliveries));
             }
             tokio::select! {
-                () = waiter.0.notified() => {}
-                () = tokio::time::sleep_until(deadline) => return (place, deliveries),
-                () = self.polls_end.cancelled() => return (place, deliveries),
+                () = waiter.woken.notified() => {}
+                () = tokio::time::sleep_until(deadline) => return Ok((place, deliveries)),
+                () = self.polls_end.cancelled() => return Ok((place, deliveries)),
+            }
+            if let Some(error) = waiter.expelled.get() {
+                return Err(error.clone());
             }
         }
     }

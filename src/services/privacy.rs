@@ -2,7 +2,8 @@
 //! certificate, and purges by age.
 
 use std::io;
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use crate::contract::care::{AuditView, Certificate, ExportedNotification, HoldRequest, HoldView, ProfileView};
 use crate::contract::errors::{ErrorCode, WireError};
@@ -234,6 +235,10 @@ impl Services {
 
     /// Purges what is older than `[retention]` says, beside the traffic. Called from time to time.
     pub(super) async fn purge_by_age(&self) {
+        let rests_until = *self.purges_rest_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if rests_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         for kind in PurgeKind::ALL {
             let Some(age) = self.settings.load().retention.of(kind) else { continue };
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);

@@ -180,11 +180,37 @@ struct RoomEntry {
 
 struct SocketEntry {
     presence: Arc<Presence>,
+    /// Who its last good token says it is.
+    actor: Arc<Actor>,
     name: Arc<str>,
     outlet: Arc<dyn Outlet>,
     /// All memberships, the base rooms among them.
     rooms: HashMap<Room, Arc<Gate>>,
     is_person: bool,
+}
+
+impl SocketEntry {
+    fn occupant(&self, socket: u64) -> Occupant {
+        Occupant { socket, actor: self.actor.clone(), outlet: self.outlet.clone(), is_person: self.is_person }
+    }
+}
+
+/// A socket, for whoever decides whether it stays.
+pub struct Occupant {
+    /// Its number.
+    pub socket: u64,
+    /// Who its last good token says it is.
+    pub actor: Arc<Actor>,
+    /// Where it is told.
+    pub outlet: Arc<dyn Outlet>,
+    /// Whether it is a person's, not a poll that waits.
+    pub is_person: bool,
+}
+
+impl std::fmt::Debug for Occupant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Occupant").field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 #[derive(Default)]
@@ -282,7 +308,7 @@ impl Sockets {
     pub fn enter(
         &self,
         socket: u64,
-        actor: &Actor,
+        actor: &Arc<Actor>,
         rooms: &[Room],
         outlet: Arc<dyn Outlet>,
         most: usize,
@@ -311,6 +337,7 @@ impl Sockets {
             socket,
             SocketEntry {
                 presence: presence.clone(),
+                actor: actor.clone(),
                 name: actor.name.as_str().into(),
                 outlet: outlet.clone(),
                 rooms: HashMap::new(),
@@ -324,9 +351,10 @@ impl Sockets {
     }
 
     /// Puts a socket into the rooms of its renewed roles, and out of those it no longer has.
-    pub fn renew_roles(&self, handle: &SocketHandle, rooms: &[Room]) {
+    pub fn renew(&self, handle: &SocketHandle, actor: &Arc<Actor>, rooms: &[Room]) {
         let mut registry = self.lock();
         let Some(entry) = registry.sockets.get_mut(&handle.socket) else { return };
+        entry.actor = actor.clone();
         let gone: Vec<Room> =
             entry.rooms.keys().filter(|room| matches!(room, Room::Role(_)) && !rooms.contains(room)).cloned().collect();
         let (user, is_person) = (entry.presence.user.clone(), entry.is_person);
@@ -401,6 +429,75 @@ impl Sockets {
         gate.is_some_and(|gate| gate.is_open())
     }
 
+    /// Expels whoever a judgement is passed on, and gives how many of them were sockets of people, not polls that wait.
+    pub fn expel_where(&self, judge: impl Fn(&Actor) -> Option<WireError>) -> usize {
+        let judged: Vec<(Arc<dyn Outlet>, WireError, bool)> = {
+            let registry = self.lock();
+            let all = registry.sockets.values();
+            all.filter_map(|entry| Some((entry.outlet.clone(), judge(&entry.actor)?, entry.is_person))).collect()
+        };
+        for (outlet, error, _) in &judged {
+            outlet.expel(error);
+        }
+        judged.iter().filter(|(.., is_person)| *is_person).count()
+    }
+
+    /// The sockets in a chat room.
+    #[must_use]
+    pub fn who_is_in(&self, room: &RoomId) -> Vec<Occupant> {
+        let registry = self.lock();
+        let Some(place) = registry.rooms.get(&Room::Chat(room.clone())) else { return Vec::new() };
+        let members = place.members.iter().filter_map(|member| {
+            let entry = registry.sockets.get(&member.socket)?;
+            Some(entry.occupant(member.socket))
+        });
+        members.collect()
+    }
+
+    /// Which of some rooms a socket is still in.
+    #[must_use]
+    pub fn still_in(&self, socket: u64, rooms: &[Room]) -> Vec<Room> {
+        let registry = self.lock();
+        let Some(entry) = registry.sockets.get(&socket) else { return Vec::new() };
+        rooms.iter().filter(|room| entry.rooms.contains_key(*room)).cloned().collect()
+    }
+
+    /// Who a socket is, and the chat rooms that it is in.
+    #[must_use]
+    pub fn rooms_of(&self, socket: u64) -> Option<(Occupant, Vec<RoomId>)> {
+        let registry = self.lock();
+        let entry = registry.sockets.get(&socket)?;
+        let rooms = entry.rooms.keys().filter_map(|room| match room {
+            Room::Chat(room) => Some(room.clone()),
+            _ => None,
+        });
+        Some((entry.occupant(socket), rooms.collect()))
+    }
+
+    /// The user behind a socket, with the name they came with.
+    #[must_use]
+    pub fn name_of(&self, socket: u64) -> Option<(UserId, String)> {
+        let registry = self.lock();
+        registry.sockets.get(&socket).map(|entry| (entry.presence.user.clone(), entry.name.to_string()))
+    }
+
+    /// The chat rooms that somebody is in.
+    #[must_use]
+    pub fn live_rooms(&self) -> Vec<RoomId> {
+        let registry = self.lock();
+        let rooms = registry.rooms.keys().filter_map(|room| match room {
+            Room::Chat(room) => Some(room.clone()),
+            _ => None,
+        });
+        rooms.collect()
+    }
+
+    /// How many sockets somebody has.
+    #[must_use]
+    pub fn count_of(&self, user: &UserId) -> usize {
+        self.lock().people.get(user).map_or(0, |(_, count)| *count as usize)
+    }
+
     /// The members of a room at this moment.
     #[must_use]
     pub fn members(&self, room: &Room) -> Option<Arc<Vec<Member>>> {
@@ -457,126 +554,4 @@ impl Sockets {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-    use crate::contract::packet::Frame;
-
-    #[derive(Default)]
-    struct Recorder(Mutex<Vec<String>>);
-
-    impl Outlet for Recorder {
-        fn send(&self, frames: &Bytes) {
-            let mut rest = &frames[..];
-            while let Some(len) = crate::contract::packet::frame_len(rest) {
-                let text = String::from_utf8_lossy(&rest[..len]).into_owned();
-                self.0.lock().unwrap().push(text[text.find("42").unwrap() + 2..].to_owned());
-                rest = &rest[len..];
-            }
-        }
-        fn send_volatile(&self, frames: &Bytes) {
-            self.send(frames);
-        }
-        fn expel(&self, _: &WireError) {}
-    }
-
-    fn actor(id: &str) -> Actor {
-        Actor { user: UserId::parse(id).unwrap(), roles: vec![], ..Actor::local_admin() }
-    }
-
-    fn message(room: &RoomId, seq: u64) -> Placed {
-        let delivery = Arc::new(Delivery {
-            room: Room::Chat(room.clone()),
-            except_socket: None,
-            except_user: None,
-            name: "m".into(),
-            frame: Frame::event("m", &seq),
-            stored: Some(seq),
-            kind: DeliveryKind::Message(seq),
-        });
-        Placed { position: seq, delivery }
-    }
-
-    fn deliver(sockets: &Sockets, room: &RoomId, seqs: &[u64]) {
-        let group = Group::new(&Room::Chat(room.clone()), seqs.iter().map(|seq| message(room, *seq)).collect());
-        for member in sockets.members(&Room::Chat(room.clone())).unwrap().iter() {
-            member.deliver(&group);
-        }
-    }
-
-    #[test]
-    fn history_and_live_stream_join_without_gap_or_double() {
-        let sockets = Sockets::default();
-        let outlet = Arc::new(Recorder::default());
-        let room = RoomId::parse("r").unwrap();
-        sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
-        let (gate, is_first) = sockets.join(1, &room).unwrap();
-        assert!(is_first && !sockets.is_in(1, &room));
-        deliver(&sockets, &room, &[4, 5, 6]);
-        assert!(outlet.0.lock().unwrap().is_empty(), "held back");
-        gate.open(&*outlet, 5, 0, || outlet.0.lock().unwrap().push("page up to 5".into()));
-        deliver(&sockets, &room, &[5]);
-        deliver(&sockets, &room, &[7, 8]);
-        let seen = outlet.0.lock().unwrap().clone();
-        assert_eq!(seen, ["page up to 5", "[\"m\",6]", "[\"m\",7]", "[\"m\",8]"]);
-        assert!(sockets.is_in(1, &room));
-    }
-
-    #[test]
-    fn a_member_gets_each_delivery_once_however_often_the_pump_comes_by() {
-        let sockets = Sockets::default();
-        let outlet = Arc::new(Recorder::default());
-        let room = RoomId::parse("r").unwrap();
-        sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
-        let (gate, _) = sockets.join(1, &room).unwrap();
-        deliver(&sockets, &room, &[1]);
-        deliver(&sockets, &room, &[1, 2]);
-        gate.open(&*outlet, 0, 0, || {});
-        deliver(&sockets, &room, &[1, 2]);
-        deliver(&sockets, &room, &[2, 3, 4]);
-        deliver(&sockets, &room, &[3, 4]);
-        let chat = Room::Chat(room.clone());
-        let grown = Group::new(&chat, vec![message(&room, 4)]).with(&chat, &[message(&room, 4), message(&room, 5)]);
-        for member in sockets.members(&chat).unwrap().iter() {
-            assert_eq!(member.deliver(&grown), 1);
-        }
-        let seen = outlet.0.lock().unwrap().clone();
-        assert_eq!(seen, (1..=5).map(|seq| format!("[\"m\",{seq}]")).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn nothing_arrives_after_leaving() {
-        let sockets = Sockets::default();
-        let outlet = Arc::new(Recorder::default());
-        let room = RoomId::parse("r").unwrap();
-        sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
-        sockets.join(1, &room).unwrap().0.open(&*outlet, 0, 0, || {});
-        let members = sockets.members(&Room::Chat(room.clone())).unwrap();
-        assert_eq!(sockets.leave(1, &room), Some(true));
-        members[0].deliver(&Group::new(&Room::Chat(room.clone()), vec![message(&room, 1)]));
-        assert!(outlet.0.lock().unwrap().is_empty());
-        assert_eq!(sockets.leave(1, &room), None);
-        assert!(sockets.members(&Room::Chat(room)).is_none(), "an empty room is forgotten");
-    }
-
-    #[test]
-    fn two_sockets_of_a_user_count_as_one_person() {
-        let sockets = Sockets::default();
-        let outlet: Arc<Recorder> = Arc::default();
-        let room = RoomId::parse("r").unwrap();
-        for socket in [1, 2] {
-            sockets.enter(socket, &actor("7"), &[Room::All], outlet.clone(), 2, true).unwrap();
-        }
-        assert!(sockets.enter(3, &actor("7"), &[], outlet.clone(), 2, true).is_none(), "the bound holds");
-        assert!(sockets.join(1, &room).unwrap().1);
-        assert!(!sockets.join(2, &room).unwrap().1);
-        assert_eq!((sockets.head_count(&room), sockets.count(&Room::All)), (1, 2));
-        let first = sockets.exit(1).unwrap();
-        assert!(!first.was_last && !first.rooms[0].is_whole_user);
-        let last = sockets.exit(2).unwrap();
-        assert!(last.was_last && last.rooms[0].is_whole_user);
-        assert!(sockets.exit(2).is_none());
-        assert_eq!(sockets.totals(), (0, 0));
-    }
-}
+mod tests;

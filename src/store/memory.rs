@@ -4,13 +4,15 @@
 //! A call does its work when it is made; its future only hands the result over. The sink is told under the lock, so that
 //! it hears changes in the order of their ids.
 
+mod access;
 mod care;
 mod seam;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::domain::access::{Ban, Banned};
 use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{
     Author, Draft, Membership, Message, ReadMark, RoomPolicy, RoomRecord, may_change, may_enter,
@@ -64,6 +66,7 @@ struct State {
     audit_anchor: Link,
     holds: Vec<Hold>,
     erasures: BTreeMap<String, Erasure>,
+    bans: HashMap<Ban, Banned>,
 }
 
 struct Room {
@@ -164,19 +167,8 @@ impl State {
         }
         self.enter(&draft.room, &draft.author, policy)?;
         let id = self.take_id();
-        let room = self.rooms.entry(draft.room.canonical()).or_insert_with(|| Room {
-            record: RoomRecord {
-                id: draft.room.clone(),
-                name: None,
-                private: false,
-                last_id: 0,
-                last_seq: 0,
-                purged_seq: 0,
-                created_at: draft.at,
-            },
-            messages: BTreeMap::new(),
-            members: BTreeMap::new(),
-        });
+        let first = || Room::new(RoomRecord::first_written(&draft.room, policy, draft.at));
+        let room = self.rooms.entry(draft.room.canonical()).or_insert_with(first);
         room.record.last_id = id;
         room.record.last_seq += 1;
         room.member(&draft.author.user).read_up_to = id;
@@ -466,6 +458,10 @@ impl State {
 }
 
 impl Room {
+    fn new(record: RoomRecord) -> Room {
+        Room { record, messages: BTreeMap::new(), members: BTreeMap::new() }
+    }
+
     fn member(&mut self, user: &UserId) -> &mut Member {
         self.members.entry(user.canonical()).or_insert_with(|| Member {
             user: user.clone(),

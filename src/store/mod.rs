@@ -6,12 +6,14 @@
 //!
 //! Two engines stand behind it: [`embedded`] (redb, the product) and [`memory`] (the conformance suite's second opinion).
 
+pub mod access;
 pub mod care;
 pub mod embedded;
 pub mod memory;
 pub mod privacy;
 pub mod rows;
 
+pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use care::{Care, Failing, Identity, StoreStatus};
 pub use privacy::{
     Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, TrailPart, UserItem, UserItems, UserProfile, UserSink,
@@ -240,9 +242,27 @@ pub enum InboxAction {
 }
 
 /// Everything the services ask of a store.
-pub trait Store: Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care + Audits + Privacy {}
+pub trait Store:
+    Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care + Audits + Privacy + Bans + RoomBook + PeopleBook
+{
+}
 
-impl<T: Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care + Audits + Privacy> Store for T {}
+impl<T> Store for T where
+    T: Messages
+        + Rooms
+        + Lessons
+        + Inbox
+        + People
+        + Answers
+        + Replays
+        + Care
+        + Audits
+        + Privacy
+        + Bans
+        + RoomBook
+        + PeopleBook
+{
+}
 
 /// The first answer to a post, or its repetition.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,9 @@ use super::batch::Batch;
 use super::failure::{Failure, Outcome};
 use super::records::{First, MemberRow, Place, RoomChangeRow, decode_message, encode, encode_message, get, get_number};
 use super::schema::{KeyKind, answer_key, k8, k16};
-use crate::domain::chat::{Author, Draft, Membership, Message, ReadMark, RoomPolicy, may_change, may_enter};
+use crate::domain::chat::{
+    Author, Draft, Membership, Message, ReadMark, RoomPolicy, RoomRecord, may_change, may_enter,
+};
 use crate::domain::{Refusal, RoomId, Timestamp};
 use crate::store::{Change, MessageChange, Posted};
 
@@ -36,7 +38,7 @@ impl Batch<'_, '_> {
         let user = self.user(&draft.author.user)?;
         let room = match entered.room {
             Some(room) => room,
-            None => self.add_room(&draft.room, draft.at)?,
+            None => self.add_room(RoomRecord::first_written(&draft.room, policy, draft.at))?,
         };
         let id = self.take_id()?;
         let seq = self.take_seq(&draft.room, id)?;

@@ -73,6 +73,7 @@ impl Batch<'_, '_> {
             rooms.push((u64::from_be_bytes(*key.value()), decode_room(value.value())?.id));
         }
         let more_rooms = rooms.len() == limit;
+        let doomed = self.doomed()?;
         let mut last = cursor.place;
         for (no, room) in rooms {
             last = no;
@@ -80,6 +81,10 @@ impl Batch<'_, '_> {
             left = left.saturating_sub(1);
             if held.rooms.contains(&no) {
                 step.held += 1;
+                continue;
+            }
+            // Its id may be another room's by now.
+            if doomed.contains(&no) {
                 continue;
             }
             if self.purge_room(no, &room, held, before, &mut at, &mut left, &mut step)? {
@@ -138,7 +143,8 @@ impl Batch<'_, '_> {
         Ok(!is_young && !is_all)
     }
 
-    fn remove_message(&mut self, message: &Message, place: Place) -> Outcome<()> {
+    /// Nothing of a message is left.
+    pub(super) fn remove_message(&mut self, message: &Message, place: Place) -> Outcome<()> {
         self.touch();
         self.t.messages.write()?.remove(&k8(message.id))?;
         self.t.msg_by_room.write()?.remove(&k16(place.room, message.id))?;

@@ -2,8 +2,8 @@
 //! commands share. A command first looks and refuses, and writes only then, so that a refused one leaves no trace in the
 //! transaction it shares with others.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use redb::ReadableTable;
@@ -227,40 +227,46 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(Some((no, private)))
     }
 
-    /// Registers a room as open.
-    pub(super) fn add_room(&mut self, room: &RoomId, at: Timestamp) -> Outcome<u64> {
-        let no = self.next.room;
+    /// Registers a room.
+    pub(super) fn add_room(&mut self, record: RoomRecord) -> Outcome<u64> {
+        let (no, room) = (self.next.room, record.id.clone());
         self.next.room += 1;
         self.wrote = true;
         self.t.room_no.write()?.insert(room.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
-        let record = RoomRecord {
-            id: room.clone(),
-            name: None,
-            private: false,
-            last_id: 0,
-            last_seq: 0,
-            purged_seq: 0,
-            created_at: at,
-        };
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: true });
-        self.changed_rooms.push(room.clone());
+        self.changed_rooms.push(room);
         Ok(no)
     }
 
-    /// Takes the next `seq` of a registered room for a message.
-    pub(super) fn take_seq(&mut self, room: &RoomId, id: u64) -> Outcome<u64> {
-        let known = self
-            .known
-            .rooms
-            .get_mut(room)
-            .ok_or_else(|| Failure::Damaged(format!("room {room} is not known to the writer")))?;
-        known.record.last_seq += 1;
-        known.record.last_id = id;
+    /// Changes the record of a registered room.
+    pub(super) fn change_room<T>(&mut self, room: &RoomId, change: impl FnOnce(&mut RoomRecord) -> T) -> Outcome<T> {
+        self.find_room(room)?;
+        let unknown = || Failure::Damaged(format!("room {room} is not known to the writer"));
+        let known = self.known.rooms.get_mut(room).ok_or_else(unknown)?;
+        let value = change(&mut known.record);
         if !known.changed {
             known.changed = true;
             self.changed_rooms.push(room.clone());
         }
-        Ok(known.record.last_seq)
+        self.wrote = true;
+        Ok(value)
+    }
+
+    /// Nothing leads to a room any more; what it was.
+    pub(super) fn forget_room(&mut self, room: &RoomId) -> Outcome<Option<RoomRecord>> {
+        self.find_room(room)?;
+        self.wrote = true;
+        self.t.room_no.write()?.remove(room.canonical().as_bytes())?;
+        Ok(self.known.rooms.remove(room).map(|known| known.record))
+    }
+
+    /// Takes the next `seq` of a registered room for a message.
+    pub(super) fn take_seq(&mut self, room: &RoomId, id: u64) -> Outcome<u64> {
+        self.change_room(room, |record| {
+            record.last_seq += 1;
+            record.last_id = id;
+            record.last_seq
+        })
     }
 
     /// A lesson's number, if it was ever reported of.
@@ -298,6 +304,12 @@ impl<'t, 'k> Batch<'t, 'k> {
                 Ok(row)
             }
         }
+    }
+
+    /// Who has come to take part in a room in this batch.
+    pub(super) fn new_members_of(&self, room: u64) -> BTreeSet<u64> {
+        let here = self.members.iter().filter(|((no, _), member)| *no == room && member.row.is_some());
+        here.map(|((_, user), _)| *user).collect()
     }
 
     /// What somebody is in a room, for the rules.
@@ -338,15 +350,7 @@ impl<'t, 'k> Batch<'t, 'k> {
 
     /// A room's messages up to a `seq` are gone.
     pub(super) fn purged_to(&mut self, room: &RoomId, seq: u64) -> Outcome<()> {
-        self.find_room(room)?;
-        let gone = || Failure::Damaged(format!("room {room} is not known to the writer"));
-        let known = self.known.rooms.get_mut(room).ok_or_else(gone)?;
-        known.record.purged_seq = seq;
-        if !known.changed {
-            known.changed = true;
-            self.changed_rooms.push(room.clone());
-        }
-        Ok(())
+        self.change_room(room, |record| record.purged_seq = seq)
     }
 
     /// The first answer to a key, unless it has expired, as `read` sees it.

@@ -11,11 +11,11 @@ use super::file::{NAME, SUSPECT};
 use super::inbox::NAMED;
 use super::records::{
     AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, decode_room,
-    get, get_number,
+    get, get_number, get_value,
 };
 use super::records_care::AuditRow;
 use super::rows::{Held, OfflineFile, remove_if_there};
-use super::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, pair, triple};
+use super::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, meta, pair, triple};
 use crate::domain::RoomId;
 use crate::domain::audit::{Broken, Link};
 use crate::domain::notification::Audience;
@@ -83,7 +83,7 @@ const TOLD: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
-const LOOKS: [(&str, Look); 8] = [
+const LOOKS: [(&str, Look); 9] = [
     ("rooms", rooms),
     ("messages", messages),
     ("changes", room_changes),
@@ -91,6 +91,7 @@ const LOOKS: [(&str, Look); 8] = [
     ("notifications", notifications),
     ("people", people),
     ("answers", answers),
+    ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
     ("audit trail", audit),
 ];
 
@@ -105,14 +106,16 @@ fn walk(snapshot: &Snapshot, found: &mut Vec<String>, step: &mut dyn FnMut(&'sta
 /// `seq` goes on without a gap behind what was purged, and the room's record agrees with its last message.
 fn rooms(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (table, room_no) = (snapshot.rooms()?, snapshot.room_no()?);
+    let doomed: Vec<u64> = get_value(&snapshot.meta()?, meta::DOOMED)?.unwrap_or_default();
     // A room's last message, as far as it is seen, and where its messages must begin.
     let mut last: HashMap<u64, (u64, u64)> = HashMap::new();
     let mut records = HashMap::new();
     for row in table.iter()? {
         let (key, value) = row?;
         let (no, room) = (u64::from_be_bytes(*key.value()), decode_room(value.value())?);
-        if get_number(&room_no, room.id.canonical().as_bytes())? != Some(no) {
-            found.push(format!("room {no}: its id does not lead to it"));
+        let leads_to_it = get_number(&room_no, room.id.canonical().as_bytes())? == Some(no);
+        if leads_to_it == doomed.contains(&no) {
+            found.push(format!("room {no}: its id does not lead to it, or still does though it is removed"));
         }
         last.insert(no, (0, room.purged_seq));
         records.insert(no, (room.last_id, room.last_seq));

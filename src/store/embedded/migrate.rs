@@ -37,11 +37,21 @@ pub fn migrate(file: &mut OfflineFile, progress: &mut dyn FnMut(u64)) -> Result<
 fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
     match from {
         1 => from_1(tables),
+        2 => from_2(tables),
         _ => Err(Failure::Damaged(format!("there is no way from format {from} to {FORMAT}"))),
     }
 }
 
-/// Format 2 knows up to which `seq` a room has been purged, and has tables that format 1 does not.
+/// Format 3 has tables that format 2 does not, and what was there stays as it is.
+fn from_2(tables: &mut Tables<'_>) -> Outcome<Option<u64>> {
+    let mut buffer = Vec::new();
+    tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
+    tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
+    Ok(None)
+}
+
+/// Since format 2 a room knows up to which `seq` it has been purged. Its rows are written anew, and all that formats have
+/// added since is there at once.
 fn from_1(tables: &mut Tables<'_>) -> Outcome<Option<u64>> {
     let mut buffer = Vec::new();
     let state: Option<(u32, u64)> = get_value(tables.meta.read()?, meta::MIGRATING)?;
@@ -52,12 +62,12 @@ fn from_1(tables: &mut Tables<'_>) -> Outcome<Option<u64>> {
         slice.push((u64::from_be_bytes(*key.value()), decode_room_1(value.value())?));
     }
     let Some((last, _)) = slice.last() else {
-        tables.meta.write()?.insert(meta::FORMAT, encode(&2u32, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
         tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
         tables.meta.write()?.remove(meta::MIGRATING)?;
         return Ok(None);
     };
-    tables.meta.write()?.insert(meta::FORMAT, encode(&2u32, &mut buffer)?)?;
+    tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
     tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
     tables.meta.write()?.insert(meta::MIGRATING, encode(&(1u32, *last), &mut buffer)?)?;
     for (no, room) in &slice {

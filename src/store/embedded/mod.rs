@@ -5,6 +5,7 @@
 //! id of one rising sequence; a refused request leaves no trace. `file` opens, `writer` commits, `batch` and `apply_*` say
 //! what each request writes, `queries*` read, `schema` and `records` say how it lies on disk, `check` walks all of it.
 
+mod apply_access;
 mod apply_care;
 mod apply_chat;
 mod apply_inbox;
@@ -18,6 +19,7 @@ mod file;
 mod inbox;
 pub mod migrate;
 mod queries;
+mod queries_access;
 mod queries_care;
 mod queries_inbox;
 mod records;
@@ -25,6 +27,7 @@ mod records_care;
 pub mod rows;
 mod schema;
 mod seam;
+mod seam_access;
 mod seam_care;
 pub mod succession;
 #[cfg(test)]

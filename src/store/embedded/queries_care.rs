@@ -67,7 +67,7 @@ impl Snapshot {
         let stopped = |error: std::io::Error| Failure::Stopped(error.to_string());
         let mut send = |item| sink.item(item).map_err(stopped);
         let Some((no, person)) = self.find_person(user)? else { return Ok(false) };
-        send(UserItem::Profile(profile(person)))?;
+        send(UserItem::Profile(person.profile()))?;
         let members = self.members()?;
         for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
             let room_no = second(row?.0.value());
@@ -143,13 +143,16 @@ impl Snapshot {
     }
 }
 
-fn profile(person: Person) -> UserProfile {
-    let has_arrived = person.has_arrived();
-    UserProfile {
-        user: person.id,
-        name: person.name,
-        roles: person.roles,
-        first_seen: has_arrived.then_some(person.first_seen_at),
-        last_seen: has_arrived.then_some(person.last_seen_at),
+impl Person {
+    /// Who they are.
+    pub(super) fn profile(self) -> UserProfile {
+        let has_arrived = self.has_arrived();
+        UserProfile {
+            user: self.id,
+            name: self.name,
+            roles: self.roles,
+            first_seen: has_arrived.then_some(self.first_seen_at),
+            last_seen: has_arrived.then_some(self.last_seen_at),
+        }
     }
 }

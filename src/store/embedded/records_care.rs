@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::records::IdRow;
-use crate::domain::Timestamp;
+use crate::domain::access::{Ban, Banned};
 use crate::domain::audit::{AuditEntry, AuditRecord, Hash};
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, Subject};
+use crate::domain::{Timestamp, UserId};
 
 /// A record of the audit trail; its number is its key.
 #[derive(Serialize, Deserialize)]
@@ -102,6 +103,59 @@ impl<'a> ErasureRow<'a> {
             at: Timestamp(self.at),
             counts: self.counts,
             is_finished: self.is_finished,
+        })
+    }
+}
+
+/// The key of a ban: its kind and its subject.
+pub(super) fn ban_key(ban: &Ban) -> String {
+    match ban {
+        Ban::Token(id) => format!("t:{id}"),
+        Ban::TokensOf(user) => format!("u:{user}"),
+        Ban::AllTokens => "a:".to_owned(),
+        Ban::User(user) => format!("b:{user}"),
+    }
+}
+
+/// A ban; of what is in its key.
+#[derive(Serialize, Deserialize)]
+pub(super) struct BanRow<'a> {
+    /// The user with its JSON type, if it is of one.
+    #[serde(borrow)]
+    user: Option<IdRow<'a>>,
+    pub(super) before: u64,
+    pub(super) until: Option<u64>,
+    by: &'a str,
+    at: u64,
+}
+
+impl<'a> BanRow<'a> {
+    pub(super) fn of(banned: &'a Banned) -> BanRow<'a> {
+        let user = match &banned.ban {
+            Ban::TokensOf(user) | Ban::User(user) => Some(user.id().into()),
+            Ban::Token(_) | Ban::AllTokens => None,
+        };
+        let Banned { before, until, by, at, .. } = banned;
+        BanRow { user, before: before.0, until: until.map(|until| until.0), by, at: at.0 }
+    }
+
+    pub(super) fn banned(&self, key: &[u8]) -> Outcome<Banned> {
+        let unreadable = || Failure::Damaged("a ban has a key that cannot be read".to_owned());
+        let key = std::str::from_utf8(key).map_err(|_| unreadable())?;
+        let user = || -> Outcome<UserId> { self.user.ok_or_else(unreadable)?.user() };
+        let ban = match key.split_once(':') {
+            Some(("t", id)) => Ban::Token(id.to_owned()),
+            Some(("u", _)) => Ban::TokensOf(user()?),
+            Some(("a", "")) => Ban::AllTokens,
+            Some(("b", _)) => Ban::User(user()?),
+            _ => return Err(unreadable()),
+        };
+        Ok(Banned {
+            ban,
+            before: Timestamp(self.before),
+            until: self.until.map(Timestamp),
+            by: self.by.to_owned(),
+            at: Timestamp(self.at),
         })
     }
 }

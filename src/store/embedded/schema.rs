@@ -12,7 +12,8 @@ use redb::{
 use super::failure::{Failure, Outcome};
 
 /// The format of this version. 1: version 0.1. 2: rooms know what was purged of them; audit, holds, erasures, growth.
-pub(super) const FORMAT: u32 = 2;
+/// 3: bans, which an older version would not know of and let in whom they shut out; rooms that are being removed.
+pub(super) const FORMAT: u32 = 3;
 
 /// A key of one number.
 pub(super) type K8 = &'static [u8; 8];
@@ -45,6 +46,8 @@ pub(super) mod meta {
     pub(in crate::store::embedded) const LOST_IDS: &str = "lost_ids";
     /// When the last good backup was made, and its size.
     pub(in crate::store::embedded) const LAST_BACKUP: &str = "last_backup";
+    /// Rooms that are gone, and whose messages are not all removed yet: their numbers.
+    pub(in crate::store::embedded) const DOOMED: &str = "doomed_rooms";
     /// The number and hash of the audit record before the first that is kept.
     pub(in crate::store::embedded) const AUDIT_ANCHOR: &str = "audit_anchor";
     /// The number and hash of the last audit record.
@@ -196,6 +199,8 @@ tables! {
     holds: Text => Row;
     /// Canonical user id -> when they were erased, and whether that is finished.
     erasures: Text => Row;
+    /// The kind and the subject of a ban -> since when, until when, by whom.
+    bans: Text => Row;
     /// Day since the epoch -> the rows of each table then.
     growth: K8 => Row;
 }

@@ -24,6 +24,8 @@ pub struct Carried {
     pub erased: Vec<UserId>,
     /// How many holds stand.
     pub holds: usize,
+    /// How many revocations and blocks stand.
+    pub bans: usize,
     /// How many records of the trail were added.
     pub audit: u64,
     /// Whether the trails have a common past. If not, the new one goes on by itself.
@@ -95,7 +97,7 @@ impl OfflineFile {
     /// What kept it from being done.
     pub fn carry_over(&self, from: &OfflineFile, now: Timestamp) -> Result<Carried, StoreError> {
         let mut carried = Carried::default();
-        if from.format < super::rows::newest_format() {
+        if from.format < 2 {
             // Older formats know none of these.
             return Ok(carried);
         }
@@ -110,8 +112,23 @@ impl OfflineFile {
         let holds = from.holds()?;
         carried.holds = holds.len();
         self.write(|tables| put_holds(tables, &holds))?;
+        if from.format >= 3 {
+            carried.bans = self.carry_bans(from, now)?;
+        }
         self.carry_trail(from, &mut carried)?;
         Ok(carried)
+    }
+
+    /// Who was shut out stays so, and what was revoked since. What was lifted since is as it was: not in the newer store.
+    fn carry_bans(&self, from: &OfflineFile, now: Timestamp) -> Result<usize, StoreError> {
+        let standing = from.read(super::schema::Snapshot::all_bans)?;
+        self.write(|tables| {
+            tables.bans.write()?.retain(|_, _| false)?;
+            Ok(())
+        })?;
+        let count = standing.len();
+        self.batch(now, |batch| standing.into_iter().try_for_each(|banned| batch.ban(banned)))?;
+        Ok(count)
     }
 
     fn erase_again(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {

@@ -19,6 +19,7 @@ use super::failure::{Failure, Outcome};
 use super::file::Opener;
 use super::records::get_number;
 use super::schema::{Snapshot, Tables, meta};
+use super::seam_access::Access;
 use crate::domain::audit::{AuditEntry, AuditRecord};
 use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy};
 use crate::domain::histogram::Histogram;
@@ -66,6 +67,7 @@ pub(super) enum Command {
     Purge(PurgeKind, Timestamp, PurgeCursor, usize, Reply<PurgeStep>),
     Sample(u64, Vec<(&'static str, u64)>, Reply<()>),
     NoteBackup(Timestamp, u64, Reply<()>),
+    Access(Access),
     /// A reader met an error: look after the file.
     Mend,
 }
@@ -85,6 +87,7 @@ impl Command {
             Command::Answer(_, answer, _) => answer.len(),
             // A slice of many rows is a transaction's worth of work, nearly.
             Command::Erase(_, limit, _) | Command::Purge(.., limit, _) => limit * ROW,
+            Command::Access(request) => request.rows() * ROW,
             _ => 0,
         }
     }
@@ -108,6 +111,7 @@ impl Command {
             Command::BeginErasure(.., reply) => drop(reply.send(Err(error))),
             Command::Erase(.., reply) => drop(reply.send(Err(error))),
             Command::Purge(.., reply) => drop(reply.send(Err(error))),
+            Command::Access(request) => request.refuse(error),
             Command::Mend => {}
         }
     }
@@ -141,16 +145,17 @@ impl Command {
             }
             Command::Sample(day, counts, reply) => settle(reply, batch.sample(day, &counts)),
             Command::NoteBackup(at, bytes, reply) => settle(reply, batch.note_backup(at, bytes)),
+            Command::Access(request) => request.apply(batch),
             Command::Mend => Ok(Box::new(|_| {})),
         }
     }
 }
 
 /// Answers a request: with what it got, or with the error that befell its transaction.
-type Ack = Box<dyn FnOnce(Option<&StoreError>) + Send>;
+pub(super) type Ack = Box<dyn FnOnce(Option<&StoreError>) + Send>;
 
 /// A refusal is an answer; any other failure is the end of the transaction.
-fn settle<T: Send + 'static>(reply: Reply<T>, outcome: Outcome<T>) -> Result<Ack, (Ack, Failure)> {
+pub(super) fn settle<T: Send + 'static>(reply: Reply<T>, outcome: Outcome<T>) -> Result<Ack, (Ack, Failure)> {
     let (answer, failure) = match outcome {
         Ok(value) => (Ok(value), None),
         Err(Failure::Refused(refusal)) => (Err(StoreError::Refused(refusal)), None),

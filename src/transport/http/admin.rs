@@ -8,10 +8,10 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::contract::care::LastBackup;
-use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::{ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::domain::Scope;
 use crate::ops::process;
+use crate::services::may;
 
 use super::{Asker, HttpApi, asker, failure, json, with_api};
 
@@ -29,9 +29,8 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
         Ok(caller) => caller,
         Err(error) => return failure(&error),
     };
-    if !caller.actor.may(Scope::Admin) {
-        let message = "this needs role admin or a token with the scope admin";
-        return failure(&WireError::new(ErrorCode::Forbidden, message));
+    if let Err(error) = may(&caller, Scope::Admin) {
+        return failure(&error);
     }
     let readiness = api.readiness();
     let (users, rooms) = api.services.sockets().totals();

@@ -13,10 +13,9 @@ use crate::contract::care::Holds;
 use crate::contract::decode;
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::privacy::Subject;
-use crate::domain::{RoomId, UserId};
 use crate::services::streams::ByteStream;
 
-use super::read::{self, Kind, text};
+use super::read::{self, Kind, room, text, user};
 use super::{Asker, HttpApi, answer, asker, body, failure, query, with_api};
 
 /// What a backup is, on the wire.
@@ -124,20 +123,12 @@ async fn release(kind: String, id: String, api: Arc<HttpApi>, asker: Asker) -> R
         let caller = asker?;
         let subject = match kind.as_str() {
             "user" => Subject::User(user(&id)?),
-            "room" => {
-                let id = read::segment("roomId", &id)?;
-                Subject::Room(RoomId::parse(&id).map_err(|error| WireError::field("roomId", error.to_string()))?)
-            }
+            "room" => Subject::Room(room(&id)?),
             _ => return Err(WireError::new(ErrorCode::NotFound, "write holds/user/ID or holds/room/ID")),
         };
         api.services.release_hold(&caller, subject).await
     };
     answer(result.await)
-}
-
-fn user(segment: &str) -> Result<UserId, WireError> {
-    let id = read::segment("userId", segment)?;
-    UserId::parse(&id).map_err(|error| WireError::field("userId", error.to_string()))
 }
 
 async fn export(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
@@ -159,7 +150,8 @@ async fn erase(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Re
         let certificate = api.services.erase_user(&caller, user.clone(), consent).await?;
         // Their devices show what is not there any more.
         let message = "your data have been erased here";
-        api.sockets.expel_user(&user, &WireError::new(ErrorCode::Forbidden, message));
+        let error = WireError::new(ErrorCode::Forbidden, message);
+        api.services.sockets().expel_where(|actor| (actor.user == user).then(|| error.clone()));
         Ok(certificate)
     };
     answer(result.await)

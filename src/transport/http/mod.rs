@@ -5,8 +5,10 @@ pub mod admin;
 pub mod back_end;
 pub mod care;
 pub mod health;
+pub mod people;
 pub mod polling;
 pub mod read;
+pub mod rooms;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use warp::reject::Rejection;
 /// What an answer is made of.
 pub use warp::reply::Response;
 
-use crate::auth::{TokenError, Verifier};
+use crate::auth::Verifier;
 use crate::contract::answers::Ok as OkAnswer;
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::{CertificateStatus, ErrorBody};
@@ -30,7 +32,7 @@ use crate::services::{Caller, Services};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::bearer_of;
-use crate::transport::socketio::wire_error;
+use crate::transport::socketio::identify;
 
 /// What the process says of itself.
 pub trait Process: Send + Sync {
@@ -91,6 +93,10 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(care::routes(&api))
         .unify()
+        .or(people::routes(&api))
+        .unify()
+        .or(rooms::routes(&api))
+        .unify()
         .recover(refused)
         .unify()
         .boxed()
@@ -116,11 +122,10 @@ impl HttpApi {
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }
-        let token = bearer_of(headers).ok_or(TokenError::Missing);
-        match token.and_then(|token| self.verifier.verify(&token, self.services.now())) {
+        let token = bearer_of(headers);
+        match identify(&self.verifier, &self.services, token.as_deref()) {
             Ok(actor) => Ok(Caller::http(actor, &origin)),
             Err(error) => {
-                let error = wire_error(&error);
                 self.services.note_refused_sign_in(&error, &origin);
                 Err(error)
             }

@@ -258,6 +258,11 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
             _ => {}
         }
     }
+    // Nobody waits longer than their token is good for; the next poll is refused then.
+    if let Some(expires_at) = caller.actor.expires_at {
+        let ends = expires_at.plus(api.verifier.leeway());
+        wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.services.now().0)));
+    }
     match api.services.poll(&caller, cursor.as_deref(), rooms, wait).await {
         Ok(polled) => {
             let events = polled

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::contract::decode;
 use crate::contract::errors::{ErrorCode, WireError};
-use crate::domain::Id;
+use crate::domain::{Id, RoomId, UserId};
 
 /// What a query parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,24 @@ pub fn id_in_path(field: &'static str, segment: &str) -> Result<Given, WireError
 pub fn segment(field: &'static str, segment: &str) -> Result<String, WireError> {
     let text = percent_decode_str(segment).decode_utf8();
     text.map(Into::into).map_err(|_| WireError::field(field, format!("{field} must be UTF-8")))
+}
+
+/// A segment of a path as a user's id. Canonical digits are a number.
+///
+/// # Errors
+/// `invalid_payload`.
+pub fn user(segment: &str) -> Result<UserId, WireError> {
+    let (field, value) = id_in_path("userId", segment)?;
+    serde_json::from_value(value).map_err(|error| WireError::field(field, error.to_string()))
+}
+
+/// A segment of a path as a room's id. Canonical digits are a number.
+///
+/// # Errors
+/// `invalid_payload`.
+pub fn room(segment: &str) -> Result<RoomId, WireError> {
+    let (field, value) = id_in_path("roomId", segment)?;
+    serde_json::from_value(value).map_err(|error| WireError::field(field, error.to_string()))
 }
 
 /// A segment of a path as a number of the request.

@@ -78,7 +78,7 @@ impl SocketIoTransport {
                 answer(link, event, ack, result);
             }
             ClientEvent::AuthRefresh => {
-                let result = with(payload, async |request: AuthRefresh| self.refresh(link, &request.token)).await;
+                let result = with(payload, async |request: AuthRefresh| self.refresh(link, &request.token).await).await;
                 let is_good = result.is_ok();
                 answer(link, event, ack, result);
                 if is_good {

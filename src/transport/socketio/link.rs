@@ -2,6 +2,7 @@
 //! polling, and straight to the [`Wire`] when it is on a WebSocket; the change from one to the other keeps the order
 //! ([`MARKER`]).
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use socketioxide::{SendError, SocketError, TransportType};
 use crate::contract::errors::WireError;
 use crate::contract::events::ServerEvent;
 use crate::contract::packet::{Frame, frame_len, json_of};
-use crate::domain::Actor;
+use crate::domain::{Actor, Timestamp};
 use crate::services::Caller;
 use crate::services::sockets::{Outlet, SocketHandle};
 use crate::transport::wire::{Cut, MARKER, Wire};
@@ -37,12 +38,23 @@ pub struct Ack {
     pub sender: AckSender,
 }
 
+/// How a socket came.
+#[derive(Debug, Clone, Copy)]
+pub struct Came {
+    /// From where, if it is known.
+    pub from: Option<IpAddr>,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// One authenticated socket.
 pub struct Link {
     /// The server's own number of the socket.
     pub number: u64,
     /// The Engine.IO session.
     pub session: String,
+    /// How it came.
+    pub came: Came,
     /// Who it is; replaced when a new token is given.
     actor: Mutex<Arc<Actor>>,
     /// Held while something is handed to the library, so that nothing overtakes it on the wire.
@@ -68,10 +80,11 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Link {
     /// A link for a session whose token is good. It has no socket yet: one that leaves before its connect packet is out gets
     /// no disconnect, and link and socket would hold each other for good.
-    pub fn new(number: u64, session: String, actor: Actor, directory: &Arc<Directory>) -> Arc<Link> {
+    pub fn new(number: u64, session: String, actor: Actor, came: Came, directory: &Arc<Directory>) -> Arc<Link> {
         Arc::new(Link {
             number,
             session,
+            came,
             actor: Mutex::new(Arc::new(actor)),
             state: Mutex::new(State { socket: None }),
             direct: OnceLock::new(),
@@ -100,8 +113,8 @@ impl Link {
     }
 
     /// A new token of the same user has been given.
-    pub fn set_actor(&self, actor: Actor) {
-        *locked(&self.actor) = Arc::new(actor);
+    pub fn set_actor(&self, actor: Arc<Actor>) {
+        *locked(&self.actor) = actor;
     }
 
     /// Its place in the services' registry, once it has one.

@@ -5,6 +5,7 @@
 pub mod directory;
 pub mod events;
 pub mod front;
+pub mod identity;
 pub mod intake;
 pub mod link;
 pub mod pump;
@@ -27,7 +28,9 @@ use crate::auth::{TokenError, Verifier};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::events::ServerEvent;
 use crate::contract::http::SocketCounts;
-use crate::domain::{Actor, Timestamp, UserId};
+use crate::contract::people::ConnectionView;
+use crate::domain::{Actor, Timestamp};
+use crate::ops::clock_watch::ClockWatch;
 use crate::ops::tally::Tally;
 use crate::services::notifications::Arrived;
 use crate::services::sockets::Outlet;
@@ -37,8 +40,10 @@ use crate::transport::wire::{Cut, Wire};
 
 use directory::Directory;
 use front::HandshakeToken;
+pub(crate) use identity::identify;
+use identity::{Refused, wire_error};
 use intake::Intake;
-use link::Link;
+use link::{Came, Link};
 
 /// A client is warned so long before its token ends.
 const WARNED_BEFORE: Duration = Duration::from_secs(60);
@@ -189,15 +194,11 @@ impl SocketIoTransport {
     /// The token decides here, and what the socket sends is taken from here on.
     fn admit(self: &Arc<Self>, socket: &SocketRef, auth: AuthPayload) -> Result<(), Refused> {
         let handshake = socket.req_parts().extensions.get::<HandshakeToken>();
-        let verified = match auth.token.as_deref().or_else(|| handshake.and_then(HandshakeToken::text)) {
-            Some(token) => self.verifier.verify(token, self.services.now()),
-            None => Err(TokenError::Missing),
-        };
-        let actor = match verified {
+        let token = auth.token.as_deref().or_else(|| handshake.and_then(HandshakeToken::text));
+        let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
+        let actor = match identify(&self.verifier, &self.services, token) {
             Ok(actor) => actor,
             Err(error) => {
-                let error = wire_error(&error);
-                let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
                 let address = origin::words(None, address);
                 if self.tally().quiet.may_say(error.code.as_str()) {
                     tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
@@ -212,7 +213,8 @@ impl SocketIoTransport {
         };
         self.services.tally().sign_ins.add();
         let number = self.services.sockets().next_number();
-        let link = Link::new(number, socket.id.to_string(), actor, &self.directory);
+        let came = Came { from: address.map(|ClientAddress(address)| address), at: self.services.now() };
+        let link = Link::new(number, socket.id.to_string(), actor, came, &self.directory);
         let intake = Intake::new(link.clone(), self.clone());
         socket.on_fallback::<_, intake::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
@@ -278,6 +280,10 @@ impl SocketIoTransport {
             // The socket left while it was entered: its departure found nothing to remove.
             return self.depart(link).await;
         }
+        // Who was shut out before it was entered was not found among those to be expelled.
+        if let Err(error) = self.services.let_in(&caller.actor) {
+            return link.expel(&error);
+        }
         let arrival = match self.services.arrive(&caller, &handle).await {
             Ok(arrival) => arrival,
             Err(error) => {
@@ -329,12 +335,16 @@ impl SocketIoTransport {
     ) {
         let mut ticks = tokio::time::interval(WATCH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut clocks = ClockWatch::new(self.services.now(), Instant::now());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             let now = Instant::now();
+            if let Some(jump) = clocks.look(self.services.now(), now) {
+                self.services.note_clock_jump(jump);
+            }
             for wire in wires() {
                 if wire.check_stall(now) {
                     self.directory.note_slow_reader(None);
@@ -368,11 +378,26 @@ impl SocketIoTransport {
         }
     }
 
-    /// Disconnects the sockets of a user, and gives how many there were.
-    pub fn expel_user(&self, user: &UserId, error: &WireError) -> usize {
-        let links = self.directory.links();
-        let own = links.iter().filter(|link| link.actor().user == *user);
-        own.map(|link| link.expel(error)).count()
+    /// The live sockets behind a number, in the order of their numbers, at most so many.
+    #[must_use]
+    pub fn connections(&self, after: u64, limit: usize) -> Vec<ConnectionView> {
+        let mut links = self.directory.links();
+        links.retain(|link| link.number > after);
+        links.sort_by_key(|link| link.number);
+        let live = links.iter().filter_map(|link| {
+            let actor = link.actor();
+            Some(ConnectionView {
+                transport: if link.is_websocket()? { "websocket" } else { "polling" },
+                socket: link.number,
+                user_id: actor.user.clone(),
+                name: actor.name.clone(),
+                roles: actor.roles.clone(),
+                address: link.came.from.map(|address| address.to_string()),
+                since: link.came.at,
+                expires_at: actor.expires_at,
+            })
+        });
+        live.take(limit).collect()
     }
 
     fn end_tokens(&self) {
@@ -404,17 +429,25 @@ impl SocketIoTransport {
     }
 
     /// A new token for a live socket.
-    pub(crate) fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, WireError> {
-        let actor = self.verifier.verify(token, self.services.now()).map_err(|error| wire_error(&error))?;
-        if actor.user != link.actor().user {
+    pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, WireError> {
+        let actor = identify(&self.verifier, &self.services, Some(token))?;
+        let before = link.actor();
+        if actor.user != before.user {
             return Err(WireError::new(ErrorCode::Forbidden, "the token is another user's; connect anew with it"));
         }
-        let expires_at = actor.expires_at;
+        let (expires_at, is_less) = (actor.expires_at, before.is_admin() && !actor.is_admin());
         self.watch_token(link.number, &actor);
+        let actor = Arc::new(actor);
+        link.set_actor(actor.clone());
         if let Some(handle) = link.handle() {
-            self.services.sockets().renew_roles(&handle, &Services::base_rooms(&actor));
+            self.services.sockets().renew(&handle, &actor, &Services::base_rooms(&actor));
         }
-        link.set_actor(actor);
+        // What an administrator may enter is not what everybody may.
+        if is_less {
+            self.services.recheck_socket(link.number).await;
+        }
+        // The token may have been revoked between the look at it and its place in the registry.
+        self.services.let_in(&actor).inspect_err(|error| link.expel(error))?;
         Ok(Refreshed { expires_at })
     }
 
@@ -433,33 +466,10 @@ pub struct Refreshed {
     expires_at: Option<Timestamp>,
 }
 
-/// A socket whose token is not good; as text it is what `connect_error` carries in its message.
-#[derive(Debug, Clone)]
-struct Refused(WireError);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&serde_json::to_string(&self.0).unwrap_or_default())
-    }
-}
-
 /// A socket whose token is good.
 #[derive(Clone)]
 struct Admitted(Arc<Link>, Intake);
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
-}
-
-/// What a client sees of a token that is not good.
-#[must_use]
-pub fn wire_error(error: &TokenError) -> WireError {
-    let code = match error {
-        TokenError::Missing => ErrorCode::TokenMissing,
-        TokenError::Malformed => ErrorCode::TokenMalformed,
-        TokenError::Invalid(_) => ErrorCode::TokenInvalid,
-        TokenError::Expired => ErrorCode::TokenExpired,
-        TokenError::NotYetValid => ErrorCode::TokenNotYetValid,
-    };
-    WireError::new(code, error.to_string())
 }

@@ -115,7 +115,11 @@ pub async fn a_closed_house_lets_nobody_register_a_room(bed: Bed) {
     assert_eq!(bed.store.last_id(), 0, "a refusal leaves no trace");
     let by_admin = Draft { author: admin(), ..draft("r", "7", "x", None) };
     bed.store.append_message(by_admin, CLOSED).await.unwrap();
-    bed.store.append_message(draft("r", "7", "now it exists", None), CLOSED).await.unwrap();
+    // What an administrator begins is nobody else's by that: there is one more room, and nobody can tell.
+    refused(bed.store.append_message(draft("r", "7", "x", None), CLOSED).await, Refusal::Forbidden);
+    refused(bed.store.may_enter(room("r"), author("7"), CLOSED).await, Refusal::Forbidden);
+    bed.store.set_member(room("r"), user("7"), Membership::Member).await.unwrap();
+    bed.store.append_message(draft("r", "7", "now they are in it", None), CLOSED).await.unwrap();
 }
 
 pub async fn pages_go_both_ways(bed: Bed) {

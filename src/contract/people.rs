@@ -1,0 +1,364 @@
+//! Bodies of the administrators' part of the HTTP API that say who may be where: rooms and their members, people, blocks,
+//! revocations, connections.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::domain::access::{Ban, Banned};
+use crate::domain::chat::{MemberEntry, Membership, RoomEntry};
+use crate::domain::{Role, RoomId, Timestamp, UserId};
+
+/// The longest name of a room, in characters.
+pub const MAX_ROOM_NAME_CHARS: usize = 200;
+/// The most people that one request admits.
+pub const MAX_ADMITTED: usize = 1_000;
+/// The most items of one page of a list.
+pub const MAX_LISTED: usize = 1_000;
+
+/// `POST /api/v1/admin/rooms`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomRequest {
+    /// The id.
+    pub room_id: RoomId,
+    /// The name for people.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Whether it admits its members alone.
+    #[serde(default)]
+    pub private: bool,
+    /// Who is admitted.
+    #[serde(default)]
+    pub members: Vec<UserId>,
+    /// Who is admitted, and may edit and delete what others wrote.
+    #[serde(default)]
+    pub moderators: Vec<UserId>,
+}
+
+/// `PATCH /api/v1/admin/rooms/{id}`; what is absent stays.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomPatchRequest {
+    /// The name; null takes it away.
+    #[serde(default, deserialize_with = "given")]
+    pub name: Option<Option<String>>,
+    /// Whether it admits its members alone.
+    #[serde(default)]
+    pub private: Option<bool>,
+    /// Whoever takes part in it becomes a member.
+    #[serde(default)]
+    pub admit_guests: bool,
+}
+
+/// Tells null from absent.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// `PUT /api/v1/admin/rooms/{id}/members/{userId}`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberRequest {
+    /// What they are in it.
+    #[serde(default)]
+    pub role: MemberRole,
+}
+
+/// What an administrator makes somebody in a room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberRole {
+    /// Admitted.
+    #[default]
+    Member,
+    /// Admitted, and may edit and delete what others wrote.
+    Moderator,
+}
+
+impl From<MemberRole> for Membership {
+    fn from(role: MemberRole) -> Membership {
+        match role {
+            MemberRole::Member => Membership::Member,
+            MemberRole::Moderator => Membership::Moderator,
+        }
+    }
+}
+
+/// A room, as administrators see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomDetails {
+    /// The room.
+    pub room_id: RoomId,
+    /// Its name for people, or null.
+    pub name: Option<String>,
+    /// Whether it admits its members alone.
+    pub private: bool,
+    /// How many take part in it.
+    pub members: u64,
+    /// How many are in it now.
+    pub present: usize,
+    /// Its latest message; 0 if there is none.
+    pub last_id: u64,
+    /// How many messages it has had.
+    pub last_seq: u64,
+    /// When it was registered.
+    pub created_at: Timestamp,
+}
+
+impl RoomDetails {
+    /// A room with how many are in it now.
+    #[must_use]
+    pub fn new(entry: RoomEntry, present: usize) -> RoomDetails {
+        let RoomEntry { record, members } = entry;
+        RoomDetails {
+            room_id: record.id,
+            name: record.name,
+            private: record.private,
+            members,
+            present,
+            last_id: record.last_id,
+            last_seq: record.last_seq,
+            created_at: record.created_at,
+        }
+    }
+}
+
+/// Somebody who takes part in a room.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberDetails {
+    /// Who.
+    pub user_id: UserId,
+    /// Their name.
+    pub name: String,
+    /// `guest`, `member` or `moderator`.
+    pub role: Membership,
+    /// The read mark; 0 if there is none.
+    pub read_up_to: u64,
+    /// Whether they are here now.
+    pub online: bool,
+}
+
+impl MemberDetails {
+    /// A member, and whether they are here now.
+    #[must_use]
+    pub fn new(entry: MemberEntry, online: bool) -> MemberDetails {
+        let MemberEntry { user, name, membership, read_up_to } = entry;
+        MemberDetails { user_id: user, name, role: membership, read_up_to, online }
+    }
+}
+
+/// Which part of a list is asked for, in the order of ids.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub struct ListRequest {
+    /// Behind this id.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// At most so many; as many as there may be without it.
+    #[serde(default = "most_listed")]
+    pub limit: usize,
+    /// Only those whose id or name has this text, whatever its case.
+    #[serde(default)]
+    pub text: Option<String>,
+}
+
+/// Which part of a list is asked for that is in the order of numbers.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct NumberedRequest {
+    /// Behind this number.
+    #[serde(default)]
+    pub after: u64,
+    /// At most so many; as many as there may be without it.
+    #[serde(default = "most_listed")]
+    pub limit: usize,
+}
+
+fn most_listed() -> usize {
+    MAX_LISTED
+}
+
+/// A part of a list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// What to give as `after` for the next part, or null.
+    pub next: Option<String>,
+}
+
+/// A room with a part of its members.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomWithMembers {
+    /// The room.
+    #[serde(flatten)]
+    pub room: RoomDetails,
+    /// Those who take part in it.
+    pub items: Vec<MemberDetails>,
+    /// What to give as `after` for the next part, or null.
+    pub next: Option<String>,
+}
+
+/// What was done to somebody's place in a room.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberChanged {
+    /// The room.
+    pub room_id: RoomId,
+    /// Who.
+    pub user_id: UserId,
+    /// What they are in it now, or null.
+    pub role: Option<Membership>,
+    /// What they were before, or null.
+    pub before: Option<Membership>,
+}
+
+/// A person, as administrators see them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PersonDetails {
+    /// Who.
+    pub user_id: UserId,
+    /// The name as last given.
+    pub name: String,
+    /// The roles as last given.
+    pub roles: Vec<Role>,
+    /// When they came first, or null.
+    pub first_seen: Option<Timestamp>,
+    /// When they were last here, or null.
+    pub last_seen: Option<Timestamp>,
+    /// How many sockets they have now.
+    pub sockets: usize,
+    /// Whether they are shut out.
+    pub blocked: bool,
+    /// Their tokens issued before this are refused; or null.
+    pub tokens_revoked_before: Option<Timestamp>,
+}
+
+/// `POST .../users/{id}/block` and `/unblock`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockChanged {
+    /// Who.
+    pub user_id: UserId,
+    /// Whether they are shut out now.
+    pub blocked: bool,
+    /// How many sockets were closed.
+    pub disconnected: usize,
+}
+
+/// Why, in the words of who did it.
+#[derive(Debug, Default, Deserialize)]
+pub struct ReasonRequest {
+    /// The words; they are in the audit trail.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `POST /api/v1/admin/tokens/revoke`: exactly one of `jti`, `userId` and `all`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokeRequest {
+    /// One token.
+    #[serde(default)]
+    pub jti: Option<String>,
+    /// All tokens of a user that were issued before `issuedBefore`.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
+    /// Everybody's tokens that were issued before `issuedBefore`.
+    #[serde(default)]
+    pub all: bool,
+    /// The moment; without it now.
+    #[serde(default)]
+    pub issued_before: Option<Timestamp>,
+    /// With `jti`: when the token ends by itself. From then on the revocation is forgotten.
+    #[serde(default)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What was revoked.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Revoked {
+    /// It.
+    #[serde(flatten)]
+    pub revocation: BanView,
+    /// How many sockets were closed.
+    pub disconnected: usize,
+}
+
+/// A revocation or a block.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BanView {
+    /// `token`, `user_tokens`, `all_tokens` or `block`.
+    pub kind: &'static str,
+    /// The token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// The user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// Tokens issued before this are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_before: Option<Timestamp>,
+    /// When it is forgotten, or null.
+    pub expires_at: Option<Timestamp>,
+    /// Who set it.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl From<&Banned> for BanView {
+    fn from(banned: &Banned) -> BanView {
+        let (kind, jti, user_id, is_timed) = match &banned.ban {
+            Ban::Token(id) => ("token", Some(id.clone()), None, false),
+            Ban::TokensOf(user) => ("user_tokens", None, Some(user.clone()), true),
+            Ban::AllTokens => ("all_tokens", None, None, true),
+            Ban::User(user) => ("block", None, Some(user.clone()), false),
+        };
+        BanView {
+            kind,
+            jti,
+            user_id,
+            issued_before: is_timed.then_some(banned.before),
+            expires_at: banned.until,
+            by: banned.by.clone(),
+            since: banned.at,
+        }
+    }
+}
+
+/// `GET /api/v1/admin/connections`: one socket.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionView {
+    /// The server's own number of it.
+    pub socket: u64,
+    /// Who.
+    pub user_id: UserId,
+    /// Their name.
+    pub name: String,
+    /// Their roles.
+    pub roles: Vec<Role>,
+    /// `websocket` or `polling`.
+    pub transport: &'static str,
+    /// Where it comes from, or null.
+    pub address: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When its token ends, or null.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// `POST .../users/{id}/disconnect`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Disconnected {
+    /// Who.
+    pub user_id: UserId,
+    /// How many sockets were closed.
+    pub disconnected: usize,
+}

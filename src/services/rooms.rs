@@ -1,0 +1,273 @@
+//! Rooms, for administrators, and what a change of rights means at once: whoever may not be in a room any more is out of
+//! it while it is live, too.
+
+use std::time::Duration;
+
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::events::ServerEvent;
+use crate::contract::people::{
+    ListRequest, Listed, MAX_ADMITTED, MAX_LISTED, MAX_ROOM_NAME_CHARS, MemberChanged, MemberDetails, MemberRequest,
+    NumberedRequest, RoomDetails, RoomPatchRequest, RoomRequest, RoomWithMembers,
+};
+use crate::domain::audit::action;
+use crate::domain::chat::{Author, Membership, RoomDraft, RoomEntry, RoomPatch};
+use crate::domain::{Refusal, RoomId, Scope, UserId};
+use crate::store::{ListQuery, StoreError};
+
+use super::sockets::Occupant;
+use super::{Caller, Services, may, store_error};
+
+/// So many messages are removed by one transaction.
+const REMOVE_SLICE: usize = 500;
+/// Between two slices the writer is others' for so long.
+const REMOVE_PAUSE: Duration = Duration::from_millis(5);
+
+impl Services {
+    /// A part of all rooms.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn all_rooms(&self, caller: &Caller, request: ListRequest) -> Result<Listed<RoomDetails>, WireError> {
+        may(caller, Scope::Rooms)?;
+        let page = self.store.list_rooms(list_query(request)).await.map_err(store_error)?;
+        Ok(Listed { items: page.items.into_iter().map(|entry| self.room_details(entry)).collect(), next: page.next })
+    }
+
+    fn room_details(&self, entry: RoomEntry) -> RoomDetails {
+        let present = self.sockets.head_count(&entry.record.id);
+        RoomDetails::new(entry, present)
+    }
+
+    /// One room with a part of its members.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub async fn room(
+        &self,
+        caller: &Caller,
+        room: RoomId,
+        request: NumberedRequest,
+    ) -> Result<RoomWithMembers, WireError> {
+        may(caller, Scope::Rooms)?;
+        let NumberedRequest { after, limit } = request;
+        let entry = self.store.room(room.clone()).await.map_err(room_error)?;
+        let page = self.store.members(room, after, limit.clamp(1, MAX_LISTED)).await.map_err(room_error)?;
+        let items = page.members.into_iter().map(|member| {
+            let online = self.sockets.is_online(&member.user);
+            MemberDetails::new(member, online)
+        });
+        Ok(RoomWithMembers {
+            room: self.room_details(entry),
+            items: items.collect(),
+            next: page.next.map(|next| next.to_string()),
+        })
+    }
+
+    /// Registers a room.
+    ///
+    /// # Errors
+    /// `invalid_payload`, `forbidden`, `conflict` if there is one, `unavailable`.
+    pub async fn create_room(&self, caller: &Caller, request: RoomRequest) -> Result<RoomDetails, WireError> {
+        may(caller, Scope::Rooms)?;
+        let RoomRequest { room_id: id, name, private, members, moderators } = request;
+        if members.len() + moderators.len() > MAX_ADMITTED {
+            let message = format!("admit at most {MAX_ADMITTED} people at once, and others afterwards");
+            return Err(WireError::field("members", message));
+        }
+        let name = name.map(room_name).transpose()?.filter(|name| !name.is_empty());
+        let admitted = members.into_iter().map(|user| (user, Membership::Member));
+        let members: Vec<(UserId, Membership)> =
+            admitted.chain(moderators.into_iter().map(|user| (user, Membership::Moderator))).collect();
+        let people = members.len();
+        let draft = RoomDraft { id: id.clone(), name, private, members, at: self.now() };
+        self.store.create_room(draft).await.map_err(|error| match error {
+            StoreError::Refused(Refusal::Conflict) => {
+                WireError::new(ErrorCode::Conflict, "there is a room of that id already; change it instead")
+            }
+            other => store_error(other),
+        })?;
+        // Who had joined it before it was registered may have no right to it.
+        self.recheck_room(&id).await;
+        let kind = if private { "private" } else { "open" };
+        let outcome = format!("done: {kind}, {people} people");
+        self.record(caller, action::ROOM_CREATE, format!("room {id}"), outcome).await?;
+        self.store.room(id).await.map_err(room_error).map(|entry| self.room_details(entry))
+    }
+
+    /// Changes a room. Whoever may not be in it any more is out of it at once.
+    ///
+    /// # Errors
+    /// `invalid_payload`, `forbidden`, `not_found`, `unavailable`.
+    pub async fn patch_room(
+        &self,
+        caller: &Caller,
+        room: RoomId,
+        request: RoomPatchRequest,
+    ) -> Result<RoomDetails, WireError> {
+        may(caller, Scope::Rooms)?;
+        let name = request.name.map(|name| room_name(name.unwrap_or_default())).transpose()?;
+        let patch = RoomPatch { name, private: request.private, admit_guests: request.admit_guests };
+        if patch == RoomPatch::default() {
+            return Err(WireError::field("name", "say what to change: name, private or admitGuests"));
+        }
+        let mut changes = Vec::new();
+        changes.extend(patch.name.as_ref().map(|_| "name"));
+        changes.extend(patch.private.map(|private| if private { "private" } else { "open" }));
+        changes.extend(patch.admit_guests.then_some("guests admitted"));
+        let outcome = format!("done: {}", changes.join(", "));
+        self.store.patch_room(room.clone(), patch).await.map_err(room_error)?;
+        self.recheck_room(&room).await;
+        self.record(caller, action::ROOM_SET, format!("room {room}"), outcome).await?;
+        self.store.room(room).await.map_err(room_error).map(|entry| self.room_details(entry))
+    }
+
+    /// Deletes a room with all its messages. Its id can be another room's at once.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `conflict` under a legal hold, `unavailable`.
+    pub async fn delete_room(&self, caller: &Caller, room: RoomId) -> Result<RoomDetails, WireError> {
+        may(caller, Scope::Rooms)?;
+        let target = format!("room {room}");
+        let entry = self.store.room(room.clone()).await.map_err(room_error)?;
+        let record = match self.store.begin_removal(room.clone()).await {
+            Err(StoreError::Refused(Refusal::Held)) => {
+                self.record(caller, action::ROOM_DELETE, target, "refused: legal hold".to_owned()).await?;
+                return Err(Refusal::Held.into());
+            }
+            removed => removed.map_err(room_error)?,
+        };
+        for occupant in self.sockets.who_is_in(&room) {
+            self.evict(&occupant, &room);
+        }
+        self.record(caller, action::ROOM_DELETE, target, format!("done: {} messages", record.last_seq)).await?;
+        self.finish_removals().await.map_err(store_error)?;
+        Ok(RoomDetails::new(RoomEntry { record, ..entry }, 0))
+    }
+
+    async fn finish_removals(&self) -> Result<(), StoreError> {
+        while !self.store.remove_messages(REMOVE_SLICE).await? {
+            tokio::time::sleep(REMOVE_PAUSE).await;
+        }
+        Ok(())
+    }
+
+    /// Removes what is left of rooms whose removal a stop has cut short.
+    pub(super) async fn resume_removals(&self) {
+        if let Err(error) = self.finish_removals().await {
+            tracing::warn!(%error, "a room could not be removed to its end; it is tried again");
+        }
+    }
+
+    /// Admits somebody to a room, or makes them something else in it.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub async fn set_member(
+        &self,
+        caller: &Caller,
+        room: RoomId,
+        user: UserId,
+        request: MemberRequest,
+    ) -> Result<MemberChanged, WireError> {
+        may(caller, Scope::Rooms)?;
+        let role = Membership::from(request.role);
+        let before = self.store.set_member(room.clone(), user.clone(), role).await.map_err(room_error)?;
+        let outcome = format!("done: user {user} is {}", role.as_str());
+        self.record(caller, action::MEMBER_ADD, format!("room {room}"), outcome).await?;
+        Ok(MemberChanged { room_id: room, user_id: user, role: Some(role), before })
+    }
+
+    /// Takes somebody out of a room: out of its list, and out of the live room at once. An open room they may join again.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub async fn remove_member(&self, caller: &Caller, room: RoomId, user: UserId) -> Result<MemberChanged, WireError> {
+        may(caller, Scope::Rooms)?;
+        let before = self.store.remove_member(room.clone(), user.clone()).await.map_err(|error| match error {
+            StoreError::Refused(Refusal::NotFound) => {
+                WireError::new(ErrorCode::NotFound, "there is no such room, or this user takes no part in it")
+            }
+            other => store_error(other),
+        })?;
+        for occupant in self.sockets.who_is_in(&room) {
+            if occupant.actor.user == user && !occupant.actor.is_admin() {
+                self.evict(&occupant, &room);
+            }
+        }
+        let outcome = format!("done: user {user} was {}", before.as_str());
+        self.record(caller, action::MEMBER_REMOVE, format!("room {room}"), outcome).await?;
+        Ok(MemberChanged { room_id: room, user_id: user, role: None, before: Some(before) })
+    }
+
+    /// Takes out of a live room whoever may not be in it any more.
+    async fn recheck_room(&self, room: &RoomId) {
+        for occupant in self.sockets.who_is_in(room) {
+            self.recheck(&occupant, room).await;
+        }
+    }
+
+    /// The same for all rooms that are live: the rules of the house have changed.
+    pub async fn recheck_rooms(&self) {
+        for room in self.sockets.live_rooms() {
+            self.recheck_room(&room).await;
+        }
+    }
+
+    /// The same for one socket: its user has another role now.
+    pub async fn recheck_socket(&self, socket: u64) {
+        let Some((occupant, rooms)) = self.sockets.rooms_of(socket) else { return };
+        for room in rooms {
+            self.recheck(&occupant, &room).await;
+        }
+    }
+
+    async fn recheck(&self, occupant: &Occupant, room: &RoomId) {
+        match self.store.may_enter(room.clone(), Author::of(&occupant.actor), self.policy()).await {
+            Err(StoreError::Refused(_)) => self.evict(occupant, room),
+            Ok(()) => {}
+            // They stay for now: each of their requests is looked at by the store by itself.
+            Err(error) => tracing::warn!(%error, "a right was not looked at again"),
+        }
+    }
+
+    /// Takes a socket out of a room, and tells it.
+    fn evict(&self, occupant: &Occupant, room: &RoomId) {
+        let Some((user, name)) = self.sockets.name_of(occupant.socket) else { return };
+        let Some(was_last) = self.sockets.leave(occupant.socket, room) else { return };
+        if !occupant.is_person {
+            return;
+        }
+        if was_last {
+            self.end_typing(room, &user);
+            self.announce_guest(room, &user, &name, false);
+        }
+        let error = WireError {
+            field: Some("roomId".to_owned()),
+            ..WireError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
+        };
+        occupant.outlet.send(ServerEvent::RequestError { event: "chat:join", error: &error }.encode().bytes());
+    }
+}
+
+/// What the store is asked for a list.
+pub(super) fn list_query(request: ListRequest) -> ListQuery {
+    let ListRequest { after, limit, text } = request;
+    ListQuery { after, limit: limit.clamp(1, MAX_LISTED), text }
+}
+
+fn room_name(name: String) -> Result<String, WireError> {
+    let name = name.trim().to_owned();
+    if name.chars().count() > MAX_ROOM_NAME_CHARS || name.chars().any(char::is_control) {
+        let message =
+            format!("name must have at most {MAX_ROOM_NAME_CHARS} characters, none of them a control character");
+        return Err(WireError::field("name", message));
+    }
+    Ok(name)
+}
+
+fn room_error(error: StoreError) -> WireError {
+    match error {
+        StoreError::Refused(Refusal::NotFound) => WireError::new(ErrorCode::NotFound, "there is no such room"),
+        other => store_error(other),
+    }
+}

@@ -1,0 +1,73 @@
+//! Administration of people (CONTRACT 3.4): who is known, who is connected, who is shut out, what is revoked.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::contract::decode;
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::people::{Listed, MAX_LISTED, NumberedRequest};
+use crate::domain::Scope;
+use crate::services::may;
+
+use super::read::{from_body, text, user};
+use super::rooms::{listed, numbered};
+use super::{Asker, HttpApi, answer, asker, body, query, with_api};
+
+pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    let admin = || warp::path!("api" / "v1" / "admin" / ..);
+    let users = || admin().and(warp::path("users"));
+    let list = users().and(warp::path::end()).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
+    let show = users().and(warp::path!(String)).and(warp::get()).and(with_api(api)).and(asker(api));
+    let act =
+        users().and(warp::path!(String / String)).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api));
+    let tokens = || admin().and(warp::path("tokens"));
+    let revoke =
+        tokens().and(warp::path!("revoke")).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api));
+    let revoked = tokens().and(warp::path!("revoked")).and(warp::get()).and(with_api(api)).and(asker(api));
+    let connections =
+        admin().and(warp::path!("connections")).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
+    let of_people = list.then(all).or(show.then(shown)).unify().or(act.then(acted)).unify();
+    let of_tokens = revoke.then(token_revoked).or(revoked.then(all_revoked)).unify();
+    of_people.or(of_tokens).unify().or(connections.then(connected)).unify().boxed()
+}
+
+async fn all(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    answer(async { api.services.people(&asker?, listed(&query)?).await }.await)
+}
+
+async fn shown(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    answer(async { api.services.person(&asker?, user(&id)?).await }.await)
+}
+
+async fn acted(id: String, what: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    match what.as_str() {
+        "block" => answer(async { api.services.block(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
+        "unblock" => answer(async { api.services.unblock(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
+        "disconnect" => answer(async { api.services.disconnect(&asker?, user(&id)?).await }.await),
+        _ => super::failure(&WireError::new(ErrorCode::NotFound, "there is nothing at this address")),
+    }
+}
+
+async fn token_revoked(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    answer(async { api.services.revoke(&asker?, decode::request(text(&body)?)?).await }.await)
+}
+
+async fn all_revoked(api: Arc<HttpApi>, asker: Asker) -> Response {
+    answer(async { api.services.revoked(&asker?).await.map(|items| Listed { items, next: None }) }.await)
+}
+
+async fn connected(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    let result = async {
+        may(&asker?, Scope::Admin)?;
+        let NumberedRequest { after, limit } = numbered(&query)?;
+        let limit = limit.clamp(1, MAX_LISTED);
+        let items = api.sockets.connections(after, limit);
+        let next = items.last().filter(|_| items.len() == limit).map(|last| last.socket.to_string());
+        Ok(Listed { items, next })
+    };
+    answer(result.await)
+}

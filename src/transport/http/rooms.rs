@@ -1,0 +1,71 @@
+//! Administration of chat rooms and their members (CONTRACT 3.4).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use warp::Filter;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use crate::contract::decode;
+use crate::contract::errors::WireError;
+use crate::contract::people::{ListRequest, NumberedRequest};
+
+use super::read::{self, Kind, from_body, room, text, user};
+use super::{Asker, HttpApi, answer, asker, body, query, with_api};
+
+pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+    let rooms = || warp::path!("api" / "v1" / "admin" / "rooms" / ..);
+    let list = rooms().and(warp::path::end()).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
+    let create = rooms().and(warp::path::end()).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api));
+    let one = || rooms().and(warp::path!(String));
+    let show = one().and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
+    let patch = one().and(warp::patch()).and(with_api(api)).and(asker(api)).and(body(api));
+    let delete = one().and(warp::delete()).and(with_api(api)).and(asker(api));
+    let member = || rooms().and(warp::path!(String / "members" / String));
+    let put = member().and(warp::put()).and(with_api(api)).and(asker(api)).and(body(api));
+    let remove = member().and(warp::delete()).and(with_api(api)).and(asker(api));
+    let of_all = list.then(all).or(create.then(created)).unify();
+    let of_one = show.then(shown).or(patch.then(patched)).unify().or(delete.then(deleted)).unify();
+    let of_members = put.then(admitted).or(remove.then(removed)).unify();
+    of_all.or(of_one).unify().or(of_members).unify().boxed()
+}
+
+/// What a query asks for of a list.
+pub(super) fn listed(query: &str) -> Result<ListRequest, WireError> {
+    read::from_query(query, &[("after", Kind::Text), ("limit", Kind::Number), ("text", Kind::Text)], [])
+}
+
+/// The same of a list in the order of numbers.
+pub(super) fn numbered(query: &str) -> Result<NumberedRequest, WireError> {
+    read::from_query(query, &[("after", Kind::Number), ("limit", Kind::Number)], [])
+}
+
+async fn all(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    answer(async { api.services.all_rooms(&asker?, listed(&query)?).await }.await)
+}
+
+async fn created(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    answer(async { api.services.create_room(&asker?, decode::request(text(&body)?)?).await }.await)
+}
+
+async fn shown(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+    answer(async { api.services.room(&asker?, room(&id)?, numbered(&query)?).await }.await)
+}
+
+async fn patched(id: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    answer(async { api.services.patch_room(&asker?, room(&id)?, from_body(&body, [])?).await }.await)
+}
+
+async fn deleted(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    answer(async { api.services.delete_room(&asker?, room(&id)?).await }.await)
+}
+
+async fn admitted(id: String, who: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let result = async { api.services.set_member(&asker?, room(&id)?, user(&who)?, from_body(&body, [])?).await };
+    answer(result.await)
+}
+
+async fn removed(id: String, who: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    answer(async { api.services.remove_member(&asker?, room(&id)?, user(&who)?).await }.await)
+}

@@ -1,0 +1,40 @@
+//! Who a token says one is, on each transport by the same look: its signature and times, then whether they are shut out.
+
+use crate::auth::{TokenError, Verifier};
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::domain::Actor;
+use crate::services::Services;
+
+/// Who a token says one is, if it is good and they are let in.
+///
+/// # Errors
+/// What a client sees of why not.
+pub(crate) fn identify(verifier: &Verifier, services: &Services, token: Option<&str>) -> Result<Actor, WireError> {
+    let token = token.ok_or(TokenError::Missing);
+    let actor = token.and_then(|token| verifier.verify(token, services.now())).map_err(|error| wire_error(&error))?;
+    services.let_in(&actor)?;
+    Ok(actor)
+}
+
+/// What a client sees of a token that is not good.
+#[must_use]
+pub fn wire_error(error: &TokenError) -> WireError {
+    let code = match error {
+        TokenError::Missing => ErrorCode::TokenMissing,
+        TokenError::Malformed => ErrorCode::TokenMalformed,
+        TokenError::Invalid(_) => ErrorCode::TokenInvalid,
+        TokenError::Expired => ErrorCode::TokenExpired,
+        TokenError::NotYetValid => ErrorCode::TokenNotYetValid,
+    };
+    WireError::new(code, error.to_string())
+}
+
+/// A socket whose token is not good; as text it is what `connect_error` carries in its message.
+#[derive(Debug, Clone)]
+pub(super) struct Refused(pub(super) WireError);
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&serde_json::to_string(&self.0).unwrap_or_default())
+    }
+}
