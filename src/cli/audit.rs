@@ -18,6 +18,7 @@ use crate::ops::backup::moment;
 use super::Global;
 use super::client::{Call, ServerArgs, call};
 use super::exit::{Exit, Failure};
+use super::listing::items_of;
 
 /// So many records are fetched at a time.
 const PAGE: usize = 1_000;
@@ -85,10 +86,6 @@ fn page(global: &Global, server: &ServerArgs, after: u64, limit: usize, is_expor
     call(global, server, Call::new(Method::GET, path, None).offline_too())
 }
 
-fn items(page: &Value) -> &[Value] {
-    page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
     let mut after = args.after;
     if after == 0 {
@@ -98,7 +95,7 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
     }
     let answer = page(global, &args.server, after, usize::try_from(args.limit).unwrap_or(PAGE), false)?;
     global.print(&answer, || {
-        let lines: Vec<String> = items(&answer).iter().map(line).collect();
+        let lines: Vec<String> = items_of(&answer).iter().map(line).collect();
         if lines.is_empty() { "there are no records".to_owned() } else { lines.join("\n") }
     })?;
     Ok(Exit::Done)
@@ -138,7 +135,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
             if std::mem::take(&mut is_first) {
                 writeln!(out, "{}", json!({ "anchor": answer.get("anchor") })).map_err(unwritable)?;
             }
-            for record in items(&answer) {
+            for record in items_of(&answer) {
                 writeln!(out, "{record}").map_err(unwritable)?;
                 after = record.get("number").and_then(Value::as_u64).unwrap_or(after);
                 count += 1;
@@ -225,7 +222,7 @@ fn walk_server(global: &Global, server: &ServerArgs) -> anyhow::Result<Walk> {
     let mut walk = Walk::from(link(answer.get("anchor"))?);
     loop {
         let mut last = 0;
-        for record in items(&answer) {
+        for record in items_of(&answer) {
             let record = read_record(record)?;
             last = record.number;
             walk.follow(&record);

@@ -98,6 +98,16 @@ pub fn warn(text: &str) -> anyhow::Result<()> {
     writeln!(io::stderr().lock(), "warning: {text}").map_err(Into::into)
 }
 
+/// Words for a terminal. They may have names and messages in them that strangers chose: what would steer the terminal, or
+/// turn the direction of what is written, is shown as a mark.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let steers = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
 /// Prints a line on standard output. A reader that has gone (`| head`) is no failure.
 ///
 /// # Errors
@@ -107,5 +117,18 @@ pub fn say(text: &str) -> anyhow::Result<()> {
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_steers_the_terminal_is_shown_as_what_it_is() {
+        assert_eq!(
+            plain("Zo\u{eb} \u{1b}[2Jevil\u{9b}31m\u{202e}txt.exe\r\n\tend"),
+            "Zo\u{eb} \u{fffd}[2Jevil\u{fffd}31m\u{fffd}txt.exe\u{fffd}\n\tend"
+        );
     }
 }

@@ -10,6 +10,8 @@ use crate::ops::backup::moment;
 use super::Global;
 use super::client::{Call, ServerArgs, call, segment};
 use super::exit::{Exit, Failure};
+use super::listing::{lines, number, text};
+use super::room::room_id;
 use super::user::user_id;
 
 /// What to do with legal holds.
@@ -31,7 +33,7 @@ pub struct SubjectArgs {
     #[arg(long, value_name = "ID", value_parser = user_id)]
     user: Option<UserId>,
     /// A chat room
-    #[arg(long, value_name = "ID", value_parser = |text: &str| RoomId::parse(text).map_err(|e| e.to_string()))]
+    #[arg(long, value_name = "ID", value_parser = room_id)]
     room: Option<RoomId>,
 }
 
@@ -83,13 +85,7 @@ pub fn run(global: &Global, command: HoldCommand) -> anyhow::Result<Exit> {
         HoldCommand::List(args) => {
             let get = Call::new(Method::GET, "/api/v1/admin/holds", None).offline_too();
             let answer = call(global, &args.server, get)?;
-            global.print(&answer, || {
-                let items = answer.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
-                if items.is_empty() {
-                    return "there are no holds".to_owned();
-                }
-                items.iter().map(line).collect::<Vec<_>>().join("\n")
-            })?;
+            global.print(&answer, || lines(&answer, "there are no holds", line))?;
         }
         HoldCommand::Release(args) => {
             let path = match (&args.subject.user, &args.subject.room) {
@@ -105,16 +101,11 @@ pub fn run(global: &Global, command: HoldCommand) -> anyhow::Result<Exit> {
 }
 
 fn line(hold: &Value) -> String {
-    let text = |name: &str| match hold.get(name) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        _ => String::new(),
-    };
     let subject = if hold.get("userId").is_some() {
-        format!("user {}", text("userId"))
+        format!("user {}", text(hold, "userId"))
     } else {
-        format!("room {}", text("roomId"))
+        format!("room {}", text(hold, "roomId"))
     };
-    let since = hold.get("since").and_then(Value::as_u64).unwrap_or_default();
-    format!("{subject}, since {}, by {}: {}", moment(Timestamp(since)), text("by"), text("reason"))
+    let since = number(hold, "since");
+    format!("{subject}, since {}, by {}: {}", moment(Timestamp(since)), text(hold, "by"), text(hold, "reason"))
 }

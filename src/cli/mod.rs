@@ -10,14 +10,18 @@ mod connect;
 pub mod db;
 pub mod doctor;
 pub mod exit;
+pub mod history;
 pub mod hold;
 pub mod init;
+pub mod listing;
 pub mod logging;
 pub mod man;
 pub mod names;
 pub mod notify;
 pub mod progress;
 pub mod restore;
+pub mod revoke;
+pub mod room;
 pub mod serve;
 pub mod status;
 pub mod token;
@@ -80,7 +84,7 @@ pub enum Command {
     Init(init::InitArgs),
     /// Run the service
     Serve(serve::ServeArgs),
-    /// Issue and verify tokens
+    /// Issue, verify and revoke tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// Send an event to connected clients
@@ -94,7 +98,12 @@ pub enum Command {
     /// Check and care for the database; the server must not run
     #[command(subcommand)]
     Db(db::DbCommand),
-    /// What is stored of people: export it, erase it
+    /// Chat rooms, and who may be in them
+    #[command(subcommand)]
+    Room(room::RoomCommand),
+    /// Read a chat room
+    History(history::HistoryArgs),
+    /// People: who they are, shut them out, export or erase what is stored of them
     #[command(subcommand)]
     User(user::UserCommand),
     /// Legal holds: what they name is neither purged nor erased
@@ -145,6 +154,8 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Backup(args) => backup::run(global, args),
         Command::Restore(args) => restore::run(global, args),
         Command::Db(command) => db::run(global, command),
+        Command::Room(command) => room::run(global, command),
+        Command::History(args) => history::run(global, &args),
         Command::User(command) => user::run(global, command),
         Command::Hold(command) => hold::run(global, command),
         Command::Audit(command) => audit::run(global, command),
@@ -221,7 +232,7 @@ impl Global {
     pub fn print(&self, json: &serde_json::Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = match self.output {
             Output::Json => serde_json::to_string_pretty(json).context("the answer cannot be written as JSON")?,
-            Output::Text => text(),
+            Output::Text => exit::plain(&text()),
         };
         exit::say(&text)
     }

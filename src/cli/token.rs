@@ -1,4 +1,4 @@
-//! `token`: test and service tokens, offline, with the configured secret.
+//! `token`: test and service tokens, offline, with the configured secret. What is revoked is in [`revoke`](super::revoke).
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use crate::config::{Config, Secret, units};
 use crate::domain::{Clock, Scope, SystemClock, UserId};
 
 use super::exit::{Exit, Failure};
+use super::revoke::{self, RevokeArgs, RevokedArgs};
 use super::{Global, path_text};
 
 /// What to do with tokens.
@@ -23,6 +24,10 @@ pub enum TokenCommand {
     Issue(IssueArgs),
     /// Say what the server would see in a token
     Verify(VerifyArgs),
+    /// Revoke tokens before their time
+    Revoke(RevokeArgs),
+    /// Show all revocations and blocks that stand
+    Revoked(RevokedArgs),
 }
 
 /// Issue a test or service token. It is printed alone on standard output.
@@ -92,6 +97,8 @@ pub fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
         TokenCommand::Issue(args) => run_issue(global, args),
         TokenCommand::Verify(args) => run_verify(global, args),
+        TokenCommand::Revoke(args) => revoke::revoke(global, &args),
+        TokenCommand::Revoked(args) => revoke::revoked(global, &args),
     }
 }
 
@@ -168,11 +175,12 @@ fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
                     .map_or("never".to_owned(), |end| format!("in {} s", SystemClock.now().until(end).as_secs()));
                 let shown = |list: &[&str]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
                 format!(
-                    "the token is good\n  user:   {}\n  name:   {}\n  roles:  {}\n  scopes: {}\n  ends:   {left}",
+                    "the token is good\n  user:   {}\n  name:   {}\n  roles:  {}\n  scopes: {}\n  jti:    {}\n  ends:   {left}",
                     actor.user,
                     actor.name,
                     shown(&roles),
                     shown(&scopes),
+                    actor.token_id.as_deref().unwrap_or("none: it can be revoked with all of its user alone"),
                 )
             })?;
             Ok(Exit::Done)

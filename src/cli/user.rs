@@ -1,4 +1,4 @@
-//! `user`: what is stored of people.
+//! `user`: people: who they are, who is shut out, what is stored of them.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -7,21 +7,69 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::domain::UserId;
+use crate::domain::{Timestamp, UserId};
+use crate::ops::backup::moment;
 
 use super::Global;
 use super::client::{Call, ServerArgs, call, download, segment};
 use super::exit::{Exit, Failure, say};
+use super::listing::{self, number, text};
 
-/// What to do with a person's data.
+/// What to do with people.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
+    /// List the people who were ever here or spoken of
+    List(ListArgs),
+    /// Show somebody
+    Show(OneArgs),
+    /// Shut somebody out: their connections are closed, and no token lets them in
+    Block(WithReasonArgs),
+    /// Let somebody come again
+    Unblock(WithReasonArgs),
+    /// Close somebody's connections; they may connect again
+    Disconnect(OneArgs),
     /// Write all that is stored of somebody as one JSON file
     Export(ExportArgs),
     /// Erase somebody: their messages' content, progress, notifications and name
     Erase(EraseArgs),
+}
+
+/// List the people who were ever here or spoken of.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only those whose id or name has this text
+    #[arg(value_name = "TEXT")]
+    text: Option<String>,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Somebody.
+#[derive(Debug, Args)]
+pub struct OneArgs {
+    /// Who
+    #[arg(value_name = "ID", value_parser = user_id)]
+    id: UserId,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Somebody, and why.
+#[derive(Debug, Args)]
+pub struct WithReasonArgs {
+    /// Who
+    #[arg(value_name = "ID", value_parser = user_id)]
+    id: UserId,
+    /// Why, for those who read the audit trail
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// Write all that is stored of somebody as one JSON file.
@@ -69,9 +117,70 @@ pub fn user_id(text: &str) -> Result<UserId, String> {
 /// What the server refuses, or what cannot be written.
 pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
     match command {
+        UserCommand::List(args) => list(global, &args),
+        UserCommand::Show(args) => show(global, &args),
+        UserCommand::Block(args) => act(global, &args.server, &args.id, "block", Some(&args.reason), |answer| {
+            format!("user {} is shut out; {} connections are closed", args.id, number(answer, "disconnected"))
+        }),
+        UserCommand::Unblock(args) => act(global, &args.server, &args.id, "unblock", Some(&args.reason), |_| {
+            format!("user {} may come again; tokens that were revoked stay so", args.id)
+        }),
+        UserCommand::Disconnect(args) => act(global, &args.server, &args.id, "disconnect", None, |answer| {
+            format!("user {}: {} connections are closed", args.id, number(answer, "disconnected"))
+        }),
         UserCommand::Export(args) => export(global, &args),
         UserCommand::Erase(args) => erase(global, &args),
     }
+}
+
+fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
+    let answer = listing::all(global, &args.server, "/api/v1/admin/users", args.text.as_deref())?;
+    global.print(&answer, || listing::lines(&answer, "there is nobody like that", line))?;
+    Ok(Exit::Done)
+}
+
+fn line(person: &Value) -> String {
+    let roles = person.get("roles").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let roles: Vec<&str> = roles.iter().filter_map(Value::as_str).collect();
+    let seen = match number(person, "lastSeen") {
+        0 => "never here".to_owned(),
+        at => format!("last here {}", moment(Timestamp(at))),
+    };
+    let blocked = person.get("blocked").and_then(Value::as_bool) == Some(true);
+    format!(
+        "{:<24} {:<12} {seen}  {} connections{}  {}",
+        text(person, "userId"),
+        roles.join(","),
+        number(person, "sockets"),
+        if blocked { "  BLOCKED" } else { "" },
+        text(person, "name"),
+    )
+}
+
+fn show(global: &Global, args: &OneArgs) -> anyhow::Result<Exit> {
+    let path = format!("/api/v1/admin/users/{}", segment(&args.id.canonical()));
+    let answer = call(global, &args.server, Call::new(Method::GET, path, None).offline_too())?;
+    global.print(&answer, || match number(&answer, "tokensRevokedBefore") {
+        0 => line(&answer),
+        at => format!("{}\ntokens issued before {} are revoked", line(&answer), moment(Timestamp(at))),
+    })?;
+    Ok(Exit::Done)
+}
+
+fn act(
+    global: &Global,
+    server: &ServerArgs,
+    id: &UserId,
+    what: &str,
+    reason: Option<&str>,
+    words: impl FnOnce(&Value) -> String,
+) -> anyhow::Result<Exit> {
+    let path = format!("/api/v1/admin/users/{}/{what}", segment(&id.canonical()));
+    let post = Call::new(Method::POST, path, reason.map(|reason| json!({ "reason": reason })));
+    // Without a server nobody is connected.
+    let answer = call(global, server, if reason.is_some() { post.offline_too() } else { post })?;
+    global.print(&answer, || words(&answer))?;
+    Ok(Exit::Done)
 }
 
 fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {

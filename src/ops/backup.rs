@@ -393,6 +393,16 @@ pub fn moment(at: Timestamp) -> String {
     calendar(at).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
+/// A moment as people write it: `2026-11-23T17:10:55Z`, another offset from UTC, or milliseconds since the Unix epoch.
+#[must_use]
+pub fn at_moment(text: &str) -> Option<Timestamp> {
+    if let Ok(millis) = text.parse::<u64>() {
+        return Some(Timestamp(millis));
+    }
+    let at = text.parse::<jiff::Timestamp>().ok()?;
+    u64::try_from(at.as_millisecond()).ok().map(Timestamp)
+}
+
 /// A day as people write it.
 #[must_use]
 pub fn day(at: Timestamp) -> String {

@@ -20,7 +20,7 @@ use crate::domain::chat::{
 use crate::domain::notification::{Audience, Notification, NotificationDraft, Selection, is_for};
 use crate::domain::privacy::{Erasure, Hold};
 use crate::domain::progress::{Progress, Update, is_merged, merge};
-use crate::domain::{Actor, Clock, LessonId, Refusal, RoomId, Timestamp, UserId};
+use crate::domain::{Actor, Clock, LessonId, Refusal, Role, RoomId, Timestamp, UserId};
 use crate::store::{
     AnswerKey, Arrival, Change, CommitSink, Identity, InboxAction, MessageChange, MessagePage, Page, Posted, Replay,
     Store, StoreConfig, Synced,
@@ -97,8 +97,10 @@ struct Lesson {
 #[derive(Default)]
 struct Person {
     name: String,
+    roles: Vec<Role>,
     /// The next id at the first arrival; `None` before it.
     first_seen_id: Option<u64>,
+    first_seen: Timestamp,
     last_seen: Timestamp,
     delivered_up_to: u64,
     read_up_to: u64,
@@ -172,6 +174,7 @@ impl State {
         room.record.last_id = id;
         room.record.last_seq += 1;
         room.member(&draft.author.user).read_up_to = id;
+        self.people.entry(draft.author.user.canonical()).or_default();
         let message = Message {
             id,
             seq: room.record.last_seq,
@@ -413,8 +416,11 @@ impl State {
     fn arrive(&mut self, actor: &Actor, at: Timestamp, limit: usize) -> Arrival {
         let next = self.next_id;
         let person = self.people.entry(actor.user.canonical()).or_default();
-        person.first_seen_id.get_or_insert(next);
+        if person.first_seen_id.is_none() {
+            (person.first_seen_id, person.first_seen) = (Some(next), at);
+        }
         person.name.clone_from(&actor.name);
+        person.roles.clone_from(&actor.roles);
         person.last_seen = person.last_seen.max(at);
         let delivered = person.delivered_up_to;
         let mut undelivered = self.inbox(actor);

@@ -1,6 +1,7 @@
 //! The conformance of the store engines: every case runs on each of them. `random` holds one against the other, `kill`
 //! pulls the plug on the embedded one. Nothing here knows redb.
 
+mod cases_access;
 mod cases_care;
 mod cases_chat;
 mod cases_inbox;
@@ -74,6 +75,7 @@ pub struct Bed {
     pub clock: Arc<ManualClock>,
     pub heard: Arc<Heard>,
     pub dir: tempfile::TempDir,
+    engine: Engine,
 }
 
 pub fn config(dir: &Path) -> StoreConfig {
@@ -89,7 +91,7 @@ impl Bed {
             Engine::Embedded => store::open(&config, clock.clone(), heard.clone()).unwrap(),
             Engine::Memory => store::memory::open(&config, clock.clone(), heard.clone()),
         };
-        Bed { store, clock, heard, dir }
+        Bed { store, clock, heard, dir, engine }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -105,6 +107,16 @@ impl Bed {
         self.store.close().await.unwrap();
         self.store = store::open(&config(self.dir.path()), self.clock.clone(), self.heard.clone()).unwrap();
         self
+    }
+}
+
+impl Bed {
+    /// The same of the engine that has a disk; the other one has nothing to close.
+    pub async fn reopen_if_on_disk(self) -> Bed {
+        match self.engine {
+            Engine::Embedded => self.reopen().await,
+            Engine::Memory => self,
+        }
     }
 }
 
@@ -220,6 +232,9 @@ conformance! {
         people_are_seen, first_answers_hold_a_day;
     cases_care: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything;
+    cases_access: bans_stand_until_they_are_lifted_or_end, a_private_room_admits_its_members_alone,
+        a_room_is_closed_with_those_who_are_in_it, a_deleted_room_leaves_nothing_and_its_id_is_free_at_once,
+        a_room_under_a_hold_is_not_deleted, lists_come_in_parts_and_can_be_searched;
 }
 
 pub fn open_quietly(dir: &Path) -> Arc<dyn Store> {

@@ -192,10 +192,15 @@ impl PeopleBook for Memory {
 }
 
 impl State {
-    fn profile(&self, id: &str) -> Option<UserProfile> {
+    pub(super) fn profile(&self, id: &str) -> Option<UserProfile> {
         let person = self.people.get(id)?;
-        let seen: Option<Timestamp> = person.first_seen_id.map(|_| person.last_seen);
-        let user = UserId::parse(id).ok()?;
-        Some(UserProfile { user, name: person.name.clone(), roles: Vec::new(), first_seen: seen, last_seen: seen })
+        let seen = |at: Timestamp| person.first_seen_id.map(|_| at);
+        Some(UserProfile {
+            user: UserId::parse(id).ok()?,
+            name: person.name.clone(),
+            roles: person.roles.clone(),
+            first_seen: seen(person.first_seen),
+            last_seen: seen(person.last_seen),
+        })
     }
 }

@@ -209,15 +209,14 @@ impl State {
     fn items(&self, user: &UserId) -> Vec<UserItem> {
         let name = user.canonical();
         let mut items = Vec::new();
-        let person = self.people.get(&name);
-        let seen = person.filter(|person| person.first_seen_id.is_some());
-        items.push(UserItem::Profile(UserProfile {
+        let unknown = || UserProfile {
             user: user.clone(),
-            name: person.map(|person| person.name.clone()).unwrap_or_default(),
+            name: String::new(),
             roles: Vec::new(),
-            first_seen: seen.map(|person| person.last_seen),
-            last_seen: seen.map(|person| person.last_seen),
-        }));
+            first_seen: None,
+            last_seen: None,
+        };
+        items.push(UserItem::Profile(self.profile(&name).unwrap_or_else(unknown)));
         for room in self.rooms.values() {
             let Some(member) = room.members.get(&name) else { continue };
             items.push(UserItem::Room(RoomSummary {
@@ -236,7 +235,7 @@ impl State {
         items.extend(own().flat_map(|lesson| lesson.versions.iter().cloned()).map(UserItem::Version));
         for (id, one) in &self.notifications {
             let named = matches!(&one.audience, Audience::Users(users) if users.contains(user));
-            let mark = person.and_then(|person| person.marks.get(id)).copied();
+            let mark = self.people.get(&name).and_then(|person| person.marks.get(id)).copied();
             if named || mark.is_some() {
                 let (read, is_deleted) = mark.unwrap_or_default();
                 let mut notification = one.clone();

@@ -88,6 +88,7 @@ impl Rooms for Memory {
             let answer = state.page(&room, &author, &page, policy)?;
             if let Some(found) = state.rooms.get_mut(&room.canonical()) {
                 found.member(&author.user);
+                state.people.entry(author.user.canonical()).or_default();
             }
             Ok((answer, Vec::new()))
         })

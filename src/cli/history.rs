@@ -1,0 +1,132 @@
+//! `history`: reads a chat room, and goes on reading.
+
+use std::time::Duration;
+
+use clap::Args;
+use http::Method;
+use serde_json::Value;
+
+use crate::domain::{RoomId, Timestamp};
+use crate::ops::backup::moment;
+
+use super::client::{Call, ServerArgs, call, segment};
+use super::exit::{Exit, plain, say, warn};
+use super::listing::{number, text};
+use super::room::room_id;
+use super::{Global, Output};
+
+/// A server that restarts is asked again after so long.
+const PAUSE: Duration = Duration::from_secs(2);
+/// So often; then it is given up.
+const TRIES: u32 = 30;
+
+/// Read a chat room. What is read stays unread for everybody in it.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Which room
+    #[arg(value_name = "ROOM", value_parser = room_id)]
+    id: RoomId,
+    /// Only messages before this one, by its id
+    #[arg(long, value_name = "MESSAGE", conflicts_with_all = ["after", "follow"])]
+    before: Option<u64>,
+    /// Only messages behind this one, by its id
+    #[arg(long, value_name = "MESSAGE", conflicts_with = "follow")]
+    after: Option<u64>,
+    /// At most so many; the newest without --after
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=200))]
+    limit: u64,
+    /// Show new messages as they come, until Ctrl-C; with --output json one object a line
+    #[arg(long, short)]
+    follow: bool,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Reads.
+///
+/// # Errors
+/// What the server refuses.
+pub fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<Exit> {
+    let room = segment(&args.id.canonical());
+    // The place in the stream first, the page second: what comes in between is in both, and shown once, by its id.
+    let cursor = if args.follow {
+        Some(text(&call(global, &args.server, Call::new(Method::GET, events(&room, None), None))?, "cursor"))
+    } else {
+        None
+    };
+    let mut path = format!("/api/v1/rooms/{room}/messages?limit={}", args.limit);
+    for (name, id) in [("before", args.before), ("after", args.after)] {
+        path.extend(id.map(|id| format!("&{name}={id}")));
+    }
+    let page = call(global, &args.server, Call::new(Method::GET, path, None).offline_too())?;
+    let messages = page.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let Some(cursor) = cursor else {
+        global.print(&page, || {
+            let lines: Vec<String> = messages.iter().map(line).collect();
+            if lines.is_empty() { "there are no such messages".to_owned() } else { lines.join("\n") }
+        })?;
+        return Ok(Exit::Done);
+    };
+    for message in messages {
+        show(global, message, line)?;
+    }
+    follow(global, args, &room, cursor, messages.last().map_or(0, |message| number(message, "id")))
+}
+
+fn events(room: &str, cursor: Option<&str>) -> String {
+    let from = cursor.map(|cursor| format!("&cursor={}&wait=25", segment(cursor))).unwrap_or_default();
+    format!("/api/v1/events?rooms={room}{from}")
+}
+
+fn show(global: &Global, value: &Value, words: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
+    match global.output {
+        Output::Json => say(&value.to_string()),
+        Output::Text => say(&plain(&words(value))),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "no runtime runs between two calls of a command")]
+fn follow(global: &Global, args: &HistoryArgs, room: &str, mut cursor: String, shown: u64) -> anyhow::Result<Exit> {
+    let mut failed = 0;
+    loop {
+        let answer = match call(global, &args.server, Call::new(Method::GET, events(room, Some(&cursor)), None)) {
+            Ok(answer) => answer,
+            Err(error) if failed < TRIES => {
+                if failed == 0 {
+                    warn(&format!("{error}; trying again"))?;
+                }
+                failed += 1;
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        failed = 0;
+        for event in answer.get("events").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default() {
+            let payload = event.get("payload").unwrap_or(&Value::Null);
+            match text(event, "event").as_str() {
+                "chat:message" if number(payload, "id") > shown => show(global, payload, line)?,
+                "chat:message-edited" => show(global, payload, |edit| {
+                    format!("        message {} now reads: {}", number(edit, "messageId"), text(edit, "newContent"))
+                })?,
+                "chat:message-deleted" => show(global, payload, |deletion| {
+                    format!("        message {} is deleted", number(deletion, "messageId"))
+                })?,
+                _ => {}
+            }
+        }
+        cursor = text(&answer, "cursor");
+    }
+}
+
+fn line(message: &Value) -> String {
+    let content = if number(message, "deletedAt") > 0 { "(deleted)".to_owned() } else { text(message, "content") };
+    format!(
+        "{:>6}  {}  {} ({}): {content}",
+        number(message, "id"),
+        moment(Timestamp(number(message, "timestamp"))),
+        text(message, "senderName"),
+        text(message, "senderId"),
+    )
+}
