@@ -176,7 +176,8 @@ fn act(
     words: impl FnOnce(&Value) -> String,
 ) -> anyhow::Result<Exit> {
     let path = format!("/api/v1/admin/users/{}/{what}", segment(&id.canonical()));
-    let post = Call::new(Method::POST, path, reason.map(|reason| json!({ "reason": reason })));
+    let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+    let post = Call::new(Method::POST, path, Some(body));
     // Without a server nobody is connected.
     let answer = call(global, server, if reason.is_some() { post.offline_too() } else { post })?;
     global.print(&answer, || words(&answer))?;

@@ -316,8 +316,9 @@ impl SocketIoTransport {
         let mut ends = self.lock_ends();
         ends.0.retain(|(_, number), _| *number != socket);
         if let Some(expires_at) = actor.expires_at {
-            let warn_at = Timestamp(expires_at.0.saturating_sub(millis(WARNED_BEFORE)));
-            if warn_at > self.services.now() {
+            // A token that ends sooner is warned of at once.
+            let warn_at = Timestamp(expires_at.0.saturating_sub(millis(WARNED_BEFORE))).max(self.services.now());
+            if warn_at < expires_at {
                 ends.0.insert((warn_at, socket), End::Warn);
             } else {
                 ends.0.insert((expires_at.plus(self.verifier.leeway()), socket), End::Expel);
