@@ -386,10 +386,12 @@ impl Server {
         self.state.draining.store(true, Ordering::Release);
         self.draining.cancel();
         self.services.end_polls();
-        let deadline = tokio::time::Instant::now() + self.reloader.config().server.drain;
+        let drain = self.reloader.config().server.drain;
+        let deadline = tokio::time::Instant::now() + drain;
         let tracker = self.connections.tracker();
         let drained = async {
-            // Requests that sockets have made are answered first; then the sockets are told.
+            self.sockets.take_leave(drain / 3).await;
+            // Requests that sockets have made are answered before the library ends what is left.
             let tasks = self.sockets.tasks();
             tasks.close();
             let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;

@@ -15,9 +15,9 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -34,7 +34,7 @@ use crate::ops::tally::Tally;
 use crate::transport::http::Process;
 use crate::transport::origin::{ClientAddress, OverControlSocket, network_of};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::front::token_of;
+use crate::transport::socketio::front::{EndedSession, token_of};
 use crate::transport::wire::Wire;
 
 /// What every answer says to a browser that shows it: run nothing, be shown nowhere else, tell nobody where one was.
@@ -47,6 +47,8 @@ const PAGE_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
+/// What ends a session on polling, in the protocol of Engine.IO.
+const CLOSE_PACKET: &[u8] = b"1";
 /// Everything that is for administrators.
 const ADMIN_PATH: &str = "/api/v1/admin";
 
@@ -234,7 +236,8 @@ impl Outer {
             let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
             return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
         }
-        if self.process.is_draining() {
+        let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
+        if self.process.is_draining() && is_first {
             return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
@@ -249,7 +252,6 @@ impl Outer {
                 "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
             return refusal(&WireError::new(ErrorCode::InvalidPayload, message));
         }
-        let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
         if is_first && let Err(error) = self.count_connect(request.headers(), peer) {
             return refusal(&error);
         }
@@ -266,13 +268,16 @@ impl Outer {
         let token = token_of(&parts, cookie);
         let passage = match self.sockets.prepare(&mut parts, token, &peer.wire) {
             Ok(passage) => passage,
-            Err(status) => return session_ended(status),
+            Err(EndedSession { is_poll }) => return session_ended(is_poll),
         };
         let response = tokio::select! {
             response = (self.inner)(Request::from_parts(parts, body)) => response,
-            () = passage.ended() => return session_ended(StatusCode::BAD_REQUEST),
+            () = passage.ended() => return session_ended(true),
         };
         self.sockets.conclude(&passage, response.status(), &peer.wire);
+        if response.status() == StatusCode::OK && self.sockets.is_last(&passage) {
+            return closing(response).await;
+        }
         response
     }
 
@@ -369,7 +374,7 @@ where
 
 fn refusal(error: &WireError) -> Response<Body> {
     let text = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(whole(Bytes::from(text)));
     *response.status_mut() =
         StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -379,14 +384,38 @@ fn refusal(error: &WireError) -> Response<Body> {
     response
 }
 
-fn session_ended(status: StatusCode) -> Response<Body> {
+/// The answer to a poll with the packet behind it that closes the session.
+async fn closing(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await else { return session_ended(true) };
+    let mut packets = bytes::BytesMut::from(&*body.to_bytes());
+    if !packets.is_empty() {
+        packets.extend_from_slice(b"\x1e");
+    }
+    packets.extend_from_slice(CLOSE_PACKET);
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, whole(packets.freeze()))
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The answer to a request of a session that was hung up on. To a poll it is the packet that closes a session: the client
+/// then connects anew, as after any loss.
+fn session_ended(is_poll: bool) -> Response<Body> {
+    if is_poll {
+        let mut response = Response::new(whole(Bytes::from_static(CLOSE_PACKET)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+        return response;
+    }
     let mut response = refusal(&WireError::new(ErrorCode::InvalidPayload, "this session has ended"));
-    *response.status_mut() = status;
+    *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }
 
 fn preflight(is_allowed: bool) -> Response<Body> {
-    let mut response = Response::new(Full::default().map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = if is_allowed { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN };
     if is_allowed {
         let headers = response.headers_mut();

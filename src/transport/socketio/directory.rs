@@ -25,6 +25,8 @@ struct Sessions {
     links: HashMap<u64, Arc<Link>>,
     /// How many sockets there are from each network.
     networks: HashMap<IpAddr, usize>,
+    /// Sessions on polling that are sent away: the answer to a poll closes them.
+    closing: HashSet<String>,
     refused: HashSet<String>,
     refused_in_order: VecDeque<String>,
 }
@@ -124,6 +126,7 @@ impl Directory {
     pub fn remove(&self, link: &Link) {
         let mut sessions = self.lock();
         sessions.wires.remove(&link.session);
+        sessions.closing.remove(&link.session);
         sessions.links.remove(&link.number);
         if link.is_counted.swap(false, Ordering::Relaxed)
             && let Some(network) = link.came.from.map(network_of)
@@ -144,6 +147,20 @@ impl Directory {
     /// One socket.
     pub fn link(&self, number: u64) -> Option<Arc<Link>> {
         self.lock().links.get(&number).cloned()
+    }
+
+    /// The answer to the poll that waits, or to the next one, closes the session of this socket.
+    pub fn begin_closing(&self, link: &Link) {
+        let mut sessions = self.lock();
+        if sessions.links.contains_key(&link.number) {
+            sessions.closing.insert(link.session.clone());
+        }
+    }
+
+    /// Whether it does.
+    pub fn is_closing(&self, session: &str) -> bool {
+        let sessions = self.lock();
+        !sessions.closing.is_empty() && sessions.closing.contains(session)
     }
 
     /// Polls of this session are refused from now on, and one that waits is ended.
