@@ -120,6 +120,8 @@ pub struct Key {
     pub origin: KeyOrigin,
     /// Tokens that are signed with it are good until then.
     pub until: Option<Timestamp>,
+    /// When it was made, where that is known.
+    pub created: Option<Timestamp>,
     /// Whether its issuer has named it: then it is no candidate for a token that names another key.
     is_named_by_issuer: bool,
     decoding: DecodingKey,
@@ -164,7 +166,7 @@ impl Key {
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
-        Key { kids: Vec::new(), origin, until: None, is_named_by_issuer: false, decoding, validation }
+        Key { kids: Vec::new(), origin, until: None, created: None, is_named_by_issuer: false, decoding, validation }
     }
 
     /// The same key, for one algorithm of its kind alone; `None` if that is not of its kind.
@@ -192,10 +194,10 @@ impl Key {
         self
     }
 
-    /// The same key, good until then.
+    /// The same key, made then, and good until then.
     #[must_use]
-    pub fn ending(self, until: Option<Timestamp>) -> Key {
-        Key { until, ..self }
+    pub fn lasting(self, created: Option<Timestamp>, until: Option<Timestamp>) -> Key {
+        Key { created, until, ..self }
     }
 
     /// Its thumbprint (RFC 7638, SHA-256) if it is a public one: of a secret one would help to guess it.

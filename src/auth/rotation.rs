@@ -69,10 +69,7 @@ pub fn rotate(
         ));
     }
     write_ring(&ring)?;
-    let mut text = zeroize::Zeroizing::new(String::with_capacity(new.expose().len() + 1));
-    text.push_str(new.expose());
-    text.push('\n');
-    replace_file(&file, text.as_bytes()).map_err(|error| unwritten(&file, &error))?;
+    replace_file(&file, secret::line(&new).as_bytes()).map_err(|error| unwritten(&file, &error))?;
     Ok(Rotated { file, kid, old_kid, old_until })
 }
 

@@ -213,13 +213,18 @@ pub fn random() -> io::Result<Secret> {
     Ok(Secret::new(text))
 }
 
-/// Whole or not at all: a start that is cut short leaves no half secret. Of two starts at once the first one's secret
-/// stays, and both read that: the one that loses the store's lock must not have changed the secret of the one that runs.
-fn create(path: &Path) -> io::Result<()> {
-    let secret = random()?;
+/// A secret as the text of its file.
+pub(super) fn line(secret: &Secret) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(secret.expose().len() + 1));
     text.push_str(secret.expose());
     text.push('\n');
+    text
+}
+
+/// Whole or not at all: a start that is cut short leaves no half secret. Of two starts at once the first one's secret
+/// stays, and both read that: the one that loses the store's lock must not have changed the secret of the one that runs.
+fn create(path: &Path) -> io::Result<()> {
+    let text = line(&random()?);
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
     // Left behind by a start that was cut short, by a process with the same number.
     match fs::remove_file(&temporary) {

@@ -71,12 +71,14 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
     let ring = Ring::read(&config.storage.data_dir)?;
     let LoadedSecret { secret, warning, origin } = present;
     let mut warnings: Vec<String> = warning.into_iter().collect();
-    let kid = ring.entry(&secret).map(|key| key.kid.clone());
-    let mut keys = vec![Key::of_secret(&secret, origin.clone()).called(kid.clone())];
+    let entry = ring.entry(&secret);
+    let kid = entry.map(|key| key.kid.clone());
+    let created = entry.map(|key| key.created).or_else(|| origin.path().and_then(modified));
+    let mut keys = vec![Key::of_secret(&secret, origin.clone()).called(kid.clone()).lasting(created, None)];
     let mut secrets = vec![secret.clone()];
     for key in ring.before(&secret) {
         let origin = KeyOrigin::Ring(ring.path.clone());
-        keys.push(Key::of_secret(&key.secret, origin).called([key.kid.clone()]).ending(key.until));
+        keys.push(Key::of_secret(&key.secret, origin).called([key.kid.clone()]).lasting(Some(key.created), key.until));
         secrets.push(key.secret.clone());
     }
     for path in &config.auth.public_keys {
