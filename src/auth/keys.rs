@@ -14,14 +14,19 @@ use crate::domain::Timestamp;
 use super::TokenError;
 use super::claims::Claims;
 
-/// So many keys may be in force at once: a token without a `kid` is tried with each one that fits its algorithm.
+/// So many keys may be in force at once.
 pub const MAX_KEYS: usize = 32;
+/// A token that names no key is tried with so many public ones: each costs a good part of a millisecond, and a stranger can
+/// send many such tokens.
+pub const MAX_TRIED: usize = 8;
 /// The longest `kid` of a key, in bytes.
 pub const MAX_KID_BYTES: usize = 256;
 /// RSA keys of fewer bits are broken, or soon will be,
 const MIN_RSA_BITS: usize = 2_048;
 /// and of more are not verified by the library.
 const MAX_RSA_BITS: usize = 8_192;
+
+const HAS_ENDED: &str = "the key that it was signed with is not accepted any more; sign in again";
 
 const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 const RSA: &[Algorithm] =
@@ -331,10 +336,20 @@ impl Keys {
         self.0.iter()
     }
 
+    /// An algorithm that more public keys are for than a token without a name is tried with.
+    #[must_use]
+    pub fn crowded(&self) -> Option<String> {
+        let is_crowded = |algorithm: &&Algorithm| {
+            self.0.iter().filter(|key| !key.is_secret() && key.is_for(**algorithm)).count() > MAX_TRIED
+        };
+        let all = self.0.iter().flat_map(|key| &key.validation.algorithms);
+        all.into_iter().find(is_crowded).map(|algorithm| format!("{algorithm:?}"))
+    }
+
     /// The claims of a token whose signature one of the keys fits.
     ///
     /// A token that names a key (`kid`) is tried with that key alone. One that names none, or one by a name that nobody here
-    /// knows, is tried with each key of its algorithm; keys that their issuer has named in a JWKS file are no candidates
+    /// knows, is tried with the keys of its algorithm, of public ones at most [`MAX_TRIED`]; keys that their issuer has named in a JWKS file are no candidates
     /// for another name.
     pub(super) fn open(&self, token: &str, header: &Header, now: Timestamp) -> Result<Claims, TokenError> {
         let named = header.kid.as_deref().filter(|kid| self.0.iter().any(|key| key.is_called(kid)));
@@ -343,15 +358,13 @@ impl Keys {
             (None, Some(_)) => !key.is_named_by_issuer,
             (None, None) => true,
         };
-        let mut refusal = self.nothing_fits(named, header);
-        for key in self.0.iter().filter(is_chosen).filter(|key| key.is_for(header.alg)) {
-            if key.has_ended(now) {
-                if named.is_some() {
-                    refusal =
-                        TokenError::Invalid("the key that it was signed with is not accepted any more; sign in again");
-                }
-                continue;
-            }
+        let candidates = || self.0.iter().filter(is_chosen).filter(|key| key.is_for(header.alg));
+        let mut refusal = match candidates().find(|key| key.has_ended(now)) {
+            Some(_) if named.is_some() => TokenError::Invalid(HAS_ENDED),
+            _ => self.nothing_fits(named, header),
+        };
+        let most = if header.alg.family() == AlgorithmFamily::Hmac { MAX_KEYS } else { MAX_TRIED };
+        for key in candidates().filter(|key| !key.has_ended(now)).take(most) {
             match jsonwebtoken::decode::<Claims>(token, &key.decoding, &key.validation) {
                 Ok(TokenData { claims, .. }) => return Ok(claims),
                 Err(error) => match super::refusal(&error) {

@@ -341,6 +341,20 @@ mod tests {
     }
 
     #[test]
+    fn what_root_rotates_the_services_user_can_read() {
+        // Only root can give a file away; for anybody else owner and process are the same.
+        let user = if rustix::process::geteuid().is_root() { 4_711 } else { rustix::process::geteuid().as_raw() };
+        let (dir, config) = place();
+        for path in [dir.path().to_owned(), dir.path().join("jwt-secret")] {
+            std::os::unix::fs::chown(path, Some(user), None).unwrap();
+        }
+        rotate(&config, None, HOUR, NOW).unwrap();
+        for name in ["jwt-secret", "jwt-keys.json"] {
+            assert_eq!(fs::metadata(dir.path().join(name)).unwrap().uid(), user, "{name}");
+        }
+    }
+
+    #[test]
     fn of_many_rotations_at_once_none_loses_a_secret() {
         let (_dir, config) = place();
         let tokens = std::sync::Mutex::new(vec![token(&config)]);

@@ -345,7 +345,7 @@ mod tests {
         config.auth.jwt_secret = Some(Secret::new("short"));
         let error = load(&config, None).unwrap_err();
         assert!(error.to_string().contains("5 bytes") && !error.to_string().contains("short"));
-        assert!(error.remedy().contains("openssl rand -hex 32"));
+        assert!(error.remedy().contains("academy-rt key new") && error.remedy().contains("openssl rand -hex 32"));
         config.auth.jwt_secret = None;
         config.auth.jwt_secret_file = Some(dir.path().join("absent"));
         assert!(load(&config, None).unwrap_err().to_string().contains("absent"));

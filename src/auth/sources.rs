@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Secret};
 
-use super::keys::{Key, KeyError, KeyOrigin, Keys};
+use super::keys::{Key, KeyError, KeyOrigin, Keys, MAX_TRIED};
 use super::ring::{self, Ring};
 use super::secret::{self, LoadedSecret};
 use super::{jwks, pem};
@@ -98,7 +98,13 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
         keys.extend(more);
         warnings.extend(said);
     }
-    Ok(LoadedKeys { keys: Keys::new(keys)?, signing: SigningKey { secret, kid, origin }, secrets, warnings })
+    let keys = Keys::new(keys)?;
+    if let Some(algorithm) = keys.crowded() {
+        warnings.push(format!(
+            "more than {MAX_TRIED} public keys are for {algorithm}: a token without a kid is tried with the first {MAX_TRIED} alone"
+        ));
+    }
+    Ok(LoadedKeys { keys, signing: SigningKey { secret, kid, origin }, secrets, warnings })
 }
 
 /// The bytes of a file of public keys. Who can change it lets in whom they like: it is not for everybody to write.

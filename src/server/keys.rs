@@ -2,11 +2,12 @@
 //! were, and is told in the log and in the status until it is mended. Live sockets keep what they have: a key that is gone
 //! ends none of them before its token does.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use crate::auth::Keys;
 use crate::auth::sources::{self, LoadedKeys};
-use crate::config::Config;
+use crate::config::{Auth, Config};
+use crate::ops::backup::moment;
 
 use super::ServeError;
 use super::reload::Reloader;
@@ -22,7 +23,8 @@ pub(super) fn load(config: &Config) -> Result<(LoadedKeys, Watched), ServeError>
 impl Reloader {
     /// Takes keys whose files have changed. What was said of files that cannot be used is said once.
     pub(super) async fn take_changed_keys(&self, said: &mut String) {
-        let is_outdated = self.key_files.lock().unwrap_or_else(PoisonError::into_inner).is_outdated();
+        let watched = self.key_files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_outdated = tokio::task::spawn_blocking(move || watched.is_outdated()).await.unwrap_or_default();
         let error = if is_outdated { self.renew_keys().await.err() } else { None };
         let words = error.as_ref().map(ToString::to_string).unwrap_or_default();
         if let Some(error) = &error
@@ -40,23 +42,25 @@ impl Reloader {
         let loaded = tokio::task::spawn_blocking(move || load(&config)).await;
         let (loaded, watched) =
             loaded.map_err(|error| ServeError::new("the keys were not read", error, "Try again."))??;
-        self.put_keys(&auth, loaded, watched).await;
+        if let Some(changes) = self.put_keys(&auth, loaded, watched) {
+            self.services.record_keys(changes).await;
+        }
         Ok(())
     }
 
-    /// Puts keys in force, and tells what is another one by it.
-    pub(super) async fn put_keys(&self, auth: &crate::config::Auth, loaded: LoadedKeys, watched: Watched) {
+    /// Puts keys in force, and gives what is another one by it, for the audit trail.
+    pub(super) fn put_keys(&self, auth: &Auth, loaded: LoadedKeys, watched: Watched) -> Option<String> {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let old = self.verifier.keys();
-        let changes = changes(&old, &loaded.keys);
+        let changes = changes(&self.verifier.keys(), &loaded.keys);
         self.verifier.replace(auth, loaded.keys);
-        *self.key_files.lock().unwrap_or_else(PoisonError::into_inner) = watched;
+        *self.key_files.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(watched);
         // A file that was written anew with what was in it before is no news.
-        let Some(changes) = changes else { return };
-        tracing::info!(changes, "other keys of tokens are in force");
-        self.services.record_keys(changes).await;
+        if let Some(changes) = &changes {
+            tracing::info!(changes, "other keys of tokens are in force");
+        }
+        changes
     }
 }
 
@@ -67,7 +71,7 @@ fn changes(old: &Keys, new: &Keys) -> Option<String> {
         match old.iter().find(|known| known.is_same_key(key)) {
             None => words.push(format!("added {key}")),
             Some(known) if known.until != key.until => words.push(match key.until {
-                Some(until) => format!("{key} ends at {}", crate::ops::backup::moment(until)),
+                Some(until) => format!("{key} ends at {}", moment(until)),
                 None => format!("{key} has no end any more"),
             }),
             Some(known) if known.kids != key.kids || known.algorithms() != key.algorithms() => {

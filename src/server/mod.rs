@@ -357,7 +357,7 @@ impl Server {
             tls: tls.clone(),
             clock,
             config: Mutex::new(Arc::new(config.clone())),
-            key_files: Mutex::new(key_files),
+            key_files: Mutex::new(Arc::new(key_files)),
         });
         own("reload", {
             let (reloader, stopping, hangup) = (reloader.clone(), stopping.clone(), reload::hangup()?);

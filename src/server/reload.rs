@@ -42,7 +42,7 @@ pub(super) struct Reloader {
     /// What is in force; of keys that wait for a restart, what was last read.
     pub(super) config: Mutex<Arc<Config>>,
     /// The files that the keys in force were read from.
-    pub(super) key_files: Mutex<Watched>,
+    pub(super) key_files: Mutex<Arc<Watched>>,
 }
 
 /// The signal that asks for a reload.
@@ -133,7 +133,7 @@ impl Reloader {
             log_warnings(&material);
             tls.replace(material);
         }
-        self.put_keys(&new.auth, loaded, watched).await;
+        let key_changes = self.put_keys(&new.auth, loaded, watched);
         self.services.resettle(settings(&new));
         self.outer.resettle(outer_settings(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
@@ -144,6 +144,9 @@ impl Reloader {
         }
         let waiting = waiting_for_restart(&old, &new);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        if let Some(changes) = key_changes {
+            self.services.record_keys(changes).await;
+        }
         Ok(waiting)
     }
 

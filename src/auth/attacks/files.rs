@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::auth::keys::{MAX_KEYS, MAX_KID_BYTES};
+use crate::auth::keys::{MAX_KEYS, MAX_KID_BYTES, MAX_TRIED};
 
 #[test]
 fn the_key_of_a_certificate_and_pkcs1_are_read() {
@@ -86,6 +86,10 @@ fn a_jwks_with_a_private_key_or_without_any_key_is_refused() {
         let error = place.load().unwrap_err();
         assert!(error.why.contains(says) && error.what.contains("jwks.json"), "{error:?}");
     }
+    let many: Vec<Value> = (0..=MAX_TRIED).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
+    assert!(
+        Place::new().with_jwks(&many).load().unwrap().warnings[0].contains("more than 8 public keys are for ES256")
+    );
     let too_many: Vec<Value> = (0..=MAX_KEYS).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
     assert!(Place::new().with_jwks(&too_many).load().unwrap_err().why.contains("32 are the most"));
 }
@@ -206,4 +210,13 @@ proptest! {
             prop_assert_eq!(verifier.verify(&P256.sign(None), NOW).is_ok(), is_the_same);
         }
     }
+}
+
+#[test]
+fn attack_a_token_that_costs_a_check_with_every_key() {
+    // The ninth key is found by its name; without one, a stranger's token costs eight checks and no more.
+    let others = (0..MAX_TRIED).map(|_| Signer::new(&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256).jwk(json!({})));
+    let place = Place::new().with_jwks(&others.chain([P256.jwk(json!({"kid": "last"}))]).collect::<Vec<_>>());
+    assert!(place.verify(&P256.sign(Some("last"))).is_ok());
+    assert_eq!(refused(&place, &P256.sign(None)), WRONG_SIGNATURE);
 }

@@ -33,7 +33,7 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
     if let Err(error) = may(&caller, Scope::Admin) {
         return failure(&error);
     }
-    let readiness = api.readiness();
+    let (readiness, now) = (api.readiness(), api.services.now());
     let (users, rooms) = api.services.sockets().totals();
     let store = api.services.store_status();
     let tally = api.services.tally();
@@ -63,7 +63,7 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
         },
         certificate: api.process.certificate(),
         config_error: api.process.config_error(),
-        keys: api.verifier.keys().iter().map(key_status).collect(),
+        keys: api.verifier.keys().iter().filter(|key| !key.has_ended(now)).map(key_status).collect(),
         keys_error: api.process.keys_error(),
         seen_from: caller.origin.as_deref().unwrap_or_default().to_owned(),
         store: StoreCounts {
