@@ -191,7 +191,9 @@ fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
 pub(super) fn refuse_strange_hands(path: &Path) -> Result<(), KeyError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.permissions().mode() & STRANGE_HANDS != 0 => {
-            Err(SecretError::Open { path: path.to_owned() }.into())
+            let what = format!("the keys in {} cannot be used", path.display());
+            let remedy = format!("Look whether it is still yours; then: chmod go-w {}.", path.display());
+            Err(KeyError::new(what, SecretError::Open { path: path.to_owned() }, remedy))
         }
         // What keeps it from being looked at keeps it from being read, and that has its own words.
         _ => Ok(()),
