@@ -133,6 +133,12 @@ pub const KEYS: &[Key] = &[
         Ok(())
     }),
     key(
+        "tls.hsts",
+        "\"365d\"",
+        "How long browsers shall use HTTPS alone for this host name and all its ports, with mode files; off: not said.",
+        |c, v| age(&mut c.tls.hsts, v),
+    ),
+    key(
         "tls.client_ca",
         "",
         "Authorities of client certificates, PEM; with it the administrators' API asks for one over the network.",
@@ -244,6 +250,12 @@ pub const KEYS: &[Key] = &[
     key("limits.sockets_per_user", "20", "Sockets a user; 0: no limit.", |c, v| {
         count(&mut c.limits.sockets_per_user, v)
     }),
+    key(
+        "limits.sockets_per_address",
+        "0",
+        "Sockets an address (IPv6: a /64), which a whole office may share; 0: no limit.",
+        |c, v| count(&mut c.limits.sockets_per_address, v),
+    ),
     fixed(key("limits.payload", "\"1MB\"", "Largest message or body of a client.", |c, v| {
         c.limits.payload = bytes(v)?;
         if c.limits.payload < 1_024 { Err("must be at least 1KiB".to_owned()) } else { Ok(()) }

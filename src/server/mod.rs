@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyError, Verifier, sources};
-use crate::config::Config;
+use crate::config::{Config, TlsMode};
 use crate::contract::http::CertificateStatus;
 use crate::domain::{Clock, SystemClock};
 use crate::ops::process;
@@ -454,6 +454,7 @@ fn outer_settings(config: &Config) -> OuterSettings {
         connects_per_second: config.limits.connects_per_second,
         behind_proxy: config.server.behind_proxy,
         trusted_proxies: config.server.trusted_proxies.clone(),
+        hsts: config.tls.hsts.filter(|_| config.tls.mode == TlsMode::Files),
         admin_needs_certificate: config.tls.client_ca.is_some(),
     }
 }
@@ -470,6 +471,7 @@ fn settings(config: &Config) -> Settings {
             syncs_per_second: limits.syncs_per_second,
             joins_per_second: limits.joins_per_second,
             sockets_per_user: limits.sockets_per_user,
+            sockets_per_address: limits.sockets_per_address,
         },
         retention: Retention {
             chat: config.retention.chat,

@@ -3,11 +3,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -15,8 +15,9 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue,
-    ORIGIN, RETRY_AFTER, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -31,10 +32,20 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
 use crate::ops::tally::Tally;
 use crate::transport::http::Process;
-use crate::transport::origin::{ClientAddress, OverControlSocket};
+use crate::transport::origin::{ClientAddress, OverControlSocket, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::token_of;
 use crate::transport::wire::Wire;
+
+/// What every answer says to a browser that shows it: run nothing, be shown nowhere else, tell nobody where one was.
+const PAGE_HEADERS: [(HeaderName, &str); 6] = [
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
 
 /// Everything that is for administrators.
 const ADMIN_PATH: &str = "/api/v1/admin";
@@ -58,6 +69,9 @@ pub struct OuterSettings {
     pub behind_proxy: bool,
     /// The proxies that are believed; empty: the one that connects.
     pub trusted_proxies: Vec<IpAddr>,
+    /// For how long browsers are told to use nothing but HTTPS (RFC 6797). `None` with a certificate of the server's own: when
+    /// it changes, nobody could reach the server any more.
+    pub hsts: Option<Duration>,
     /// Whether the administrators' API asks for a client certificate over the network.
     pub admin_needs_certificate: bool,
 }
@@ -88,6 +102,7 @@ pub struct Outer {
 struct Rules {
     settings: OuterSettings,
     connects: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
+    hsts: Option<HeaderValue>,
 }
 
 impl Rules {
@@ -99,7 +114,9 @@ impl Rules {
             Some(before) => before.connects.clone(),
             None => NonZeroU32::new(rate).map(|rate| Arc::new(RateLimiter::keyed(Quota::per_second(rate)))),
         };
-        Rules { settings, connects }
+        let hsts = settings.hsts.map(|age| format!("max-age={}", age.as_secs()));
+        let hsts = hsts.and_then(|text| HeaderValue::from_str(&text).ok());
+        Rules { settings, connects, hsts }
     }
 }
 
@@ -161,15 +178,26 @@ impl Outer {
             return refusal(&error);
         }
         let allowed = self.allowed_origin(request.headers());
+        let (is_sockets, peer_is_network) = (self.sockets.is_path(request.uri().path()), peer.address.is_some());
         let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
             preflight(allowed.is_some())
-        } else if self.sockets.is_path(request.uri().path()) && peer.address.is_some() {
+        } else if is_sockets && peer_is_network {
             self.socket_request(request, &peer, &allowed).await
         } else {
             self.api_request(request, &peer).await
         };
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Packets of Socket.IO are never a page: they go without what would be larger than they are.
+        if !is_sockets {
+            for (name, value) in PAGE_HEADERS {
+                // A page of ours may say what it needs.
+                headers.entry(name).or_insert(HeaderValue::from_static(value));
+            }
+            if peer_is_network && let Some(hsts) = &self.rules.load().hsts {
+                headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+            }
+        }
         if !self.rules.load().settings.cors_origins.is_empty() {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
@@ -230,9 +258,11 @@ impl Outer {
         if let (true, Some(address)) = (is_first, address) {
             parts.extensions.insert(ClientAddress(address));
         }
-        // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one.
+        // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one. Of a GET to its
+        // own server a browser does not say the origin, but that it is the same: no page can say so in its place.
         let rules = self.rules.load_full();
-        let cookie = rules.settings.cookie_name.as_deref().filter(|_| parts.headers.contains_key(ORIGIN));
+        let is_of_a_page = parts.headers.contains_key(ORIGIN) || is_same_origin(&parts.headers);
+        let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
         let token = token_of(&parts, cookie);
         let passage = match self.sockets.prepare(&mut parts, token, &peer.wire) {
             Ok(passage) => passage,
@@ -313,18 +343,8 @@ enum Allowed {
     Listed(HeaderValue),
 }
 
-/// An IPv6 user has a whole /64.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => {
-                let [a, b, c, d, ..] = v6.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        },
-    }
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|value| value == "same-origin")
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {

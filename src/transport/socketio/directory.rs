@@ -2,12 +2,14 @@
 //! connection of a session that was upgraded from polling; both are found here by the session's id.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::transport::origin::network_of;
 use crate::transport::wire::Wire;
 
 use super::link::Link;
@@ -21,6 +23,8 @@ struct Sessions {
     /// Polls under way, and what ends them.
     polls: HashMap<String, (u32, CancellationToken)>,
     links: HashMap<u64, Arc<Link>>,
+    /// How many sockets there are from each network.
+    networks: HashMap<IpAddr, usize>,
     refused: HashSet<String>,
     refused_in_order: VecDeque<String>,
 }
@@ -101,16 +105,35 @@ impl Directory {
         sessions.wires.get(session)?.upgrade()
     }
 
-    /// A socket is here.
-    pub fn add(&self, link: &Arc<Link>) {
-        self.lock().links.insert(link.number, link.clone());
+    /// A socket is here. Gives whether it is one of at most `most` from where it came (0: no bound); one too many is known
+    /// here until it has gone, and not counted.
+    pub fn add(&self, link: &Arc<Link>, most: usize) -> bool {
+        let mut sessions = self.lock();
+        sessions.links.insert(link.number, link.clone());
+        let Some(from) = link.came.from else { return true };
+        let count = sessions.networks.entry(network_of(from)).or_default();
+        if most > 0 && *count >= most {
+            return false;
+        }
+        *count += 1;
+        link.is_counted.store(true, Ordering::Relaxed);
+        true
     }
 
     /// A socket has gone.
     pub fn remove(&self, link: &Link) {
         let mut sessions = self.lock();
-        sessions.links.remove(&link.number);
         sessions.wires.remove(&link.session);
+        sessions.links.remove(&link.number);
+        if link.is_counted.swap(false, Ordering::Relaxed)
+            && let Some(network) = link.came.from.map(network_of)
+            && let Some(count) = sessions.networks.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                sessions.networks.remove(&network);
+            }
+        }
     }
 
     /// All sockets.

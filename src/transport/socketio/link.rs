@@ -55,6 +55,8 @@ pub struct Link {
     pub session: String,
     /// How it came.
     pub came: Came,
+    /// Whether it is counted among those from where it came; changed under the directory's lock.
+    pub is_counted: AtomicBool,
     /// Who it is; replaced when a new token is given.
     actor: Mutex<Arc<Actor>>,
     /// Held while something is handed to the library, so that nothing overtakes it on the wire.
@@ -85,6 +87,7 @@ impl Link {
             number,
             session,
             came,
+            is_counted: AtomicBool::new(false),
             actor: Mutex::new(Arc::new(actor)),
             state: Mutex::new(State { socket: None }),
             direct: OnceLock::new(),

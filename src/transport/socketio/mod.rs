@@ -50,6 +50,9 @@ const WARNED_BEFORE: Duration = Duration::from_secs(60);
 /// How often tokens, stalled writes and dead connections are looked at.
 const WATCH: Duration = Duration::from_millis(500);
 
+/// Whoever has too many sockets is told to come again after so long.
+const COME_AGAIN: Duration = Duration::from_secs(10);
+
 /// Sockets that are sent away go in so many steps.
 const DISMISSALS: usize = 100;
 
@@ -251,11 +254,16 @@ impl SocketIoTransport {
             if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
                 self.directory.set_wire(&link.session, wire);
             }
-            self.directory.add(&link);
+            let most = self.services.limits().sockets_per_address;
+            let has_place = self.directory.add(&link, most);
             link.attach(socket.clone());
             if link.is_gone() {
                 // Its departure was quicker, and found nothing to remove.
                 return self.directory.remove(&link);
+            }
+            if !has_place {
+                self.tally().rate_limited.add("address");
+                return link.expel(&too_many(most, "from this address"));
             }
             intake.arrive();
         }
@@ -269,11 +277,7 @@ impl SocketIoTransport {
         let entered = self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, true);
         let Some(handle) = entered else {
             self.services.tally().rate_limited.add("sockets");
-            let error = WireError::rate_limited(
-                Duration::from_secs(10),
-                format!("you have {most} connections already; close one and come again"),
-            );
-            return link.expel(&error);
+            return link.expel(&too_many(most, "of yours"));
         };
         link.set_handle(handle.clone());
         if link.is_gone() {
@@ -458,6 +462,11 @@ impl SocketIoTransport {
         let unread = self.services.unread(&caller).await.unwrap_or_default();
         link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
     }
+}
+
+fn too_many(most: usize, whose: &str) -> WireError {
+    let message = format!("there are {most} connections {whose} already; close one and come again");
+    WireError::rate_limited(COME_AGAIN, message)
 }
 
 /// The answer to `auth:refresh`.
