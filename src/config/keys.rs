@@ -158,6 +158,18 @@ pub const KEYS: &[Key] = &[
     key("auth.jwt_secret_file", "", "File with the shared secret; made in the data directory without one.", |c, v| {
         path(&mut c.auth.jwt_secret_file, v)
     }),
+    key(
+        "auth.public_keys",
+        "[]",
+        "Files with public keys of who signs tokens, PEM: RSA, P-256, P-384, Ed25519; read again when they change.",
+        |c, v| {
+            c.auth.public_keys = list(v).into_iter().map(Into::into).collect();
+            Ok(())
+        },
+    ),
+    key("auth.jwks_file", "", "File with a JWKS of who signs tokens; read again when it changes.", |c, v| {
+        path(&mut c.auth.jwks_file, v)
+    }),
     key("auth.issuer", "", "The iss that a token must have.", |c, v| text(&mut c.auth.issuer, v)),
     key("auth.audience", "", "The aud that a token must have.", |c, v| text(&mut c.auth.audience, v)),
     key("auth.leeway", "\"30s\"", "How far clocks may differ.", |c, v| {

@@ -170,6 +170,10 @@ pub struct Auth {
     pub jwt_secret: Option<Secret>,
     /// A file with the secret.
     pub jwt_secret_file: Option<PathBuf>,
+    /// Files with a public key each.
+    pub public_keys: Vec<PathBuf>,
+    /// A file with an issuer's public keys.
+    pub jwks_file: Option<PathBuf>,
     /// The `iss` that a token must have.
     pub issuer: Option<String>,
     /// The `aud` that a token must have.
@@ -326,6 +330,8 @@ impl Default for Config {
             auth: Auth {
                 jwt_secret: None,
                 jwt_secret_file: None,
+                public_keys: Vec::new(),
+                jwks_file: None,
                 issuer: None,
                 audience: None,
                 leeway: Duration::from_secs(30),

@@ -4,6 +4,7 @@ mod binding;
 pub mod certificate;
 pub mod checks;
 mod figures;
+mod keys;
 pub mod listener;
 pub mod offline;
 mod opening;
@@ -11,6 +12,7 @@ pub mod outer;
 mod reload;
 mod systemd;
 pub mod tls;
+mod watched;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,7 +25,7 @@ use socketioxide::SocketIo;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Verifier, secret};
+use crate::auth::{KeyError, Verifier, sources};
 use crate::config::{Config, TlsMode};
 use crate::contract::http::CertificateStatus;
 use crate::domain::{Clock, SystemClock};
@@ -84,6 +86,12 @@ impl ServeError {
     }
 }
 
+impl From<KeyError> for ServeError {
+    fn from(error: KeyError) -> ServeError {
+        ServeError::new(error.what, error.why, error.remedy)
+    }
+}
+
 /// What the process says of itself.
 #[derive(Debug)]
 struct State {
@@ -96,6 +104,8 @@ struct State {
     tls: Option<Arc<Tls>>,
     /// Why the last reload was refused.
     config_error: Mutex<Option<String>>,
+    /// Why keys that have changed are not used.
+    keys_error: Mutex<Option<String>>,
 }
 
 impl Process for State {
@@ -128,6 +138,10 @@ impl Process for State {
 
     fn config_error(&self) -> Option<String> {
         self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keys_error(&self) -> Option<String> {
+        self.keys_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -245,9 +259,9 @@ impl Server {
             binding::refuse_plain_http_outside(&config, *address)?;
         }
         binding::make_private_dir(&data_dir)?;
-        let secret = secret::load_or_create(&config, config.credentials_dir.as_deref())
-            .map_err(|error| ServeError::new("the JWT secret cannot be used", &error, error.remedy()))?;
-        warnings.extend(secret.warning);
+        sources::load_or_create(&config, config.credentials_dir.as_deref())?;
+        let (keys, key_files) = keys::load(&config)?;
+        warnings.extend(keys.warnings);
         let clock = SystemClock::shared();
         let tls = tls::load(&config, clock.now())?;
         warnings.extend(tls.iter().flat_map(|material| material.warnings.iter().cloned()));
@@ -264,7 +278,7 @@ impl Server {
         let store = open_store(&config, clock.clone(), feed.clone(), true).await?;
         let services = Arc::new(Services::new(store, feed, clock.clone(), settings(&config)));
         services.load_access().await.map_err(unreadable_access)?;
-        let verifier = Arc::new(Verifier::new(&config.auth, &secret.secret));
+        let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let sockets = SocketIoTransport::new(
             services.clone(),
             verifier.clone(),
@@ -287,6 +301,7 @@ impl Server {
             data_dir: data_dir.clone(),
             tls: tls.clone(),
             config_error: Mutex::default(),
+            keys_error: Mutex::default(),
         });
         let api = Arc::new(HttpApi {
             services: services.clone(),
@@ -341,7 +356,8 @@ impl Server {
             state: state.clone(),
             tls: tls.clone(),
             clock,
-            config: std::sync::Mutex::new(Arc::new(config.clone())),
+            config: Mutex::new(Arc::new(config.clone())),
+            key_files: Mutex::new(Arc::new(key_files)),
         });
         own("reload", {
             let (reloader, stopping, hangup) = (reloader.clone(), stopping.clone(), reload::hangup()?);
