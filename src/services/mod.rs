@@ -5,6 +5,7 @@ pub mod access;
 pub mod broadcast;
 pub mod care;
 pub mod chat;
+mod cursor;
 pub mod delivery;
 pub mod gate;
 pub mod limits;
@@ -34,7 +35,7 @@ use crate::domain::chat::RoomPolicy;
 use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
 use crate::ops::clock_watch::Jump;
 use crate::ops::tally::Tally;
-use crate::store::{Identity, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 use access::AccessBook;
 use delivery::Feed;
@@ -313,10 +314,12 @@ impl Services {
 
     async fn record_deliveries(&self) {
         let marks = self.sockets.unrecorded_deliveries();
-        if !marks.is_empty()
-            && let Err(error) = self.store.delivered(marks).await
-        {
-            tracing::debug!(%error, "delivery marks were not recorded; the notifications may come twice");
+        if marks.is_empty() {
+            return;
+        }
+        match self.store.delivered(marks.clone()).await {
+            Ok(()) => self.sockets.note_recorded(&marks),
+            Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
         }
     }
 
@@ -334,26 +337,16 @@ impl Services {
 
     /// A position in this store's life, as clients see it. Opaque to them.
     fn cursor(&self, id: u64) -> String {
-        let Identity { store_id, epoch } = self.store.identity();
-        format!("{}.{epoch:x}.{id:x}", short_id(&store_id))
+        cursor::write(&self.store.identity(), &[id])
     }
 
     /// The position that a client gives back.
     fn read_cursor(&self, cursor: &str) -> Result<u64, WireError> {
-        let Identity { store_id, epoch } = self.store.identity();
-        let mut parts = cursor.split('.');
-        let same_life = parts.next() == Some(short_id(&store_id).as_str())
-            && parts.next().is_some_and(|text| u64::from_str_radix(text, 16) == Ok(epoch));
-        let id = parts.next().and_then(|text| u64::from_str_radix(text, 16).ok());
-        match id {
-            Some(id) if same_life && parts.next().is_none() && id <= self.store.last_id() => Ok(id),
+        match cursor::read(&self.store.identity(), cursor) {
+            Some([id]) if id <= self.store.last_id() => Ok(id),
             _ => Err(resync()),
         }
     }
-}
-
-fn short_id(store_id: &[u8; 16]) -> String {
-    store_id.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn resync() -> WireError {
