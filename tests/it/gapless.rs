@@ -13,12 +13,12 @@ use academy_rt::contract::packet::{frame_len, json_of};
 use academy_rt::contract::requests::{ChatHistory, ChatJoin, RoomOnly};
 use academy_rt::domain::chat::{Author, Message};
 use academy_rt::domain::notification::Audience;
-use academy_rt::domain::{Actor, Role, Room, RoomId, UserId};
+use academy_rt::domain::{Actor, Role, Room, RoomId};
 use academy_rt::services::delivery::{Delivery, DeliveryKind, Feed};
 use academy_rt::services::limits::Limits;
 use academy_rt::services::polling::PollAnswer;
 use academy_rt::services::privacy::Retention;
-use academy_rt::services::sockets::{Gate, Outlet, SocketHandle};
+use academy_rt::services::sockets::{Arrived, Gate, Outlet, SocketHandle};
 use academy_rt::services::{Caller, Services, Settings};
 use academy_rt::store::{self, Change, CommitSink, Page, Store};
 use academy_rt::transport::socketio::pump::Pump;
@@ -330,8 +330,8 @@ impl World {
         let caller = caller(&client.actor, Some(number));
         let base = Services::base_rooms(&client.actor);
         let handle = sockets.enter(number, &client.actor, &base, sent.clone(), 0, true).unwrap();
-        self.services.arrive(&caller, &handle).await.unwrap();
-        handle.base_gate().open(&*sent, 0, 0, || {});
+        let arrived = self.services.arrive(&caller, &handle).await.unwrap();
+        handle.welcome(&arrived, |_, _| {});
         client.fresh = View::default();
         client.life = Some(Life { caller, handle, sent, received: 0, stage: Stage::Out, next: None, page_after: None });
     }
@@ -420,15 +420,15 @@ impl World {
         }
     }
 
-    /// A poll that waits goes on by itself as far as it can.
-    async fn wait(&mut self, n: usize) {
-        let grace = Duration::from_millis(if self.is_on_disk() { 20 } else { 0 });
+    /// A poll that waits goes on as far as it can. The store in a file answers from another thread: without patience the
+    /// poll stays where it asks, while other things happen.
+    async fn wait(&mut self, n: usize, is_patient: bool) {
+        let grace = Duration::from_millis(if is_patient && self.is_on_disk() { 20 } else { 0 });
         let poller = &mut self.pollers[n];
         let mut waiting = poller.waiting.take().unwrap_or_else(|| {
             let (services, caller, cursor) = (self.services.clone(), poller.caller.clone(), poller.cursor.clone());
             Box::pin(async move { services.poll(&caller, Some(&cursor), rooms(), Duration::from_secs(30)).await })
         });
-        // Not by polling it once: the store in a file answers from another thread.
         match tokio::time::timeout(grace, &mut waiting).await {
             Ok(answer) => poller.take(answer.unwrap()),
             Err(_) => poller.waiting = Some(waiting),
@@ -502,7 +502,7 @@ impl World {
             23 | 24 => self.clients[n].receive(usize::from(b)),
             25 => self.page(n, limit).await,
             26 => self.poll(usize::from(a) % POLLERS, b % 2 == 0).await,
-            27 | 28 => self.wait(usize::from(a) % POLLERS).await,
+            27 | 28 => self.wait(usize::from(a) % POLLERS, b % 8 == 0).await,
             29 if b < 20 => self.restart().await,
             30 if b < 8 => self.run_past(),
             _ => {}
@@ -515,7 +515,9 @@ impl World {
         self.pump_all();
         for n in 0..POLLERS {
             if self.pollers[n].waiting.is_some() {
-                self.wait(n).await;
+                for _ in 0..8 {
+                    self.wait(n, true).await;
+                }
                 let (poller, is_waiting) = (&self.pollers[n], self.pollers[n].waiting.is_some());
                 let now = self.services.poll(&poller.caller, Some(&poller.cursor), rooms(), Duration::ZERO).await;
                 assert!(!is_waiting || now.unwrap().deliveries.is_empty(), "a poll waits for what is there");
@@ -604,7 +606,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn everybody_sees_what_the_store_on_disk_has(steps in steps(120)) {
@@ -641,13 +643,13 @@ fn who_is_held_too_long_is_cut_off_before_the_gap() {
 fn a_poll_that_waits_is_not_late_when_much_happens_elsewhere() {
     on_one_thread(async {
         let mut world = World::new(Engine::Memory).await;
-        world.wait(0).await;
+        world.wait(0, true).await;
         assert!(world.pollers[0].waiting.is_some());
         world.run_past();
         world.store.append_message(draft(ROOMS[0], "c1", "x", None), OPEN).await.unwrap();
         world.tell(usize::MAX);
         world.pump_all();
-        world.wait(0).await;
+        world.wait(0, true).await;
         assert!(world.pollers[0].waiting.is_none(), "it is woken and told");
         assert_eq!(world.pollers[0].views[ROOMS[0]].0.len(), 1);
     });
@@ -671,36 +673,83 @@ fn a_refused_join_leaves_nobody_behind() {
     });
 }
 
+/// Arrives with one more socket, and gives what waited.
+async fn arrive(world: &World, who: &Arc<Actor>, number: u64) -> (SocketHandle, Arrived) {
+    let base = Services::base_rooms(who);
+    let handle = world.services.sockets().enter(number, who, &base, Arc::new(Sent::default()), 0, true).unwrap();
+    let arrived = world.services.arrive(&caller(who, Some(number)), &handle).await.unwrap();
+    (handle, arrived)
+}
+
+fn welcomed((handle, arrived): &(SocketHandle, Arrived)) -> Vec<u64> {
+    let mut told = Vec::new();
+    handle.welcome(arrived, |_, waiting| told.extend(waiting.iter().map(|one| one.id)));
+    told
+}
+
 #[test]
 fn what_was_delivered_is_known_when_the_last_socket_has_gone() {
     on_one_thread(async {
         let world = World::new(Engine::Memory).await;
         let ann = Arc::new(actor("ann", &[Role::Learner]));
-        let sockets = world.services.sockets();
-        let enter = async |number| {
-            let sent = Arc::new(Sent::default());
-            let base = Services::base_rooms(&ann);
-            let handle = sockets.enter(number, &ann, &base, sent.clone(), 0, true).unwrap();
-            let waiting = world.services.arrive(&caller(&ann, Some(number)), &handle).await.unwrap().undelivered;
-            (handle, waiting.len())
-        };
-        world.services.depart(enter(1).await.0.socket).await;
-        let stored = world.store.notify(note(Audience::All, "n"), None).await.unwrap().0;
+        arrive(&world, &ann, 1).await;
+        world.services.depart(1).await;
+        let stored = world.store.notify(note(Audience::All, "n"), None).await.unwrap().0.id;
         // Both come before either is told: one of them is.
-        let (one, two) = (enter(2).await, enter(3).await);
-        assert_eq!((one.1, two.1), (1, 1));
-        assert!(one.0.note_delivered(stored.id) < stored.id);
-        assert_eq!(two.0.note_delivered(stored.id), stored.id);
+        let (one, two) = (arrive(&world, &ann, 2).await, arrive(&world, &ann, 3).await);
+        assert_eq!((welcomed(&one), welcomed(&two)), (vec![stored], vec![]));
         for number in [2, 3] {
             world.services.depart(number).await;
         }
-        assert_eq!(enter(4).await.1, 0, "the store does not know yet, this process does");
-        world.services.depart(4).await;
-        let marks = sockets.unrecorded_deliveries();
-        assert_eq!(marks, [(UserId::parse("ann").unwrap(), stored.id)], "it is not forgotten with the socket");
+        let sockets = world.services.sockets();
+        assert_eq!(sockets.unrecorded_deliveries(), [(user("ann"), stored)], "it is not forgotten with the socket");
+        let again = arrive(&world, &ann, 4).await;
+        assert!(again.1.undelivered.is_empty() && welcomed(&again).is_empty());
+        assert!(sockets.unrecorded_deliveries().is_empty(), "the store knows");
+    });
+}
+
+#[test]
+fn what_waits_behind_a_full_arrival_is_not_lost_to_what_comes_live() {
+    on_one_thread(async {
+        let mut world = World::new(Engine::Memory).await;
+        let ann = Arc::new(actor("ann", &[Role::Learner]));
+        arrive(&world, &ann, 1).await;
+        world.services.depart(1).await;
+        let mut ids = Vec::new();
+        let tell = async |world: &World| world.store.notify(note(Audience::All, "n"), None).await.unwrap().0.id;
+        for _ in 0..250 {
+            ids.push(tell(&world).await);
+        }
+        world.commits.waiting.lock().unwrap().clear();
+        let live = |world: &mut World| {
+            world.tell(usize::MAX);
+            world.pump_all();
+        };
+        assert_eq!(welcomed(&arrive(&world, &ann, 2).await), ids[..100]);
+        // One comes live, another while a second device is still at the gate.
+        let first = tell(&world).await;
+        live(&mut world);
+        let tablet = arrive(&world, &ann, 3).await;
+        let second = tell(&world).await;
+        live(&mut world);
+        assert_eq!(welcomed(&tablet), ids[100..200]);
+        for number in [2, 3] {
+            world.services.depart(number).await;
+        }
+        let marks = world.services.sockets().unrecorded_deliveries();
         world.store.delivered(marks.clone()).await.unwrap();
-        sockets.note_recorded(&marks);
-        assert!(sockets.unrecorded_deliveries().is_empty());
-        assert_eq!(enter(5).await.1, 0);
+        world.services.sockets().note_recorded(&marks);
+        assert_eq!(
+            welcomed(&arrive(&world, &ann, 4).await),
+            ids[200..],
+            "the rest, and neither of the live ones again"
+        );
+        world.services.depart(4).await;
+        assert_eq!(welcomed(&arrive(&world, &ann, 5).await), Vec::<u64>::new());
+        let third = tell(&world).await;
+        live(&mut world);
+        assert_eq!(world.services.sockets().unrecorded_deliveries(), [(user("ann"), third)]);
+        assert!(first < second && second < third);
     });
 }
