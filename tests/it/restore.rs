@@ -18,7 +18,7 @@ fn asides(data: &Path) -> usize {
 }
 
 /// What the database holds. Its bytes move with each opening: the engine notes in them that it is open.
-fn holds(data: &Path) -> Vec<TableDigest> {
+pub fn holds(data: &Path) -> Vec<TableDigest> {
     let mut digests = Digests::default();
     Held::take(data).unwrap().open().unwrap().send_rows(&mut digests).unwrap();
     digests.finish()

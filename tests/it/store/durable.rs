@@ -2,10 +2,13 @@
 
 use std::fs;
 
+use academy_rt::domain::notification::Selection;
 use academy_rt::store::embedded::check;
-use academy_rt::store::{InboxQuery, LessonFilter, OpenError};
+use academy_rt::store::rows::TableDigest;
+use academy_rt::store::{InboxAction, InboxQuery, LessonFilter, OpenError};
 
 use super::*;
+use crate::restore::holds;
 
 #[test]
 fn reopening_keeps_all() {
@@ -176,5 +179,36 @@ fn growth_is_rows_a_day() {
         let held = academy_rt::store::embedded::rows::Held::take(bed.dir.path()).unwrap();
         let stats = held.open().unwrap().stats().unwrap();
         assert_eq!(stats.iter().find(|table| table.name == "messages").unwrap().rows_a_day, Some(10.0));
+    });
+}
+
+#[test]
+fn a_notification_for_ten_thousand_people_is_stored_once() {
+    run(async {
+        let mut bed = Bed::new(Engine::Embedded);
+        let arrivals = (0..10_000).map(|n| bed.store.arrive(actor(&n.to_string(), &[Role::Learner]), bed.now(), 0));
+        assert!(futures_util::future::join_all(arrivals).await.iter().all(Result::is_ok));
+        bed.store.close().await.unwrap();
+        let before = holds(bed.dir.path());
+        assert!(before.iter().any(|table| table.rows == 10_000), "so many people are known: {before:?}");
+        bed.store = open_quietly(bed.dir.path());
+        bed.store.notify(note(Audience::All, "to everybody"), None).await.unwrap();
+        bed.store.notify(note(Audience::Role(Role::Learner), "to every learner"), None).await.unwrap();
+        for who in ["0", "4711", "9999"] {
+            let inbox = bed.store.inbox(actor(who, &[Role::Learner]), InboxQuery { limit: 9, ..InboxQuery::default() });
+            assert_eq!(inbox.await.unwrap().unread, 2);
+        }
+        bed.store.close().await.unwrap();
+        let after = holds(bed.dir.path());
+        let sum = |all: &[TableDigest]| all.iter().fold((0, 0), |sum, one| (sum.0 + one.rows, sum.1 + one.bytes));
+        let ((rows_before, bytes_before), (rows, bytes)) = (sum(&before), sum(&after));
+        assert_eq!(rows - rows_before, 4, "one row each, and one in the index of its audience: {before:?} {after:?}");
+        assert!(bytes - bytes_before < 500, "{} bytes", bytes - bytes_before);
+        // Who reads all of it adds one row of their own at most, whatever they had.
+        bed.store = open_quietly(bed.dir.path());
+        let all = bed.store.mark_inbox(actor("4711", &[Role::Learner]), Selection::All, InboxAction::Read, None);
+        assert_eq!(all.await.unwrap().0.len(), 2);
+        bed.store.close().await.unwrap();
+        assert!(sum(&holds(bed.dir.path())).0 - rows <= 1);
     });
 }
