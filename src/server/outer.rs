@@ -15,7 +15,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -219,7 +219,11 @@ impl Outer {
             let message = "this needs a client certificate of an authority in tls.client_ca";
             return refusal(&WireError::new(ErrorCode::Forbidden, message));
         }
-        match self.client_address(request.headers(), peer) {
+        let address = self.client_address(request.headers(), peer);
+        if waits(request.uri().path()) {
+            unpin(&mut request);
+        }
+        match address {
             None => drop(request.extensions_mut().insert(OverControlSocket(peer.user))),
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
         }
@@ -354,6 +358,16 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
 
 fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The head of a request points into the buffer that it was read into, 8 KiB, for as long as somebody has it. What waits has
+/// the little that it needs in memory of its own.
+fn unpin(request: &mut Request<Incoming>) {
+    let token = request.headers().get(AUTHORIZATION).map(|value| HeaderValue::from_bytes(value.as_bytes()));
+    *request.headers_mut() = token.into_iter().filter_map(Result::ok).map(|token| (AUTHORIZATION, token)).collect();
+    if let Ok(uri) = request.uri().to_string().parse() {
+        *request.uri_mut() = uri;
+    }
 }
 
 /// Whether an answer waits for something to happen.
