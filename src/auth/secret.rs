@@ -131,7 +131,7 @@ fn check(secret: Secret, from: String) -> Result<Secret, SecretError> {
 
 fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
     let failed = |source| SecretError::File { path: path.to_owned(), source };
-    let text = fs::read_to_string(path).map_err(failed)?;
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     let warning = (mode & 0o077 != 0)
         .then(|| format!("{} can be read by others; mend it with: chmod 600 {}", path.display(), path.display()));

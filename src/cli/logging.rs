@@ -105,10 +105,13 @@ mod tests {
 
     #[test]
     fn no_library_says_more_than_warnings_whatever_is_asked_for() {
-        let asked = [(false, 2, "info"), (false, 1, "info"), (false, 0, "trace"), (false, 0, "debug"), (false, 0, "info")];
+        let asked =
+            [(false, 2, "info"), (false, 1, "info"), (false, 0, "trace"), (false, 0, "debug"), (false, 0, "info")];
         for (quiet, verbose, level) in asked {
             let filter = filter_of(quiet, verbose, level);
-            for library in ["socketioxide::client", "hyper", "tungstenite::protocol", "rustls", "log", "unheard_of", "", "academy"] {
+            for library in
+                ["socketioxide::client", "hyper", "tungstenite::protocol", "rustls", "log", "unheard_of", "", "academy"]
+            {
                 assert!(filter.would_enable(library, &Level::WARN), "{library}");
                 assert!(!filter.would_enable(library, &Level::INFO), "{library} at {verbose} {level}");
             }

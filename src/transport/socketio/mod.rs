@@ -23,6 +23,7 @@ use socketioxide::handler::ConnectHandler;
 use socketioxide::layer::SocketIoLayer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
 use crate::contract::errors::{ErrorCode, WireError};
@@ -95,7 +96,7 @@ enum End {
 #[derive(Deserialize, Default)]
 struct AuthPayload {
     #[serde(default)]
-    token: Option<String>,
+    token: Option<Zeroizing<String>>,
 }
 
 impl SocketIoTransport {
@@ -193,10 +194,11 @@ impl SocketIoTransport {
 
     /// The token decides here, and what the socket sends is taken from here on.
     fn admit(self: &Arc<Self>, socket: &SocketRef, auth: AuthPayload) -> Result<(), Refused> {
-        let handshake = socket.req_parts().extensions.get::<HandshakeToken>();
-        let token = auth.token.as_deref().or_else(|| handshake.and_then(HandshakeToken::text));
+        // Taken out whichever is used: the request lives on.
+        let handshake = socket.req_parts().extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
+        let token = auth.token.or(handshake);
         let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
-        let actor = match identify(&self.verifier, &self.services, token) {
+        let actor = match identify(&self.verifier, &self.services, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
                 let address = origin::words(None, address);
