@@ -21,6 +21,7 @@ mod large;
 mod migration;
 mod reload;
 mod restore;
+mod secrets;
 mod service;
 mod setup;
 mod status;
