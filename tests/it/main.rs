@@ -26,5 +26,8 @@ mod service;
 mod setup;
 mod status;
 mod store;
+mod strangers;
+#[path = "../fuzz/surfaces.rs"]
+mod surfaces;
 mod systemd;
 mod tidy;
