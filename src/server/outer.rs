@@ -21,7 +21,6 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use socketioxide::layer::SocketIoLayer;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -36,6 +35,8 @@ use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::token_of;
 use crate::transport::wire::Wire;
 
+use super::inbound::Inbound;
+
 /// Everything that is for administrators.
 const ADMIN_PATH: &str = "/api/v1/admin";
 
@@ -43,7 +44,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
 /// Socket.IO around the HTTP API, with the library's types out of sight.
-type Inner = Box<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
+type Inner = Box<dyn Fn(Request<Inbound>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
 /// What the outer service goes by.
 #[derive(Debug, Clone)]
@@ -143,7 +144,7 @@ impl Outer {
     }
 
     /// Answers a request.
-    pub async fn call(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Infallible> {
+    pub async fn call(self: Arc<Self>, request: Request<Inbound>, peer: Peer) -> Result<Response<Body>, Infallible> {
         // A poll waits for what is to happen: how long says nothing of the server.
         let is_counted = !waits(request.uri().path()) && !self.sockets.is_path(request.uri().path());
         let began = Instant::now();
@@ -154,7 +155,7 @@ impl Outer {
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Inbound>, peer: Peer) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
             let error = WireError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
@@ -183,7 +184,7 @@ impl Outer {
         response
     }
 
-    async fn api_request(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn api_request(&self, mut request: Request<Inbound>, peer: &Peer) -> Response<Body> {
         let needs_certificate = self.rules.load().settings.admin_needs_certificate && peer.address.is_some();
         if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
             let message = "this needs a client certificate of an authority in tls.client_ca";
@@ -198,7 +199,7 @@ impl Outer {
 
     async fn socket_request(
         &self,
-        request: Request<Incoming>,
+        request: Request<Inbound>,
         peer: &Peer,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
@@ -314,7 +315,7 @@ enum Allowed {
 }
 
 /// An IPv6 user has a whole /64.
-fn network_of(address: IpAddr) -> IpAddr {
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

@@ -17,8 +17,11 @@ use bytes::Bytes;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::value::RawValue;
 
+/// A name, and what it names.
+pub type Surface = (&'static str, fn(&[u8]));
+
 /// Each of them, by the name of its target and of the directory with its seeds.
-pub const ALL: [(&str, fn(&[u8])); 8] = [
+pub const ALL: [Surface; 8] = [
     ("token", token),
     ("requests", requests),
     ("ids", ids),

@@ -51,6 +51,9 @@ const WARNED_BEFORE: Duration = Duration::from_secs(60);
 /// How often tokens, stalled writes and dead connections are looked at.
 const WATCH: Duration = Duration::from_millis(500);
 
+/// A connection that has not signed in by then is closed.
+const SIGN_IN: Duration = Duration::from_secs(10);
+
 /// Sockets that are sent away go in so many steps.
 const DISMISSALS: usize = 100;
 
@@ -126,6 +129,7 @@ impl SocketIoTransport {
             .ws_read_buffer_size(2_048)
             // It counts packets and drops silently when it is full: each emit's result is looked at.
             .max_buffer_size(self.settings.send_queue.max(64))
+            .connect_timeout(SIGN_IN)
             .build_layer();
         // Handlers are registered in the middleware: in the connect handler it is too late for a client that leaves or
         // emits at once. Both are plain functions, which the library runs in line, before it reads on.
