@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,8 +19,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ops::process;
 use crate::transport::wire::{Cut, StreamWire, Wire, WireIo, WireLimits};
 
+use super::inbound::Inbound;
+use super::newcomers::{Newcomer, Newcomers};
 use super::outer::{Outer, Peer};
 use super::tls::Tls;
 
@@ -40,6 +45,7 @@ pub struct Connections {
     tracker: TaskTracker,
     /// Told when the server is about to stop: what is under way is finished, nothing new is begun.
     draining: CancellationToken,
+    newcomers: Arc<Newcomers>,
     wires: Mutex<HashMap<u64, Weak<dyn Wire>>>,
     next: AtomicU64,
     /// Connections that the server makes to itself, by where they come from.
@@ -66,15 +72,17 @@ struct Who {
     address: Option<IpAddr>,
     is_certified: bool,
     user: Option<u32>,
+    /// Until the first request.
+    newcomer: Option<Newcomer>,
 }
 
 impl Who {
-    fn over_network(address: IpAddr, is_certified: bool) -> Who {
-        Who { address: Some(address), is_certified, user: None }
+    fn over_network(address: IpAddr, is_certified: bool, newcomer: Newcomer) -> Who {
+        Who { address: Some(address), is_certified, user: None, newcomer: Some(newcomer) }
     }
 
     fn local(user: Option<u32>) -> Who {
-        Who { address: None, is_certified: false, user }
+        Who { address: None, is_certified: false, user, newcomer: None }
     }
 }
 
@@ -87,6 +95,7 @@ impl Connections {
             limits,
             tracker: TaskTracker::new(),
             draining,
+            newcomers: Newcomers::new(process::read().max_fds),
             wires: Mutex::default(),
             next: AtomicU64::new(0),
             probes: Mutex::default(),
@@ -130,6 +139,10 @@ impl Connections {
                 Ok((_, peer)) if self.is_probe(peer) => {}
                 Ok((stream, peer)) => {
                     self.outer.tally().connections.add();
+                    let Some(newcomer) = self.newcomers.admit(peer.ip()) else {
+                        self.turn_away(peer.ip());
+                        continue;
+                    };
                     // A message must not wait for the one behind it.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection kept Nagle's algorithm");
@@ -137,12 +150,12 @@ impl Connections {
                     let (this, tls, address) = (self.clone(), tls.clone(), peer.ip());
                     self.tracker.spawn(async move {
                         match tls {
-                            None => this.serve(stream, Who::over_network(address, false)).await,
+                            None => this.serve(stream, Who::over_network(address, false, newcomer)).await,
                             Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
                                 Ok(Ok(stream)) => {
                                     let certificates = stream.get_ref().1.peer_certificates();
                                     let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
-                                    this.serve(stream, Who::over_network(address, is_certified)).await;
+                                    this.serve(stream, Who::over_network(address, is_certified, newcomer)).await;
                                 }
                                 Ok(Err(error)) => this.refused(address, "tls_handshake", &error),
                                 Err(_) => this.refused(address, "tls_timeout", &"it took too long"),
@@ -216,6 +229,13 @@ impl Connections {
         self.serve(stream, Who::local(Some(user))).await;
     }
 
+    fn turn_away(&self, address: IpAddr) {
+        self.outer.tally().rate_limited.add("newcomers");
+        if self.outer.tally().quiet.may_say("newcomers") {
+            tracing::info!(%address, reason = "newcomers", "a connection was refused: too many from there ask for nothing");
+        }
+    }
+
     fn refused(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
         self.outer.tally().tls_failures.add();
         if self.outer.tally().quiet.may_say(reason) {
@@ -241,14 +261,17 @@ impl Connections {
         self.lock().insert(number, Arc::downgrade(&wire));
         self.outer.tally().connections_open.add();
         let _open = Open(&self.outer);
-        let Who { address, is_certified, user } = who;
+        let Who { address, is_certified, user, newcomer } = who;
         let peer = Peer { address, is_certified, user, wire };
         let outer = self.outer.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
-        let service = service_fn(move |request| {
-            asks.store(true, Ordering::Relaxed);
-            outer.clone().call(request, peer.clone())
+        let newcomer = Mutex::new(newcomer);
+        let service = service_fn(move |request: Request<Incoming>| {
+            if !asks.swap(true, Ordering::Relaxed) {
+                drop(newcomer.lock().unwrap_or_else(PoisonError::into_inner).take());
+            }
+            outer.clone().call(request.map(|body| Inbound::new(body, peer.wire.clone())), peer.clone())
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -22,7 +22,6 @@ use http::header::{
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use socketioxide::layer::SocketIoLayer;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -36,6 +35,8 @@ use crate::transport::origin::{ClientAddress, OverControlSocket, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::{EndedSession, token_of};
 use crate::transport::wire::Wire;
+
+use super::inbound::Inbound;
 
 /// What every answer says to a browser that shows it: run nothing, be shown nowhere else, tell nobody where one was.
 const PAGE_HEADERS: [(HeaderName, &str); 6] = [
@@ -56,7 +57,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
 /// Socket.IO around the HTTP API, with the library's types out of sight.
-type Inner = Box<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
+type Inner = Box<dyn Fn(Request<Inbound>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
 /// What the outer service goes by.
 #[derive(Debug, Clone)]
@@ -162,7 +163,7 @@ impl Outer {
     }
 
     /// Answers a request.
-    pub async fn call(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Infallible> {
+    pub async fn call(self: Arc<Self>, request: Request<Inbound>, peer: Peer) -> Result<Response<Body>, Infallible> {
         // A poll waits for what is to happen: how long says nothing of the server.
         let is_counted = !waits(request.uri().path()) && !self.sockets.is_path(request.uri().path());
         let began = Instant::now();
@@ -173,7 +174,7 @@ impl Outer {
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Inbound>, peer: Peer) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
             let error = WireError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
@@ -213,7 +214,7 @@ impl Outer {
         response
     }
 
-    async fn api_request(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn api_request(&self, mut request: Request<Inbound>, peer: &Peer) -> Response<Body> {
         let needs_certificate = self.rules.load().settings.admin_needs_certificate && peer.address.is_some();
         if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
             let message = "this needs a client certificate of an authority in tls.client_ca";
@@ -232,7 +233,7 @@ impl Outer {
 
     async fn socket_request(
         &self,
-        request: Request<Incoming>,
+        request: Request<Inbound>,
         peer: &Peer,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
@@ -362,7 +363,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// The head of a request points into the buffer that it was read into, 8 KiB, for as long as somebody has it. What waits has
 /// the little that it needs in memory of its own.
-fn unpin(request: &mut Request<Incoming>) {
+fn unpin(request: &mut Request<Inbound>) {
     let token = request.headers().get(AUTHORIZATION).map(|value| HeaderValue::from_bytes(value.as_bytes()));
     *request.headers_mut() = token.into_iter().filter_map(Result::ok).map(|token| (AUTHORIZATION, token)).collect();
     if let Ok(uri) = request.uri().to_string().parse() {

@@ -28,6 +28,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::contract::cursor::{Cursor, Life};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
@@ -332,28 +333,24 @@ impl Services {
         RoomPolicy { open_rooms: self.settings.load().open_rooms }
     }
 
+    /// The life of the store in which cursors mean something.
+    fn life(&self) -> Life {
+        let Identity { store_id, epoch } = self.store.identity();
+        Life::new(store_id, epoch)
+    }
+
     /// A position in this store's life, as clients see it. Opaque to them.
     fn cursor(&self, id: u64) -> String {
-        let Identity { store_id, epoch } = self.store.identity();
-        format!("{}.{epoch:x}.{id:x}", short_id(&store_id))
+        Cursor { life: self.life(), numbers: [id] }.to_string()
     }
 
     /// The position that a client gives back.
     fn read_cursor(&self, cursor: &str) -> Result<u64, WireError> {
-        let Identity { store_id, epoch } = self.store.identity();
-        let mut parts = cursor.split('.');
-        let same_life = parts.next() == Some(short_id(&store_id).as_str())
-            && parts.next().is_some_and(|text| u64::from_str_radix(text, 16) == Ok(epoch));
-        let id = parts.next().and_then(|text| u64::from_str_radix(text, 16).ok());
-        match id {
-            Some(id) if same_life && parts.next().is_none() && id <= self.store.last_id() => Ok(id),
+        match Cursor::parse(cursor) {
+            Some(Cursor { life, numbers: [id] }) if life == self.life() && id <= self.store.last_id() => Ok(id),
             _ => Err(resync()),
         }
     }
-}
-
-fn short_id(store_id: &[u8; 16]) -> String {
-    store_id.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn resync() -> WireError {

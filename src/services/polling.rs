@@ -8,14 +8,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::contract::cursor::Cursor;
 use crate::contract::errors::WireError;
 use crate::domain::chat::Author;
 use crate::domain::{Room, RoomId};
-use crate::store::Identity;
 
 use super::delivery::{Delivery, deliveries_of};
 use super::sockets::Outlet;
-use super::{Caller, Services, resync, short_id, store_error};
+use super::{Caller, Services, resync, store_error};
 
 /// The most events of one answer.
 const MOST_EVENTS: usize = 500;
@@ -227,27 +227,15 @@ impl Services {
         Ok((Place { stored: replay.up_to, feed, position }, deliveries))
     }
 
-    fn write_place(&self, place: Place) -> String {
-        format!("{}.{:x}.{:x}", self.cursor(place.stored), place.feed, place.position)
+    fn write_place(&self, Place { stored, feed, position }: Place) -> String {
+        Cursor { life: self.life(), numbers: [stored, feed, position] }.to_string()
     }
 
     fn read_place(&self, cursor: &str) -> Result<Place, WireError> {
-        let Identity { store_id, epoch } = self.store.identity();
-        let mut parts = cursor.split('.');
-        let same_life = parts.next() == Some(short_id(&store_id).as_str())
-            && parts.next().is_some_and(|text| u64::from_str_radix(text, 16) == Ok(epoch));
-        let mut number = || parts.next().and_then(|text| u64::from_str_radix(text, 16).ok());
-        let (stored, feed, position) = (number(), number(), number());
-        match (stored, feed, position) {
-            (Some(stored), Some(feed), Some(position))
-                if same_life && stored <= self.store.last_id() && parts.next().is_none() =>
-            {
-                if feed == self.feed.id() && position > self.feed.head() {
-                    return Err(resync());
-                }
-                Ok(Place { stored, feed, position })
-            }
-            _ => Err(resync()),
-        }
+        let Some(Cursor { life, numbers: [stored, feed, position] }) = Cursor::parse(cursor) else {
+            return Err(resync());
+        };
+        let is_ahead = stored > self.store.last_id() || (feed == self.feed.id() && position > self.feed.head());
+        if life != self.life() || is_ahead { Err(resync()) } else { Ok(Place { stored, feed, position }) }
     }
 }

@@ -127,7 +127,7 @@ impl HttpApi {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }
         let token = bearer_of(headers);
-        match identify(&self.verifier, &self.services, token.as_deref()) {
+        match identify(&self.verifier, &self.services, token.as_deref().map(String::as_str)) {
             Ok(actor) => Ok(Caller::http(actor, &origin)),
             Err(error) => {
                 self.services.note_refused_sign_in(&error, &origin);

@@ -23,6 +23,7 @@ use socketioxide::handler::ConnectHandler;
 use socketioxide::layer::SocketIoLayer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
 use crate::contract::errors::{ErrorCode, WireError};
@@ -52,6 +53,9 @@ const WATCH: Duration = Duration::from_millis(500);
 
 /// Whoever has too many sockets is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(10);
+
+/// A connection that has not signed in by then is closed.
+const SIGN_IN: Duration = Duration::from_secs(10);
 
 /// Sockets that are sent away go in so many steps.
 const DISMISSALS: usize = 100;
@@ -105,7 +109,7 @@ enum End {
 #[derive(Deserialize, Default)]
 struct AuthPayload {
     #[serde(default)]
-    token: Option<String>,
+    token: Option<Zeroizing<String>>,
 }
 
 impl SocketIoTransport {
@@ -135,6 +139,7 @@ impl SocketIoTransport {
             .ws_read_buffer_size(2_048)
             // It counts packets and drops silently when it is full: each emit's result is looked at.
             .max_buffer_size(self.settings.send_queue.max(64))
+            .connect_timeout(SIGN_IN)
             .build_layer();
         // Handlers are registered in the middleware: in the connect handler it is too late for a client that leaves or
         // emits at once. Both are plain functions, which the library runs in line, before it reads on.
@@ -203,10 +208,11 @@ impl SocketIoTransport {
 
     /// The token decides here, and what the socket sends is taken from here on.
     fn admit(self: &Arc<Self>, socket: &SocketRef, auth: AuthPayload) -> Result<(), Refused> {
-        let handshake = socket.req_parts().extensions.get::<HandshakeToken>();
-        let token = auth.token.as_deref().or_else(|| handshake.and_then(HandshakeToken::text));
+        // Taken out whichever is used: the request lives on.
+        let handshake = socket.req_parts().extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
+        let token = auth.token.or(handshake);
         let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
-        let actor = match identify(&self.verifier, &self.services, token) {
+        let actor = match identify(&self.verifier, &self.services, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
                 let address = origin::words(None, address);
