@@ -21,7 +21,9 @@ const TYPES: &str = "application/typescript; charset=utf-8";
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Name, type and text of each file.
-const FILES: [(&str, &str, &[u8]); 2] = [
+const FILES: [(&str, &str, &[u8]); 4] = [
+    ("academy-rt.js", SCRIPT, include_bytes!("../../../assets/sdk/academy-rt.js")),
+    ("academy-rt.d.ts", TYPES, include_bytes!("../../../assets/sdk/academy-rt.d.ts")),
     ("broadcast-service.js", SCRIPT, include_bytes!("../../../assets/sdk/broadcast-service.js")),
     ("broadcast-service.d.ts", TYPES, include_bytes!("../../../assets/sdk/broadcast-service.d.ts")),
 ];
