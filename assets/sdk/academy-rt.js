@@ -892,10 +892,17 @@ class AcademySocket extends Emitter {
 
   /** The last message is not of this store's life: the room is joined as for the first time, and the page is told to begin anew. */
   #restart(room) {
+    const way = this.#realtime ?? this.#poll;
+    if (room.restartedBy === way) return;
+    room.restartedBy = way;
+    this.#beginAnew(room);
+  }
+
+  #beginAnew(room) {
     room.isHolding = true;
     this.#ask('chat:join', [{ roomId: room.id }], ({ answer, isLost }) => {
       if (isLost || this.#rooms.get(String(room.id)) !== room) return;
-      if (!answer.ok) return this.#roomFailed(room, answer.error, () => this.#restart(room));
+      if (!answer.ok) return this.#roomFailed(room, answer.error, () => this.#beginAnew(room));
       room.lastId = answer.lastId;
       room.lastSeq = answer.lastSeq;
       room.isRejoining = false;
@@ -911,7 +918,11 @@ class AcademySocket extends Emitter {
     if (STORED_EVENTS.has(event) && !isReplay) this.#moveAnchor();
     const payload = args[0];
     const room = isObject(payload) && payload.roomId !== undefined ? this.#rooms.get(String(payload.roomId)) : undefined;
-    if (!room) return this.#takeOf(undefined, event, args, isReplay);
+    if (!room) {
+      // What happened before it is being told: it waits for its turn.
+      if (this.#replaying && !isReplay && STORED_EVENTS.has(event)) return void this.#replaying.held.push([event, args]);
+      return this.#takeOf(undefined, event, args, isReplay);
+    }
     // The id as this page has it, so that === holds.
     const own = payload.roomId === room.id ? args : [{ ...payload, roomId: room.id }, ...args.slice(1)];
     if (!room.isHolding) return this.#takeOf(room, event, own, isReplay);
@@ -973,7 +984,7 @@ class AcademySocket extends Emitter {
 
   /** What happened since the anchor, as far as it is stored: edits, deletions, read marks, progress, notifications. */
   async #replay(socket) {
-    const replaying = {};
+    const replaying = { held: [] };
     this.#replaying = replaying;
     try {
       while (this.#realtime === socket) {
@@ -992,6 +1003,8 @@ class AcademySocket extends Emitter {
       // The messages have come by joining again; the rest is told by the next replay, from the same place.
     } finally {
       if (this.#replaying === replaying) this.#replaying = undefined;
+      // Of a connection that is lost again, the next replay tells it.
+      if (this.#realtime === socket) for (const [event, args] of replaying.held) this.#takeOf(undefined, event, args);
     }
   }
 
