@@ -54,6 +54,8 @@ const ANCHOR_SETTLES_MS = 5_000;
 const STABLE_MS = 5_000;
 /** So many broken connections in a row with the same request under way: it goes by HTTP, which says what is wrong. */
 const MAX_BREAKS = 3;
+/** So long what comes waits for what was missed. */
+const REPLAY_HOLDS_MS = 20_000;
 const EXPIRY_NOTICE_MS = 60_000;
 
 /**
@@ -226,20 +228,13 @@ class Outbox {
   belongTo(user) {
     this.user = user;
     const { storage } = this.#options;
-    if (!storage) return [];
+    if (!storage) return;
     for (const item of this.items()) if (!item.entry) this.store(item);
     const known = new Set([...this.items()].map((item) => item.entry));
-    const expired = [];
     for (const entry of this.#entries(user)) {
-      if (known.has(entry)) continue;
-      const item = this.#read(entry, user);
-      if (!item) continue;
-      if (item.triedAt !== undefined && Date.now() - item.triedAt > KEY_LASTS_MS) {
-        expired.push(item);
-        this.#forget(item);
-      } else this.#put(item);
+      const item = known.has(entry) ? undefined : this.#read(entry, user);
+      if (item) this.#put(item);
     }
-    return expired;
   }
 
   #entries(user) {
@@ -338,7 +333,7 @@ class Told {
     }
   }
 
-  /** A page has told of these messages as they are now. */
+  /** A message was told as it is now, with what had become of it. */
   noteMessage({ id, editedAt, deletedAt }) {
     if (deletedAt) this.#changes.set(id, Infinity);
     else if (editedAt) this.#changes.set(id, editedAt);
@@ -536,6 +531,8 @@ class AcademySocket extends Emitter {
   /** Ends the Socket.IO connection that is there, or that is tried. */
   #endAttempt = () => {};
   #wakeUp;
+  /** How many tries in a row have failed. */
+  #failures = 0;
   #transports;
 
   /** A cursor from before anything that may not have come. */
@@ -678,7 +675,8 @@ class AcademySocket extends Emitter {
 
   /** Sent now or not at all. */
   #pass(item) {
-    if (this.#mode === 'offline') return this.#answer(item, refused('offline', 'there is no connection; this was not sent'));
+    const isRejoining = this.#rooms.get(String(item.args[0]?.roomId))?.isRejoining;
+    if (this.#mode === 'offline' || isRejoining) return this.#answer(item, refused('offline', 'there is no connection; this was not sent'));
     this.#ask(item.event, item.args, (outcome) => {
       this.#answer(item, outcome.answer ?? refused('offline', 'the connection was lost; nothing is known of this request'));
     });
@@ -689,7 +687,11 @@ class AcademySocket extends Emitter {
     item.isAnswered = true;
     if (item.ack) guarded(() => item.ack(answer));
     // What is sent now or not at all is missed by nobody.
-    else if (!answer.ok && answer.error.code !== 'offline') this._tell('request:error', [{ event: item.event, ...answer.error }]);
+    else if (!answer.ok && answer.error.code !== 'offline') {
+      // Of what an earlier page has left, this one knows nothing.
+      const more = item.isRestored ? { payload: item.args[0] } : {};
+      this._tell('request:error', [{ event: item.event, ...answer.error, ...more }]);
+    }
   }
 
   #unstored(item) {
@@ -712,6 +714,11 @@ class AcademySocket extends Emitter {
     const room = this.#rooms.get(name.slice('chat '.length));
     if (room?.isRejoining && name.startsWith('chat ')) return;
     const batch = batchOf(lane);
+    const stale = batch.filter(isStale);
+    if (stale.length > 0) {
+      for (const item of stale) this.#settle(item, refused('outbox_expired', EXPIRED));
+      return this.#rest(lane, 1);
+    }
     lane.isBusy = true;
     for (const item of batch) this.#markTried(item);
     const [item] = batch;
@@ -784,17 +791,22 @@ class AcademySocket extends Emitter {
     if (this.#outbox.count === 0) this._tell('outbox', [{ pending: 0 }]);
   }
 
-  /** Asks the server by the way there is: `done` hears `{ answer }`, or `{ isLost }`; once, and at once where the answer comes. */
+  /** Asks the server by the way there is: `done` hears once, `{ answer }` or `{ isLost }`. */
   #ask(event, args, done, { mustGoByHttp = false, isRestored = false } = {}) {
     if (this.#mode === 'realtime' && !mustGoByHttp) return this.#askRealtime(event, args, done);
     const payload = asObject(event, args[0]);
-    if (event === 'chat:leave') return done({ answer: isId(payload.roomId) ? { ok: true, roomId: payload.roomId } : refused('invalid_payload', 'roomId is missing', 'roomId') });
+    // Later, as any answer: a thousand of them are no thousand calls within each other.
+    const answerHere = (answer) => queueMicrotask(() => done({ answer }));
+    if (event === 'chat:leave') {
+      const isOne = isId(payload.roomId);
+      return answerHere(isOne ? { ok: true, roomId: payload.roomId } : refused('invalid_payload', 'roomId is missing', 'roomId'));
+    }
     const mustJoin = event === 'chat:message' || event === 'chat:typing' || event === 'presence:list';
     if (mustJoin && !mustGoByHttp && !isRestored && isId(payload?.roomId) && !this.#rooms.has(String(payload.roomId))) {
-      return done({ answer: refused('not_joined', 'join the room first: chat:join') });
+      return answerHere(refused('not_joined', 'join the room first: chat:join'));
     }
     if (event === 'chat:join' && !this.#rooms.has(String(payload?.roomId)) && this.#rooms.size >= MAX_POLL_ROOMS) {
-      return done({ answer: refused('too_large', `without Socket.IO at most ${MAX_POLL_ROOMS} rooms can be joined; leave one first`) });
+      return answerHere(refused('too_large', `without Socket.IO at most ${MAX_POLL_ROOMS} rooms can be joined; leave one first`));
     }
     const generation = this.#poll;
     this.#http.call(event, payload).then((answer) => {
@@ -865,11 +877,11 @@ class AcademySocket extends Emitter {
   }
 
   #page(room, { messages, hasMore, lastSeq }) {
-    for (const message of messages) {
-      this.#told.noteMessage(message);
-      this.#message(room, message);
+    for (const message of messages) this.#message(room, message);
+    if ((hasMore && messages.length > 0) || room.hasDropped) {
+      room.hasDropped = false;
+      return this.#fill(room);
     }
-    if (hasMore && messages.length > 0) return this.#fill(room);
     // What is purged leaves a gap that nothing can fill.
     room.lastSeq = Math.max(room.lastSeq, lastSeq);
     room.isHolding = false;
@@ -920,14 +932,14 @@ class AcademySocket extends Emitter {
     const room = isObject(payload) && payload.roomId !== undefined ? this.#rooms.get(String(payload.roomId)) : undefined;
     if (!room) {
       // What happened before it is being told: it waits for its turn.
-      if (this.#replaying && !isReplay && STORED_EVENTS.has(event)) return void this.#replaying.held.push([event, args]);
+      if (this.#replaying?.held && !isReplay && STORED_EVENTS.has(event)) return void this.#replaying.held.push([event, args]);
       return this.#takeOf(undefined, event, args, isReplay);
     }
     // The id as this page has it, so that === holds.
     const own = payload.roomId === room.id ? args : [{ ...payload, roomId: room.id }, ...args.slice(1)];
     if (!room.isHolding) return this.#takeOf(room, event, own, isReplay);
-    if (event === 'chat:message' && room.held.length >= MAX_HELD) return undefined; // It is fetched: the gap shows.
-    room.held.push([event, own, isReplay]);
+    if (event === 'chat:message' && room.held.length >= MAX_HELD) room.hasDropped = true;
+    else room.held.push([event, own, isReplay]);
   }
 
   #takeOf(room, event, args, isReplay) {
@@ -945,6 +957,7 @@ class AcademySocket extends Emitter {
     }
     room.lastId = message.id;
     room.lastSeq = message.seq;
+    this.#told.noteMessage(message);
     const own = message.roomId === room.id ? message : { ...message, roomId: room.id };
     this._tell('chat:message', [own]);
   }
@@ -986,26 +999,37 @@ class AcademySocket extends Emitter {
   async #replay(socket) {
     const replaying = { held: [] };
     this.#replaying = replaying;
-    try {
-      while (this.#realtime === socket) {
-        const { status, json } = await this.#http.request('GET', this.#eventsPath(this.#anchor, 0));
-        if (this.#realtime !== socket) return;
-        if (status === 410) {
-          this.#resync(json);
-          return;
-        }
-        if (status !== 200) return;
-        for (const { event, payload } of json.events) if (STORED_EVENTS.has(event)) this.#take(event, [payload], true);
-        this.#anchor = json.cursor;
-        if (json.events.length === 0) return;
+    // What is held is told late rather than not at all where there is no HTTP beside Socket.IO.
+    const timer = setTimeout(() => this.#endReplay(replaying), REPLAY_HOLDS_MS);
+    let failures = 0;
+    while (this.#realtime === socket) {
+      const answer = await this.#http.request('GET', this.#eventsPath(this.#anchor, 0)).catch(() => undefined);
+      if (this.#realtime !== socket) break;
+      if (answer?.status === 200) {
+        const { events, cursor } = answer.json;
+        for (const { event, payload } of events) if (STORED_EVENTS.has(event)) this.#take(event, [payload], true);
+        this.#anchor = cursor;
+        failures = 0;
+        if (events.length === 0) break;
+      } else if (answer?.status === 410) {
+        this.#resync(answer.json);
+        break;
+      } else {
+        // A room that may not be entered any more is found out by joining; the rest is told by the next try, from the same place.
+        failures += 1;
+        await this.#sleepShort(this.#pause(failures));
       }
-    } catch {
-      // The messages have come by joining again; the rest is told by the next replay, from the same place.
-    } finally {
-      if (this.#replaying === replaying) this.#replaying = undefined;
-      // Of a connection that is lost again, the next replay tells it.
-      if (this.#realtime === socket) for (const [event, args] of replaying.held) this.#takeOf(undefined, event, args);
     }
+    clearTimeout(timer);
+    this.#endReplay(replaying);
+    if (this.#replaying === replaying) this.#replaying = undefined;
+  }
+
+  /** What has come while the past was told comes now. A connection that is lost leaves it to the next replay. */
+  #endReplay(replaying) {
+    const { held } = replaying;
+    replaying.held = undefined;
+    if (this.#replaying === replaying && held) for (const [event, args] of held) this.#takeOf(undefined, event, args);
   }
 
   #eventsPath(cursor, wait) {
@@ -1117,10 +1141,7 @@ class AcademySocket extends Emitter {
       this.#told.clear();
       this.#anchor = undefined;
     }
-    for (const { event, args } of this.#outbox.belongTo(name)) {
-      const message = 'this may have been stored more than a day ago, and could be there twice if it were sent again; look, and send it anew if it is not there';
-      this._tell('request:error', [{ event, code: 'outbox_expired', message, payload: args[0] }]);
-    }
+    this.#outbox.belongTo(name);
   }
 
   // --- the connection --------------------------------------------------------------------------------------------------
@@ -1136,7 +1157,9 @@ class AcademySocket extends Emitter {
   }
 
   #wake = () => {
-    if (globalThis.document?.visibilityState !== 'hidden') this.#wakeUp?.();
+    if (globalThis.document?.visibilityState === 'hidden') return;
+    this.#failures = 0;
+    this.#wakeUp?.();
   };
 
   #sleep(ms) {
@@ -1152,26 +1175,26 @@ class AcademySocket extends Emitter {
   }
 
   async #keepConnected(run) {
-    let failures = 0;
+    this.#failures = 0;
     while (this.#isCurrent(run)) {
       const began = Date.now();
       const end = await this.#tryRealtime(run);
       if (!this.#isCurrent(run)) return;
       if (end.error && !this.#authFailed(end.error)) return;
       if (end.error?.code === 'token_expired') continue;
-      if (end.wasReady && Date.now() - began > STABLE_MS) failures = 0;
-      if (end.wasReady && !end.isDisabled && failures === 0) {
-        failures = 1;
+      if (end.wasReady && Date.now() - began > STABLE_MS) this.#failures = 0;
+      if (end.wasReady && !end.isDisabled && this.#failures === 0) {
+        this.#failures = 1;
         // The server is gone for as long as it says; else a moment, in which not everybody comes back at once.
         await this.#sleep(end.retryAfterMs === undefined ? Math.random() * this.#options.retryMinMs : end.retryAfterMs * (1 + Math.random() / 5));
         continue;
       }
-      failures += 1;
+      this.#failures += 1;
       if (this.#mode === 'offline') await this.#startHttp(run, end.reason);
       if (!this.#isCurrent(run)) return;
       if (this.#mode === 'offline') this.#changeTransport('offline', end.reason);
       if (this.#mode === 'offline') this._tell('connect_error', [Object.assign(new Error(end.reason), { description: end.description })]);
-      await this.#sleep(Math.max(this.#pause(failures), end.retryAfterMs ?? 0));
+      await this.#sleep(Math.max(this.#pause(this.#failures), end.retryAfterMs ?? 0));
     }
   }
 
@@ -1276,13 +1299,14 @@ class AcademySocket extends Emitter {
 
   #realtimeLost(reason) {
     this.#candidate = undefined;
-    this.#pauseRooms();
+    this.#holdAll();
     this._tell('disconnect', [reason]);
     this.#changeTransport('offline', reason);
   }
 
-  /** What comes next of a room waits until what was missed is there. */
-  #pauseRooms() {
+  /** What comes next waits until what was missed is there. */
+  #holdAll() {
+    this.#replaying = undefined;
     for (const room of this.#rooms.values()) {
       room.isHolding = true;
       room.isFilling = false;
@@ -1402,10 +1426,12 @@ class AcademySocket extends Emitter {
     this.#poll = undefined;
     this.#mode = 'offline';
     clearTimeout(this.#expiryTimer);
-    this.#pauseRooms();
+    this.#holdAll();
     this._tell('disconnect', ['transport error']);
     this.#changeTransport('offline', reason);
-    this.#wakeUp?.();
+    // At once, but not all at the same moment.
+    this.#failures = 0;
+    setTimeout(() => this.#wakeUp?.(), Math.random() * this.#options.retryMinMs);
   }
 
   #watchExpiry({ expiresAt, serverTime }) {
@@ -1439,7 +1465,7 @@ class AcademySocket extends Emitter {
     this.#poll?.end();
     this.#poll = undefined;
     this.#mode = 'offline';
-    this.#pauseRooms();
+    this.#holdAll();
     for (const lane of this.#outbox.lanes.values()) {
       clearTimeout(lane.timer);
       lane.timer = undefined;
@@ -1480,6 +1506,13 @@ class Poll {
   end() {
     this.#ends.abort();
   }
+}
+
+const EXPIRED = 'this may have been stored more than a day ago, and could be there twice if it were sent again; look, and send it anew if it is not there';
+
+/** Whether its key may have been forgotten by the server since it was sent. What has no key does no harm twice. */
+function isStale({ event, triedAt }) {
+  return (event === 'chat:message' || event === 'progress:sync') && triedAt !== undefined && Date.now() - triedAt > KEY_LASTS_MS;
 }
 
 /** What goes together: reports behind each other as one batch; anything else by itself. */

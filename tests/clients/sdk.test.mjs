@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { io } from 'socket.io-client';
 import { connect } from '../../assets/sdk/academy-rt.js';
-import { all, assertRising, binary, heard, secret, token, until } from './harness.mjs';
+import { all, assertRising, binary, heard, noLimits, secret, token, until } from './harness.mjs';
 import { MemoryStorage, Site, isBy } from './page.mjs';
 
 const admin = { userId: 1, role: 'admin', name: 'Root' };
@@ -227,6 +227,50 @@ describe('the outbox', () => {
     const [told] = all(page, 'request:error');
     assert.deepEqual([told.event, told.code, told.payload], ['progress:sync', 'outbox_expired', payload]);
     assert.equal((await site.call({ userId: 75 }, 'GET', '/progress?lessonId=6')).items[0].timeSpent, 7);
+  });
+
+  test('a page that has slept for a day with a message under way does not send it twice', async () => {
+    const page = await site.arrived({ userId: 79 });
+    await page.emitWithAck('chat:join', { roomId: 'slept' });
+    site.line.state = 'deaf';
+    const underWay = page.emitWithAck('chat:message', { roomId: 'slept', content: 'under way' });
+    const behind = page.emitWithAck('chat:message', { roomId: 'slept', content: 'behind it' });
+    await until(async () => (await site.room('slept')).length === 1, 'it is stored');
+    await isBy(page, 'offline');
+    const { now: real } = Date;
+    Date.now = () => real() + 24 * 3_600_000;
+    try {
+      site.line.mend();
+      assert.equal((await underWay).error.code, 'outbox_expired');
+      assert.equal((await behind).ok, true);
+    } finally {
+      Date.now = real;
+    }
+    assert.deepEqual((await site.room('slept')).map(({ content }) => content), ['under way', 'behind it']);
+  });
+
+  test('a request that breaks the connection is refused, and holds up nothing', async () => {
+    const small = await Site.open({ env: { ...noLimits, ACADEMY_RT_LIMITS_PAYLOAD: '16KiB' } });
+    try {
+      const page = await small.arrived({ userId: 7 });
+      await page.emitWithAck('chat:join', { roomId: 'big' });
+      const big = page.emitWithAck('chat:message', { roomId: 'big', content: 'x', more: 'x'.repeat(50_000) });
+      const next = page.emitWithAck('chat:message', { roomId: 'big', content: 'next' });
+      assert.equal((await big).error.code, 'too_large');
+      assert.equal((await next).ok, true);
+      assert.ok(all(page, 'disconnect').length <= 3);
+    } finally {
+      await small.close();
+    }
+  });
+
+  test('thousands that are refused at once are refused one by one', async () => {
+    const page = await site.arrived({ userId: 80 }, {}, 'http');
+    site.line.cut();
+    await isBy(page, 'offline');
+    const answers = Array.from({ length: 4_000 }, () => page.emitWithAck('chat:message', { roomId: 'never joined', content: 'x' }));
+    site.line.mend();
+    assert.ok((await Promise.all(answers)).every((answer) => answer.error.code === 'not_joined'));
   });
 
   test('a storage that is full is told, and the request is sent all the same', async () => {
