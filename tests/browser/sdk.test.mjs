@@ -59,6 +59,7 @@ afterEach(async () => {
     await page?.close();
     assert.deepEqual(errors, [], 'a page has failed');
   }
+  await site.flip(true);
 });
 
 /** Opens a person's page. They come by their own line; the SDK's file comes from the server itself. */
@@ -89,12 +90,13 @@ async function say(page, text) {
 const lines = (page) => page.locator('#messages li').allTextContents();
 const showsAll = (page, count) => until(async () => (await lines(page)).length >= count, `${count} lines are shown`, PATIENCE_MS);
 
-/** What both pages show is what the store has, once and in order. */
-async function assertWhole(pages, room) {
+/** What the pages show is what the store has, once and in order: so many messages. */
+async function assertWhole(pages, room, count) {
+  for (const page of pages) await showsAll(page, count);
   const stored = await site.room(room);
   assertRising(stored.map(({ seq }) => seq));
+  assert.equal(stored.length, count);
   for (const page of pages) {
-    await showsAll(page, stored.length);
     assert.deepEqual(await lines(page), stored.map(({ senderName, content }) => `${senderName}: ${content}`));
   }
   return stored;
@@ -106,7 +108,7 @@ test('two people talk, and a third hears of it from the store', async () => {
   await showsAll(pages[1], 1);
   await say(pages[1], 'Bonjour, Ann.');
   await showsAll(pages[0], 2);
-  const [{ id }] = await assertWhole(pages, 'talk');
+  const [{ id }] = await assertWhole(pages, 'talk', 2);
   await pages[0].evaluate((messageId) => window.socket.emitWithAck('chat:edit', { roomId: 'talk', messageId, content: 'Bonsoir !' }), id);
   await until(async () => (await lines(pages[1]))[0] === 'Ann: Bonsoir !', 'the edit is shown');
   assert.equal(await pages[0].textContent('#transport'), 'websocket (connected)');
@@ -132,8 +134,7 @@ test('a line that has gone silent is noticed at its next sign of life; 1,000 rep
   people.Ann.line.mend();
   await by(ann, 'websocket', 'polling');
   await ann.waitForFunction(() => window.acks === 1_000, undefined, { timeout: PATIENCE_MS });
-  await until(async () => (await site.room('silent')).length === 24, 'all is stored', PATIENCE_MS);
-  await assertWhole([ann, bob], 'silent');
+  await assertWhole([ann, bob], 'silent', 24);
   const [lesson] = (await site.call({ userId: 7 }, 'GET', '/progress?lessonId=42')).items;
   assert.deepEqual([lesson.timeSpent, lesson.syncVersion], [1_000, 1_000]);
   await ann.waitForFunction(() => localStorage.length === 0, undefined, { timeout: PATIENCE_MS });
@@ -146,12 +147,12 @@ test('a browser that is offline sends when it is online again', async () => {
   await by(ann, 'offline');
   await say(ann, 'written offline');
   await say(bob, 'meanwhile');
+  await showsAll(bob, 1);
   await ann.screenshot({ path: join(pictures, 'offline.png') });
   people.Ann.line.mend();
-  assert.equal((await site.room('offline')).length, 1);
+  assert.deepEqual((await site.room('offline')).map(({ content }) => content), ['meanwhile']);
   await people.Ann.context.setOffline(false);
-  await showsAll(ann, 2);
-  await assertWhole([ann, bob], 'offline');
+  await assertWhole([ann, bob], 'offline', 2);
 });
 
 test('the flag is flipped live: the talk goes on by HTTP, and comes back', async () => {
@@ -161,13 +162,12 @@ test('the flag is flipped live: the talk goes on by HTTP, and comes back', async
   for (const page of pages) await by(page, 'http');
   await say(pages[0], 'by HTTP');
   await say(pages[1], 'by HTTP, too');
-  await assertWhole(pages, 'flag');
+  await assertWhole(pages, 'flag', 3);
   assert.equal(await pages[0].textContent('#transport'), 'http (realtime_disabled)');
   await site.flip(true);
   for (const page of pages) await by(page, 'websocket', 'polling');
   await say(pages[1], 'by WebSocket again');
-  await showsAll(pages[0], 4);
-  await assertWhole(pages, 'flag');
+  await assertWhole(pages, 'flag', 4);
 });
 
 test('the server is killed and started again', async () => {
@@ -178,8 +178,7 @@ test('the server is killed and started again', async () => {
   for (const page of pages) await by(page, 'offline');
   for (const page of pages) await say(page, 'in between');
   await site.server.launch();
-  for (const page of pages) await showsAll(page, 3);
-  await assertWhole(pages, 'killed');
+  await assertWhole(pages, 'killed', 3);
 });
 
 test('a page that is reloaded while it is offline loses nothing of what it had to say', async () => {
@@ -192,9 +191,8 @@ test('a page that is reloaded while it is offline loses nothing of what it had t
   await say(ann, 'and after');
   await ann.reload();
   people.Ann.line.mend();
-  await showsAll(bob, 6);
   await showsAll(ann, 6);
-  assert.deepEqual((await assertWhole([bob], 'reload')).map(({ content }) => content), [1, 2, 3, 4, 5].map((n) => `kept ${n}`).concat('and after'));
+  assert.deepEqual((await assertWhole([bob], 'reload', 6)).map(({ content }) => content), [1, 2, 3, 4, 5].map((n) => `kept ${n}`).concat('and after'));
   await ann.waitForFunction(() => localStorage.length === 0, undefined, { timeout: PATIENCE_MS });
 });
 
