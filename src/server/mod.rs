@@ -4,6 +4,7 @@ mod binding;
 pub mod certificate;
 pub mod checks;
 mod figures;
+mod keys;
 pub mod listener;
 pub mod offline;
 mod opening;
@@ -11,6 +12,7 @@ pub mod outer;
 mod reload;
 mod systemd;
 pub mod tls;
+mod watched;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,8 +25,8 @@ use socketioxide::SocketIo;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Verifier, secret};
-use crate::config::Config;
+use crate::auth::{KeyError, Verifier, sources};
+use crate::config::{Config, TlsMode};
 use crate::contract::http::CertificateStatus;
 use crate::domain::{Clock, SystemClock};
 use crate::ops::process;
@@ -84,6 +86,12 @@ impl ServeError {
     }
 }
 
+impl From<KeyError> for ServeError {
+    fn from(error: KeyError) -> ServeError {
+        ServeError::new(error.what, error.why, error.remedy)
+    }
+}
+
 /// What the process says of itself.
 #[derive(Debug)]
 struct State {
@@ -96,6 +104,8 @@ struct State {
     tls: Option<Arc<Tls>>,
     /// Why the last reload was refused.
     config_error: Mutex<Option<String>>,
+    /// Why keys that have changed are not used.
+    keys_error: Mutex<Option<String>>,
 }
 
 impl Process for State {
@@ -128,6 +138,10 @@ impl Process for State {
 
     fn config_error(&self) -> Option<String> {
         self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keys_error(&self) -> Option<String> {
+        self.keys_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -247,9 +261,9 @@ impl Server {
             binding::refuse_plain_http_outside(&config, *address)?;
         }
         binding::make_private_dir(&data_dir)?;
-        let secret = secret::load_or_create(&config, config.credentials_dir.as_deref())
-            .map_err(|error| ServeError::new("the JWT secret cannot be used", &error, error.remedy()))?;
-        warnings.extend(secret.warning);
+        sources::load_or_create(&config, config.credentials_dir.as_deref())?;
+        let (keys, key_files) = keys::load(&config)?;
+        warnings.extend(keys.warnings);
         let clock = SystemClock::shared();
         let tls = tls::load(&config, clock.now())?;
         warnings.extend(tls.iter().flat_map(|material| material.warnings.iter().cloned()));
@@ -266,7 +280,7 @@ impl Server {
         let store = open_store(&config, clock.clone(), feed.clone(), true).await?;
         let services = Arc::new(Services::new(store, feed, clock.clone(), settings(&config)));
         services.load_access().await.map_err(unreadable_access)?;
-        let verifier = Arc::new(Verifier::new(&config.auth, &secret.secret));
+        let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let sockets = SocketIoTransport::new(
             services.clone(),
             verifier.clone(),
@@ -289,6 +303,7 @@ impl Server {
             data_dir: data_dir.clone(),
             tls: tls.clone(),
             config_error: Mutex::default(),
+            keys_error: Mutex::default(),
         });
         let api = Arc::new(HttpApi {
             services: services.clone(),
@@ -343,7 +358,8 @@ impl Server {
             state: state.clone(),
             tls: tls.clone(),
             clock,
-            config: std::sync::Mutex::new(Arc::new(config.clone())),
+            config: Mutex::new(Arc::new(config.clone())),
+            key_files: Mutex::new(Arc::new(key_files)),
         });
         own("reload", {
             let (reloader, stopping) = (reloader.clone(), stopping.clone());
@@ -388,10 +404,12 @@ impl Server {
         self.state.draining.store(true, Ordering::Release);
         self.draining.cancel();
         self.services.end_polls();
-        let deadline = tokio::time::Instant::now() + self.reloader.config().server.drain;
+        let drain = self.reloader.config().server.drain;
+        let deadline = tokio::time::Instant::now() + drain;
         let tracker = self.connections.tracker();
         let drained = async {
-            // Requests that sockets have made are answered first; then the sockets are told.
+            self.sockets.take_leave(drain / 3).await;
+            // Requests that sockets have made are answered before the library ends what is left.
             let tasks = self.sockets.tasks();
             tasks.close();
             let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
@@ -440,6 +458,7 @@ fn outer_settings(config: &Config) -> OuterSettings {
         connects_per_second: config.limits.connects_per_second,
         behind_proxy: config.server.behind_proxy,
         trusted_proxies: config.server.trusted_proxies.clone(),
+        hsts: config.tls.hsts.filter(|_| config.tls.mode == TlsMode::Files),
         admin_needs_certificate: config.tls.client_ca.is_some(),
     }
 }
@@ -456,6 +475,7 @@ fn settings(config: &Config) -> Settings {
             syncs_per_second: limits.syncs_per_second,
             joins_per_second: limits.joins_per_second,
             sockets_per_user: limits.sockets_per_user,
+            sockets_per_address: limits.sockets_per_address,
         },
         retention: Retention {
             chat: config.retention.chat,

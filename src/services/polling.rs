@@ -100,8 +100,8 @@ impl Services {
                 return Ok(PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) });
             }
         };
-        let mut audience = Services::base_rooms(&caller.actor);
-        audience.extend(rooms.iter().cloned().map(Room::Chat));
+        let base = Services::base_rooms(&caller.actor);
+        let audience: Vec<Room> = base.iter().cloned().chain(rooms.iter().cloned().map(Room::Chat)).collect();
         let known = if place.feed == self.feed.id() { self.feed.since(place.position, 1) } else { None };
         let (place, deliveries) = match known {
             Some(_) => self.read_feed(caller, place, &audience),
@@ -110,7 +110,7 @@ impl Services {
         if !deliveries.is_empty() || wait.is_zero() {
             return Ok(PollAnswer { deliveries, cursor: self.write_place(place) });
         }
-        let (place, deliveries) = self.wait(caller, place, &audience, wait.min(MAX_WAIT)).await?;
+        let (place, deliveries) = self.wait(caller, place, &base, rooms, wait.min(MAX_WAIT)).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
     }
 
@@ -129,24 +129,33 @@ impl Services {
         &self,
         caller: &Caller,
         mut place: Place,
-        audience: &[Room],
+        base: &[Room],
+        rooms: Vec<RoomId>,
         wait: Duration,
     ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
         let waiter = Arc::new(Waiter::default());
         let number = self.sockets.next_number();
-        let Some(handle) = self.sockets.enter(number, &caller.actor, audience, waiter.clone(), 0, false) else {
+        let Some(handle) = self.sockets.enter(number, &caller.actor, base, waiter.clone(), 0, false) else {
             return Ok((place, Vec::new()));
         };
         let _leave = Waiting { services: self, number };
         self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
+        let mut audience = base.to_vec();
+        for room in rooms {
+            // A gate of its own: whoever is put out of one room still hears of the others.
+            if let Some((gate, _)) = self.sockets.join(number, &room) {
+                gate.open(&*waiter, 0, 0, || {});
+            }
+            audience.push(Room::Chat(room));
+        }
         // Who was shut out before this wait could be found did not hear of it.
         self.let_in(&caller.actor)?;
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Registered first, looked second: nothing falls in between.
             // Of a room that they were taken out of while they wait, nothing more is told.
-            let (next, deliveries) = self.read_feed(caller, place, &self.sockets.still_in(number, audience));
+            let (next, deliveries) = self.read_feed(caller, place, &self.sockets.still_in(number, &audience));
             place = next;
             if !deliveries.is_empty() {
                 return Ok((place, deliveries));

@@ -53,6 +53,10 @@ pub trait Process: Send + Sync {
     fn config_error(&self) -> Option<String> {
         None
     }
+    /// Why keys that have changed are not used.
+    fn keys_error(&self) -> Option<String> {
+        None
+    }
     /// The bytes that are free where the data are.
     fn free_bytes(&self) -> Option<u64> {
         None

@@ -50,8 +50,18 @@ const WARNED_BEFORE: Duration = Duration::from_secs(60);
 /// How often tokens, stalled writes and dead connections are looked at.
 const WATCH: Duration = Duration::from_millis(500);
 
+/// Whoever has too many sockets is told to come again after so long.
+const COME_AGAIN: Duration = Duration::from_secs(10);
+
 /// Sockets that are sent away go in so many steps.
 const DISMISSALS: usize = 100;
+
+/// When the server stops, so many sockets go a second, in steps of this length.
+const LEAVE_A_SECOND: u64 = 2_000;
+const LEAVE_STEP: Duration = Duration::from_millis(50);
+/// A server that is restarted is back after so long, at the earliest; then so many are asked to come a second.
+const COME_BACK_MS: u64 = 1_000;
+const COME_BACK_A_SECOND: u64 = 1_000;
 
 /// How Socket.IO is set up.
 #[derive(Debug, Clone)]
@@ -251,11 +261,16 @@ impl SocketIoTransport {
             if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
                 self.directory.set_wire(&link.session, wire);
             }
-            self.directory.add(&link);
+            let most = self.services.limits().sockets_per_address;
+            let has_place = self.directory.add(&link, most);
             link.attach(socket.clone());
             if link.is_gone() {
                 // Its departure was quicker, and found nothing to remove.
                 return self.directory.remove(&link);
+            }
+            if !has_place {
+                self.tally().rate_limited.add("address");
+                return link.expel(&too_many(most, "from this address"));
             }
             intake.arrive();
         }
@@ -269,11 +284,7 @@ impl SocketIoTransport {
         let entered = self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, true);
         let Some(handle) = entered else {
             self.services.tally().rate_limited.add("sockets");
-            let error = WireError::rate_limited(
-                Duration::from_secs(10),
-                format!("you have {most} connections already; close one and come again"),
-            );
-            return link.expel(&error);
+            return link.expel(&too_many(most, "of yours"));
         };
         link.set_handle(handle.clone());
         if link.is_gone() {
@@ -374,7 +385,38 @@ impl SocketIoTransport {
                 }
             }
             for link in part {
-                link.expel(&error);
+                link.dismiss(&ServerEvent::AuthError(&error));
+            }
+        }
+    }
+
+    /// Tells all sockets that the server stops, and when to come again; then ends WebSockets, in no order, over a while that
+    /// grows with their number, at most `longest`: those that go come back, and not all at once. Few are left to the library,
+    /// which ends all that are left at once.
+    pub async fn take_leave(&self, longest: Duration) {
+        let links = self.directory.links();
+        let count = u64::try_from(links.len()).unwrap_or(u64::MAX);
+        let window_ms = COME_BACK_MS.max(count * 1_000 / COME_BACK_A_SECOND);
+        for (n, link) in (0..).zip(&links) {
+            let retry_after_ms = COME_BACK_MS + window_ms * n / count.max(1);
+            let word = ServerEvent::ServerDraining { retry_after_ms };
+            // Where nobody listens any more, a poll behind this one would find nobody.
+            if link.is_websocket() == Some(true) {
+                link.emit(&word);
+            } else {
+                link.send_away(&word);
+            }
+        }
+        let spread = Duration::from_millis(count * 1_000 / LEAVE_A_SECOND).min(longest);
+        let steps = u32::try_from(spread.as_millis() / LEAVE_STEP.as_millis()).unwrap_or(u32::MAX);
+        if steps == 0 {
+            return;
+        }
+        let pause = spread / steps;
+        for part in links.chunks(links.len().div_ceil(usize::try_from(steps).unwrap_or(1)).max(1)) {
+            tokio::time::sleep(pause).await;
+            for link in part {
+                link.leave_wire();
             }
         }
     }
@@ -458,6 +500,11 @@ impl SocketIoTransport {
         let unread = self.services.unread(&caller).await.unwrap_or_default();
         link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
     }
+}
+
+fn too_many(most: usize, whose: &str) -> WireError {
+    let message = format!("there are {most} connections {whose} already; close one and come again");
+    WireError::rate_limited(COME_AGAIN, message)
 }
 
 /// The answer to `auth:refresh`.
