@@ -252,6 +252,8 @@ impl Server {
     /// # Errors
     /// The first thing that does not work, with its remedy.
     pub async fn start(config: Config, launcher: Arc<dyn Launcher>) -> Result<Server, ServeError> {
+        // Before anybody can see that it is ready: a signal that nobody listens to would end it.
+        let hangup = reload::hangup()?;
         let mut warnings = Vec::new();
         let data_dir = config.storage.data_dir.clone();
         let passed = systemd::listeners()?;
@@ -362,7 +364,7 @@ impl Server {
             key_files: Mutex::new(Arc::new(key_files)),
         });
         own("reload", {
-            let (reloader, stopping, hangup) = (reloader.clone(), stopping.clone(), reload::hangup()?);
+            let (reloader, stopping) = (reloader.clone(), stopping.clone());
             Box::pin(async move { reloader.look_after(hangup, stopping).await })
         });
         own("watchdog", {

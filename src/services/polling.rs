@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 
 use crate::contract::cursor::Cursor;
 use crate::contract::errors::WireError;
-use crate::domain::chat::Author;
 use crate::domain::{Room, RoomId};
 
 use super::delivery::{Delivery, deliveries_of};
@@ -91,8 +90,7 @@ impl Services {
         wait: Duration,
     ) -> Result<PollAnswer, WireError> {
         for room in &rooms {
-            let viewer = Author::of(&caller.actor);
-            self.store.may_enter(room.clone(), viewer, self.policy()).await.map_err(store_error)?;
+            self.must_be_let_into(caller, room).await?;
         }
         self.meet(caller).await;
         let place = match cursor {

@@ -1,4 +1,4 @@
-//! The HTTP API: health, the broadcast service, polling and administration (CONTRACT 3). Each resource is a file; here is
+//! The HTTP API: health, the broadcast service, polling, administration (CONTRACT 3) and the SDK's files. Each resource is a file; here is
 //! what they share: who asks, how bodies and queries are read, how answers are written.
 
 pub mod admin;
@@ -9,6 +9,7 @@ pub mod people;
 pub mod polling;
 pub mod read;
 pub mod rooms;
+mod sdk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,6 +101,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .or(people::routes(&api))
         .unify()
         .or(rooms::routes(&api))
+        .unify()
+        .or(sdk::routes())
         .unify()
         .recover(refused)
         .unify()
