@@ -31,6 +31,7 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
 use crate::ops::tally::Tally;
 use crate::transport::http::Process;
+use crate::transport::http::later::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::{EndedSession, token_of};
@@ -228,7 +229,12 @@ impl Outer {
             None => drop(request.extensions_mut().insert(OverControlSocket(peer.user))),
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
         }
-        (self.api_alone)(request).await
+        let response = (self.api_alone)(request).await;
+        // What the request was read into and the routes' own state are let go by now.
+        match response.extensions().get::<Later>().and_then(Later::take) {
+            Some(rest) => boxed::<_, Infallible>(Ok(rest.await)),
+            None => response,
+        }
     }
 
     async fn socket_request(

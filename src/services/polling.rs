@@ -23,6 +23,23 @@ pub const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The most rooms of one poll.
 pub const MAX_ROOMS: usize = 100;
 
+/// What a poll comes to.
+#[derive(Debug)]
+pub enum PollStep {
+    /// There is something to tell, or the caller does not wait.
+    Answered(PollAnswer),
+    /// Nothing has happened yet.
+    Waits(PollWait),
+}
+
+/// A poll that waits: as little as it takes to go on with it.
+#[derive(Debug)]
+pub struct PollWait {
+    place: Place,
+    rooms: Vec<RoomId>,
+    wait: Duration,
+}
+
 /// What a poll gives.
 #[derive(Debug)]
 pub struct PollAnswer {
@@ -78,7 +95,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl Services {
-    /// Answers with what has happened in the caller's own rooms and the chat rooms named, or waits for it.
+    /// Answers with what has happened in the caller's own rooms and the chat rooms named, or says that it is to be waited for
+    /// ([`Services::wait_for`]).
     ///
     /// # Errors
     /// `forbidden` for a room, `resync` for a cursor that is not of this store's life, `unavailable`.
@@ -88,7 +106,7 @@ impl Services {
         cursor: Option<&str>,
         rooms: Vec<RoomId>,
         wait: Duration,
-    ) -> Result<PollAnswer, WireError> {
+    ) -> Result<PollStep, WireError> {
         for room in &rooms {
             self.must_be_let_into(caller, room).await?;
         }
@@ -97,20 +115,29 @@ impl Services {
             Some(cursor) => self.read_place(cursor)?,
             None => {
                 let place = Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() };
-                return Ok(PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) });
+                let answer = PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) };
+                return Ok(PollStep::Answered(answer));
             }
         };
-        let base = Services::base_rooms(&caller.actor);
-        let audience: Vec<Room> = base.iter().cloned().chain(rooms.iter().cloned().map(Room::Chat)).collect();
+        let mut audience = Services::base_rooms(&caller.actor);
+        audience.extend(rooms.iter().cloned().map(Room::Chat));
         let known = if place.feed == self.feed.id() { self.feed.since(place.position, 1) } else { None };
         let (place, deliveries) = match known {
             Some(_) => self.read_feed(caller, place, &audience),
             None => self.read_store(caller, place, &rooms).await?,
         };
         if !deliveries.is_empty() || wait.is_zero() {
-            return Ok(PollAnswer { deliveries, cursor: self.write_place(place) });
+            return Ok(PollStep::Answered(PollAnswer { deliveries, cursor: self.write_place(place) }));
         }
-        let (place, deliveries) = self.wait(caller, place, &base, rooms, wait.min(MAX_WAIT)).await?;
+        Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT) }))
+    }
+
+    /// Waits for what a poll has not found.
+    ///
+    /// # Errors
+    /// Why the caller is shut out meanwhile.
+    pub async fn wait_for(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, WireError> {
+        let (place, deliveries) = self.wait(caller, poll).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
     }
 
@@ -125,28 +152,25 @@ impl Services {
         self.write_place(Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() })
     }
 
-    async fn wait(
-        &self,
-        caller: &Caller,
-        mut place: Place,
-        base: &[Room],
-        rooms: Vec<RoomId>,
-        wait: Duration,
-    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+    async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+        let PollWait { mut place, rooms, wait } = poll;
+        let base = Services::base_rooms(&caller.actor);
         let waiter = Arc::new(Waiter::default());
         let number = self.sockets.next_number();
-        let Some(handle) = self.sockets.enter(number, &caller.actor, base, waiter.clone(), 0, false) else {
+        let Some(handle) = self.sockets.enter(number, &caller.actor, &base, waiter.clone(), 0, false) else {
             return Ok((place, Vec::new()));
         };
         let _leave = Waiting { services: self, number };
         self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
-        let mut audience = base.to_vec();
+        let mut audience = base;
         for room in rooms {
             // A gate of its own: whoever is put out of one room still hears of the others.
             if let Some((gate, _)) = self.sockets.join(number, &room) {
                 gate.open(&*waiter, 0, 0, || {});
             }
+            // Whoever lost a right before they were entered here was not found among those to be put out.
+            self.must_be_let_into(caller, &room).await?;
             audience.push(Room::Chat(room));
         }
         // Who was shut out before this wait could be found did not hear of it.

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod back_end;
 pub mod care;
 pub mod health;
+pub mod later;
 pub mod people;
 pub mod polling;
 pub mod read;

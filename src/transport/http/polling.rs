@@ -15,8 +15,9 @@ use crate::contract::http::{Polled, PolledEvent, Resync};
 use crate::contract::requests::ProgressSync;
 use crate::contract::views::RoomView;
 use crate::domain::RoomId;
-use crate::services::polling::{MAX_ROOMS, MAX_WAIT};
+use crate::services::polling::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
+use super::later::Later;
 use super::read::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
 use super::{Asker, HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
 
@@ -298,6 +299,17 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
         wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.services.now().0)));
     }
     match api.services.poll(&caller, cursor.as_deref(), rooms, wait).await {
+        Ok(PollStep::Answered(polled)) => polled_response(&api, Ok(polled)),
+        Ok(PollStep::Waits(poll)) => Later::response(async move {
+            let polled = api.services.wait_for(&caller, poll).await;
+            polled_response(&api, polled)
+        }),
+        Err(error) => polled_response(&api, Err(error)),
+    }
+}
+
+fn polled_response(api: &HttpApi, polled: Result<PollAnswer, WireError>) -> Response {
+    match polled {
         Ok(polled) => {
             let events = polled
                 .deliveries
