@@ -37,6 +37,7 @@ impl Services {
     pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, WireError> {
         let socket = caller.socket.ok_or_else(|| WireError::new(ErrorCode::Internal, "only a socket can join"))?;
         self.count(Rate::Joins, &caller.actor.user)?;
+        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
         let room = request.room_id;
         let was_in = self.sockets.is_in(socket, &room);
         if !was_in {
@@ -45,7 +46,6 @@ impl Services {
         }
         // Enter first, then read: what is committed in between waits at the gate.
         let (gate, is_first) = self.sockets.join(socket, &room).ok_or_else(gone)?;
-        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
         let page = match self.store.join_room(room.clone(), Author::of(&caller.actor), page, self.policy()).await {
             Ok(page) => page,
             Err(error) => {
@@ -56,7 +56,11 @@ impl Services {
             }
         };
         if is_first {
-            self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
+            // Who has gone in the meantime has been said to have left, or has another socket here.
+            let is_here = gate.unless_gone(|| self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true));
+            if !is_here && self.sockets.is_present(&caller.actor.user, &room) {
+                self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
+            }
         }
         let answer = self.joined(room, page);
         Ok(JoinGrant { after_seq: answer.last_seq, answer, gate })
@@ -85,10 +89,11 @@ impl Services {
         let room = request.room_id;
         if let Some(socket) = caller.socket
             && let Some(was_last) = self.sockets.leave(socket, &room)
-            && was_last
         {
-            self.end_typing(&room, &caller.actor.user);
-            self.announce_guest(&room, &caller.actor.user, &caller.actor.name, false);
+            self.end_typing_of(socket, &room, &caller.actor.user, was_last);
+            if was_last {
+                self.announce_guest(&room, &caller.actor.user, &caller.actor.name, false);
+            }
         }
         RoomAnswer { room_id: room }
     }
@@ -232,7 +237,7 @@ impl Services {
             self.must_be_let_into(caller, &request.room_id).await?;
         }
         if request.is_typing {
-            self.begin_typing(request.room_id, &caller.actor);
+            self.begin_typing(request.room_id, caller);
         } else {
             self.end_typing(&request.room_id, &caller.actor.user);
         }

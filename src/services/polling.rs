@@ -121,11 +121,7 @@ impl Services {
         };
         let mut audience = Services::base_rooms(&caller.actor);
         audience.extend(rooms.iter().cloned().map(Room::Chat));
-        let known = if place.feed == self.feed.id() { self.feed.since(place.position, 1) } else { None };
-        let (place, deliveries) = match known {
-            Some(_) => self.read_feed(caller, place, &audience),
-            None => self.read_store(caller, place, &rooms).await?,
-        };
+        let (place, deliveries) = self.read(caller, place, &audience).await?;
         if !deliveries.is_empty() || wait.is_zero() {
             return Ok(PollStep::Answered(PollAnswer { deliveries, cursor: self.write_place(place) }));
         }
@@ -179,7 +175,7 @@ impl Services {
         loop {
             // Registered first, looked second: nothing falls in between.
             // Of a room that they were taken out of while they wait, nothing more is told.
-            let (next, deliveries) = self.read_feed(caller, place, &self.sockets.still_in(number, &audience));
+            let (next, deliveries) = self.read(caller, place, &self.sockets.still_in(number, &audience)).await?;
             place = next;
             if !deliveries.is_empty() {
                 return Ok((place, deliveries));
@@ -195,43 +191,68 @@ impl Services {
         }
     }
 
-    fn read_feed(&self, caller: &Caller, mut place: Place, audience: &[Room]) -> (Place, Vec<Arc<Delivery>>) {
+    /// What is behind a place, from the feed as far as it reaches back, else from the store.
+    async fn read(
+        &self,
+        caller: &Caller,
+        place: Place,
+        audience: &[Room],
+    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+        match self.read_feed(caller, place, audience) {
+            Some(found) => Ok(found),
+            None => self.read_store(caller, place, audience).await,
+        }
+    }
+
+    /// `None` if the feed is another process's, or has run past the place.
+    fn read_feed(&self, caller: &Caller, mut place: Place, audience: &[Room]) -> Option<(Place, Vec<Arc<Delivery>>)> {
+        if place.feed != self.feed.id() {
+            return None;
+        }
         let mut found = Vec::new();
-        // A feed that has run past the place is noticed by the next poll, which then asks the store.
-        'feed: while let Some(batch) = self.feed.since(place.position, 1_024) {
-            if batch.is_empty() {
-                break;
-            }
-            for delivery in batch {
-                if found.len() >= MOST_EVENTS {
-                    break 'feed;
+        'feed: loop {
+            match self.feed.since(place.position, 1_024) {
+                Some(batch) if batch.is_empty() => break,
+                Some(batch) => {
+                    for delivery in batch {
+                        if found.len() >= MOST_EVENTS {
+                            break 'feed;
+                        }
+                        place.position += 1;
+                        let is_told = delivery.stored.is_some_and(|id| id <= place.stored);
+                        let is_for = audience.contains(&delivery.room)
+                            && delivery.except_user.as_ref() != Some(&caller.actor.user);
+                        if is_for && !is_told {
+                            found.push(delivery);
+                        }
+                    }
                 }
-                place.position += 1;
-                let is_told = delivery.stored.is_some_and(|id| id <= place.stored);
-                let is_for =
-                    audience.contains(&delivery.room) && delivery.except_user.as_ref() != Some(&caller.actor.user);
-                if is_for && !is_told {
-                    found.push(delivery);
-                }
+                None if found.is_empty() => return None,
+                // It has run past while it was read. What was found is whole; the next poll asks the store.
+                None => break,
             }
         }
         if let Some(id) = found.iter().filter_map(|delivery| delivery.stored).max() {
             place.stored = place.stored.max(id);
         }
-        (place, found)
+        Some((place, found))
     }
 
     async fn read_store(
         &self,
         caller: &Caller,
         place: Place,
-        rooms: &[RoomId],
+        audience: &[Room],
     ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
         // The place in the feed first, the store second: what is committed in between is in both, and told once, by its id.
         let position = self.feed.head();
+        let rooms = audience.iter().filter_map(|room| match room {
+            Room::Chat(room) => Some(room.clone()),
+            _ => None,
+        });
         let replay = self
             .store
-            .replay((*caller.actor).clone(), rooms.to_vec(), place.stored, MOST_EVENTS)
+            .replay((*caller.actor).clone(), rooms.collect(), place.stored, MOST_EVENTS)
             .await
             .map_err(store_error)?;
         let deliveries: Vec<_> = replay

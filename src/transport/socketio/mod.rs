@@ -305,10 +305,11 @@ impl SocketIoTransport {
         let told = arrival.undelivered.last().map_or(0, |notification| notification.id);
         handle.base_gate().open(&**link, 0, told, || {
             link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, arrival.unread)));
-            for notification in &arrival.undelivered {
+            // Of two devices that come at the same moment one is sent what waits; the other has it in its list.
+            let before = handle.note_delivered(told);
+            for notification in arrival.undelivered.iter().filter(|notification| notification.id > before) {
                 link.emit(&ServerEvent::NotificationNew(notification.into()));
             }
-            handle.note_delivered(told);
         });
         self.watch_token(link.number, &caller.actor);
     }
