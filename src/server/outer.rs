@@ -15,7 +15,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -243,12 +243,13 @@ impl Outer {
         peer: &Peer,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
-        if !self.process.websocket_enabled() {
+        let is_of_a_socket = self.sockets.is_of_a_socket(request.uri());
+        if !self.process.websocket_enabled() && !is_of_a_socket {
             let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
             return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
         }
         let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
-        if self.process.is_draining() && is_first {
+        if self.process.is_draining() && !is_of_a_socket {
             return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
@@ -286,9 +287,6 @@ impl Outer {
             () = passage.ended() => return session_ended(true),
         };
         self.sockets.conclude(&passage, response.status(), &peer.wire);
-        if response.status() == StatusCode::OK && self.sockets.is_last(&passage) {
-            return closing(response).await;
-        }
         response
     }
 
@@ -403,19 +401,6 @@ fn refusal(error: &WireError) -> Response<Body> {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
     }
     response
-}
-
-/// The answer to a poll with the packet behind it that closes the session.
-async fn closing(response: Response<Body>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    let Ok(body) = body.collect().await else { return session_ended(true) };
-    let mut packets = bytes::BytesMut::from(&*body.to_bytes());
-    if !packets.is_empty() {
-        packets.extend_from_slice(b"\x1e");
-    }
-    packets.extend_from_slice(CLOSE_PACKET);
-    parts.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(parts, whole(packets.freeze()))
 }
 
 fn whole(bytes: Bytes) -> Body {

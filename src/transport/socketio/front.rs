@@ -1,6 +1,7 @@
 //! What happens to a request before the Engine.IO library sees it: the token is taken out of it, what the library would
 //! keep for the life of the socket is copied small, and the connection is tied to the session.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{
@@ -16,6 +17,7 @@ use crate::transport::wire::Wire;
 
 use super::SocketIoTransport;
 use super::directory::PollGuard;
+use super::link::Link;
 
 /// The headers that the library needs.
 const KEPT: [HeaderName; 11] = [
@@ -117,7 +119,11 @@ impl SocketIoTransport {
                 kept.push_str(pair);
             }
         }
-        if session.as_deref().is_some_and(|session| self.directory.is_refused(session)) {
+        let has_ended = |session: &str| {
+            let is_told = |link: Arc<Link>| link.is_told.load(Ordering::Acquire);
+            self.directory.is_refused(session) || self.directory.signed_in(session).is_some_and(is_told)
+        };
+        if session.as_deref().is_some_and(has_ended) {
             return Err(EndedSession { is_poll: !is_websocket && parts.method == http::Method::GET });
         }
         // The library keeps the head of the request that opens a session: a URL without the token, in memory of its own,
@@ -138,15 +144,23 @@ impl SocketIoTransport {
         Ok(Passage { session, is_websocket, poll })
     }
 
-    /// Whether the answer to this poll is the last of its session.
+    /// Whether a request belongs to a socket that is here: it may take its leave when nobody else may come.
     #[must_use]
-    pub fn is_last(&self, passage: &Passage) -> bool {
-        let polled = passage.session.as_ref().filter(|_| passage.poll.is_some());
-        polled.is_some_and(|session| self.directory.is_closing(session))
+    pub fn is_of_a_socket(&self, uri: &Uri) -> bool {
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let session = pairs.find_map(|pair| pair.strip_prefix("sid="));
+        session.is_some_and(|session| self.directory.signed_in(session).is_some())
     }
 
     /// Looks at the library's answer before it goes out.
     pub fn conclude(&self, passage: &Passage, status: StatusCode, wire: &Arc<dyn Wire>) {
+        if status == StatusCode::OK
+            && let Some(session) = passage.session.as_ref().filter(|_| passage.poll.is_some())
+            && let Some(link) = self.directory.signed_in(session)
+            && link.is_closing.load(Ordering::Acquire)
+        {
+            link.is_told.store(true, Ordering::Release);
+        }
         if status == StatusCode::SWITCHING_PROTOCOLS && passage.is_websocket {
             wire.expect_websocket();
             if let Some(session) = &passage.session {
