@@ -81,6 +81,9 @@ impl Claims {
         let id = self.user_id.or(self.id).or(self.sub).ok_or(TokenError::Invalid("it names no user"))?;
         let user = serde_json::from_value(id).ok().and_then(|id: Id| UserId::new(id).ok());
         let user = user.ok_or(TokenError::Invalid("its user id is not one"))?;
+        if user.is_reserved() {
+            return Err(TokenError::Invalid("its user id is the server's own"));
+        }
         let claimed: Vec<&str> = match (&self.role, &self.roles) {
             (Some(role), _) => vec![role],
             (None, Some(roles)) => roles.list().iter().map(String::as_str).collect(),

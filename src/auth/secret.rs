@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::config::{Config, Secret};
+use crate::config::{Config, Origin, Secret};
+
+use super::keys::{KeyError, KeyOrigin};
 
 /// A shorter secret can be guessed.
 pub const MIN_SECRET_BYTES: usize = 32;
 /// The secret's name among the credentials of systemd, and in the data directory.
 const CREDENTIAL: &str = "jwt_secret";
 const FILE: &str = "jwt-secret";
+/// Everybody may write.
+const STRANGE_HANDS: u32 = 0o002;
 
 /// A secret and what was noticed about it.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct LoadedSecret {
     pub secret: Secret,
     /// What should be mended.
     pub warning: Option<String>,
+    /// Where it is.
+    pub origin: KeyOrigin,
 }
 
 /// Why there is no secret.
@@ -44,6 +50,12 @@ pub enum SecretError {
         /// What the system said.
         source: io::Error,
     },
+    /// Everybody can change it.
+    #[error("{} can be changed by everybody on this machine", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is none yet.
     #[error("there is no secret yet in {}", data_dir.display())]
     None {
@@ -57,18 +69,27 @@ impl SecretError {
     #[must_use]
     pub fn remedy(&self) -> String {
         match self {
-            SecretError::Short { .. } => "Make a good one with: openssl rand -hex 32".to_owned(),
+            SecretError::Short { .. } => {
+                "Make a good one with: academy-rt key new FILE (or openssl rand -hex 32).".to_owned()
+            }
+            SecretError::Open { path } => {
+                let path = path.display();
+                format!("Look whether it is still yours; then: chmod go-w {path}. A secret is for one user alone: chmod 600.")
+            }
             SecretError::File { path, source } => {
                 let path = path.display();
                 match source.kind() {
                     io::ErrorKind::NotFound => {
-                        format!("Make one with: (umask 077; openssl rand -hex 32 > {path}), or correct auth.jwt_secret_file.")
+                        format!(
+                            "Make one with: academy-rt key new {path} (or (umask 077; openssl rand -hex 32 > {path})), or \
+                             correct auth.jwt_secret_file."
+                        )
                     }
                     io::ErrorKind::PermissionDenied => {
                         format!("Use the user that runs the server; {path} is for that user alone (mode 0600).")
                     }
                     io::ErrorKind::InvalidData => {
-                        format!("{path} must be text in UTF-8; make a good one with: openssl rand -hex 32")
+                        format!("{path} must be text in UTF-8; make a good one with: academy-rt key new FILE (or openssl rand -hex 32).")
                     }
                     io::ErrorKind::StorageFull => "Free space on the disk, and start again.".to_owned(),
                     _ => format!("Make sure that {path} is a file that the user that runs the server can read and write."),
@@ -82,14 +103,27 @@ impl SecretError {
     }
 }
 
+impl From<SecretError> for KeyError {
+    fn from(error: SecretError) -> KeyError {
+        let is_absent = matches!(error, SecretError::None { .. });
+        let what = if is_absent { "there is no secret to work with yet" } else { "the JWT secret cannot be used" };
+        KeyError { is_absent, ..KeyError::new(what, &error, error.remedy()) }
+    }
+}
+
 /// The secret that is configured or was made before.
 ///
 /// # Errors
 /// [`SecretError`].
 pub fn load(config: &Config, credentials: Option<&Path>) -> Result<LoadedSecret, SecretError> {
     if let Some(secret) = &config.auth.jwt_secret {
-        let from = config.origin("auth.jwt_secret").to_string();
-        return Ok(LoadedSecret { secret: check(secret.clone(), from)?, warning: None });
+        let origin = config.origin("auth.jwt_secret");
+        let secret = check(secret.clone(), origin.to_string())?;
+        let name = match origin {
+            Origin::Env(name) => name,
+            other => other.to_string(),
+        };
+        return Ok(LoadedSecret { secret, warning: None, origin: KeyOrigin::Environment(name) });
     }
     if let Some(path) = &config.auth.jwt_secret_file {
         return read(path);
@@ -98,10 +132,21 @@ pub fn load(config: &Config, credentials: Option<&Path>) -> Result<LoadedSecret,
         && is_there(&path)?
     {
         // systemd guards it by the directory: its mode says nothing.
-        return Ok(LoadedSecret { warning: None, ..read(&path)? });
+        let origin = KeyOrigin::Credential(path.clone());
+        return Ok(LoadedSecret { warning: None, origin, ..read(&path)? });
     }
     let path = config.storage.data_dir.join(FILE);
     if is_there(&path)? { read(&path) } else { Err(SecretError::None { data_dir: config.storage.data_dir.clone() }) }
+}
+
+/// The file that [`load`] reads the secret from; `None` if the environment has it.
+#[must_use]
+pub fn file(config: &Config, credentials: Option<&Path>) -> Option<PathBuf> {
+    if config.auth.jwt_secret.is_some() {
+        return None;
+    }
+    let credential = || credentials.map(|dir| dir.join(CREDENTIAL)).filter(|path| path.exists());
+    Some(config.auth.jwt_secret_file.clone().or_else(credential).unwrap_or_else(|| config.storage.data_dir.join(FILE)))
 }
 
 /// A file that one may not see is not one that is absent: "there is none yet" would send people to make another one.
@@ -135,20 +180,53 @@ fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     let warning = (mode & 0o077 != 0)
         .then(|| format!("{} can be read by others; mend it with: chmod 600 {}", path.display(), path.display()));
-    let secret = Secret::new(text.trim());
-    Ok(LoadedSecret { secret: check(secret, path.display().to_string())?, warning })
+    if mode & STRANGE_HANDS != 0 {
+        return Err(SecretError::Open { path: path.to_owned() });
+    }
+    let secret = check(Secret::new(text.trim()), path.display().to_string())?;
+    Ok(LoadedSecret { secret, warning, origin: KeyOrigin::SecretFile(path.to_owned()) })
+}
+
+/// Whoever can change a key signs themselves in as anybody: a file that everybody can write to is no place for one.
+pub(super) fn refuse_strange_hands(path: &Path) -> Result<(), KeyError> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().mode() & STRANGE_HANDS != 0 => {
+            let what = format!("the keys in {} cannot be used", path.display());
+            let remedy = format!("Look whether it is still yours; then: chmod go-w {}.", path.display());
+            Err(KeyError::new(what, SecretError::Open { path: path.to_owned() }, remedy))
+        }
+        // What keeps it from being looked at keeps it from being read, and that has its own words.
+        _ => Ok(()),
+    }
+}
+
+/// A secret of 256 random bits, in hexadecimal digits.
+///
+/// # Errors
+/// If the system has no random numbers.
+pub fn random() -> io::Result<Secret> {
+    let mut bytes = Zeroizing::new([0_u8; 32]);
+    getrandom::fill(bytes.as_mut_slice()).map_err(io::Error::other)?;
+    // Large enough at once: a text that grows leaves its old self behind.
+    let mut text = String::with_capacity(2 * bytes.len());
+    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]) {
+        text.extend(char::from_digit(u32::from(digit), 16));
+    }
+    Ok(Secret::new(text))
+}
+
+/// A secret as the text of its file.
+pub(super) fn line(secret: &Secret) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(secret.expose().len() + 1));
+    text.push_str(secret.expose());
+    text.push('\n');
+    text
 }
 
 /// Whole or not at all: a start that is cut short leaves no half secret. Of two starts at once the first one's secret
 /// stays, and both read that: the one that loses the store's lock must not have changed the secret of the one that runs.
 fn create(path: &Path) -> io::Result<()> {
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    getrandom::fill(bytes.as_mut_slice()).map_err(io::Error::other)?;
-    let mut text = Zeroizing::new(String::with_capacity(2 * bytes.len() + 1));
-    for byte in bytes.iter() {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text.push('\n');
+    let text = line(&random()?);
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
     // Left behind by a start that was cut short, by a process with the same number.
     match fs::remove_file(&temporary) {
@@ -269,7 +347,7 @@ mod tests {
         config.auth.jwt_secret = Some(Secret::new("short"));
         let error = load(&config, None).unwrap_err();
         assert!(error.to_string().contains("5 bytes") && !error.to_string().contains("short"));
-        assert!(error.remedy().contains("openssl rand -hex 32"));
+        assert!(error.remedy().contains("academy-rt key new") && error.remedy().contains("openssl rand -hex 32"));
         config.auth.jwt_secret = None;
         config.auth.jwt_secret_file = Some(dir.path().join("absent"));
         assert!(load(&config, None).unwrap_err().to_string().contains("absent"));

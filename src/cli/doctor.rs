@@ -107,6 +107,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     }
     findings.extend(checked.tls.as_ref().and_then(|tls| tls.leaf()).map(|leaf| certificate_end(leaf, &config, now)));
     findings.extend(machine::keys(&config));
+    findings.extend(checked.keys.iter().flat_map(|keys| machine::token_keys(keys, now)));
     findings.push(machine::clock(&config, now));
     findings.extend(machine::disk(&config));
 
@@ -183,6 +184,10 @@ fn server(status: &Value) -> Vec<Finding> {
     if let Some(error) = status.get("configError").and_then(Value::as_str) {
         let what = format!("the last reload was refused, and the old configuration is in force: {error}");
         findings.push(Finding::problem("server", what, "Correct the file, and reload again."));
+    }
+    if let Some(error) = status.get("keysError").and_then(Value::as_str) {
+        let what = format!("keys have changed and are not used, the old ones are in force: {error}");
+        findings.push(Finding::problem("server", what, "Correct the file: it is taken within some seconds."));
     }
     findings
 }

@@ -61,6 +61,12 @@ impl From<crate::server::ServeError> for Failure {
     }
 }
 
+impl From<crate::auth::KeyError> for Failure {
+    fn from(error: crate::auth::KeyError) -> Failure {
+        Failure::new(error.what, error.why, error.remedy)
+    }
+}
+
 impl From<crate::ops::findings::Finding> for Failure {
     fn from(finding: crate::ops::findings::Finding) -> Failure {
         Failure::new(finding.what, finding.why, finding.remedy)

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use zeroize::Zeroizing;
 
+use crate::auth::secret;
 use crate::config::keys::annotated_file;
 use crate::config::load::examine;
 use crate::config::{Config, Sources};
@@ -276,10 +276,8 @@ fn write(
     let now = SystemClock.now();
     let text = config_text(args, places, data_dir, answers)?;
     let service = if is_root { user_of("/etc/passwd", SERVICE_USER) } else { None };
-    let mut random = Zeroizing::new([0_u8; 32]);
-    getrandom::fill(&mut *random)
-        .map_err(|error| Failure::new("no secret could be made", error, "Check /dev/urandom."))?;
-    let secret: Zeroizing<String> = Zeroizing::new(random.iter().map(|byte| format!("{byte:02x}")).collect());
+    let secret =
+        secret::random().map_err(|error| Failure::new("no secret could be made", error, "Check /dev/urandom."))?;
     let mut files = vec![
         // The service reads it, and does not change it.
         NewFile {
@@ -288,7 +286,7 @@ fn write(
             mode: 0o640,
             owner: service.map(|(_, group)| (0, group)),
         },
-        NewFile { path: &places.secret, text: secret.as_bytes(), mode: 0o600, owner: service },
+        NewFile { path: &places.secret, text: secret.expose().as_bytes(), mode: 0o600, owner: service },
     ];
     let pair = match (&answers.own_pair, args.behind_proxy) {
         (None, false) => {

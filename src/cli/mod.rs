@@ -13,6 +13,7 @@ pub mod exit;
 pub mod history;
 pub mod hold;
 pub mod init;
+pub mod key;
 pub mod listing;
 pub mod logging;
 pub mod man;
@@ -88,6 +89,9 @@ pub enum Command {
     /// Issue, verify and revoke tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Keys of tokens: make, show, rotate and end them
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Send an event to connected clients
     Broadcast(broadcast::BroadcastArgs),
     /// Send a stored notification
@@ -152,6 +156,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(global, &args),
         Command::Serve(args) => serve::run(global, args),
         Command::Token(command) => token::run(global, command),
+        Command::Key(command) => key::run(global, command),
         Command::Broadcast(args) => broadcast::run(global, args),
         Command::Notify(args) => notify::run(global, args),
         Command::Backup(args) => backup::run(global, args),

@@ -127,6 +127,16 @@ impl Said<'_> {
         format!("for {} until {} ({days} days){own}{alarm}", names.join(", "), day(end))
     }
 
+    fn keys(&self) -> String {
+        let keys = self.0.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let endings = keys.iter().filter_map(|key| {
+            let until = key.get("until").and_then(Value::as_u64).map(Timestamp)?;
+            let kid = key.pointer("/kids/0").and_then(Value::as_str).unwrap_or_default();
+            Some(format!("; {kid} until {}", moment(until)))
+        });
+        format!("{} in force{}", keys.len(), endings.collect::<String>())
+    }
+
     fn backup(&self) -> String {
         match self.0.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
             Some(at) => format!("{} ({:.1} MiB)", moment(Timestamp(at)), self.mib("/store/lastBackup/bytes")),
@@ -214,7 +224,11 @@ fn text(answer: &Value) -> String {
         ),
     );
     row("certificate", said.certificate());
+    row("keys", said.keys());
     row("last backup", said.backup());
+    if let Some(error) = answer.get("keysError").and_then(Value::as_str) {
+        row("KEYS", format!("REFUSED, the old ones are in force: {error}"));
+    }
     if let Some(error) = answer.get("configError").and_then(Value::as_str) {
         row("RELOAD", format!("REFUSED, the old configuration is in force: {error}"));
     }

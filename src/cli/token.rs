@@ -1,4 +1,4 @@
-//! `token`: test and service tokens, offline, with the configured secret. What is revoked is in [`revoke`](super::revoke).
+//! `token`: test and service tokens, offline, with the configured keys. What is revoked is in [`revoke`](super::revoke).
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::auth::secret::SecretError;
-use crate::auth::{Grant, Verifier, issue, secret};
-use crate::config::{Config, Secret, units};
+use crate::auth::sources::{self, LoadedKeys};
+use crate::auth::{Grant, Verifier, issue};
+use crate::config::{Config, units};
 use crate::domain::{Clock, Scope, SystemClock, UserId};
 
 use super::exit::{Exit, Failure};
@@ -111,22 +111,14 @@ pub fn data_dir_flag(data_dir: Option<&Path>) -> Result<Vec<(&'static str, &'sta
     Ok(value.map(|value| ("storage.data_dir", "--data-dir", value)).into_iter().collect())
 }
 
-/// The secret that the server of this configuration has. Without one none is made: the server alone does that.
-fn load_secret(config: &Config) -> Result<Secret, Failure> {
-    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    let loaded = secret::load(config, credentials.as_deref());
-    loaded.map(|loaded| loaded.secret).map_err(|error| {
-        let what = match error {
-            SecretError::None { .. } => "there is no secret to work with yet",
-            SecretError::Short { .. } | SecretError::File { .. } => "the secret cannot be used",
-        };
-        Failure::new(what, &error, error.remedy())
-    })
+/// The keys that the server of this configuration has. Without a secret none is made: the server alone does that.
+pub(super) fn load_keys(config: &Config) -> Result<LoadedKeys, Failure> {
+    Ok(sources::load(config, config.credentials_dir.as_deref())?)
 }
 
 fn run_issue(global: &Global, args: IssueArgs) -> anyhow::Result<Exit> {
     let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
-    let secret = load_secret(&config)?;
+    let keys = load_keys(&config)?;
     if let Some(role) = &args.role
         && !config.auth.role_map.iter().any(|(claim, _)| claim == role)
     {
@@ -146,14 +138,14 @@ fn run_issue(global: &Global, args: IssueArgs) -> anyhow::Result<Exit> {
         issued_at_secs: now.as_secs(),
         expires_at_secs: now.plus(args.ttl).as_secs(),
     };
-    let token = issue(&secret, &grant)?;
+    let token = issue(&keys.signing, &grant)?;
     global.print(&json!({ "token": token, "expiresAt": now.plus(args.ttl) }), || token.clone())?;
     Ok(Exit::Done)
 }
 
 fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
     let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
-    let secret = load_secret(&config)?;
+    let keys = load_keys(&config)?;
     let token = if args.token == "-" {
         let mut text = String::new();
         std::io::stdin().take(64 * 1024).read_to_string(&mut text).context("standard input cannot be read")?;
@@ -161,7 +153,7 @@ fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
     } else {
         args.token
     };
-    match Verifier::new(&config.auth, &secret).verify(&token, SystemClock.now()) {
+    match Verifier::with_keys(&config.auth, keys.keys).verify(&token, SystemClock.now()) {
         Ok(actor) => {
             let roles: Vec<&str> = actor.roles.iter().map(|role| role.as_str()).collect();
             let scopes: Vec<&str> = actor.scopes.iter().map(|scope| scope.as_str()).collect();

@@ -133,6 +133,12 @@ pub const KEYS: &[Key] = &[
         Ok(())
     }),
     key(
+        "tls.hsts",
+        "\"365d\"",
+        "How long browsers shall use HTTPS alone for this host name and all its ports, with mode files; off: not said.",
+        |c, v| age(&mut c.tls.hsts, v),
+    ),
+    key(
         "tls.client_ca",
         "",
         "Authorities of client certificates, PEM; with it the administrators' API asks for one over the network.",
@@ -151,6 +157,18 @@ pub const KEYS: &[Key] = &[
     },
     key("auth.jwt_secret_file", "", "File with the shared secret; made in the data directory without one.", |c, v| {
         path(&mut c.auth.jwt_secret_file, v)
+    }),
+    key(
+        "auth.public_keys",
+        "[]",
+        "Files with public keys of who signs tokens, PEM: RSA, P-256, P-384, Ed25519; read again when they change.",
+        |c, v| {
+            c.auth.public_keys = list(v).into_iter().map(Into::into).collect();
+            Ok(())
+        },
+    ),
+    key("auth.jwks_file", "", "File with a JWKS of who signs tokens; read again when it changes.", |c, v| {
+        path(&mut c.auth.jwks_file, v)
     }),
     key("auth.issuer", "", "The iss that a token must have.", |c, v| text(&mut c.auth.issuer, v)),
     key("auth.audience", "", "The aud that a token must have.", |c, v| text(&mut c.auth.audience, v)),
@@ -232,6 +250,12 @@ pub const KEYS: &[Key] = &[
     key("limits.sockets_per_user", "20", "Sockets a user; 0: no limit.", |c, v| {
         count(&mut c.limits.sockets_per_user, v)
     }),
+    key(
+        "limits.sockets_per_address",
+        "0",
+        "Sockets an address (IPv6: a /64), which a whole office may share; 0: no limit.",
+        |c, v| count(&mut c.limits.sockets_per_address, v),
+    ),
     fixed(key("limits.payload", "\"1MB\"", "Largest message or body of a client.", |c, v| {
         c.limits.payload = bytes(v)?;
         if c.limits.payload < 1_024 { Err("must be at least 1KiB".to_owned()) } else { Ok(()) }
@@ -244,6 +268,27 @@ pub const KEYS: &[Key] = &[
         count(&mut c.limits.send_queue, v)?;
         if c.limits.send_queue < 64 { Err("must be at least 64".to_owned()) } else { Ok(()) }
     })),
+    fixed(key("limits.handshake", "\"10s\"", "How long a TLS handshake may take.", |c, v| {
+        patience(&mut c.limits.handshake, v)
+    })),
+    fixed(key("limits.request_head", "\"15s\"", "How long the head of a request may take.", |c, v| {
+        patience(&mut c.limits.request_head, v)
+    })),
+    fixed(key(
+        "limits.request_body",
+        "\"20s\"",
+        "How long the body of a request may take, and a second more for each 16 KiB that have come.",
+        |c, v| patience(&mut c.limits.request_body, v),
+    )),
+    fixed(key("limits.sign_in", "\"10s\"", "How long a connection of Socket.IO may take to sign in.", |c, v| {
+        patience(&mut c.limits.sign_in, v)
+    })),
+    fixed(key(
+        "limits.newcomers_per_address",
+        "1024",
+        "Connections of an address (IPv6: a /64) that have not asked for anything yet; 0: no limit.",
+        |c, v| count(&mut c.limits.newcomers_per_address, v),
+    )),
     fixed(key("retention.progress_versions", "50", "Versions of a lesson's progress that are kept.", |c, v| {
         count(&mut c.retention.progress_versions, v)?;
         if c.retention.progress_versions == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
@@ -311,6 +356,11 @@ fn into<T: FromStr>(place: &mut T, value: &str, allowed: &str) -> Result<(), Str
 
 fn count<T: FromStr>(place: &mut T, value: &str) -> Result<(), String> {
     into(place, value, "must be a whole number, 0 or more")
+}
+
+fn patience(place: &mut std::time::Duration, value: &str) -> Result<(), String> {
+    *place = units::duration(value)?;
+    if place.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(()) }
 }
 
 fn age(place: &mut Option<std::time::Duration>, value: &str) -> Result<(), String> {

@@ -148,6 +148,8 @@ pub struct Tls {
     pub min_version: TlsVersion,
     /// Cipher suites and key exchange.
     pub profile: TlsProfile,
+    /// For how long browsers are told to use nothing but HTTPS; with certificates from files alone.
+    pub hsts: Option<Duration>,
     /// The authorities of client certificates, PEM; with it the administrators' API asks for one over the network.
     pub client_ca: Option<PathBuf>,
 }
@@ -168,6 +170,10 @@ pub struct Auth {
     pub jwt_secret: Option<Secret>,
     /// A file with the secret.
     pub jwt_secret_file: Option<PathBuf>,
+    /// Files with a public key each.
+    pub public_keys: Vec<PathBuf>,
+    /// A file with an issuer's public keys.
+    pub jwks_file: Option<PathBuf>,
     /// The `iss` that a token must have.
     pub issuer: Option<String>,
     /// The `aud` that a token must have.
@@ -235,12 +241,24 @@ pub struct Limits {
     pub connects_per_second: u32,
     /// Sockets a user.
     pub sockets_per_user: usize,
+    /// Sockets an address; off by default: a whole office shares one.
+    pub sockets_per_address: usize,
     /// The largest message or body of a client, in bytes.
     pub payload: usize,
     /// The longest content of a message, in characters.
     pub message_chars: usize,
     /// The most packets that wait for a slow reader.
     pub send_queue: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long the head of a request may take.
+    pub request_head: Duration,
+    /// How long the body of a request may take, besides what its size grants.
+    pub request_body: Duration,
+    /// How long a connection of Socket.IO may take to sign in.
+    pub sign_in: Duration,
+    /// Connections of an address that have not asked for anything yet; 0: no bound.
+    pub newcomers_per_address: u64,
 }
 
 /// `[retention]`
@@ -316,11 +334,14 @@ impl Default for Config {
                 key: None,
                 min_version: TlsVersion::V1_2,
                 profile: TlsProfile::Default,
+                hsts: Some(Duration::from_secs(365 * 24 * 60 * 60)),
                 client_ca: None,
             },
             auth: Auth {
                 jwt_secret: None,
                 jwt_secret_file: None,
+                public_keys: Vec::new(),
+                jwks_file: None,
                 issuer: None,
                 audience: None,
                 leeway: Duration::from_secs(30),
@@ -339,9 +360,15 @@ impl Default for Config {
                 joins_per_second: 20,
                 connects_per_second: 50,
                 sockets_per_user: 20,
+                sockets_per_address: 0,
                 payload: 1_000_000,
                 message_chars: 4_000,
                 send_queue: 4_096,
+                handshake: Duration::from_secs(10),
+                request_head: Duration::from_secs(15),
+                request_body: Duration::from_secs(20),
+                sign_in: Duration::from_secs(10),
+                newcomers_per_address: 1_024,
             },
             retention: Retention {
                 progress_versions: 50,

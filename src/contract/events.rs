@@ -19,6 +19,11 @@ pub enum ServerEvent<'a> {
         /// When.
         expires_at: Timestamp,
     },
+    /// `server:draining`: the server is about to stop; the connection is closed soon, and the client connects again.
+    ServerDraining {
+        /// After so long it is best to come again: another time for each socket, so that not all come at once.
+        retry_after_ms: u64,
+    },
     /// `request:error`: a request without an ack failed.
     RequestError {
         /// The request's event.
@@ -118,6 +123,7 @@ impl ServerEvent<'_> {
             ServerEvent::Authenticated(_) => "authenticated",
             ServerEvent::AuthError(_) => "auth_error",
             ServerEvent::AuthExpiring { .. } => "auth:expiring",
+            ServerEvent::ServerDraining { .. } => "server:draining",
             ServerEvent::RequestError { .. } => "request:error",
             ServerEvent::ChatMessage(_) => "chat:message",
             ServerEvent::ChatMessageEdited { .. } => "chat:message-edited",
@@ -141,6 +147,9 @@ impl ServerEvent<'_> {
             ServerEvent::Authenticated(session) => Frame::event(name, session),
             ServerEvent::AuthError(error) => Frame::event(name, error),
             ServerEvent::AuthExpiring { expires_at } => Frame::event(name, &Expiring { expires_at: *expires_at }),
+            ServerEvent::ServerDraining { retry_after_ms } => {
+                Frame::event(name, &Draining { retry_after_ms: *retry_after_ms })
+            }
             ServerEvent::RequestError { event, error } => Frame::event(name, &RequestError { event, error }),
             ServerEvent::ChatMessage(view) => Frame::event(name, view),
             ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at } => {
@@ -179,6 +188,12 @@ impl ServerEvent<'_> {
 #[serde(rename_all = "camelCase")]
 struct Expiring {
     expires_at: Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Draining {
+    retry_after_ms: u64,
 }
 
 #[derive(Serialize)]

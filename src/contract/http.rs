@@ -81,6 +81,11 @@ pub struct Status {
     /// Why the last reload was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
+    /// The keys that tokens are checked with.
+    pub keys: Vec<KeyStatus>,
+    /// Why keys that have changed are not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_error: Option<String>,
     /// Where this request came from, as the server sees it.
     pub seen_from: String,
 }
@@ -138,6 +143,21 @@ pub struct CertificateStatus {
     pub days_left: u64,
     /// Whether it has signed itself.
     pub self_signed: bool,
+}
+
+/// A key that tokens are checked with; never the key itself.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStatus {
+    /// What tokens call it.
+    pub kids: Vec<String>,
+    /// What it is for.
+    pub algorithms: Vec<String>,
+    /// Where it comes from.
+    pub origin: String,
+    /// Tokens that are signed with it are accepted until then, Unix time in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// What happens in a second, on the average of the last minute.

@@ -56,6 +56,8 @@ pub mod action {
     pub const BROADCAST: &str = "broadcast";
     /// Tokens were revoked.
     pub const TOKEN_REVOKE: &str = "token.revoke";
+    /// Other keys of tokens are in force.
+    pub const KEYS: &str = "keys";
     /// Somebody was shut out.
     pub const USER_BLOCK: &str = "user.block";
     /// Somebody who was shut out may come again.

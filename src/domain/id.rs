@@ -212,6 +212,12 @@ impl UserId {
     pub fn erased() -> UserId {
         UserId(Id::from_text("erased"))
     }
+
+    /// Whether it is one of the two above: nobody signs in as one of them.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        *self == UserId::system() || *self == UserId::erased()
+    }
 }
 
 typed_id! {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use crate::auth::secret::{self, SecretError};
+use crate::auth::sources::{self, LoadedKeys};
 use crate::config::Config;
 use crate::domain::Timestamp;
 
@@ -22,9 +22,11 @@ pub struct Checked {
     pub warnings: Vec<String>,
     /// The certificate, if there is one already.
     pub tls: Option<Material>,
+    /// The keys, if there are any already.
+    pub keys: Option<LoadedKeys>,
 }
 
-/// Looks at everything that a configuration names: addresses, certificate, key, secret, data directory.
+/// Looks at everything that a configuration names: addresses, certificate, keys, data directory.
 #[must_use]
 pub fn check(config: &Config, now: Timestamp) -> Checked {
     let mut checked = Checked::default();
@@ -36,13 +38,14 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
         }
         Err(error) => checked.problems.push(error),
     }
-    match secret::load(config, config.credentials_dir.as_deref()) {
-        Ok(secret) => checked.warnings.extend(secret.warning),
-        // One is made at the first start.
-        Err(SecretError::None { .. }) => {}
-        Err(error) => {
-            checked.problems.push(ServeError::new("the JWT secret cannot be used", &error, error.remedy()));
+    match sources::load(config, config.credentials_dir.as_deref()) {
+        Ok(keys) => {
+            checked.warnings.extend(keys.warnings.iter().cloned());
+            checked.keys = Some(keys);
         }
+        // One is made at the first start.
+        Err(error) if error.is_absent => {}
+        Err(error) => checked.problems.push(error.into()),
     }
     checked.problems.extend(directory(&config.storage.data_dir).err());
     checked

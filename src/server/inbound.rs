@@ -12,14 +12,14 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::transport::wire::{Cut, Wire};
 
-/// A body may take so long, however short it is.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// What it must bring for each second more: a payload of 1 MB over a poor mobile network is not an attack.
+/// What a body must bring for each second more than it is granted: a payload of 1 MB over a poor mobile network is not an attack.
 const BYTES_A_SECOND: u64 = 16 * 1024;
 
 /// A body that comes within its time, or ends the connection.
 pub struct Inbound<B = Incoming> {
     body: B,
+    /// It may take so long, however short it is.
+    patience: Duration,
     wire: Arc<dyn Wire>,
     /// Begun when the body is first waited for: most bodies are there with the head.
     time: Option<Pin<Box<Sleep>>>,
@@ -29,8 +29,8 @@ pub struct Inbound<B = Incoming> {
 
 impl<B> Inbound<B> {
     /// Guards the body of a request that comes over this wire.
-    pub fn new(body: B, wire: Arc<dyn Wire>) -> Inbound<B> {
-        Inbound { body, wire, time: None, began: None, received: 0 }
+    pub fn new(body: B, patience: Duration, wire: Arc<dyn Wire>) -> Inbound<B> {
+        Inbound { body, patience, wire, time: None, began: None, received: 0 }
     }
 }
 
@@ -67,7 +67,7 @@ where
             return Poll::Ready(frame.map(|frame| frame.map_err(InboundError::Broken)));
         }
         let began = *this.began.get_or_insert_with(Instant::now);
-        let end = began + PATIENCE + Duration::from_secs(this.received / BYTES_A_SECOND);
+        let end = began + this.patience + Duration::from_secs(this.received / BYTES_A_SECOND);
         let time = this.time.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
         if time.deadline() != end {
             time.as_mut().reset(end);

@@ -5,6 +5,7 @@ pub mod certificate;
 pub mod checks;
 mod figures;
 mod inbound;
+mod keys;
 pub mod listener;
 mod newcomers;
 pub mod offline;
@@ -13,6 +14,7 @@ pub mod outer;
 mod reload;
 mod systemd;
 pub mod tls;
+mod watched;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -25,8 +27,8 @@ use socketioxide::SocketIo;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Verifier, secret};
-use crate::config::Config;
+use crate::auth::{KeyError, Verifier, sources};
+use crate::config::{Config, TlsMode};
 use crate::contract::http::CertificateStatus;
 use crate::domain::{Clock, SystemClock};
 use crate::ops::process;
@@ -37,9 +39,8 @@ use crate::services::{Services, Settings};
 use crate::store::StoreError;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
-use crate::transport::wire::WireLimits;
 
-use listener::Connections;
+use listener::{ConnectionLimits, Connections};
 use opening::open_store;
 use outer::{Outer, OuterSettings};
 use reload::Reloader;
@@ -50,8 +51,6 @@ use tls::Tls;
 const STALL: Duration = Duration::from_secs(8);
 /// A backup beside people works a fifth of the time.
 const BACKUP_RESTS: u32 = 4;
-/// The most bytes that wait for one slow reader.
-const QUEUED_BYTES: usize = 4 << 20;
 /// Sockets are given so long to take their farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -86,6 +85,12 @@ impl ServeError {
     }
 }
 
+impl From<KeyError> for ServeError {
+    fn from(error: KeyError) -> ServeError {
+        ServeError::new(error.what, error.why, error.remedy)
+    }
+}
+
 /// What the process says of itself.
 #[derive(Debug)]
 struct State {
@@ -98,6 +103,8 @@ struct State {
     tls: Option<Arc<Tls>>,
     /// Why the last reload was refused.
     config_error: Mutex<Option<String>>,
+    /// Why keys that have changed are not used.
+    keys_error: Mutex<Option<String>>,
 }
 
 impl Process for State {
@@ -130,6 +137,10 @@ impl Process for State {
 
     fn config_error(&self) -> Option<String> {
         self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keys_error(&self) -> Option<String> {
+        self.keys_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn free_bytes(&self) -> Option<u64> {
@@ -238,6 +249,8 @@ impl Server {
     /// # Errors
     /// The first thing that does not work, with its remedy.
     pub async fn start(config: Config, launcher: Arc<dyn Launcher>) -> Result<Server, ServeError> {
+        // Before anybody can see that it is ready: a signal that nobody listens to would end it.
+        let hangup = reload::hangup()?;
         let mut warnings = Vec::new();
         let data_dir = config.storage.data_dir.clone();
         let passed = systemd::listeners()?;
@@ -247,9 +260,9 @@ impl Server {
             binding::refuse_plain_http_outside(&config, *address)?;
         }
         binding::make_private_dir(&data_dir)?;
-        let secret = secret::load_or_create(&config, config.credentials_dir.as_deref())
-            .map_err(|error| ServeError::new("the JWT secret cannot be used", &error, error.remedy()))?;
-        warnings.extend(secret.warning);
+        sources::load_or_create(&config, config.credentials_dir.as_deref())?;
+        let (keys, key_files) = keys::load(&config)?;
+        warnings.extend(keys.warnings);
         let clock = SystemClock::shared();
         let tls = tls::load(&config, clock.now())?;
         warnings.extend(tls.iter().flat_map(|material| material.warnings.iter().cloned()));
@@ -266,7 +279,7 @@ impl Server {
         let store = open_store(&config, clock.clone(), feed.clone(), true).await?;
         let services = Arc::new(Services::new(store, feed, clock.clone(), settings(&config)));
         services.load_access().await.map_err(unreadable_access)?;
-        let verifier = Arc::new(Verifier::new(&config.auth, &secret.secret));
+        let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let sockets = SocketIoTransport::new(
             services.clone(),
             verifier.clone(),
@@ -274,6 +287,7 @@ impl Server {
                 path: config.server.path.clone(),
                 payload_bytes: config.limits.payload,
                 send_queue: config.limits.send_queue,
+                sign_in: config.limits.sign_in,
             },
         );
         let (layer, io) = sockets.mount();
@@ -289,6 +303,7 @@ impl Server {
             data_dir: data_dir.clone(),
             tls: tls.clone(),
             config_error: Mutex::default(),
+            keys_error: Mutex::default(),
         });
         let api = Arc::new(HttpApi {
             services: services.clone(),
@@ -300,8 +315,7 @@ impl Server {
         let outer = Outer::new(&layer, routes(api.clone()), sockets.clone(), state.clone(), outer_settings(&config));
         let draining = CancellationToken::new();
         let stopping = CancellationToken::new();
-        let limits =
-            WireLimits { queued_frames: config.limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall: STALL };
+        let limits = ConnectionLimits::new(&config.limits, STALL);
         let connections = Connections::new(outer.clone(), limits, draining.clone());
         let control = config.control_socket();
         let control_listener = binding::bind_control(&control)?;
@@ -343,10 +357,11 @@ impl Server {
             state: state.clone(),
             tls: tls.clone(),
             clock,
-            config: std::sync::Mutex::new(Arc::new(config.clone())),
+            config: Mutex::new(Arc::new(config.clone())),
+            key_files: Mutex::new(Arc::new(key_files)),
         });
         own("reload", {
-            let (reloader, stopping, hangup) = (reloader.clone(), stopping.clone(), reload::hangup()?);
+            let (reloader, stopping) = (reloader.clone(), stopping.clone());
             Box::pin(async move { reloader.look_after(hangup, stopping).await })
         });
         own("watchdog", {
@@ -388,10 +403,12 @@ impl Server {
         self.state.draining.store(true, Ordering::Release);
         self.draining.cancel();
         self.services.end_polls();
-        let deadline = tokio::time::Instant::now() + self.reloader.config().server.drain;
+        let drain = self.reloader.config().server.drain;
+        let deadline = tokio::time::Instant::now() + drain;
         let tracker = self.connections.tracker();
         let drained = async {
-            // Requests that sockets have made are answered first; then the sockets are told.
+            self.sockets.take_leave(drain / 3).await;
+            // Requests that sockets have made are answered before the library ends what is left.
             let tasks = self.sockets.tasks();
             tasks.close();
             let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
@@ -440,6 +457,7 @@ fn outer_settings(config: &Config) -> OuterSettings {
         connects_per_second: config.limits.connects_per_second,
         behind_proxy: config.server.behind_proxy,
         trusted_proxies: config.server.trusted_proxies.clone(),
+        hsts: config.tls.hsts.filter(|_| config.tls.mode == TlsMode::Files),
         admin_needs_certificate: config.tls.client_ca.is_some(),
     }
 }
@@ -456,6 +474,7 @@ fn settings(config: &Config) -> Settings {
             syncs_per_second: limits.syncs_per_second,
             joins_per_second: limits.joins_per_second,
             sockets_per_user: limits.sockets_per_user,
+            sockets_per_address: limits.sockets_per_address,
         },
         retention: Retention {
             chat: config.retention.chat,

@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::outer::network_of;
+use crate::transport::origin::network_of;
 
-/// An address has so many newcomers at most; a large site that comes back after a restart stays below it.
-const MOST: u64 = 1_024;
-/// And a part of the descriptors at most, where there are few.
+/// An address has no more of them than this part of the descriptors, where there are few.
 const PART: u64 = 4;
 
 /// The newcomers of each address (IPv6: of each /64).
@@ -27,10 +25,11 @@ pub struct Newcomer {
 }
 
 impl Newcomers {
-    /// Nobody yet, on a process that may have so many descriptors.
+    /// Nobody yet, and at most so many of an address (0: no bound), on a process that may have so many descriptors.
     #[must_use]
-    pub fn new(descriptors: u64) -> Arc<Newcomers> {
-        Arc::new(Newcomers { most: MOST.min(descriptors / PART).max(1), count: Mutex::default() })
+    pub fn new(most: u64, descriptors: u64) -> Arc<Newcomers> {
+        let most = if most == 0 { u64::MAX } else { most.min(descriptors / PART).max(1) };
+        Arc::new(Newcomers { most, count: Mutex::default() })
     }
 
     /// One more from this address; `None` if there are too many.
@@ -73,7 +72,7 @@ mod tests {
 
     #[test]
     fn an_address_has_so_many_newcomers_and_another_has_its_own() {
-        let newcomers = Newcomers::new(16);
+        let newcomers = Newcomers::new(1_024, 16);
         let here: IpAddr = "2001:db8:1:2::1".parse().unwrap();
         let beside: IpAddr = "2001:db8:1:2:3::9".parse().unwrap();
         let elsewhere: IpAddr = "2001:db8:1:3::1".parse().unwrap();
@@ -90,8 +89,9 @@ mod tests {
 
     #[test]
     fn a_process_with_few_descriptors_takes_few_and_at_least_one() {
-        assert_eq!(Newcomers::new(1_000_000).most, MOST);
-        assert_eq!(Newcomers::new(1_024).most, 256);
-        assert_eq!(Newcomers::new(1).most, 1);
+        assert_eq!(Newcomers::new(1_024, 1_000_000).most, 1_024);
+        assert_eq!(Newcomers::new(1_024, 1_024).most, 256);
+        assert_eq!(Newcomers::new(1_024, 1).most, 1);
+        assert_eq!(Newcomers::new(0, 1_024).most, u64::MAX);
     }
 }

@@ -3,11 +3,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -15,8 +15,9 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue,
-    ORIGIN, RETRY_AFTER, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
+    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -30,13 +31,26 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
 use crate::ops::tally::Tally;
 use crate::transport::http::Process;
-use crate::transport::origin::{ClientAddress, OverControlSocket};
+use crate::transport::http::later::Later;
+use crate::transport::origin::{ClientAddress, OverControlSocket, network_of};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::front::token_of;
+use crate::transport::socketio::front::{EndedSession, token_of};
 use crate::transport::wire::Wire;
 
 use super::inbound::Inbound;
 
+/// What every answer says to a browser that shows it: run nothing, be shown nowhere else, tell nobody where one was.
+const PAGE_HEADERS: [(HeaderName, &str); 6] = [
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// What ends a session on polling, in the protocol of Engine.IO.
+const CLOSE_PACKET: &[u8] = b"1";
 /// Everything that is for administrators.
 const ADMIN_PATH: &str = "/api/v1/admin";
 
@@ -59,6 +73,9 @@ pub struct OuterSettings {
     pub behind_proxy: bool,
     /// The proxies that are believed; empty: the one that connects.
     pub trusted_proxies: Vec<IpAddr>,
+    /// For how long browsers are told to use nothing but HTTPS (RFC 6797). `None` with a certificate of the server's own: when
+    /// it changes, nobody could reach the server any more.
+    pub hsts: Option<Duration>,
     /// Whether the administrators' API asks for a client certificate over the network.
     pub admin_needs_certificate: bool,
 }
@@ -89,6 +106,7 @@ pub struct Outer {
 struct Rules {
     settings: OuterSettings,
     connects: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
+    hsts: Option<HeaderValue>,
 }
 
 impl Rules {
@@ -100,7 +118,9 @@ impl Rules {
             Some(before) => before.connects.clone(),
             None => NonZeroU32::new(rate).map(|rate| Arc::new(RateLimiter::keyed(Quota::per_second(rate)))),
         };
-        Rules { settings, connects }
+        let hsts = settings.hsts.map(|age| format!("max-age={}", age.as_secs()));
+        let hsts = hsts.and_then(|text| HeaderValue::from_str(&text).ok());
+        Rules { settings, connects, hsts }
     }
 }
 
@@ -162,15 +182,26 @@ impl Outer {
             return refusal(&error);
         }
         let allowed = self.allowed_origin(request.headers());
+        let (is_sockets, peer_is_network) = (self.sockets.is_path(request.uri().path()), peer.address.is_some());
         let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
             preflight(allowed.is_some())
-        } else if self.sockets.is_path(request.uri().path()) && peer.address.is_some() {
+        } else if is_sockets && peer_is_network {
             self.socket_request(request, &peer, &allowed).await
         } else {
             self.api_request(request, &peer).await
         };
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Packets of Socket.IO are never a page: they go without what would be larger than they are.
+        if !is_sockets {
+            for (name, value) in PAGE_HEADERS {
+                // A page of ours may say what it needs.
+                headers.entry(name).or_insert(HeaderValue::from_static(value));
+            }
+            if peer_is_network && let Some(hsts) = &self.rules.load().hsts {
+                headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+            }
+        }
         if !self.rules.load().settings.cors_origins.is_empty() {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
@@ -190,11 +221,20 @@ impl Outer {
             let message = "this needs a client certificate of an authority in tls.client_ca";
             return refusal(&WireError::new(ErrorCode::Forbidden, message));
         }
-        match self.client_address(request.headers(), peer) {
+        let address = self.client_address(request.headers(), peer);
+        if waits(request.uri().path()) {
+            unpin(&mut request);
+        }
+        match address {
             None => drop(request.extensions_mut().insert(OverControlSocket(peer.user))),
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
         }
-        (self.api_alone)(request).await
+        let response = (self.api_alone)(request).await;
+        // What the request was read into and the routes' own state are let go by now.
+        match response.extensions().get::<Later>().and_then(Later::take) {
+            Some(rest) => boxed::<_, Infallible>(Ok(rest.await)),
+            None => response,
+        }
     }
 
     async fn socket_request(
@@ -207,7 +247,8 @@ impl Outer {
             let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
             return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
         }
-        if self.process.is_draining() {
+        let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
+        if self.process.is_draining() && is_first {
             return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
@@ -222,7 +263,6 @@ impl Outer {
                 "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
             return refusal(&WireError::new(ErrorCode::InvalidPayload, message));
         }
-        let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
         if is_first && let Err(error) = self.count_connect(request.headers(), peer) {
             return refusal(&error);
         }
@@ -231,19 +271,24 @@ impl Outer {
         if let (true, Some(address)) = (is_first, address) {
             parts.extensions.insert(ClientAddress(address));
         }
-        // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one.
+        // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one. Of a GET to its
+        // own server a browser does not say the origin, but that it is the same: no page can say so in its place.
         let rules = self.rules.load_full();
-        let cookie = rules.settings.cookie_name.as_deref().filter(|_| parts.headers.contains_key(ORIGIN));
+        let is_of_a_page = parts.headers.contains_key(ORIGIN) || is_same_origin(&parts.headers);
+        let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
         let token = token_of(&parts, cookie);
         let passage = match self.sockets.prepare(&mut parts, token, &peer.wire) {
             Ok(passage) => passage,
-            Err(status) => return session_ended(status),
+            Err(EndedSession { is_poll }) => return session_ended(is_poll),
         };
         let response = tokio::select! {
             response = (self.inner)(Request::from_parts(parts, body)) => response,
-            () = passage.ended() => return session_ended(StatusCode::BAD_REQUEST),
+            () = passage.ended() => return session_ended(true),
         };
         self.sockets.conclude(&passage, response.status(), &peer.wire);
+        if response.status() == StatusCode::OK && self.sockets.is_last(&passage) {
+            return closing(response).await;
+        }
         response
     }
 
@@ -314,22 +359,22 @@ enum Allowed {
     Listed(HeaderValue),
 }
 
-/// An IPv6 user has a whole /64.
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-            Some(v4) => IpAddr::V4(v4),
-            None => {
-                let [a, b, c, d, ..] = v6.segments();
-                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-            }
-        },
-    }
+fn is_same_origin(headers: &HeaderMap) -> bool {
+    headers.get("sec-fetch-site").is_some_and(|value| value == "same-origin")
 }
 
 fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The head of a request points into the buffer that it was read into, 8 KiB, for as long as somebody has it. What waits has
+/// the little that it needs in memory of its own.
+fn unpin(request: &mut Request<Inbound>) {
+    let token = request.headers().get(AUTHORIZATION).map(|value| HeaderValue::from_bytes(value.as_bytes()));
+    *request.headers_mut() = token.into_iter().filter_map(Result::ok).map(|token| (AUTHORIZATION, token)).collect();
+    if let Ok(uri) = request.uri().to_string().parse() {
+        *request.uri_mut() = uri;
+    }
 }
 
 /// Whether an answer waits for something to happen.
@@ -350,7 +395,7 @@ where
 
 fn refusal(error: &WireError) -> Response<Body> {
     let text = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
-    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(whole(Bytes::from(text)));
     *response.status_mut() =
         StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -360,14 +405,38 @@ fn refusal(error: &WireError) -> Response<Body> {
     response
 }
 
-fn session_ended(status: StatusCode) -> Response<Body> {
+/// The answer to a poll with the packet behind it that closes the session.
+async fn closing(response: Response<Body>) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
+    let Ok(body) = body.collect().await else { return session_ended(true) };
+    let mut packets = bytes::BytesMut::from(&*body.to_bytes());
+    if !packets.is_empty() {
+        packets.extend_from_slice(b"\x1e");
+    }
+    packets.extend_from_slice(CLOSE_PACKET);
+    parts.headers.remove(CONTENT_LENGTH);
+    Response::from_parts(parts, whole(packets.freeze()))
+}
+
+fn whole(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The answer to a request of a session that was hung up on. To a poll it is the packet that closes a session: the client
+/// then connects anew, as after any loss.
+fn session_ended(is_poll: bool) -> Response<Body> {
+    if is_poll {
+        let mut response = Response::new(whole(Bytes::from_static(CLOSE_PACKET)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+        return response;
+    }
     let mut response = refusal(&WireError::new(ErrorCode::InvalidPayload, "this session has ended"));
-    *response.status_mut() = status;
+    *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }
 
 fn preflight(is_allowed: bool) -> Response<Body> {
-    let mut response = Response::new(Full::default().map_err(|never| match never {}).boxed_unsync());
+    let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = if is_allowed { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN };
     if is_allowed {
         let headers = response.headers_mut();

@@ -1,5 +1,5 @@
 //! Reload: on SIGHUP the configuration is read again, checked as a whole, and taken; or the old one stays in force, and the
-//! log says why. Certificates are taken when their files change, too. Live connections are never touched by it, but for one
+//! log says why. Certificates and keys are taken when their files change, too. Live connections are never touched by it, but for one
 //! case: Socket.IO is switched off.
 
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::{Verifier, secret};
+use crate::auth::Verifier;
 use crate::config::{Config, KEYS, TlsMode};
 use crate::domain::Clock;
 use crate::ops::certificate::Validity;
@@ -19,9 +19,10 @@ use crate::transport::socketio::SocketIoTransport;
 
 use super::outer::Outer;
 use super::tls::{self, Material, Tls};
-use super::{Launcher, ServeError, State, binding, outer_settings, settings, systemd};
+use super::watched::Watched;
+use super::{Launcher, ServeError, State, binding, keys, outer_settings, settings, systemd};
 
-/// How often the files of the certificate are looked at.
+/// How often the files of the certificate and of the keys are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// How often the end of the certificate is looked at.
 const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,6 +41,8 @@ pub(super) struct Reloader {
     pub(super) clock: Arc<dyn Clock>,
     /// What is in force; of keys that wait for a restart, what was last read.
     pub(super) config: Mutex<Arc<Config>>,
+    /// The files that the keys in force were read from.
+    pub(super) key_files: Mutex<Arc<Watched>>,
 }
 
 /// The signal that asks for a reload.
@@ -56,13 +59,13 @@ impl Reloader {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Reloads when asked, takes certificates that have changed, and warns of their end, until it is told to stop.
+    /// Reloads when asked, takes certificates and keys that have changed, and warns of their end, until it is told to stop.
     pub(super) async fn look_after(&self, mut hangup: Signal, stop: CancellationToken) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval(DAILY);
         // What was said of a file that cannot be used, until it says something else.
-        let mut said = String::new();
+        let (mut said, mut said_of_keys) = (String::new(), String::new());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -70,7 +73,10 @@ impl Reloader {
                     Some(()) => self.reload(&stop).await,
                     None => return,
                 },
-                _ = looks.tick() => self.take_changed_certificate(&mut said).await,
+                _ = looks.tick() => {
+                    self.take_changed_certificate(&mut said).await;
+                    self.take_changed_keys(&mut said_of_keys).await;
+                }
                 _ = days.tick() => {
                     self.take_certificate_that_ends().await;
                     self.warn_of_the_end();
@@ -115,14 +121,10 @@ impl Reloader {
         }
         // Reads files: not on a thread that serves.
         let (config, now) = (new.clone(), self.clock.now());
-        let (secret, material) = tokio::task::spawn_blocking(move || {
-            let secret = secret::load(&config, config.credentials_dir.as_deref())
-                .map_err(|error| ServeError::new("the JWT secret cannot be used", &error, error.remedy()));
-            (secret, tls::load(&config, now))
-        })
-        .await
-        .map_err(|error| ServeError::new("the reload did not end", error, "Try again."))?;
-        let (secret, material) = (secret?, material?);
+        let (loaded, material) = tokio::task::spawn_blocking(move || (keys::load(&config), tls::load(&config, now)))
+            .await
+            .map_err(|error| ServeError::new("the reload did not end", error, "Try again."))?;
+        let ((loaded, watched), material) = (loaded?, material?);
         if let (Some(tls), Some(material)) = (&self.tls, &material) {
             material.may_replace(&tls.material(), now)?;
         }
@@ -131,10 +133,7 @@ impl Reloader {
             log_warnings(&material);
             tls.replace(material);
         }
-        if let Some(warning) = secret.warning {
-            tracing::warn!("{warning}");
-        }
-        self.verifier.replace(&new.auth, &secret.secret);
+        let key_changes = self.put_keys(&new.auth, loaded, watched);
         self.services.resettle(settings(&new));
         self.outer.resettle(outer_settings(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
@@ -145,6 +144,9 @@ impl Reloader {
         }
         let waiting = waiting_for_restart(&old, &new);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        if let Some(changes) = key_changes {
+            self.services.record_keys(changes).await;
+        }
         Ok(waiting)
     }
 

@@ -5,7 +5,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +23,7 @@ use crate::domain::Timestamp;
 use crate::ops::backup::day;
 use crate::ops::certificate::{CertificateFacts, Validity, chain_fault};
 
+use super::watched::Watched;
 use super::{ServeError, certificate};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -45,15 +45,7 @@ pub struct Material {
     /// What should be mended.
     pub warnings: Vec<String>,
     /// What it was read from, as it was.
-    files: Vec<(PathBuf, Option<Stamp>)>,
-}
-
-/// A file as it was: another one in its place has another number, time or size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    modified: (i64, i64),
-    bytes: u64,
+    files: Watched,
 }
 
 /// Where certificate and key are, and whether the server looks after them itself.
@@ -108,7 +100,7 @@ impl Material {
     /// Whether a file that it was read from is another one now.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
-        self.files.iter().any(|(path, seen)| stamp(path) != *seen)
+        self.files.is_outdated()
     }
 
     /// Whether it may take the place of material that is in force.
@@ -157,7 +149,7 @@ pub fn load_existing(config: &Config, now: Timestamp) -> Result<Option<Material>
 fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Material, ServeError> {
     // Before they are read: what changes meanwhile is read again.
     let paths = [Some(&place.cert), Some(&place.key), config.tls.client_ca.as_ref()];
-    let files: Vec<_> = paths.into_iter().flatten().map(|path| (path.clone(), stamp(path))).collect();
+    let files = Watched::new(paths.into_iter().flatten().cloned());
     let ders = read_chain(&place.cert)?;
     let chain = facts(&ders, &place.cert)?;
     let server = server_config(config, place, ders)?;
@@ -321,12 +313,6 @@ fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     builder.allow_unauthenticated().build().map_err(|error| failed(error.to_string()))
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    let metadata = fs::metadata(path).ok()?;
-    let modified = (metadata.mtime(), metadata.mtime_nsec());
-    Some(Stamp { inode: metadata.ino(), modified, bytes: metadata.len() })
 }
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>, ServeError> {

@@ -37,15 +37,15 @@ impl Services {
     pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, WireError> {
         let socket = caller.socket.ok_or_else(|| WireError::new(ErrorCode::Internal, "only a socket can join"))?;
         self.count(Rate::Joins, &caller.actor.user)?;
+        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
         let room = request.room_id;
         let was_in = self.sockets.is_in(socket, &room);
         if !was_in {
             // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
-            self.store.may_enter(room.clone(), Author::of(&caller.actor), self.policy()).await.map_err(store_error)?;
+            self.must_be_let_into(caller, &room).await?;
         }
         // Enter first, then read: what is committed in between waits at the gate.
         let (gate, is_first) = self.sockets.join(socket, &room).ok_or_else(gone)?;
-        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
         let page = match self.store.join_room(room.clone(), Author::of(&caller.actor), page, self.policy()).await {
             Ok(page) => page,
             Err(error) => {
@@ -56,12 +56,32 @@ impl Services {
             }
         };
         if is_first {
-            self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
+            // Who has gone in the meantime has been said to have left, or has another socket here.
+            let is_here = gate.unless_gone(|| self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true));
+            if !is_here && self.sockets.is_present(&caller.actor.user, &room) {
+                self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
+            }
         }
+        let answer = self.joined(room, page);
+        Ok(JoinGrant { after_seq: answer.last_seq, answer, gate })
+    }
+
+    /// Joins a room over HTTP: the user takes part in it, and what happens in it is asked for by the long poll.
+    ///
+    /// # Errors
+    /// As [`Services::join`].
+    pub async fn take_part(&self, caller: &Caller, request: ChatJoin) -> Result<Joined, WireError> {
+        self.count(Rate::Joins, &caller.actor.user)?;
+        let room = request.room_id;
+        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
+        let page = self.store.join_room(room.clone(), Author::of(&caller.actor), page, self.policy()).await;
+        Ok(self.joined(room, page.map_err(store_error)?))
+    }
+
+    fn joined(&self, room: RoomId, page: MessagePage) -> Joined {
         let MessagePage { messages, has_more, last_id, last_seq, read_up_to } = page;
         let members = self.sockets.head_count(&room);
-        let answer = Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to };
-        Ok(JoinGrant { answer, gate, after_seq: last_seq })
+        Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to }
     }
 
     /// Leaves a room; leaving one that was not joined is as good.
@@ -69,10 +89,11 @@ impl Services {
         let room = request.room_id;
         if let Some(socket) = caller.socket
             && let Some(was_last) = self.sockets.leave(socket, &room)
-            && was_last
         {
-            self.end_typing(&room, &caller.actor.user);
-            self.announce_guest(&room, &caller.actor.user, &caller.actor.name, false);
+            self.end_typing_of(socket, &room, &caller.actor.user, was_last);
+            if was_last {
+                self.announce_guest(&room, &caller.actor.user, &caller.actor.name, false);
+            }
         }
         RoomAnswer { room_id: room }
     }
@@ -213,26 +234,27 @@ impl Services {
         self.must_have_joined(caller, &request.room_id)?;
         self.count(Rate::Typing, &caller.actor.user)?;
         if caller.socket.is_none() {
-            self.store
-                .may_enter(request.room_id.clone(), Author::of(&caller.actor), self.policy())
-                .await
-                .map_err(store_error)?;
+            self.must_be_let_into(caller, &request.room_id).await?;
         }
         if request.is_typing {
-            self.begin_typing(request.room_id, &caller.actor);
+            self.begin_typing(request.room_id, caller);
         } else {
             self.end_typing(&request.room_id, &caller.actor.user);
         }
         Ok(())
     }
 
-    fn must_have_joined(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
+    pub(super) fn must_have_joined(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
         match caller.socket {
             Some(socket) if !self.sockets.is_in(socket, room) => {
                 Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"))
             }
             _ => Ok(()),
         }
+    }
+
+    pub(super) async fn must_be_let_into(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
+        self.store.may_enter(room.clone(), Author::of(&caller.actor), self.policy()).await.map_err(store_error)
     }
 
     pub(super) fn check_content(&self, content: &str) -> Result<(), WireError> {

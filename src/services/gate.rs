@@ -23,7 +23,7 @@ pub trait Outlet: Send + Sync {
     fn expel(&self, error: &WireError);
 }
 
-/// How many deliveries a closed gate holds back; the socket behind it is cut off beyond.
+/// How many deliveries a closed gate holds back; beyond, nothing passes any more, and the socket behind it is cut off.
 pub(super) const MAX_HELD: usize = 4_096;
 
 /// Whether deliveries pass to one membership.
@@ -71,6 +71,16 @@ impl Gate {
             }
             *state = GateState::Open { after_seq, after_notification, behind: *behind };
         }
+    }
+
+    /// Does something while the membership lasts, so that its end is told behind it. `false` if it is over.
+    pub(super) fn unless_gone(&self, tell: impl FnOnce()) -> bool {
+        let state = self.lock();
+        let is_here = !matches!(*state, GateState::Gone);
+        if is_here {
+            tell();
+        }
+        is_here
     }
 
     pub(super) fn leave(&self) {

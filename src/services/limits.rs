@@ -24,6 +24,8 @@ pub struct Limits {
     pub joins_per_second: u32,
     /// Sockets a user.
     pub sockets_per_user: usize,
+    /// Sockets an address.
+    pub sockets_per_address: usize,
 }
 
 /// What is counted.
@@ -121,6 +123,7 @@ mod tests {
             syncs_per_second: 1,
             joins_per_second: 1,
             sockets_per_user: 0,
+            sockets_per_address: 0,
         };
         let rates = RateLimits::new(&limits);
         let (one, other) = (UserId::parse("1").unwrap(), UserId::parse("2").unwrap());

@@ -314,10 +314,12 @@ impl Services {
 
     async fn record_deliveries(&self) {
         let marks = self.sockets.unrecorded_deliveries();
-        if !marks.is_empty()
-            && let Err(error) = self.store.delivered(marks).await
-        {
-            tracing::debug!(%error, "delivery marks were not recorded; the notifications may come twice");
+        if marks.is_empty() {
+            return;
+        }
+        match self.store.delivered(marks.clone()).await {
+            Ok(()) => self.sockets.note_recorded(&marks),
+            Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
         }
     }
 

@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 
 use crate::contract::cursor::Cursor;
 use crate::contract::errors::WireError;
-use crate::domain::chat::Author;
 use crate::domain::{Room, RoomId};
 
 use super::delivery::{Delivery, deliveries_of};
@@ -23,6 +22,23 @@ const MOST_EVENTS: usize = 500;
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The most rooms of one poll.
 pub const MAX_ROOMS: usize = 100;
+
+/// What a poll comes to.
+#[derive(Debug)]
+pub enum PollStep {
+    /// There is something to tell, or the caller does not wait.
+    Answered(PollAnswer),
+    /// Nothing has happened yet.
+    Waits(PollWait),
+}
+
+/// A poll that waits: as little as it takes to go on with it.
+#[derive(Debug)]
+pub struct PollWait {
+    place: Place,
+    rooms: Vec<RoomId>,
+    wait: Duration,
+}
 
 /// What a poll gives.
 #[derive(Debug)]
@@ -79,7 +95,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl Services {
-    /// Answers with what has happened in the caller's own rooms and the chat rooms named, or waits for it.
+    /// Answers with what has happened in the caller's own rooms and the chat rooms named, or says that it is to be waited for
+    /// ([`Services::wait_for`]).
     ///
     /// # Errors
     /// `forbidden` for a room, `resync` for a cursor that is not of this store's life, `unavailable`.
@@ -89,30 +106,34 @@ impl Services {
         cursor: Option<&str>,
         rooms: Vec<RoomId>,
         wait: Duration,
-    ) -> Result<PollAnswer, WireError> {
+    ) -> Result<PollStep, WireError> {
         for room in &rooms {
-            let viewer = Author::of(&caller.actor);
-            self.store.may_enter(room.clone(), viewer, self.policy()).await.map_err(store_error)?;
+            self.must_be_let_into(caller, room).await?;
         }
         self.meet(caller).await;
         let place = match cursor {
             Some(cursor) => self.read_place(cursor)?,
             None => {
                 let place = Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() };
-                return Ok(PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) });
+                let answer = PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) };
+                return Ok(PollStep::Answered(answer));
             }
         };
         let mut audience = Services::base_rooms(&caller.actor);
         audience.extend(rooms.iter().cloned().map(Room::Chat));
-        let known = if place.feed == self.feed.id() { self.feed.since(place.position, 1) } else { None };
-        let (place, deliveries) = match known {
-            Some(_) => self.read_feed(caller, place, &audience),
-            None => self.read_store(caller, place, &rooms).await?,
-        };
+        let (place, deliveries) = self.read(caller, place, &audience).await?;
         if !deliveries.is_empty() || wait.is_zero() {
-            return Ok(PollAnswer { deliveries, cursor: self.write_place(place) });
+            return Ok(PollStep::Answered(PollAnswer { deliveries, cursor: self.write_place(place) }));
         }
-        let (place, deliveries) = self.wait(caller, place, &audience, wait.min(MAX_WAIT)).await?;
+        Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT) }))
+    }
+
+    /// Waits for what a poll has not found.
+    ///
+    /// # Errors
+    /// Why the caller is shut out meanwhile.
+    pub async fn wait_for(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, WireError> {
+        let (place, deliveries) = self.wait(caller, poll).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
     }
 
@@ -127,28 +148,34 @@ impl Services {
         self.write_place(Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() })
     }
 
-    async fn wait(
-        &self,
-        caller: &Caller,
-        mut place: Place,
-        audience: &[Room],
-        wait: Duration,
-    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+    async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+        let PollWait { mut place, rooms, wait } = poll;
+        let base = Services::base_rooms(&caller.actor);
         let waiter = Arc::new(Waiter::default());
         let number = self.sockets.next_number();
-        let Some(handle) = self.sockets.enter(number, &caller.actor, audience, waiter.clone(), 0, false) else {
+        let Some(handle) = self.sockets.enter(number, &caller.actor, &base, waiter.clone(), 0, false) else {
             return Ok((place, Vec::new()));
         };
         let _leave = Waiting { services: self, number };
         self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
+        let mut audience = base;
+        for room in rooms {
+            // A gate of its own: whoever is put out of one room still hears of the others.
+            if let Some((gate, _)) = self.sockets.join(number, &room) {
+                gate.open(&*waiter, 0, 0, || {});
+            }
+            // Whoever lost a right before they were entered here was not found among those to be put out.
+            self.must_be_let_into(caller, &room).await?;
+            audience.push(Room::Chat(room));
+        }
         // Who was shut out before this wait could be found did not hear of it.
         self.let_in(&caller.actor)?;
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Registered first, looked second: nothing falls in between.
             // Of a room that they were taken out of while they wait, nothing more is told.
-            let (next, deliveries) = self.read_feed(caller, place, &self.sockets.still_in(number, audience));
+            let (next, deliveries) = self.read(caller, place, &self.sockets.still_in(number, &audience)).await?;
             place = next;
             if !deliveries.is_empty() {
                 return Ok((place, deliveries));
@@ -164,43 +191,68 @@ impl Services {
         }
     }
 
-    fn read_feed(&self, caller: &Caller, mut place: Place, audience: &[Room]) -> (Place, Vec<Arc<Delivery>>) {
+    /// What is behind a place, from the feed as far as it reaches back, else from the store.
+    async fn read(
+        &self,
+        caller: &Caller,
+        place: Place,
+        audience: &[Room],
+    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+        match self.read_feed(caller, place, audience) {
+            Some(found) => Ok(found),
+            None => self.read_store(caller, place, audience).await,
+        }
+    }
+
+    /// `None` if the feed is another process's, or has run past the place.
+    fn read_feed(&self, caller: &Caller, mut place: Place, audience: &[Room]) -> Option<(Place, Vec<Arc<Delivery>>)> {
+        if place.feed != self.feed.id() {
+            return None;
+        }
         let mut found = Vec::new();
-        // A feed that has run past the place is noticed by the next poll, which then asks the store.
-        'feed: while let Some(batch) = self.feed.since(place.position, 1_024) {
-            if batch.is_empty() {
-                break;
-            }
-            for delivery in batch {
-                if found.len() >= MOST_EVENTS {
-                    break 'feed;
+        'feed: loop {
+            match self.feed.since(place.position, 1_024) {
+                Some(batch) if batch.is_empty() => break,
+                Some(batch) => {
+                    for delivery in batch {
+                        if found.len() >= MOST_EVENTS {
+                            break 'feed;
+                        }
+                        place.position += 1;
+                        let is_told = delivery.stored.is_some_and(|id| id <= place.stored);
+                        let is_for = audience.contains(&delivery.room)
+                            && delivery.except_user.as_ref() != Some(&caller.actor.user);
+                        if is_for && !is_told {
+                            found.push(delivery);
+                        }
+                    }
                 }
-                place.position += 1;
-                let is_told = delivery.stored.is_some_and(|id| id <= place.stored);
-                let is_for =
-                    audience.contains(&delivery.room) && delivery.except_user.as_ref() != Some(&caller.actor.user);
-                if is_for && !is_told {
-                    found.push(delivery);
-                }
+                None if found.is_empty() => return None,
+                // It has run past while it was read. What was found is whole; the next poll asks the store.
+                None => break,
             }
         }
         if let Some(id) = found.iter().filter_map(|delivery| delivery.stored).max() {
             place.stored = place.stored.max(id);
         }
-        (place, found)
+        Some((place, found))
     }
 
     async fn read_store(
         &self,
         caller: &Caller,
         place: Place,
-        rooms: &[RoomId],
+        audience: &[Room],
     ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
         // The place in the feed first, the store second: what is committed in between is in both, and told once, by its id.
         let position = self.feed.head();
+        let rooms = audience.iter().filter_map(|room| match room {
+            Room::Chat(room) => Some(room.clone()),
+            _ => None,
+        });
         let replay = self
             .store
-            .replay((*caller.actor).clone(), rooms.to_vec(), place.stored, MOST_EVENTS)
+            .replay((*caller.actor).clone(), rooms.collect(), place.stored, MOST_EVENTS)
             .await
             .map_err(store_error)?;
         let deliveries: Vec<_> = replay

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::contract::answers::{PresenceItems, Present};
-use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::errors::WireError;
 use crate::contract::events::ServerEvent;
 use crate::contract::requests::RoomOnly;
-use crate::domain::{Actor, Room, RoomId, Timestamp, UserId};
+use crate::domain::{Room, RoomId, Timestamp, UserId};
 
 use super::delivery::Delivery;
 use super::{Caller, Services};
@@ -26,6 +26,8 @@ const MAX_AWAY: usize = 10_000;
 struct Typing {
     until: Instant,
     name: String,
+    /// The socket that said so last; `None` over HTTP.
+    socket: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,9 @@ struct Gone {
 #[derive(Debug, Default)]
 struct Book {
     typing: HashMap<(RoomId, UserId), Typing>,
+    /// The rooms that users lost with one socket of several, and when: a device that vanishes takes its connections down one
+    /// by one. Kept as long as their absence may still be told.
+    parted: HashMap<UserId, Vec<(RoomId, Instant)>>,
     /// Whose last socket has gone, and who is not yet called offline.
     leaving: HashMap<UserId, Gone>,
     /// Who has been called offline, and where.
@@ -55,19 +60,32 @@ impl PresenceBook {
 }
 
 impl Services {
-    pub(super) fn begin_typing(&self, room: RoomId, actor: &Actor) {
+    pub(super) fn begin_typing(&self, room: RoomId, caller: &Caller) {
+        let actor = &caller.actor;
         let until = Instant::now() + TYPING_LASTS;
-        let typing = Typing { until, name: actor.name.clone() };
+        let typing = Typing { until, name: actor.name.clone(), socket: caller.socket };
         self.presence.lock().typing.insert((room.clone(), actor.user.clone()), typing);
         self.publish_typing(&room, &actor.user, &actor.name, true);
     }
 
     /// Ends the typing of a user in a room, if they typed.
     pub(super) fn end_typing(&self, room: &RoomId, user: &UserId) {
-        let key = (room.clone(), user.clone());
+        self.end_typing_if(room, user, |_| true);
+    }
+
+    /// A socket has left a room: what was typed there has ended, and with a user's last socket all typing of theirs.
+    pub(super) fn end_typing_of(&self, socket: u64, room: &RoomId, user: &UserId, was_last: bool) {
+        self.end_typing_if(room, user, |typing| was_last || typing.socket == Some(socket));
+    }
+
+    fn end_typing_if(&self, room: &RoomId, user: &UserId, has_ended: impl FnOnce(&Typing) -> bool) {
         let ended = {
             let mut book = self.presence.lock();
-            if book.typing.is_empty() { None } else { book.typing.remove(&key) }
+            if book.typing.is_empty() {
+                return;
+            }
+            let key = (room.clone(), user.clone());
+            if book.typing.get(&key).is_some_and(has_ended) { book.typing.remove(&key) } else { None }
         };
         if let Some(typing) = ended {
             self.publish_typing(room, user, &typing.name, false);
@@ -106,17 +124,30 @@ impl Services {
         let Some(departure) = self.sockets.exit(socket) else { return };
         let user = departure.user;
         for change in &departure.rooms {
+            self.end_typing_of(socket, &change.room, &user, change.is_whole_user);
             if change.is_whole_user {
-                self.end_typing(&change.room, &user);
                 self.announce_guest(&change.room, &user, &departure.name, false);
             }
         }
-        if !departure.was_last {
-            return;
+        let lost = departure.rooms.into_iter().filter(|change| change.is_whole_user).map(|change| change.room);
+        let (now, seen) = (Instant::now(), self.now());
+        {
+            let mut book = self.presence.lock();
+            if !departure.was_last {
+                let lost: Vec<_> = lost.map(|room| (room, now)).collect();
+                if !lost.is_empty() {
+                    book.parted.entry(user).or_default().extend(lost);
+                }
+                return;
+            }
+            let mut rooms: Vec<RoomId> = lost.collect();
+            for (room, at) in book.parted.remove(&user).unwrap_or_default() {
+                if now.duration_since(at) < GRACE && !rooms.contains(&room) {
+                    rooms.push(room);
+                }
+            }
+            book.leaving.insert(user.clone(), Gone { at: now, seen, rooms });
         }
-        let seen = self.now();
-        let rooms = departure.rooms.into_iter().map(|change| change.room).collect();
-        self.presence.lock().leaving.insert(user.clone(), Gone { at: Instant::now(), seen, rooms });
         if let Err(error) = self.store.left(user, seen).await {
             tracing::debug!(%error, "the time somebody was last seen was not recorded");
         }
@@ -126,33 +157,36 @@ impl Services {
         let now = Instant::now();
         let gone: Vec<(UserId, Gone)> = {
             let mut book = self.presence.lock();
-            let gone: Vec<_> = book.leaving.extract_if(|_, gone| now.duration_since(gone.at) >= GRACE).collect();
-            for (user, gone) in &gone {
-                if !gone.rooms.is_empty() && book.away.len() < MAX_AWAY {
-                    book.away.insert(user.clone(), gone.rooms.clone());
-                }
-            }
-            gone
+            book.parted.retain(|_, rooms| {
+                rooms.retain(|(_, at)| now.duration_since(*at) < GRACE);
+                !rooms.is_empty()
+            });
+            book.leaving.extract_if(|_, gone| now.duration_since(gone.at) >= GRACE).collect()
         };
         for (user, gone) in gone {
-            if self.sockets.is_online(&user) {
+            // Held over what is told: who comes back at this moment tells so behind it.
+            let mut book = self.presence.lock();
+            if gone.rooms.is_empty() || self.sockets.is_online(&user) {
                 continue;
             }
-            for room in gone.rooms {
+            for room in &gone.rooms {
                 let event = ServerEvent::PresenceChanged { user_id: &user, online: false, last_seen: gone.seen };
-                self.publish_passing(Delivery::to_others(Room::Chat(room), &user, &event));
+                self.publish_passing(Delivery::to_others(Room::Chat(room.clone()), &user, &event));
+            }
+            if book.away.len() < MAX_AWAY {
+                book.away.insert(user, gone.rooms);
             }
         }
     }
 
-    /// Who is in a room that the socket has joined.
+    /// Who is in a room: one that the socket has joined; over HTTP, one that the caller may enter.
     ///
     /// # Errors
-    /// `not_joined`, `unavailable`.
+    /// `not_joined`, `forbidden`, `unavailable`.
     pub async fn present(&self, caller: &Caller, request: RoomOnly) -> Result<PresenceItems, WireError> {
-        let has_joined = caller.socket.is_some_and(|socket| self.sockets.is_in(socket, &request.room_id));
-        if !has_joined {
-            return Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"));
+        self.must_have_joined(caller, &request.room_id)?;
+        if caller.socket.is_none() {
+            self.must_be_let_into(caller, &request.room_id).await?;
         }
         let people = self.sockets.people_in(&request.room_id);
         let seen = self.last_seen(people.iter().map(|(user, _)| user.clone()).collect()).await?;

@@ -4,6 +4,8 @@
 //! Each membership has a [`Gate`]: closed while its owner is still being told what was before, so that history and live
 //! stream join without gap and in order; gone when the socket has left, so that a late delivery is not sent.
 
+mod marks;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,20 +14,11 @@ use crate::contract::errors::WireError;
 use crate::domain::{Actor, Room, RoomId, UserId};
 
 pub use super::gate::{Gate, Group, Outlet};
+pub use marks::Presence;
 
 use super::delivery::{Delivery, DeliveryKind, Placed};
 use super::gate::{GateState, MAX_HELD, is_told};
-
-/// What all sockets of one user share.
-#[derive(Debug)]
-pub struct Presence {
-    /// The user, with the JSON type of the token that came first.
-    pub user: UserId,
-    /// The last notification that was sent to any socket of the user.
-    delivered: AtomicU64,
-    /// Up to where the store has been told.
-    recorded: AtomicU64,
-}
+use marks::People;
 
 /// One socket in one room.
 #[derive(Clone)]
@@ -61,6 +54,8 @@ impl Member {
                     held.extend(waiting.filter(|delivery| self.is_for(delivery)).cloned());
                     *behind = group.end();
                 } else {
+                    // Nothing passes behind the gap: what the socket has been told stays without one.
+                    *state = GateState::Gone;
                     self.outlet.expel(&WireError::unavailable());
                 }
                 0
@@ -114,7 +109,7 @@ impl Member {
         }
         for Placed { delivery, .. } in &group.deliveries {
             if let DeliveryKind::Notification(id) = delivery.kind {
-                self.presence.delivered.fetch_max(id, Ordering::Relaxed);
+                self.presence.raise(id);
             }
         }
     }
@@ -152,12 +147,13 @@ impl SocketHandle {
     /// The last notification that was sent to any socket of the user in this process.
     #[must_use]
     pub fn delivered(&self) -> u64 {
-        self.presence.delivered.load(Ordering::Relaxed)
+        self.presence.delivered()
     }
 
-    /// Notes that notifications up to an id were sent to this user.
-    pub fn note_delivered(&self, id: u64) {
-        self.presence.delivered.fetch_max(id, Ordering::Relaxed);
+    /// Notes that notifications up to an id are sent to this user, and gives up to where they were before: of two sockets
+    /// that come at the same moment, one has what the other has not.
+    pub fn note_delivered(&self, id: u64) -> u64 {
+        self.presence.raise(id)
     }
 }
 
@@ -217,8 +213,7 @@ impl std::fmt::Debug for Occupant {
 struct Registry {
     sockets: HashMap<u64, SocketEntry>,
     rooms: HashMap<Room, RoomEntry>,
-    /// Persons with at least one socket, and how many.
-    people: HashMap<UserId, (Arc<Presence>, u32)>,
+    people: People,
 }
 
 impl Registry {
@@ -315,22 +310,12 @@ impl Sockets {
         is_person: bool,
     ) -> Option<SocketHandle> {
         let mut registry = self.lock();
-        let known = registry.people.get(&actor.user).cloned();
-        let presence = match &known {
-            Some((presence, count)) => {
-                if is_person && most > 0 && *count as usize >= most {
-                    return None;
-                }
-                presence.clone()
-            }
-            None => Arc::new(Presence {
-                user: actor.user.clone(),
-                delivered: AtomicU64::new(0),
-                recorded: AtomicU64::new(0),
-            }),
-        };
+        if is_person && most > 0 && registry.people.count_of(&actor.user) >= most {
+            return None;
+        }
+        let presence = registry.people.presence_of(&actor.user);
         if is_person {
-            registry.people.entry(actor.user.clone()).or_insert_with(|| (presence.clone(), 0)).1 += 1;
+            registry.people.come(&actor.user, &presence);
         }
         let gate = Gate::held();
         registry.sockets.insert(
@@ -408,16 +393,7 @@ impl Sockets {
                 rooms.push(RoomChange { room: room.clone(), is_whole_user });
             }
         }
-        let mut was_last = false;
-        if entry.is_person
-            && let Some((_, count)) = registry.people.get_mut(&user)
-        {
-            *count -= 1;
-            if *count == 0 {
-                registry.people.remove(&user);
-                was_last = true;
-            }
-        }
+        let was_last = entry.is_person && registry.people.go(&user);
         Some(Departure { user, name: entry.name.to_string(), rooms, was_last })
     }
 
@@ -495,7 +471,7 @@ impl Sockets {
     /// How many sockets somebody has.
     #[must_use]
     pub fn count_of(&self, user: &UserId) -> usize {
-        self.lock().people.get(user).map_or(0, |(_, count)| *count as usize)
+        self.lock().people.count_of(user)
     }
 
     /// The members of a room at this moment.
@@ -530,7 +506,7 @@ impl Sockets {
     /// Whether somebody has a socket.
     #[must_use]
     pub fn is_online(&self, user: &UserId) -> bool {
-        self.lock().people.contains_key(user)
+        self.lock().people.count_of(user) > 0
     }
 
     /// Users with a socket, and chat rooms with a member.
@@ -541,15 +517,21 @@ impl Sockets {
         (registry.people.len(), chats)
     }
 
+    /// Whether somebody has a socket in a room.
+    #[must_use]
+    pub fn is_present(&self, user: &UserId, room: &RoomId) -> bool {
+        self.lock().rooms.get(&Room::Chat(room.clone())).is_some_and(|entry| entry.people.contains_key(user))
+    }
+
     /// The marks of delivered notifications that the store does not know yet.
+    #[must_use]
     pub fn unrecorded_deliveries(&self) -> Vec<(UserId, u64)> {
-        let registry = self.lock();
-        let marks = registry.people.values().filter_map(|(presence, _)| {
-            let delivered = presence.delivered.load(Ordering::Relaxed);
-            (presence.recorded.swap(delivered, Ordering::Relaxed) < delivered)
-                .then(|| (presence.user.clone(), delivered))
-        });
-        marks.collect()
+        self.lock().people.unrecorded()
+    }
+
+    /// The store knows these marks.
+    pub fn note_recorded(&self, marks: &[(UserId, u64)]) {
+        self.lock().people.note_recorded(marks);
     }
 }
 

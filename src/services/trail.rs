@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::contract::care::{AuditPage, AuditView, LinkView};
 use crate::contract::errors::WireError;
 use crate::domain::audit::{AuditEntry, action};
-use crate::domain::{Scope, Timestamp};
+use crate::domain::{Actor, Scope, Timestamp};
 use crate::store::{StoreError, TrailPart};
 
 use super::{Caller, Services, may, store_error};
@@ -81,6 +81,15 @@ impl Services {
         outcome: String,
     ) -> Result<(), WireError> {
         self.record_entry(caller, action, target, outcome).await.map_err(store_error)
+    }
+
+    /// Records that the server has found other keys in its files. Who has put them there it cannot know.
+    pub async fn record_keys(&self, changes: String) {
+        let caller = Caller::house(Actor::local_admin());
+        let recorded = self.record(&caller, action::KEYS, String::new(), format!("done: {changes}")).await;
+        if let Err(error) = recorded {
+            tracing::warn!(error = %error.message, "a change of keys was not recorded in the audit trail");
+        }
     }
 
     async fn record_entry(

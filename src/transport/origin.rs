@@ -1,7 +1,7 @@
 //! Where a request came from, in the extensions of the request: what the outer service knows of the connection, for the
 //! audit trail and for who is let in.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The request came over the control socket: whoever can open it is the administrator. With the local user's number, if the
 /// system says it.
@@ -11,6 +11,21 @@ pub struct OverControlSocket(pub Option<u32>);
 /// The request came from this address.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
+
+/// What an address is counted as: itself, or with IPv6, of which a user has a whole /64, that network.
+#[must_use]
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => IpAddr::V4(v4),
+            None => {
+                let [a, b, c, d, ..] = v6.segments();
+                IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+            }
+        },
+    }
+}
 
 /// In words.
 #[must_use]

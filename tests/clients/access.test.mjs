@@ -55,14 +55,14 @@ function assertRefusedEverywhere(codes, status, code) {
   }
 }
 
-// A poll that waits in a room: started when it is counted as waiting.
+// A poll that waits in a room, when it is counted as waiting. In an object: an async function would wait for its answer.
 async function waitingPoll(server, bearer, rooms = 'r') {
   const { json } = await server.fetch(`/api/v1/events?rooms=${rooms}`, { bearer });
   const waiting = async () => Number(/academy_rt_polls_waiting (\d+)/.exec((await server.fetch('/metrics', { claims: admin })).raw)[1]);
   const before = await waiting();
   const answer = server.fetch(`/api/v1/events?rooms=${rooms}&wait=30&cursor=${json.cursor}`, { bearer });
   await until(async () => (await waiting()) > before, 'the poll waits');
-  return answer;
+  return { answer };
 }
 
 const here = (server, bearer, transport) => server.signedIn(bearer, { transports: [transport] });
@@ -83,7 +83,7 @@ for (const tls of [false, true]) {
         assert.equal(code, 'token_revoked');
         assert.ok(ms < PROMPT_MS, `${ms} ms`);
       }
-      const ended = await poll;
+      const ended = await poll.answer;
       assert.deepEqual([ended.status, ended.json.error.code], [401, 'token_revoked']);
       assert.ok(Date.now() - since < 2 * PROMPT_MS);
       assertRefusedEverywhere(await refusals(server, stolen), 401, 'token_revoked');
@@ -216,7 +216,7 @@ test('a live socket, a poll that waits and a request end with their token, on bo
     assert.equal(all(socket, 'auth_error').at(-1).code, 'token_expired');
     assert.ok(late >= -20 && late < 1_000, `${late} ms behind exp and leeway`);
   }
-  const { status } = await poll;
+  const { status } = await poll.answer;
   assert.equal(status, 200);
   assert.ok(Date.now() - ends < 1_500, 'no poll waits beyond the end of its token');
   assert.equal((await server.fetch('/api/v1/session', { bearer })).json.error.code, 'token_expired');
@@ -289,10 +289,9 @@ describe('rooms', () => {
     const anns = [await here(server, token({ userId: 7 }), 'websocket'), await here(server, token({ userId: 7 }), 'polling')];
     for (const socket of anns) await ask(socket, 'chat:join', 'board');
     await ask(anns[0], 'chat:typing', { roomId: 'board', isTyping: true });
-    const poll = waitingPoll(server, token({ userId: 7 }), 'board,open');
     await ask(bob, 'chat:join', 'open');
+    const poll = await waitingPoll(server, token({ userId: 7 }), 'board,open');
     const since = Date.now();
-    await until(async () => /academy_rt_polls_waiting 1/.test((await server.fetch('/metrics', { claims: admin })).raw), 'the poll waits');
     const done = await act(server, 'DELETE', '/rooms/board/members/7');
     assert.deepEqual([done.userId, done.role, done.before], [7, null, 'member']);
     await heard(bob, 'chat:user_left', (one) => one.userId === 7);
@@ -303,7 +302,7 @@ describe('rooms', () => {
     }
     assert.equal((await ask(bob, 'chat:message', { roomId: 'board', content: 'without Ann' })).ok, true);
     await ask(bob, 'chat:message', { roomId: 'open', content: 'for all' });
-    const { json } = await poll;
+    const { json } = await poll.answer;
     assert.deepEqual(json.events.map((one) => [one.event, one.payload.content]), [['chat:message', 'for all']]);
     for (const socket of anns) {
       assert.equal((await ask(socket, 'chat:message', { roomId: 'board', content: 'still here?' })).error.code, 'not_joined');

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
-import { Appliance, ask, heard, noLimits, token, until } from './harness.mjs';
+import { Appliance, all, ask, heard, noLimits, token, until } from './harness.mjs';
 
 let server;
 before(async () => {
@@ -41,6 +41,21 @@ for (const transports of [['websocket'], ['polling']]) {
     await reload('[limits\n');
     assert.equal((await ask(ann, 'chat:message', { roomId: 'reload', content: 'short' })).ok, true);
     assert.equal(left, 0);
+  });
+
+  test(`a stock client on ${transports} comes back by itself when the flag is on again, and has missed nothing`, async () => {
+    const ann = server.client({ userId: 9 }, { transports, reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 300 });
+    await heard(ann, 'authenticated');
+    const { lastId } = await ask(ann, 'chat:join', { roomId: 'back' });
+    const reasons = [];
+    ann.on('disconnect', (reason) => reasons.push(reason));
+    await reload('[server]\nwebsocket_enabled = false\n');
+    await until(() => !ann.connected, 'it is closed');
+    await server.fetch('/api/v1/rooms/back/messages', { claims: { userId: 8 }, method: 'POST', body: { content: 'meanwhile' } });
+    await reload('');
+    await until(() => all(ann, 'authenticated').length === 2, 'it has come back');
+    assert.deepEqual(reasons, ['transport close']);
+    assert.deepEqual((await ask(ann, 'chat:join', { roomId: 'back', after: lastId ?? 0 })).messages.map((one) => one.content), ['meanwhile']);
   });
 
   test(`the flag, switched off, tells ${transports} sockets and closes them; switched on, they come back`, async () => {

@@ -77,6 +77,7 @@ fn written() -> String {
         }),
         ServerEvent::AuthError(&WireError::new(ErrorCode::TokenExpired, "the token has expired")),
         ServerEvent::AuthExpiring { expires_at: at },
+        ServerEvent::ServerDraining { retry_after_ms: 1_250 },
         ServerEvent::RequestError { event: "chat:join", error: &error },
         ServerEvent::ChatMessage((&message).into()),
         ServerEvent::ChatMessageEdited { room_id: &room, message_id: 12, new_content: "Hi", edited_at: at },

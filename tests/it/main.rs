@@ -17,6 +17,7 @@ mod config;
 mod doctor;
 mod golden;
 mod harness;
+mod keys;
 mod large;
 mod migration;
 mod reload;

@@ -9,7 +9,7 @@ use std::process::Command;
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::auth::secret;
+use crate::auth::sources;
 use crate::config::{Config, KEYS};
 
 use super::super::Global;
@@ -29,7 +29,7 @@ pub(super) fn write(
     findings: &Value,
     path: &Path,
 ) -> anyhow::Result<()> {
-    let secrets = secret::load(config, config.credentials_dir.as_deref()).ok();
+    let secrets = sources::load(config, config.credentials_dir.as_deref()).ok();
     let mut parts = Map::new();
     parts.insert("academy-rt".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     parts.insert("doctor".to_owned(), findings.clone());
@@ -58,7 +58,8 @@ pub(super) fn write(
     ] {
         parts.insert(name.to_owned(), json!(output(command)));
     }
-    let known: Vec<&str> = secrets.iter().map(|loaded| loaded.secret.expose()).collect();
+    let known: Vec<&str> =
+        secrets.iter().flat_map(|loaded| &loaded.secrets).map(crate::config::Secret::expose).collect();
     let masked = masked(&Value::Object(parts), &known);
     let text = serde_json::to_string_pretty(&masked)?;
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);

@@ -5,19 +5,25 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
+use crate::auth::ring;
+use crate::auth::sources::LoadedKeys;
 use crate::config::Config;
 use crate::domain::Timestamp;
+use crate::ops::backup::moment;
 use crate::store::embedded::rows::{newest_format, peek_format};
 
 use super::Finding;
 
 /// No clock was right before this version was made: 2026-01-01.
 const THIS_VERSION: Timestamp = Timestamp(1_767_225_600_000);
+/// Who signs with a key that ends so soon should not any more.
+const KEY_ENDS_SOON: Duration = Duration::from_secs(24 * 60 * 60);
 /// Fewer file descriptors than this are soon used up.
 const FEW_DESCRIPTORS: u64 = 8_192;
 
@@ -35,10 +41,11 @@ const FILE_SYSTEMS: [(u64, &str, &str); 6] = [
 pub(super) fn keys(config: &Config) -> Vec<Finding> {
     let own_key = config.self_signed_cert().with_file_name("key.pem");
     let data_secret = config.storage.data_dir.join("jwt-secret");
+    let ring = config.storage.data_dir.join(ring::FILE);
     let key = config.tls.key.as_ref().unwrap_or(&own_key);
     let secret = config.auth.jwt_secret_file.as_ref().unwrap_or(&data_secret);
     let mut findings = Vec::new();
-    for (path, may_group_read) in [(key, true), (secret, true), (&config.storage.data_dir, false)] {
+    for (path, may_group_read) in [(key, true), (secret, true), (&ring, false), (&config.storage.data_dir, false)] {
         let Ok(metadata) = fs::metadata(path) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
         // A group that may read (ssl-cert) is a way to hand a key on; one that may write is not.
@@ -55,6 +62,26 @@ pub(super) fn keys(config: &Config) -> Vec<Finding> {
                 )
             }
         });
+    }
+    findings
+}
+
+/// The keys of tokens, and those of them that end soon.
+pub(super) fn token_keys(loaded: &LoadedKeys, now: Timestamp) -> Vec<Finding> {
+    let (ended, keys): (Vec<_>, Vec<_>) = loaded.keys.iter().partition(|key| key.has_ended(now));
+    let mut words = match keys.len() {
+        1 => "tokens are checked with one key".to_owned(),
+        count => format!("tokens are checked with {count} keys"),
+    };
+    if !ended.is_empty() {
+        words.push_str(&format!("; {} more have ended", ended.len()));
+    }
+    let mut findings = vec![Finding::good("keys", words)];
+    for key in keys {
+        if let Some(until) = key.until.filter(|until| now.until(*until) <= KEY_ENDS_SOON) {
+            let remedy = format!("Until then the web platform must sign with what is in {}.", loaded.signing.origin);
+            findings.push(Finding::warning("keys", format!("{key} is accepted until {}", moment(until)), remedy));
+        }
     }
     findings
 }

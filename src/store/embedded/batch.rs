@@ -10,7 +10,7 @@ use redb::ReadableTable;
 
 use super::failure::{Failure, Outcome};
 use super::records::{AnswerRow, First, MemberRow, Person, decode, decode_room, encode, encode_room, get, get_number};
-use super::schema::{Tables, expiry_key, expiry_of, k8, k16, meta};
+use super::schema::{NOBODY, Tables, expiry_key, expiry_of, k8, k16, meta};
 use crate::domain::chat::{Membership, RoomRecord};
 use crate::domain::{LessonId, MAX_SAFE_INTEGER, RoomId, Timestamp, UserId};
 use crate::store::Change;
@@ -219,9 +219,10 @@ impl<'t, 'k> Batch<'t, 'k> {
         if let Some(known) = self.known.rooms.get(room) {
             return Ok(Some((known.no, known.record.private)));
         }
-        let Some(no) = get_number(self.t.room_no.read()?, room.canonical().as_bytes())? else { return Ok(None) };
-        let record = get(self.t.rooms.read()?, &k8(no), decode_room)?
-            .ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
+        let no = get_number(self.t.room_no.read()?, room.canonical().as_bytes())?;
+        let record = get(self.t.rooms.read()?, &k8(no.unwrap_or(NOBODY)), decode_room)?;
+        let Some(no) = no else { return Ok(None) };
+        let record = record.ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
         let private = record.private;
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: false });
         Ok(Some((no, private)))
@@ -314,10 +315,8 @@ impl<'t, 'k> Batch<'t, 'k> {
 
     /// What somebody is in a room, for the rules.
     pub(super) fn membership(&mut self, room: Option<u64>, user: Option<u64>) -> Outcome<Option<Membership>> {
-        match (room, user) {
-            (Some(room), Some(user)) => self.member(room, user)?.map(|row| row.membership()).transpose(),
-            _ => Ok(None),
-        }
+        let row = self.member(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY))?;
+        row.map(|row| row.membership()).transpose()
     }
 
     /// Keeps what somebody is in a room. Written at the end of the batch: a busy author costs one row, not one a message.

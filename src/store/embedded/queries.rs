@@ -5,7 +5,7 @@ use redb::ReadableTable;
 
 use super::failure::{Failure, Outcome};
 use super::records::{MemberRow, Person, ProgressRow, decode, decode_message, decode_room, get, get_number, get_value};
-use super::schema::{Snapshot, k8, k16, k24, meta, second};
+use super::schema::{NOBODY, Snapshot, k8, k16, k24, meta, second};
 use crate::domain::chat::{Author, Membership, Message, RoomPolicy, RoomRecord, RoomSummary, may_enter};
 use crate::domain::progress::Progress;
 use crate::domain::{LessonId, Refusal, RoomId, UserId};
@@ -36,16 +36,18 @@ impl Snapshot {
     }
 
     pub(super) fn find_room(&self, room: &RoomId) -> Outcome<Option<(u64, RoomRecord)>> {
-        let Some(no) = get_number(&self.room_no()?, room.canonical().as_bytes())? else { return Ok(None) };
-        let record = get(&self.rooms()?, &k8(no), decode_room)?
-            .ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
-        Ok(Some((no, record)))
+        let no = get_number(&self.room_no()?, room.canonical().as_bytes())?;
+        let record = get(&self.rooms()?, &k8(no.unwrap_or(NOBODY)), decode_room)?;
+        match (no, record) {
+            (Some(no), Some(record)) => Ok(Some((no, record))),
+            (Some(no), None) => Err(Failure::Damaged(format!("room {no} has a number but no record"))),
+            (None, _) => Ok(None),
+        }
     }
 
     fn find_member(&self, room: Option<u64>, user: &UserId) -> Outcome<Option<MemberRow>> {
-        let Some(room) = room else { return Ok(None) };
-        let Some(user) = self.find_user(user)? else { return Ok(None) };
-        get(&self.members()?, &k16(room, user), |row| decode::<MemberRow>(row))
+        let user = self.find_user(user)?;
+        get(&self.members()?, &k16(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY)), |row| decode::<MemberRow>(row))
     }
 
     /// Lets somebody in, or not; gives the room and what they are in it.

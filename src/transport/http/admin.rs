@@ -7,8 +7,9 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use crate::auth::Key;
 use crate::contract::care::LastBackup;
-use crate::contract::http::{ProcessCounts, RateFigures, Status, StoreCounts};
+use crate::contract::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::domain::Scope;
 use crate::ops::process;
 use crate::services::may;
@@ -32,7 +33,7 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
     if let Err(error) = may(&caller, Scope::Admin) {
         return failure(&error);
     }
-    let readiness = api.readiness();
+    let (readiness, now) = (api.readiness(), api.services.now());
     let (users, rooms) = api.services.sockets().totals();
     let store = api.services.store_status();
     let tally = api.services.tally();
@@ -62,6 +63,8 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
         },
         certificate: api.process.certificate(),
         config_error: api.process.config_error(),
+        keys: api.verifier.keys().iter().filter(|key| !key.has_ended(now)).map(key_status).collect(),
+        keys_error: api.process.keys_error(),
         seen_from: caller.origin.as_deref().unwrap_or_default().to_owned(),
         store: StoreCounts {
             commit_p50_ms: store.commit_time.within(0.5).map(millis),
@@ -79,4 +82,8 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
         slow_readers: api.sockets.slow_readers(),
     };
     json(StatusCode::OK, &body)
+}
+
+fn key_status(key: &Key) -> KeyStatus {
+    KeyStatus { kids: key.kids.clone(), algorithms: key.algorithms(), origin: key.origin.to_string(), until: key.until }
 }

@@ -107,7 +107,7 @@ impl HttpApi {
             process: process::read(),
             free_bytes: self.process.free_bytes(),
             certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),
-            is_reload_refused: self.process.config_error().is_some(),
+            is_reload_refused: self.process.config_error().or(self.process.keys_error()).is_some(),
         };
         let text = metrics::render(&figures, self.services.tally());
         let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();

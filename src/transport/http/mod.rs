@@ -1,14 +1,16 @@
-//! The HTTP API: health, the broadcast service, polling and administration (CONTRACT 3). Each resource is a file; here is
+//! The HTTP API: health, the broadcast service, polling, administration (CONTRACT 3) and the SDK's files. Each resource is a file; here is
 //! what they share: who asks, how bodies and queries are read, how answers are written.
 
 pub mod admin;
 pub mod back_end;
 pub mod care;
 pub mod health;
+pub mod later;
 pub mod people;
 pub mod polling;
 pub mod read;
 pub mod rooms;
+mod sdk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,10 @@ pub trait Process: Send + Sync {
     }
     /// Why the last reload was refused.
     fn config_error(&self) -> Option<String> {
+        None
+    }
+    /// Why keys that have changed are not used.
+    fn keys_error(&self) -> Option<String> {
         None
     }
     /// The bytes that are free where the data are.
@@ -96,6 +102,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .or(people::routes(&api))
         .unify()
         .or(rooms::routes(&api))
+        .unify()
+        .or(sdk::routes())
         .unify()
         .recover(refused)
         .unify()

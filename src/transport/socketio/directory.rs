@@ -2,12 +2,14 @@
 //! connection of a session that was upgraded from polling; both are found here by the session's id.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::transport::origin::network_of;
 use crate::transport::wire::Wire;
 
 use super::link::Link;
@@ -21,6 +23,10 @@ struct Sessions {
     /// Polls under way, and what ends them.
     polls: HashMap<String, (u32, CancellationToken)>,
     links: HashMap<u64, Arc<Link>>,
+    /// How many sockets there are from each network.
+    networks: HashMap<IpAddr, usize>,
+    /// Sessions on polling that are sent away: the answer to a poll closes them.
+    closing: HashSet<String>,
     refused: HashSet<String>,
     refused_in_order: VecDeque<String>,
 }
@@ -101,16 +107,36 @@ impl Directory {
         sessions.wires.get(session)?.upgrade()
     }
 
-    /// A socket is here.
-    pub fn add(&self, link: &Arc<Link>) {
-        self.lock().links.insert(link.number, link.clone());
+    /// A socket is here. Gives whether it is one of at most `most` from where it came (0: no bound); one too many is known
+    /// here until it has gone, and not counted.
+    pub fn add(&self, link: &Arc<Link>, most: usize) -> bool {
+        let mut sessions = self.lock();
+        sessions.links.insert(link.number, link.clone());
+        let Some(from) = link.came.from else { return true };
+        let count = sessions.networks.entry(network_of(from)).or_default();
+        if most > 0 && *count >= most {
+            return false;
+        }
+        *count += 1;
+        link.is_counted.store(true, Ordering::Relaxed);
+        true
     }
 
     /// A socket has gone.
     pub fn remove(&self, link: &Link) {
         let mut sessions = self.lock();
-        sessions.links.remove(&link.number);
         sessions.wires.remove(&link.session);
+        sessions.closing.remove(&link.session);
+        sessions.links.remove(&link.number);
+        if link.is_counted.swap(false, Ordering::Relaxed)
+            && let Some(network) = link.came.from.map(network_of)
+            && let Some(count) = sessions.networks.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                sessions.networks.remove(&network);
+            }
+        }
     }
 
     /// All sockets.
@@ -121,6 +147,20 @@ impl Directory {
     /// One socket.
     pub fn link(&self, number: u64) -> Option<Arc<Link>> {
         self.lock().links.get(&number).cloned()
+    }
+
+    /// The answer to the poll that waits, or to the next one, closes the session of this socket.
+    pub fn begin_closing(&self, link: &Link) {
+        let mut sessions = self.lock();
+        if sessions.links.contains_key(&link.number) {
+            sessions.closing.insert(link.session.clone());
+        }
+    }
+
+    /// Whether it does.
+    pub fn is_closing(&self, session: &str) -> bool {
+        let sessions = self.lock();
+        !sessions.closing.is_empty() && sessions.closing.contains(session)
     }
 
     /// Polls of this session are refused from now on, and one that waits is ended.

@@ -67,6 +67,13 @@ pub struct Passage {
     poll: Option<PollGuard>,
 }
 
+/// A request that must not reach the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedSession {
+    /// Whether it asks for what there is to hear.
+    pub is_poll: bool,
+}
+
 impl Passage {
     /// Resolves when the session of a waiting poll is hung up on; never for any other request.
     pub async fn ended(&self) {
@@ -87,13 +94,13 @@ impl SocketIoTransport {
     /// Prepares a request for the library. `token` is what was found outside of the Socket.IO handshake.
     ///
     /// # Errors
-    /// The status of a request that must not reach the library.
+    /// If the session was hung up on, or its path cannot be read: the request must not reach the library.
     pub fn prepare(
         self: &Arc<Self>,
         parts: &mut Parts,
         token: Option<Zeroizing<String>>,
         wire: &Arc<dyn Wire>,
-    ) -> Result<Passage, StatusCode> {
+    ) -> Result<Passage, EndedSession> {
         let mut session = None;
         let mut is_websocket = false;
         let mut kept = String::with_capacity(64);
@@ -111,11 +118,12 @@ impl SocketIoTransport {
             }
         }
         if session.as_deref().is_some_and(|session| self.directory.is_refused(session)) {
-            return Err(StatusCode::BAD_REQUEST);
+            return Err(EndedSession { is_poll: !is_websocket && parts.method == http::Method::GET });
         }
         // The library keeps the head of the request that opens a session: a URL without the token, in memory of its own,
         // and few headers (the others would pin the connection's read buffer).
-        parts.uri = format!("{}{kept}", self.settings.path).parse::<Uri>().map_err(|_| StatusCode::BAD_REQUEST)?;
+        parts.uri =
+            format!("{}{kept}", self.settings.path).parse::<Uri>().map_err(|_| EndedSession { is_poll: false })?;
         parts.headers = compact(&parts.headers);
         parts.extensions.insert(HandshakeToken::new(token));
         if is_websocket && session.is_none() {
@@ -128,6 +136,13 @@ impl SocketIoTransport {
             _ => None,
         };
         Ok(Passage { session, is_websocket, poll })
+    }
+
+    /// Whether the answer to this poll is the last of its session.
+    #[must_use]
+    pub fn is_last(&self, passage: &Passage) -> bool {
+        let polled = passage.session.as_ref().filter(|_| passage.poll.is_some());
+        polled.is_some_and(|session| self.directory.is_closing(session))
     }
 
     /// Looks at the library's answer before it goes out.

@@ -25,6 +25,9 @@ use super::directory::Directory;
 /// After a last word the client has so long to hang up.
 pub const FAREWELL: Duration = Duration::from_secs(3);
 
+/// A WebSocket's close frame: 1012, the service restarts. The client closes the connection when it has read what is before.
+const CLOSE_FRAME: &[u8] = &[0x88, 0x02, 0x03, 0xf4];
+
 struct State {
     /// Cleared when the socket has gone: socket and link hold each other.
     socket: Option<SocketRef>,
@@ -55,6 +58,8 @@ pub struct Link {
     pub session: String,
     /// How it came.
     pub came: Came,
+    /// Whether it is counted among those from where it came; changed under the directory's lock.
+    pub is_counted: AtomicBool,
     /// Who it is; replaced when a new token is given.
     actor: Mutex<Arc<Actor>>,
     /// Held while something is handed to the library, so that nothing overtakes it on the wire.
@@ -85,6 +90,7 @@ impl Link {
             number,
             session,
             came,
+            is_counted: AtomicBool::new(false),
             actor: Mutex::new(Arc::new(actor)),
             state: Mutex::new(State { socket: None }),
             direct: OnceLock::new(),
@@ -147,6 +153,9 @@ impl Link {
 
     /// Answers a request.
     pub fn answer<T: serde::Serialize>(&self, ack: Ack, body: &T) {
+        if self.is_gone() {
+            return;
+        }
         let state = locked(&self.state);
         if let Some(wire) = self.wire(&state) {
             drop(state);
@@ -204,6 +213,51 @@ impl Link {
         {
             directory.note_slow_reader(Some(self.number));
         }
+    }
+
+    /// Ends the connection behind a last word, and not the namespace: a stock client connects again by itself then. What
+    /// waits is delivered first, and with it what closes the connection.
+    pub fn send_away(&self, word: &ServerEvent<'_>) {
+        let is_on_wire = {
+            let state = locked(&self.state);
+            self.wire(&state).is_some()
+        };
+        if !is_on_wire && let Some(directory) = self.directory.upgrade() {
+            // First: the word is what a poll waits for.
+            directory.begin_closing(self);
+        }
+        self.emit(word);
+        if is_on_wire {
+            self.leave_wire();
+        }
+    }
+
+    /// Ends a WebSocket behind what has been said. Gives whether it is one.
+    pub fn leave_wire(&self) -> bool {
+        let wire = {
+            let state = locked(&self.state);
+            self.wire(&state).cloned()
+        };
+        if let Some(wire) = &wire
+            && !self.is_gone.swap(true, Ordering::AcqRel)
+        {
+            wire.push(&Bytes::from_static(CLOSE_FRAME));
+        }
+        wire.is_some()
+    }
+
+    /// As [`Link::send_away`], and a client that does not go is hung up on.
+    pub fn dismiss(&self, word: &ServerEvent<'_>) {
+        self.send_away(word);
+        let Some(directory) = self.directory.upgrade() else { return };
+        let number = self.number;
+        let still = directory.clone();
+        directory.tasks().spawn(async move {
+            tokio::time::sleep(FAREWELL).await;
+            if let Some(link) = still.link(number) {
+                link.hang_up(Duration::ZERO);
+            }
+        });
     }
 
     /// Closes the namespace, and the connection a while later if the client has not. In a task of its own: the library runs

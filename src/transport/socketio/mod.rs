@@ -7,6 +7,7 @@ pub mod events;
 pub mod front;
 pub mod identity;
 pub mod intake;
+mod leaving;
 pub mod link;
 pub mod pump;
 
@@ -51,11 +52,8 @@ const WARNED_BEFORE: Duration = Duration::from_secs(60);
 /// How often tokens, stalled writes and dead connections are looked at.
 const WATCH: Duration = Duration::from_millis(500);
 
-/// A connection that has not signed in by then is closed.
-const SIGN_IN: Duration = Duration::from_secs(10);
-
-/// Sockets that are sent away go in so many steps.
-const DISMISSALS: usize = 100;
+/// Whoever has too many sockets is told to come again after so long.
+const COME_AGAIN: Duration = Duration::from_secs(10);
 
 /// How Socket.IO is set up.
 #[derive(Debug, Clone)]
@@ -66,6 +64,8 @@ pub struct SocketIoSettings {
     pub payload_bytes: usize,
     /// The most packets that wait for a socket on polling.
     pub send_queue: usize,
+    /// A connection that has not signed in by then is closed.
+    pub sign_in: Duration,
 }
 
 /// The Socket.IO side of the server.
@@ -129,7 +129,7 @@ impl SocketIoTransport {
             .ws_read_buffer_size(2_048)
             // It counts packets and drops silently when it is full: each emit's result is looked at.
             .max_buffer_size(self.settings.send_queue.max(64))
-            .connect_timeout(SIGN_IN)
+            .connect_timeout(self.settings.sign_in)
             .build_layer();
         // Handlers are registered in the middleware: in the connect handler it is too late for a client that leaves or
         // emits at once. Both are plain functions, which the library runs in line, before it reads on.
@@ -257,11 +257,16 @@ impl SocketIoTransport {
             if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
                 self.directory.set_wire(&link.session, wire);
             }
-            self.directory.add(&link);
+            let most = self.services.limits().sockets_per_address;
+            let has_place = self.directory.add(&link, most);
             link.attach(socket.clone());
             if link.is_gone() {
                 // Its departure was quicker, and found nothing to remove.
                 return self.directory.remove(&link);
+            }
+            if !has_place {
+                self.tally().rate_limited.add("address");
+                return link.expel(&too_many(most, "from this address"));
             }
             intake.arrive();
         }
@@ -275,11 +280,7 @@ impl SocketIoTransport {
         let entered = self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, true);
         let Some(handle) = entered else {
             self.services.tally().rate_limited.add("sockets");
-            let error = WireError::rate_limited(
-                Duration::from_secs(10),
-                format!("you have {most} connections already; close one and come again"),
-            );
-            return link.expel(&error);
+            return link.expel(&too_many(most, "of yours"));
         };
         link.set_handle(handle.clone());
         if link.is_gone() {
@@ -304,10 +305,11 @@ impl SocketIoTransport {
         let told = arrival.undelivered.last().map_or(0, |notification| notification.id);
         handle.base_gate().open(&**link, 0, told, || {
             link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, arrival.unread)));
-            for notification in &arrival.undelivered {
+            // Of two devices that come at the same moment one is sent what waits; the other has it in its list.
+            let before = handle.note_delivered(told);
+            for notification in arrival.undelivered.iter().filter(|notification| notification.id > before) {
                 link.emit(&ServerEvent::NotificationNew(notification.into()));
             }
-            handle.note_delivered(told);
         });
         self.watch_token(link.number, &caller.actor);
     }
@@ -361,27 +363,6 @@ impl SocketIoTransport {
             self.directory.forget_the_dead();
             forget_the_idle();
             self.end_tokens();
-        }
-    }
-
-    /// Closes all sockets over a while, in no order: Socket.IO is switched off. Ends early when it is told to.
-    pub async fn dismiss(&self, spread: Duration, stop: &CancellationToken) {
-        let message = "real-time connections are being switched off; use the HTTP API under /api/v1";
-        let error = WireError::new(ErrorCode::RealtimeDisabled, message);
-        let links = self.directory.links();
-        let steps = links.len().clamp(1, DISMISSALS);
-        let pause = spread / u32::try_from(steps).unwrap_or(1);
-        // The directory is a hash map: neighbours in it have nothing to do with each other.
-        for (step, part) in links.chunks(links.len().div_ceil(steps).max(1)).enumerate() {
-            if step > 0 {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-            for link in part {
-                link.expel(&error);
-            }
         }
     }
 
@@ -464,6 +445,11 @@ impl SocketIoTransport {
         let unread = self.services.unread(&caller).await.unwrap_or_default();
         link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
     }
+}
+
+fn too_many(most: usize, whose: &str) -> WireError {
+    let message = format!("there are {most} connections {whose} already; close one and come again");
+    WireError::rate_limited(COME_AGAIN, message)
 }
 
 /// The answer to `auth:refresh`.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::domain::Room;
 use crate::services::Services;
 use crate::services::delivery::Placed;
-use crate::services::sockets::Group;
+use crate::services::sockets::{Group, Member};
 
 /// The most deliveries taken at a time.
 const BATCH: usize = 1_024;
@@ -29,38 +29,103 @@ const SENDS_A_STRETCH: usize = 2_048;
 /// make every other send look blocked.
 pub async fn run(services: Arc<Services>, delivered: Arc<AtomicU64>) {
     tokio::task::unconstrained(async move {
-        let feed = services.feed();
-        let mut jobs = Jobs::default();
+        let feed = services.feed().clone();
+        let mut pump = Pump::new(services, MEMBERS_A_TURN);
         let mut stretch = 0;
         while let Some(batch) = feed.take(BATCH).await {
-            jobs.add(batch);
-            while let Some((room, deliveries)) = jobs.next() {
-                let Some(members) = services.sockets().members(&room) else { continue };
-                let mut group = Group::new(&room, deliveries);
-                let mut count = 0;
-                for turn in members.chunks(MEMBERS_A_TURN) {
-                    count += turn.iter().map(|member| member.deliver(&group)).sum::<usize>();
-                    stretch += turn.len();
-                    // What is not taken is the feed's backlog, which the store's writer waits for.
-                    if jobs.count < MOST_JOBS {
-                        jobs.add(feed.take_now(BATCH));
-                    }
-                    if matches!(room, Room::Chat(_))
-                        && group.len() < MOST_TOGETHER
-                        && let Some(newer) = jobs.waiting(&room)
-                    {
-                        group = group.with(&room, newer);
-                    }
-                    if stretch >= SENDS_A_STRETCH {
-                        stretch = 0;
-                        tokio::task::yield_now().await;
-                    }
+            pump.add(batch);
+            while let Some(turn) = pump.turn() {
+                delivered.fetch_add(turn.deliveries as u64, Ordering::Relaxed);
+                stretch += turn.members;
+                if stretch >= SENDS_A_STRETCH {
+                    stretch = 0;
+                    tokio::task::yield_now().await;
                 }
-                delivered.fetch_add(count as u64, Ordering::Relaxed);
             }
         }
     })
     .await;
+}
+
+/// The pump between two turns. Somebody may come, go, or say something there.
+#[derive(Debug)]
+pub struct Pump {
+    services: Arc<Services>,
+    members_a_turn: usize,
+    jobs: Jobs,
+    serving: Option<Serving>,
+}
+
+/// A room that is being served.
+#[derive(Debug)]
+struct Serving {
+    room: Room,
+    members: Arc<Vec<Member>>,
+    /// How many of them have had their turn.
+    served: usize,
+    group: Group,
+}
+
+/// What one turn did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// To how many members it came.
+    pub members: usize,
+    /// How many deliveries were sent.
+    pub deliveries: usize,
+}
+
+impl Pump {
+    /// A pump with nothing to do. After so many members it looks for what has come since.
+    #[must_use]
+    pub fn new(services: Arc<Services>, members_a_turn: usize) -> Pump {
+        Pump { services, members_a_turn: members_a_turn.max(1), jobs: Jobs::default(), serving: None }
+    }
+
+    /// Takes what has arrived.
+    pub fn add(&mut self, batch: Vec<Placed>) {
+        self.jobs.add(batch);
+    }
+
+    /// Serves some members of a room. `None` if there is nothing to do.
+    pub fn turn(&mut self) -> Option<Turn> {
+        let mut serving = match self.serving.take() {
+            Some(serving) => serving,
+            None => self.begin()?,
+        };
+        let turn = serving.members.iter().skip(serving.served).take(self.members_a_turn);
+        let mut done = Turn { members: 0, deliveries: 0 };
+        for member in turn {
+            done.members += 1;
+            done.deliveries += member.deliver(&serving.group);
+        }
+        serving.served += done.members;
+        // What is not taken is the feed's backlog, which the store's writer waits for.
+        if self.jobs.count < MOST_JOBS {
+            self.jobs.add(self.services.feed().take_now(BATCH));
+        }
+        if serving.served < serving.members.len() {
+            if matches!(serving.room, Room::Chat(_))
+                && serving.group.len() < MOST_TOGETHER
+                && let Some(newer) = self.jobs.waiting(&serving.room)
+            {
+                serving.group = serving.group.with(&serving.room, newer);
+            }
+            self.serving = Some(serving);
+        }
+        Some(done)
+    }
+
+    /// The next room that somebody is in.
+    fn begin(&mut self) -> Option<Serving> {
+        loop {
+            let (room, deliveries) = self.jobs.next()?;
+            if let Some(members) = self.services.sockets().members(&room) {
+                let group = Group::new(&room, deliveries);
+                return Some(Serving { room, members, served: 0, group });
+            }
+        }
+    }
 }
 
 /// What is to be delivered, room by room: within a room in order, and the rooms in that of their first delivery.

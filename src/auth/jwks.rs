@@ -1,0 +1,130 @@
+//! A JWKS file (RFC 7517): the public keys of an issuer. As the RFC says, a key that is not understood is passed over, with
+//! a warning; a file of which no key is left is refused.
+
+use std::path::Path;
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::Value;
+
+use super::keys::{Key, KeyError, KeyOrigin, MAX_KID_BYTES};
+use super::sources::read_public;
+
+/// What the members of a key's private part are called (RFC 7518, 6.2.2, 6.3.2; RFC 8037).
+const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];
+
+/// What became of one entry.
+enum Entry {
+    Key(Box<Key>),
+    /// It is not for signatures, as it says itself.
+    NotForSignatures,
+    /// It is not understood, and why.
+    PassedOver(String),
+}
+
+/// The keys of a file, and what there is to say of those that were passed over.
+///
+/// # Errors
+/// If it is not a JWKS, has a private key in it, or no key is left.
+pub(super) fn read(path: &Path) -> Result<(Vec<Key>, Vec<String>), KeyError> {
+    let bytes = read_public(path, "JWKS file", "auth.jwks_file")?;
+    let failed = |why: String, remedy: &str| {
+        KeyError::new(format!("the JWKS file {} cannot be used", path.display()), why, remedy)
+    };
+    let form = "Save the issuer's key set again: {\"keys\": [...]}, as its jwks_uri gives it.";
+    // What serde says has the place and may have the text at it; the place is enough.
+    let set: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| failed(format!("it is not JSON (line {}, column {})", error.line(), error.column()), form))?;
+    let entries =
+        set.get("keys").and_then(Value::as_array).ok_or_else(|| failed("it has no list of keys".to_owned(), form))?;
+    let (mut keys, mut warnings) = (Vec::<Key>::new(), Vec::new());
+    for (place, value) in entries.iter().enumerate() {
+        let name = words_for(place, value);
+        if PRIVATE.iter().any(|member| value.get(member).is_some()) {
+            let remedy = "Save the public part alone. If others may have read this file, replace the key.";
+            return Err(failed(format!("{name} has its private part in it"), remedy));
+        }
+        match entry(value, path) {
+            Entry::Key(key) => {
+                if let Some(twin) = key.kids.first().filter(|kid| keys.iter().any(|other| other.kids.contains(kid))) {
+                    warnings.push(format!("{}: several keys have the kid '{twin}'; each is tried", path.display()));
+                }
+                keys.push(*key);
+            }
+            Entry::NotForSignatures => {}
+            Entry::PassedOver(why) => warnings.push(format!("{}: {name} is passed over: {why}", path.display())),
+        }
+    }
+    if keys.is_empty() {
+        let why = warnings.first().cloned().unwrap_or_else(|| "there is no key for signatures in it".to_owned());
+        return Err(failed(why, "Give a key set with at least one RSA, P-256, P-384 or Ed25519 key for signatures."));
+    }
+    Ok((keys, warnings))
+}
+
+fn words_for(place: usize, value: &Value) -> String {
+    match kid(value) {
+        Some(kid) => format!("key {} ('{kid}')", place + 1),
+        None => format!("key {}", place + 1),
+    }
+}
+
+/// A name that can be one; an empty one is none.
+fn kid(value: &Value) -> Option<&str> {
+    let kid = value.get("kid")?.as_str()?;
+    let fits = !kid.is_empty() && kid.len() <= MAX_KID_BYTES && !kid.chars().any(char::is_control);
+    fits.then_some(kid)
+}
+
+fn entry(value: &Value, path: &Path) -> Entry {
+    let text = |member: &str| value.get(member).and_then(Value::as_str);
+    if value.get("use").is_some_and(|purpose| purpose != "sig") {
+        return Entry::NotForSignatures;
+    }
+    if let Some(operations) = value.get("key_ops")
+        && !operations.as_array().is_some_and(|operations| operations.iter().any(|operation| operation == "verify"))
+    {
+        return Entry::NotForSignatures;
+    }
+    match text("kty") {
+        Some("oct") => {
+            let why =
+                "a shared secret does not belong into a file of public keys; name its file as auth.jwt_secret_file";
+            return Entry::PassedOver(why.to_owned());
+        }
+        Some("RSA" | "EC" | "OKP") => {}
+        Some(other) => return Entry::PassedOver(format!("its kty '{other}' is not known here")),
+        None => return Entry::PassedOver("it has no kty".to_owned()),
+    }
+    if value.get("kid").is_some_and(|given| kid(value).is_none() && given != "") {
+        return Entry::PassedOver(format!("its kid is no text of at most {MAX_KID_BYTES} bytes"));
+    }
+    match key(value, path) {
+        Ok(key) => Entry::Key(Box::new(match kid(value) {
+            Some(kid) => key.named_by_issuer(kid.to_owned()),
+            None => key,
+        })),
+        Err(why) => Entry::PassedOver(why),
+    }
+}
+
+fn key(value: &Value, path: &Path) -> Result<Key, String> {
+    let jwk: Jwk = serde_json::from_value(value.clone()).map_err(|_| "it is not a JWK".to_owned())?;
+    let right_length = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => None,
+        AlgorithmParameters::EllipticCurve(parameters) if parameters.curve == EllipticCurve::P256 => Some(65),
+        AlgorithmParameters::EllipticCurve(parameters) if parameters.curve == EllipticCurve::P384 => Some(97),
+        AlgorithmParameters::OctetKeyPair(parameters) if parameters.curve == EllipticCurve::Ed25519 => Some(32),
+        _ => return Err("a member is missing, or its curve is not P-256, P-384 or Ed25519".to_owned()),
+    };
+    let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| "a member is not in base64url".to_owned())?;
+    let length = decoding.try_get_as_bytes().map(<[u8]>::len).ok();
+    if right_length.is_some() && length != right_length {
+        return Err("a member does not have the length of its curve".to_owned());
+    }
+    let key = Key::of_public(decoding, KeyOrigin::Jwks(path.to_owned())).map_err(|(why, _)| why)?;
+    let Some(bound) = value.get("alg") else { return Ok(key) };
+    let algorithm: Option<Algorithm> = bound.as_str().and_then(|name| name.parse().ok());
+    let algorithm = algorithm.ok_or_else(|| "its alg is not one for signatures that is known here".to_owned())?;
+    key.bound_to(algorithm).ok_or_else(|| format!("its alg {algorithm:?} is not one of its kind of key"))
+}

@@ -1,0 +1,140 @@
+//! All keys that a configuration names: the shared secret and those before it, public keys, the JWKS file.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, Secret};
+
+use super::keys::{Key, KeyError, KeyOrigin, Keys, MAX_TRIED};
+use super::ring::{self, Ring};
+use super::secret::{self, LoadedSecret};
+use super::{jwks, pem};
+
+/// No file of public keys is larger.
+const MAX_PUBLIC_BYTES: u64 = 1 << 20;
+
+/// What tokens are signed with here.
+#[derive(Debug, Clone)]
+pub struct SigningKey {
+    /// The secret.
+    pub secret: Secret,
+    /// Its name, if it has one.
+    pub kid: Option<String>,
+    /// Where it is.
+    pub origin: KeyOrigin,
+}
+
+/// The keys of a configuration.
+#[derive(Debug)]
+pub struct LoadedKeys {
+    /// What signatures are checked with.
+    pub keys: Keys,
+    /// What tokens are signed with.
+    pub signing: SigningKey,
+    /// All shared secrets: what must never be shown.
+    pub secrets: Vec<Secret>,
+    /// What should be mended.
+    pub warnings: Vec<String>,
+}
+
+/// The keys that are configured or were made before.
+///
+/// # Errors
+/// The first one that cannot be used: then none is.
+pub fn load(config: &Config, credentials: Option<&Path>) -> Result<LoadedKeys, KeyError> {
+    gather(config, secret::load(config, credentials)?)
+}
+
+/// As [`load`], and makes a secret in the data directory if there is none.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_or_create(config: &Config, credentials: Option<&Path>) -> Result<LoadedKeys, KeyError> {
+    gather(config, secret::load_or_create(config, credentials)?)
+}
+
+/// The files that the keys of a configuration are read from, whether or not they are there. Of these another one in its
+/// place is worth a look.
+#[must_use]
+pub fn files(config: &Config, credentials: Option<&Path>) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    files.extend(secret::file(config, credentials));
+    files.push(config.storage.data_dir.join(ring::FILE));
+    files.extend(config.auth.public_keys.iter().cloned());
+    files.extend(config.auth.jwks_file.clone());
+    files
+}
+
+fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError> {
+    // Behind the secret: a rotation writes the ring first, and so none is missed.
+    let ring = Ring::read(&config.storage.data_dir)?;
+    let LoadedSecret { secret, warning, origin } = present;
+    let mut warnings: Vec<String> = warning.into_iter().collect();
+    let entry = ring.entry(&secret);
+    let kid = entry.map(|key| key.kid.clone());
+    let created = entry.map(|key| key.created).or_else(|| origin.path().and_then(modified));
+    let mut keys = vec![Key::of_secret(&secret, origin.clone()).called(kid.clone()).lasting(created, None)];
+    let mut secrets = vec![secret.clone()];
+    for key in ring.before(&secret) {
+        let origin = KeyOrigin::Ring(ring.path.clone());
+        keys.push(Key::of_secret(&key.secret, origin).called([key.kid.clone()]).lasting(Some(key.created), key.until));
+        secrets.push(key.secret.clone());
+    }
+    for path in &config.auth.public_keys {
+        let key = pem::read(path)?;
+        let thumbprint = key.thumbprint();
+        if keys.iter().any(|other| thumbprint.is_some() && other.thumbprint() == thumbprint) {
+            warnings.push(format!("{} has a key that is there already; once is enough", path.display()));
+            continue;
+        }
+        if let Some(twin) = key.kids.iter().find(|kid| keys.iter().any(|other| other.kids.contains(kid))) {
+            warnings.push(format!("several keys have the kid '{twin}'; each is tried"));
+        }
+        keys.push(key);
+    }
+    if let Some(path) = &config.auth.jwks_file {
+        let (more, said) = jwks::read(path)?;
+        keys.extend(more);
+        warnings.extend(said);
+    }
+    let keys = Keys::new(keys)?;
+    if let Some(algorithm) = keys.crowded() {
+        warnings.push(format!(
+            "more than {MAX_TRIED} public keys are for {algorithm}: a token without a kid is tried with the first {MAX_TRIED} alone"
+        ));
+    }
+    Ok(LoadedKeys { keys, signing: SigningKey { secret, kid, origin }, secrets, warnings })
+}
+
+/// The bytes of a file of public keys. Who can change it lets in whom they like: it is not for everybody to write.
+pub(super) fn read_public(path: &Path, what: &str, key: &str) -> Result<Vec<u8>, KeyError> {
+    let failed = |error: io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::NotFound => format!("Check the path; it is in {key} in the configuration."),
+            io::ErrorKind::PermissionDenied => "Make it readable for the user that runs the server.".to_owned(),
+            _ => "Check the file.".to_owned(),
+        };
+        let why = format!("{}: {error}", path.display());
+        KeyError::new(format!("the {what} {} cannot be read", path.display()), why, remedy)
+    };
+    let file = File::open(path).map_err(failed)?;
+    secret::refuse_strange_hands(path)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_PUBLIC_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_PUBLIC_BYTES {
+        return Err(KeyError::new(
+            format!("the {what} {} cannot be used", path.display()),
+            "it is larger than 1 MiB",
+            "Check the path: it is another file, or one with keys that nobody needs.",
+        ));
+    }
+    Ok(bytes)
+}
+
+/// When a file was written.
+pub(super) fn modified(path: &Path) -> Option<crate::domain::Timestamp> {
+    let at = fs::metadata(path).ok()?.modified().ok()?;
+    let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(crate::domain::Timestamp(u64::try_from(since.as_millis()).ok()?))
+}

@@ -1,0 +1,270 @@
+//! `key`: the keys of tokens. They are files, and a server that runs looks at them every other second: nothing here talks
+//! to it. No secret is ever shown.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::auth::generation::{self, ALGORITHMS, KeyKind};
+use crate::auth::{Key, rotation};
+use crate::config::keys::in_toml;
+use crate::config::{KEYS, units};
+use crate::domain::{Clock, SystemClock, Timestamp};
+use crate::ops::backup::moment;
+
+use super::exit::{self, Exit, Failure};
+use super::listing::{items_of, number, text};
+use super::token::{data_dir_flag, load_keys};
+use super::{Global, path_text};
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a secret, or a private key and its public one, in files
+    New(NewArgs),
+    /// Show the keys that tokens are checked with
+    List(ListArgs),
+    /// Make another secret that tokens are signed with; the present one is accepted for a while
+    Rotate(RotateArgs),
+    /// End a secret that came before the present one
+    Retire(RetireArgs),
+}
+
+/// Make a secret, or a private key and its public one, in files
+///
+/// The secret or private key is for its owner alone (mode 0600); the public key has the extension .pub. Nothing is written
+/// over. What belongs into the configuration is printed.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// Where the secret or the private key goes
+    file: PathBuf,
+    /// What it is for: HS256, HS384 and HS512 make a secret, the others a pair
+    #[arg(long, value_name = "ALGORITHM", default_value = "HS256", value_parser = PossibleValuesParser::new(ALGORITHMS))]
+    alg: String,
+}
+
+/// Show the keys that tokens are checked with, as the server reads them from this configuration.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Where the server's data are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Make another secret that tokens are signed with; the present one is accepted for a while
+///
+/// The file of the secret has the new one from then on, and the web platform must be given it within the grace. A server
+/// that runs takes both within some seconds.
+#[derive(Debug, Args)]
+pub struct RotateArgs {
+    /// For how long the present secret is accepted: 30m, 24h, 7d; 0s ends it at once
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = units::duration)]
+    grace: Duration,
+    /// Where the server's data are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// End a secret that came before the present one, before its time
+///
+/// It is gone from the disk, and new connections with its tokens are refused within some seconds. Live sockets stay until
+/// their tokens end; `academy-rt token revoke --all` ends them.
+#[derive(Debug, Args)]
+pub struct RetireArgs {
+    /// Its name, as `key list` shows it
+    kid: String,
+    /// Where the server's data are
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// Does it.
+///
+/// # Errors
+/// What keys or files refuse.
+pub fn run(global: &Global, command: KeyCommand) -> anyhow::Result<Exit> {
+    match command {
+        KeyCommand::New(args) => new(global, &args),
+        KeyCommand::List(args) => list(global, &args),
+        KeyCommand::Rotate(args) => rotate(global, &args),
+        KeyCommand::Retire(args) => retire(global, &args),
+    }
+}
+
+fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
+    let kind: KeyKind = args.alg.parse().map_err(|why| Failure::usage("--alg cannot be used", why, "Correct it."))?;
+    let absolute = std::path::absolute(&args.file)
+        .map_err(|error| Failure::usage("the file cannot be used", error, "Give the name of a file."))?;
+    let public_path = absolute.with_extension("pub");
+    if public_path == absolute {
+        let why = "its extension .pub is for the public key";
+        return Err(
+            Failure::usage("the file cannot be used", why, "Give another name, for example academy.key.").into()
+        );
+    }
+    let made = generation::generate(kind).map_err(Failure::from)?;
+    write_new(&absolute, made.private.as_bytes(), 0o600)?;
+    if let Some((public, _)) = &made.public
+        && let Err(failure) = write_new(&public_path, public.as_bytes(), 0o644)
+    {
+        // What failed is told; a private key without its public one is of no use.
+        drop(fs::remove_file(&absolute));
+        return Err(failure.into());
+    }
+    let (key, value) = match &made.public {
+        None => ("auth.jwt_secret_file", &absolute),
+        Some(_) => ("auth.public_keys", &public_path),
+    };
+    let line = config_line(key, &path_text("the file", value)?);
+    let thumbprint = made.public.as_ref().map(|(_, thumbprint)| thumbprint.as_str());
+    let stem = public_path.file_stem().and_then(|stem| stem.to_str());
+    let kids: Vec<&str> = thumbprint.into_iter().chain(stem.filter(|_| thumbprint.is_some())).collect();
+    let answer = json!({
+        "algorithm": args.alg, "file": absolute, "publicKey": thumbprint.map(|_| &public_path), "kids": kids,
+        "config": line,
+    });
+    global.print(&answer, || {
+        let file = absolute.display();
+        let mut text = match thumbprint {
+            None => format!("Written:\n  {file}  a secret of 256 bits, for its owner alone\n"),
+            Some(_) => format!(
+                "Written:\n  {file}  the private key, for whoever signs tokens and nobody else\n  {}  the public key\n",
+                public_path.display()
+            ),
+        };
+        text.push_str(&format!("\nIn academy-rt.toml:\n  [auth]\n  {line}\n\n"));
+        text.push_str(&match thumbprint {
+            None => format!(
+                "The server's user must be able to read it, and nobody else. Give the web platform what is in {file} as its \
+                 JWT_SECRET."
+            ),
+            Some(_) => format!("Tokens may name it in their header as kid: {}.", kids.join(", or ")),
+        });
+        text
+    })?;
+    Ok(Exit::Done)
+}
+
+fn config_line(name: &str, value: &str) -> String {
+    let key = KEYS.iter().find(|key| key.name == name);
+    key.map_or_else(String::new, |key| format!("{} = {}", key.parts().1, in_toml(key, value)))
+}
+
+fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
+    let failed = |error: io::Error| {
+        let remedy = match error.kind() {
+            io::ErrorKind::AlreadyExists => "Give the name of a file that is not there yet.",
+            io::ErrorKind::NotFound => "Make its directory first.",
+            _ => "Give a file in a directory that you can write to.",
+        };
+        Failure::new(format!("{} was not written", path.display()), error, remedy)
+    };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(|error| {
+        // It is ours, and half of it is of no use.
+        drop(fs::remove_file(path));
+        failed(error)
+    })
+}
+
+fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
+    let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
+    let loaded = load_keys(&config)?;
+    for warning in &loaded.warnings {
+        exit::warn(warning)?;
+    }
+    let now = SystemClock.now();
+    let items: Vec<Value> = loaded.keys.iter().enumerate().map(|(place, key)| item(key, place, now)).collect();
+    let answer = json!({ "items": items });
+    global.print(&answer, || table(&answer))?;
+    Ok(Exit::Done)
+}
+
+fn item(key: &Key, place: usize, now: Timestamp) -> Value {
+    // The present secret is always the first.
+    let state = match place {
+        0 => "signs",
+        _ if key.has_ended(now) => "ended",
+        _ => "accepted",
+    };
+    json!({
+        "kids": key.kids, "algorithms": key.algorithms(), "state": state, "created": key.created, "until": key.until,
+        "from": key.origin.kind(), "origin": key.origin.to_string(),
+    })
+}
+
+fn table(list: &Value) -> String {
+    let words = |value: &Value, name: &str| {
+        let words: Vec<&str> =
+            value.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        words.join(" ")
+    };
+    let at = |value: &Value, name: &str| match number(value, name) {
+        0 => "-".to_owned(),
+        at => moment(Timestamp(at)),
+    };
+    let mut rows = vec![["KID", "FOR", "STATE", "UNTIL", "FROM"].map(ToOwned::to_owned)];
+    for value in items_of(list) {
+        let kid = Some(words(value, "kids")).filter(|kids| !kids.is_empty()).unwrap_or_else(|| "-".to_owned());
+        let algorithms = words(value, "algorithms");
+        rows.push([kid, algorithms, text(value, "state"), at(value, "until"), text(value, "origin")]);
+    }
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..4).map(|column| width(column).unwrap_or_default()).collect();
+    let lines = rows.iter().map(|row| {
+        let cells = row.iter().enumerate().map(|(column, cell)| match widths.get(column) {
+            Some(width) => format!("{cell:<width$}  "),
+            None => cell.clone(),
+        });
+        cells.collect::<String>()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn rotate(global: &Global, args: &RotateArgs) -> anyhow::Result<Exit> {
+    let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
+    let now = SystemClock.now();
+    let rotated = rotation::rotate(&config, config.credentials_dir.as_deref(), args.grace, now);
+    let rotated = rotated.map_err(Failure::from)?;
+    let answer = json!({
+        "kid": rotated.kid, "file": rotated.file, "old": { "kid": rotated.old_kid, "until": rotated.old_until },
+    });
+    global.print(&answer, || {
+        let (kid, old, file) = (&rotated.kid, &rotated.old_kid, rotated.file.display());
+        let (end, within) = match args.grace.is_zero() {
+            true => (format!("{old} has ended: its tokens are refused."), "now".to_owned()),
+            false => {
+                let until = moment(rotated.old_until);
+                let sooner = format!("To end it before: academy-rt key retire {old}");
+                (format!("{old} is accepted until {until}. {sooner}"), format!("before {until}"))
+            }
+        };
+        format!(
+            "{kid} is what tokens are signed with from now on. It is in {file}.\n{end}\n\nNext: give the web platform what is in \
+             {file} as its JWT_SECRET, {within}. Its tokens may name it in their header as kid: {kid}.\nA server that runs takes \
+             this within some seconds."
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+fn retire(global: &Global, args: &RetireArgs) -> anyhow::Result<Exit> {
+    let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
+    let now = SystemClock.now();
+    let file = rotation::retire(&config, config.credentials_dir.as_deref(), &args.kid, now);
+    let file = file.map_err(Failure::from)?;
+    global.print(&json!({ "kid": args.kid, "file": file }), || {
+        format!(
+            "{} has ended: new connections with its tokens are refused, within some seconds where a server runs. Live sockets \
+             stay until their tokens end; academy-rt token revoke --all ends them.",
+            args.kid
+        )
+    })?;
+    Ok(Exit::Done)
+}

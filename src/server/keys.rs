@@ -1,0 +1,87 @@
+//! Keys of tokens while the server runs: taken when their files change. A file that cannot be used leaves all keys as they
+//! were, and is told in the log and in the status until it is mended. Live sockets keep what they have: a key that is gone
+//! ends none of them before its token does.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::auth::Keys;
+use crate::auth::sources::{self, LoadedKeys};
+use crate::config::{Auth, Config};
+use crate::ops::backup::moment;
+
+use super::ServeError;
+use super::reload::Reloader;
+use super::watched::Watched;
+
+/// The keys of a configuration, with their files as they were before they were read.
+pub(super) fn load(config: &Config) -> Result<(LoadedKeys, Watched), ServeError> {
+    let credentials = config.credentials_dir.as_deref();
+    let watched = Watched::new(sources::files(config, credentials));
+    Ok((sources::load(config, credentials)?, watched))
+}
+
+impl Reloader {
+    /// Takes keys whose files have changed. What was said of files that cannot be used is said once.
+    pub(super) async fn take_changed_keys(&self, said: &mut String) {
+        let watched = self.key_files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let is_outdated = tokio::task::spawn_blocking(move || watched.is_outdated()).await.unwrap_or_default();
+        let error = if is_outdated { self.renew_keys().await.err() } else { None };
+        let words = error.as_ref().map(ToString::to_string).unwrap_or_default();
+        if let Some(error) = &error
+            && *said != words
+        {
+            tracing::error!(%error, "the changed keys are not used: the old ones stay in force");
+        }
+        *said = words;
+        *self.state.keys_error.lock().unwrap_or_else(PoisonError::into_inner) = error.map(|error| error.to_string());
+    }
+
+    async fn renew_keys(&self) -> Result<(), ServeError> {
+        let config = self.config();
+        let auth = config.auth.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&config)).await;
+        let (loaded, watched) =
+            loaded.map_err(|error| ServeError::new("the keys were not read", error, "Try again."))??;
+        if let Some(changes) = self.put_keys(&auth, loaded, watched) {
+            self.services.record_keys(changes).await;
+        }
+        Ok(())
+    }
+
+    /// Puts keys in force, and gives what is another one by it, for the audit trail.
+    pub(super) fn put_keys(&self, auth: &Auth, loaded: LoadedKeys, watched: Watched) -> Option<String> {
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let changes = changes(&self.verifier.keys(), &loaded.keys);
+        self.verifier.replace(auth, loaded.keys);
+        *self.key_files.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(watched);
+        // A file that was written anew with what was in it before is no news.
+        if let Some(changes) = &changes {
+            tracing::info!(changes, "other keys of tokens are in force");
+        }
+        changes
+    }
+}
+
+/// What is another one, in words for the log and the audit trail; nothing if nothing is.
+fn changes(old: &Keys, new: &Keys) -> Option<String> {
+    let mut words = Vec::new();
+    for key in new.iter() {
+        match old.iter().find(|known| known.is_same_key(key)) {
+            None => words.push(format!("added {key}")),
+            Some(known) if known.until != key.until => words.push(match key.until {
+                Some(until) => format!("{key} ends at {}", moment(until)),
+                None => format!("{key} has no end any more"),
+            }),
+            Some(known) if known.kids != key.kids || known.algorithms() != key.algorithms() => {
+                words.push(format!("changed {key}"));
+            }
+            Some(_) => {}
+        }
+    }
+    words.extend(
+        old.iter().filter(|key| !new.iter().any(|left| left.is_same_key(key))).map(|key| format!("removed {key}")),
+    );
+    (!words.is_empty()).then(|| words.join(", "))
+}

@@ -1,0 +1,178 @@
+// The server stops and starts while many are connected: they are told when to come again, go over a while, come back all at
+// once, and nothing that was acknowledged is missing.
+import assert from 'node:assert/strict';
+import { createConnection } from 'node:net';
+import { test } from 'node:test';
+import { WebSocket } from 'ws';
+import { Appliance, all, ask, assertRising, heard, noLimits, token, until } from './harness.mjs';
+
+const HERD = 5_000;
+const ROOMS = 50;
+const BACK_MS = 10_000;
+
+// A client as thin as can be: five thousand of the stock ones would keep this machine busy by themselves.
+class Thin {
+  constructor(server, userId) {
+    Object.assign(this, { server, bearer: token({ userId, exp: Math.floor(Date.now() / 1000) + 7_200 }), roomId: `herd-${userId % ROOMS}`, sent: 0, acks: new Map(), waiting: new Map() });
+  }
+
+  // Resolves when it is signed in and has joined its room.
+  connect() {
+    return new Promise((resolve, reject) => {
+      this.hints = [];
+      const socket = new WebSocket(`ws://127.0.0.1:${this.server.port}/ws/?EIO=4&transport=websocket`, { perMessageDeflate: false });
+      this.socket = socket;
+      this.closed = new Promise((done) => socket.once('close', (code) => { this.closedAt = Date.now(); done(code); }));
+      socket.on('error', reject);
+      socket.once('close', () => reject(new Error('closed before it was signed in')));
+      socket.on('message', (data) => {
+        const text = String(data);
+        if (text[0] === '0') socket.send(`40${JSON.stringify({ token: this.bearer })}`);
+        else if (text === '2') socket.send('3');
+        else if (text.startsWith('42["authenticated"')) {
+          this.signedInAt = Date.now();
+          this.request('chat:join', { roomId: this.roomId, limit: 1 }).then(resolve, reject);
+        } else if (text.startsWith('42["server:draining"')) this.hints.push(JSON.parse(text.slice(2))[1]);
+        else if (text.startsWith('43')) {
+          const [, id, body] = /^43(\d+)(.*)$/s.exec(text);
+          this.waiting.get(Number(id))(JSON.parse(body)[0]);
+          this.waiting.delete(Number(id));
+        }
+      });
+    });
+  }
+
+  request(event, payload) {
+    return new Promise((resolve) => {
+      this.waiting.set((this.sent += 1), resolve);
+      this.socket.send(`42${this.sent}${JSON.stringify([event, payload])}`);
+    });
+  }
+
+  // Says something; what is acknowledged is remembered.
+  say(content) {
+    this.request('chat:message', { roomId: this.roomId, content, clientId: content }).then((ack) => { if (ack.ok) this.acks.set(content, ack); });
+  }
+}
+
+async function inParts(items, size, what) {
+  for (let at = 0; at < items.length; at += size) await Promise.all(items.slice(at, at + size).map(what));
+}
+
+test(`${HERD} clients are sent away over a while, return at once, and are all back within ${BACK_MS / 1000} s; nothing acknowledged is missing`, { timeout: 240_000 }, async () => {
+  const server = await Appliance.start({ env: noLimits });
+  const herd = Array.from({ length: HERD }, (_, n) => new Thin(server, n + 1));
+  await inParts(herd, 250, (client) => client.connect());
+  // A room of a hundred hears each message: a few talk in each, up to the very end.
+  const talkers = herd.filter((_, n) => n < ROOMS * 4);
+  let isOver = false;
+  const talk = (async () => {
+    for (let n = 0; !isOver; n += 1) {
+      for (const client of talkers.slice((n % 4) * ROOMS, (n % 4 + 1) * ROOMS)) if (client.socket.readyState === WebSocket.OPEN) client.say(`${client.bearer.slice(-6)}-${n}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  })();
+  await until(() => talkers.every((client) => client.acks.size > 0), 'all of them are heard');
+  const stopAt = Date.now();
+  server.child.kill('SIGTERM');
+  const codes = await Promise.all(herd.map((client) => client.closed));
+  isOver = true;
+  await talk;
+  assert.equal((await server.exited).code, 0, server.stderr);
+  const tookMs = Date.now() - stopAt;
+  assert.ok(tookMs < 10_000, `the drain took ${tookMs} ms`);
+  const went = herd.map((client) => client.closedAt - stopAt).sort((a, b) => a - b);
+  const [early, late] = [went[Math.floor(HERD * 0.05)], went[Math.floor(HERD * 0.95)]];
+  assert.ok(late - early > 1_000, `they went between ${early} and ${late} ms: all at the same moment`);
+  assert.ok(codes.filter((code) => code === 1012).length > HERD * 0.9, 'with the code of a restart');
+  const hints = herd.flatMap((client) => client.hints.map((hint) => hint.retryAfterMs)).sort((a, b) => a - b);
+  assert.equal(hints.length, HERD, 'each is told when to come again');
+  assert.ok(hints[0] >= 1_000 && hints.at(-1) <= 10_000 && hints.at(-1) - hints[0] > 3_000, `${hints[0]} to ${hints.at(-1)} ms`);
+
+  await server.launch();
+  const backAt = Date.now();
+  // All at once, whatever they were told: as if the power had come back in a building.
+  await Promise.all(herd.map(async (client) => {
+    for (;;) {
+      try {
+        return await client.connect();
+      } catch {
+        if (Date.now() - backAt > BACK_MS * 3) throw new Error('it did not come back');
+      }
+    }
+  }));
+  const back = herd.map((client) => client.signedInAt - backAt).sort((a, b) => a - b);
+  console.log(`# ${HERD} back: half within ${back[HERD / 2]} ms, all within ${back.at(-1)} ms; gone within ${tookMs} ms, 5 % to 95 % between ${early} and ${late} ms`);
+  assert.ok(back.at(-1) < BACK_MS, `the last one was back after ${back.at(-1)} ms`);
+
+  for (let room = 0; room < ROOMS; room += 1) {
+    const reader = herd.find((client) => client.roomId === `herd-${room}`);
+    const stored = [];
+    for (let page = { hasMore: true }, after = 0; page.hasMore; after = page.messages.at(-1)?.id) {
+      page = await reader.request('chat:history', { roomId: `herd-${room}`, after, limit: 200 });
+      stored.push(...page.messages);
+    }
+    assertRising(stored.map((one) => one.seq));
+    const byContent = new Map(stored.map((one) => [one.content, one]));
+    assert.equal(byContent.size, stored.length, 'nothing is there twice');
+    for (const client of herd.filter(({ roomId }) => roomId === `herd-${room}`)) {
+      for (const [content, ack] of client.acks) assert.equal(byContent.get(content)?.id, ack.id, content);
+    }
+  }
+  for (const client of herd) client.socket.terminate();
+  await server.stop();
+});
+
+test('stock clients are told of a restart and come back by themselves, on each transport', async () => {
+  const server = await Appliance.start({ env: noLimits });
+  const options = { reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 300 };
+  const sockets = await Promise.all([['websocket'], ['polling'], ['polling', 'websocket']].map((transports, n) => server.signedIn({ userId: n + 1 }, { transports, ...options })));
+  const reasons = sockets.map((socket) => new Promise((resolve) => socket.once('disconnect', resolve)));
+  for (const socket of sockets) await ask(socket, 'chat:join', 'r');
+  const { id } = await ask(sockets[0], 'chat:message', { roomId: 'r', content: 'before' });
+  server.child.kill('SIGTERM');
+  assert.equal((await server.exited).code, 0);
+  assert.deepEqual(await Promise.all(reasons), ['transport close', 'transport close', 'transport close']);
+  for (const socket of sockets) assert.ok((await heard(socket, 'server:draining')).retryAfterMs >= 1_000);
+  await server.launch();
+  for (const socket of sockets) {
+    await until(() => all(socket, 'authenticated').length === 2, 'it has come back');
+    assert.deepEqual((await ask(socket, 'chat:join', { roomId: 'r', after: id - 1 })).messages.map((one) => one.content), ['before']);
+  }
+  await server.stop();
+});
+
+test('5,000 waiting polls cost less than 10 KiB each, and one that is abandoned is let go within a second', { timeout: 120_000 }, async () => {
+  const server = await Appliance.start({ env: noLimits });
+  const claims = { userId: 1, role: 'admin' };
+  const { json: { cursor } } = await server.fetch('/api/v1/events', { claims });
+  const waiting = async () => Number(/academy_rt_polls_waiting (\d+)/.exec((await server.fetch('/metrics', { claims })).raw)[1]);
+  const poll = (userId) => new Promise((resolve) => {
+    const socket = createConnection(server.port, '127.0.0.1', () => {
+      socket.write(`GET /api/v1/events?cursor=${cursor}&rooms=a&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token({ userId })}\r\n\r\n`, () => resolve(socket));
+    });
+    socket.on('error', () => {});
+  });
+  // A first round that ends: what the allocator keeps for good is not a poll's.
+  const few = await Promise.all(Array.from({ length: 200 }, (_, n) => poll(n + 2)));
+  await until(async () => (await waiting()) === 200, 'they wait');
+  for (const socket of few) socket.destroy();
+  await until(async () => (await waiting()) === 0, 'they are let go');
+  const before = server.rssKiB();
+  const polls = [];
+  for (let at = 0; at < 5_000; at += 500) polls.push(...await Promise.all(Array.from({ length: 500 }, (_, n) => poll(at + n + 2))));
+  await until(async () => (await waiting()) === 5_000, 'all of them wait');
+  const each = (server.rssKiB() - before) / 5_000;
+  console.log(`# a waiting poll costs ${each.toFixed(1)} KiB`);
+  assert.ok(each < 10, `${each} KiB`);
+  const began = Date.now();
+  for (const socket of polls.slice(0, 2_500)) socket.destroy();
+  await until(async () => (await waiting()) === 2_500, 'the abandoned ones are let go');
+  assert.ok(Date.now() - began < 1_000, `${Date.now() - began} ms`);
+  // Those that are left hear the next message, each.
+  const woken = Promise.all(polls.slice(2_500).map((socket) => new Promise((resolve) => socket.once('data', resolve))));
+  await server.fetch('/api/v1/rooms/a/messages', { method: 'POST', claims, body: { content: 'to all' } });
+  for (const answer of await woken) assert.match(String(answer), /200 OK[\s\S]*to all/);
+  for (const socket of polls) socket.destroy();
+  await server.stop();
+});
