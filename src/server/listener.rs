@@ -1,6 +1,7 @@
 //! Connections: accepted, secured, guarded, served. Each lives in a task of the server's tracker and ends with it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use http::Request;
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -302,7 +304,18 @@ impl Connections {
             if !asks.swap(true, Ordering::Relaxed) {
                 drop(newcomer.lock().unwrap_or_else(PoisonError::into_inner).take());
             }
-            outer.clone().call(request.map(|body| Inbound::new(body, patience, peer.wire.clone())), peer.clone())
+            let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+            let answer =
+                outer.clone().call(request.map(|body| Inbound::new(body, patience, peer.wire.clone())), peer.clone());
+            async move {
+                let mut answer = answer.await?;
+                // Where a body ends may be told in two ways, of which a proxy in front may have believed the other one: what
+                // comes behind it is nobody's request (RFC 9112, 6.1).
+                if is_chunked {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
