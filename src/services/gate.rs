@@ -59,18 +59,23 @@ impl Gate {
 
     /// Says what was before by `first`, sends what was held back behind it, and lets everything pass from now on, except
     /// the messages and notifications that `first` has told. A gate that is open or gone stays so; `first` is said all the
-    /// same.
-    pub fn open(&self, outlet: &dyn Outlet, after_seq: u64, after_notification: u64, first: impl FnOnce()) {
+    /// same. Gives the notifications that were held back and are sent now.
+    pub fn open(&self, outlet: &dyn Outlet, after_seq: u64, after_notification: u64, first: impl FnOnce()) -> Vec<u64> {
         let mut state = self.lock();
         first();
+        let mut notifications = Vec::new();
         if let GateState::Held { held, behind } = &mut *state {
             for delivery in std::mem::take(held) {
                 if !is_told(&delivery, after_seq, after_notification) {
                     outlet.send(delivery.frame.bytes());
+                    if let DeliveryKind::Notification(id) = delivery.kind {
+                        notifications.push(id);
+                    }
                 }
             }
             *state = GateState::Open { after_seq, after_notification, behind: *behind };
         }
+        notifications
     }
 
     /// Does something while the membership lasts, so that its end is told behind it. `false` if it is over.

@@ -314,12 +314,8 @@ impl Services {
 
     async fn record_deliveries(&self) {
         let marks = self.sockets.unrecorded_deliveries();
-        if marks.is_empty() {
-            return;
-        }
-        match self.store.delivered(marks.clone()).await {
-            Ok(()) => self.sockets.note_recorded(&marks),
-            Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
+        if !marks.is_empty() {
+            self.record_delivered(marks).await;
         }
     }
 

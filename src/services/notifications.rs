@@ -9,10 +9,9 @@ use crate::contract::requests::{
 };
 use crate::domain::UserId;
 use crate::domain::notification::{Audience, Notification, NotificationBody, NotificationDraft, Selection};
-pub use crate::store::Arrival as Arrived;
 use crate::store::{AnswerKey, InboxAction, InboxQuery};
 
-use super::sockets::SocketHandle;
+use super::sockets::{Arrived, SocketHandle};
 use super::{Caller, Services, store_error};
 
 /// The most undelivered notifications that are sent on arrival.
@@ -32,12 +31,25 @@ impl Services {
     /// `unavailable`.
     pub async fn arrive(&self, caller: &Caller, handle: &SocketHandle) -> Result<Arrived, WireError> {
         self.note_arrival(&caller.actor.user);
+        // The store hears of what was sent once a second; of a page that reloads it must know now.
+        if let Some(mark) = handle.unrecorded() {
+            self.record_delivered(vec![mark]).await;
+        }
         let actor = (*caller.actor).clone();
-        let mut arrival = self.store.arrive(actor, self.now(), MAX_ON_ARRIVAL).await.map_err(store_error)?;
-        // The store hears of deliveries once a second; this process knows them at once.
-        let delivered = handle.delivered();
-        arrival.undelivered.retain(|notification| notification.id > delivered);
-        Ok(arrival)
+        let arrival = self.store.arrive(actor, self.now(), MAX_ON_ARRIVAL + 1).await.map_err(store_error)?;
+        let mut undelivered = arrival.undelivered;
+        let has_more = undelivered.len() > MAX_ON_ARRIVAL;
+        undelivered.truncate(MAX_ON_ARRIVAL);
+        let up_to = undelivered.last().map_or(0, |notification| notification.id);
+        Ok(Arrived { unread: arrival.unread, undelivered, up_to, has_more })
+    }
+
+    /// Tells the store what was sent. What it does not take is tried again.
+    pub(super) async fn record_delivered(&self, marks: Vec<(UserId, u64)>) {
+        match self.store.delivered(marks.clone()).await {
+            Ok(()) => self.sockets.note_recorded(&marks),
+            Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
+        }
     }
 
     /// Makes sure that somebody who only polls is known: roles and everybody are sent to who has been seen. Once a user

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::contract::errors::WireError;
+use crate::domain::notification::Notification;
 use crate::domain::{Actor, Room, RoomId, UserId};
 
 pub use super::gate::{Gate, Group, Outlet};
@@ -109,7 +110,7 @@ impl Member {
         }
         for Placed { delivery, .. } in &group.deliveries {
             if let DeliveryKind::Notification(id) = delivery.kind {
-                self.presence.raise(id);
+                self.presence.note_live(id);
             }
         }
     }
@@ -144,17 +145,34 @@ impl SocketHandle {
         &self.base
     }
 
-    /// The last notification that was sent to any socket of the user in this process.
+    /// Up to where this process knows that the user's inbox was sent, if the store does not.
     #[must_use]
-    pub fn delivered(&self) -> u64 {
-        self.presence.delivered()
+    pub fn unrecorded(&self) -> Option<(UserId, u64)> {
+        self.presence.unrecorded()
     }
 
-    /// Notes that notifications up to an id are sent to this user, and gives up to where they were before: of two sockets
-    /// that come at the same moment, one has what the other has not.
-    pub fn note_delivered(&self, id: u64) -> u64 {
-        self.presence.raise(id)
+    /// Opens the base gate: `say` is given how many are unread and what has waited, and says so before anything else.
+    pub fn welcome(&self, arrived: &Arrived, say: impl FnOnce(u64, &[&Notification])) {
+        let held = self.base.open(&*self.outlet, 0, arrived.up_to, || {
+            let was_sent = self.presence.note_arrival(arrived.up_to, arrived.has_more);
+            let waiting: Vec<_> = arrived.undelivered.iter().filter(|waiting| !was_sent(waiting.id)).collect();
+            say(arrived.unread, &waiting);
+        });
+        held.into_iter().for_each(|id| self.presence.note_live(id));
     }
+}
+
+/// What somebody finds on arrival.
+#[derive(Debug, Clone)]
+pub struct Arrived {
+    /// How many notifications are unread.
+    pub unread: u64,
+    /// What no socket of the user was sent, oldest first; not all of it if there is more than is sent at once.
+    pub undelivered: Vec<Notification>,
+    /// Up to where `undelivered` tells all of the inbox.
+    pub up_to: u64,
+    /// Whether there is, or may be, more behind it.
+    pub has_more: bool,
 }
 
 /// The first or last of a user's sockets in a chat room.

@@ -15,6 +15,7 @@ mod backup;
 mod cli;
 mod config;
 mod doctor;
+mod gapless;
 mod golden;
 mod harness;
 mod keys;

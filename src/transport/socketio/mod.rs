@@ -34,8 +34,7 @@ use crate::contract::people::ConnectionView;
 use crate::domain::{Actor, Timestamp};
 use crate::ops::clock_watch::ClockWatch;
 use crate::ops::tally::Tally;
-use crate::services::notifications::Arrived;
-use crate::services::sockets::Outlet;
+use crate::services::sockets::{Arrived, Outlet};
 use crate::services::{Caller, Services};
 use crate::transport::origin::{self, ClientAddress};
 use crate::transport::wire::{Cut, Wire};
@@ -297,18 +296,15 @@ impl SocketIoTransport {
                 // A store that takes no writes (a full disk) still lets people read.
                 tracing::warn!(code = error.code.as_str(), "an arrival was not recorded");
                 match self.services.unread(&caller).await {
-                    Ok(unread) => Arrived { unread, undelivered: Vec::new() },
+                    Ok(unread) => Arrived { unread, undelivered: Vec::new(), up_to: 0, has_more: true },
                     Err(error) => return link.expel(&error),
                 }
             }
         };
-        let told = arrival.undelivered.last().map_or(0, |notification| notification.id);
-        handle.base_gate().open(&**link, 0, told, || {
-            link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, arrival.unread)));
-            // Of two devices that come at the same moment one is sent what waits; the other has it in its list.
-            let before = handle.note_delivered(told);
-            for notification in arrival.undelivered.iter().filter(|notification| notification.id > before) {
-                link.emit(&ServerEvent::NotificationNew(notification.into()));
+        handle.welcome(&arrival, |unread, waiting| {
+            link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
+            for notification in waiting {
+                link.emit(&ServerEvent::NotificationNew((*notification).into()));
             }
         });
         self.watch_token(link.number, &caller.actor);
