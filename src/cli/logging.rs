@@ -1,29 +1,34 @@
-//! Log lines: text on a terminal, fields of their own in the journal, JSON for machines. The libraries that log packets (and
-//! so tokens and messages) at debug are held at info, whatever is asked for.
+//! Log lines: text on a terminal, fields of their own in the journal, JSON for machines. Libraries log packets (and so tokens
+//! and messages) at their lower levels: the level that is asked for is this program's own, and every library, known or not,
+//! warns and no more. `RUST_LOG` is not read.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
+use tracing::level_filters::LevelFilter;
 use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Config, LogFormat};
 
 use super::Global;
 
-/// Libraries that would show tokens or payloads.
-const HELD: [&str; 7] = ["socketioxide", "engineioxide", "hyper", "tungstenite", "tokio_tungstenite", "warp", "rustls"];
+/// Where the lines of this program come from.
+const OWN: &str = env!("CARGO_CRATE_NAME");
+/// What a library may say at most.
+const LIBRARIES: LevelFilter = LevelFilter::WARN;
 
-type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
 type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
 
 /// The log of this process. Level and format can be changed while it runs.
 #[derive(Clone)]
 pub struct Log {
-    filter: Handle<EnvFilter, Registry>,
+    filter: Handle<Targets, Registry>,
     lines: Handle<Lines, Filtered>,
 }
 
@@ -45,19 +50,15 @@ impl Log {
     }
 }
 
-fn filter(global: &Global, config: &Config) -> EnvFilter {
+fn filter(global: &Global, config: &Config) -> Targets {
     let level = match (global.quiet, global.verbose) {
-        (true, _) => "warn",
-        (_, 0) => config.log.level.as_str(),
-        (_, 1) => "debug",
-        _ => "trace",
+        (true, _) => LevelFilter::WARN,
+        // The configuration has looked at the word.
+        (_, 0) => config.log.level.parse().unwrap_or(LevelFilter::INFO),
+        (_, 1) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
     };
-    let mut directives = level.to_owned();
-    for library in HELD {
-        let held = if matches!(level, "error" | "warn") { level } else { "info" };
-        directives.push_str(&format!(",{library}={held}"));
-    }
-    EnvFilter::new(directives)
+    Targets::new().with_default(level.min(LIBRARIES)).with_target(OWN, level)
 }
 
 fn lines(format: LogFormat) -> Lines {
@@ -87,4 +88,49 @@ fn is_journal(stream: impl AsFd) -> bool {
     let Ok(named) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stat) = rustix::fs::fstat(stream) else { return false };
     named == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+    use crate::cli::Output;
+
+    fn filter_of(quiet: bool, verbose: u8, level: &str) -> Targets {
+        let mut config = Config::default();
+        level.clone_into(&mut config.log.level);
+        filter(&Global { config: None, output: Output::Text, quiet, verbose }, &config)
+    }
+
+    #[test]
+    fn no_library_says_more_than_warnings_whatever_is_asked_for() {
+        let asked =
+            [(false, 2, "info"), (false, 1, "info"), (false, 0, "trace"), (false, 0, "debug"), (false, 0, "info")];
+        for (quiet, verbose, level) in asked {
+            let filter = filter_of(quiet, verbose, level);
+            for library in
+                ["socketioxide::client", "hyper", "tungstenite::protocol", "rustls", "log", "unheard_of", "", "academy"]
+            {
+                assert!(filter.would_enable(library, &Level::WARN), "{library}");
+                assert!(!filter.would_enable(library, &Level::INFO), "{library} at {verbose} {level}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_level_is_this_programs_own() {
+        let own = concat!(env!("CARGO_CRATE_NAME"), "::server");
+        let most = |filter: Targets| {
+            let levels = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+            levels.into_iter().find(|level| filter.would_enable(own, level))
+        };
+        assert_eq!(most(filter_of(false, 2, "error")), Some(Level::TRACE));
+        assert_eq!(most(filter_of(false, 1, "error")), Some(Level::DEBUG));
+        assert_eq!(most(filter_of(false, 0, "debug")), Some(Level::DEBUG));
+        assert_eq!(most(filter_of(true, 0, "trace")), Some(Level::WARN));
+        let silent = filter_of(false, 0, "error");
+        assert!(!silent.would_enable("hyper", &Level::WARN));
+        assert_eq!(most(silent), Some(Level::ERROR));
+    }
 }

@@ -15,6 +15,9 @@ const REVISED: &str = "2026-11-23";
 /// The page about concepts, by hand.
 const CONCEPTS: &str = include_str!("../../assets/academy-rt.7");
 
+/// Has the page about security.
+const README: &str = include_str!("../../README.md");
+
 /// Write the man pages into a directory.
 #[derive(Debug, Args)]
 pub struct ManArgs {
@@ -52,6 +55,7 @@ pub fn pages() -> anyhow::Result<Vec<(String, String)>> {
         ),
     ];
     pages.push(("academy-rt-metrics.7".to_owned(), figures()));
+    pages.push(("academy-rt-security.7".to_owned(), security()));
     let mut command = super::command();
     command.build();
     render(&command, "academy-rt", &mut pages)?;
@@ -178,6 +182,44 @@ fn figures() -> String {
     page.push_str(
         ".SH \"SEE ALSO\"\n.BR academy\\-rt\\-status (1),\n.BR academy\\-rt.toml (5),\n.BR academy\\-rt (7)\n",
     );
+    page
+}
+
+/// academy-rt-security(7), from the README's section.
+fn security() -> String {
+    let mut page = format!(
+        ".TH academy\\-rt\\-security 7 \"{REVISED}\" \"academy\\-rt {}\"\n\
+         .SH NAME\nacademy\\-rt\\-security \\- what threatens the real\\-time server, and what stops it\n.SH DESCRIPTION\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    let section = README.split("\n## ").find_map(|section| section.strip_prefix("Security\n")).unwrap_or_default();
+    let mut rows = 0;
+    let mut is_paragraph = false;
+    for line in section.lines().skip_while(|line| !line.starts_with("**")) {
+        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        match cells.as_slice() {
+            [threat, stop, test] if line.starts_with('|') => {
+                rows += 1;
+                if rows == 1 {
+                    page.push_str(".SH THREATS\n");
+                } else {
+                    page.push_str(&format!(".TP\n.B {}\n{}.\nShown by: {}.\n", roff(threat), roff(stop), roff(test)));
+                }
+            }
+            _ if line.starts_with('|') => {}
+            _ if line.is_empty() => is_paragraph = false,
+            _ => {
+                if !is_paragraph {
+                    page.push_str(".PP\n");
+                }
+                is_paragraph = true;
+                page.push_str(&roff(line));
+                page.push('\n');
+            }
+        }
+    }
+    page = page.replace("**", "").replace('`', "").replace(".SH DESCRIPTION\n.PP\n", ".SH DESCRIPTION\n");
+    page.push_str(".SH \"SEE ALSO\"\n.BR academy\\-rt.toml (5),\n.BR academy\\-rt (7)\n");
     page
 }
 

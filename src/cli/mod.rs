@@ -37,6 +37,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
 use crate::config::{Config, ConfigError, Origin, Sources};
+use crate::ops::process;
 
 use exit::{Exit, Failure};
 
@@ -133,6 +134,8 @@ pub enum Command {
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn main() -> Exit {
+    // Before anything is read. Where it does not work, `serve` says so: there is a log by then.
+    drop(process::forbid_core_dumps());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

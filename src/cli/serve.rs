@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::{Config, Origin};
+use crate::ops::process;
 use crate::server::{self, Launcher, ServeError, Started};
 
 use super::exit::{Exit, Failure, say};
@@ -68,6 +69,9 @@ impl ServeArgs {
 pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     let config = global.load(args.flags()?)?;
     let log = logging::start(global, &config);
+    if let Err(error) = process::forbid_core_dumps() {
+        tracing::warn!(%error, "a crash may leave a core dump, with secrets in it: set LimitCORE=0 or ulimit -c 0");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // They read from the store, in microseconds: more threads would wait for each other and keep their stacks.

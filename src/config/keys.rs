@@ -268,6 +268,27 @@ pub const KEYS: &[Key] = &[
         count(&mut c.limits.send_queue, v)?;
         if c.limits.send_queue < 64 { Err("must be at least 64".to_owned()) } else { Ok(()) }
     })),
+    fixed(key("limits.handshake", "\"10s\"", "How long a TLS handshake may take.", |c, v| {
+        patience(&mut c.limits.handshake, v)
+    })),
+    fixed(key("limits.request_head", "\"15s\"", "How long the head of a request may take.", |c, v| {
+        patience(&mut c.limits.request_head, v)
+    })),
+    fixed(key(
+        "limits.request_body",
+        "\"20s\"",
+        "How long the body of a request may take, and a second more for each 16 KiB that have come.",
+        |c, v| patience(&mut c.limits.request_body, v),
+    )),
+    fixed(key("limits.sign_in", "\"10s\"", "How long a connection of Socket.IO may take to sign in.", |c, v| {
+        patience(&mut c.limits.sign_in, v)
+    })),
+    fixed(key(
+        "limits.newcomers_per_address",
+        "1024",
+        "Connections of an address (IPv6: a /64) that have not asked for anything yet; 0: no limit.",
+        |c, v| count(&mut c.limits.newcomers_per_address, v),
+    )),
     fixed(key("retention.progress_versions", "50", "Versions of a lesson's progress that are kept.", |c, v| {
         count(&mut c.retention.progress_versions, v)?;
         if c.retention.progress_versions == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
@@ -335,6 +356,11 @@ fn into<T: FromStr>(place: &mut T, value: &str, allowed: &str) -> Result<(), Str
 
 fn count<T: FromStr>(place: &mut T, value: &str) -> Result<(), String> {
     into(place, value, "must be a whole number, 0 or more")
+}
+
+fn patience(place: &mut std::time::Duration, value: &str) -> Result<(), String> {
+    *place = units::duration(value)?;
+    if place.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(()) }
 }
 
 fn age(place: &mut Option<std::time::Duration>, value: &str) -> Result<(), String> {

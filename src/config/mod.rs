@@ -249,6 +249,16 @@ pub struct Limits {
     pub message_chars: usize,
     /// The most packets that wait for a slow reader.
     pub send_queue: usize,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long the head of a request may take.
+    pub request_head: Duration,
+    /// How long the body of a request may take, besides what its size grants.
+    pub request_body: Duration,
+    /// How long a connection of Socket.IO may take to sign in.
+    pub sign_in: Duration,
+    /// Connections of an address that have not asked for anything yet; 0: no bound.
+    pub newcomers_per_address: u64,
 }
 
 /// `[retention]`
@@ -354,6 +364,11 @@ impl Default for Config {
                 payload: 1_000_000,
                 message_chars: 4_000,
                 send_queue: 4_096,
+                handshake: Duration::from_secs(10),
+                request_head: Duration::from_secs(15),
+                request_body: Duration::from_secs(20),
+                sign_in: Duration::from_secs(10),
+                newcomers_per_address: 1_024,
             },
             retention: Retention {
                 progress_versions: 50,

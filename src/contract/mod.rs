@@ -3,6 +3,7 @@
 
 pub mod answers;
 pub mod care;
+pub mod cursor;
 pub mod decode;
 pub mod errors;
 pub mod events;

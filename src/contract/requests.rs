@@ -2,6 +2,7 @@
 //! newer than its server.
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::domain::chat::MessageKind;
 use crate::domain::progress::{Percent, Status, Update};
@@ -291,8 +292,8 @@ pub struct NotificationDelete {
 /// `auth:refresh`.
 #[derive(Clone, Deserialize)]
 pub struct AuthRefresh {
-    /// The new token.
-    pub token: String,
+    /// The new token; its memory is overwritten when it has been looked at.
+    pub token: Zeroizing<String>,
 }
 
 /// Where a broadcast goes: exactly one of them.

@@ -1,11 +1,12 @@
-//! What the process costs the machine.
+//! What the process costs the machine, and that it leaves no image of itself there.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::statvfs;
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// This process at one moment.
@@ -37,6 +38,21 @@ pub fn read() -> ProcessFigures {
             u32::try_from(time.tv_nsec).unwrap_or_default(),
         ),
     }
+}
+
+/// From now on a crash leaves no image of this process, and no process of the same user can look into it: its memory has the
+/// secret, tokens, and what people have written. What belongs to it below `/proc` is root's then, but for itself.
+///
+/// # Errors
+/// What the system said; whatever could be switched off is.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    let undumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Not asked for where it is so already: the sandbox of the unit, which has seen to it, refuses the call.
+    if getrlimit(Resource::Core) != none {
+        setrlimit(Resource::Core, none)?;
+    }
+    Ok(undumpable?)
 }
 
 /// The free bytes where a directory is; `None` if the system does not say.

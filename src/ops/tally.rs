@@ -77,7 +77,7 @@ pub struct Tally {
     /// Tokens that were refused, by the code of the refusal.
     pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
-    pub rate_limited: Counts<7>,
+    pub rate_limited: Counts<8>,
     /// HTTP requests answered, by the class of their status.
     pub http: Counts<5>,
     /// How long their answers took to begin.
@@ -132,7 +132,16 @@ impl Default for Tally {
                 "user_blocked",
                 "other",
             ]),
-            rate_limited: Counts::new(["messages", "typing", "syncs", "joins", "connects", "sockets", "address"]),
+            rate_limited: Counts::new([
+                "messages",
+                "typing",
+                "syncs",
+                "joins",
+                "connects",
+                "sockets",
+                "address",
+                "newcomers",
+            ]),
             http: Counts::new(["1xx", "2xx", "3xx", "4xx", "5xx"]),
             http_time: Histogram::default(),
             connections: Count::default(),

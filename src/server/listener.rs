@@ -1,6 +1,7 @@
 //! Connections: accepted, secured, guarded, served. Each lives in a task of the server's tracker and ends with it.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,6 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use http::Request;
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,15 +21,17 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::Limits;
+use crate::ops::process;
 use crate::transport::wire::{Cut, StreamWire, Wire, WireIo, WireLimits};
 
+use super::inbound::Inbound;
+use super::newcomers::{Newcomer, Newcomers};
 use super::outer::{Outer, Peer};
 use super::tls::Tls;
 
-/// A TLS handshake may take so long.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The head of a request may take so long.
-const HEAD: Duration = Duration::from_secs(15);
+/// The most bytes that wait for one slow reader.
+const QUEUED_BYTES: usize = 4 << 20;
 /// A connection that is there when the server begins to stop may take so long to ask for something.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A command on the control socket may take nothing for so long.
@@ -33,13 +39,43 @@ const CONTROL_STALL: Duration = Duration::from_secs(10 * 60);
 /// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// How connections are bounded.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// What waits for a reader.
+    pub wire: WireLimits,
+    /// How long a TLS handshake may take.
+    pub handshake: Duration,
+    /// How long the head of a request may take.
+    pub head: Duration,
+    /// How long its body may take, besides what its size grants.
+    pub body: Duration,
+    /// Connections of an address that have not asked for anything yet; 0: no bound.
+    pub newcomers: u64,
+}
+
+impl ConnectionLimits {
+    /// The configured ones.
+    #[must_use]
+    pub fn new(limits: &Limits, stall: Duration) -> ConnectionLimits {
+        ConnectionLimits {
+            wire: WireLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
+            handshake: limits.handshake,
+            head: limits.request_head,
+            body: limits.request_body,
+            newcomers: limits.newcomers_per_address,
+        }
+    }
+}
+
 /// All connections, and what each of them needs.
 pub struct Connections {
     outer: Arc<Outer>,
-    limits: WireLimits,
+    limits: ConnectionLimits,
     tracker: TaskTracker,
     /// Told when the server is about to stop: what is under way is finished, nothing new is begun.
     draining: CancellationToken,
+    newcomers: Arc<Newcomers>,
     wires: Mutex<HashMap<u64, Weak<dyn Wire>>>,
     next: AtomicU64,
     /// Connections that the server makes to itself, by where they come from.
@@ -66,27 +102,30 @@ struct Who {
     address: Option<IpAddr>,
     is_certified: bool,
     user: Option<u32>,
+    /// Until the first request.
+    newcomer: Option<Newcomer>,
 }
 
 impl Who {
-    fn over_network(address: IpAddr, is_certified: bool) -> Who {
-        Who { address: Some(address), is_certified, user: None }
+    fn over_network(address: IpAddr, is_certified: bool, newcomer: Newcomer) -> Who {
+        Who { address: Some(address), is_certified, user: None, newcomer: Some(newcomer) }
     }
 
     fn local(user: Option<u32>) -> Who {
-        Who { address: None, is_certified: false, user }
+        Who { address: None, is_certified: false, user, newcomer: None }
     }
 }
 
 impl Connections {
     /// No connections yet.
     #[must_use]
-    pub fn new(outer: Arc<Outer>, limits: WireLimits, draining: CancellationToken) -> Arc<Connections> {
+    pub fn new(outer: Arc<Outer>, limits: ConnectionLimits, draining: CancellationToken) -> Arc<Connections> {
         Arc::new(Connections {
             outer,
             limits,
             tracker: TaskTracker::new(),
             draining,
+            newcomers: Newcomers::new(limits.newcomers, process::read().max_fds),
             wires: Mutex::default(),
             next: AtomicU64::new(0),
             probes: Mutex::default(),
@@ -130,6 +169,10 @@ impl Connections {
                 Ok((_, peer)) if self.is_probe(peer) => {}
                 Ok((stream, peer)) => {
                     self.outer.tally().connections.add();
+                    let Some(newcomer) = self.newcomers.admit(peer.ip()) else {
+                        self.turn_away(peer.ip());
+                        continue;
+                    };
                     // A message must not wait for the one behind it.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection kept Nagle's algorithm");
@@ -137,16 +180,18 @@ impl Connections {
                     let (this, tls, address) = (self.clone(), tls.clone(), peer.ip());
                     self.tracker.spawn(async move {
                         match tls {
-                            None => this.serve(stream, Who::over_network(address, false)).await,
-                            Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
-                                Ok(Ok(stream)) => {
-                                    let certificates = stream.get_ref().1.peer_certificates();
-                                    let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
-                                    this.serve(stream, Who::over_network(address, is_certified)).await;
+                            None => this.serve(stream, Who::over_network(address, false, newcomer)).await,
+                            Some(tls) => {
+                                match tokio::time::timeout(this.limits.handshake, tls.acceptor().accept(stream)).await {
+                                    Ok(Ok(stream)) => {
+                                        let certificates = stream.get_ref().1.peer_certificates();
+                                        let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
+                                        this.serve(stream, Who::over_network(address, is_certified, newcomer)).await;
+                                    }
+                                    Ok(Err(error)) => this.refused(address, "tls_handshake", &error),
+                                    Err(_) => this.refused(address, "tls_timeout", &"it took too long"),
                                 }
-                                Ok(Err(error)) => this.refused(address, "tls_handshake", &error),
-                                Err(_) => this.refused(address, "tls_timeout", &"it took too long"),
-                            },
+                            }
                         }
                     });
                 }
@@ -216,6 +261,13 @@ impl Connections {
         self.serve(stream, Who::local(Some(user))).await;
     }
 
+    fn turn_away(&self, address: IpAddr) {
+        self.outer.tally().rate_limited.add("newcomers");
+        if self.outer.tally().quiet.may_say("newcomers") {
+            tracing::info!(%address, reason = "newcomers", "a connection was refused: too many from there ask for nothing");
+        }
+    }
+
     fn refused(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
         self.outer.tally().tls_failures.add();
         if self.outer.tally().quiet.may_say(reason) {
@@ -233,26 +285,41 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // A command may write what it is given to a disk that takes its time.
-        let stall = if who.address.is_none() { CONTROL_STALL.max(self.limits.stall) } else { self.limits.stall };
-        let wire = StreamWire::new(stream, WireLimits { stall, ..self.limits });
+        let stall =
+            if who.address.is_none() { CONTROL_STALL.max(self.limits.wire.stall) } else { self.limits.wire.stall };
+        let wire = StreamWire::new(stream, WireLimits { stall, ..self.limits.wire });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(WireIo::new(wire.clone()));
         let wire: Arc<dyn Wire> = wire;
         self.lock().insert(number, Arc::downgrade(&wire));
         self.outer.tally().connections_open.add();
         let _open = Open(&self.outer);
-        let Who { address, is_certified, user } = who;
+        let Who { address, is_certified, user, newcomer } = who;
         let peer = Peer { address, is_certified, user, wire };
         let outer = self.outer.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
-        let service = service_fn(move |request| {
-            asks.store(true, Ordering::Relaxed);
-            outer.clone().call(request, peer.clone())
+        let (newcomer, patience) = (Mutex::new(newcomer), self.limits.body);
+        let service = service_fn(move |request: Request<Incoming>| {
+            if !asks.swap(true, Ordering::Relaxed) {
+                drop(newcomer.lock().unwrap_or_else(PoisonError::into_inner).take());
+            }
+            let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
+            let answer =
+                outer.clone().call(request.map(|body| Inbound::new(body, patience, peer.wire.clone())), peer.clone());
+            async move {
+                let mut answer = answer.await?;
+                // Where a body ends may be told in two ways, of which a proxy in front may have believed the other one: what
+                // comes behind it is nobody's request (RFC 9112, 6.1).
+                if is_chunked {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
+            .header_read_timeout(self.limits.head)
             // Heads of requests are short; bodies are bounded by their readers.
             .max_buf_size(64 * 1024)
             .serve_connection(io, service)

@@ -4,8 +4,10 @@ mod binding;
 pub mod certificate;
 pub mod checks;
 mod figures;
+mod inbound;
 mod keys;
 pub mod listener;
+mod newcomers;
 pub mod offline;
 mod opening;
 pub mod outer;
@@ -37,9 +39,8 @@ use crate::services::{Services, Settings};
 use crate::store::StoreError;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
-use crate::transport::wire::WireLimits;
 
-use listener::Connections;
+use listener::{ConnectionLimits, Connections};
 use opening::open_store;
 use outer::{Outer, OuterSettings};
 use reload::Reloader;
@@ -50,8 +51,6 @@ use tls::Tls;
 const STALL: Duration = Duration::from_secs(8);
 /// A backup beside people works a fifth of the time.
 const BACKUP_RESTS: u32 = 4;
-/// The most bytes that wait for one slow reader.
-const QUEUED_BYTES: usize = 4 << 20;
 /// Sockets are given so long to take their farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -250,6 +249,8 @@ impl Server {
     /// # Errors
     /// The first thing that does not work, with its remedy.
     pub async fn start(config: Config, launcher: Arc<dyn Launcher>) -> Result<Server, ServeError> {
+        // Before anybody can see that it is ready: a signal that nobody listens to would end it.
+        let hangup = reload::hangup()?;
         let mut warnings = Vec::new();
         let data_dir = config.storage.data_dir.clone();
         let passed = systemd::listeners()?;
@@ -286,6 +287,7 @@ impl Server {
                 path: config.server.path.clone(),
                 payload_bytes: config.limits.payload,
                 send_queue: config.limits.send_queue,
+                sign_in: config.limits.sign_in,
             },
         );
         let (layer, io) = sockets.mount();
@@ -313,8 +315,7 @@ impl Server {
         let outer = Outer::new(&layer, routes(api.clone()), sockets.clone(), state.clone(), outer_settings(&config));
         let draining = CancellationToken::new();
         let stopping = CancellationToken::new();
-        let limits =
-            WireLimits { queued_frames: config.limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall: STALL };
+        let limits = ConnectionLimits::new(&config.limits, STALL);
         let connections = Connections::new(outer.clone(), limits, draining.clone());
         let control = config.control_socket();
         let control_listener = binding::bind_control(&control)?;
@@ -360,7 +361,7 @@ impl Server {
             key_files: Mutex::new(Arc::new(key_files)),
         });
         own("reload", {
-            let (reloader, stopping, hangup) = (reloader.clone(), stopping.clone(), reload::hangup()?);
+            let (reloader, stopping) = (reloader.clone(), stopping.clone());
             Box::pin(async move { reloader.look_after(hangup, stopping).await })
         });
         own("watchdog", {

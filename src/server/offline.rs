@@ -17,12 +17,11 @@ use crate::store::embedded::rows::Held;
 use crate::store::{NoSink, OpenError};
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
-use crate::transport::wire::WireLimits;
 
-use super::listener::Connections;
+use super::listener::{ConnectionLimits, Connections};
 use super::opening::open_store;
 use super::outer::{Outer, OuterSettings};
-use super::{QUEUED_BYTES, ServeError, random_number, settings, unreadable_access};
+use super::{ServeError, random_number, settings, unreadable_access};
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -115,6 +114,7 @@ impl Offline {
                 path: config.server.path.clone(),
                 payload_bytes: config.limits.payload,
                 send_queue: config.limits.send_queue,
+                sign_in: config.limits.sign_in,
             },
         );
         let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
@@ -141,8 +141,7 @@ impl Offline {
                 admin_needs_certificate: false,
             },
         );
-        let limits =
-            WireLimits { queued_frames: config.limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall: PATIENCE };
+        let limits = ConnectionLimits::new(&config.limits, PATIENCE);
         let connections = Connections::new(outer, limits, CancellationToken::new());
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let user = rustix::process::getuid().as_raw();

@@ -15,14 +15,13 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use socketioxide::layer::SocketIoLayer;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -32,10 +31,13 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
 use crate::ops::tally::Tally;
 use crate::transport::http::Process;
+use crate::transport::http::later::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::{EndedSession, token_of};
 use crate::transport::wire::Wire;
+
+use super::inbound::Inbound;
 
 /// What every answer says to a browser that shows it: run nothing, be shown nowhere else, tell nobody where one was.
 const PAGE_HEADERS: [(HeaderName, &str); 6] = [
@@ -56,7 +58,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
 /// Socket.IO around the HTTP API, with the library's types out of sight.
-type Inner = Box<dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
+type Inner = Box<dyn Fn(Request<Inbound>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
 /// What the outer service goes by.
 #[derive(Debug, Clone)]
@@ -162,7 +164,7 @@ impl Outer {
     }
 
     /// Answers a request.
-    pub async fn call(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Result<Response<Body>, Infallible> {
+    pub async fn call(self: Arc<Self>, request: Request<Inbound>, peer: Peer) -> Result<Response<Body>, Infallible> {
         // A poll waits for what is to happen: how long says nothing of the server.
         let is_counted = !waits(request.uri().path()) && !self.sockets.is_path(request.uri().path());
         let began = Instant::now();
@@ -173,7 +175,7 @@ impl Outer {
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Inbound>, peer: Peer) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
             let error = WireError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
@@ -213,31 +215,41 @@ impl Outer {
         response
     }
 
-    async fn api_request(&self, mut request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    async fn api_request(&self, mut request: Request<Inbound>, peer: &Peer) -> Response<Body> {
         let needs_certificate = self.rules.load().settings.admin_needs_certificate && peer.address.is_some();
         if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
             let message = "this needs a client certificate of an authority in tls.client_ca";
             return refusal(&WireError::new(ErrorCode::Forbidden, message));
         }
-        match self.client_address(request.headers(), peer) {
+        let address = self.client_address(request.headers(), peer);
+        if waits(request.uri().path()) {
+            unpin(&mut request);
+        }
+        match address {
             None => drop(request.extensions_mut().insert(OverControlSocket(peer.user))),
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
         }
-        (self.api_alone)(request).await
+        let response = (self.api_alone)(request).await;
+        // What the request was read into and the routes' own state are let go by now.
+        match response.extensions().get::<Later>().and_then(Later::take) {
+            Some(rest) => boxed::<_, Infallible>(Ok(rest.await)),
+            None => response,
+        }
     }
 
     async fn socket_request(
         &self,
-        request: Request<Incoming>,
+        request: Request<Inbound>,
         peer: &Peer,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
-        if !self.process.websocket_enabled() {
+        let is_of_a_socket = self.sockets.is_of_a_socket(request.uri());
+        if !self.process.websocket_enabled() && !is_of_a_socket {
             let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
             return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
         }
         let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
-        if self.process.is_draining() && is_first {
+        if self.process.is_draining() && !is_of_a_socket {
             return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
@@ -275,9 +287,6 @@ impl Outer {
             () = passage.ended() => return session_ended(true),
         };
         self.sockets.conclude(&passage, response.status(), &peer.wire);
-        if response.status() == StatusCode::OK && self.sockets.is_last(&passage) {
-            return closing(response).await;
-        }
         response
     }
 
@@ -356,6 +365,16 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
+/// The head of a request points into the buffer that it was read into, 8 KiB, for as long as somebody has it. What waits has
+/// the little that it needs in memory of its own.
+fn unpin(request: &mut Request<Inbound>) {
+    let token = request.headers().get(AUTHORIZATION).map(|value| HeaderValue::from_bytes(value.as_bytes()));
+    *request.headers_mut() = token.into_iter().filter_map(Result::ok).map(|token| (AUTHORIZATION, token)).collect();
+    if let Ok(uri) = request.uri().to_string().parse() {
+        *request.uri_mut() = uri;
+    }
+}
+
 /// Whether an answer waits for something to happen.
 fn waits(path: &str) -> bool {
     path == "/api/v1/events"
@@ -382,19 +401,6 @@ fn refusal(error: &WireError) -> Response<Body> {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
     }
     response
-}
-
-/// The answer to a poll with the packet behind it that closes the session.
-async fn closing(response: Response<Body>) -> Response<Body> {
-    let (mut parts, body) = response.into_parts();
-    let Ok(body) = body.collect().await else { return session_ended(true) };
-    let mut packets = bytes::BytesMut::from(&*body.to_bytes());
-    if !packets.is_empty() {
-        packets.extend_from_slice(b"\x1e");
-    }
-    packets.extend_from_slice(CLOSE_PACKET);
-    parts.headers.remove(CONTENT_LENGTH);
-    Response::from_parts(parts, whole(packets.freeze()))
 }
 
 fn whole(bytes: Bytes) -> Body {

@@ -42,7 +42,7 @@ impl Services {
         let was_in = self.sockets.is_in(socket, &room);
         if !was_in {
             // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
-            self.store.may_enter(room.clone(), Author::of(&caller.actor), self.policy()).await.map_err(store_error)?;
+            self.must_be_let_into(caller, &room).await?;
         }
         // Enter first, then read: what is committed in between waits at the gate.
         let (gate, is_first) = self.sockets.join(socket, &room).ok_or_else(gone)?;
@@ -62,10 +62,26 @@ impl Services {
                 self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
             }
         }
+        let answer = self.joined(room, page);
+        Ok(JoinGrant { after_seq: answer.last_seq, answer, gate })
+    }
+
+    /// Joins a room over HTTP: the user takes part in it, and what happens in it is asked for by the long poll.
+    ///
+    /// # Errors
+    /// As [`Services::join`].
+    pub async fn take_part(&self, caller: &Caller, request: ChatJoin) -> Result<Joined, WireError> {
+        self.count(Rate::Joins, &caller.actor.user)?;
+        let room = request.room_id;
+        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
+        let page = self.store.join_room(room.clone(), Author::of(&caller.actor), page, self.policy()).await;
+        Ok(self.joined(room, page.map_err(store_error)?))
+    }
+
+    fn joined(&self, room: RoomId, page: MessagePage) -> Joined {
         let MessagePage { messages, has_more, last_id, last_seq, read_up_to } = page;
         let members = self.sockets.head_count(&room);
-        let answer = Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to };
-        Ok(JoinGrant { answer, gate, after_seq: last_seq })
+        Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to }
     }
 
     /// Leaves a room; leaving one that was not joined is as good.
@@ -218,10 +234,7 @@ impl Services {
         self.must_have_joined(caller, &request.room_id)?;
         self.count(Rate::Typing, &caller.actor.user)?;
         if caller.socket.is_none() {
-            self.store
-                .may_enter(request.room_id.clone(), Author::of(&caller.actor), self.policy())
-                .await
-                .map_err(store_error)?;
+            self.must_be_let_into(caller, &request.room_id).await?;
         }
         if request.is_typing {
             self.begin_typing(request.room_id, caller);
@@ -231,13 +244,17 @@ impl Services {
         Ok(())
     }
 
-    fn must_have_joined(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
+    pub(super) fn must_have_joined(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
         match caller.socket {
             Some(socket) if !self.sockets.is_in(socket, room) => {
                 Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"))
             }
             _ => Ok(()),
         }
+    }
+
+    pub(super) async fn must_be_let_into(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
+        self.store.may_enter(room.clone(), Author::of(&caller.actor), self.policy()).await.map_err(store_error)
     }
 
     pub(super) fn check_content(&self, content: &str) -> Result<(), WireError> {

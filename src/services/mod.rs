@@ -5,7 +5,6 @@ pub mod access;
 pub mod broadcast;
 pub mod care;
 pub mod chat;
-mod cursor;
 pub mod delivery;
 pub mod gate;
 pub mod limits;
@@ -29,13 +28,14 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::contract::cursor::{Cursor, Life};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
 use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
 use crate::ops::clock_watch::Jump;
 use crate::ops::tally::Tally;
-use crate::store::{Store, StoreError};
+use crate::store::{Identity, Store, StoreError};
 
 use access::AccessBook;
 use delivery::Feed;
@@ -331,15 +331,21 @@ impl Services {
         RoomPolicy { open_rooms: self.settings.load().open_rooms }
     }
 
+    /// The life of the store in which cursors mean something.
+    fn life(&self) -> Life {
+        let Identity { store_id, epoch } = self.store.identity();
+        Life::new(store_id, epoch)
+    }
+
     /// A position in this store's life, as clients see it. Opaque to them.
     fn cursor(&self, id: u64) -> String {
-        cursor::write(&self.store.identity(), &[id])
+        Cursor { life: self.life(), numbers: [id] }.to_string()
     }
 
     /// The position that a client gives back.
     fn read_cursor(&self, cursor: &str) -> Result<u64, WireError> {
-        match cursor::read(&self.store.identity(), cursor) {
-            Some([id]) if id <= self.store.last_id() => Ok(id),
+        match Cursor::parse(cursor) {
+            Some(Cursor { life, numbers: [id] }) if life == self.life() && id <= self.store.last_id() => Ok(id),
             _ => Err(resync()),
         }
     }

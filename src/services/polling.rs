@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::contract::cursor::Cursor;
 use crate::contract::errors::WireError;
-use crate::domain::chat::Author;
 use crate::domain::{Room, RoomId};
 
 use super::delivery::{Delivery, deliveries_of};
 use super::sockets::Outlet;
-use super::{Caller, Services, cursor, resync, store_error};
+use super::{Caller, Services, resync, store_error};
 
 /// The most events of one answer.
 const MOST_EVENTS: usize = 500;
@@ -22,6 +22,23 @@ const MOST_EVENTS: usize = 500;
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The most rooms of one poll.
 pub const MAX_ROOMS: usize = 100;
+
+/// What a poll comes to.
+#[derive(Debug)]
+pub enum PollStep {
+    /// There is something to tell, or the caller does not wait.
+    Answered(PollAnswer),
+    /// Nothing has happened yet.
+    Waits(PollWait),
+}
+
+/// A poll that waits: as little as it takes to go on with it.
+#[derive(Debug)]
+pub struct PollWait {
+    place: Place,
+    rooms: Vec<RoomId>,
+    wait: Duration,
+}
 
 /// What a poll gives.
 #[derive(Debug)]
@@ -78,7 +95,8 @@ impl Drop for Waiting<'_> {
 }
 
 impl Services {
-    /// Answers with what has happened in the caller's own rooms and the chat rooms named, or waits for it.
+    /// Answers with what has happened in the caller's own rooms and the chat rooms named, or says that it is to be waited for
+    /// ([`Services::wait_for`]).
     ///
     /// # Errors
     /// `forbidden` for a room, `resync` for a cursor that is not of this store's life, `unavailable`.
@@ -88,26 +106,34 @@ impl Services {
         cursor: Option<&str>,
         rooms: Vec<RoomId>,
         wait: Duration,
-    ) -> Result<PollAnswer, WireError> {
+    ) -> Result<PollStep, WireError> {
         for room in &rooms {
-            let viewer = Author::of(&caller.actor);
-            self.store.may_enter(room.clone(), viewer, self.policy()).await.map_err(store_error)?;
+            self.must_be_let_into(caller, room).await?;
         }
         self.meet(caller).await;
         let place = match cursor {
             Some(cursor) => self.read_place(cursor)?,
             None => {
                 let place = Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() };
-                return Ok(PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) });
+                let answer = PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) };
+                return Ok(PollStep::Answered(answer));
             }
         };
-        let base = Services::base_rooms(&caller.actor);
-        let audience: Vec<Room> = base.iter().cloned().chain(rooms.iter().cloned().map(Room::Chat)).collect();
+        let mut audience = Services::base_rooms(&caller.actor);
+        audience.extend(rooms.iter().cloned().map(Room::Chat));
         let (place, deliveries) = self.read(caller, place, &audience).await?;
         if !deliveries.is_empty() || wait.is_zero() {
-            return Ok(PollAnswer { deliveries, cursor: self.write_place(place) });
+            return Ok(PollStep::Answered(PollAnswer { deliveries, cursor: self.write_place(place) }));
         }
-        let (place, deliveries) = self.wait(caller, place, &base, rooms, wait.min(MAX_WAIT)).await?;
+        Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT) }))
+    }
+
+    /// Waits for what a poll has not found.
+    ///
+    /// # Errors
+    /// Why the caller is shut out meanwhile.
+    pub async fn wait_for(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, WireError> {
+        let (place, deliveries) = self.wait(caller, poll).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
     }
 
@@ -122,28 +148,25 @@ impl Services {
         self.write_place(Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() })
     }
 
-    async fn wait(
-        &self,
-        caller: &Caller,
-        mut place: Place,
-        base: &[Room],
-        rooms: Vec<RoomId>,
-        wait: Duration,
-    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+    async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+        let PollWait { mut place, rooms, wait } = poll;
+        let base = Services::base_rooms(&caller.actor);
         let waiter = Arc::new(Waiter::default());
         let number = self.sockets.next_number();
-        let Some(handle) = self.sockets.enter(number, &caller.actor, base, waiter.clone(), 0, false) else {
+        let Some(handle) = self.sockets.enter(number, &caller.actor, &base, waiter.clone(), 0, false) else {
             return Ok((place, Vec::new()));
         };
         let _leave = Waiting { services: self, number };
         self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
-        let mut audience = base.to_vec();
+        let mut audience = base;
         for room in rooms {
             // A gate of its own: whoever is put out of one room still hears of the others.
             if let Some((gate, _)) = self.sockets.join(number, &room) {
                 gate.open(&*waiter, 0, 0, || {});
             }
+            // Whoever lost a right before they were entered here was not found among those to be put out.
+            self.must_be_let_into(caller, &room).await?;
             audience.push(Room::Chat(room));
         }
         // Who was shut out before this wait could be found did not hear of it.
@@ -248,12 +271,14 @@ impl Services {
     }
 
     fn write_place(&self, Place { stored, feed, position }: Place) -> String {
-        cursor::write(&self.store.identity(), &[stored, feed, position])
+        Cursor { life: self.life(), numbers: [stored, feed, position] }.to_string()
     }
 
     fn read_place(&self, cursor: &str) -> Result<Place, WireError> {
-        let [stored, feed, position] = cursor::read(&self.store.identity(), cursor).ok_or_else(resync)?;
-        let is_ahead = feed == self.feed.id() && position > self.feed.head();
-        if is_ahead || stored > self.store.last_id() { Err(resync()) } else { Ok(Place { stored, feed, position }) }
+        let Some(Cursor { life, numbers: [stored, feed, position] }) = Cursor::parse(cursor) else {
+            return Err(resync());
+        };
+        let is_ahead = stored > self.store.last_id() || (feed == self.feed.id() && position > self.feed.head());
+        if life != self.life() || is_ahead { Err(resync()) } else { Ok(Place { stored, feed, position }) }
     }
 }

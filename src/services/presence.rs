@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::contract::answers::{PresenceItems, Present};
-use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::errors::WireError;
 use crate::contract::events::ServerEvent;
 use crate::contract::requests::RoomOnly;
 use crate::domain::{Room, RoomId, Timestamp, UserId};
@@ -179,14 +179,14 @@ impl Services {
         }
     }
 
-    /// Who is in a room that the socket has joined.
+    /// Who is in a room: one that the socket has joined; over HTTP, one that the caller may enter.
     ///
     /// # Errors
-    /// `not_joined`, `unavailable`.
+    /// `not_joined`, `forbidden`, `unavailable`.
     pub async fn present(&self, caller: &Caller, request: RoomOnly) -> Result<PresenceItems, WireError> {
-        let has_joined = caller.socket.is_some_and(|socket| self.sockets.is_in(socket, &request.room_id));
-        if !has_joined {
-            return Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"));
+        self.must_have_joined(caller, &request.room_id)?;
+        if caller.socket.is_none() {
+            self.must_be_let_into(caller, &request.room_id).await?;
         }
         let people = self.sockets.people_in(&request.room_id);
         let seen = self.last_seen(people.iter().map(|(user, _)| user.clone()).collect()).await?;

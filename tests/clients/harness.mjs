@@ -15,6 +15,8 @@ const here = dirname(fileURLToPath(import.meta.url));
 export const binary = process.env.TESTED_BINARY ?? join(here, '../../target/release/academy-rt');
 export const secret = 'a secret of the test suite, long enough';
 const DEADLINE_MS = 20_000;
+// Set to 1: each server logs whatever it can, and what it has said is searched for tokens, secrets and messages at its end.
+const isTraced = process.env.TESTED_AT_TRACE === '1';
 
 export const noLimits = Object.fromEntries(
   ['MESSAGES_PER_SECOND', 'TYPING_PER_SECOND', 'SYNCS_PER_SECOND', 'JOINS_PER_SECOND', 'CONNECTS_PER_SECOND', 'SOCKETS_PER_USER']
@@ -30,7 +32,25 @@ export function token(claims = {}, { key = secret, alg = 'HS256' } = {}) {
     iat: now, exp: now + 3600, ...claims,
   };
   const body = `${part({ alg, typ: 'JWT' })}.${part(all)}`;
-  return `${body}.${createHmac(`sha${alg.slice(2)}`, key).update(body).digest('base64url')}`;
+  const whole = `${body}.${createHmac(`sha${alg.slice(2)}`, key).update(body).digest('base64url')}`;
+  neverLogged(key, ...whole.split('.').slice(1));
+  return whole;
+}
+
+// What no log may have: secrets, the payload and the signature of each token, and what people have written.
+const hidden = new Set([secret]);
+
+export function neverLogged(...texts) {
+  for (const text of texts) if (typeof text === 'string' && text.length >= 12) hidden.add(text);
+}
+
+function neverLogThoseOf(payload) {
+  for (const one of [payload].flat()) neverLogged(...['content', 'newContent', 'title', 'titleFr', 'messageFr'].map((name) => one?.[name]));
+}
+
+// What of it is in a text.
+export function leaksIn(text) {
+  return [...hidden].filter((one) => text.includes(one) || text.includes(encodeURIComponent(one)) || text.includes(JSON.stringify(one).slice(1, -1)));
 }
 
 export async function until(condition, what, deadlineMs = DEADLINE_MS) {
@@ -53,14 +73,14 @@ function freePort() {
 }
 
 export class Appliance {
-  static async start({ tls = false, env = {}, dir = mkdtempSync(join(tmpdir(), 'academy-rt-')) } = {}) {
+  static async start({ tls = false, env = {}, flags = [], dir = mkdtempSync(join(tmpdir(), 'academy-rt-')) } = {}) {
     const appliance = new Appliance();
-    await appliance.launchIn({ tls, env, dir });
+    await appliance.launchIn({ tls, env, flags, dir });
     return appliance;
   }
 
-  async launchIn({ tls = false, env, dir }) {
-    Object.assign(this, { tls, env, dir, port: await freePort() });
+  async launchIn({ tls = false, env, flags = [], dir }) {
+    Object.assign(this, { tls, env, flags, dir, port: await freePort() });
     await this.launch();
   }
 
@@ -77,12 +97,13 @@ export class Appliance {
   }
 
   async launch({ ready = 200 } = {}) {
-    const args = ['serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.data, ...(this.tls ? [] : ['--no-tls'])];
+    const args = [...this.flags, ...(isTraced ? ['-vv'] : []), 'serve', '--listen', `127.0.0.1:${this.port}`, '--data-dir', this.data, ...(this.tls ? [] : ['--no-tls'])];
     const env = { PATH: process.env.PATH, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0', ...this.env };
     this.child = spawn(binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.stderr = '';
     this.child.stderr.on('data', (text) => { this.stderr += text; });
-    this.child.stdout.resume();
+    this.stdout = '';
+    this.child.stdout.on('data', (text) => { this.stdout += text; });
     this.exited = new Promise((resolve) => this.child.once('exit', (code, signal) => resolve({ code, signal })));
     let gone = false;
     this.exited.then(() => { gone = true; });
@@ -101,6 +122,7 @@ export class Appliance {
       const { code } = await this.exited;
       assert.equal(code, 0, this.stderr);
     }
+    if (isTraced) assert.deepEqual(leaksIn(this.stdout + this.stderr), [], 'what the server has said has what nobody may log');
   }
 
   async stop() {
@@ -123,7 +145,10 @@ export class Appliance {
     });
     this.sockets.add(socket);
     socket.heard = [];
-    socket.onAny((event, payload) => socket.heard.push({ event, payload }));
+    socket.onAny((event, payload) => {
+      socket.heard.push({ event, payload });
+      neverLogThoseOf(payload);
+    });
     return socket;
   }
 

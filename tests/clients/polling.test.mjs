@@ -40,6 +40,30 @@ for (const enabled of ['false', 'true']) {
       assert.deepEqual(rooms.map(({ roomId, unread }) => [roomId, unread]), [['http-1', 0]]);
     });
 
+    test('joining and presence', async () => {
+      const path = `/rooms/${encodeURIComponent('a,b/c')}`;
+      assert.deepEqual((await call(ann, 'POST', `${path}/join`, {})).json, { ok: true, roomId: 'a,b/c', lastId: 0, lastSeq: 0, messages: [], hasMore: false, members: 0, readUpTo: 0 });
+      const { cursor } = (await call(ann, 'GET', '/events')).json;
+      const { id } = (await call(bob, 'POST', `${path}/messages`, { content: 'one' })).json;
+      await call(bob, 'POST', `${path}/messages`, { content: 'two' });
+      const joined = (await call(ann, 'POST', `${path}/join`, { after: id, limit: 1 })).json;
+      assert.deepEqual([joined.messages.map(({ content }) => content), joined.lastSeq, joined.hasMore], [['two'], 2, false]);
+      assert.ok((await call(ann, 'GET', '/rooms')).json.rooms.some((room) => room.roomId === 'a,b/c'), 'who joins takes part');
+      // A comma in a name is none between names.
+      const heard = (query) => call(ann, 'GET', `/events?cursor=${cursor}&${query}`).then(({ json }) => json.events.map(({ payload }) => payload.content));
+      assert.deepEqual(await heard(`room=${encodeURIComponent('a,b/c')}&room=other`), ['one', 'two']);
+      assert.deepEqual(await heard(`rooms=${encodeURIComponent('a,b/c')}`), []);
+      const refused = await call(ann, 'GET', `/events?${Array.from({ length: 101 }, (_, n) => `room=${n}`).join('&')}`);
+      assert.deepEqual([refused.status, refused.json.error.field], [400, 'rooms']);
+      assert.deepEqual((await call(ann, 'GET', '/events?room=a%20b')).json.error.field, 'room');
+      assert.deepEqual((await call(ann, 'GET', `${path}/presence`)).json, { ok: true, users: [] });
+      for (const after of [10 ** 12, 2 ** 53]) assert.equal((await call(ann, 'POST', `${path}/join`, { after })).status, 410);
+      assert.equal((await call(ann, 'POST', `${path}/join`, { limit: 0 })).json.error.field, 'limit');
+      await call({ userId: 1, role: 'admin' }, 'POST', '/admin/rooms', { roomId: `closed-${enabled}`, private: true });
+      assert.equal((await call(ann, 'POST', `/rooms/closed-${enabled}/join`, {})).status, 403);
+      assert.equal((await call(ann, 'GET', `/rooms/closed-${enabled}/presence`)).status, 403);
+    });
+
     test('progress and notifications', async () => {
       const first = await call(ann, 'POST', '/progress', { lessonId: 42, progress: 75, timeSpent: 120 });
       assert.deepEqual([first.status, first.json.syncVersion], [200, 1]);

@@ -23,9 +23,13 @@ mod large;
 mod migration;
 mod reload;
 mod restore;
+mod secrets;
 mod service;
 mod setup;
 mod status;
 mod store;
+mod strangers;
+#[path = "../fuzz/surfaces.rs"]
+mod surfaces;
 mod systemd;
 mod tidy;

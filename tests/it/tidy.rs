@@ -131,3 +131,35 @@ fn the_readme_names_only_what_there_is() {
         assert!(readme.contains(path) && root.join(path).exists(), "{path}");
     }
 }
+
+/// The README's table of threats names tests: each of them is there, in Rust as a function, in JavaScript by its title.
+#[test]
+fn each_test_that_the_page_about_security_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut all = String::new();
+    let mut places = vec![root.join("src"), root.join("tests/it"), root.join("tests/clients")];
+    while let Some(place) = places.pop() {
+        if place.is_dir() && !place.ends_with("node_modules") {
+            places.extend(fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
+        } else if place.extension().is_some_and(|extension| extension == "rs" || extension == "mjs") {
+            all.push_str(&fs::read_to_string(place).unwrap());
+        }
+    }
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let section = readme.split("\n## ").find(|section| section.starts_with("Security\n")).unwrap();
+    let mut named = 0;
+    for row in section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| threat")) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        for test in tests.split(", ").filter(|test| test.ends_with(['`', '"'])) {
+            let name = test.trim_matches(['`', '"']);
+            let is_there = if test.starts_with('`') {
+                all.contains(&format!("fn {name}("))
+            } else {
+                all.lines().any(|line| line.trim_start().starts_with("test(") && line.contains(name))
+            };
+            assert!(is_there, "{test} is not a test");
+            named += 1;
+        }
+    }
+    assert!(named > 40, "{named} tests are named");
+}

@@ -1,14 +1,16 @@
-//! The HTTP API: health, the broadcast service, polling and administration (CONTRACT 3). Each resource is a file; here is
+//! The HTTP API: health, the broadcast service, polling, administration (CONTRACT 3) and the SDK's files. Each resource is a file; here is
 //! what they share: who asks, how bodies and queries are read, how answers are written.
 
 pub mod admin;
 pub mod back_end;
 pub mod care;
 pub mod health;
+pub mod later;
 pub mod people;
 pub mod polling;
 pub mod read;
 pub mod rooms;
+mod sdk;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,6 +103,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(rooms::routes(&api))
         .unify()
+        .or(sdk::routes())
+        .unify()
         .recover(refused)
         .unify()
         .boxed()
@@ -127,7 +131,7 @@ impl HttpApi {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }
         let token = bearer_of(headers);
-        match identify(&self.verifier, &self.services, token.as_deref()) {
+        match identify(&self.verifier, &self.services, token.as_deref().map(String::as_str)) {
             Ok(actor) => Ok(Caller::http(actor, &origin)),
             Err(error) => {
                 self.services.note_refused_sign_in(&error, &origin);

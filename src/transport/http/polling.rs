@@ -15,8 +15,9 @@ use crate::contract::http::{Polled, PolledEvent, Resync};
 use crate::contract::requests::ProgressSync;
 use crate::contract::views::RoomView;
 use crate::domain::RoomId;
-use crate::services::polling::{MAX_ROOMS, MAX_WAIT};
+use crate::services::polling::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
+use super::later::Later;
 use super::read::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
 use super::{Asker, HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
 
@@ -67,8 +68,21 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(asker(api))
         .and(body(api))
         .then(mark_read);
+    let join = v1()
+        .and(warp::path!("rooms" / String / "join"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .and(body(api))
+        .then(join);
+    let presence = v1()
+        .and(warp::path!("rooms" / String / "presence"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(presence);
     let chat = session.or(rooms).unify().or(history).unify().or(post).unify().or(edit).unify().or(delete).unify();
-    let chat = chat.or(typing).unify().or(read).unify().boxed();
+    let chat = chat.or(typing).unify().or(read).unify().or(join).unify().or(presence).unify().boxed();
     chat.or(progress_routes(api)).unify().or(inbox_routes(api)).unify().boxed()
 }
 
@@ -176,6 +190,19 @@ async fn mark_read(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -
     answer(result.await)
 }
 
+async fn join(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+    let result = async { api.services.take_part(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    answer(result.await)
+}
+
+async fn presence(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    let result = async {
+        let caller = asker?;
+        api.services.present(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
+    };
+    answer(result.await)
+}
+
 fn room_id(segment: &str) -> Result<Given, WireError> {
     id_in_path("roomId", segment)
 }
@@ -244,8 +271,13 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*key {
             "cursor" if !value.is_empty() => cursor = Some(value.into_owned()),
-            "rooms" => match room_list(&value) {
-                Ok(list) => rooms = list,
+            "rooms" => match room_list("rooms", value.split(',')) {
+                Ok(list) => rooms.extend(list),
+                Err(error) => return failure(&error),
+            },
+            // A room whose id has a comma, or any other: one a parameter.
+            "room" => match room_list("room", std::iter::once(&*value)) {
+                Ok(list) => rooms.extend(list),
                 Err(error) => return failure(&error),
             },
             "wait" if !value.is_empty() => match value.parse::<u64>() {
@@ -258,12 +290,26 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
             _ => {}
         }
     }
+    if rooms.len() > MAX_ROOMS {
+        return failure(&WireError::field("rooms", format!("rooms may name at most {MAX_ROOMS} rooms")));
+    }
     // Nobody waits longer than their token is good for; the next poll is refused then.
     if let Some(expires_at) = caller.actor.expires_at {
         let ends = expires_at.plus(api.verifier.leeway());
         wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.services.now().0)));
     }
     match api.services.poll(&caller, cursor.as_deref(), rooms, wait).await {
+        Ok(PollStep::Answered(polled)) => polled_response(&api, Ok(polled)),
+        Ok(PollStep::Waits(poll)) => Later::response(async move {
+            let polled = api.services.wait_for(&caller, poll).await;
+            polled_response(&api, polled)
+        }),
+        Err(error) => polled_response(&api, Err(error)),
+    }
+}
+
+fn polled_response(api: &HttpApi, polled: Result<PollAnswer, WireError>) -> Response {
+    match polled {
         Ok(polled) => {
             let events = polled
                 .deliveries
@@ -278,14 +324,9 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     }
 }
 
-fn room_list(text: &str) -> Result<Vec<RoomId>, WireError> {
-    let rooms: Vec<RoomId> = text
-        .split(',')
+fn room_list<'a>(field: &'static str, names: impl Iterator<Item = &'a str>) -> Result<Vec<RoomId>, WireError> {
+    names
         .filter(|room| !room.is_empty())
-        .map(|room| RoomId::parse(room).map_err(|error| WireError::field("rooms", format!("rooms: each {error}"))))
-        .collect::<Result<_, _>>()?;
-    if rooms.len() > MAX_ROOMS {
-        return Err(WireError::field("rooms", format!("rooms may name at most {MAX_ROOMS} rooms")));
-    }
-    Ok(rooms)
+        .map(|room| RoomId::parse(room).map_err(|error| WireError::field(field, format!("{field}: each {error}"))))
+        .collect()
 }

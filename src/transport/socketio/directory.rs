@@ -25,8 +25,8 @@ struct Sessions {
     links: HashMap<u64, Arc<Link>>,
     /// How many sockets there are from each network.
     networks: HashMap<IpAddr, usize>,
-    /// Sessions on polling that are sent away: the answer to a poll closes them.
-    closing: HashSet<String>,
+    /// Sessions that have signed in, with the socket's number.
+    signed_in: HashMap<String, u64>,
     refused: HashSet<String>,
     refused_in_order: VecDeque<String>,
 }
@@ -112,6 +112,7 @@ impl Directory {
     pub fn add(&self, link: &Arc<Link>, most: usize) -> bool {
         let mut sessions = self.lock();
         sessions.links.insert(link.number, link.clone());
+        sessions.signed_in.insert(link.session.clone(), link.number);
         let Some(from) = link.came.from else { return true };
         let count = sessions.networks.entry(network_of(from)).or_default();
         if most > 0 && *count >= most {
@@ -126,7 +127,7 @@ impl Directory {
     pub fn remove(&self, link: &Link) {
         let mut sessions = self.lock();
         sessions.wires.remove(&link.session);
-        sessions.closing.remove(&link.session);
+        sessions.signed_in.remove(&link.session);
         sessions.links.remove(&link.number);
         if link.is_counted.swap(false, Ordering::Relaxed)
             && let Some(network) = link.came.from.map(network_of)
@@ -149,18 +150,10 @@ impl Directory {
         self.lock().links.get(&number).cloned()
     }
 
-    /// The answer to the poll that waits, or to the next one, closes the session of this socket.
-    pub fn begin_closing(&self, link: &Link) {
-        let mut sessions = self.lock();
-        if sessions.links.contains_key(&link.number) {
-            sessions.closing.insert(link.session.clone());
-        }
-    }
-
-    /// Whether it does.
-    pub fn is_closing(&self, session: &str) -> bool {
+    /// The socket of a session, once it has signed in.
+    pub fn signed_in(&self, session: &str) -> Option<Arc<Link>> {
         let sessions = self.lock();
-        !sessions.closing.is_empty() && sessions.closing.contains(session)
+        sessions.links.get(sessions.signed_in.get(session)?).cloned()
     }
 
     /// Polls of this session are refused from now on, and one that waits is ended.

@@ -1,7 +1,8 @@
 //! What happens to a request before the Engine.IO library sees it: the token is taken out of it, what the library would
 //! keep for the life of the socket is copied small, and the connection is tied to the session.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
@@ -10,11 +11,13 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{StatusCode, Uri};
+use zeroize::Zeroizing;
 
 use crate::transport::wire::Wire;
 
 use super::SocketIoTransport;
 use super::directory::PollGuard;
+use super::link::Link;
 
 /// The headers that the library needs.
 const KEPT: [HeaderName; 11] = [
@@ -31,21 +34,22 @@ const KEPT: [HeaderName; 11] = [
     UPGRADE,
 ];
 
-/// A token from the query, a header or a cookie of the handshake. Never shown.
+/// A token from the query, a header or a cookie of the handshake. Never shown. The library keeps the request as long as the
+/// socket lives, and not the token: it is taken out once, and its memory is overwritten when it has been looked at.
 #[derive(Clone, Default)]
-pub struct HandshakeToken(Option<Arc<str>>);
+pub struct HandshakeToken(Arc<Mutex<Option<Zeroizing<String>>>>);
 
 impl HandshakeToken {
     /// A token, if the request has one.
     #[must_use]
-    pub fn new(token: Option<String>) -> HandshakeToken {
-        HandshakeToken(token.map(Into::into))
+    pub fn new(token: Option<Zeroizing<String>>) -> HandshakeToken {
+        HandshakeToken(Arc::new(Mutex::new(token)))
     }
 
-    /// The token.
+    /// The token, the first time. From then on there is none, in no copy of this.
     #[must_use]
-    pub fn text(&self) -> Option<&str> {
-        self.0.as_deref()
+    pub fn take(&self) -> Option<Zeroizing<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -96,7 +100,7 @@ impl SocketIoTransport {
     pub fn prepare(
         self: &Arc<Self>,
         parts: &mut Parts,
-        token: Option<String>,
+        token: Option<Zeroizing<String>>,
         wire: &Arc<dyn Wire>,
     ) -> Result<Passage, EndedSession> {
         let mut session = None;
@@ -115,7 +119,11 @@ impl SocketIoTransport {
                 kept.push_str(pair);
             }
         }
-        if session.as_deref().is_some_and(|session| self.directory.is_refused(session)) {
+        let has_ended = |session: &str| {
+            let is_told = |link: Arc<Link>| link.is_told.load(Ordering::Acquire);
+            self.directory.is_refused(session) || self.directory.signed_in(session).is_some_and(is_told)
+        };
+        if session.as_deref().is_some_and(has_ended) {
             return Err(EndedSession { is_poll: !is_websocket && parts.method == http::Method::GET });
         }
         // The library keeps the head of the request that opens a session: a URL without the token, in memory of its own,
@@ -136,15 +144,23 @@ impl SocketIoTransport {
         Ok(Passage { session, is_websocket, poll })
     }
 
-    /// Whether the answer to this poll is the last of its session.
+    /// Whether a request belongs to a socket that is here: it may take its leave when nobody else may come.
     #[must_use]
-    pub fn is_last(&self, passage: &Passage) -> bool {
-        let polled = passage.session.as_ref().filter(|_| passage.poll.is_some());
-        polled.is_some_and(|session| self.directory.is_closing(session))
+    pub fn is_of_a_socket(&self, uri: &Uri) -> bool {
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let session = pairs.find_map(|pair| pair.strip_prefix("sid="));
+        session.is_some_and(|session| self.directory.signed_in(session).is_some())
     }
 
     /// Looks at the library's answer before it goes out.
     pub fn conclude(&self, passage: &Passage, status: StatusCode, wire: &Arc<dyn Wire>) {
+        if status == StatusCode::OK
+            && let Some(session) = passage.session.as_ref().filter(|_| passage.poll.is_some())
+            && let Some(link) = self.directory.signed_in(session)
+            && link.is_closing.load(Ordering::Acquire)
+        {
+            link.is_told.store(true, Ordering::Release);
+        }
         if status == StatusCode::SWITCHING_PROTOCOLS && passage.is_websocket {
             wire.expect_websocket();
             if let Some(session) = &passage.session {
@@ -156,11 +172,11 @@ impl SocketIoTransport {
 
 /// The token in a request: query, then bearer header, then the cookie of that name.
 #[must_use]
-pub fn token_of(parts: &Parts, cookie_name: Option<&str>) -> Option<String> {
+pub fn token_of(parts: &Parts, cookie_name: Option<&str>) -> Option<Zeroizing<String>> {
     let query = parts.uri.query().unwrap_or_default();
     let from_query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "token");
     if let Some((_, token)) = from_query {
-        return Some(token.into_owned());
+        return Some(Zeroizing::new(token.into_owned()));
     }
     if let Some(token) = bearer_of(&parts.headers) {
         return Some(token);
@@ -171,15 +187,15 @@ pub fn token_of(parts: &Parts, cookie_name: Option<&str>) -> Option<String> {
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
         .find(|(name, _)| *name == cookie_name)
-        .map(|(_, value)| value.to_owned())
+        .map(|(_, value)| Zeroizing::new(value.to_owned()))
 }
 
 /// The token of an `Authorization: Bearer` header.
 #[must_use]
-pub fn bearer_of(headers: &HeaderMap) -> Option<String> {
+pub fn bearer_of(headers: &HeaderMap) -> Option<Zeroizing<String>> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+    scheme.eq_ignore_ascii_case("bearer").then(|| Zeroizing::new(token.trim().to_owned()))
 }
 
 fn compact(headers: &HeaderMap) -> HeaderMap {
@@ -209,10 +225,22 @@ mod tests {
     #[test]
     fn the_token_is_looked_for_in_query_header_and_cookie_in_this_order() {
         let all = [("authorization", "Bearer b"), ("cookie", "x=1; session=c")];
-        assert_eq!(token_of(&parts("/ws?token=a%2E", &all), Some("session")).as_deref(), Some("a."));
-        assert_eq!(token_of(&parts("/ws", &all), Some("session")).as_deref(), Some("b"));
-        assert_eq!(token_of(&parts("/ws", &all[1..]), Some("session")).as_deref(), Some("c"));
-        assert_eq!(token_of(&parts("/ws", &all[1..]), None), None);
-        assert_eq!(token_of(&parts("/ws", &[("authorization", "Basic b")]), None), None);
+        let found = |uri: &str, headers: &[(&str, &str)], cookie: Option<&str>| {
+            token_of(&parts(uri, headers), cookie).map(|token| token.to_string())
+        };
+        assert_eq!(found("/ws?token=a%2E", &all, Some("session")).as_deref(), Some("a."));
+        assert_eq!(found("/ws", &all, Some("session")).as_deref(), Some("b"));
+        assert_eq!(found("/ws", &all[1..], Some("session")).as_deref(), Some("c"));
+        assert_eq!(found("/ws", &all[1..], None), None);
+        assert_eq!(found("/ws", &[("authorization", "Basic b")], None), None);
+    }
+
+    #[test]
+    fn the_token_of_a_handshake_is_there_once_and_is_not_shown() {
+        let token = HandshakeToken::new(Some(Zeroizing::new("hidden".to_owned())));
+        let kept_by_the_library = token.clone();
+        assert!(!format!("{token:?}").contains("hidden"));
+        assert_eq!(token.take().as_deref().map(String::as_str), Some("hidden"));
+        assert_eq!(kept_by_the_library.take(), None);
     }
 }

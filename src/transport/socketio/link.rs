@@ -60,6 +60,11 @@ pub struct Link {
     pub came: Came,
     /// Whether it is counted among those from where it came; changed under the directory's lock.
     pub is_counted: AtomicBool,
+    /// Whether its last word has been said: the answer to the poll that waits, or to the next one, brings it.
+    pub is_closing: AtomicBool,
+    /// Whether the client has it: the next poll is answered by what closes the session. Not the same one: a stock client
+    /// hands events out a moment after it has read them, and nothing once it has read that it is closed.
+    pub is_told: AtomicBool,
     /// Who it is; replaced when a new token is given.
     actor: Mutex<Arc<Actor>>,
     /// Held while something is handed to the library, so that nothing overtakes it on the wire.
@@ -91,6 +96,8 @@ impl Link {
             session,
             came,
             is_counted: AtomicBool::new(false),
+            is_closing: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
             actor: Mutex::new(Arc::new(actor)),
             state: Mutex::new(State { socket: None }),
             direct: OnceLock::new(),
@@ -222,10 +229,8 @@ impl Link {
             let state = locked(&self.state);
             self.wire(&state).is_some()
         };
-        if !is_on_wire && let Some(directory) = self.directory.upgrade() {
-            // First: the word is what a poll waits for.
-            directory.begin_closing(self);
-        }
+        // First: the word is what a poll waits for.
+        self.is_closing.store(!is_on_wire, Ordering::Release);
         self.emit(word);
         if is_on_wire {
             self.leave_wire();

@@ -7,6 +7,7 @@ pub mod events;
 pub mod front;
 pub mod identity;
 pub mod intake;
+mod leaving;
 pub mod link;
 pub mod pump;
 
@@ -23,6 +24,7 @@ use socketioxide::handler::ConnectHandler;
 use socketioxide::layer::SocketIoLayer;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
 use crate::contract::errors::{ErrorCode, WireError};
@@ -52,16 +54,6 @@ const WATCH: Duration = Duration::from_millis(500);
 /// Whoever has too many sockets is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(10);
 
-/// Sockets that are sent away go in so many steps.
-const DISMISSALS: usize = 100;
-
-/// When the server stops, so many sockets go a second, in steps of this length.
-const LEAVE_A_SECOND: u64 = 2_000;
-const LEAVE_STEP: Duration = Duration::from_millis(50);
-/// A server that is restarted is back after so long, at the earliest; then so many are asked to come a second.
-const COME_BACK_MS: u64 = 1_000;
-const COME_BACK_A_SECOND: u64 = 1_000;
-
 /// How Socket.IO is set up.
 #[derive(Debug, Clone)]
 pub struct SocketIoSettings {
@@ -71,6 +63,8 @@ pub struct SocketIoSettings {
     pub payload_bytes: usize,
     /// The most packets that wait for a socket on polling.
     pub send_queue: usize,
+    /// A connection that has not signed in by then is closed.
+    pub sign_in: Duration,
 }
 
 /// The Socket.IO side of the server.
@@ -104,7 +98,7 @@ enum End {
 #[derive(Deserialize, Default)]
 struct AuthPayload {
     #[serde(default)]
-    token: Option<String>,
+    token: Option<Zeroizing<String>>,
 }
 
 impl SocketIoTransport {
@@ -134,6 +128,7 @@ impl SocketIoTransport {
             .ws_read_buffer_size(2_048)
             // It counts packets and drops silently when it is full: each emit's result is looked at.
             .max_buffer_size(self.settings.send_queue.max(64))
+            .connect_timeout(self.settings.sign_in)
             .build_layer();
         // Handlers are registered in the middleware: in the connect handler it is too late for a client that leaves or
         // emits at once. Both are plain functions, which the library runs in line, before it reads on.
@@ -202,10 +197,11 @@ impl SocketIoTransport {
 
     /// The token decides here, and what the socket sends is taken from here on.
     fn admit(self: &Arc<Self>, socket: &SocketRef, auth: AuthPayload) -> Result<(), Refused> {
-        let handshake = socket.req_parts().extensions.get::<HandshakeToken>();
-        let token = auth.token.as_deref().or_else(|| handshake.and_then(HandshakeToken::text));
+        // Taken out whichever is used: the request lives on.
+        let handshake = socket.req_parts().extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
+        let token = auth.token.or(handshake);
         let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
-        let actor = match identify(&self.verifier, &self.services, token) {
+        let actor = match identify(&self.verifier, &self.services, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
                 let address = origin::words(None, address);
@@ -363,58 +359,6 @@ impl SocketIoTransport {
             self.directory.forget_the_dead();
             forget_the_idle();
             self.end_tokens();
-        }
-    }
-
-    /// Closes all sockets over a while, in no order: Socket.IO is switched off. Ends early when it is told to.
-    pub async fn dismiss(&self, spread: Duration, stop: &CancellationToken) {
-        let message = "real-time connections are being switched off; use the HTTP API under /api/v1";
-        let error = WireError::new(ErrorCode::RealtimeDisabled, message);
-        let links = self.directory.links();
-        let steps = links.len().clamp(1, DISMISSALS);
-        let pause = spread / u32::try_from(steps).unwrap_or(1);
-        // The directory is a hash map: neighbours in it have nothing to do with each other.
-        for (step, part) in links.chunks(links.len().div_ceil(steps).max(1)).enumerate() {
-            if step > 0 {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(pause) => {}
-                }
-            }
-            for link in part {
-                link.dismiss(&ServerEvent::AuthError(&error));
-            }
-        }
-    }
-
-    /// Tells all sockets that the server stops, and when to come again; then ends WebSockets, in no order, over a while that
-    /// grows with their number, at most `longest`: those that go come back, and not all at once. Few are left to the library,
-    /// which ends all that are left at once.
-    pub async fn take_leave(&self, longest: Duration) {
-        let links = self.directory.links();
-        let count = u64::try_from(links.len()).unwrap_or(u64::MAX);
-        let window_ms = COME_BACK_MS.max(count * 1_000 / COME_BACK_A_SECOND);
-        for (n, link) in (0..).zip(&links) {
-            let retry_after_ms = COME_BACK_MS + window_ms * n / count.max(1);
-            let word = ServerEvent::ServerDraining { retry_after_ms };
-            // Where nobody listens any more, a poll behind this one would find nobody.
-            if link.is_websocket() == Some(true) {
-                link.emit(&word);
-            } else {
-                link.send_away(&word);
-            }
-        }
-        let spread = Duration::from_millis(count * 1_000 / LEAVE_A_SECOND).min(longest);
-        let steps = u32::try_from(spread.as_millis() / LEAVE_STEP.as_millis()).unwrap_or(u32::MAX);
-        if steps == 0 {
-            return;
-        }
-        let pause = spread / steps;
-        for part in links.chunks(links.len().div_ceil(usize::try_from(steps).unwrap_or(1)).max(1)) {
-            tokio::time::sleep(pause).await;
-            for link in part {
-                link.leave_wire();
-            }
         }
     }
 

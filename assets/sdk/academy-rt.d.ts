@@ -1,0 +1,286 @@
+// Types of academy-rt.js: the client of academy-rt.
+
+export type Id = string | number;
+export type Role = 'admin' | 'hr' | 'coach' | 'learner';
+export type ProgressStatus = 'not_started' | 'in_progress' | 'completed';
+export type Transport = 'websocket' | 'polling' | 'http' | 'offline';
+
+/** Why a request was refused. */
+export interface RequestFailure {
+  /**
+   * A code of the server, or one of this client: `offline` (not sent: typing, volatile), `outbox_full`, `outbox_expired` (may
+   * have been stored more than a day ago), `not_persisted` (the storage took no more), `user_changed`.
+   */
+  code: string;
+  message: string;
+  field?: string;
+  retryAfterMs?: number;
+}
+
+export type Answer<T = unknown> = ({ ok: true } & T) | { ok: false; error: RequestFailure };
+
+export interface Session {
+  userId: Id;
+  name: string;
+  role: Role | null;
+  roles: Role[];
+  rooms: string[];
+  /** Milliseconds since the Unix epoch, as all times. */
+  expiresAt: number | null;
+  serverTime: number;
+  unread: number;
+}
+
+export interface ChatMessage {
+  /** Unique over all rooms; rises. */
+  id: number;
+  /** 1, 2, 3, ... within the room. */
+  seq: number;
+  roomId: Id;
+  senderId: Id;
+  senderName: string;
+  content: string;
+  type: 'text' | 'image' | 'file' | 'system';
+  replyToId: number | null;
+  clientId?: string;
+  timestamp: number;
+  editedAt?: number;
+  deletedAt?: number;
+}
+
+export interface MessagePage {
+  roomId: Id;
+  messages: ChatMessage[];
+  hasMore: boolean;
+  lastId: number;
+  lastSeq: number;
+}
+
+export interface JoinedRoom extends MessagePage {
+  members: number;
+  readUpTo: number;
+}
+
+export interface Progress {
+  lessonId: Id;
+  progress: number;
+  timeSpent: number;
+  status: ProgressStatus;
+  syncVersion: number;
+  courseId?: Id;
+  moduleId?: Id;
+  updatedAt: number;
+  completedAt: number | null;
+}
+
+export interface Notification {
+  id: number;
+  type: string;
+  title: string;
+  message: string;
+  titleFr?: string;
+  messageFr?: string;
+  link?: string;
+  metadata?: any;
+  createdAt: number;
+  read: boolean;
+}
+
+export interface ProgressReport {
+  lessonId: Id;
+  /** 0 to 100. */
+  progress: number;
+  /** Seconds since the last report. */
+  timeSpent?: number;
+  courseId?: Id;
+  moduleId?: Id;
+  status?: ProgressStatus;
+  /** 1 to 64 characters; given by the client where it is absent. */
+  syncId?: string;
+  baseVersion?: number;
+}
+
+export interface RoomSummary {
+  roomId: Id;
+  name: string | null;
+  lastId: number;
+  readUpTo: number;
+  unread: number;
+}
+
+export interface Guest {
+  roomId: Id;
+  userId: Id;
+  userName: string;
+  timestamp: number;
+}
+
+type SyncAnswer = Progress & { duplicate?: true; merged?: true };
+type RoomRef = { roomId: Id };
+
+/** What the page may emit: the payload, and the answer to it. */
+export interface ClientEvents {
+  'chat:join': { payload: { roomId: Id; after?: number; limit?: number } | Id; answer: JoinedRoom };
+  'chat:leave': { payload: RoomRef | Id; answer: RoomRef };
+  'chat:message': {
+    /** `clientId` is given by the client where it is absent. */
+    payload: { roomId: Id; content: string; type?: 'text' | 'image' | 'file'; replyToId?: number; clientId?: string };
+    answer: { id: number; seq: number; timestamp: number; duplicate?: true };
+  };
+  'chat:edit': { payload: { roomId: Id; messageId: number; content: string }; answer: { messageId: number; editedAt: number } };
+  'chat:delete': { payload: { roomId: Id; messageId: number }; answer: { messageId: number; deletedAt?: number; duplicate?: true } };
+  /** Sent now or not at all. */
+  'chat:typing': { payload: { roomId: Id; isTyping: boolean }; answer: {} };
+  'chat:read': { payload: { roomId: Id; messageId: number }; answer: { roomId: Id; messageId: number } };
+  'chat:history': { payload: { roomId: Id; before?: number; after?: number; limit?: number }; answer: MessagePage };
+  'chat:rooms': { payload: {}; answer: { rooms: RoomSummary[] } };
+  'progress:sync': { payload: ProgressReport | ProgressReport[]; answer: SyncAnswer & { results?: SyncAnswer[] } };
+  'progress:get': { payload: { lessonId?: Id; courseId?: Id; since?: string }; answer: { items: Progress[]; cursor: string } };
+  'progress:history': { payload: { lessonId: Id }; answer: { versions: Progress[] } };
+  'notification:list': {
+    payload: { before?: number; limit?: number; unreadOnly?: boolean };
+    answer: { items: Notification[]; unread: number; hasMore: boolean };
+  };
+  'notification:read': { payload: { id: number } | { ids: number[] } | { all: true }; answer: { ids: number[]; unread: number } };
+  'notification:delete': { payload: { id: number }; answer: { ids: number[]; unread: number } };
+  'presence:list': { payload: RoomRef | Id; answer: { users: { userId: Id; name: string; online: boolean; lastSeen: number }[] } };
+  'auth:refresh': { payload: { token: string }; answer: { expiresAt?: number | null } };
+}
+
+/** What the page may listen to. */
+export interface ServerEvents {
+  /** There is a way to the server. */
+  connect: () => void;
+  /** There is none any more; it is looked for again, but after `disconnect()` and a final `auth_error`. */
+  disconnect: (reason: string) => void;
+  /** Neither Socket.IO nor HTTP; it is tried again. */
+  connect_error: (error: Error) => void;
+  authenticated: (session: Session) => void;
+  /** Final: sign in, and `connect()` again. What waits in the outbox is kept. */
+  auth_error: (error: RequestFailure) => void;
+  'auth:expiring': (notice: { expiresAt: number }) => void;
+  'request:error': (failure: RequestFailure & { event: string; roomId?: Id; payload?: any }) => void;
+  /** Another way to the server. */
+  transport: (change: { transport: Transport; reason: string }) => void;
+  /**
+   * What was known does not hold: the server's data are others (a backup was restored). With a room: replace what is shown of it
+   * by `messages`. Without one: load progress and notifications anew.
+   */
+  resync: (news: (JoinedRoom & { code?: undefined }) | { code: 'resync'; message: string; roomId?: undefined }) => void;
+  /** Everything is acknowledged. */
+  outbox: (state: { pending: 0 }) => void;
+  'server:draining': (hint: { retryAfterMs?: number }) => void;
+  'chat:message': (message: ChatMessage) => void;
+  'chat:message-edited': (change: { roomId: Id; messageId: number; newContent: string; editedAt: number }) => void;
+  'chat:message-deleted': (change: { roomId: Id; messageId: number; deletedAt: number }) => void;
+  'chat:user_joined': (guest: Guest) => void;
+  'chat:user_left': (guest: Guest) => void;
+  'chat:typing': (typing: { roomId: Id; userId: Id; userName: string; isTyping: boolean }) => void;
+  'chat:read': (mark: { roomId: Id; userId: Id; messageId: number }) => void;
+  'progress:updated': (progress: Progress) => void;
+  'notification:new': (notification: Notification) => void;
+  'notification:updated': (change: { ids?: number[]; all?: true; read?: true; deleted?: true; unread: number }) => void;
+  'presence:changed': (presence: { userId: Id; online: boolean; lastSeen: number }) => void;
+}
+
+type Listener<E extends string> = E extends keyof ServerEvents ? ServerEvents[E] : (...args: any[]) => void;
+type Payload<E extends string> = E extends keyof ClientEvents ? ClientEvents[E]['payload'] : any;
+type AnswerTo<E extends string> = E extends keyof ClientEvents ? Answer<ClientEvents[E]['answer']> : any;
+
+/** A part of the Web Storage API: `localStorage`, or anything that is like it. */
+export interface OutboxStorage {
+  readonly length: number;
+  key(index: number): string | null;
+  getItem(key: string): string | null;
+  setItem(key: string, value: string): void;
+  removeItem(key: string): void;
+}
+
+interface CommonOptions {
+  /** `io` of socket.io-client 4. */
+  io: (url: string, options: any) => any;
+  /** The address of the server; that of the page without it. */
+  url?: string;
+  /** `/ws` without it. */
+  path?: string;
+  /** `['websocket', 'polling']` without it. */
+  transports?: ('websocket' | 'polling')[];
+  /** Further options of socket.io-client. */
+  ioOptions?: object;
+  fetch?: typeof globalThis.fetch;
+  /** Keeps the outbox over a reload of the page, for the user that the token names: `localStorage`. */
+  storage?: OutboxStorage;
+  /** What the names of its entries begin with; `academy-rt` without it. */
+  storagePrefix?: string;
+  /** The most requests that wait: 5,000. Beyond, `emit` answers `outbox_full`. */
+  outboxLimit?: number;
+  /** The most characters of them: 4 Mi. */
+  outboxBytes?: number;
+  /** `false`: only on `connect()`. */
+  autoConnect?: boolean;
+  /** 8,000. */
+  connectTimeoutMs?: number;
+  /** After so long without an acknowledgement the connection counts as dead: 10,000. */
+  ackTimeoutMs?: number;
+  /** The first pause before another try, with jitter: 1,000. */
+  retryMinMs?: number;
+  /** The longest: 30,000. */
+  retryMaxMs?: number;
+  /** How long a poll waits without Socket.IO, 0 to 30: 25. */
+  pollWaitSeconds?: number;
+}
+
+export type ConnectOptions = CommonOptions & (
+  | { token: string; getToken?: GetToken }
+  | { token?: string; getToken: GetToken }
+);
+
+/** Gives a token that is good for a while; it is asked first, before the end of a token, and when one has expired. */
+export type GetToken = (why: { reason: 'connect' | 'http' | 'expiring' | 'token_expired' }) => string | Promise<string>;
+
+export interface AcademySocket {
+  /** Whether there is a way to the server now, by whichever transport. */
+  readonly connected: boolean;
+  readonly disconnected: boolean;
+  /** Whether it is connected or tries to be. */
+  readonly active: boolean;
+  /** The Socket.IO id; undefined over HTTP. */
+  readonly id: string | undefined;
+  readonly transport: Transport;
+  /** How many requests wait for their acknowledgement. */
+  readonly pending: number;
+  /** The next `emit` is sent now or not at all. */
+  readonly volatile: this;
+
+  on<E extends string>(event: E, listener: Listener<E>): this;
+  once<E extends string>(event: E, listener: Listener<E>): this;
+  off<E extends string>(event?: E, listener?: Listener<E>): this;
+  addListener<E extends string>(event: E, listener: Listener<E>): this;
+  removeListener<E extends string>(event?: E, listener?: Listener<E>): this;
+  removeAllListeners<E extends string>(event?: E): this;
+  addEventListener<E extends string>(event: E, listener: Listener<E>): this;
+  removeEventListener<E extends string>(event?: E, listener?: Listener<E>): this;
+  onAny(listener: (event: string, ...args: any[]) => void): this;
+  prependAny(listener: (event: string, ...args: any[]) => void): this;
+  offAny(listener?: (event: string, ...args: any[]) => void): this;
+  listeners<E extends string>(event: E): Listener<E>[];
+  listenersAny(): ((event: string, ...args: any[]) => void)[];
+  hasListeners(event: string): boolean;
+
+  emit<E extends string>(event: E, payload?: Payload<E>, ack?: (answer: AnswerTo<E>) => void): this;
+  /** A refusal is an answer, too: `{ ok: false, error }`. */
+  emitWithAck<E extends string>(event: E, payload?: Payload<E>): Promise<AnswerTo<E>>;
+  /** How long the next `emit` waits for its ack: then the ack hears an error. What is durable stays in the outbox. */
+  timeout(ms: number): {
+    emit<E extends string>(event: E, payload: Payload<E>, ack: (error: Error | null, answer: AnswerTo<E>) => void): AcademySocket;
+    emitWithAck<E extends string>(event: E, payload?: Payload<E>): Promise<AnswerTo<E>>;
+  };
+  send(payload?: any): this;
+  connect(): this;
+  open(): this;
+  /** What waits in the outbox stays there until `connect()`. */
+  disconnect(): this;
+  close(): this;
+}
+
+export function connect(options: ConnectOptions): AcademySocket;

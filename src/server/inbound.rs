@@ -1,0 +1,87 @@
+//! The body of a request, which must come: who sends it a byte at a time is cut off.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::transport::wire::{Cut, Wire};
+
+/// What a body must bring for each second more than it is granted: a payload of 1 MB over a poor mobile network is not an attack.
+const BYTES_A_SECOND: u64 = 16 * 1024;
+
+/// A body that comes within its time, or ends the connection.
+pub struct Inbound<B = Incoming> {
+    body: B,
+    /// It may take so long, however short it is.
+    patience: Duration,
+    wire: Arc<dyn Wire>,
+    /// Begun when the body is first waited for: most bodies are there with the head.
+    time: Option<Pin<Box<Sleep>>>,
+    began: Option<Instant>,
+    received: u64,
+}
+
+impl<B> Inbound<B> {
+    /// Guards the body of a request that comes over this wire.
+    pub fn new(body: B, patience: Duration, wire: Arc<dyn Wire>) -> Inbound<B> {
+        Inbound { body, patience, wire, time: None, began: None, received: 0 }
+    }
+}
+
+impl<B> std::fmt::Debug for Inbound<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbound").field("received", &self.received).finish_non_exhaustive()
+    }
+}
+
+/// Why a body did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum InboundError<E> {
+    /// Its sender took too long.
+    #[error("the body of the request came too slowly")]
+    TooSlow,
+    /// The connection or the body broke.
+    #[error(transparent)]
+    Broken(E),
+}
+
+impl<B> Body for Inbound<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    type Data = Bytes;
+    type Error = InboundError<B::Error>;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
+                this.received += bytes.len() as u64;
+            }
+            return Poll::Ready(frame.map(|frame| frame.map_err(InboundError::Broken)));
+        }
+        let began = *this.began.get_or_insert_with(Instant::now);
+        let end = began + this.patience + Duration::from_secs(this.received / BYTES_A_SECOND);
+        let time = this.time.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
+        if time.deadline() != end {
+            time.as_mut().reset(end);
+        }
+        ready!(time.as_mut().poll(cx));
+        this.wire.cut(Cut::Ended);
+        Poll::Ready(Some(Err(InboundError::TooSlow)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,75 @@
+//! Sockets that are sent away: Socket.IO is switched off, or the server stops. Over a while, in no order, so that not all come
+//! back at once; and by their connection rather than their namespace, so that a stock client does come back by itself.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::events::ServerEvent;
+
+use super::SocketIoTransport;
+
+/// Sockets that are sent away go in so many steps.
+const DISMISSALS: usize = 100;
+
+/// When the server stops, so many sockets go a second, in steps of this length.
+const LEAVE_A_SECOND: u64 = 2_000;
+const LEAVE_STEP: Duration = Duration::from_millis(50);
+/// A server that is restarted is back after so long, at the earliest; then so many are asked to come a second.
+const COME_BACK_MS: u64 = 1_000;
+const COME_BACK_A_SECOND: u64 = 1_000;
+
+impl SocketIoTransport {
+    /// Closes all sockets over a while, in no order: Socket.IO is switched off. Ends early when it is told to.
+    pub async fn dismiss(&self, spread: Duration, stop: &CancellationToken) {
+        let message = "real-time connections are being switched off; use the HTTP API under /api/v1";
+        let error = WireError::new(ErrorCode::RealtimeDisabled, message);
+        let links = self.directory.links();
+        let steps = links.len().clamp(1, DISMISSALS);
+        let pause = spread / u32::try_from(steps).unwrap_or(1);
+        // The directory is a hash map: neighbours in it have nothing to do with each other.
+        for (step, part) in links.chunks(links.len().div_ceil(steps).max(1)).enumerate() {
+            if step > 0 {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+            for link in part {
+                link.dismiss(&ServerEvent::AuthError(&error));
+            }
+        }
+    }
+
+    /// Tells all sockets that the server stops, and when to come again; then ends WebSockets, in no order, over a while that
+    /// grows with their number, at most `longest`: those that go come back, and not all at once. Few are left to the library,
+    /// which ends all that are left at once.
+    pub async fn take_leave(&self, longest: Duration) {
+        let links = self.directory.links();
+        let count = u64::try_from(links.len()).unwrap_or(u64::MAX);
+        let window_ms = COME_BACK_MS.max(count * 1_000 / COME_BACK_A_SECOND);
+        for (n, link) in (0..).zip(&links) {
+            let retry_after_ms = COME_BACK_MS + window_ms * n / count.max(1);
+            let word = ServerEvent::ServerDraining { retry_after_ms };
+            // Where nobody listens any more, a poll behind this one would find nobody.
+            if link.is_websocket() == Some(true) {
+                link.emit(&word);
+            } else {
+                link.send_away(&word);
+            }
+        }
+        let spread = Duration::from_millis(count * 1_000 / LEAVE_A_SECOND).min(longest);
+        let steps = u32::try_from(spread.as_millis() / LEAVE_STEP.as_millis()).unwrap_or(u32::MAX);
+        if steps == 0 {
+            return;
+        }
+        let pause = spread / steps;
+        for part in links.chunks(links.len().div_ceil(usize::try_from(steps).unwrap_or(1)).max(1)) {
+            tokio::time::sleep(pause).await;
+            for link in part {
+                link.leave_wire();
+            }
+        }
+    }
+}

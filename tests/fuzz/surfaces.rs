@@ -1,0 +1,179 @@
+//! Everything that parses bytes of strangers, as functions of bytes: what they promise is asserted. The targets of cargo-fuzz
+//! and the quick test of the seeds (`tests/it/strangers.rs`) call the same ones.
+
+use std::sync::LazyLock;
+
+use academy_rt::auth::Verifier;
+use academy_rt::config::{Config, Secret, Sources, load};
+use academy_rt::contract::cursor::Cursor;
+use academy_rt::contract::requests::*;
+use academy_rt::contract::{care, decode, packet, people};
+use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
+use academy_rt::ops::archive;
+use academy_rt::store::rows::Digests;
+use academy_rt::transport::http::read::{self, Kind};
+use academy_rt::transport::socketio::front::token_of;
+use bytes::Bytes;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::value::RawValue;
+
+/// A name, and what it names.
+pub type Surface = (&'static str, fn(&[u8]));
+
+/// Each of them, by the name of its target and of the directory with its seeds.
+pub const ALL: [Surface; 8] = [
+    ("token", token),
+    ("requests", requests),
+    ("ids", ids),
+    ("cursors", cursors),
+    ("archive", archive),
+    ("config", config),
+    ("http", http),
+    ("packets", packets),
+];
+
+const SECRET: &str = "a secret of the fuzzer, of no server";
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| Verifier::new(&Config::default().auth, &Secret::new(SECRET)));
+static OTHER: LazyLock<Verifier> =
+    LazyLock::new(|| Verifier::new(&Config::default().auth, &Secret::new("another secret, which signs nothing")));
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// A token of a stranger is never good; claims that are signed name a user, or are refused.
+pub fn token(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    assert!(OTHER.verify(&text, NOW).is_err(), "a token that nobody has signed");
+    let Ok(claims) = serde_json::from_slice::<&RawValue>(bytes) else { return };
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let Ok(signed) = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key) else { return };
+    assert!(OTHER.verify(&signed, NOW).is_err(), "a token that another secret has signed");
+    if let Ok(actor) = VERIFIER.verify(&signed, NOW) {
+        assert!(UserId::new(actor.user.id().clone()).is_ok());
+        assert!(actor.name.chars().count() <= 200 && !actor.name.chars().any(char::is_control));
+        assert!(actor.expires_at.is_some_and(|end| end.0 + 30_000 > NOW.0));
+        // Somebody has it who changes one letter of the signature.
+        let mut changed = signed.into_bytes();
+        let letter = changed.len() - 5;
+        changed[letter] = if changed[letter] == b'A' { b'B' } else { b'A' };
+        assert!(VERIFIER.verify(&String::from_utf8_lossy(&changed), NOW).is_err());
+    }
+}
+
+/// What clients and back ends send as JSON, as every request that there is.
+pub fn requests(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(request) = decode::request::<ChatMessage>(text) {
+        assert!(request.client_id.is_none_or(|id| (1..=64).contains(&id.chars().count())));
+    }
+    if let Ok(request) = decode::request::<ProgressSync>(text) {
+        assert!(request.time_spent <= 86_400);
+    }
+    let _ = decode::request::<RoomOnly>(text);
+    let _ = decode::request::<ChatJoin>(text);
+    let _ = decode::request::<ChatEdit>(text);
+    let _ = decode::request::<MessageRef>(text);
+    let _ = decode::request::<ChatTyping>(text);
+    let _ = decode::request::<ChatHistory>(text);
+    let _ = decode::request::<Vec<ProgressSync>>(text);
+    let _ = decode::request::<ProgressGet>(text);
+    let _ = decode::request::<ProgressHistory>(text);
+    let _ = decode::request::<NotificationList>(text);
+    let _ = decode::request::<NotificationRead>(text);
+    let _ = decode::request::<NotificationDelete>(text);
+    let _ = decode::request::<AuthRefresh>(text);
+    let _ = decode::request::<Broadcast>(text);
+    let _ = decode::request::<SystemMessage>(text);
+    let _ = decode::request::<NotificationContent>(text);
+    let _ = decode::request::<NotificationTarget>(text);
+    let _ = decode::request::<care::HoldRequest>(text);
+    let _ = decode::request::<people::RoomRequest>(text);
+    let _ = decode::request::<people::RoomPatchRequest>(text);
+    let _ = decode::request::<people::MemberRequest>(text);
+    let _ = decode::request::<people::RevokeRequest>(text);
+}
+
+/// Ids keep their JSON type and have one canonical form; none spells an inner room.
+pub fn ids(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(id) = serde_json::from_str::<Id>(text) {
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(serde_json::to_string(&serde_json::from_str::<Id>(&json).unwrap()).unwrap(), json);
+    }
+    for id in [UserId::parse(text).ok(), serde_json::from_str(text).ok()].into_iter().flatten() {
+        let canonical = id.canonical();
+        assert!(!canonical.is_empty() && !canonical.contains([':', ',', ' ']) && canonical.chars().count() <= 64);
+        assert_eq!(UserId::parse(&canonical), Ok(id.clone()));
+        assert_eq!(Room::parse(&Room::User(id.clone()).name()), Ok(Room::User(id)));
+    }
+    for id in [RoomId::parse(text).ok(), serde_json::from_str(text).ok()].into_iter().flatten() {
+        let canonical = id.canonical();
+        assert!(!canonical.is_empty() && !canonical.contains([' ', '\0', '\n']) && canonical.chars().count() <= 100);
+        let lower = canonical.to_lowercase();
+        assert!(!lower.starts_with("user:") && !lower.starts_with("chat:"), "{canonical}");
+        assert_eq!(RoomId::parse(&canonical), Ok(id.clone()));
+        assert_eq!(Room::parse(&Room::Chat(id.clone()).name()), Ok(Room::Chat(id)));
+    }
+    if let Ok(id) = LessonId::parse(text) {
+        assert_eq!(LessonId::parse(&id.canonical()), Ok(id));
+    }
+    if let Ok(room) = Room::parse(text) {
+        assert_eq!(Room::parse(&room.name()), Ok(room));
+    }
+}
+
+/// A cursor is what the server has written, or none.
+pub fn cursors(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(cursor) = Cursor::<1>::parse(text) {
+        assert_eq!(cursor.to_string(), text);
+    }
+    if let Some(cursor) = Cursor::<3>::parse(text) {
+        assert_eq!(cursor.to_string(), text);
+        assert_eq!(Cursor::<1>::parse(text), None);
+    }
+}
+
+/// A backup of a stranger: refused or read, never a panic, never much memory.
+pub fn archive(bytes: &[u8]) {
+    let mut file = b"academy-rt backup\n".to_vec();
+    file.extend_from_slice(bytes);
+    for input in [bytes, file.as_slice()] {
+        let _ = archive::read(&mut { input }, u32::MAX, &mut Digests::default(), &mut |_, _| {});
+        let _ = archive::is_encrypted(&mut { input });
+    }
+}
+
+/// Any text as the configuration file, and as a value of the environment.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let file = Some(("academy-rt.toml".into(), text.to_owned()));
+    let _ = load(&Sources { file, env: Default::default(), flags: Vec::new() });
+    let (name, value) = text.split_once('=').unwrap_or(("", text));
+    let env = [(format!("ACADEMY_RT_{name}"), value.to_owned())].into();
+    let _ = load(&Sources { file: None, env, flags: Vec::new() });
+}
+
+/// Paths, queries, headers and bodies of HTTP.
+pub fn http(bytes: &[u8]) {
+    const KNOWN: [(&str, Kind); 4] =
+        [("before", Kind::Number), ("roomId", Kind::Id), ("since", Kind::Text), ("unreadOnly", Kind::Flag)];
+    let _ = read::from_body::<ChatEdit>(&Bytes::copy_from_slice(bytes), [("roomId", "a".into())]);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let _ = read::from_query::<ChatHistory>(text, &KNOWN, []);
+    let _ = read::from_query::<ProgressGet>(text, &KNOWN, []);
+    let _ = read::from_query::<NotificationList>(text, &KNOWN, []);
+    let _ = (read::room(text), read::user(text), read::number_in_path("id", text));
+    for name in ["authorization", "cookie"] {
+        let request = http::Request::builder().uri(format!("/ws?{text}")).header(name, text).body(());
+        if let Ok(request) = request {
+            let _ = token_of(&request.into_parts().0, Some("session"));
+        }
+    }
+}
+
+/// Frames of WebSocket, and what is in them.
+pub fn packets(bytes: &[u8]) {
+    if let Some(len) = packet::frame_len(bytes) {
+        assert!(len >= 2);
+    }
+    let _ = packet::json_of(bytes);
+}
