@@ -16,7 +16,7 @@ use academy_rt::domain::notification::Audience;
 use academy_rt::domain::{Actor, Role, Room, RoomId};
 use academy_rt::services::delivery::{Delivery, DeliveryKind, Feed};
 use academy_rt::services::limits::Limits;
-use academy_rt::services::polling::PollAnswer;
+use academy_rt::services::polling::{PollAnswer, PollStep};
 use academy_rt::services::privacy::Retention;
 use academy_rt::services::sockets::{Arrived, Gate, Outlet, SocketHandle};
 use academy_rt::services::{Caller, Services, Settings};
@@ -27,6 +27,19 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use crate::store::{Engine, ManualClock, OPEN, actor, author, change, config, draft, note, room, user};
+
+/// A poll as a client makes one: what it finds, or what it has waited for.
+async fn poll(
+    services: &Services,
+    caller: &Caller,
+    cursor: Option<&str>,
+    wait: Duration,
+) -> Result<PollAnswer, WireError> {
+    match services.poll(caller, cursor, rooms(), wait).await? {
+        PollStep::Answered(answer) => Ok(answer),
+        PollStep::Waits(poll) => services.wait_for(caller, poll).await,
+    }
+}
 
 const ROOMS: [&str; 2] = ["one", "two"];
 const CLIENTS: usize = 4;
@@ -273,7 +286,7 @@ impl World {
         let mut pollers = Vec::new();
         for n in 0..POLLERS {
             let caller = caller(&Arc::new(actor(&format!("p{n}"), &[Role::Coach])), None);
-            let cursor = services.poll(&caller, None, rooms(), Duration::ZERO).await.unwrap().cursor;
+            let cursor = poll(&services, &caller, None, Duration::ZERO).await.unwrap().cursor;
             pollers.push(Poller { caller, cursor, views: BTreeMap::new(), notifications: Vec::new(), waiting: None });
         }
         let pump = Pump::new(services.clone(), 1);
@@ -414,7 +427,7 @@ impl World {
     async fn poll(&mut self, n: usize, is_lost: bool) {
         let poller = &mut self.pollers[n];
         poller.waiting = None;
-        let answer = self.services.poll(&poller.caller, Some(&poller.cursor), rooms(), Duration::ZERO).await.unwrap();
+        let answer = poll(&self.services, &poller.caller, Some(&poller.cursor), Duration::ZERO).await.unwrap();
         if !is_lost {
             poller.take(answer);
         }
@@ -427,7 +440,7 @@ impl World {
         let poller = &mut self.pollers[n];
         let mut waiting = poller.waiting.take().unwrap_or_else(|| {
             let (services, caller, cursor) = (self.services.clone(), poller.caller.clone(), poller.cursor.clone());
-            Box::pin(async move { services.poll(&caller, Some(&cursor), rooms(), Duration::from_secs(30)).await })
+            Box::pin(async move { poll(&services, &caller, Some(&cursor), Duration::from_secs(30)).await })
         });
         match tokio::time::timeout(grace, &mut waiting).await {
             Ok(answer) => poller.take(answer.unwrap()),
@@ -519,7 +532,7 @@ impl World {
                     self.wait(n, true).await;
                 }
                 let (poller, is_waiting) = (&self.pollers[n], self.pollers[n].waiting.is_some());
-                let now = self.services.poll(&poller.caller, Some(&poller.cursor), rooms(), Duration::ZERO).await;
+                let now = poll(&self.services, &poller.caller, Some(&poller.cursor), Duration::ZERO).await;
                 assert!(!is_waiting || now.unwrap().deliveries.is_empty(), "a poll waits for what is there");
             }
             while self.pollers[n].views.values().map(|view| view.0.len()).sum::<usize>() < self.total().await {
