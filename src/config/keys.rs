@@ -285,7 +285,7 @@ pub const KEYS: &[Key] = &[
     })),
     fixed(key(
         "limits.newcomers_per_address",
-        "1024",
+        "4096",
         "Connections of an address (IPv6: a /64) that have not asked for anything yet; 0: no limit.",
         |c, v| count(&mut c.limits.newcomers_per_address, v),
     )),

@@ -368,7 +368,7 @@ impl Default for Config {
                 request_head: Duration::from_secs(15),
                 request_body: Duration::from_secs(20),
                 sign_in: Duration::from_secs(10),
-                newcomers_per_address: 1_024,
+                newcomers_per_address: 4_096,
             },
             retention: Retention {
                 progress_versions: 50,
