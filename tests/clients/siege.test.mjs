@@ -140,6 +140,19 @@ test('who is silent, slow, or does not sign in is cut off, each within its time'
   }));
 });
 
+test('who takes too long with a handshake, a head, a body or to sign in is given what is configured, and no more', async (t) => {
+  for (const [key, tls, begin] of [
+    ['HANDSHAKE', true, () => {}],
+    ['REQUEST_HEAD', false, (socket) => socket.write('GET /healthz HTTP/1.1\r\nHost:')],
+    ['REQUEST_BODY', false, (socket) => socket.write(head('POST /api/v1/progress HTTP/1.1', 'Host: x', `Authorization: Bearer ${token()}`, 'Content-Type: application/json', 'Content-Length: 50'))],
+    ['SIGN_IN', false, (socket) => socket.write(head('GET /ws/?EIO=4&transport=websocket HTTP/1.1', 'Host: x', 'Upgrade: websocket', 'Connection: Upgrade', 'Sec-WebSocket-Version: 13', 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='))],
+  ]) {
+    const server = await started(t, { tls, env: { ...noLimits, [`ACADEMY_RT_LIMITS_${key}`]: '2s' } });
+    const took = await Promise.race([stranger(server, begin).closed, pause(8_000)]);
+    assert.ok(took > 1 && took < 6, `${key}: ${took === undefined ? 'still open' : `open for ${took} s`}`);
+  }
+});
+
 test('who sends a body slowly, and not that slowly, is answered', async (t) => {
   const server = await started(t, { env: noLimits });
   const body = JSON.stringify({ lessonId: 1, progress: 40, timeSpent: 3 });
@@ -152,7 +165,7 @@ test('who sends a body slowly, and not that slowly, is answered', async (t) => {
 });
 
 test('an address that fills the server with silent connections keeps others out of nothing', async (t) => {
-  const server = await started(t, { env: noLimits });
+  const server = await started(t, { env: { ...noLimits, ACADEMY_RT_LIMITS_NEWCOMERS_PER_ADDRESS: '1024' } });
   const silent = [];
   let closed = 0;
   // Some at a time: the kernel's queue of those who wait to be accepted is not what is tried.
