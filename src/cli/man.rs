@@ -189,7 +189,8 @@ fn figures() -> String {
 fn security() -> String {
     let mut page = format!(
         ".TH academy\\-rt\\-security 7 \"{REVISED}\" \"academy\\-rt {}\"\n\
-         .SH NAME\nacademy\\-rt\\-security \\- what threatens the real\\-time server, and what stops it\n.SH DESCRIPTION\n",
+         .SH NAME\nacademy\\-rt\\-security \\- what threatens the real\\-time server, and what stops it\n\
+         .\\\" Names of tests are long: lines are not stretched.\n.ad l\n.SH DESCRIPTION\n",
         env!("CARGO_PKG_VERSION")
     );
     let section = README.split("\n## ").find_map(|section| section.strip_prefix("Security\n")).unwrap_or_default();
