@@ -105,7 +105,7 @@ describe('positions that clients hand back', () => {
     for (const bytes of ['%ff%fe%00', '%c3', Array.from({ length: 300 }, (_, n) => `%${((n * 7919) % 256).toString(16).padStart(2, '0')}`).join('')]) {
       const answer = await new Promise((resolve, reject) => {
         const socket = createConnection(server.port, '127.0.0.1', () => {
-          socket.end(`GET /api/v1/events?wait=0&cursor=${bytes} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${bearer}\r\n\r\n`);
+          socket.write(`GET /api/v1/events?wait=0&cursor=${bytes} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${bearer}\r\n\r\n`);
         });
         let text = '';
         socket.on('data', (part) => { text += part; });
