@@ -1,7 +1,9 @@
 //! Sockets that are sent away: Socket.IO is switched off, or the server stops. Over a while, in no order, so that not all come
 //! back at once; and by their connection rather than their namespace, so that a stock client does come back by itself.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +11,7 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::events::ServerEvent;
 
 use super::SocketIoTransport;
+use super::link::Link;
 
 /// Sockets that are sent away go in so many steps.
 const DISMISSALS: usize = 100;
@@ -16,6 +19,9 @@ const DISMISSALS: usize = 100;
 /// When the server stops, so many sockets go a second, in steps of this length.
 const LEAVE_A_SECOND: u64 = 2_000;
 const LEAVE_STEP: Duration = Duration::from_millis(50);
+/// Those on polling have their last word within so long, and it is looked for so often: a poll of theirs waits for it.
+const TOLD_WITHIN: Duration = Duration::from_millis(500);
+const TOLD_LOOK: Duration = Duration::from_millis(5);
 /// A server that is restarted is back after so long, at the earliest; then so many are asked to come a second.
 const COME_BACK_MS: u64 = 1_000;
 const COME_BACK_A_SECOND: u64 = 1_000;
@@ -42,6 +48,16 @@ impl SocketIoTransport {
         }
     }
 
+    /// Waits a moment until those on polling have their last word: what the library ends at once loses what it has not handed
+    /// out, and a stock client what comes together with the end.
+    async fn await_the_told(&self, links: &[Arc<Link>]) {
+        let waits = |link: &Arc<Link>| link.is_closing.load(Ordering::Acquire) && !link.is_told.load(Ordering::Acquire);
+        let end = Instant::now() + TOLD_WITHIN;
+        while links.iter().any(|link| waits(link) && !link.is_gone()) && Instant::now() < end {
+            tokio::time::sleep(TOLD_LOOK).await;
+        }
+    }
+
     /// Tells all sockets that the server stops, and when to come again; then ends WebSockets, in no order, over a while that
     /// grows with their number, at most `longest`: those that go come back, and not all at once. Few are left to the library,
     /// which ends all that are left at once.
@@ -59,6 +75,7 @@ impl SocketIoTransport {
                 link.send_away(&word);
             }
         }
+        self.await_the_told(&links).await;
         let spread = Duration::from_millis(count * 1_000 / LEAVE_A_SECOND).min(longest);
         let steps = u32::try_from(spread.as_millis() / LEAVE_STEP.as_millis()).unwrap_or(u32::MAX);
         if steps == 0 {
