@@ -401,13 +401,15 @@ impl Server {
     /// is committed and closed. A second signal skips the waiting, never the store.
     async fn stop(self, mut signals: Signals) -> Result<(), ServeError> {
         self.state.draining.store(true, Ordering::Release);
-        self.draining.cancel();
         self.services.end_polls();
+        // Who is between two polls has to come once more to hear of it.
+        self.sockets.take_leave().await;
+        self.draining.cancel();
         let drain = self.reloader.config().server.drain;
         let deadline = tokio::time::Instant::now() + drain;
         let tracker = self.connections.tracker();
         let drained = async {
-            self.sockets.take_leave(drain / 3).await;
+            self.sockets.let_go(drain / 3).await;
             // Requests that sockets have made are answered before the library ends what is left.
             let tasks = self.sockets.tasks();
             tasks.close();

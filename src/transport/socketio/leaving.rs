@@ -58,17 +58,15 @@ impl SocketIoTransport {
         }
     }
 
-    /// Tells all sockets that the server stops, and when to come again; then ends WebSockets, in no order, over a while that
-    /// grows with their number, at most `longest`: those that go come back, and not all at once. Few are left to the library,
-    /// which ends all that are left at once.
-    pub async fn take_leave(&self, longest: Duration) {
+    /// Tells all sockets that the server stops, and when to come again. Takes half a second at most, and a few milliseconds
+    /// where nobody is between two polls; connections are still accepted meanwhile.
+    pub async fn take_leave(&self) {
         let links = self.directory.links();
         let count = u64::try_from(links.len()).unwrap_or(u64::MAX);
         let window_ms = COME_BACK_MS.max(count * 1_000 / COME_BACK_A_SECOND);
         for (n, link) in (0..).zip(&links) {
             let retry_after_ms = COME_BACK_MS + window_ms * n / count.max(1);
             let word = ServerEvent::ServerDraining { retry_after_ms };
-            // Where nobody listens any more, a poll behind this one would find nobody.
             if link.is_websocket() == Some(true) {
                 link.emit(&word);
             } else {
@@ -76,6 +74,13 @@ impl SocketIoTransport {
             }
         }
         self.await_the_told(&links).await;
+    }
+
+    /// Ends WebSockets, in no order, over a while that grows with their number, at most `longest`: those that go come back, and
+    /// not all at once. Few are left to the library, which ends all that are left at once.
+    pub async fn let_go(&self, longest: Duration) {
+        let links = self.directory.links();
+        let count = u64::try_from(links.len()).unwrap_or(u64::MAX);
         let spread = Duration::from_millis(count * 1_000 / LEAVE_A_SECOND).min(longest);
         let steps = u32::try_from(spread.as_millis() / LEAVE_STEP.as_millis()).unwrap_or(u32::MAX);
         if steps == 0 {
