@@ -260,12 +260,18 @@ impl Key {
 /// The algorithms of a public key, which the library has looked at: a point that is on no curve is no key.
 fn algorithms_of(key: &DecodingKey) -> Result<&'static [Algorithm], Fault> {
     let bytes = key.try_get_as_bytes().unwrap_or_default();
+    // The library reads hybrid points (X9.62, 4.3.6) as keys, and then verifies nothing with them.
+    let is_uncompressed = bytes.first() == Some(&0x04);
     match (key.family(), bytes.len()) {
         (AlgorithmFamily::Hmac, _) => Err(("it is a shared secret".to_owned(), "Give a public key.")),
         (AlgorithmFamily::Rsa, _) => match key.kind() {
             DecodingKeyKind::RsaModulusExponent { n, e } => rsa_algorithms(n, e),
             DecodingKeyKind::SecretOrDer(_) => Err(no_rsa_key()),
         },
+        (AlgorithmFamily::Ec, 65 | 97) if !is_uncompressed => {
+            let why = "its point is not in the uncompressed form";
+            Err((why.to_owned(), "Export the public key again, with its point uncompressed."))
+        }
         (AlgorithmFamily::Ec, 65) if ParsedPublicKey::new(&checked::ECDSA_P256_SHA256_FIXED, bytes).is_ok() => {
             Ok(&[Algorithm::ES256])
         }

@@ -188,6 +188,21 @@ fn pkcs1(modulus_bytes: usize) -> Vec<u8> {
     der
 }
 
+#[test]
+fn a_point_in_another_form_is_refused_rather_than_a_key_that_takes_no_token() {
+    use rcgen::PublicKeyData;
+    let der = P256.pair.subject_public_key_info();
+    let form = der.len() - 65;
+    assert_eq!(der[form], 0x04);
+    for other in [0x00, 0x02, 0x03, 0x05, 0x06, 0x07, 0xff] {
+        let mut changed = der.clone();
+        changed[form] = other;
+        let key = crate::auth::pem::parse(pem("PUBLIC KEY", &changed).as_bytes());
+        let refused = key.and_then(|key| Key::of_public(key, KeyOrigin::Given)).map(|_| ()).unwrap_err();
+        assert!(refused.0.contains("uncompressed"), "{other}: {refused:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_key_file_that_is_answered(bytes in proptest::collection::vec(any::<u8>(), 0..300), label in 0..3_usize) {
