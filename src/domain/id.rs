@@ -154,7 +154,8 @@ macro_rules! typed_id {
                 self.0.canonical()
             }
 
-            /// An id given as text, on a command line or in a URL: digits that are written canonically become a number.
+            /// An id given as text, on a command line or in a URL: digits that are written canonically become a number, where
+            /// that number is an id. (The text `"0"` is a user's, and the number is nobody's.)
             ///
             /// # Errors
             /// [`IdError`] if the text is not a valid id.
@@ -162,8 +163,9 @@ macro_rules! typed_id {
                 if let Ok(number) = text.parse::<u64>()
                     && number <= MAX_SAFE_INTEGER
                     && number.to_string() == text
+                    && let Ok(id) = Self::new(Id::Number(number))
                 {
-                    return Self::new(Id::Number(number));
+                    return Ok(id);
                 }
                 Self::new(Id::from_text(text))
             }
@@ -343,6 +345,15 @@ mod tests {
             assert!(serde_json::from_str::<UserId>(bad).is_err(), "{bad}");
         }
         assert!(serde_json::from_str::<UserId>("\"auth0|abc\"").is_ok());
+    }
+
+    #[test]
+    fn who_has_an_id_can_be_named_by_its_text() {
+        // The number 0 is nobody's; a text may be all digits.
+        for json in ["7", "\"7\"", "\"0\"", "\"007\"", "\"9007199254740993\"", "\"auth0|abc\""] {
+            let id: UserId = serde_json::from_str(json).unwrap();
+            assert_eq!(UserId::parse(&id.canonical()), Ok(id), "{json}");
+        }
     }
 
     proptest! {

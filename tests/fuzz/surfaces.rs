@@ -62,10 +62,11 @@ pub fn token(bytes: &[u8]) {
 pub fn requests(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(request) = decode::request::<ChatMessage>(text) {
-        assert!(request.client_id.is_none_or(|id| (1..=64).contains(&id.chars().count())));
+        let is_key = request.client_id.as_ref().is_none_or(|id| (1..=MAX_KEY_CHARS).contains(&id.chars().count()));
+        assert_eq!(check_key("clientId", request.client_id.as_deref()).is_ok(), is_key);
     }
     if let Ok(request) = decode::request::<ProgressSync>(text) {
-        assert!(request.time_spent <= 86_400);
+        assert!((0.0..=100.0).contains(&request.progress.value()));
     }
     let _ = decode::request::<RoomOnly>(text);
     let _ = decode::request::<ChatJoin>(text);

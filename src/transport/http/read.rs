@@ -47,8 +47,8 @@ pub fn segment(field: &'static str, segment: &str) -> Result<String, WireError> 
 /// # Errors
 /// `invalid_payload`.
 pub fn user(segment: &str) -> Result<UserId, WireError> {
-    let (field, value) = id_in_path("userId", segment)?;
-    serde_json::from_value(value).map_err(|error| WireError::field(field, error.to_string()))
+    let text = self::segment("userId", segment)?;
+    UserId::parse(&text).map_err(|error| WireError::field("userId", error.to_string()))
 }
 
 /// A segment of a path as a room's id. Canonical digits are a number.
