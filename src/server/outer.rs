@@ -243,13 +243,14 @@ impl Outer {
         peer: &Peer,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
-        let is_of_a_socket = self.sockets.is_of_a_socket(request.uri());
-        if !self.process.websocket_enabled() && !is_of_a_socket {
+        // Looked for only when nobody else may come: every poll passes here.
+        let is_newcomer = || !self.sockets.is_of_a_socket(request.uri());
+        if !self.process.websocket_enabled() && is_newcomer() {
             let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
             return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
         }
         let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
-        if self.process.is_draining() && !is_of_a_socket {
+        if self.process.is_draining() && is_newcomer() {
             return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
