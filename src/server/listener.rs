@@ -25,10 +25,10 @@ use crate::config::Limits;
 use crate::ops::process;
 use crate::transport::wire::{Cut, StreamWire, Wire, WireIo, WireLimits};
 
+use super::handshakes::Handshakes;
 use super::inbound::Inbound;
 use super::newcomers::{Newcomer, Newcomers};
 use super::outer::{Outer, Peer};
-use super::tls::Tls;
 
 /// The most bytes that wait for one slow reader.
 const QUEUED_BYTES: usize = 4 << 20;
@@ -158,7 +158,7 @@ impl Connections {
     }
 
     /// Accepts from a TCP listener until the server drains.
-    pub async fn accept_tcp(self: Arc<Self>, listener: TcpListener, tls: Option<Arc<Tls>>) {
+    pub async fn accept_tcp(self: Arc<Self>, listener: TcpListener, handshakes: Option<Arc<Handshakes>>) {
         loop {
             let accepted = tokio::select! {
                 () = self.draining.cancelled() => return,
@@ -177,12 +177,12 @@ impl Connections {
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection kept Nagle's algorithm");
                     }
-                    let (this, tls, address) = (self.clone(), tls.clone(), peer.ip());
+                    let (this, handshakes, address) = (self.clone(), handshakes.clone(), peer.ip());
                     self.tracker.spawn(async move {
-                        match tls {
+                        match handshakes {
                             None => this.serve(stream, Who::over_network(address, false, newcomer)).await,
-                            Some(tls) => {
-                                match tokio::time::timeout(this.limits.handshake, tls.acceptor().accept(stream)).await {
+                            Some(handshakes) => {
+                                match tokio::time::timeout(this.limits.handshake, handshakes.accept(stream)).await {
                                     Ok(Ok(stream)) => {
                                         let certificates = stream.get_ref().1.peer_certificates();
                                         let is_certified = certificates.is_some_and(|chain| !chain.is_empty());

@@ -4,6 +4,7 @@ mod binding;
 pub mod certificate;
 pub mod checks;
 mod figures;
+mod handshakes;
 mod inbound;
 mod keys;
 pub mod listener;
@@ -40,6 +41,7 @@ use crate::store::StoreError;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 
+use handshakes::Handshakes;
 use listener::{ConnectionLimits, Connections};
 use opening::open_store;
 use outer::{Outer, OuterSettings};
@@ -324,8 +326,9 @@ impl Server {
         let mut own = |name, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
             tasks.push((name, tokio::spawn(task)));
         };
+        let handshakes = tls.clone().map(Handshakes::new).transpose()?.map(Arc::new);
         for listener in listeners {
-            own("accept", Box::pin(connections.clone().accept_tcp(listener, tls.clone())));
+            own("accept", Box::pin(connections.clone().accept_tcp(listener, handshakes.clone())));
         }
         if let Some(listener) = figures {
             own("figures", Box::pin(figures::serve(listener, api, stopping.clone())));

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 
 // Who holds a connection open and says nothing does so for so long, beside hundreds of others.
-const HOLD_MS = 1_000;
+const HOLD_MS = 400;
 
 const bomb = gzipSync(Buffer.alloc(4 << 20));
 const text = (lines) => `${lines.join('\r\n')}\r\n\r\n`;

@@ -1,0 +1,137 @@
+//! TLS handshakes, on threads of their own: what a stranger asks of the processor before anything is known of them does not
+//! hold up who is in. A flood of handshakes waits in these threads' queue, and in no other (siege.test.mjs).
+
+use std::future::Future;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinError;
+use tokio_rustls::server::TlsStream;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::ops::process;
+
+use super::ServeError;
+use super::tls::Tls;
+
+/// These threads get what the others leave, and about a tenth where all want a processor (`setpriority(2)`).
+const NICENESS: i32 = 10;
+
+/// Makes handshakes.
+#[derive(Debug)]
+pub struct Handshakes {
+    tls: Arc<Tls>,
+    threads: Threads,
+}
+
+impl Handshakes {
+    /// Handshakes by this TLS, on half as many threads as there are processors, and one at least.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn new(tls: Arc<Tls>) -> Result<Handshakes, ServeError> {
+        let threads = Threads::new(available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2));
+        let threads = threads.map_err(|error| {
+            let remedy = "Raise what keeps the service from it: TasksMax of its unit, or ulimit -u.";
+            ServeError::new("the threads for TLS cannot be started", error, remedy)
+        })?;
+        Ok(Handshakes { tls, threads })
+    }
+
+    /// Secures a connection. It is given up with the future that waits for it.
+    ///
+    /// # Errors
+    /// The other end speaks no TLS, or none that is taken here; or the server ends.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        self.threads.run(self.tls.acceptor().accept(stream)).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+}
+
+#[derive(Debug)]
+struct Threads {
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Threads {
+    fn new(count: usize) -> io::Result<Threads> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(count)
+            .max_blocking_threads(1)
+            .thread_name("academy-rt-tls")
+            .on_thread_start(|| {
+                if let Err(error) = process::step_back(NICENESS) {
+                    tracing::debug!(%error, "TLS handshakes are made at the priority of everything else");
+                }
+            })
+            .build()?;
+        Ok(Threads { runtime: Some(runtime) })
+    }
+
+    async fn run<T, F>(&self, future: F) -> Result<T, JoinError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        match &self.runtime {
+            Some(runtime) => AbortOnDropHandle::new(runtime.spawn(future)).await,
+            None => Ok(future.await),
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Waiting for its threads is not allowed in a task; what they do is given up by those who wait for it.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_made_there_is_made_on_a_thread_of_low_priority() {
+        let threads = Threads::new(1).unwrap();
+        let here = process::niceness().unwrap();
+        let (name, there) = threads
+            .run(async { (std::thread::current().name().map(str::to_owned), process::niceness().unwrap()) })
+            .await
+            .unwrap();
+        assert_eq!(name.as_deref(), Some("academy-rt-tls"));
+        assert_eq!(there, here.max(NICENESS));
+        assert_eq!(process::niceness().unwrap(), here);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_is_given_up_with_who_waits_for_it() {
+        let threads = Threads::new(1).unwrap();
+        let held = Arc::new(());
+        let there = held.clone();
+        let waiting = threads.run(async move {
+            let _there = there;
+            pending::<()>().await;
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
+        while Arc::strong_count(&held) > 1 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_there_ends_nothing_else() {
+        let threads = Threads::new(1).unwrap();
+        assert!(threads.run(async { panic!("on purpose") }).await.unwrap_err().is_panic());
+        assert_eq!(threads.run(async { 1 }).await.unwrap(), 1);
+    }
+}
