@@ -1,5 +1,6 @@
 //! The table of keys. A row has all that is said of a key anywhere: its name, its help, its default, how it is read.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use super::{Config, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
@@ -97,7 +98,8 @@ pub const KEYS: &[Key] = &[
         flag(&mut c.server.behind_proxy, v)
     }),
     key("server.trusted_proxies", "[]", "Addresses of proxies whose X-Forwarded-For is believed.", |c, v| {
-        let parsed: Result<_, _> = list(v).iter().map(|text| text.parse()).collect();
+        let parsed: Result<_, _> =
+            list(v).iter().map(|text| text.parse::<IpAddr>().map(|ip| ip.to_canonical())).collect();
         c.server.trusted_proxies = parsed.map_err(|_| "must be a list of IP addresses".to_owned())?;
         Ok(())
     }),

@@ -169,15 +169,17 @@ impl Connections {
                 Ok((_, peer)) if self.is_probe(peer) => {}
                 Ok((stream, peer)) => {
                     self.outer.tally().connections.add();
-                    let Some(newcomer) = self.newcomers.admit(peer.ip()) else {
-                        self.turn_away(peer.ip());
+                    // A socket for both families says ::ffff:10.0.0.1, and a list of proxies 10.0.0.1.
+                    let address = peer.ip().to_canonical();
+                    let Some(newcomer) = self.newcomers.admit(address) else {
+                        self.turn_away(address);
                         continue;
                     };
                     // A message must not wait for the one behind it.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection kept Nagle's algorithm");
                     }
-                    let (this, handshakes, address) = (self.clone(), handshakes.clone(), peer.ip());
+                    let (this, handshakes) = (self.clone(), handshakes.clone());
                     self.tracker.spawn(async move {
                         match handshakes {
                             None => this.serve(stream, Who::over_network(address, false, newcomer)).await,

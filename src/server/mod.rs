@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyError, Verifier, sources};
-use crate::config::{Config, TlsMode};
+use crate::config::Config;
 use crate::contract::http::CertificateStatus;
 use crate::domain::{Clock, SystemClock};
 use crate::ops::process;
@@ -314,7 +314,8 @@ impl Server {
             process: state.clone(),
             payload_bytes: config.limits.payload as u64,
         });
-        let outer = Outer::new(&layer, routes(api.clone()), sockets.clone(), state.clone(), outer_settings(&config));
+        let outer =
+            Outer::new(&layer, routes(api.clone()), sockets.clone(), state.clone(), OuterSettings::new(&config));
         let draining = CancellationToken::new();
         let stopping = CancellationToken::new();
         let limits = ConnectionLimits::new(&config.limits, STALL);
@@ -452,18 +453,6 @@ impl Server {
                 "Nothing acknowledged is lost; the next start checks it.",
             )),
         }
-    }
-}
-
-fn outer_settings(config: &Config) -> OuterSettings {
-    OuterSettings {
-        cors_origins: config.server.cors_origins.clone(),
-        cookie_name: config.auth.cookie_name.clone(),
-        connects_per_second: config.limits.connects_per_second,
-        behind_proxy: config.server.behind_proxy,
-        trusted_proxies: config.server.trusted_proxies.clone(),
-        hsts: config.tls.hsts.filter(|_| config.tls.mode == TlsMode::Files),
-        admin_needs_certificate: config.tls.client_ca.is_some(),
     }
 }
 

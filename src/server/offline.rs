@@ -137,6 +137,7 @@ impl Offline {
                 connects_per_second: 0,
                 behind_proxy: false,
                 trusted_proxies: Vec::new(),
+                has_tls: false,
                 hsts: None,
                 admin_needs_certificate: false,
             },

@@ -27,12 +27,13 @@ use tower_layer::Layer;
 use tower_service::Service;
 use warp::filters::BoxedFilter;
 
+use crate::config::{Config, TlsMode};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::ErrorBody;
 use crate::ops::tally::Tally;
 use crate::transport::http::Process;
 use crate::transport::http::later::Later;
-use crate::transport::origin::{ClientAddress, OverControlSocket, network_of};
+use crate::transport::origin::{ClientAddress, OverControlSocket, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::front::{EndedSession, token_of};
 use crate::transport::wire::Wire;
@@ -73,11 +74,30 @@ pub struct OuterSettings {
     pub behind_proxy: bool,
     /// The proxies that are believed; empty: the one that connects.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Whether the server itself has TLS.
+    pub has_tls: bool,
     /// For how long browsers are told to use nothing but HTTPS (RFC 6797). `None` with a certificate of the server's own: when
     /// it changes, nobody could reach the server any more.
     pub hsts: Option<Duration>,
     /// Whether the administrators' API asks for a client certificate over the network.
     pub admin_needs_certificate: bool,
+}
+
+impl OuterSettings {
+    /// The configured ones.
+    #[must_use]
+    pub fn new(config: &Config) -> OuterSettings {
+        OuterSettings {
+            cors_origins: config.server.cors_origins.clone(),
+            cookie_name: config.auth.cookie_name.clone(),
+            connects_per_second: config.limits.connects_per_second,
+            behind_proxy: config.server.behind_proxy,
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            has_tls: config.tls.mode != TlsMode::Off,
+            hsts: config.tls.hsts.filter(|_| config.tls.mode == TlsMode::Files),
+            admin_needs_certificate: config.tls.client_ca.is_some(),
+        }
+    }
 }
 
 /// One connection as the outer service sees it.
@@ -312,26 +332,19 @@ impl Outer {
         if !rules.settings.behind_proxy || !is_trusted(&direct) {
             return Some(direct);
         }
-        let forwarded = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let addresses: Vec<IpAddr> =
-            forwarded.flat_map(|line| line.split(',')).filter_map(|text| text.trim().parse().ok()).collect();
-        let client = if trusted.is_empty() {
-            addresses.last()
-        } else {
-            addresses.iter().rev().find(|address| !trusted.contains(address))
-        };
-        client.copied().or(Some(direct))
+        let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        forwarded_for(lines, trusted).or(Some(direct))
     }
 
     fn allowed_origin(&self, headers: &HeaderMap) -> Option<Allowed> {
         let origin = headers.get(ORIGIN)?;
         let text = origin.to_str().ok()?;
-        if self.rules.load().settings.cors_origins.iter().any(|allowed| allowed == text) {
+        let rules = self.rules.load();
+        if rules.settings.cors_origins.iter().any(|allowed| allowed == text) {
             return Some(Allowed::Listed(origin.clone()));
         }
         let host = headers.get(HOST)?.to_str().ok()?;
-        let (_, authority) = text.split_once("://")?;
-        authority.eq_ignore_ascii_case(host).then_some(Allowed::Own)
+        is_own(text, host, rules.settings.has_tls).then_some(Allowed::Own)
     }
 
     /// What has happened since the start.

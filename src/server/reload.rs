@@ -17,10 +17,10 @@ use crate::ops::certificate::Validity;
 use crate::services::Services;
 use crate::transport::socketio::SocketIoTransport;
 
-use super::outer::Outer;
+use super::outer::{Outer, OuterSettings};
 use super::tls::{self, Material, Tls};
 use super::watched::Watched;
-use super::{Launcher, ServeError, State, binding, keys, outer_settings, settings, systemd};
+use super::{Launcher, ServeError, State, binding, keys, settings, systemd};
 
 /// How often the files of the certificate and of the keys are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -135,7 +135,7 @@ impl Reloader {
         }
         let key_changes = self.put_keys(&new.auth, loaded, watched);
         self.services.resettle(settings(&new));
-        self.outer.resettle(outer_settings(&new));
+        self.outer.resettle(OuterSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
         self.launcher.resettle_log(&new);
         // Who is in a room that they could not join any more is out of it.

@@ -35,7 +35,7 @@ const status = (answer) => Number(answer.split(' ')[1]);
 // How an upgrade with these headers ends: the status, or 101.
 function upgrade(server, headers, query = '') {
   return new Promise((resolve) => {
-    const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws/?EIO=4&transport=websocket${query}`, { headers });
+    const socket = new WebSocket(`${server.tls ? 'wss' : 'ws'}://127.0.0.1:${server.port}/ws/?EIO=4&transport=websocket${query}`, { headers, rejectUnauthorized: false });
     socket.on('unexpected-response', (_, answer) => { resolve(answer.statusCode); answer.destroy(); });
     socket.on('open', () => { resolve(101); socket.close(); });
     socket.on('error', () => {});
@@ -57,6 +57,13 @@ describe('a page of another site', () => {
     assert.equal(await upgrade(server, {}), 101, 'a client that is no browser');
     const { items } = (await server.fetch('/api/v1/admin/connections', { claims: { userId: 1, role: 'admin' } })).json;
     assert.deepEqual(items, []);
+    await server.stop();
+  });
+
+  test('is not taken for one of the server by its name without TLS, which somebody in between can answer for', async () => {
+    const server = await Appliance.start({ env, tls: true });
+    assert.equal(await upgrade(server, { origin: `https://127.0.0.1:${server.port}` }), 101, "the server's own");
+    assert.equal(await upgrade(server, { origin: `http://127.0.0.1:${server.port}` }), 403);
     await server.stop();
   });
 
@@ -181,6 +188,26 @@ test('a head without an end is cut off: its size and the number of its lines are
   const path = await get(server, `/${'x'.repeat(100_000)}`);
   assert.ok([414, 431].includes(status(path)), path.slice(0, 40));
   assert.equal((await server.fetch('/readyz')).status, 200);
+  await server.stop();
+});
+
+test('nobody says that they come from elsewhere but a trusted proxy, also where a socket for both families hears it', async () => {
+  const env = { ...noLimits, ACADEMY_RT_SERVER_BEHIND_PROXY: 'true', ACADEMY_RT_SERVER_TRUSTED_PROXIES: '127.0.0.1,10.0.0.1' };
+  const server = await Appliance.start({ env, listen: '[::]' });
+  const seen = async (localAddress, forwarded) => {
+    const socket = new WebSocket(`ws://127.0.0.1:${server.port}/ws/?EIO=4&transport=websocket&token=${token()}`, { localAddress, headers: { 'x-forwarded-for': forwarded } });
+    await new Promise((resolve, reject) => { socket.once('message', resolve); socket.once('error', reject); });
+    socket.send('40');
+    const connections = async () => (await server.fetch('/api/v1/admin/connections', { claims: { userId: 1, role: 'admin' } })).json.items;
+    await until(async () => (await connections()).length === 1, 'it is signed in');
+    const [{ address }] = await connections();
+    socket.close();
+    await until(async () => (await connections()).length === 0, 'it has gone');
+    return address;
+  };
+  assert.equal(await seen('127.0.0.1', '203.0.113.9'), '203.0.113.9');
+  assert.equal(await seen('127.0.0.1', '6.6.6.6, 203.0.113.9, ::ffff:10.0.0.1'), '203.0.113.9', 'the first is what a client claims');
+  assert.equal(await seen('127.0.0.2', '203.0.113.9'), '127.0.0.2', 'not a trusted proxy');
   await server.stop();
 });
 

@@ -1,6 +1,7 @@
 //! Everything that parses bytes of strangers, as functions of bytes: what they promise is asserted. The targets of cargo-fuzz
 //! and the quick test of the seeds (`tests/it/strangers.rs`) call the same ones.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
 use academy_rt::auth::Verifier;
@@ -12,6 +13,7 @@ use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
 use academy_rt::ops::archive;
 use academy_rt::store::rows::Digests;
 use academy_rt::transport::http::read::{self, Kind};
+use academy_rt::transport::origin::{forwarded_for, is_own};
 use academy_rt::transport::socketio::front::token_of;
 use bytes::Bytes;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -162,6 +164,12 @@ pub fn http(bytes: &[u8]) {
     let _ = read::from_query::<ChatHistory>(text, &KNOWN, []);
     let _ = read::from_query::<ProgressGet>(text, &KNOWN, []);
     let _ = read::from_query::<NotificationList>(text, &KNOWN, []);
+    // What the headers say of where a request is from.
+    let trusted = [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))];
+    assert!(!forwarded_for(text.lines(), &trusted).is_some_and(|address| trusted.contains(&address)));
+    if let Some((origin, host)) = text.split_once('\n') {
+        assert!(!is_own(origin, host, true) || origin.to_lowercase() == format!("https://{}", host.to_lowercase()));
+    }
     let _ = (read::room(text), read::user(text), read::number_in_path("id", text));
     for name in ["authorization", "cookie"] {
         let request = http::Request::builder().uri(format!("/ws?{text}")).header(name, text).body(());
