@@ -6,10 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::statvfs;
-use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getpriority_process, getrlimit, set_dumpable_behavior, setpriority_process,
-    setrlimit,
-};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 /// This process at one moment.
@@ -56,23 +53,6 @@ pub fn forbid_core_dumps() -> io::Result<()> {
         setrlimit(Resource::Core, none)?;
     }
     Ok(undumpable?)
-}
-
-/// The calling thread is scheduled behind others from now on, by this niceness (up to 19) or the one that it has, if that is
-/// higher. Linux keeps it for each thread (`setpriority(2)`, in its notes), and asks no privilege for it.
-///
-/// # Errors
-/// What the system said: a sandbox may refuse the call.
-pub fn step_back(niceness: i32) -> io::Result<()> {
-    Ok(setpriority_process(None, niceness.max(self::niceness()?))?)
-}
-
-/// The niceness of the calling thread: -20 to 19.
-///
-/// # Errors
-/// What the system said.
-pub fn niceness() -> io::Result<i32> {
-    Ok(getpriority_process(None)?)
 }
 
 /// The free bytes where a directory is; `None` if the system does not say.

@@ -1,5 +1,6 @@
 //! TLS handshakes, on threads of their own: what a stranger asks of the processor before anything is known of them does not
-//! hold up who is in. A flood of handshakes waits in these threads' queue, and in no other (siege.test.mjs).
+//! hold up who is in. A flood of handshakes waits in these threads' queue, and in no other (siege.test.mjs). A lower priority of
+//! theirs was tried, too: it brings nothing more, and the sandbox of the unit refuses the call.
 
 use std::future::Future;
 use std::io;
@@ -13,13 +14,8 @@ use tokio::task::JoinError;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::ops::process;
-
 use super::ServeError;
 use super::tls::Tls;
-
-/// These threads get what the others leave, and about a tenth where all want a processor (`setpriority(2)`).
-const NICENESS: i32 = 10;
 
 /// Makes handshakes.
 #[derive(Debug)]
@@ -63,11 +59,6 @@ impl Threads {
             .worker_threads(count)
             .max_blocking_threads(1)
             .thread_name("academy-rt-tls")
-            .on_thread_start(|| {
-                if let Err(error) = process::step_back(NICENESS) {
-                    tracing::debug!(%error, "TLS handshakes are made at the priority of everything else");
-                }
-            })
             .build()?;
         Ok(Threads { runtime: Some(runtime) })
     }
@@ -101,16 +92,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_made_there_is_made_on_a_thread_of_low_priority() {
+    async fn what_is_made_there_is_made_on_a_thread_of_its_own() {
         let threads = Threads::new(1).unwrap();
-        let here = process::niceness().unwrap();
-        let (name, there) = threads
-            .run(async { (std::thread::current().name().map(str::to_owned), process::niceness().unwrap()) })
-            .await
-            .unwrap();
+        let name = threads.run(async { std::thread::current().name().map(str::to_owned) }).await.unwrap();
         assert_eq!(name.as_deref(), Some("academy-rt-tls"));
-        assert_eq!(there, here.max(NICENESS));
-        assert_eq!(process::niceness().unwrap(), here);
     }
 
     #[tokio::test]
