@@ -7,8 +7,10 @@ import { connect as tlsConnect } from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 
-// Who holds a connection open and says nothing does so for so long, beside hundreds of others.
+// Who holds a connection open and says nothing does so for about so long, beside hundreds of others, of whom each has a pace
+// of their own.
 const HOLD_MS = 400;
+const aWhile = () => HOLD_MS * (0.5 + Math.random());
 
 const bomb = gzipSync(Buffer.alloc(4 << 20));
 const text = (lines) => `${lines.join('\r\n')}\r\n\r\n`;
@@ -31,7 +33,7 @@ export function frame(payload, { first = 0x81, declared = payload.length, isMask
 }
 
 async function slowly(socket, bytes) {
-  const until = Date.now() + HOLD_MS;
+  const until = Date.now() + aWhile();
   for (const byte of Buffer.from(bytes)) {
     if (Date.now() > until || socket.destroyed) return;
     socket.write(Buffer.from([byte]));
@@ -76,7 +78,7 @@ export const attacks = {
 function attack(port, tls, number, [, { isBare = false, send } ]) {
   return new Promise((resolve) => {
     const options = { port, host: '127.0.0.1', localAddress: `127.1.${(number >> 6) % 250}.${1 + (number % 250)}`, rejectUnauthorized: false };
-    const begin = () => Promise.resolve(send(socket, { tls })).then(() => sleep(HOLD_MS)).then(end);
+    const begin = () => Promise.resolve(send(socket, { tls })).then(() => sleep(aWhile())).then(end);
     const socket = tls && !isBare ? tlsConnect(options, begin) : tcpConnect(options, begin);
     let isOver = false;
     function end() {
@@ -100,6 +102,7 @@ if (process.argv[2]) {
   const kinds = Object.entries(attacks).map(([name, how]) => [name, typeof how === 'function' ? { send: how } : how]);
   let next = 0;
   const attacker = async () => {
+    await sleep(Math.random() * HOLD_MS);
     while (next < many) {
       const number = next++;
       await attack(port, Boolean(tls), number, kinds[number % kinds.length]);
