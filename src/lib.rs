@@ -51,6 +51,7 @@
 //!   polling has its last word in one answer, and what closes it in the next: in the same one the client would drop the word.
 //! - A room that is not there costs the store the same look-ups as a private one: no time tells a stranger which exist.
 //! - A poll that waits is given back as what is left to do ([`transport::http::later`]): the routes' state is let go first.
+//! - TLS handshakes have threads of their own: a flood of them waits in no queue that messages wait in.
 //! - The allocator is jemalloc: glibc's keeps what a flood of connections has taken. An idle socket pays some 2 KiB for it.
 //!
 //! # Absent on purpose

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinError;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -49,6 +49,7 @@ impl Handshakes {
 
 #[derive(Debug)]
 struct Threads {
+    handle: Handle,
     /// There until it is dropped.
     runtime: Option<Runtime>,
 }
@@ -60,7 +61,7 @@ impl Threads {
             .max_blocking_threads(1)
             .thread_name("academy-rt-tls")
             .build()?;
-        Ok(Threads { runtime: Some(runtime) })
+        Ok(Threads { handle: runtime.handle().clone(), runtime: Some(runtime) })
     }
 
     async fn run<T, F>(&self, future: F) -> Result<T, JoinError>
@@ -68,10 +69,7 @@ impl Threads {
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        match &self.runtime {
-            Some(runtime) => AbortOnDropHandle::new(runtime.spawn(future)).await,
-            None => Ok(future.await),
-        }
+        AbortOnDropHandle::new(self.handle.spawn(future)).await
     }
 }
 

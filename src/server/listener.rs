@@ -164,13 +164,13 @@ impl Connections {
                 () = self.draining.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            match accepted {
+            // A socket for both families says ::ffff:10.0.0.1 where everybody else says 10.0.0.1.
+            match accepted.map(|(stream, peer)| (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()))) {
                 // The watchdog has seen that somebody accepts.
                 Ok((_, peer)) if self.is_probe(peer) => {}
                 Ok((stream, peer)) => {
                     self.outer.tally().connections.add();
-                    // A socket for both families says ::ffff:10.0.0.1, and a list of proxies 10.0.0.1.
-                    let address = peer.ip().to_canonical();
+                    let address = peer.ip();
                     let Some(newcomer) = self.newcomers.admit(address) else {
                         self.turn_away(address);
                         continue;
@@ -232,8 +232,6 @@ impl Connections {
     }
 
     fn is_probe(&self, peer: SocketAddr) -> bool {
-        // A socket for both families says ::ffff:127.0.0.1.
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         self.lock_probes().remove(&peer).is_some_and(|seen| seen.send(()).is_ok())
     }
 

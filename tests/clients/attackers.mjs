@@ -1,8 +1,7 @@
 // The attackers of the siege, in a process of their own: `node attackers.mjs PORT TLS MANY AT_ONCE`. They come from addresses of
-// their own (127.1.x.y), and at the lowest priority: what they cost themselves would be another machine's.
+// their own (127.1.x.y); what they cost themselves would be another machine's, so that whoever starts them sees to their priority.
 import { randomBytes } from 'node:crypto';
 import { connect as tcpConnect } from 'node:net';
-import { constants, setPriority } from 'node:os';
 import { connect as tlsConnect } from 'node:tls';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
@@ -98,7 +97,6 @@ function attack(port, tls, number, [, { isBare = false, send } ]) {
 
 if (process.argv[2]) {
   const [port, tls, many, atOnce] = process.argv.slice(2).map(Number);
-  setPriority(0, constants.priority.PRIORITY_LOW);
   const kinds = Object.entries(attacks).map(([name, how]) => [name, typeof how === 'function' ? { send: how } : how]);
   let next = 0;
   const attacker = async () => {

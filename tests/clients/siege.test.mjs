@@ -63,7 +63,7 @@ for (const { tls, many } of [{ tls: false, many: 14_100 }, { tls: true, many: 6_
   test(`${many} hostile connections over ${tls ? 'TLS' : 'plain HTTP'}: people are served as before, and the memory comes back`, async (t) => {
     const server = await started(t, { tls });
     const decoy = await started(t, { tls });
-    spawnSync('chrt', ['--all-tasks', '--idle', '--pid', '0', String(decoy.child.pid)]);
+    assert.equal(spawnSync('chrt', ['--all-tasks', '--idle', '--pid', '0', String(decoy.child.pid)]).status, 0);
     const people = [];
     for (let i = 0; i < PEOPLE; i += 1) {
       people.push(await server.signedIn({ userId: 100 + i }));
