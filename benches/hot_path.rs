@@ -19,7 +19,8 @@ use academy_rt::contract::requests::{ChatMessage, ProgressSync};
 use academy_rt::domain::chat::{Author, Draft, Message, MessageKind, RoomPolicy};
 use academy_rt::domain::{Actor, Room, RoomId, SystemClock, Timestamp, UserId};
 use academy_rt::services::delivery::{Delivery, DeliveryKind, Placed};
-use academy_rt::services::sockets::{Group, Outlet, Sockets};
+use academy_rt::services::sockets::{Group, Kind, Outlet, Sockets};
+use academy_rt::store::operations::PostMessage;
 use academy_rt::store::{self, NoSink, StoreConfig};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -61,16 +62,22 @@ fn writer(c: &mut Criterion) {
         cache_bytes: 64 << 20,
         progress_versions: 50,
         min_free_bytes: 0,
+        min_free_admin_bytes: 0,
     };
     let store = store::open(&config, SystemClock::shared(), Arc::new(NoSink)).unwrap();
-    let draft = || Draft {
-        room: RoomId::parse("bench").unwrap(),
-        author: Author { user: UserId::parse("7").unwrap(), name: "Ann".into(), admin: false },
-        content: "x".repeat(100),
-        kind: MessageKind::Text,
-        reply_to: None,
-        client_id: None,
-        at: Timestamp(1),
+    let post = || PostMessage {
+        draft: Draft {
+            room: RoomId::parse("bench").unwrap(),
+            author: Author { user: UserId::parse("7").unwrap(), name: "Ann".into(), admin: false },
+            content: "x".repeat(100),
+            kind: MessageKind::Text,
+            reply_to: None,
+            client_id: None,
+        },
+        policy: RoomPolicy { open_rooms: true },
+        key: None,
+        external_id: None,
+        origin: None,
     };
     let mut group = c.benchmark_group("writer");
     group.sample_size(20);
@@ -78,7 +85,7 @@ fn writer(c: &mut Criterion) {
         group.throughput(Throughput::Elements(senders as u64));
         group.bench_function(format!("{senders} waiting"), |b| {
             b.iter(|| {
-                let posts = (0..senders).map(|_| store.append_message(draft(), RoomPolicy { open_rooms: true }));
+                let posts = (0..senders).map(|_| store.apply(Timestamp(1), post()));
                 assert!(runtime.block_on(join_all(posts)).iter().all(Result::is_ok));
             });
         });
@@ -109,7 +116,7 @@ fn fanout(c: &mut Criterion) {
     for socket in 1..=RECEIVERS {
         let user = UserId::parse(&socket.to_string()).unwrap();
         let actor = Arc::new(Actor { user, ..Actor::local_admin() });
-        sockets.enter(socket, &actor, &[], outlet.clone(), 0, true).unwrap();
+        sockets.enter(socket, &actor, &[], outlet.clone(), 0, Kind::Socket).unwrap();
         sockets.join(socket, &room).unwrap().0.open(&*outlet, 0, 0, || {});
     }
     let chat = Room::Chat(room.clone());
@@ -118,13 +125,10 @@ fn fanout(c: &mut Criterion) {
     let delivery = |seq: u64| Placed {
         position: next.fetch_add(1, Ordering::Relaxed),
         delivery: Arc::new(Delivery {
-            room: Room::Chat(room.clone()),
-            except_socket: None,
-            except_user: None,
             name: "chat:message".into(),
-            frame: Frame::event("chat:message", &"x".repeat(200)),
             stored: Some(seq),
             kind: DeliveryKind::Message(seq),
+            ..Delivery::framed(Room::Chat(room.clone()), Frame::event("chat:message", &"x".repeat(200)))
         }),
     };
     let mut group = c.benchmark_group("fan-out to 500");

@@ -228,6 +228,15 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     )),
+    fixed(key(
+        "storage.min_free_admin",
+        "\"auto\"",
+        "Blocks, revocations, erasures, removals, purges and their audit records go on down to so much; auto: a quarter.",
+        |c, v| {
+            c.storage.min_free_admin = if v == "auto" { None } else { Some(units::size(v)?) };
+            Ok(())
+        },
+    )),
     key("chat.open_rooms", "true", "Whether everybody may join a room that nobody has registered.", |c, v| {
         flag(&mut c.chat.open_rooms, v)
     }),

@@ -207,6 +207,8 @@ pub struct Storage {
     pub cache: usize,
     /// Writes are refused below so many free bytes; `None`: the larger of 512 MB and a twentieth of the disk.
     pub min_free: Option<u64>,
+    /// What takes rights away or makes room goes on down to so many free bytes; `None`: a quarter of the others' bound.
+    pub min_free_admin: Option<u64>,
 }
 
 impl Storage {
@@ -214,6 +216,13 @@ impl Storage {
     #[must_use]
     pub fn min_free_bytes(&self, disk_bytes: u64) -> u64 {
         self.min_free.unwrap_or_else(|| (disk_bytes / 20).max(512_000_000))
+    }
+
+    /// What takes rights away or makes room goes on down to so many free bytes on a disk of that size.
+    #[must_use]
+    pub fn min_free_admin_bytes(&self, disk_bytes: u64) -> u64 {
+        let most = self.min_free_bytes(disk_bytes);
+        self.min_free_admin.map_or(most / 4, |bytes| bytes.min(most))
     }
 }
 
@@ -350,7 +359,12 @@ impl Default for Config {
                 role_map: roles.into_iter().map(|(claim, role)| (claim.to_owned(), role)).collect(),
                 reject: Reject::Event,
             },
-            storage: Storage { data_dir: PathBuf::from("./academy-rt-data"), cache: 64 << 20, min_free: None },
+            storage: Storage {
+                data_dir: PathBuf::from("./academy-rt-data"),
+                cache: 64 << 20,
+                min_free: None,
+                min_free_admin: None,
+            },
             chat: Chat { open_rooms: true },
             limits: Limits {
                 messages_per_second: 10,

@@ -1,10 +1,13 @@
 //! What a successful request is answered, as an ack and over HTTP (CONTRACT 2.3 to 2.6, 3.2).
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
-use super::views::{MessageView, NotificationView, ProgressView, RoomView};
+use super::views::{MessageView, NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::domain::chat::Message;
 use crate::domain::notification::Notification;
+use crate::domain::privacy::WithheldVersion;
 use crate::domain::progress::Progress;
 use crate::domain::{RoomId, Timestamp, UserId};
 
@@ -129,6 +132,25 @@ pub struct ReadUpTo {
     pub message_id: u64,
 }
 
+/// Messages, for administrators with what they said before they were changed under a legal hold.
+#[derive(Debug)]
+pub struct VersionedMessages {
+    /// They, ascending.
+    pub messages: Vec<Message>,
+    /// By message.
+    pub versions: HashMap<u64, Vec<WithheldVersion>>,
+}
+
+impl Serialize for VersionedMessages {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let views = self.messages.iter().map(|message| {
+            let versions = self.versions.get(&message.id).map(Vec::as_slice).unwrap_or_default();
+            VersionedMessage::new(message, versions)
+        });
+        serializer.collect_seq(views)
+    }
+}
+
 /// `chat:history`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,8 +158,7 @@ pub struct History {
     /// The room.
     pub room_id: RoomId,
     /// The page, ascending.
-    #[serde(serialize_with = "messages")]
-    pub messages: Vec<Message>,
+    pub messages: VersionedMessages,
     /// Whether there are more in the direction asked.
     pub has_more: bool,
     /// The id of the room's latest message.

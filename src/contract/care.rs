@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::views::NotificationView;
 use crate::domain::audit::{AuditRecord, Link, hex};
-use crate::domain::privacy::{ErasureCounts, Hold, Subject};
+use crate::domain::privacy::{Hold, Subject};
 use crate::domain::{Role, RoomId, Timestamp, UserId};
 
 /// A record of the audit trail.
@@ -121,27 +121,6 @@ impl From<&Hold> for HoldView {
 pub struct Holds {
     /// All of them.
     pub items: Vec<HoldView>,
-}
-
-/// What an erasure answers: the certificate that somebody's data are gone.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Certificate {
-    /// Who was erased.
-    pub user_id: UserId,
-    /// When it was done.
-    pub erased_at: Timestamp,
-    /// Who did it.
-    pub by: String,
-    /// Whether the retention floor was passed over with the person's consent.
-    pub consent: bool,
-    /// Which store, in hexadecimal digits.
-    pub store_id: String,
-    /// What is gone.
-    pub counts: ErasureCounts,
-    /// BLAKE3 of this document without its hash, in hexadecimal digits; it is in the audit trail, too.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub hash: String,
 }
 
 /// `POST /api/v1/admin/backup`: a stream was kept and read back.

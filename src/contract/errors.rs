@@ -158,13 +158,25 @@ impl From<Refusal> for WireError {
         match refusal {
             Refusal::NotFound => WireError::new(ErrorCode::NotFound, "there is no such thing here"),
             Refusal::Forbidden => WireError::new(ErrorCode::Forbidden, "you may not do this"),
-            Refusal::Conflict => {
+            Refusal::Conflict => WireError::new(ErrorCode::Conflict, "this contradicts what is stored"),
+            Refusal::KeyReused => {
                 WireError::new(ErrorCode::Conflict, "this key was used for another request; use a new one")
             }
             Refusal::Resync => {
                 WireError::new(ErrorCode::Resync, "this position is not of this server's data; start without it")
             }
-            Refusal::Held => WireError::new(ErrorCode::Conflict, "a legal hold stands against this; release it first"),
+            Refusal::Held(holds) => {
+                let message = format!("a legal hold stands against this: {holds}; release it first");
+                WireError::new(ErrorCode::Conflict, message)
+            }
+            Refusal::Erasing(user) => WireError::new(
+                ErrorCode::Conflict,
+                format!("an erasure of user {user} is under way; try again when it has ended"),
+            ),
+            Refusal::BelowFloor => WireError::new(
+                ErrorCode::Conflict,
+                "this user's data are younger than retention.floor; erase them with consent (--consent)",
+            ),
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum ServerEvent<'a> {
         new_content: &'a str,
         /// When.
         edited_at: Timestamp,
+        /// The change's id: clients order by it, never by a clock.
+        id: u64,
     },
     /// `chat:message-deleted`.
     ChatMessageDeleted {
@@ -52,6 +54,8 @@ pub enum ServerEvent<'a> {
         message_id: u64,
         /// When.
         deleted_at: Timestamp,
+        /// The change's id.
+        id: u64,
     },
     /// `chat:user_joined`: a user's first socket in the room.
     ChatUserJoined(RoomGuest<'a>),
@@ -85,6 +89,8 @@ pub enum ServerEvent<'a> {
     NotificationUpdated {
         /// These; absent for all.
         ids: Option<&'a [u64]>,
+        /// Of all: up to and with this one, if it was given.
+        up_to: Option<u64>,
         /// What was done: true is read, false is deleted.
         read: bool,
         /// How many are unread now.
@@ -152,11 +158,12 @@ impl ServerEvent<'_> {
             }
             ServerEvent::RequestError { event, error } => Frame::event(name, &RequestError { event, error }),
             ServerEvent::ChatMessage(view) => Frame::event(name, view),
-            ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at } => {
-                Frame::event(name, &Edited { room_id, message_id: *message_id, new_content, edited_at: *edited_at })
-            }
-            ServerEvent::ChatMessageDeleted { room_id, message_id, deleted_at } => {
-                Frame::event(name, &Deleted { room_id, message_id: *message_id, deleted_at: *deleted_at })
+            ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at, id } => Frame::event(
+                name,
+                &Edited { room_id, message_id: *message_id, new_content, edited_at: *edited_at, id: *id },
+            ),
+            ServerEvent::ChatMessageDeleted { room_id, message_id, deleted_at, id } => {
+                Frame::event(name, &Deleted { room_id, message_id: *message_id, deleted_at: *deleted_at, id: *id })
             }
             ServerEvent::ChatUserJoined(guest) | ServerEvent::ChatUserLeft(guest) => Frame::event(name, guest),
             ServerEvent::ChatTyping { room_id, user_id, user_name, is_typing } => {
@@ -167,11 +174,12 @@ impl ServerEvent<'_> {
             }
             ServerEvent::ProgressUpdated(view) => Frame::event(name, view),
             ServerEvent::NotificationNew(view) => Frame::event(name, view),
-            ServerEvent::NotificationUpdated { ids, read, unread } => Frame::event(
+            ServerEvent::NotificationUpdated { ids, up_to, read, unread } => Frame::event(
                 name,
                 &Updated {
                     ids: *ids,
                     all: ids.is_none().then_some(true),
+                    up_to: *up_to,
                     read: read.then_some(true),
                     deleted: (!read).then_some(true),
                     unread: *unread,
@@ -210,6 +218,7 @@ struct Edited<'a> {
     message_id: u64,
     new_content: &'a str,
     edited_at: Timestamp,
+    id: u64,
 }
 
 #[derive(Serialize)]
@@ -218,6 +227,7 @@ struct Deleted<'a> {
     room_id: &'a RoomId,
     message_id: u64,
     deleted_at: Timestamp,
+    id: u64,
 }
 
 #[derive(Serialize)]
@@ -238,11 +248,14 @@ struct Read<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Updated<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<&'a [u64]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     all: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    up_to: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     read: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]

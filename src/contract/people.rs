@@ -246,6 +246,9 @@ pub struct BlockChanged {
     pub blocked: bool,
     /// How many sockets were closed.
     pub disconnected: usize,
+    /// Whether it is stored; false only where the disk is too full for it: it holds in memory, and is stored as soon as there
+    /// is room.
+    pub durable: bool,
 }
 
 /// Why, in the words of who did it.
@@ -286,6 +289,9 @@ pub struct Revoked {
     pub revocation: BanView,
     /// How many sockets were closed.
     pub disconnected: usize,
+    /// Whether it is stored; false only where the disk is too full for it: it holds in memory, and is stored as soon as there
+    /// is room.
+    pub durable: bool,
 }
 
 /// A revocation or a block.

@@ -183,6 +183,9 @@ pub struct ChatHistory {
     /// At most so many.
     #[serde(default)]
     pub limit: Option<usize>,
+    /// For administrators: with what messages said before they were changed under a legal hold.
+    #[serde(default)]
+    pub versions: bool,
 }
 
 /// One report of `progress:sync`.
@@ -211,6 +214,9 @@ pub struct ProgressSync {
     /// The version that the device last saw.
     #[serde(default)]
     pub base_version: Option<u64>,
+    /// Whose progress it is, from a back end; the caller's without it.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
 }
 
 impl From<ProgressSync> for Update {
@@ -241,6 +247,9 @@ pub struct ProgressGet {
     /// An earlier `cursor`: only what changed behind it.
     #[serde(default)]
     pub since: Option<String>,
+    /// Whose progress is asked for, by a back end; the caller's without it.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
 }
 
 /// `progress:history`.
@@ -249,6 +258,9 @@ pub struct ProgressGet {
 pub struct ProgressHistory {
     /// The lesson.
     pub lesson_id: LessonId,
+    /// Whose, by a back end; the caller's without it.
+    #[serde(default)]
+    pub user_id: Option<UserId>,
 }
 
 /// `notification:list`.
@@ -279,6 +291,9 @@ pub struct NotificationRead {
     /// All of them.
     #[serde(default)]
     pub all: bool,
+    /// Of all: up to and with this one; what came later stays unread.
+    #[serde(default)]
+    pub up_to: Option<u64>,
 }
 
 /// `notification:delete`.
@@ -332,9 +347,12 @@ pub struct Broadcast {
 /// What a back end says of a message to a chat room.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SystemMessage {
+pub struct PlatformMessage {
     /// The text.
     pub content: String,
+    /// What it is; `system` without it.
+    #[serde(default, rename = "type")]
+    pub kind: Option<MessageKind>,
     /// In whose name; `"system"` without it.
     #[serde(default)]
     pub sender_id: Option<UserId>,
@@ -344,6 +362,35 @@ pub struct SystemMessage {
     /// The message it answers.
     #[serde(default)]
     pub reply_to_id: Option<u64>,
+    /// The back end's own name for it, for later edits and deletions.
+    #[serde(default)]
+    pub external_id: Option<String>,
+}
+
+/// What a back end says of a message that is to be edited.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformEdit {
+    /// The message, or
+    #[serde(default)]
+    pub message_id: Option<u64>,
+    /// the name that it was given.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// What it shall say.
+    pub new_content: String,
+}
+
+/// What a back end says of a message that is to be deleted.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlatformDeletion {
+    /// The message, or
+    #[serde(default)]
+    pub message_id: Option<u64>,
+    /// the name that it was given.
+    #[serde(default)]
+    pub external_id: Option<String>,
 }
 
 /// What a notification shows.

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::chat::{Message, MessageKind, RoomSummary};
 use crate::domain::notification::Notification;
+use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::progress::{Percent, Progress, Status};
 use crate::domain::{LessonId, Role, RoomId, Timestamp, UserId};
 
@@ -58,6 +59,39 @@ impl<'a> From<&'a Message> for MessageView<'a> {
             edited_at: message.edited_at,
             deleted_at: message.deleted_at,
         }
+    }
+}
+
+/// A message with what it said before it was changed under a legal hold.
+#[derive(Debug, Serialize)]
+pub struct VersionedMessage<'a> {
+    #[serde(flatten)]
+    message: MessageView<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    versions: Vec<VersionView<'a>>,
+}
+
+impl<'a> VersionedMessage<'a> {
+    /// A message and its withheld versions, oldest first.
+    #[must_use]
+    pub fn new(message: &'a Message, versions: &'a [WithheldVersion]) -> VersionedMessage<'a> {
+        VersionedMessage { message: message.into(), versions: versions.iter().map(VersionView::from).collect() }
+    }
+}
+
+/// What a message said before it was changed.
+#[derive(Debug, Serialize)]
+struct VersionView<'a> {
+    content: &'a str,
+    until: Timestamp,
+    by: &'a UserId,
+    change: VersionEnd,
+}
+
+impl<'a> From<&'a WithheldVersion> for VersionView<'a> {
+    fn from(version: &'a WithheldVersion) -> VersionView<'a> {
+        let WithheldVersion { content, until, by, change } = version;
+        VersionView { content, until: *until, by, change: *change }
     }
 }
 

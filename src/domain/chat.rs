@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actor, Refusal, RoomId, Timestamp, UserId};
+use super::{Actor, Fingerprint, Refusal, RoomId, Timestamp, UserId};
 
 /// What a message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -19,6 +19,19 @@ pub enum MessageKind {
     System,
 }
 
+impl MessageKind {
+    /// Its name on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MessageKind::Text => "text",
+            MessageKind::Image => "image",
+            MessageKind::File => "file",
+            MessageKind::System => "system",
+        }
+    }
+}
+
 /// A message that somebody wants to post.
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -32,10 +45,21 @@ pub struct Draft {
     pub kind: MessageKind,
     /// The message it answers, if any. It is kept as given.
     pub reply_to: Option<u64>,
-    /// Makes the post idempotent per author for 24 hours.
+    /// The client's own key, shown to the room; a key that is kept for repetitions is the operation's.
     pub client_id: Option<String>,
-    /// When it was received.
-    pub at: Timestamp,
+}
+
+impl Draft {
+    /// What two posts must share to be the same request.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(&[
+            &self.room.canonical(),
+            &self.content,
+            self.kind.as_str(),
+            &self.reply_to.map(|id| id.to_string()).unwrap_or_default(),
+        ])
+    }
 }
 
 /// Who acts in a room, with all that the rules ask.
@@ -141,6 +165,26 @@ pub fn may_enter(
     if open || author_is_admin || membership.is_some_and(Membership::admits) { Ok(()) } else { Err(Refusal::Forbidden) }
 }
 
+/// The time that a message gets: a room's times never fall, whatever the clock says.
+#[must_use]
+pub fn time_of_message(room: &RoomRecord, now: Timestamp) -> Timestamp {
+    now.max(room.last_at)
+}
+
+/// The time that a change of a message gets: behind the message, and behind the change before it.
+#[must_use]
+pub fn time_of_change(message: &Message, now: Timestamp) -> Timestamp {
+    let before = message.edited_at.map(|at| Timestamp(at.0.saturating_add(1)));
+    now.max(message.at).max(before.unwrap_or_default())
+}
+
+/// Whether a room is on the list of somebody who takes part in it. Who has left an open room comes back by a join or a word
+/// of their own; whoever was admitted, by the next message in it too. `left_at` is the room's `seq` when they left.
+#[must_use]
+pub fn is_listed(membership: Membership, left_at: Option<u64>, last_seq: u64) -> bool {
+    left_at.is_none_or(|left_at| membership.admits() && last_seq > left_at)
+}
+
 /// Whether somebody may change or delete a message: the sender, a moderator of the room, an administrator.
 ///
 /// # Errors
@@ -171,6 +215,10 @@ pub struct RoomRecord {
     pub last_seq: u64,
     /// Messages up to this `seq` have been purged by age; 0 if none.
     pub purged_seq: u64,
+    /// The time of its latest message: no later message is given an earlier one.
+    pub last_at: Timestamp,
+    /// How many of the messages behind `purged_seq` are tombstones.
+    pub deleted: u64,
     /// When it was registered.
     pub created_at: Timestamp,
 }
@@ -186,7 +234,17 @@ impl RoomRecord {
     /// An open room without messages.
     #[must_use]
     pub fn new(id: RoomId, at: Timestamp) -> RoomRecord {
-        RoomRecord { id, name: None, private: false, last_id: 0, last_seq: 0, purged_seq: 0, created_at: at }
+        RoomRecord {
+            id,
+            name: None,
+            private: false,
+            last_id: 0,
+            last_seq: 0,
+            purged_seq: 0,
+            last_at: Timestamp(0),
+            deleted: 0,
+            created_at: at,
+        }
     }
 }
 
@@ -201,8 +259,6 @@ pub struct RoomDraft {
     pub private: bool,
     /// Who is admitted from the beginning.
     pub members: Vec<(UserId, Membership)>,
-    /// When.
-    pub at: Timestamp,
 }
 
 /// What an administrator changes of a room; `None` leaves it as it is.
@@ -257,7 +313,7 @@ pub struct RoomSummary {
     pub membership: Membership,
     /// The message up to which the user has read; 0 if none.
     pub read_up_to: u64,
-    /// How many messages are behind the read mark.
+    /// How many messages that can be read are behind the read mark.
     pub unread: u64,
 }
 

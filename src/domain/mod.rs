@@ -78,6 +78,8 @@ pub enum Scope {
     Rooms,
     /// Administration of people.
     Users,
+    /// Progress of lessons, read and written on behalf of a user.
+    Progress,
     /// `GET /metrics`.
     Metrics,
     /// All of the above, and everything an administrator may call.
@@ -86,8 +88,8 @@ pub enum Scope {
 
 impl Scope {
     /// All scopes, in the order in which they are listed to people.
-    pub const ALL: [Scope; 6] =
-        [Scope::Broadcast, Scope::Notify, Scope::Rooms, Scope::Users, Scope::Metrics, Scope::Admin];
+    pub const ALL: [Scope; 7] =
+        [Scope::Broadcast, Scope::Notify, Scope::Rooms, Scope::Users, Scope::Progress, Scope::Metrics, Scope::Admin];
 
     /// The scope's name in a token's `scope` claim.
     #[must_use]
@@ -97,6 +99,7 @@ impl Scope {
             Scope::Notify => "notify",
             Scope::Rooms => "rooms",
             Scope::Users => "users",
+            Scope::Progress => "progress",
             Scope::Metrics => "metrics",
             Scope::Admin => "admin",
         }
@@ -106,6 +109,34 @@ impl Scope {
     #[must_use]
     pub fn parse(text: &str) -> Option<Scope> {
         Scope::ALL.into_iter().find(|scope| scope.as_str() == text)
+    }
+}
+
+/// A hash of what a request says, kept with its first answer: the same key with another content is a mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    /// Of the same with more fields.
+    #[must_use]
+    pub fn with(self, fields: &[&str]) -> Fingerprint {
+        let Fingerprint(more) = Fingerprint::of(fields);
+        let mut hash = [0; 16];
+        blake3::Hasher::new().update(&self.0).update(&more).finalize_xof().fill(&mut hash);
+        Fingerprint(hash)
+    }
+
+    /// Over the fields of a request, each with its length.
+    #[must_use]
+    pub fn of(fields: &[&str]) -> Fingerprint {
+        let mut hasher = blake3::Hasher::new();
+        for field in fields {
+            hasher.update(&(field.len() as u64).to_le_bytes());
+            hasher.update(field.as_bytes());
+        }
+        let mut hash = [0; 16];
+        hasher.finalize_xof().fill(&mut hash);
+        Fingerprint(hash)
     }
 }
 
@@ -209,7 +240,7 @@ impl Room {
 }
 
 /// Why a well-formed request is refused by the rules. The store returns it from inside its transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// There is no such thing, or the asker may not know that there is.
     #[error("not found")]
@@ -217,15 +248,32 @@ pub enum Refusal {
     /// The asker may not do this.
     #[error("not allowed")]
     Forbidden,
-    /// The request contradicts what is stored, for example a `clientId` that was used in another room.
+    /// The request contradicts what is stored, for example a room that exists already.
     #[error("contradicts what is stored")]
     Conflict,
+    /// The key of the request was used for another request of the same caller and kind.
+    #[error("the key was used for another request")]
+    KeyReused,
     /// The cursor or `after` is not of this store's life: the asker starts anew.
     #[error("not of this store's life")]
     Resync,
-    /// A legal hold stands against it.
-    #[error("held by a legal hold")]
-    Held,
+    /// Legal holds stand against it: each with its reason.
+    #[error("legal hold: {0}")]
+    Held(String),
+    /// The user is being erased.
+    #[error("the erasure of user {0} is under way")]
+    Erasing(UserId),
+    /// The user's newest data are younger than the retention floor.
+    #[error("below the retention floor")]
+    BelowFloor,
+}
+
+impl Refusal {
+    /// Whether an administrative act that was refused for this reason stands in the audit trail as refused.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        matches!(self, Refusal::Held(_) | Refusal::Erasing(_) | Refusal::BelowFloor)
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Role, Timestamp, UserId};
+use super::{Fingerprint, Role, Timestamp, UserId};
 
 /// Who a notification is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,63 @@ pub enum Audience {
     All,
 }
 
+/// One of the audiences that an inbox is made of. Each has marks of its own, so that what went to a role is not taken for
+/// sent or read by somebody who has the role only later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AudienceKind {
+    /// What names the user.
+    Named,
+    /// What went to everybody.
+    All,
+    /// What went to a role.
+    Role(Role),
+}
+
+impl AudienceKind {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
+    /// All of them, in the order of [`AudienceKind::index`].
+    pub const ALL: [AudienceKind; AudienceKind::COUNT] = [
+        AudienceKind::Named,
+        AudienceKind::All,
+        AudienceKind::Role(Role::Admin),
+        AudienceKind::Role(Role::Hr),
+        AudienceKind::Role(Role::Coach),
+        AudienceKind::Role(Role::Learner),
+    ];
+
+    /// Its place among all of them.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            AudienceKind::Named => 0,
+            AudienceKind::All => 1,
+            AudienceKind::Role(Role::Admin) => 2,
+            AudienceKind::Role(Role::Hr) => 3,
+            AudienceKind::Role(Role::Coach) => 4,
+            AudienceKind::Role(Role::Learner) => 5,
+        }
+    }
+
+    /// The audiences of somebody with these roles.
+    pub fn of(roles: &[Role]) -> impl Iterator<Item = AudienceKind> + '_ {
+        [AudienceKind::Named, AudienceKind::All].into_iter().chain(roles.iter().copied().map(AudienceKind::Role))
+    }
+}
+
+impl Audience {
+    /// Which of the audiences of an inbox it is.
+    #[must_use]
+    pub fn kind(&self) -> AudienceKind {
+        match self {
+            Audience::Users(_) => AudienceKind::Named,
+            Audience::Role(role) => AudienceKind::Role(*role),
+            Audience::All => AudienceKind::All,
+        }
+    }
+}
+
 /// A notification to be stored.
 #[derive(Debug, Clone)]
 pub struct NotificationDraft {
@@ -23,8 +80,34 @@ pub struct NotificationDraft {
     pub audience: Audience,
     /// What is shown.
     pub body: NotificationBody,
-    /// When it was received.
-    pub at: Timestamp,
+}
+
+impl NotificationDraft {
+    /// What two requests must share to be the same.
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let audience = match &self.audience {
+            Audience::All => "all".to_owned(),
+            Audience::Role(role) => format!("role {}", role.as_str()),
+            Audience::Users(users) => {
+                let mut ids: Vec<String> = users.iter().map(UserId::canonical).collect();
+                ids.sort_unstable();
+                format!("users {}", ids.join(","))
+            }
+        };
+        let NotificationBody { kind, title, message, title_fr, message_fr, link, metadata } = &self.body;
+        let text = |text: &Option<String>| text.clone().map_or_else(String::new, |text| format!("={text}"));
+        Fingerprint::of(&[
+            &audience,
+            kind,
+            title,
+            message,
+            &text(title_fr),
+            &text(message_fr),
+            &text(link),
+            &text(metadata),
+        ])
+    }
 }
 
 /// What a notification shows. The French texts stand beside the others; the client chooses.
@@ -66,8 +149,11 @@ pub struct Notification {
 pub enum Selection {
     /// These.
     Ids(Vec<u64>),
-    /// All of the inbox.
-    All,
+    /// All of the inbox, up to and with an id: what came later stays as it is. `None`: up to now.
+    All {
+        /// The last one that is meant.
+        up_to: Option<u64>,
+    },
 }
 
 /// Whether a notification belongs to a user's inbox. `first_seen_id` is the store's next id when the user was first seen:

@@ -1,7 +1,11 @@
 //! Legal holds, erasures and purges: what may go, and what must stay.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Hash, hex};
 use super::{RoomId, Timestamp, UserId};
 
 /// Who or what is held.
@@ -33,6 +37,81 @@ pub struct Hold {
     pub by: String,
     /// Since when.
     pub at: Timestamp,
+}
+
+impl std::fmt::Display for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.subject, self.reason)
+    }
+}
+
+/// The one rule of holds: a message is held if its author or its room is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HeldSubjects<U: Eq + std::hash::Hash, R: Eq + std::hash::Hash> {
+    users: HashSet<U>,
+    rooms: HashSet<R>,
+}
+
+impl<U: Eq + std::hash::Hash, R: Eq + std::hash::Hash> HeldSubjects<U, R> {
+    /// Of these people and these rooms.
+    #[must_use]
+    pub fn new(users: HashSet<U>, rooms: HashSet<R>) -> Self {
+        HeldSubjects { users, rooms }
+    }
+
+    /// Whether a message of an author in a room is held.
+    pub fn holds_message(&self, author: &U, room: &R) -> bool {
+        self.holds_user(author) || self.holds_room(room)
+    }
+
+    /// Whether a person is held.
+    pub fn holds_user(&self, user: &U) -> bool {
+        self.users.contains(user)
+    }
+
+    /// Whether a room is held.
+    pub fn holds_room(&self, room: &R) -> bool {
+        self.rooms.contains(room)
+    }
+
+    /// The people who are held.
+    pub fn users(&self) -> impl Iterator<Item = &U> {
+        self.users.iter()
+    }
+
+    /// The rooms that are held.
+    pub fn rooms(&self) -> impl Iterator<Item = &R> {
+        self.rooms.iter()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.rooms.is_empty()
+    }
+}
+
+/// What ended a withheld version of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VersionEnd {
+    /// Its message was edited.
+    Edited,
+    /// Its message was deleted.
+    Deleted,
+}
+
+/// What a message said before it was changed under a legal hold. It is shown to administrators alone, while the hold lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithheldVersion {
+    /// What it said.
+    pub content: String,
+    /// When that ended.
+    pub until: Timestamp,
+    /// Who ended it.
+    pub by: UserId,
+    /// How.
+    pub change: VersionEnd,
 }
 
 /// How many things of a person were erased.
@@ -78,17 +157,74 @@ impl ErasureCounts {
     }
 }
 
-/// An erasure: of whom, since when, and how far it is.
+/// An erasure: of whom, since when, by whom, and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Erasure {
     /// Who was erased.
     pub user: UserId,
     /// When it was asked for.
     pub at: Timestamp,
+    /// Who asked for it.
+    pub by: String,
+    /// Whether the retention floor was passed over with the person's consent.
+    pub consent: bool,
+    /// When nothing of them was left; `None` before that.
+    pub finished_at: Option<Timestamp>,
     /// What is gone so far.
     pub counts: ErasureCounts,
+}
+
+impl Erasure {
     /// Whether nothing of them is left.
-    pub is_finished: bool,
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished_at.is_some()
+    }
+
+    /// The document that says so; `None` before that. The same erasure always gives the same document.
+    #[must_use]
+    pub fn certificate(&self, store_id: [u8; 16]) -> Option<Certificate> {
+        let mut certificate = Certificate {
+            user_id: self.user.clone(),
+            erased_at: self.finished_at?,
+            by: self.by.clone(),
+            consent: self.consent,
+            store_id: store_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            counts: self.counts,
+            hash: String::new(),
+        };
+        let text = serde_json::to_vec(&certificate).unwrap_or_default();
+        let hash: Hash = *blake3::hash(&text).as_bytes();
+        certificate.hash = hex(&hash);
+        Some(certificate)
+    }
+}
+
+/// Says that somebody's data are gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificate {
+    /// Who was erased.
+    pub user_id: UserId,
+    /// When it was done.
+    pub erased_at: Timestamp,
+    /// Who asked for it.
+    pub by: String,
+    /// Whether the retention floor was passed over with the person's consent.
+    pub consent: bool,
+    /// Which store, in hexadecimal digits.
+    pub store_id: String,
+    /// What is gone.
+    pub counts: ErasureCounts,
+    /// BLAKE3 of this document without its hash, in hexadecimal digits; it is in the audit trail, too.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub hash: String,
+}
+
+/// Whether somebody's newest data are too young to be erased without their consent.
+#[must_use]
+pub fn is_below_floor(newest: Option<Timestamp>, floor: Duration, now: Timestamp) -> bool {
+    !floor.is_zero() && newest.is_some_and(|newest| newest.plus(floor) > now)
 }
 
 /// What is purged by its age.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{LessonId, Timestamp, UserId};
+use super::{Fingerprint, LessonId, Timestamp, UserId};
 
 /// The most seconds that one report may add: a day.
 pub const MAX_TIME_SPENT: u32 = 86_400;
@@ -92,6 +92,28 @@ pub struct Update {
     pub sync_id: Option<String>,
     /// The version that the device last saw.
     pub base_version: Option<u64>,
+}
+
+impl Update {
+    /// What two reports of somebody's progress must share to be the same request.
+    #[must_use]
+    pub fn fingerprint(&self, user: &UserId) -> Fingerprint {
+        let id = |id: &Option<LessonId>| id.as_ref().map_or_else(String::new, |id| format!("={id}"));
+        Fingerprint::of(&[
+            &user.canonical(),
+            &self.lesson.canonical(),
+            &self.progress.value().to_string(),
+            &self.time_spent.to_string(),
+            &id(&self.course),
+            &id(&self.module),
+            match self.status {
+                None => "",
+                Some(Status::NotStarted) => "not_started",
+                Some(Status::InProgress) => "in_progress",
+                Some(Status::Completed) => "completed",
+            },
+        ])
+    }
 }
 
 /// What is known of one user's lesson.

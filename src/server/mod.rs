@@ -14,10 +14,10 @@ mod opening;
 pub mod outer;
 mod reload;
 mod systemd;
+mod tasks;
 pub mod tls;
 mod watched;
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socketioxide::SocketIo;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyError, Verifier, sources};
@@ -35,6 +34,7 @@ use crate::domain::{Clock, SystemClock};
 use crate::ops::process;
 use crate::services::delivery::Feed;
 use crate::services::limits::Limits;
+use crate::services::live::Live;
 use crate::services::privacy::Retention;
 use crate::services::{Services, Settings};
 use crate::store::StoreError;
@@ -46,6 +46,7 @@ use listener::{ConnectionLimits, Connections};
 use opening::open_store;
 use outer::{Outer, OuterSettings};
 use reload::Reloader;
+use tasks::Tasks;
 use tls::Tls;
 
 /// A write may make no progress for so long; together with the watch's half second a reader that has stopped is cut off
@@ -53,6 +54,8 @@ use tls::Tls;
 const STALL: Duration = Duration::from_secs(8);
 /// A backup beside people works a fifth of the time.
 const BACKUP_RESTS: u32 = 4;
+/// The task that ends with the feed.
+const PUMP: &str = "pump";
 /// Sockets are given so long to take their farewell.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -179,7 +182,7 @@ pub struct Server {
     draining: CancellationToken,
     /// Nothing is looked after any more.
     stopping: CancellationToken,
-    tasks: Vec<(&'static str, JoinHandle<()>)>,
+    tasks: Tasks,
 }
 
 impl std::fmt::Debug for Server {
@@ -194,26 +197,38 @@ impl std::fmt::Debug for Server {
 /// What kept it from starting, or from closing the store.
 pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), ServeError> {
     let mut signals = Signals::new()?;
-    let server = Server::start(config, launcher.clone()).await?;
+    let mut server = Server::start(config, launcher.clone()).await?;
     launcher.started(&server.started);
     systemd::ready(&server.started.url);
     let failed = tokio::select! {
         () = signals.wait() => None,
-        error = server.services.store_failure() => Some(error),
+        error = server.services.store_failure() => {
+            tracing::error!(%error, "the store has failed: stopping");
+            Some(ServeError::new(
+                "the service had to stop",
+                error,
+                "Look at the disk. Nothing acknowledged is lost unless it says so: the next start checks the database first.",
+            ))
+        }
+        ended = server.tasks.ended() => {
+            tracing::error!(task = ended.name, why = ended.why, "a part of the server has ended: stopping");
+            // Whoever waits for it waits in vain.
+            server.services.abandon_deliveries();
+            Some(ServeError::new(
+                "the service had to stop",
+                format!("its part '{}' has ended: {}", ended.name, ended.why),
+                "Start it again; nothing acknowledged is lost. Report this with the log.",
+            ))
+        }
     };
-    let Some(error) = failed else {
+    let Some(failed) = failed else {
         tracing::info!("stopping");
         systemd::stopping();
         return server.stop(signals).await;
     };
-    tracing::error!(%error, "the store has failed: stopping");
     // What closing says of the same failure is no news.
     drop(server.stop(signals).await);
-    Err(ServeError::new(
-        "the service had to stop",
-        error,
-        "Look at the disk. Nothing acknowledged is lost unless it says so: the next start checks the database first.",
-    ))
+    Err(failed)
 }
 
 struct Signals {
@@ -278,8 +293,9 @@ impl Server {
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
 
         let feed = Feed::new(random_number()?);
-        let store = open_store(&config, clock.clone(), feed.clone(), true).await?;
-        let services = Arc::new(Services::new(store, feed, clock.clone(), settings(&config)));
+        let live = Live::new(feed, clock.clone());
+        let store = open_store(&config, clock.clone(), live.clone(), true).await?;
+        let services = Arc::new(Services::new(store, live, settings(&config)));
         services.load_access().await.map_err(unreadable_access)?;
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let sockets = SocketIoTransport::new(
@@ -323,10 +339,8 @@ impl Server {
         let control = config.control_socket();
         let control_listener = binding::bind_control(&control)?;
 
-        let mut tasks = Vec::new();
-        let mut own = |name, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
-            tasks.push((name, tokio::spawn(task)));
-        };
+        let mut tasks = Tasks::default();
+        let mut own = |name, task| tasks.own(name, task);
         let handshakes = tls.clone().map(Handshakes::new).transpose()?.map(Arc::new);
         for listener in listeners {
             own("accept", Box::pin(connections.clone().accept_tcp(listener, handshakes.clone())));
@@ -335,7 +349,7 @@ impl Server {
             own("figures", Box::pin(figures::serve(listener, api, stopping.clone())));
         }
         own("control", Box::pin(connections.clone().accept_control(control_listener)));
-        own("pump", {
+        own(PUMP, {
             let sockets = sockets.clone();
             Box::pin(async move { sockets.pump().await })
         });
@@ -346,6 +360,10 @@ impl Server {
         own("calendar", {
             let (services, stopping) = (services.clone(), stopping.clone());
             Box::pin(async move { services.keep_calendar(stopping).await })
+        });
+        own("follow-up", {
+            let (services, stopping) = (services.clone(), stopping.clone());
+            Box::pin(async move { services.follow_up(stopping).await })
         });
         own("watch", {
             let (sockets, connections, stopping) = (sockets.clone(), connections.clone(), stopping.clone());
@@ -403,7 +421,7 @@ impl Server {
 
     /// Ends the server: nothing new is accepted, sockets are told, what is under way is finished within the drain, the store
     /// is committed and closed. A second signal skips the waiting, never the store.
-    async fn stop(self, mut signals: Signals) -> Result<(), ServeError> {
+    async fn stop(mut self, mut signals: Signals) -> Result<(), ServeError> {
         self.state.draining.store(true, Ordering::Release);
         self.services.end_polls();
         // Who is between two polls has to come once more to hear of it.
@@ -433,13 +451,11 @@ impl Server {
             () = signals.wait() => tracing::warn!("told to stop at once"),
         }
         self.connections.cut_all();
+        // The tasks first: the last marks that they record are in the store when it is closed. The pump ends with the feed.
         self.stopping.cancel();
+        self.tasks.end_all(FAREWELL, |name| name != PUMP).await;
         let closed = self.services.close().await;
-        for (name, task) in self.tasks {
-            if tokio::time::timeout(FAREWELL, task).await.is_err() {
-                tracing::warn!(task = name, "a task did not end");
-            }
-        }
+        self.tasks.end_all(FAREWELL, |_| true).await;
         // A path that is not there any more is as good.
         let _ = std::fs::remove_file(&self.control);
         match closed {

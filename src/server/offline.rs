@@ -12,9 +12,10 @@ use crate::auth::Verifier;
 use crate::config::{Config, Secret};
 use crate::domain::SystemClock;
 use crate::services::delivery::Feed;
+use crate::services::live::Live;
 use crate::services::{Services, Settings};
+use crate::store::OpenError;
 use crate::store::embedded::rows::Held;
-use crate::store::{NoSink, OpenError};
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 
@@ -97,12 +98,14 @@ impl Offline {
             )));
         }
         let clock = SystemClock::shared();
-        // Nobody is connected: what is committed is told to nobody.
-        let store = open_store(config, clock.clone(), Arc::new(NoSink), false).await?;
+        // Nobody is connected, and nobody takes what is told.
         let feed = Feed::new(random_number()?);
+        feed.close();
+        let live = Live::new(feed, clock.clone());
+        let store = open_store(config, clock, live.clone(), false).await?;
         // There is nobody to be considerate of.
         let settings = Settings { backup_rests: 0, ..settings(config) };
-        let services = Arc::new(Services::new(store, feed, clock, settings));
+        let services = Arc::new(Services::new(store, live, settings));
         services.load_access().await.map_err(unreadable_access)?;
         // No token is taken here; a secret that nobody knows says so.
         let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));

@@ -24,6 +24,7 @@ pub(super) async fn open_store(
         cache_bytes: config.storage.cache,
         progress_versions: config.retention.progress_versions,
         min_free_bytes: config.storage.min_free_bytes(disk_bytes),
+        min_free_admin_bytes: config.storage.min_free_admin_bytes(disk_bytes),
     };
     let opened = tokio::task::spawn_blocking(move || match store::open(&store_config, clock.clone(), sink.clone()) {
         Err(OpenError::Older { .. }) if migrates => {

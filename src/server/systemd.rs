@@ -62,7 +62,8 @@ pub(super) async fn watchdog(
     addresses: &[SocketAddr],
     stop: CancellationToken,
 ) {
-    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    // Without a watchdog there is nothing to feed.
+    let Some(patience) = sd_notify::watchdog_enabled() else { return stop.cancelled().await };
     // Twice within its patience, as sd_watchdog_enabled(3) advises.
     let half = patience / 2;
     let mut ticks = tokio::time::interval(half.max(Duration::from_millis(1)));

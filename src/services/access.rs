@@ -1,10 +1,10 @@
 //! Who is shut out, whatever their token says: revocations and blocks. They are held in memory, so that each connection and
-//! each request is looked at for the price of a look-up, and nobody waits for the store; a change is durable first, then in
-//! memory, then the sockets that it is about are closed.
+//! each request is looked at for the price of a look-up, and nobody waits for the store. A change is durable first, then in
+//! memory, then the sockets that it is about are closed: the last two by [`super::live`]. Where the disk is so full that not
+//! even a ban can be stored, it holds in memory, says so, and is stored as soon as there is room.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::people::{
@@ -14,6 +14,7 @@ use crate::domain::access::{Ban, Banned, Barred, MAX_TOKEN_ID_CHARS, is_issued_b
 use crate::domain::audit::action;
 use crate::domain::{Actor, Refusal, Scope, Timestamp, UserId};
 use crate::store::access::MAX_BANS;
+use crate::store::operations::{Act, Disconnect, LiftBan, SetBan};
 use crate::store::{StoreError, UserProfile};
 
 use super::rooms::list_query;
@@ -21,12 +22,12 @@ use super::{Caller, Services, may, store_error};
 
 /// The longest reason, in characters.
 const REASON_CHARS: usize = 500;
+/// So many bans that could not be stored are held; one more is refused.
+const MAX_UNSTORED: usize = 1_000;
 
-/// All bans, by what is asked of them.
+/// All bans, by what is asked of them. At most [`MAX_BANS`], and those that could not be stored.
 #[derive(Debug, Clone, Default)]
-pub(super) struct AccessBook {
-    /// Which reading of the store this is: see [`Services::load_access`].
-    reading: u64,
+struct AccessBook {
     /// `jti`, and until when it matters.
     tokens: HashMap<String, Option<Timestamp>>,
     /// Tokens issued before this.
@@ -36,17 +37,28 @@ pub(super) struct AccessBook {
 }
 
 impl AccessBook {
-    fn of(reading: u64, bans: Vec<Banned>) -> AccessBook {
-        let mut book = AccessBook { reading, ..AccessBook::default() };
-        for banned in bans {
-            match banned.ban {
-                Ban::Token(id) => drop(book.tokens.insert(id, banned.until)),
-                Ban::TokensOf(user) => drop(book.users.insert(user, banned.before)),
-                Ban::AllTokens => book.everybody = Some(banned.before),
-                Ban::User(user) => drop(book.blocked.insert(user)),
-            }
-        }
+    fn of(bans: Vec<Banned>) -> AccessBook {
+        let mut book = AccessBook::default();
+        bans.into_iter().for_each(|banned| book.set(banned));
         book
+    }
+
+    fn set(&mut self, banned: Banned) {
+        match banned.ban {
+            Ban::Token(id) => drop(self.tokens.insert(id, banned.until)),
+            Ban::TokensOf(user) => drop(self.users.insert(user, banned.before)),
+            Ban::AllTokens => self.everybody = Some(banned.before),
+            Ban::User(user) => drop(self.blocked.insert(user)),
+        }
+    }
+
+    fn lift(&mut self, ban: &Ban) {
+        match ban {
+            Ban::Token(id) => drop(self.tokens.remove(id)),
+            Ban::TokensOf(user) => drop(self.users.remove(user)),
+            Ban::AllTokens => self.everybody = None,
+            Ban::User(user) => drop(self.blocked.remove(user)),
+        }
     }
 
     /// Why somebody is shut out at this moment, if they are.
@@ -62,6 +74,45 @@ impl AccessBook {
     }
 }
 
+/// Who is shut out now.
+#[derive(Debug, Default)]
+pub(super) struct Access(RwLock<AccessBook>);
+
+impl Access {
+    fn read(&self) -> RwLockReadGuard<'_, AccessBook> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, AccessBook> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A ban stands.
+    pub(super) fn set(&self, banned: Banned) {
+        self.change().set(banned);
+    }
+
+    /// A ban stands no more.
+    pub(super) fn lift(&self, ban: &Ban) {
+        self.change().lift(ban);
+    }
+
+    /// What somebody is told who is shut out at this moment.
+    pub(super) fn barred(&self, actor: &Actor, now: Timestamp) -> Option<WireError> {
+        self.read().barred(actor, now).map(refusal)
+    }
+}
+
+/// Bans that the disk had no room for, with what the trail will say of them.
+#[derive(Debug, Default)]
+pub(super) struct UnstoredBans(Mutex<Vec<(Banned, Act)>>);
+
+impl UnstoredBans {
+    fn lock(&self) -> MutexGuard<'_, Vec<(Banned, Act)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 fn refusal(barred: Barred) -> WireError {
     match barred {
         Barred::Revoked => WireError::new(ErrorCode::TokenRevoked, "the token has been revoked; sign in again"),
@@ -73,17 +124,13 @@ fn refusal(barred: Barred) -> WireError {
 }
 
 impl Services {
-    /// Reads revocations and blocks from the store. Nobody is let in before that.
-    ///
-    /// Of two readings at the same time the one that began later stays, whichever ends first: it has seen all that was
-    /// durable when the other began.
+    /// Reads revocations and blocks from the store, once, before anybody is let in; from then on they follow its changes.
     ///
     /// # Errors
     /// What kept them from being read.
     pub async fn load_access(&self) -> Result<(), StoreError> {
-        let reading = self.access_readings.fetch_add(1, Ordering::SeqCst) + 1;
-        let book = Arc::new(AccessBook::of(reading, self.store.bans().await?));
-        self.access.rcu(|current| if current.reading > reading { current.clone() } else { book.clone() });
+        let book = AccessBook::of(self.store.bans().await?);
+        *self.live.access.change() = book;
         Ok(())
     }
 
@@ -92,36 +139,51 @@ impl Services {
     /// # Errors
     /// `token_revoked`, `user_blocked`.
     pub fn let_in(&self, actor: &Actor) -> Result<(), WireError> {
-        match self.access.load().barred(actor, self.now()) {
-            None => Ok(()),
-            Some(barred) => Err(refusal(barred)),
-        }
+        self.live.access.barred(actor, self.now()).map_or(Ok(()), Err)
     }
 
-    /// Closes the sockets, and ends the polls, of whoever is shut out now. Gives how many sockets of people there were.
-    fn expel_the_barred(&self) -> usize {
-        let (book, now) = (self.access.load(), self.now());
-        self.sockets.expel_where(|actor| book.barred(actor, now).map(refusal))
-    }
-
-    async fn set_ban(
-        &self,
-        caller: &Caller,
-        ban: Ban,
-        before: Timestamp,
-        until: Option<Timestamp>,
-    ) -> Result<(), WireError> {
-        let banned = Banned { ban, before, until, by: caller.actor.user.canonical(), at: self.now() };
-        self.store.ban(banned).await.map_err(|error| match error {
-            StoreError::Refused(Refusal::Conflict) => {
+    /// Sets a ban. Gives how many sockets it has closed, and whether it is durable.
+    async fn set_ban(&self, banned: Banned, act: Act) -> Result<(usize, bool), WireError> {
+        match self.act(SetBan { banned: banned.clone() }, act.clone()).await {
+            Ok(applied) => Ok((self.live.effect_of(applied.change), true)),
+            Err(error @ (StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_))) => {
+                let mut unstored = self.unstored_bans.lock();
+                if unstored.len() >= MAX_UNSTORED {
+                    return Err(WireError::unavailable());
+                }
+                tracing::error!(%error, ban = %banned.ban, "a ban holds in memory alone: the store does not take it");
+                unstored.push((banned.clone(), act));
+                drop(unstored);
+                self.live.access.set(banned);
+                Ok((self.live.expel_the_barred(), false))
+            }
+            Err(StoreError::Refused(Refusal::Conflict)) => {
                 let message = format!(
                     "there are {MAX_BANS} revocations and blocks already; revoke by user or by time issued instead"
                 );
-                WireError::new(ErrorCode::Conflict, message)
+                Err(WireError::new(ErrorCode::Conflict, message))
             }
-            other => store_error(other),
-        })?;
-        self.load_access().await.map_err(store_error)
+            Err(other) => Err(store_error(other)),
+        }
+    }
+
+    /// Stores the bans that the store did not take, as soon as it does. What failed may have been stored all the same.
+    pub(super) async fn store_bans(&self) {
+        loop {
+            let Some((banned, act)) = self.unstored_bans.lock().first().cloned() else { return };
+            let ban = banned.ban.clone();
+            let Ok(standing) = self.store.bans().await else { return };
+            if standing.contains(&banned) {
+                self.unstored_bans.lock().retain(|(other, _)| *other != banned);
+                continue;
+            }
+            match self.act(SetBan { banned }, act).await {
+                Ok(_) => tracing::info!(%ban, "a ban that held in memory alone is durable now"),
+                Err(StoreError::Refused(refusal)) => tracing::error!(%ban, %refusal, "a ban could not be stored"),
+                Err(_) => return,
+            }
+            self.unstored_bans.lock().retain(|(banned, _)| banned.ban != ban);
+        }
     }
 
     /// Revokes one token, a user's, or everybody's.
@@ -148,11 +210,10 @@ impl Services {
             _ => return Err(WireError::field("jti", "name exactly one of jti, userId and all")),
         };
         let until = request.expires_at.filter(|_| matches!(ban, Ban::Token(_)));
-        self.set_ban(caller, ban.clone(), before, until).await?;
-        let disconnected = self.expel_the_barred();
-        self.record(caller, action::TOKEN_REVOKE, ban.to_string(), format!("done: {disconnected} sockets")).await?;
+        let act = caller.act(action::TOKEN_REVOKE, ban.to_string());
         let banned = Banned { ban, before, until, by: caller.actor.user.canonical(), at: self.now() };
-        Ok(Revoked { revocation: BanView::from(&banned), disconnected })
+        let (disconnected, durable) = self.set_ban(banned.clone(), act).await?;
+        Ok(Revoked { revocation: BanView::from(&banned), disconnected, durable })
     }
 
     /// All revocations and blocks.
@@ -161,7 +222,8 @@ impl Services {
     /// `forbidden`, `unavailable`.
     pub async fn revoked(&self, caller: &Caller) -> Result<Vec<BanView>, WireError> {
         may(caller, Scope::Users)?;
-        let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.now());
+        let (mut bans, now) = (self.store.bans().await.map_err(store_error)?, self.now());
+        bans.extend(self.unstored_bans.lock().iter().map(|(banned, _)| banned.clone()));
         let standing = bans.iter().filter(|banned| banned.until.is_none_or(|until| until > now));
         Ok(standing.map(BanView::from).collect())
     }
@@ -181,11 +243,11 @@ impl Services {
             return Err(WireError::field("userId", "this is yourself; somebody else must block you"));
         }
         let reason = words(&request)?;
-        self.set_ban(caller, Ban::User(user.clone()), self.now(), None).await?;
-        let disconnected = self.expel_the_barred();
-        let outcome = format!("done: {disconnected} sockets{reason}");
-        self.record(caller, action::USER_BLOCK, format!("user {user}"), outcome).await?;
-        Ok(BlockChanged { user_id: user, blocked: true, disconnected })
+        let act = Act { note: reason, ..caller.act(action::USER_BLOCK, format!("user {user}")) };
+        let (ban, at) = (Ban::User(user.clone()), self.now());
+        let banned = Banned { ban, before: at, until: None, by: caller.actor.user.canonical(), at };
+        let (disconnected, durable) = self.set_ban(banned, act).await?;
+        Ok(BlockChanged { user_id: user, blocked: true, disconnected, durable })
     }
 
     /// Lets somebody come again. Tokens that were revoked stay so.
@@ -199,14 +261,28 @@ impl Services {
         request: ReasonRequest,
     ) -> Result<BlockChanged, WireError> {
         may(caller, Scope::Users)?;
-        let reason = words(&request)?;
-        self.store.lift(Ban::User(user.clone())).await.map_err(|error| match error {
-            StoreError::Refused(Refusal::NotFound) => WireError::new(ErrorCode::NotFound, "this user is not blocked"),
-            other => store_error(other),
-        })?;
-        self.load_access().await.map_err(store_error)?;
-        self.record(caller, action::USER_UNBLOCK, format!("user {user}"), format!("done{reason}")).await?;
-        Ok(BlockChanged { user_id: user, blocked: false, disconnected: 0 })
+        let act = Act { note: words(&request)?, ..caller.act(action::USER_UNBLOCK, format!("user {user}")) };
+        let ban = Ban::User(user.clone());
+        let was_unstored = {
+            let mut unstored = self.unstored_bans.lock();
+            let before = unstored.len();
+            unstored.retain(|(banned, _)| banned.ban != ban);
+            unstored.len() < before
+        };
+        match self.act(LiftBan { ban: ban.clone() }, act).await {
+            Ok(_) => {}
+            // It was never stored, and holds in memory no more.
+            Err(StoreError::Refused(Refusal::NotFound) | StoreError::Full(_) | StoreError::Unavailable(_))
+                if was_unstored =>
+            {
+                self.live.access.lift(&ban);
+            }
+            Err(StoreError::Refused(Refusal::NotFound)) => {
+                return Err(WireError::new(ErrorCode::NotFound, "this user is not blocked"));
+            }
+            Err(other) => return Err(store_error(other)),
+        }
+        Ok(BlockChanged { user_id: user, blocked: false, disconnected: 0, durable: true })
     }
 
     /// Closes somebody's sockets. They may connect again.
@@ -215,11 +291,9 @@ impl Services {
     /// `forbidden`, `unavailable`.
     pub async fn disconnect(&self, caller: &Caller, user: UserId) -> Result<Disconnected, WireError> {
         may(caller, Scope::Users)?;
-        let error = WireError::new(ErrorCode::Forbidden, "an administrator has closed this connection; connect again");
-        let disconnected = self.sockets.expel_where(|actor| (actor.user == user).then(|| error.clone()));
-        let outcome = format!("done: {disconnected} sockets");
-        self.record(caller, action::USER_DISCONNECT, format!("user {user}"), outcome).await?;
-        Ok(Disconnected { user_id: user, disconnected })
+        let act = caller.act(action::USER_DISCONNECT, format!("user {user}"));
+        let applied = self.act(Disconnect { user: user.clone() }, act).await.map_err(store_error)?;
+        Ok(Disconnected { user_id: user, disconnected: self.live.effect_of(applied.change) })
     }
 
     /// A part of all people who were ever here or spoken of.
@@ -248,7 +322,7 @@ impl Services {
     }
 
     fn details(&self, profile: UserProfile) -> PersonDetails {
-        let book = self.access.load();
+        let book = self.live.access.read();
         PersonDetails {
             sockets: self.sockets.count_of(&profile.user),
             blocked: book.blocked.contains(&profile.user),
@@ -266,7 +340,7 @@ fn words(request: &ReasonRequest) -> Result<String, WireError> {
     let reason: String = request.reason.trim().chars().filter(|c| !c.is_control()).collect();
     match reason.chars().count() {
         0 => Ok(String::new()),
-        1..=REASON_CHARS => Ok(format!(": {reason}")),
+        1..=REASON_CHARS => Ok(reason),
         _ => Err(WireError::field("reason", format!("reason must have at most {REASON_CHARS} characters"))),
     }
 }
@@ -291,15 +365,12 @@ mod tests {
     #[test]
     fn each_ban_is_for_what_it_names() {
         let user = |id: &str| UserId::parse(id).unwrap();
-        let book = AccessBook::of(
-            1,
-            vec![
-                banned(Ban::Token("j".into()), 0, Some(1_000)),
-                banned(Ban::TokensOf(user("7")), 500, None),
-                banned(Ban::AllTokens, 100, None),
-                banned(Ban::User(user("8")), 0, None),
-            ],
-        );
+        let book = AccessBook::of(vec![
+            banned(Ban::Token("j".into()), 0, Some(1_000)),
+            banned(Ban::TokensOf(user("7")), 500, None),
+            banned(Ban::AllTokens, 100, None),
+            banned(Ban::User(user("8")), 0, None),
+        ]);
         let barred = |who: &Actor, now| book.barred(who, Timestamp(now));
         assert_eq!(barred(&actor("1", Some("j"), Some(900)), 999), Some(Barred::Revoked));
         assert_eq!(barred(&actor("1", Some("j"), Some(900)), 1_000), None, "it has ended by itself");

@@ -1,39 +1,75 @@
-//! The broadcast service of back ends (CONTRACT 3.2). Two events are known to the store: a `chat:message` to a chat room
-//! becomes a stored message, a `notification:new` a stored notification; any other goes to who is connected.
+//! The broadcast service of back ends. Some events are known to the store: a `chat:message` to a chat room becomes a stored
+//! message, `chat:message-edited` and `chat:message-deleted` a stored edit or deletion, a `notification:new` a stored
+//! notification; any other goes to who is connected. A key belongs to who calls, whatever they send and in whose name.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::contract::answers::BroadcastSent;
 use crate::contract::decode;
-use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::errors::WireError;
 use crate::contract::events::RESERVED_EVENTS;
 use crate::contract::packet::Frame;
-use crate::contract::requests::{Broadcast, MAX_KEY_CHARS, NotificationContent, SystemMessage, Target, check_key};
+use crate::contract::requests::{
+    Broadcast, MAX_KEY_CHARS, NotificationContent, PlatformDeletion, PlatformEdit, PlatformMessage, Target, check_key,
+};
 use crate::domain::audit::action;
 use crate::domain::chat::{Author, Draft, MessageKind};
-use crate::domain::notification::Audience;
-use crate::domain::{Room, RoomId, Scope, UserId};
-use crate::store::AnswerKey;
+use crate::domain::notification::{Audience, NotificationDraft};
+use crate::domain::{Fingerprint, Room, RoomId, Scope, UserId};
+use crate::store::operations::{
+    self, Act, BroadcastsOut, DeleteMessage, EditMessage, ExternalId, KeyKind, MessageTarget, PostMessage, RequestKey,
+    SendBroadcast,
+};
 
-use super::delivery::{Delivery, DeliveryKind};
+use super::delivery::{Delivery, broadcast_deliveries};
 use super::{Caller, Services, may, store_error};
 
 /// The most users that one target may name.
 const MAX_USERS: usize = 1_000;
 const MAX_EVENT_CHARS: usize = 64;
 
-/// The first answer of a broadcast that stores nothing else.
-#[derive(Serialize, Deserialize)]
-struct FirstAnswer {
-    sockets: usize,
+/// A broadcast on its way to the store: who sends it, its key, and what the trail says of it.
+struct Sending<'c> {
+    caller: &'c Caller,
+    key: Option<String>,
+    act: Option<Act>,
+}
+
+impl Sending<'_> {
+    /// The key of a request that says so much. The kinds of broadcasts have keys of their own.
+    fn key(&mut self, kind: KeyKind, fingerprint: Fingerprint) -> Option<RequestKey> {
+        let caller = self.caller.actor.user.clone();
+        self.key.take().map(|key| RequestKey { caller, kind, key, fingerprint })
+    }
+
+    fn external_id(&self, name: String) -> Result<ExternalId, WireError> {
+        check_key("externalId", Some(&name))?;
+        Ok(ExternalId { caller: self.caller.actor.user.clone(), name })
+    }
+
+    fn target(&self, message_id: Option<u64>, external_id: Option<String>) -> Result<MessageTarget, WireError> {
+        match (message_id, external_id) {
+            (Some(id), None) => Ok(MessageTarget::Id(id)),
+            (None, Some(name)) => Ok(MessageTarget::External(self.external_id(name)?)),
+            _ => Err(WireError::field("messageId", "name the message by either messageId or externalId")),
+        }
+    }
+
+    /// The platform itself: the rules of rooms do not bind it.
+    fn platform(&self) -> Author {
+        Author { user: self.caller.actor.user.clone(), name: self.caller.actor.name.clone(), admin: true }
+    }
 }
 
 impl Services {
     /// Sends an event. `key` is the `Idempotency-Key`.
     ///
     /// # Errors
-    /// `invalid_payload`, `forbidden`, `conflict`, `unavailable`.
+    /// `invalid_payload`, `forbidden`, `not_found`, `conflict`, `unavailable`.
     pub async fn broadcast(
         &self,
         caller: &Caller,
@@ -43,31 +79,25 @@ impl Services {
         may(caller, Scope::Broadcast)?;
         check_event(&request.event)?;
         check_key("Idempotency-Key", key.as_deref())?;
-        let target = format!("{} to {}", request.event, words(&request.target));
-        let sent = self.broadcast_now(caller, request, key).await?;
-        self.note_sent(caller, target, &sent).await;
-        Ok(sent)
-    }
-
-    async fn broadcast_now(
-        &self,
-        caller: &Caller,
-        request: Broadcast,
-        key: Option<String>,
-    ) -> Result<BroadcastSent, WireError> {
+        let words = format!("{} to {}", request.event, words(&request.target));
         let rooms = rooms_of(request.target)?;
-        let payload = request.payload.as_deref();
+        let payload = request.payload.as_deref().map_or("null", RawValue::get);
+        let sending = sending(caller, words, key);
         match (request.event.as_str(), rooms.as_slice()) {
-            ("chat:message", [Room::Chat(room)]) => self.broadcast_message(room.clone(), payload, key).await,
-            ("chat:message", _) => {
-                Err(WireError::field("target", "chat:message goes to one chat room; name it as room: \"chat:ID\""))
+            ("chat:message", [Room::Chat(room)]) => self.broadcast_message(sending, room.clone(), payload).await,
+            ("chat:message-edited", [Room::Chat(room)]) => self.broadcast_edit(sending, room.clone(), payload).await,
+            ("chat:message-deleted", [Room::Chat(room)]) => {
+                self.broadcast_deletion(sending, room.clone(), payload).await
+            }
+            (event @ ("chat:message" | "chat:message-edited" | "chat:message-deleted"), _) => {
+                let message = format!("{event} goes to one chat room; name it as room: \"chat:ID\"");
+                Err(WireError::field("target", message))
             }
             ("notification:new", _) => {
                 let audience = audience_of(rooms)?;
-                let content = decode::request(payload.map_or("null", RawValue::get))?;
-                self.send_notification(caller, audience, content, key).await
+                self.send_notification(sending, audience, decode::request(payload)?).await
             }
-            _ => self.broadcast_passing(caller, &request.event, rooms, payload, key).await,
+            _ => self.broadcast_passing(sending, &request.event, rooms, payload).await,
         }
     }
 
@@ -86,47 +116,44 @@ impl Services {
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("notification:new to {}", words(&target));
         let audience = audience_of(rooms_of(target)?)?;
-        let sent = self.send_notification(caller, audience, content, key).await?;
-        self.note_sent(caller, words, &sent).await;
-        Ok(sent)
+        let draft = super::notifications::draft_of(audience, content)?;
+        self.send_draft(sending(caller, words, key), draft).await
     }
 
-    /// What an administrator sends is an administrative act. A back end's service token does it all day long.
-    async fn note_sent(&self, caller: &Caller, target: String, sent: &BroadcastSent) {
-        if !caller.actor.is_admin() || sent.duplicate {
-            return;
-        }
-        let outcome = format!("done: {} sockets", sent.sockets);
-        if let Err(error) = self.record(caller, action::BROADCAST, target, outcome).await {
-            tracing::warn!(code = error.code.as_str(), "a broadcast was sent, and not recorded in the audit trail");
-        }
+    async fn send<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, WireError> {
+        self.store.submit(self.now(), operation, act).await.map(|applied| applied.answer).map_err(store_error)
     }
 
     async fn send_notification(
         &self,
-        caller: &Caller,
+        sending: Sending<'_>,
         audience: Audience,
         content: NotificationContent,
-        key: Option<String>,
     ) -> Result<BroadcastSent, WireError> {
-        let sockets = self.reach(&match &audience {
+        self.send_draft(sending, super::notifications::draft_of(audience, content)?).await
+    }
+
+    async fn send_draft(&self, mut sending: Sending<'_>, draft: NotificationDraft) -> Result<BroadcastSent, WireError> {
+        let sockets = self.reach(&match &draft.audience {
             Audience::All => vec![Room::All],
             Audience::Role(role) => vec![Room::Role(*role)],
             Audience::Users(users) => users.iter().cloned().map(Room::User).collect(),
         });
-        let key = key.map(|key| AnswerKey { user: caller.actor.user.clone(), key });
-        let (notification, duplicate) = self.notify(audience, content, key).await?;
+        let key = sending.key(KeyKind::Notify, draft.fingerprint());
+        let notify = operations::Notify { draft, key };
+        let operations::Notified { notification, duplicate } = self.send(notify, sending.act).await?;
         Ok(BroadcastSent { sockets: if duplicate { 0 } else { sockets }, id: Some(notification.id), duplicate })
     }
 
     async fn broadcast_message(
         &self,
+        mut sending: Sending<'_>,
         room: RoomId,
-        payload: Option<&RawValue>,
-        key: Option<String>,
+        payload: &str,
     ) -> Result<BroadcastSent, WireError> {
-        let message: SystemMessage = decode::request(payload.map_or("null", RawValue::get))?;
+        let message: PlatformMessage = decode::request(payload)?;
         self.check_content(&message.content)?;
+        let external_id = message.external_id.map(|name| sending.external_id(name)).transpose()?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
         let draft = Draft {
             room,
@@ -136,52 +163,141 @@ impl Services {
                 admin: true,
             },
             content: message.content,
-            kind: MessageKind::System,
+            kind: message.kind.unwrap_or(MessageKind::System),
             reply_to: message.reply_to_id,
-            client_id: key,
-            at: self.now(),
+            client_id: None,
         };
-        let posted = self.append(draft).await?;
+        let external = external_id.as_ref().map_or("", |external| &external.name);
+        let author = [&draft.author.user.canonical(), &draft.author.name, external];
+        let fingerprint = draft.fingerprint().with(&author);
+        let (policy, key) = (self.policy(), sending.key(KeyKind::PlatformMessage, fingerprint));
+        let posted = self.send(PostMessage { draft, policy, key, external_id, origin: None }, sending.act).await?;
         let sockets = if posted.duplicate { 0 } else { sockets };
         Ok(BroadcastSent { sockets, id: Some(posted.id), duplicate: posted.duplicate })
     }
 
+    async fn broadcast_edit(
+        &self,
+        mut sending: Sending<'_>,
+        room: RoomId,
+        payload: &str,
+    ) -> Result<BroadcastSent, WireError> {
+        let edit: PlatformEdit = decode::request(payload)?;
+        self.check_content(&edit.new_content)?;
+        let sockets = self.reach(&[Room::Chat(room.clone())]);
+        let target = sending.target(edit.message_id, edit.external_id)?;
+        let fingerprint = Fingerprint::of(&["edit", &room.canonical(), &words_of(&target), &edit.new_content]);
+        let edit = EditMessage {
+            room,
+            target,
+            author: sending.platform(),
+            content: edit.new_content,
+            policy: self.policy(),
+            key: sending.key(KeyKind::PlatformChange, fingerprint),
+        };
+        let changed = self.send(edit, sending.act).await?;
+        let sockets = if changed.duplicate { 0 } else { sockets };
+        Ok(BroadcastSent { sockets, id: Some(changed.message_id), duplicate: changed.duplicate })
+    }
+
+    async fn broadcast_deletion(
+        &self,
+        mut sending: Sending<'_>,
+        room: RoomId,
+        payload: &str,
+    ) -> Result<BroadcastSent, WireError> {
+        let deletion: PlatformDeletion = decode::request(payload)?;
+        let sockets = self.reach(&[Room::Chat(room.clone())]);
+        let target = sending.target(deletion.message_id, deletion.external_id)?;
+        let fingerprint = Fingerprint::of(&["delete", &room.canonical(), &words_of(&target)]);
+        let deletion = DeleteMessage {
+            room,
+            target,
+            author: sending.platform(),
+            policy: self.policy(),
+            key: sending.key(KeyKind::PlatformChange, fingerprint),
+        };
+        let changed = self.send(deletion, sending.act).await?;
+        let sockets = if changed.duplicate { 0 } else { sockets };
+        Ok(BroadcastSent { sockets, id: Some(changed.message_id), duplicate: changed.duplicate })
+    }
+
+    /// Without a key and a record nothing is stored of it, and it goes straight to who is connected.
     async fn broadcast_passing(
         &self,
-        caller: &Caller,
+        mut sending: Sending<'_>,
         event: &str,
         rooms: Vec<Room>,
-        payload: Option<&RawValue>,
-        key: Option<String>,
+        payload: &str,
     ) -> Result<BroadcastSent, WireError> {
         let sockets = self.reach(&rooms);
-        if let Some(key) = key {
-            let key = AnswerKey { user: caller.actor.user.clone(), key };
-            let answer = serde_json::to_vec(&FirstAnswer { sockets }).unwrap_or_default();
-            let first = self.store.first_answer(key, answer, self.now()).await.map_err(store_error)?;
-            if let Some(first) = first {
-                let first: FirstAnswer = serde_json::from_slice(&first)
-                    .map_err(|_| WireError::new(ErrorCode::Conflict, "this key was used for another request"))?;
-                return Ok(BroadcastSent { sockets: first.sockets, id: None, duplicate: true });
+        if sending.key.is_none() && sending.act.is_none() {
+            let payload = RawValue::from_string(payload.to_owned()).ok();
+            let frame = Frame::event(event, &payload);
+            let name: std::borrow::Cow<'static, str> = event.to_owned().into();
+            let to = |room| Delivery { name: name.clone(), ..Delivery::framed(room, frame.clone()) };
+            self.feed.publish(rooms.into_iter().map(to).collect()).map_err(|_| WireError::unavailable())?;
+            return Ok(BroadcastSent { sockets, id: None, duplicate: false });
+        }
+        let targets: Vec<String> = rooms.iter().map(Room::name).collect();
+        let fingerprint = Fingerprint::of(&[event, &targets.join(","), &normal(payload)]);
+        let key = sending.key(KeyKind::Passing, fingerprint);
+        let broadcast = operations::Broadcast { rooms, event: event.to_owned(), payload: payload.to_owned() };
+        let broadcast = SendBroadcast { broadcast: Arc::new(broadcast), key, sockets: sockets as u64 };
+        let operations::BroadcastSent { sockets, duplicate } = self.send(broadcast, sending.act).await?;
+        Ok(BroadcastSent { sockets: usize::try_from(sockets).unwrap_or(usize::MAX), id: None, duplicate })
+    }
+
+    /// The store need not keep broadcasts any more that have gone out.
+    pub(super) async fn note_broadcasts(&self) {
+        // One look later: what was handed to a connection has left this process by then.
+        let up_to = self.broadcasts_sent.swap(self.feed.broadcasts_sent(), Ordering::Relaxed);
+        if up_to <= self.broadcasts_noted.load(Ordering::Relaxed) {
+            return;
+        }
+        match self.store.apply(self.now(), BroadcastsOut { up_to }).await {
+            Ok(()) => self.broadcasts_noted.store(up_to, Ordering::Relaxed),
+            Err(error) => tracing::debug!(%error, "broadcasts that have gone out were not noted; it is tried again"),
+        }
+    }
+
+    /// Broadcasts that an earlier process acknowledged, and of which it is not known that they have gone out, go out now. What
+    /// was sent just before a crash may so come twice.
+    pub(super) async fn resend_broadcasts(&self) {
+        let unsent = match self.store.unsent_broadcasts().await {
+            Ok(unsent) => unsent,
+            Err(error) => return tracing::warn!(%error, "broadcasts that were not sent could not be looked for"),
+        };
+        let first_of_now = self.first_change.load(Ordering::Relaxed);
+        for (id, broadcast) in unsent.into_iter().filter(|(id, _)| *id < first_of_now) {
+            tracing::info!(event = broadcast.event, "a broadcast that was acknowledged before the start goes out");
+            if self.feed.publish(broadcast_deliveries(id, &broadcast)).is_err() {
+                tracing::warn!(event = broadcast.event, "too much is on its way for it; it goes out at the next start");
             }
         }
-        let frame = Frame::event(event, &payload);
-        let deliveries = rooms.into_iter().map(|room| Delivery {
-            room,
-            except_socket: None,
-            except_user: None,
-            name: event.to_owned().into(),
-            frame: frame.clone(),
-            stored: None,
-            kind: DeliveryKind::Event,
-        });
-        self.feed.publish(deliveries.collect()).map_err(|_| WireError::unavailable())?;
-        Ok(BroadcastSent { sockets, id: None, duplicate: false })
     }
 
     fn reach(&self, rooms: &[Room]) -> usize {
         rooms.iter().map(|room| self.sockets.count(room)).sum()
     }
+}
+
+fn sending(caller: &Caller, words: String, key: Option<String>) -> Sending<'_> {
+    // What an administrator sends is an administrative act. A back end's service token does it all day long.
+    let act = caller.actor.is_admin().then(|| caller.act(action::BROADCAST, words));
+    Sending { caller, key, act }
+}
+
+fn words_of(target: &MessageTarget) -> String {
+    match target {
+        MessageTarget::Id(id) => format!("id {id}"),
+        MessageTarget::External(external) => format!("external {}", external.name),
+    }
+}
+
+/// JSON in one spelling: the order of keys and white space tell nothing.
+fn normal(payload: &str) -> String {
+    serde_json::from_str::<Value>(payload).map_or_else(|_| payload.to_owned(), |value| value.to_string())
 }
 
 /// A target for people. Ids are checked elsewhere, and bounded here.

@@ -9,6 +9,8 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::Scope;
 use crate::domain::audit::action;
 use crate::ops::archive::Writer;
+use crate::store::StoreError;
+use crate::store::operations::{Act, NoteBackup, SampleGrowth};
 use crate::store::rows::{Preface, RowSink};
 
 use super::streams::{ByteStream, PieceWriter};
@@ -77,11 +79,12 @@ impl Services {
     pub async fn keep_calendar(&self, stop: CancellationToken) {
         loop {
             let due = async {
-                if let Err(error) = self.store.sample(self.now().as_millis() / DAY_MS).await {
+                if let Err(error) = self.sample_growth().await {
                     tracing::debug!(%error, "the rows were not counted");
                 }
                 self.resume_erasures().await;
                 self.resume_removals().await;
+                self.prune_withheld().await;
                 self.purge_by_age().await;
             };
             tokio::select! {
@@ -99,6 +102,11 @@ impl Services {
         }
     }
 
+    async fn sample_growth(&self) -> Result<(), StoreError> {
+        let (day, counts) = (self.now().as_millis() / DAY_MS, self.store.row_counts().await?);
+        self.store.apply(self.now(), SampleGrowth { day, counts }).await
+    }
+
     /// A backup of this moment, streaming; the archive says at its end that it is whole. Writers go on meanwhile.
     ///
     /// # Errors
@@ -109,10 +117,7 @@ impl Services {
             let message = "another backup is being made; try again when it has ended";
             return Err(WireError::new(ErrorCode::Conflict, message));
         };
-        // A backup is wanted most of all where nothing can be written any more: it does not wait for its record.
-        if let Err(error) = self.record(caller, action::BACKUP, String::new(), "begun".to_owned()).await {
-            tracing::warn!(code = error.code.as_str(), "a backup was begun, and not recorded in the audit trail");
-        }
+        self.record_reading(caller, action::BACKUP, String::new()).await?;
         let (mut stream, writer) = ByteStream::new();
         let breaker = writer.breaker();
         let rest = Rest { times: self.settings.load().backup_rests, rows: 0, since: Instant::now() };
@@ -144,9 +149,9 @@ impl Services {
     pub async fn note_backup(&self, caller: &Caller, kept: BackupKept) -> Result<LastBackup, WireError> {
         may(caller, Scope::Admin)?;
         let at = self.now();
-        self.store.note_backup(at, kept.bytes).await.map_err(store_error)?;
         let name: String = kept.name.chars().filter(|c| !c.is_control()).take(200).collect();
-        self.record(caller, action::BACKUP, name, format!("done: {} bytes", kept.bytes)).await?;
+        let act = Act { note: format!("{} bytes", kept.bytes), ..caller.act(action::BACKUP, name) };
+        self.store.submit(at, NoteBackup { bytes: kept.bytes }, Some(act)).await.map_err(store_error)?;
         Ok(LastBackup { at, bytes: kept.bytes })
     }
 }

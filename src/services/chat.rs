@@ -1,22 +1,28 @@
 //! Chat: joining, posting, editing, reading. The store decides rights inside its transaction; here is what concerns the
 //! live side: who has joined, who hears of it, and that history and live stream meet without gap.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::contract::answers::{History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer};
+use crate::contract::answers::{
+    History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, VersionedMessages,
+};
 use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::events::{RoomGuest, ServerEvent};
 use crate::contract::requests::{
     ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly, check_key,
 };
-use crate::domain::chat::{Author, Draft, MessageKind, RoomSummary};
-use crate::domain::{Room, RoomId, Timestamp, UserId};
-use crate::store::{MessageChange, MessagePage, Page};
+use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomSummary};
+use crate::domain::privacy::WithheldVersion;
+use crate::domain::{RoomId, Scope, Timestamp, UserId};
+use crate::store::operations::{
+    DeleteMessage, EditMessage, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged, MessageTarget, PostMessage,
+    Posted, RequestKey,
+};
+use crate::store::{MessagePage, Page, StoreError};
 
-use super::delivery::Delivery;
 use super::limits::Rate;
 use super::sockets::Gate;
-use super::{Caller, Services, store_error};
+use super::{Caller, Services, may, store_error};
 
 /// A join that has been granted: the transport says `answer` while it opens the gate.
 #[derive(Debug)]
@@ -46,20 +52,21 @@ impl Services {
         }
         // Enter first, then read: what is committed in between waits at the gate.
         let (gate, is_first) = self.sockets.join(socket, &room).ok_or_else(gone)?;
-        let page = match self.store.join_room(room.clone(), Author::of(&caller.actor), page, self.policy()).await {
+        let page = match self.join_stored(caller, &room, page).await {
             Ok(page) => page,
             Err(error) => {
                 if !was_in {
                     self.sockets.leave(socket, &room);
                 }
-                return Err(store_error(error));
+                return Err(error);
             }
         };
         if is_first {
             // Who has gone in the meantime has been said to have left, or has another socket here.
-            let is_here = gate.unless_gone(|| self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true));
+            let is_here =
+                gate.unless_gone(|| self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true));
             if !is_here && self.sockets.is_present(&caller.actor.user, &room) {
-                self.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
+                self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
             }
         }
         let answer = self.joined(room, page);
@@ -74,41 +81,68 @@ impl Services {
         self.count(Rate::Joins, &caller.actor.user)?;
         let room = request.room_id;
         let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
-        let page = self.store.join_room(room.clone(), Author::of(&caller.actor), page, self.policy()).await;
-        Ok(self.joined(room, page.map_err(store_error)?))
+        self.must_be_let_into(caller, &room).await?;
+        let page = self.join_stored(caller, &room, page).await?;
+        Ok(self.joined(room, page))
     }
 
     fn joined(&self, room: RoomId, page: MessagePage) -> Joined {
-        let MessagePage { messages, has_more, last_id, last_seq, read_up_to } = page;
+        let MessagePage { messages, has_more, last_id, last_seq, read_up_to, .. } = page;
         let members = self.sockets.head_count(&room);
         Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to }
     }
 
-    /// Leaves a room; leaving one that was not joined is as good.
-    pub fn leave(&self, caller: &Caller, request: RoomOnly) -> RoomAnswer {
-        let room = request.room_id;
-        if let Some(socket) = caller.socket
-            && let Some(was_last) = self.sockets.leave(socket, &room)
-        {
-            self.end_typing_of(socket, &room, &caller.actor.user, was_last);
-            if was_last {
-                self.announce_guest(&room, &caller.actor.user, &caller.actor.name, false);
-            }
-        }
-        RoomAnswer { room_id: room }
-    }
-
-    /// Tells the others in a room that a user has come or gone.
-    pub(super) fn announce_guest(&self, room: &RoomId, user: &UserId, name: &str, has_come: bool) {
-        let guest = RoomGuest { room_id: room, user_id: user, user_name: name, timestamp: self.now() };
-        let event = if has_come { ServerEvent::ChatUserJoined(guest) } else { ServerEvent::ChatUserLeft(guest) };
-        self.publish_passing(Delivery::to_others(Room::Chat(room.clone()), user, &event));
-    }
-
-    /// Posts a message. A socket must have joined the room; over HTTP the access alone counts.
+    /// Leaves a room; leaving one that was not joined is as good. With the user's last socket in it the room goes from their
+    /// list: see [`crate::domain::chat::is_listed`].
     ///
     /// # Errors
-    /// `invalid_payload`, `too_large`, `not_joined`, `forbidden`, `conflict`, `rate_limited`, `unavailable`.
+    /// `unavailable`.
+    pub async fn leave(&self, caller: &Caller, request: RoomOnly) -> Result<RoomAnswer, WireError> {
+        let (room, user) = (request.room_id, &caller.actor.user);
+        match caller.socket {
+            Some(socket) => {
+                if let Some(was_last) = self.sockets.leave(socket, &room) {
+                    self.live.end_typing_of(socket, &room, user, was_last);
+                    if was_last {
+                        self.live.announce_guest(&room, user, &caller.actor.name, false);
+                    }
+                }
+            }
+            None => self.live.stop_polling(user, &room),
+        }
+        if !self.sockets.is_present(user, &room) {
+            let left = self.store.apply(self.now(), LeaveRoom { room: room.clone(), user: user.clone() }).await;
+            match left {
+                // They are out of it; the list follows another time.
+                Ok(()) | Err(StoreError::Full(_)) => {}
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+        Ok(RoomAnswer { room_id: room })
+    }
+
+    /// Reads a page, and takes part in the room from now on, if it is registered.
+    async fn join_stored(&self, caller: &Caller, room: &RoomId, page: Page) -> Result<MessagePage, WireError> {
+        let (author, policy) = (Author::of(&caller.actor), self.policy());
+        let read = || self.store.history(room.clone(), author.clone(), page.clone(), policy);
+        let first = read().await.map_err(store_error)?;
+        // Coming back is the common case, and needs no transaction.
+        if first.is_settled {
+            return Ok(first);
+        }
+        match self.store.apply(self.now(), JoinRoom { room: room.clone(), author: author.clone(), policy }).await {
+            Ok(()) => read().await.map_err(store_error),
+            // Reading goes on with a full disk; the room is on their list when they join or write again.
+            Err(StoreError::Full(_)) => Ok(first),
+            Err(error) => Err(store_error(error)),
+        }
+    }
+
+    /// Posts a message. It needs access to the room, not a join: joining is for receiving. A repetition gets the first answer
+    /// before any rate is asked.
+    ///
+    /// # Errors
+    /// `invalid_payload`, `too_large`, `forbidden`, `conflict`, `rate_limited`, `unavailable`.
     pub async fn post(&self, caller: &Caller, request: ChatMessage) -> Result<MessagePosted, WireError> {
         check_key("clientId", request.client_id.as_deref())?;
         self.check_content(&request.content)?;
@@ -116,43 +150,29 @@ impl Services {
         if kind == MessageKind::System {
             return Err(WireError::field("type", "type must be text, image or file"));
         }
-        self.must_have_joined(caller, &request.room_id)?;
-        self.count(Rate::Messages, &caller.actor.user)?;
-        self.end_typing(&request.room_id, &caller.actor.user);
-        let room = request.room_id;
         let draft = Draft {
-            room: room.clone(),
+            room: request.room_id,
             author: Author::of(&caller.actor),
             content: request.content,
             kind,
             reply_to: request.reply_to_id,
             client_id: request.client_id,
-            at: self.now(),
         };
-        let posted = self.append(draft).await?;
-        if posted.seq == 1 && !posted.duplicate {
-            self.enlist_present(&room).await;
-        }
-        Ok(posted)
-    }
-
-    /// A room is registered by its first message: who had joined it before takes part in it from then on, too.
-    async fn enlist_present(&self, room: &RoomId) {
-        let page = Page { limit: 1, ..Page::default() };
-        let enlisting = self.sockets.people_in(room).into_iter().map(|(user, name)| {
-            let author = Author { user, name, admin: false };
-            self.store.join_room(room.clone(), author, page.clone(), self.policy())
+        let key = draft.client_id.clone().map(|key| RequestKey {
+            caller: caller.actor.user.clone(),
+            kind: KeyKind::Message,
+            key,
+            fingerprint: draft.fingerprint(),
         });
-        for result in futures_util::future::join_all(enlisting).await {
-            if let Err(error) = result {
-                tracing::debug!(%error, "somebody's part in a new room was not recorded");
-            }
+        self.count_once(Rate::Messages, &caller.actor.user, key.as_ref()).await?;
+        self.live.end_typing(&draft.room, &caller.actor.user);
+        let (policy, origin) = (self.policy(), caller.socket);
+        let posted = self.apply(PostMessage { draft, policy, key, external_id: None, origin }).await?;
+        if posted.seq == 1 && !posted.duplicate {
+            // Who was in the room before it was registered has it on their list when this is answered.
+            self.live.followed_up().await;
         }
-    }
-
-    pub(super) async fn append(&self, draft: Draft) -> Result<MessagePosted, WireError> {
-        let posted = self.store.append_message(draft, self.policy()).await.map_err(store_error)?;
-        Ok(MessagePosted { id: posted.id, seq: posted.seq, timestamp: posted.at, duplicate: posted.duplicate })
+        Ok(posted_answer(posted))
     }
 
     /// Changes a message.
@@ -162,10 +182,16 @@ impl Services {
     pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, WireError> {
         self.check_content(&request.content)?;
         self.count(Rate::Messages, &caller.actor.user)?;
-        let message_id = request.message_id;
-        let change = self.change(caller, request.room_id, message_id);
-        let edited_at = self.store.edit_message(change, request.content, self.policy()).await.map_err(store_error)?;
-        Ok(MessageEdited { message_id, edited_at })
+        let edit = EditMessage {
+            room: request.room_id,
+            target: MessageTarget::Id(request.message_id),
+            author: Author::of(&caller.actor),
+            content: request.content,
+            policy: self.policy(),
+            key: None,
+        };
+        let MessageChanged { message_id, at, .. } = self.apply(edit).await?;
+        Ok(MessageEdited { message_id, edited_at: at })
     }
 
     /// Deletes a message's content.
@@ -174,21 +200,36 @@ impl Services {
     /// `not_found`, `forbidden`, `rate_limited`, `unavailable`.
     pub async fn delete(&self, caller: &Caller, request: MessageRef) -> Result<MessageDeleted, WireError> {
         self.count(Rate::Messages, &caller.actor.user)?;
-        let message_id = request.message_id;
-        let change = self.change(caller, request.room_id, message_id);
-        let deleted_at = self.store.delete_message(change, self.policy()).await.map_err(store_error)?;
-        Ok(MessageDeleted { message_id, deleted_at })
+        let deletion = DeleteMessage {
+            room: request.room_id,
+            target: MessageTarget::Id(request.message_id),
+            author: Author::of(&caller.actor),
+            policy: self.policy(),
+            key: None,
+        };
+        let MessageChanged { message_id, at, .. } = self.apply(deletion).await?;
+        Ok(MessageDeleted { message_id, deleted_at: at })
     }
 
-    fn change(&self, caller: &Caller, room: RoomId, message_id: u64) -> MessageChange {
-        MessageChange { room, message_id, author: Author::of(&caller.actor), at: self.now() }
+    async fn withheld(
+        &self,
+        room: &RoomId,
+        messages: &[Message],
+    ) -> Result<HashMap<u64, Vec<WithheldVersion>>, WireError> {
+        let changed = messages.iter().filter(|message| message.edited_at.is_some() || message.deleted_at.is_some());
+        let ids: Vec<u64> = changed.map(|message| message.id).collect();
+        let found = self.store.withheld(room.clone(), ids).await.map_err(store_error)?;
+        Ok(found.into_iter().collect())
     }
 
-    /// A page of a room's messages.
+    /// A page of a room's messages; for administrators with what they said before they were changed under a legal hold.
     ///
     /// # Errors
     /// `forbidden`, `resync`, `unavailable`.
     pub async fn history(&self, caller: &Caller, request: ChatHistory) -> Result<History, WireError> {
+        if request.versions {
+            may(caller, Scope::Admin)?;
+        }
         let room = request.room_id;
         let page = Page { before: request.before, after: request.after, limit: page_limit(request.limit)? };
         let page = self
@@ -196,9 +237,10 @@ impl Services {
             .history(room.clone(), Author::of(&caller.actor), page, self.policy())
             .await
             .map_err(store_error)?;
+        let versions = if request.versions { self.withheld(&room, &page.messages).await? } else { HashMap::new() };
         Ok(History {
             room_id: room,
-            messages: page.messages,
+            messages: VersionedMessages { messages: page.messages, versions },
             has_more: page.has_more,
             last_id: page.last_id,
             last_seq: page.last_seq,
@@ -218,11 +260,9 @@ impl Services {
     /// # Errors
     /// `not_found`, `forbidden`, `unavailable`.
     pub async fn mark_read(&self, caller: &Caller, request: MessageRef) -> Result<ReadUpTo, WireError> {
-        let mark = self
-            .store
-            .mark_read(request.room_id, Author::of(&caller.actor), request.message_id, self.policy())
-            .await
-            .map_err(store_error)?;
+        let MessageRef { room_id: room, message_id } = request;
+        let reader = Author::of(&caller.actor);
+        let mark = self.apply(MarkRead { room, reader, message_id, policy: self.policy() }).await?;
         Ok(ReadUpTo { room_id: mark.room, message_id: mark.message_id })
     }
 
@@ -232,14 +272,17 @@ impl Services {
     /// `not_joined`, `forbidden`, `rate_limited`.
     pub async fn typing(&self, caller: &Caller, request: ChatTyping) -> Result<(), WireError> {
         self.must_have_joined(caller, &request.room_id)?;
-        self.count(Rate::Typing, &caller.actor.user)?;
+        // That it ends is never refused: somebody would type for ever.
+        if request.is_typing {
+            self.count(Rate::Typing, &caller.actor.user)?;
+        }
         if caller.socket.is_none() {
             self.must_be_let_into(caller, &request.room_id).await?;
         }
         if request.is_typing {
-            self.begin_typing(request.room_id, caller);
+            self.live.begin_typing(request.room_id, caller);
         } else {
-            self.end_typing(&request.room_id, &caller.actor.user);
+            self.live.end_typing(&request.room_id, &caller.actor.user);
         }
         Ok(())
     }
@@ -271,13 +314,6 @@ impl Services {
         Ok(())
     }
 
-    /// Publishes what is not stored. A feed that is full drops it: nobody waits for it, and it is never acknowledged.
-    pub(super) fn publish_passing(&self, delivery: Delivery) {
-        if self.feed.publish(vec![delivery]).is_err() {
-            tracing::debug!("too much is on its way; a passing event was dropped");
-        }
-    }
-
     /// When something was last heard of the users, in the order asked.
     pub(super) async fn last_seen(&self, users: Vec<UserId>) -> Result<Vec<Option<(String, Timestamp)>>, WireError> {
         self.store.last_seen(users).await.map_err(store_error)
@@ -290,6 +326,11 @@ fn page_limit(limit: Option<usize>) -> Result<usize, WireError> {
         Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
         Some(_) => Err(WireError::field("limit", format!("limit must be 1 to {MAX_PAGE}"))),
     }
+}
+
+pub(super) fn posted_answer(posted: Posted) -> MessagePosted {
+    let Posted { id, seq, at, duplicate } = posted;
+    MessagePosted { id, seq, timestamp: at, duplicate }
 }
 
 fn gone() -> WireError {

@@ -1,21 +1,25 @@
 //! One delivery: who gets what, encoded once. What has been committed and what is said in passing goes through one [`Feed`],
 //! in one order; the Socket.IO pump and the long poll both read it there (ARCHITECTURE, "One delivery").
 //!
-//! The feed is a ring: the pump's backlog is bounded (the store's writer waits for it, which is the backpressure that
-//! reaches the clients as a full queue), and what the pump has sent stays a while for long polls.
+//! The feed is a ring, bounded in count and bytes: the pump's backlog (the store's writer waits for it, which is the
+//! backpressure that reaches the clients as a full queue), and behind it what the pump has sent, for long polls. Its past is
+//! subject to later changes: what was deleted, edited, erased, purged or removed since is not told again; positions stay.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
 use crate::contract::events::ServerEvent;
 use crate::contract::packet::Frame;
+use crate::domain::chat::Message;
 use crate::domain::notification::{Audience, Selection};
-use crate::domain::{Room, UserId};
+use crate::domain::{Room, RoomId, Timestamp, UserId};
 use crate::ops::tally::Tally;
-use crate::store::{Change, CommitSink, InboxAction};
+use crate::store::Change;
+use crate::store::operations::{Broadcast, InboxAction};
 
 /// An event on its way.
 #[derive(Debug, Clone)]
@@ -34,6 +38,10 @@ pub struct Delivery {
     pub stored: Option<u64>,
     /// What the gates of the sockets must know of it.
     pub kind: DeliveryKind,
+    /// Who it speaks of or comes from: it is not told again when they have been erased.
+    pub subject: Option<UserId>,
+    /// The change of a broadcast that the store keeps until it has gone out.
+    pub outbox: Option<u64>,
 }
 
 /// What a delivery is to the gate of a socket.
@@ -43,6 +51,8 @@ pub enum DeliveryKind {
     Message(u64),
     /// A notification with its id.
     Notification(u64),
+    /// An edit of a message, and when it was made.
+    Edit(Timestamp),
     /// Anything else that must arrive.
     Event,
     /// Something that is dropped rather than queued for a slow reader.
@@ -53,21 +63,35 @@ impl Delivery {
     /// An event that is not stored.
     #[must_use]
     pub fn passing(room: Room, event: &ServerEvent<'_>) -> Delivery {
+        Delivery { name: Cow::Borrowed(event.name()), ..Delivery::framed(room, event.encode()) }
+    }
+
+    /// A frame to a room, not stored, without a name yet.
+    #[must_use]
+    pub fn framed(room: Room, frame: Frame) -> Delivery {
         Delivery {
             room,
             except_socket: None,
             except_user: None,
-            name: Cow::Borrowed(event.name()),
-            frame: event.encode(),
+            name: Cow::Borrowed(""),
+            frame,
             stored: None,
             kind: DeliveryKind::Event,
+            subject: None,
+            outbox: None,
         }
+    }
+
+    /// The same, speaking of somebody.
+    #[must_use]
+    pub fn about(self, user: &UserId) -> Delivery {
+        Delivery { subject: Some(user.clone()), ..self }
     }
 
     /// The same, for everybody in the room but one user.
     #[must_use]
     pub fn to_others(room: Room, user: &UserId, event: &ServerEvent<'_>) -> Delivery {
-        Delivery { except_user: Some(user.clone()), ..Delivery::passing(room, event) }
+        Delivery { except_user: Some(user.clone()), ..Delivery::passing(room, event).about(user) }
     }
 
     /// The same, dropped rather than queued.
@@ -77,50 +101,61 @@ impl Delivery {
     }
 }
 
-/// The deliveries that a stored change becomes.
+/// The deliveries that a change becomes; none for what only changes who may be where.
 #[must_use]
 pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
     let stored = Some(change.id());
-    let (room, event, kind) = match change {
-        Change::Posted(message) => (
+    let (room, event, kind, subject) = match change {
+        Change::Posted { message, .. } => (
             Room::Chat(message.room.clone()),
             ServerEvent::ChatMessage((&**message).into()),
             DeliveryKind::Message(message.seq),
+            Some(message.sender.clone()),
         ),
-        Change::Edited { room, message_id, content, at, .. } => (
-            Room::Chat(room.clone()),
+        Change::Edited { id, message, .. } => (
+            Room::Chat(message.room.clone()),
             ServerEvent::ChatMessageEdited {
-                room_id: room,
-                message_id: *message_id,
-                new_content: content,
-                edited_at: *at,
+                room_id: &message.room,
+                message_id: message.id,
+                new_content: &message.content,
+                edited_at: message.edited_at.unwrap_or(message.at),
+                id: *id,
+            },
+            DeliveryKind::Edit(message.edited_at.unwrap_or(message.at)),
+            Some(message.sender.clone()),
+        ),
+        Change::Deleted { id, message, .. } => (
+            Room::Chat(message.room.clone()),
+            ServerEvent::ChatMessageDeleted {
+                room_id: &message.room,
+                message_id: message.id,
+                deleted_at: message.deleted_at.unwrap_or(message.at),
+                id: *id,
             },
             DeliveryKind::Event,
-        ),
-        Change::Deleted { room, message_id, at, .. } => (
-            Room::Chat(room.clone()),
-            ServerEvent::ChatMessageDeleted { room_id: room, message_id: *message_id, deleted_at: *at },
-            DeliveryKind::Event,
+            None,
         ),
         Change::Read { mark, .. } => (
             Room::Chat(mark.room.clone()),
             ServerEvent::ChatRead { room_id: &mark.room, user_id: &mark.user, message_id: mark.message_id },
             DeliveryKind::Event,
+            Some(mark.user.clone()),
         ),
-        Change::Progressed { progress, .. } => {
-            (Room::User(progress.user.clone()), ServerEvent::ProgressUpdated(progress.into()), DeliveryKind::Event)
-        }
+        Change::Progressed { progress, .. } => (
+            Room::User(progress.user.clone()),
+            ServerEvent::ProgressUpdated(progress.into()),
+            DeliveryKind::Event,
+            Some(progress.user.clone()),
+        ),
         Change::Notified(notification) => {
             let event = ServerEvent::NotificationNew(notification.into());
             let frame = event.encode();
             let to = |room| Delivery {
-                room,
-                except_socket: None,
-                except_user: None,
                 name: Cow::Borrowed(event.name()),
                 frame: frame.clone(),
                 stored,
                 kind: DeliveryKind::Notification(notification.id),
+                ..Delivery::framed(room, frame.clone())
             };
             return match &notification.audience {
                 Audience::All => vec![to(Room::All)],
@@ -129,16 +164,45 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
             };
         }
         Change::InboxChanged { user, selection, action, unread, origin, .. } => {
-            let ids = match selection {
-                Selection::Ids(ids) => Some(ids.as_slice()),
-                Selection::All => None,
+            let (ids, up_to) = match selection {
+                Selection::Ids(ids) => (Some(ids.as_slice()), None),
+                Selection::All { up_to } => (None, *up_to),
             };
-            let event = ServerEvent::NotificationUpdated { ids, read: *action == InboxAction::Read, unread: *unread };
+            let read = *action == InboxAction::Read;
+            let event = ServerEvent::NotificationUpdated { ids, up_to, read, unread: *unread };
             let delivery = Delivery::passing(Room::User(user.clone()), &event);
             return vec![Delivery { stored, except_socket: *origin, ..delivery }];
         }
+        Change::Broadcast { id, broadcast } => return broadcast_deliveries(*id, broadcast),
+        Change::Anonymised { .. }
+        | Change::Banned { .. }
+        | Change::Unbanned { .. }
+        | Change::Disconnected { .. }
+        | Change::RoomChanged { .. }
+        | Change::RoomRemoved { .. }
+        | Change::MemberSet { .. }
+        | Change::MemberRemoved { .. }
+        | Change::Erased { .. }
+        | Change::HoldSet { .. }
+        | Change::HoldReleased { .. }
+        | Change::Purged { .. }
+        | Change::Recorded { .. } => return Vec::new(),
     };
-    vec![Delivery { stored, kind, ..Delivery::passing(room, &event) }]
+    vec![Delivery { stored, kind, subject, ..Delivery::passing(room, &event) }]
+}
+
+/// The deliveries of a broadcast that the store keeps until they have gone out.
+#[must_use]
+pub fn broadcast_deliveries(id: u64, broadcast: &Broadcast) -> Vec<Delivery> {
+    let payload = RawValue::from_string(broadcast.payload.clone()).ok();
+    let frame = Frame::event(&broadcast.event, &payload);
+    let name: Cow<'static, str> = broadcast.event.clone().into();
+    let to = |room: &Room| Delivery {
+        name: name.clone(),
+        outbox: Some(id),
+        ..Delivery::framed(room.clone(), frame.clone())
+    };
+    broadcast.rooms.iter().map(to).collect()
 }
 
 /// A delivery with its place in the feed.
@@ -152,6 +216,24 @@ pub struct Placed {
 
 /// How many deliveries the pump may be behind, and how many stay for long polls.
 const RING: usize = 16_384;
+/// How many bytes of frames they have, about.
+const RING_BYTES: usize = 32 << 20;
+
+/// So many bars are kept; beyond, nothing that passed before is told to anybody.
+const MAX_BARS: usize = 10_000;
+
+/// Who was not somewhere at a time, and is not told afterwards what passed there then.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Bar {
+    /// Somebody in a room: they were taken out, or are admitted only now.
+    Member(UserId, RoomId),
+    /// Everybody in a room: it is another one, or its rights are.
+    Room(RoomId),
+    /// Somebody anywhere: they have been erased.
+    User(UserId),
+    /// Everybody anywhere.
+    All,
+}
 
 /// The feed is full: the pump does not keep up. Try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -173,45 +255,195 @@ pub struct Feed {
     tally: Arc<Tally>,
 }
 
+/// A position of the ring.
+#[derive(Debug)]
+struct Slot {
+    /// `None` where what was delivered is not told again.
+    delivery: Option<Arc<Delivery>>,
+    /// The highest id of a stored change up to here: slots can be searched by it.
+    stored_up_to: u64,
+}
+
+impl Slot {
+    fn bytes(&self) -> usize {
+        self.delivery.as_ref().map_or(0, |delivery| delivery.frame.bytes().len())
+    }
+
+    fn stored(&self) -> Option<u64> {
+        self.delivery.as_ref().and_then(|delivery| delivery.stored)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Ring {
-    /// The position of the first delivery that is still here.
+    /// The position of the first slot that is still here.
     start: u64,
-    deliveries: VecDeque<Arc<Delivery>>,
+    slots: VecDeque<Slot>,
     /// The position up to which the pump has taken them.
     taken: u64,
+    /// The bytes of all of them, and of those that the pump has not taken.
+    bytes: usize,
+    backlog_bytes: usize,
+    /// Before which position nothing is told that passed: to somebody in a room, to everybody in a room, to somebody at all. At
+    /// most [`MAX_BARS`].
+    bars: HashMap<Bar, u64>,
+    /// The last kept broadcast that the pump has taken, and the last that it has sent.
+    broadcasts_taken: u64,
+    broadcasts_sent: u64,
     closed: bool,
 }
 
 impl Ring {
     fn head(&self) -> u64 {
-        self.start + self.deliveries.len() as u64
+        self.start + self.slots.len() as u64
     }
 
     fn backlog(&self) -> u64 {
         self.head() - self.taken
     }
 
+    fn is_behind(&self) -> bool {
+        self.backlog() >= RING as u64 || self.backlog_bytes >= RING_BYTES
+    }
+
     fn push(&mut self, delivery: Delivery) {
+        let bytes = delivery.frame.bytes().len();
         // What the pump has not taken yet is never dropped.
-        if self.deliveries.len() >= RING && self.taken > self.start {
-            self.deliveries.pop_front();
+        while (self.slots.len() >= RING || self.bytes + bytes > RING_BYTES) && self.taken > self.start {
+            let gone = self.slots.pop_front();
+            self.bytes -= gone.map_or(0, |slot| slot.bytes());
             self.start += 1;
         }
-        self.deliveries.push_back(Arc::new(delivery));
+        let before = self.slots.back().map_or(0, |slot| slot.stored_up_to);
+        let stored_up_to = delivery.stored.unwrap_or(0).max(before);
+        self.slots.push_back(Slot { delivery: Some(Arc::new(delivery)), stored_up_to });
+        self.bytes += bytes;
+        self.backlog_bytes += bytes;
     }
 
-    fn from(&self, position: u64, most: usize) -> Vec<Arc<Delivery>> {
+    fn from(&self, position: u64, most: usize) -> impl Iterator<Item = &Slot> {
         let skip = usize::try_from(position.saturating_sub(self.start)).unwrap_or(usize::MAX);
-        self.deliveries.iter().skip(skip).take(most).cloned().collect()
+        self.slots.iter().skip(skip).take(most)
     }
 
-    /// What the pump has not taken yet.
-    fn take(&mut self, most: usize) -> Vec<Placed> {
+    /// What the pump has not taken yet; and how many positions that was.
+    fn take(&mut self, most: usize) -> (Vec<Placed>, usize) {
         let first = self.taken;
-        let batch = self.from(first, most);
-        self.taken += batch.len() as u64;
-        (first..).zip(batch).map(|(position, delivery)| Placed { position, delivery }).collect()
+        let (mut batch, mut count, mut bytes, mut out) = (Vec::new(), 0, 0, self.broadcasts_taken);
+        for (position, slot) in (first..).zip(self.from(first, most)) {
+            count += 1;
+            bytes += slot.bytes();
+            if let Some(delivery) = slot.delivery.clone() {
+                out = out.max(delivery.outbox.unwrap_or(0));
+                batch.push(Placed { position, delivery });
+            }
+        }
+        self.taken += count as u64;
+        self.backlog_bytes -= bytes;
+        self.broadcasts_taken = out;
+        (batch, count)
+    }
+
+    /// Puts something else in the place of a delivery, or nothing.
+    fn replace(&mut self, index: usize, delivery: Option<Delivery>) {
+        let is_taken = self.start + (index as u64) < self.taken;
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let before = slot.bytes();
+        slot.delivery = delivery.map(Arc::new);
+        let after = slot.bytes();
+        self.bytes = self.bytes - before + after;
+        if !is_taken {
+            self.backlog_bytes = self.backlog_bytes - before + after;
+        }
+    }
+
+    /// The places of what tells of a stored change.
+    fn telling_of(&self, id: u64) -> Vec<usize> {
+        let from = self.slots.partition_point(|slot| slot.stored_up_to < id);
+        let here = self.slots.iter().enumerate().skip(from).take_while(|(_, slot)| slot.stored_up_to == id);
+        here.filter(|(_, slot)| slot.stored() == Some(id)).map(|(index, _)| index).collect()
+    }
+
+    fn forget(&mut self, id: u64) {
+        for index in self.telling_of(id) {
+            self.replace(index, None);
+        }
+    }
+
+    fn forget_where(&mut self, is_gone: impl Fn(&Delivery) -> bool) {
+        let gone: Vec<usize> = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.delivery.as_ref().is_some_and(|delivery| is_gone(delivery)))
+            .map(|(index, _)| index)
+            .collect();
+        for index in gone {
+            self.replace(index, None);
+        }
+    }
+
+    fn bar(&mut self, bar: Bar) {
+        let head = self.head();
+        if self.bars.len() >= MAX_BARS {
+            let start = self.start;
+            self.bars.retain(|_, position| *position > start);
+        }
+        if self.bars.len() >= MAX_BARS {
+            self.bars.clear();
+            self.bars.insert(Bar::All, head);
+        } else {
+            self.bars.insert(bar, head);
+        }
+    }
+
+    fn barred_before(&self, bar: &Bar) -> u64 {
+        let of = |bar| self.bars.get(bar).copied().unwrap_or(0);
+        of(bar).max(of(&Bar::All))
+    }
+
+    /// An edit that was told, with what its message says now; nothing if the message says nothing any more.
+    fn edit_as_now(&self, index: usize, id: u64, message: &Arc<Message>) -> Option<Delivery> {
+        let told = self.slots.get(index)?.delivery.as_ref()?;
+        let DeliveryKind::Edit(at) = told.kind else { return None };
+        if message.deleted_at.is_some() {
+            return None;
+        }
+        let message = Arc::new(Message { edited_at: Some(at), ..(**message).clone() });
+        deliveries_of(&Change::Edited { id, message, supersedes: 0 }).pop()
+    }
+
+    /// What a change takes back of what was told before it.
+    fn take_back(&mut self, change: &Change) {
+        match change {
+            Change::Edited { message, supersedes, .. }
+            | Change::Deleted { message, supersedes, .. }
+            | Change::Anonymised { message, supersedes, .. } => {
+                for index in self.telling_of(message.id) {
+                    // As whoever asks the store is told: the message as it is now.
+                    let now = Change::Posted { message: message.clone(), origin: None };
+                    self.replace(index, deliveries_of(&now).pop());
+                }
+                for index in self.telling_of(*supersedes) {
+                    self.replace(index, self.edit_as_now(index, *supersedes, message));
+                }
+            }
+            Change::MemberSet { room, user, .. } | Change::MemberRemoved { room, user, .. } => {
+                self.bar(Bar::Member(user.clone(), room.clone()));
+            }
+            Change::RoomChanged { room, .. } => self.bar(Bar::Room(room.id.clone())),
+            Change::Purged { ids, .. } => ids.iter().for_each(|id| self.forget(*id)),
+            Change::RoomRemoved { room, .. } => {
+                let room = Room::Chat(room.clone());
+                self.forget_where(|delivery| delivery.room == room);
+            }
+            Change::Erased { user, is_finished: true, .. } => {
+                self.bar(Bar::User(user.clone()));
+                let own = Room::User(user.clone());
+                self.forget_where(|delivery| delivery.subject.as_ref() == Some(user) || delivery.room == own);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -250,13 +482,34 @@ impl Feed {
         self.lock().head()
     }
 
+    /// Deliveries that are held for the pump and for long polls, and their bytes.
+    #[must_use]
+    pub fn size(&self) -> (usize, usize) {
+        let ring = self.lock();
+        (ring.slots.len(), ring.bytes)
+    }
+
+    /// The last kept broadcast that has been sent to whoever it is for.
+    #[must_use]
+    pub fn broadcasts_sent(&self) -> u64 {
+        self.lock().broadcasts_sent
+    }
+
+    /// The pump has sent all that it has taken.
+    pub fn note_all_sent(&self) {
+        let mut ring = self.lock();
+        ring.broadcasts_sent = ring.broadcasts_taken;
+    }
+
     /// Adds deliveries that are not stored, all or none. Does not block.
     ///
     /// # Errors
     /// [`FeedFull`] if the pump is too far behind.
     pub fn publish(&self, deliveries: Vec<Delivery>) -> Result<(), FeedFull> {
+        let bytes: usize = deliveries.iter().map(|delivery| delivery.frame.bytes().len()).sum();
         let mut ring = self.lock();
-        if ring.backlog() + deliveries.len() as u64 > RING as u64 && ring.backlog() > 0 {
+        let is_over = ring.backlog() + deliveries.len() as u64 > RING as u64 || ring.backlog_bytes + bytes > RING_BYTES;
+        if is_over && ring.backlog() > 0 {
             return Err(FeedFull);
         }
         for delivery in deliveries {
@@ -267,39 +520,81 @@ impl Feed {
         Ok(())
     }
 
+    /// Waits while the pump is too far behind, so that a server that cannot deliver does not take in either. For the store's
+    /// writer alone, which the waiting holds up.
+    pub fn wait_for_room(&self) {
+        let mut ring = self.lock();
+        while ring.is_behind() && !ring.closed {
+            ring = self.pumped.wait(ring).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// A change of the store, in the order of its ids: what it takes back of what was told before, then what it tells.
+    pub fn note(&self, change: &Change, told_beside: Option<Delivery>) {
+        self.tally.stored.add(change.kind());
+        let deliveries = deliveries_of(change);
+        let mut ring = self.lock();
+        ring.take_back(change);
+        for delivery in deliveries.into_iter().chain(told_beside) {
+            ring.push(delivery);
+        }
+        drop(ring);
+        self.arrived.notify_one();
+    }
+
     /// Takes what has arrived, at most `most`, for the pump; waits if there is nothing. `None` when the feed is closed and
     /// empty. Only one task may call it.
     pub async fn take(&self, most: usize) -> Option<Vec<Placed>> {
         loop {
-            let (batch, closed) = {
+            let ((batch, count), closed) = {
                 let mut ring = self.lock();
                 (ring.take(most), ring.closed)
             };
-            if !batch.is_empty() {
+            if count > 0 {
                 self.pumped.notify_all();
+            }
+            if !batch.is_empty() {
                 return Some(batch);
             }
-            if closed {
+            if closed && count == 0 {
                 return None;
             }
-            self.arrived.notified().await;
+            if count == 0 {
+                self.arrived.notified().await;
+            }
         }
     }
 
     /// As [`Feed::take`], and empty if nothing has arrived.
     pub fn take_now(&self, most: usize) -> Vec<Placed> {
-        let batch = self.lock().take(most);
-        if !batch.is_empty() {
+        let (batch, count) = self.lock().take(most);
+        if count > 0 {
             self.pumped.notify_all();
         }
         batch
     }
 
-    /// The deliveries from a position on, at most `most`; `None` if the position is no longer (or not yet) here.
+    /// The deliveries from a position on, at most `most`, one for each position, `None` where it is not told again; `None`
+    /// if the position is no longer (or not yet) here.
     #[must_use]
-    pub fn since(&self, position: u64, most: usize) -> Option<Vec<Arc<Delivery>>> {
+    pub fn since(&self, position: u64, most: usize) -> Option<Vec<Option<Arc<Delivery>>>> {
         let ring = self.lock();
-        (ring.start..=ring.head()).contains(&position).then(|| ring.from(position, most))
+        let is_here = (ring.start..=ring.head()).contains(&position);
+        is_here.then(|| ring.from(position, most).map(|slot| slot.delivery.clone()).collect())
+    }
+
+    /// Before which position nothing that passed in a room is told to somebody: they were not in it, or it was another one.
+    #[must_use]
+    pub fn passed_before(&self, user: &UserId, room: &RoomId) -> u64 {
+        let ring = self.lock();
+        let of_member = ring.barred_before(&Bar::Member(user.clone(), room.clone()));
+        of_member.max(ring.barred_before(&Bar::Room(room.clone())))
+    }
+
+    /// Before which position nothing at all is told to somebody: they have been erased since.
+    #[must_use]
+    pub fn erased_before(&self, user: &UserId) -> u64 {
+        self.lock().bars.get(&Bar::User(user.clone())).copied().unwrap_or(0)
     }
 
     /// No more deliveries: the pump ends when it has sent what is here, and nobody waits for it.
@@ -310,45 +605,11 @@ impl Feed {
     }
 }
 
-fn kind_of(change: &Change) -> &'static str {
-    match change {
-        Change::Posted(_) => "message",
-        Change::Edited { .. } => "edit",
-        Change::Deleted { .. } => "deletion",
-        Change::Read { .. } => "read_mark",
-        Change::Progressed { .. } => "progress",
-        Change::Notified(_) => "notification",
-        Change::InboxChanged { .. } => "inbox",
-    }
-}
-
-impl CommitSink for Feed {
-    /// Called on the store's writer thread: it waits here while the pump is too far behind, so that a server that cannot
-    /// deliver does not take in either.
-    fn committed(&self, changes: Vec<Change>) {
-        for change in &changes {
-            self.tally.stored.add(kind_of(change));
-        }
-        let deliveries: Vec<Delivery> = changes.iter().flat_map(deliveries_of).collect();
-        if deliveries.is_empty() {
-            return;
-        }
-        let mut ring = self.lock();
-        while ring.backlog() >= RING as u64 && !ring.closed {
-            ring = self.pumped.wait(ring).unwrap_or_else(PoisonError::into_inner);
-        }
-        for delivery in deliveries {
-            ring.push(delivery);
-        }
-        drop(ring);
-        self.arrived.notify_one();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::Role;
+    use crate::domain::chat::MessageKind;
 
     fn delivery(n: u64) -> Delivery {
         Delivery {
@@ -359,6 +620,8 @@ mod tests {
             frame: Frame::event("e", &n),
             stored: Some(n),
             kind: DeliveryKind::Event,
+            subject: None,
+            outbox: None,
         }
     }
 
@@ -384,6 +647,82 @@ mod tests {
         feed.publish(vec![delivery(0), delivery(0)]).unwrap();
         assert!(feed.since(1, 1).is_none(), "the two taken made room");
         assert!(feed.since(2, 1).is_some());
+    }
+
+    fn message(id: u64, content: &str, is_deleted: bool) -> Arc<Message> {
+        Arc::new(Message {
+            id,
+            seq: id,
+            room: RoomId::parse("r").unwrap(),
+            sender: UserId::parse("7").unwrap(),
+            sender_name: "Ann".into(),
+            content: content.into(),
+            kind: MessageKind::Text,
+            reply_to: None,
+            client_id: None,
+            at: Timestamp(id),
+            edited_at: None,
+            deleted_at: is_deleted.then_some(Timestamp(id)),
+        })
+    }
+
+    fn texts(feed: &Feed, from: u64) -> String {
+        let told = feed.since(from, 1_000).unwrap().into_iter().flatten();
+        told.map(|delivery| delivery.frame.payload().unwrap().get().to_owned()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test]
+    async fn what_was_changed_since_is_told_as_it_is_now_and_positions_stay() {
+        let feed = Feed::new(1);
+        let posted = |id, text| Change::Posted { message: message(id, text, false), origin: None };
+        feed.note(&posted(1, "first secret"), None);
+        feed.publish(vec![Delivery { stored: None, ..delivery(99) }]).unwrap();
+        feed.note(&posted(2, "second secret"), None);
+        let edited = |id, text, supersedes| Change::Edited { id, message: message(1, text, false), supersedes };
+        feed.note(&edited(3, "edited secret", 0), None);
+        assert!(!texts(&feed, 0).contains("first secret") && texts(&feed, 0).contains("edited secret"));
+        feed.note(&edited(4, "last words", 3), None);
+        assert!(!texts(&feed, 0).contains("edited secret"));
+        feed.note(&Change::Deleted { id: 5, message: message(2, "", true), supersedes: 0 }, None);
+        assert!(!texts(&feed, 0).contains("second secret") && texts(&feed, 0).contains("deletedAt"));
+        assert_eq!((feed.head(), feed.since(0, 100).unwrap().len()), (6, 6), "each has its position still");
+        feed.note(&Change::Purged { id: 6, ids: vec![1, 4] }, None);
+        assert!(!texts(&feed, 0).contains("last words"));
+        feed.note(&posted(7, "in the room"), None);
+        feed.note(&Change::RoomRemoved { id: 8, room: RoomId::parse("r").unwrap() }, None);
+        assert_eq!(texts(&feed, 0), "99", "what went to another room stays");
+        // The pump goes over what is not told any more, and comes to the end.
+        feed.close();
+        assert_eq!(feed.take(2).await.unwrap().len(), 1);
+        assert!(feed.take(100).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn nothing_of_somebody_erased_is_told_again() {
+        let feed = Feed::new(1);
+        let user = UserId::parse("7").unwrap();
+        feed.note(&Change::Posted { message: message(1, "x", false), origin: None }, None);
+        feed.publish(vec![Delivery { stored: None, ..delivery(2) }.about(&user)]).unwrap();
+        feed.publish(vec![Delivery { stored: None, ..delivery(3) }]).unwrap();
+        feed.note(&Change::Erased { id: 4, user, is_finished: true }, None);
+        assert_eq!(texts(&feed, 0), "3");
+    }
+
+    #[tokio::test]
+    async fn the_feed_is_bounded_by_bytes_too() {
+        let feed = Feed::new(1);
+        let large = |n| Delivery { frame: Frame::event("e", &"x".repeat(RING_BYTES / 4)), ..delivery(n) };
+        for n in 0..3 {
+            feed.publish(vec![large(n)]).unwrap();
+        }
+        assert_eq!(feed.publish(vec![large(3)]), Err(FeedFull), "the pump has taken none of them");
+        assert_eq!(feed.take(10).await.unwrap().len(), 3);
+        for n in 3..9 {
+            feed.publish(vec![large(n)]).unwrap();
+            feed.take(1).await.unwrap();
+        }
+        assert!(feed.size().1 <= RING_BYTES, "{:?}", feed.size());
+        assert!(feed.since(0, 1).is_none());
     }
 
     #[tokio::test]

@@ -24,7 +24,27 @@ pub trait Outlet: Send + Sync {
 }
 
 /// How many deliveries a closed gate holds back; beyond, nothing passes any more, and the socket behind it is cut off.
-pub(super) const MAX_HELD: usize = 4_096;
+const MAX_HELD: usize = 4_096;
+/// How many bytes of them it holds back: they are shared with the feed for as long as the feed has them.
+const MAX_HELD_BYTES: usize = 8 << 20;
+
+/// What a closed gate holds back.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    deliveries: Vec<Arc<Delivery>>,
+    bytes: usize,
+}
+
+impl Held {
+    /// Holds deliveries back, all or none; `false` if there is no room for them.
+    pub(super) fn add<'d>(&mut self, deliveries: impl Iterator<Item = &'d Arc<Delivery>>) -> bool {
+        let before = self.deliveries.len();
+        self.deliveries.extend(deliveries.cloned());
+        let added = self.deliveries.iter().skip(before).map(|delivery| delivery.frame.bytes().len()).sum::<usize>();
+        self.bytes += added;
+        self.deliveries.len() <= MAX_HELD && self.bytes <= MAX_HELD_BYTES
+    }
+}
 
 /// Whether deliveries pass to one membership.
 #[derive(Debug)]
@@ -33,8 +53,10 @@ pub struct Gate(Mutex<GateState>);
 #[derive(Debug)]
 pub(super) enum GateState {
     Held {
-        held: Vec<Arc<Delivery>>,
-        /// As in `Open`.
+        held: Held,
+        /// As in `Open`: what was told before it was closed again.
+        after_seq: u64,
+        after_notification: u64,
         behind: u64,
     },
     Open {
@@ -50,7 +72,12 @@ pub(super) enum GateState {
 
 impl Gate {
     pub(super) fn held() -> Arc<Gate> {
-        Arc::new(Gate(Mutex::new(GateState::Held { held: Vec::new(), behind: 0 })))
+        Arc::new(Gate(Mutex::new(GateState::Held {
+            held: Held::default(),
+            after_seq: 0,
+            after_notification: 0,
+            behind: 0,
+        })))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, GateState> {
@@ -59,23 +86,38 @@ impl Gate {
 
     /// Says what was before by `first`, sends what was held back behind it, and lets everything pass from now on, except
     /// the messages and notifications that `first` has told. A gate that is open or gone stays so; `first` is said all the
-    /// same. Gives the notifications that were held back and are sent now.
-    pub fn open(&self, outlet: &dyn Outlet, after_seq: u64, after_notification: u64, first: impl FnOnce()) -> Vec<u64> {
+    /// same. Gives the notifications that were held back and are sent now, with their rooms.
+    pub fn open(
+        &self,
+        outlet: &dyn Outlet,
+        after_seq: u64,
+        after_notification: u64,
+        first: impl FnOnce(),
+    ) -> Vec<(Room, u64)> {
         let mut state = self.lock();
         first();
         let mut notifications = Vec::new();
-        if let GateState::Held { held, behind } = &mut *state {
-            for delivery in std::mem::take(held) {
+        if let GateState::Held { held, after_seq: seq, after_notification: notification, behind } = &mut *state {
+            let (after_seq, after_notification) = (after_seq.max(*seq), after_notification.max(*notification));
+            for delivery in std::mem::take(held).deliveries {
                 if !is_told(&delivery, after_seq, after_notification) {
                     outlet.send(delivery.frame.bytes());
                     if let DeliveryKind::Notification(id) = delivery.kind {
-                        notifications.push(id);
+                        notifications.push((delivery.room.clone(), id));
                     }
                 }
             }
             *state = GateState::Open { after_seq, after_notification, behind: *behind };
         }
         notifications
+    }
+
+    /// Holds back what comes from now on, until it is opened again.
+    pub(super) fn hold(&self) {
+        let mut state = self.lock();
+        if let GateState::Open { after_seq, after_notification, behind } = *state {
+            *state = GateState::Held { held: Held::default(), after_seq, after_notification, behind };
+        }
     }
 
     /// Does something while the membership lasts, so that its end is told behind it. `false` if it is over.
@@ -101,7 +143,7 @@ pub(super) fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u
     match delivery.kind {
         DeliveryKind::Message(seq) => seq <= after_seq,
         DeliveryKind::Notification(id) => id <= after_notification,
-        DeliveryKind::Event | DeliveryKind::Volatile => false,
+        DeliveryKind::Edit(_) | DeliveryKind::Event | DeliveryKind::Volatile => false,
     }
 }
 
@@ -142,7 +184,7 @@ impl Group {
             match delivery.kind {
                 DeliveryKind::Message(seq) => group.first_seq = group.first_seq.min(seq),
                 DeliveryKind::Notification(id) => group.first_notification = group.first_notification.min(id),
-                DeliveryKind::Event => {}
+                DeliveryKind::Edit(_) | DeliveryKind::Event => {}
                 DeliveryKind::Volatile => group.is_mixed = true,
             }
             group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();

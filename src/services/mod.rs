@@ -7,7 +7,9 @@ pub mod care;
 pub mod chat;
 pub mod delivery;
 pub mod gate;
+mod known_users;
 pub mod limits;
+pub mod live;
 pub mod notifications;
 pub mod polling;
 pub mod presence;
@@ -18,7 +20,6 @@ pub mod sockets;
 pub mod streams;
 pub mod trail;
 
-use std::collections::HashSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,19 +29,20 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::contract::cursor::{Cursor, Life};
+use crate::contract::cursor::{Cursor, Life, Seal};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
 use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
 use crate::ops::clock_watch::Jump;
 use crate::ops::tally::Tally;
+use crate::store::operations::{Act, Applied, EnlistMembers, Operation, RequestKey};
 use crate::store::{Identity, Store, StoreError};
 
-use access::AccessBook;
+use access::UnstoredBans;
 use delivery::Feed;
 use limits::{Limits, Rate, RateLimits};
-use presence::PresenceBook;
+use live::{FollowUp, Live};
 use privacy::Retention;
 use sockets::Sockets;
 use trail::Refusals;
@@ -86,6 +88,17 @@ impl Caller {
     pub fn house(actor: Actor) -> Caller {
         Caller::http(actor, "server")
     }
+
+    /// What the audit trail says of an act of this caller's.
+    fn act(&self, action: &'static str, target: String) -> Act {
+        Act {
+            actor: self.actor.user.canonical(),
+            origin: self.origin.as_deref().unwrap_or("socket").to_owned(),
+            action,
+            target,
+            note: String::new(),
+        }
+    }
 }
 
 /// Everything behind the transports. One for the process, handed to whoever needs it.
@@ -99,18 +112,23 @@ pub struct Services {
     rates: ArcSwap<RateLimits>,
     /// The settings have changed: what goes by the calendar looks again.
     resettled: Notify,
-    presence: PresenceBook,
-    /// Who is shut out, whatever their token says.
-    access: ArcSwap<AccessBook>,
-    access_readings: AtomicU64,
+    /// What follows the store's changes: who is connected, who is shut out, who is present.
+    live: Arc<Live>,
+    /// Bans that the disk had no room for: they hold in memory, and are stored as soon as there is room.
+    unstored_bans: UnstoredBans,
     /// The clock has gone ahead: nothing is purged by age before this.
     purges_rest_until: Mutex<Option<Instant>>,
     polls_end: CancellationToken,
-    /// Users over HTTP whom the store knows.
-    met: Mutex<HashSet<UserId>>,
     refusals: Refusals,
     /// The turn of backups: one at a time.
     backups: Arc<Semaphore>,
+    /// The turns of exports.
+    exports: Arc<Semaphore>,
+    /// The last kept broadcast that has gone out as of the last look, and the last that the store knows of.
+    broadcasts_sent: AtomicU64,
+    broadcasts_noted: AtomicU64,
+    /// The first change id of this process: what is kept from before it is another's.
+    first_change: AtomicU64,
     /// Answers that are streamed out.
     tasks: TaskTracker,
 }
@@ -137,27 +155,37 @@ impl std::ops::Deref for StoreHandle {
 const HOUSEKEEPING: Duration = Duration::from_millis(250);
 /// Streams are given so long to end when the house closes.
 const STREAMS_END: Duration = Duration::from_secs(5);
+/// The store is given so long to close while it may wait for deliveries.
+const STORE_CLOSES: Duration = Duration::from_secs(10);
+/// Broadcasts that an earlier process acknowledged and may not have sent go out at this tick of the housekeeping: when those who
+/// were connected have come back.
+const RESEND_AT_TICK: u64 = 12;
+/// So many exports are made at a time.
+const MAX_EXPORTS: usize = 4;
 
 impl Services {
-    /// The services over a store whose commits go to `feed`.
+    /// The services over a store whose commits go to `live`.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, feed: Arc<Feed>, clock: Arc<dyn Clock>, settings: Settings) -> Services {
+    pub fn new(store: Arc<dyn Store>, live: Arc<Live>, settings: Settings) -> Services {
+        let first_change = AtomicU64::new(store.last_id() + 1);
         Services {
+            first_change,
             store: StoreHandle(store),
-            feed,
-            sockets: Arc::new(Sockets::default()),
-            clock,
+            feed: live.feed.clone(),
+            sockets: live.sockets.clone(),
+            clock: live.clock.clone(),
             rates: ArcSwap::from_pointee(RateLimits::new(&settings.limits)),
             settings: ArcSwap::from_pointee(settings),
             resettled: Notify::new(),
-            presence: PresenceBook::default(),
-            access: ArcSwap::default(),
-            access_readings: AtomicU64::new(0),
+            live,
+            unstored_bans: UnstoredBans::default(),
             purges_rest_until: Mutex::default(),
             polls_end: CancellationToken::new(),
-            met: Mutex::default(),
             refusals: Refusals::default(),
             backups: Arc::new(Semaphore::new(1)),
+            exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
+            broadcasts_sent: AtomicU64::new(0),
+            broadcasts_noted: AtomicU64::new(0),
             tasks: TaskTracker::new(),
         }
     }
@@ -243,7 +271,8 @@ impl Services {
         self.store.status()
     }
 
-    /// Commits what waits and closes the store; the feed ends with it.
+    /// Records what was gathered, commits what waits and closes the store; the feed ends with it. The tasks that write to the
+    /// store have ended by then.
     ///
     /// # Errors
     /// What closing the file said.
@@ -254,9 +283,74 @@ impl Services {
         if tokio::time::timeout(STREAMS_END, self.tasks.wait()).await.is_err() {
             tracing::warn!("an answer that was streamed out did not end");
         }
-        let closed = self.store.close().await;
+        let closing = self.store.close();
+        tokio::pin!(closing);
+        let closed = match tokio::time::timeout(STORE_CLOSES, &mut closing).await {
+            Ok(closed) => closed,
+            Err(_) => {
+                tracing::warn!("the store waits for deliveries that nobody takes; it is closed without them");
+                self.feed.close();
+                closing.await
+            }
+        };
         self.feed.close();
         closed
+    }
+
+    /// A task of the server has ended that must not: nobody may wait for it.
+    pub fn abandon_deliveries(&self) {
+        self.feed.close();
+    }
+
+    /// Does an operation that is no administrative act, at this moment.
+    async fn apply<O: Operation>(&self, operation: O) -> Result<O::Answer, WireError> {
+        self.store.apply(self.now(), operation).await.map_err(store_error)
+    }
+
+    /// Does an administrative act, with its record. When it is answered, its change has been applied to whoever is connected.
+    async fn act<O: Operation>(&self, operation: O, act: Act) -> Result<Applied<O::Answer>, StoreError> {
+        self.store.submit(self.now(), operation, Some(act)).await
+    }
+
+    /// Whether a request with this key has been answered: its repetition gets the first answer, before rules and rates.
+    async fn is_answered(&self, key: Option<&RequestKey>) -> bool {
+        match key {
+            // Where the store cannot be read, the rate decides.
+            Some(key) => self.store.is_answered(key.clone()).await.unwrap_or(false),
+            None => false,
+        }
+    }
+
+    /// Counts a request against the limits, unless it is the repetition of one that was answered.
+    async fn count_once(&self, rate: Rate, user: &UserId, key: Option<&RequestKey>) -> Result<(), WireError> {
+        match self.count(rate, user) {
+            Err(error) if !self.is_answered(key).await => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Does in the store what changes have made necessary, until the server stops. The server owns the task.
+    pub async fn follow_up(&self, stop: CancellationToken) {
+        let Some(mut follow_ups) = self.live.take_follow_ups() else { return stop.cancelled().await };
+        loop {
+            let next = tokio::select! {
+                () = stop.cancelled() => return,
+                next = follow_ups.recv() => next,
+            };
+            let (room, users) = match next {
+                Some(FollowUp::Enlist { room, users }) => (room, users),
+                Some(FollowUp::Barrier(done)) => {
+                    // The receiver may be gone; that is fine.
+                    let _ = done.send(());
+                    continue;
+                }
+                None => return,
+            };
+            let enlisted = self.apply(EnlistMembers { room, users, policy: self.policy() }).await;
+            if let Err(error) = enlisted {
+                tracing::debug!(code = error.code.as_str(), "who was in a new room was not recorded as taking part");
+            }
+        }
     }
 
     /// The rooms that somebody is in by being who they are.
@@ -294,13 +388,19 @@ impl Services {
                 _ = ticks.tick() => {}
             }
             tick += 1;
-            self.end_stale_typing();
-            self.announce_the_gone();
+            self.live.end_stale_typing();
+            self.live.announce_the_gone();
             if tick.is_multiple_of(4) {
+                self.end_stale_polling().await;
                 self.record_deliveries().await;
+                self.note_broadcasts().await;
+                self.store_bans().await;
                 for (reason, count) in self.tally().quiet.untold() {
                     tracing::warn!(reason, count, "more connections were refused than were logged in the last minute");
                 }
+            }
+            if tick == RESEND_AT_TICK {
+                self.resend_broadcasts().await;
             }
             if tick.is_multiple_of(20) {
                 self.record_refusals().await;
@@ -310,6 +410,8 @@ impl Services {
             }
         }
         self.record_deliveries().await;
+        self.note_broadcasts().await;
+        self.store_bans().await;
     }
 
     async fn record_deliveries(&self) {
@@ -317,10 +419,6 @@ impl Services {
         if !marks.is_empty() {
             self.record_delivered(marks).await;
         }
-    }
-
-    fn forget_met(&self, user: &UserId) {
-        self.met.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(user);
     }
 
     fn is_ending(&self) -> bool {
@@ -333,18 +431,31 @@ impl Services {
 
     /// The life of the store in which cursors mean something.
     fn life(&self) -> Life {
-        let Identity { store_id, epoch } = self.store.identity();
+        let Identity { store_id, epoch, .. } = self.store.identity();
         Life::new(store_id, epoch)
     }
 
-    /// A position in this store's life, as clients see it. Opaque to them.
-    fn cursor(&self, id: u64) -> String {
-        Cursor { life: self.life(), numbers: [id] }.to_string()
+    /// Writes a position for a user. Opaque to them.
+    fn write_cursor<const N: usize>(&self, user: &UserId, numbers: [u64; N]) -> String {
+        let identity = self.store.identity();
+        let seal = Seal { key: &identity.cursor_key, user: &user.canonical() };
+        Cursor { life: self.life(), numbers }.write(seal)
+    }
+
+    /// Reads a position that a user gives back; `None` if it is not theirs.
+    fn parse_cursor<const N: usize>(&self, user: &UserId, text: &str) -> Option<Cursor<N>> {
+        let identity = self.store.identity();
+        Cursor::parse(text, Seal { key: &identity.cursor_key, user: &user.canonical() })
+    }
+
+    /// A position in this store's life.
+    fn cursor(&self, user: &UserId, id: u64) -> String {
+        self.write_cursor(user, [id])
     }
 
     /// The position that a client gives back.
-    fn read_cursor(&self, cursor: &str) -> Result<u64, WireError> {
-        match Cursor::parse(cursor) {
+    fn read_cursor(&self, user: &UserId, cursor: &str) -> Result<u64, WireError> {
+        match self.parse_cursor(user, cursor) {
             Some(Cursor { life, numbers: [id] }) if life == self.life() && id <= self.store.last_id() => Ok(id),
             _ => Err(resync()),
         }
@@ -360,8 +471,12 @@ fn store_error(error: StoreError) -> WireError {
     match error {
         StoreError::Refused(refusal) => refusal.into(),
         StoreError::Busy => WireError::unavailable(),
+        StoreError::Full(why) => {
+            tracing::warn!(%why, "the store did not take a request: the disk is full");
+            WireError::unavailable()
+        }
         StoreError::Closed => WireError::new(ErrorCode::Unavailable, "the server is stopping; try again in a moment"),
-        StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
+        StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
             tracing::warn!(%error, "the store did not take a request");
             WireError::unavailable()
         }

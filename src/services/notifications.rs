@@ -1,23 +1,20 @@
 //! Notifications and each user's inbox: what waits on arrival, what is read, what is gone.
 
-use std::sync::PoisonError;
-
 use crate::contract::answers::{InboxMarked, NotificationItems};
 use crate::contract::errors::WireError;
 use crate::contract::requests::{
     DEFAULT_PAGE, MAX_IDS, MAX_PAGE, NotificationContent, NotificationDelete, NotificationList, NotificationRead,
 };
-use crate::domain::UserId;
-use crate::domain::notification::{Audience, Notification, NotificationBody, NotificationDraft, Selection};
-use crate::store::{AnswerKey, InboxAction, InboxQuery};
+use crate::domain::notification::{Audience, NotificationBody, NotificationDraft, Selection};
+use crate::domain::{Actor, UserId};
+use crate::store::operations::{Arrive, Delivered, DeliveryMark, InboxAction, MarkInbox, Marked};
+use crate::store::{InboxQuery, StoreError};
 
 use super::sockets::{Arrived, SocketHandle};
 use super::{Caller, Services, store_error};
 
 /// The most undelivered notifications that are sent on arrival.
 pub const MAX_ON_ARRIVAL: usize = 100;
-/// How many users who poll are remembered as met; beyond that the memory starts anew.
-const MAX_MET: usize = 100_000;
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_MESSAGE_CHARS: usize = 4_000;
 const MAX_LINK_CHARS: usize = 2_000;
@@ -30,13 +27,20 @@ impl Services {
     /// # Errors
     /// `unavailable`.
     pub async fn arrive(&self, caller: &Caller, handle: &SocketHandle) -> Result<Arrived, WireError> {
-        self.note_arrival(&caller.actor.user);
+        let actor = &*caller.actor;
+        self.live.note_arrival(&actor.user);
         // The store hears of what was sent once a second; of a page that reloads it must know now.
-        if let Some(mark) = handle.unrecorded() {
-            self.record_delivered(vec![mark]).await;
+        let marks = handle.unrecorded();
+        if !marks.is_empty() {
+            self.record_delivered(marks).await;
         }
-        let actor = (*caller.actor).clone();
-        let arrival = self.store.arrive(actor, self.now(), MAX_ON_ARRIVAL + 1).await.map_err(store_error)?;
+        match self.store.apply(self.now(), arrival_of(actor)).await {
+            // With a full disk people still come in and read; they are noted as seen another time. So does somebody who is
+            // being erased.
+            Ok(()) | Err(StoreError::Full(_) | StoreError::Refused(_)) => {}
+            Err(error) => return Err(store_error(error)),
+        }
+        let arrival = self.store.arrival(actor.clone(), MAX_ON_ARRIVAL + 1).await.map_err(store_error)?;
         let mut undelivered = arrival.undelivered;
         let has_more = undelivered.len() > MAX_ON_ARRIVAL;
         undelivered.truncate(MAX_ON_ARRIVAL);
@@ -45,8 +49,8 @@ impl Services {
     }
 
     /// Tells the store what was sent. What it does not take is tried again.
-    pub(super) async fn record_delivered(&self, marks: Vec<(UserId, u64)>) {
-        match self.store.delivered(marks.clone()).await {
+    pub(super) async fn record_delivered(&self, marks: Vec<(UserId, DeliveryMark)>) {
+        match self.store.apply(self.now(), Delivered { marks: marks.clone() }).await {
             Ok(()) => self.sockets.note_recorded(&marks),
             Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
         }
@@ -57,20 +61,11 @@ impl Services {
     pub(super) async fn meet(&self, caller: &Caller) {
         let user = &caller.actor.user;
         // Who administers on this machine is no person with an inbox.
-        if *user == UserId::system()
-            || caller.socket.is_some()
-            || self.met.lock().unwrap_or_else(PoisonError::into_inner).contains(user)
-        {
+        if *user == UserId::system() || caller.socket.is_some() || self.live.known_users.has(user) {
             return;
         }
-        match self.store.arrive((*caller.actor).clone(), self.now(), 0).await {
-            Ok(_) => {
-                let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
-                if met.len() >= MAX_MET {
-                    met.clear();
-                }
-                met.insert(user.clone());
-            }
+        match self.store.apply(self.now(), arrival_of(&caller.actor)).await {
+            Ok(()) => self.live.known_users.add(user),
             Err(error) => tracing::debug!(%error, "an arrival was not recorded"),
         }
     }
@@ -84,21 +79,6 @@ impl Services {
         let query = InboxQuery { before: None, limit: 1, unread_only: true };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
         Ok(page.unread)
-    }
-
-    /// Stores and sends a notification. The boolean says that it is an earlier one again.
-    ///
-    /// # Errors
-    /// `invalid_payload`, `unavailable`.
-    pub async fn notify(
-        &self,
-        audience: Audience,
-        content: NotificationContent,
-        key: Option<AnswerKey>,
-    ) -> Result<(Notification, bool), WireError> {
-        let body = checked_body(content)?;
-        let draft = NotificationDraft { audience, body, at: self.now() };
-        self.store.notify(draft, key).await.map_err(store_error)
     }
 
     /// A part of the inbox.
@@ -125,13 +105,16 @@ impl Services {
         caller: &Caller,
         request: NotificationRead,
     ) -> Result<InboxMarked, WireError> {
+        if request.up_to.is_some() && !request.all {
+            return Err(WireError::field("upTo", "upTo goes with all: true"));
+        }
         let selection = match (request.id, request.ids, request.all) {
             (Some(id), None, false) => Selection::Ids(vec![id]),
             (None, Some(ids), false) if !ids.is_empty() && ids.len() <= MAX_IDS => Selection::Ids(ids),
             (None, Some(_), false) => {
                 return Err(WireError::field("ids", format!("ids must name 1 to {MAX_IDS} notifications")));
             }
-            (None, None, true) => Selection::All,
+            (None, None, true) => Selection::All { up_to: request.up_to },
             _ => {
                 return Err(WireError::new(
                     crate::contract::ErrorCode::InvalidPayload,
@@ -155,13 +138,22 @@ impl Services {
     }
 
     async fn mark(&self, caller: &Caller, selection: Selection, action: InboxAction) -> Result<InboxMarked, WireError> {
-        let (ids, unread) = self
-            .store
-            .mark_inbox((*caller.actor).clone(), selection, action, caller.socket)
-            .await
-            .map_err(store_error)?;
+        let (user, roles, origin) = (caller.actor.user.clone(), caller.actor.roles.clone(), caller.socket);
+        let Marked { ids, unread } = self.apply(MarkInbox { user, roles, selection, action, origin }).await?;
         Ok(InboxMarked { ids, unread })
     }
+}
+
+/// A notification to be stored.
+///
+/// # Errors
+/// `invalid_payload`.
+pub(super) fn draft_of(audience: Audience, content: NotificationContent) -> Result<NotificationDraft, WireError> {
+    Ok(NotificationDraft { audience, body: checked_body(content)? })
+}
+
+fn arrival_of(actor: &Actor) -> Arrive {
+    Arrive { user: actor.user.clone(), name: actor.name.clone(), roles: actor.roles.clone() }
 }
 
 fn checked_body(content: NotificationContent) -> Result<NotificationBody, WireError> {

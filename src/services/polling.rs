@@ -10,10 +10,11 @@ use tokio::sync::Notify;
 
 use crate::contract::cursor::Cursor;
 use crate::contract::errors::WireError;
-use crate::domain::{Room, RoomId};
+use crate::domain::{Actor, Role, Room, RoomId, UserId};
 
 use super::delivery::{Delivery, deliveries_of};
-use super::sockets::Outlet;
+use super::presence::Polling;
+use super::sockets::{Kind, Outlet};
 use super::{Caller, Services, resync, store_error};
 
 /// The most events of one answer.
@@ -38,6 +39,8 @@ pub struct PollWait {
     place: Place,
     rooms: Vec<RoomId>,
     wait: Duration,
+    /// Keeps the caller present for as long as it waits.
+    polling: Option<Polling>,
 }
 
 /// What a poll gives.
@@ -55,6 +58,51 @@ struct Place {
     stored: u64,
     feed: u64,
     position: u64,
+    /// Which roles they had, and a hash of the chat rooms that they named: see [`Audience`].
+    audience: u64,
+}
+
+/// Who a poller is at a moment. What passes without being stored is told only to whom it was for at the time: of a role or a
+/// room that a place does not know of, only what is stored is told of the time before.
+#[derive(Debug, Clone)]
+struct Audience {
+    rooms: Vec<Room>,
+    /// The roles in the lowest bits, and above them the hash.
+    mark: u64,
+}
+
+const ROLE_BITS: u32 = 4;
+
+fn role_bit(role: Role) -> u64 {
+    match role {
+        Role::Admin => 1,
+        Role::Hr => 2,
+        Role::Coach => 4,
+        Role::Learner => 8,
+    }
+}
+
+impl Audience {
+    fn new(actor: &Actor, chats: &[RoomId]) -> Audience {
+        let mut rooms = Services::base_rooms(actor);
+        rooms.extend(chats.iter().cloned().map(Room::Chat));
+        let mut names: Vec<String> = chats.iter().map(RoomId::canonical).collect();
+        names.sort_unstable();
+        names.dedup();
+        let mut hash = [0; 8];
+        blake3::Hasher::new().update(names.join("\n").as_bytes()).finalize_xof().fill(&mut hash);
+        let roles = actor.roles.iter().map(|role| role_bit(*role)).fold(0, |bits, bit| bits | bit);
+        Audience { rooms, mark: u64::from_be_bytes(hash) << ROLE_BITS | roles }
+    }
+
+    /// Whether what passed in a room is told to somebody whose place knows of this audience.
+    fn hears_of(&self, room: &Room, known: u64) -> bool {
+        match room {
+            Room::All | Room::User(_) => true,
+            Room::Role(role) => known & role_bit(*role) != 0,
+            Room::Chat(_) => known >> ROLE_BITS == self.mark >> ROLE_BITS,
+        }
+    }
 }
 
 /// Somebody who waits for a poll: woken by whatever is sent to it.
@@ -111,21 +159,23 @@ impl Services {
             self.must_be_let_into(caller, room).await?;
         }
         self.meet(caller).await;
+        let audience = Audience::new(&caller.actor, &rooms);
         let place = match cursor {
-            Some(cursor) => self.read_place(cursor)?,
-            None => {
-                let place = Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() };
-                let answer = PollAnswer { deliveries: Vec::new(), cursor: self.write_place(place) };
-                return Ok(PollStep::Answered(answer));
-            }
+            Some(cursor) => self.read_place(&caller.actor.user, cursor)?,
+            None => self.place_of_now(&audience),
         };
-        let mut audience = Services::base_rooms(&caller.actor);
-        audience.extend(rooms.iter().cloned().map(Room::Chat));
+        // Before what has happened is read: whoever is told of somebody's coming finds them there.
+        let polling = self.live.note_poll(caller, &rooms);
+        if cursor.is_none() {
+            let answer = PollAnswer { deliveries: Vec::new(), cursor: self.write_place(&caller.actor.user, place) };
+            return Ok(PollStep::Answered(answer));
+        }
         let (place, deliveries) = self.read(caller, place, &audience).await?;
         if !deliveries.is_empty() || wait.is_zero() {
-            return Ok(PollStep::Answered(PollAnswer { deliveries, cursor: self.write_place(place) }));
+            let cursor = self.write_place(&caller.actor.user, place);
+            return Ok(PollStep::Answered(PollAnswer { deliveries, cursor }));
         }
-        Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT) }))
+        Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT), polling }))
     }
 
     /// Waits for what a poll has not found.
@@ -134,7 +184,7 @@ impl Services {
     /// Why the caller is shut out meanwhile.
     pub async fn wait_for(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, WireError> {
         let (place, deliveries) = self.wait(caller, poll).await?;
-        Ok(PollAnswer { deliveries, cursor: self.write_place(place) })
+        Ok(PollAnswer { deliveries, cursor: self.write_place(&caller.actor.user, place) })
     }
 
     /// Answers all polls that wait: the server is about to stop.
@@ -144,22 +194,28 @@ impl Services {
 
     /// A cursor of now, for whose own is refused.
     #[must_use]
-    pub fn poll_cursor(&self) -> String {
-        self.write_place(Place { stored: self.store.last_id(), feed: self.feed.id(), position: self.feed.head() })
+    pub fn poll_cursor(&self, caller: &Caller, rooms: &[RoomId]) -> String {
+        let audience = Audience::new(&caller.actor, rooms);
+        self.write_place(&caller.actor.user, self.place_of_now(&audience))
+    }
+
+    fn place_of_now(&self, audience: &Audience) -> Place {
+        let (stored, feed) = (self.store.last_id(), self.feed.id());
+        Place { stored, feed, position: self.feed.head(), audience: audience.mark }
     }
 
     async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
-        let PollWait { mut place, rooms, wait } = poll;
+        let PollWait { mut place, rooms, wait, polling: _polling } = poll;
         let base = Services::base_rooms(&caller.actor);
         let waiter = Arc::new(Waiter::default());
         let number = self.sockets.next_number();
-        let Some(handle) = self.sockets.enter(number, &caller.actor, &base, waiter.clone(), 0, false) else {
+        let Some(handle) = self.sockets.enter(number, &caller.actor, &base, waiter.clone(), 0, Kind::Waiter) else {
             return Ok((place, Vec::new()));
         };
         let _leave = Waiting { services: self, number };
         self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
-        let mut audience = base;
+        let mut audience = Audience::new(&caller.actor, &rooms);
         for room in rooms {
             // A gate of its own: whoever is put out of one room still hears of the others.
             if let Some((gate, _)) = self.sockets.join(number, &room) {
@@ -167,7 +223,6 @@ impl Services {
             }
             // Whoever lost a right before they were entered here was not found among those to be put out.
             self.must_be_let_into(caller, &room).await?;
-            audience.push(Room::Chat(room));
         }
         // Who was shut out before this wait could be found did not hear of it.
         self.let_in(&caller.actor)?;
@@ -175,7 +230,8 @@ impl Services {
         loop {
             // Registered first, looked second: nothing falls in between.
             // Of a room that they were taken out of while they wait, nothing more is told.
-            let (next, deliveries) = self.read(caller, place, &self.sockets.still_in(number, &audience)).await?;
+            audience.rooms = self.sockets.still_in(number, &audience.rooms);
+            let (next, deliveries) = self.read(caller, place, &audience).await?;
             place = next;
             if !deliveries.is_empty() {
                 return Ok((place, deliveries));
@@ -196,19 +252,21 @@ impl Services {
         &self,
         caller: &Caller,
         place: Place,
-        audience: &[Room],
+        audience: &Audience,
     ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
-        match self.read_feed(caller, place, audience) {
-            Some(found) => Ok(found),
-            None => self.read_store(caller, place, audience).await,
-        }
+        let (place, found) = match self.read_feed(caller, place, audience) {
+            Some(found) => found,
+            None => self.read_store(caller, place, &audience.rooms).await?,
+        };
+        Ok((Place { audience: audience.mark, ..place }, found))
     }
 
     /// `None` if the feed is another process's, or has run past the place.
-    fn read_feed(&self, caller: &Caller, mut place: Place, audience: &[Room]) -> Option<(Place, Vec<Arc<Delivery>>)> {
+    fn read_feed(&self, caller: &Caller, mut place: Place, audience: &Audience) -> Option<(Place, Vec<Arc<Delivery>>)> {
         if place.feed != self.feed.id() {
             return None;
         }
+        let user = &caller.actor.user;
         let mut found = Vec::new();
         'feed: loop {
             match self.feed.since(place.position, 1_024) {
@@ -218,11 +276,18 @@ impl Services {
                         if found.len() >= MOST_EVENTS {
                             break 'feed;
                         }
+                        let position = place.position;
                         place.position += 1;
-                        let is_told = delivery.stored.is_some_and(|id| id <= place.stored);
-                        let is_for = audience.contains(&delivery.room)
-                            && delivery.except_user.as_ref() != Some(&caller.actor.user);
-                        if is_for && !is_told {
+                        let Some(delivery) = delivery else { continue };
+                        let is_for =
+                            audience.rooms.contains(&delivery.room) && delivery.except_user.as_ref() != Some(user);
+                        let is_told = || match (delivery.stored, &delivery.room) {
+                            (Some(id), _) => id <= place.stored,
+                            (None, room) if !audience.hears_of(room, place.audience) => true,
+                            (None, Room::Chat(room)) => position < self.feed.passed_before(user, room),
+                            (None, _) => false,
+                        };
+                        if is_for && !is_told() {
                             found.push(delivery);
                         }
                     }
@@ -267,18 +332,23 @@ impl Services {
             .collect();
         // With more to come from the store, the place in the feed is not this process's yet.
         let (feed, position) = if replay.has_more { (0, 0) } else { (self.feed.id(), position) };
-        Ok((Place { stored: replay.up_to, feed, position }, deliveries))
+        Ok((Place { stored: replay.up_to, feed, position, audience: place.audience }, deliveries))
     }
 
-    fn write_place(&self, Place { stored, feed, position }: Place) -> String {
-        Cursor { life: self.life(), numbers: [stored, feed, position] }.to_string()
+    fn write_place(&self, user: &UserId, place: Place) -> String {
+        let Place { stored, feed, position, audience } = place;
+        self.write_cursor(user, [stored, feed, position, audience])
     }
 
-    fn read_place(&self, cursor: &str) -> Result<Place, WireError> {
-        let Some(Cursor { life, numbers: [stored, feed, position] }) = Cursor::parse(cursor) else {
+    fn read_place(&self, user: &UserId, cursor: &str) -> Result<Place, WireError> {
+        let Some(Cursor { life, numbers: [stored, feed, position, audience] }) = self.parse_cursor(user, cursor) else {
             return Err(resync());
         };
-        let is_ahead = stored > self.store.last_id() || (feed == self.feed.id() && position > self.feed.head());
-        if life != self.life() || is_ahead { Err(resync()) } else { Ok(Place { stored, feed, position }) }
+        let is_here = feed == self.feed.id();
+        // Who was erased, and comes again, is somebody else.
+        let is_past = is_here && position < self.feed.erased_before(user);
+        let is_ahead = is_past || stored > self.store.last_id() || (is_here && position > self.feed.head());
+        let place = Place { stored, feed, position, audience };
+        if life != self.life() || is_ahead { Err(resync()) } else { Ok(place) }
     }
 }

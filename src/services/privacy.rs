@@ -5,15 +5,20 @@ use std::io;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-use crate::contract::care::{AuditView, Certificate, ExportedNotification, HoldRequest, HoldView, ProfileView};
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::views::{MessageView, NotificationView, ProgressView, RoomView};
-use crate::domain::audit::action;
-use crate::domain::privacy::{ErasureCounts, Hold, PurgeKind, Subject};
-use crate::domain::{Actor, Refusal, Scope, Timestamp, UserId};
-use crate::store::{PurgeCursor, StoreError, UserItem, UserItems};
+use bytes::Bytes;
 
-use super::streams::{ByteStream, JsonSections, PieceWriter};
+use crate::contract::care::{AuditView, ExportedNotification, HoldRequest, HoldView, ProfileView};
+use crate::contract::errors::{ErrorCode, WireError};
+use crate::contract::views::{NotificationView, ProgressView, RoomView, VersionedMessage};
+use crate::domain::audit::action;
+use crate::domain::privacy::{Certificate, Hold, PurgeKind, Subject};
+use crate::domain::{Actor, Refusal, Scope, Timestamp, UserId};
+use crate::store::operations::{
+    Act, BeginErasure, EraseSlice, PruneWithheld, Purge, PurgeCursor, ReleaseHold, SetHold,
+};
+use crate::store::{ExportCursor, StoreError, UserItem};
+
+use super::streams::{ByteStream, JsonSections};
 use super::{Caller, Services, may, store_error};
 
 /// So many things are erased by one transaction.
@@ -22,6 +27,12 @@ const ERASE_SLICE: usize = 500;
 const PURGE_SLICE: usize = 250;
 /// Between two slices of a purge the writer is others' for so long.
 const PURGE_PAUSE: Duration = Duration::from_millis(5);
+/// So many rows of an export are read at a time.
+const EXPORT_PAGE: usize = 200;
+/// A receiver that takes nothing of its export for so long has it cut off: others wait for the turn.
+const EXPORT_STALLS: Duration = Duration::from_secs(60);
+/// Whoever wants an export while others are made comes again after so long.
+const EXPORT_RETRY: Duration = Duration::from_secs(5);
 /// The longest reason of a hold, in characters.
 const REASON_CHARS: usize = 500;
 
@@ -54,31 +65,23 @@ impl Retention {
     }
 }
 
-/// Writes what is stored of a person as JSON.
-struct Export(JsonSections<PieceWriter>);
-
-impl UserItems for Export {
-    fn item(&mut self, item: UserItem) -> io::Result<()> {
-        match &item {
-            UserItem::Profile(profile) => {
-                let (user_id, name, roles) = (&profile.user, profile.name.as_str(), profile.roles.as_slice());
-                let (first_seen, last_seen) = (profile.first_seen, profile.last_seen);
-                self.0.member("user", &ProfileView { user_id, name, roles, first_seen, last_seen })
-            }
-            UserItem::Room(summary) => self.0.item("rooms", &RoomView::from(summary)),
-            UserItem::Message(message) => self.0.item("messages", &MessageView::from(message)),
-            UserItem::Lesson(progress) => self.0.item("progress", &ProgressView::from(progress)),
-            UserItem::Version(progress) => self.0.item("progressVersions", &ProgressView::from(progress)),
-            UserItem::Notification { notification, is_deleted } => {
-                let view = NotificationView::from(notification);
-                self.0.item("notifications", &ExportedNotification { view, deleted: *is_deleted })
-            }
-            UserItem::Audit(record) => self.0.item("audit", &AuditView::from(record)),
+/// Writes one thing that is stored of a person as JSON.
+fn write_item(out: &mut JsonSections<Vec<u8>>, item: &UserItem) -> io::Result<()> {
+    match item {
+        UserItem::Profile(profile) => {
+            let (user_id, name, roles) = (&profile.user, profile.name.as_str(), profile.roles.as_slice());
+            let (first_seen, last_seen) = (profile.first_seen, profile.last_seen);
+            out.member("user", &ProfileView { user_id, name, roles, first_seen, last_seen })
         }
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        self.0.end()
+        UserItem::Room(summary) => out.item("rooms", &RoomView::from(summary)),
+        UserItem::Message { message, versions } => out.item("messages", &VersionedMessage::new(message, versions)),
+        UserItem::Lesson(progress) => out.item("progress", &ProgressView::from(progress)),
+        UserItem::Version(progress) => out.item("progressVersions", &ProgressView::from(progress)),
+        UserItem::Notification { notification, is_deleted } => {
+            let view = NotificationView::from(notification);
+            out.item("notifications", &ExportedNotification { view, deleted: *is_deleted })
+        }
+        UserItem::Audit(record) => out.item("audit", &AuditView::from(record)),
     }
 }
 
@@ -109,13 +112,8 @@ impl Services {
             return Err(WireError::field("reason", format!("reason must have 1 to {REASON_CHARS} characters")));
         }
         let hold = Hold { subject, reason, by: caller.actor.user.canonical(), at: self.now() };
-        self.store.hold(hold.clone()).await.map_err(|error| match error {
-            StoreError::Refused(Refusal::Conflict) => {
-                WireError::new(ErrorCode::Conflict, "an erasure of this user is under way; it cannot be held any more")
-            }
-            other => store_error(other),
-        })?;
-        self.record(caller, action::HOLD_SET, hold.subject.to_string(), format!("done: {}", hold.reason)).await?;
+        let act = Act { note: hold.reason.clone(), ..caller.act(action::HOLD_SET, hold.subject.to_string()) };
+        self.act(SetHold { hold: hold.clone() }, act).await.map_err(store_error)?;
         Ok(HoldView::from(&hold))
     }
 
@@ -125,42 +123,63 @@ impl Services {
     /// `forbidden`, `not_found`, `unavailable`.
     pub async fn release_hold(&self, caller: &Caller, subject: Subject) -> Result<HoldView, WireError> {
         may(caller, Scope::Admin)?;
-        let hold = self.store.release(subject).await.map_err(store_error)?;
-        self.record(caller, action::HOLD_RELEASE, hold.subject.to_string(), "done".to_owned()).await?;
+        let act = caller.act(action::HOLD_RELEASE, subject.to_string());
+        let hold = self.act(ReleaseHold { subject }, act).await.map_err(store_error)?.answer;
+        // What it withheld is shown to nobody from now on, and goes in a moment.
+        self.resettled.notify_one();
         Ok(HoldView::from(&hold))
     }
 
-    /// All that is stored of a person, as one JSON document, streaming.
+    /// All that is stored of a person, as one JSON document, streaming. It is read part by part as the receiver takes it: a slow
+    /// one holds neither a thread nor a view of the store.
     ///
     /// # Errors
-    /// `forbidden`, `not_found`, `unavailable`.
+    /// `forbidden`, `not_found`, `rate_limited` while others are made, `unavailable`.
     pub async fn export_user(&self, caller: &Caller, user: UserId) -> Result<ByteStream, WireError> {
         may(caller, Scope::Users)?;
-        let (mut stream, writer) = ByteStream::new();
-        let breaker = writer.breaker();
-        let export = Box::new(Export(JsonSections::new(writer)));
-        let (store, wanted) = (self.store.0.clone(), user.clone());
-        let (answer, known) = tokio::sync::oneshot::channel();
-        self.tasks.spawn(async move {
-            let outcome = store.export_user(wanted, export).await;
-            if let Err(error) = &outcome {
-                breaker.fail(error.to_string()).await;
+        let Ok(turn) = self.exports.clone().try_acquire_owned() else {
+            let message = "other exports are being made; try again when one of them has ended";
+            return Err(WireError::rate_limited(EXPORT_RETRY, message));
+        };
+        let first = self.store.export_page(user.clone(), ExportCursor::default(), EXPORT_PAGE).await;
+        let mut page = first.map_err(|error| match error {
+            StoreError::Refused(Refusal::NotFound) => {
+                WireError::new(ErrorCode::NotFound, "nothing is stored of this user")
             }
-            // Who does not wait for it has the stream already.
-            let _ = answer.send(outcome);
+            other => store_error(other),
+        })?;
+        self.record_reading(caller, action::USER_EXPORT, format!("user {user}")).await?;
+        let (stream, sender) = ByteStream::pieces();
+        let store = self.store.0.clone();
+        self.tasks.spawn(async move {
+            let _turn = turn;
+            let mut out = JsonSections::new(Vec::new());
+            loop {
+                let written = page.items.iter().try_for_each(|item| write_item(&mut out, item));
+                let written = if page.next.is_none() { written.and_then(|()| out.end()) } else { written };
+                let piece = written.map(|()| Bytes::from(out.take()));
+                let is_broken = piece.is_err();
+                // The receiver may be gone; that is fine. One that takes nothing for long is gone, too.
+                let sent = tokio::time::timeout(EXPORT_STALLS, sender.send(piece)).await;
+                let Some(next) = page.next else { return };
+                if is_broken || !matches!(sent, Ok(Ok(()))) {
+                    return;
+                }
+                page = match store.export_page(user.clone(), next, EXPORT_PAGE).await {
+                    Ok(page) => page,
+                    Err(error) => {
+                        tracing::warn!(%error, "an export was not sent to its end");
+                        drop(sender.send(Err(io::Error::other(error.to_string()))).await);
+                        return;
+                    }
+                };
+            }
         });
-        if stream.begins().await {
-            self.record(caller, action::USER_EXPORT, format!("user {user}"), "done".to_owned()).await?;
-            return Ok(stream);
-        }
-        match known.await {
-            Ok(Err(error)) => Err(store_error(error)),
-            _ => Err(WireError::new(ErrorCode::NotFound, "nothing is stored of this user")),
-        }
+        Ok(stream)
     }
 
     /// Erases somebody: what they wrote, their progress, their inbox, their name. Their messages stay as tombstones of
-    /// nobody. Cut short, it goes on at the next start.
+    /// nobody. Cut short, it goes on at the next start. Asked again, it gives the certificate again.
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `conflict` under a legal hold or below the retention floor without `consent`,
@@ -170,65 +189,77 @@ impl Services {
         if user == UserId::system() || user == UserId::erased() {
             return Err(WireError::field("userId", "this is not a person"));
         }
-        let target = format!("user {user}");
         let floor = self.settings.load().retention.floor;
-        let newest = self.store.newest_of(user.clone()).await.map_err(store_error)?;
-        if !consent && newest.is_some_and(|newest| newest.plus(floor) > self.now()) && !floor.is_zero() {
-            let outcome = "refused: below the retention floor";
-            self.record(caller, action::USER_ERASE, target, outcome.to_owned()).await?;
-            let message = "this user's data are younger than retention.floor; erase them with consent (--consent)";
-            return Err(WireError::new(ErrorCode::Conflict, message));
-        }
-        match self.store.begin_erasure(user.clone(), self.now()).await {
-            Ok(_) => {}
-            Err(StoreError::Refused(Refusal::Held)) => {
-                self.record(caller, action::USER_ERASE, target, "refused: legal hold".to_owned()).await?;
-                return Err(Refusal::Held.into());
+        let by = caller.actor.user.canonical();
+        let act = caller.act(action::USER_ERASE, format!("user {user}"));
+        let begun = self.act(BeginErasure { user: user.clone(), by, consent, floor }, act).await;
+        let begun = begun.map_err(|error| match error {
+            StoreError::Refused(Refusal::NotFound) => {
+                WireError::new(ErrorCode::NotFound, "nothing is stored of this user")
             }
-            Err(StoreError::Refused(Refusal::NotFound)) => {
-                return Err(WireError::new(ErrorCode::NotFound, "nothing is stored of this user"));
-            }
-            Err(error) => return Err(store_error(error)),
+            other => store_error(other),
+        })?;
+        if !begun.answer.is_finished() {
+            // It goes on by itself if the caller does not wait for it.
+            self.resettled.notify_one();
+            self.finish_erasure(&user).await.map_err(store_error)?;
         }
-        let counts = self.finish_erasure(&user).await.map_err(store_error)?;
-        let certificate = self.certificate(caller, user, consent, counts);
-        let outcome = format!("done: {} things, certificate {}", counts.total(), certificate.hash);
-        self.record(caller, action::USER_ERASE, target, outcome).await?;
-        Ok(certificate)
+        self.certificate_of(user).await
     }
 
-    fn certificate(&self, caller: &Caller, user_id: UserId, consent: bool, counts: ErasureCounts) -> Certificate {
-        let store_id = self.store.identity().store_id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let (erased_at, by) = (self.now(), caller.actor.user.canonical());
-        let mut certificate = Certificate { user_id, erased_at, by, consent, store_id, counts, hash: String::new() };
-        let text = serde_json::to_vec(&certificate).unwrap_or_default();
-        certificate.hash = blake3::hash(&text).to_hex().to_string();
-        certificate
+    /// The certificate of somebody's erasure.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub async fn certificate(&self, caller: &Caller, user: UserId) -> Result<Certificate, WireError> {
+        may(caller, Scope::Users)?;
+        self.certificate_of(user).await
     }
 
-    /// Erases to the end what has been begun, and gives all that is gone of this person since.
-    async fn finish_erasure(&self, user: &UserId) -> Result<ErasureCounts, StoreError> {
-        self.forget_met(user);
-        while !self.store.erase(user.clone(), ERASE_SLICE).await?.is_finished {}
-        let erasures = self.store.erasures().await?;
-        Ok(erasures.into_iter().find(|erasure| erasure.user == *user).map(|erasure| erasure.counts).unwrap_or_default())
+    async fn certificate_of(&self, user: UserId) -> Result<Certificate, WireError> {
+        let erasure = self.store.erasure(user).await.map_err(store_error)?;
+        let certificate = erasure.and_then(|erasure| erasure.certificate(self.store.identity().store_id));
+        certificate.ok_or_else(|| WireError::new(ErrorCode::NotFound, "this user has not been erased"))
     }
 
-    /// Finishes erasures that a stop has cut short.
+    /// Erases to the end what has been begun.
+    async fn finish_erasure(&self, user: &UserId) -> Result<(), StoreError> {
+        let house = Caller::house(Actor::local_admin());
+        loop {
+            let act = house.act(action::USER_ERASE, format!("user {user}"));
+            let slice = EraseSlice { user: user.clone(), limit: ERASE_SLICE, act };
+            match self.store.apply(self.now(), slice).await {
+                Ok(step) if step.is_finished => return Ok(()),
+                Ok(_) => {}
+                // Somebody else has finished it meanwhile.
+                Err(StoreError::Refused(Refusal::NotFound)) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Finishes erasures that were cut short, or whose caller has gone.
     pub(super) async fn resume_erasures(&self) {
         let pending = match self.store.erasures().await {
-            Ok(erasures) => erasures.into_iter().filter(|erasure| !erasure.is_finished),
+            Ok(erasures) => erasures.into_iter().filter(|erasure| !erasure.is_finished()),
             Err(error) => return tracing::warn!(%error, "erasures could not be looked for"),
         };
         for erasure in pending {
-            match self.finish_erasure(&erasure.user).await {
-                Ok(counts) => {
-                    let outcome = format!("done: {} things, after an interruption", counts.total());
-                    let caller = Caller::house(Actor::local_admin());
-                    let target = format!("user {}", erasure.user);
-                    drop(self.record(&caller, action::USER_ERASE, target, outcome).await);
+            if let Err(error) = self.finish_erasure(&erasure.user).await {
+                tracing::warn!(%error, "an erasure could not be finished; it is tried again");
+            }
+        }
+    }
+
+    /// Removes withheld versions of messages that nothing holds any more.
+    pub(super) async fn prune_withheld(&self) {
+        loop {
+            match self.store.apply(self.now(), PruneWithheld { limit: PURGE_SLICE }).await {
+                Ok(true) => return,
+                Ok(false) => tokio::time::sleep(PURGE_PAUSE).await,
+                Err(error) => {
+                    return tracing::warn!(%error, "withheld versions could not be removed; it is tried again");
                 }
-                Err(error) => tracing::warn!(%error, "an erasure could not be finished; it is tried again"),
             }
         }
     }
@@ -247,9 +278,6 @@ impl Services {
                 Ok((0, _)) => {}
                 Ok((purged, held)) => {
                     tracing::info!(kind = kind.as_str(), purged, held, "purged by age");
-                    let caller = Caller::house(Actor::local_admin());
-                    let outcome = format!("done: {purged} purged, {held} held");
-                    drop(self.record(&caller, action::PURGE, kind.as_str().to_owned(), outcome).await);
                 }
                 Err(error) => tracing::warn!(%error, kind = kind.as_str(), "a purge stopped; it is tried again"),
             }
@@ -257,9 +285,12 @@ impl Services {
     }
 
     async fn purge(&self, kind: PurgeKind, before: Timestamp) -> Result<(u64, u64), StoreError> {
+        let house = Caller::house(Actor::local_admin());
         let (mut cursor, mut purged, mut held) = (PurgeCursor::default(), 0, 0);
         loop {
-            let step = self.store.purge(kind, before, cursor, PURGE_SLICE).await?;
+            let act = house.act(action::PURGE, kind.as_str().to_owned());
+            let purge = Purge { kind, before, cursor, limit: PURGE_SLICE, act };
+            let step = self.store.apply(self.now(), purge).await?;
             purged += step.purged;
             held += step.held;
             match step.next {

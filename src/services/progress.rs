@@ -3,11 +3,13 @@
 use crate::contract::answers::{ProgressItems, ProgressSynced, ProgressVersions};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::requests::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, ProgressSync, check_key};
-use crate::domain::progress::MAX_TIME_SPENT;
+use crate::domain::progress::{MAX_TIME_SPENT, Update};
+use crate::domain::{Scope, UserId};
 use crate::store::LessonFilter;
+use crate::store::operations::{KeyKind, RequestKey, SyncProgress};
 
 use super::limits::Rate;
-use super::{Caller, Services, store_error};
+use super::{Caller, Services, may, store_error};
 
 impl Services {
     /// Stores reports, all or none, in their order.
@@ -26,14 +28,34 @@ impl Services {
                 return Err(WireError::field("timeSpent", message));
             }
         }
-        self.count(Rate::Syncs, &caller.actor.user)?;
-        let updates = reports.into_iter().map(Into::into).collect();
-        let synced =
-            self.store.sync_progress(caller.actor.user.clone(), updates, self.now()).await.map_err(store_error)?;
+        let mut all = Vec::with_capacity(reports.len());
+        for mut report in reports {
+            let user = on_behalf(caller, report.user_id.take())?;
+            all.push((user, Update::from(report)));
+        }
+        self.count_syncs(caller, &all).await?;
+        let synced = self.apply(SyncProgress { caller: caller.actor.user.clone(), reports: all }).await?;
         Ok(synced
             .into_iter()
             .map(|one| ProgressSynced { progress: one.progress, duplicate: one.duplicate, merged: one.merged })
             .collect())
+    }
+
+    /// A batch that was answered as a whole is answered again before any rate is asked.
+    async fn count_syncs(&self, caller: &Caller, reports: &[(UserId, Update)]) -> Result<(), WireError> {
+        let Err(error) = self.count(Rate::Syncs, &caller.actor.user) else { return Ok(()) };
+        for (user, update) in reports {
+            let key = update.sync_id.clone().map(|key| RequestKey {
+                caller: caller.actor.user.clone(),
+                kind: KeyKind::Progress,
+                key,
+                fingerprint: update.fingerprint(user),
+            });
+            if !self.is_answered(key.as_ref()).await {
+                return Err(error);
+            }
+        }
+        if reports.is_empty() { Err(error) } else { Ok(()) }
     }
 
     /// What is known of the user's lessons.
@@ -41,10 +63,11 @@ impl Services {
     /// # Errors
     /// `resync`, `unavailable`.
     pub async fn progress(&self, caller: &Caller, request: ProgressGet) -> Result<ProgressItems, WireError> {
-        let since = request.since.as_deref().map(|cursor| self.read_cursor(cursor)).transpose()?;
+        let user = on_behalf(caller, request.user_id)?;
+        let since = request.since.as_deref().map(|cursor| self.read_cursor(&user, cursor)).transpose()?;
         let filter = LessonFilter { lesson: request.lesson_id, course: request.course_id, since };
-        let (items, up_to) = self.store.progress(caller.actor.user.clone(), filter).await.map_err(store_error)?;
-        Ok(ProgressItems { items, cursor: self.cursor(up_to) })
+        let (items, up_to) = self.store.progress(user.clone(), filter).await.map_err(store_error)?;
+        Ok(ProgressItems { items, cursor: self.cursor(&user, up_to) })
     }
 
     /// The kept versions of a lesson.
@@ -56,8 +79,19 @@ impl Services {
         caller: &Caller,
         request: ProgressHistory,
     ) -> Result<ProgressVersions, WireError> {
-        let versions =
-            self.store.progress_history(caller.actor.user.clone(), request.lesson_id).await.map_err(store_error)?;
+        let user = on_behalf(caller, request.user_id)?;
+        let versions = self.store.progress_history(user, request.lesson_id).await.map_err(store_error)?;
         Ok(ProgressVersions { versions })
+    }
+}
+
+/// Whose progress is meant: the caller's, or that of whom a back end names.
+fn on_behalf(caller: &Caller, named: Option<UserId>) -> Result<UserId, WireError> {
+    match named {
+        Some(user) if user != caller.actor.user => {
+            may(caller, Scope::Progress)?;
+            Ok(user)
+        }
+        _ => Ok(caller.actor.user.clone()),
     }
 }

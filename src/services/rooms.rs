@@ -1,10 +1,9 @@
-//! Rooms, for administrators, and what a change of rights means at once: whoever may not be in a room any more is out of
-//! it while it is live, too.
+//! Rooms, for administrators. Whoever may not be in a room any more is out of it while it is live, too: of what is stored
+//! [`super::live`] sees to that, and here is what the server's own settings and a renewed token change.
 
 use std::time::Duration;
 
 use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::events::ServerEvent;
 use crate::contract::people::{
     ListRequest, Listed, MAX_ADMITTED, MAX_LISTED, MAX_ROOM_NAME_CHARS, MemberChanged, MemberDetails, MemberRequest,
     NumberedRequest, RoomDetails, RoomPatchRequest, RoomRequest, RoomWithMembers,
@@ -12,6 +11,7 @@ use crate::contract::people::{
 use crate::domain::audit::action;
 use crate::domain::chat::{Author, Membership, RoomDraft, RoomEntry, RoomPatch};
 use crate::domain::{Refusal, RoomId, Scope, UserId};
+use crate::store::operations::{Act, CreateRoom, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetMember};
 use crate::store::{ListQuery, StoreError};
 
 use super::sockets::Occupant;
@@ -79,18 +79,15 @@ impl Services {
         let members: Vec<(UserId, Membership)> =
             admitted.chain(moderators.into_iter().map(|user| (user, Membership::Moderator))).collect();
         let people = members.len();
-        let draft = RoomDraft { id: id.clone(), name, private, members, at: self.now() };
-        self.store.create_room(draft).await.map_err(|error| match error {
+        let draft = RoomDraft { id: id.clone(), name, private, members };
+        let note = format!("{}, {people} people", if private { "private" } else { "open" });
+        let act = Act { note, ..caller.act(action::ROOM_CREATE, format!("room {id}")) };
+        self.act(CreateRoom { draft }, act).await.map_err(|error| match error {
             StoreError::Refused(Refusal::Conflict) => {
                 WireError::new(ErrorCode::Conflict, "there is a room of that id already; change it instead")
             }
             other => store_error(other),
         })?;
-        // Who had joined it before it was registered may have no right to it.
-        self.recheck_room(&id).await;
-        let kind = if private { "private" } else { "open" };
-        let outcome = format!("done: {kind}, {people} people");
-        self.record(caller, action::ROOM_CREATE, format!("room {id}"), outcome).await?;
         self.store.room(id).await.map_err(room_error).map(|entry| self.room_details(entry))
     }
 
@@ -114,10 +111,8 @@ impl Services {
         changes.extend(patch.name.as_ref().map(|_| "name"));
         changes.extend(patch.private.map(|private| if private { "private" } else { "open" }));
         changes.extend(patch.admit_guests.then_some("guests admitted"));
-        let outcome = format!("done: {}", changes.join(", "));
-        self.store.patch_room(room.clone(), patch).await.map_err(room_error)?;
-        self.recheck_room(&room).await;
-        self.record(caller, action::ROOM_SET, format!("room {room}"), outcome).await?;
+        let act = Act { note: changes.join(", "), ..caller.act(action::ROOM_SET, format!("room {room}")) };
+        self.act(PatchRoom { room: room.clone(), patch }, act).await.map_err(room_error)?;
         self.store.room(room).await.map_err(room_error).map(|entry| self.room_details(entry))
     }
 
@@ -127,25 +122,17 @@ impl Services {
     /// `forbidden`, `not_found`, `conflict` under a legal hold, `unavailable`.
     pub async fn delete_room(&self, caller: &Caller, room: RoomId) -> Result<RoomDetails, WireError> {
         may(caller, Scope::Rooms)?;
-        let target = format!("room {room}");
         let entry = self.store.room(room.clone()).await.map_err(room_error)?;
-        let record = match self.store.begin_removal(room.clone()).await {
-            Err(StoreError::Refused(Refusal::Held)) => {
-                self.record(caller, action::ROOM_DELETE, target, "refused: legal hold".to_owned()).await?;
-                return Err(Refusal::Held.into());
-            }
-            removed => removed.map_err(room_error)?,
-        };
-        for occupant in self.sockets.who_is_in(&room) {
-            self.evict(&occupant, &room);
-        }
-        self.record(caller, action::ROOM_DELETE, target, format!("done: {} messages", record.last_seq)).await?;
+        let act = caller.act(action::ROOM_DELETE, format!("room {room}"));
+        let record = self.act(RemoveRoom { room }, act).await.map_err(room_error)?.answer;
+        // Its messages go by themselves if the caller does not wait for it.
+        self.resettled.notify_one();
         self.finish_removals().await.map_err(store_error)?;
         Ok(RoomDetails::new(RoomEntry { record, ..entry }, 0))
     }
 
     async fn finish_removals(&self) -> Result<(), StoreError> {
-        while !self.store.remove_messages(REMOVE_SLICE).await? {
+        while !self.store.apply(self.now(), RemoveMessages { limit: REMOVE_SLICE }).await? {
             tokio::time::sleep(REMOVE_PAUSE).await;
         }
         Ok(())
@@ -171,9 +158,10 @@ impl Services {
     ) -> Result<MemberChanged, WireError> {
         may(caller, Scope::Rooms)?;
         let role = Membership::from(request.role);
-        let before = self.store.set_member(room.clone(), user.clone(), role).await.map_err(room_error)?;
-        let outcome = format!("done: user {user} is {}", role.as_str());
-        self.record(caller, action::MEMBER_ADD, format!("room {room}"), outcome).await?;
+        let note = format!("user {user} is {}", role.as_str());
+        let act = Act { note, ..caller.act(action::MEMBER_ADD, format!("room {room}")) };
+        let set = SetMember { room: room.clone(), user: user.clone(), membership: role };
+        let before = self.act(set, act).await.map_err(room_error)?.answer;
         Ok(MemberChanged { room_id: room, user_id: user, role: Some(role), before })
     }
 
@@ -183,19 +171,15 @@ impl Services {
     /// `forbidden`, `not_found`, `unavailable`.
     pub async fn remove_member(&self, caller: &Caller, room: RoomId, user: UserId) -> Result<MemberChanged, WireError> {
         may(caller, Scope::Rooms)?;
-        let before = self.store.remove_member(room.clone(), user.clone()).await.map_err(|error| match error {
+        let act = Act { note: format!("user {user}"), ..caller.act(action::MEMBER_REMOVE, format!("room {room}")) };
+        let removed = self.act(RemoveMember { room: room.clone(), user: user.clone() }, act).await;
+        let before = removed.map_err(|error| match error {
             StoreError::Refused(Refusal::NotFound) => {
                 WireError::new(ErrorCode::NotFound, "there is no such room, or this user takes no part in it")
             }
             other => store_error(other),
         })?;
-        for occupant in self.sockets.who_is_in(&room) {
-            if occupant.actor.user == user && !occupant.actor.is_admin() {
-                self.evict(&occupant, &room);
-            }
-        }
-        let outcome = format!("done: user {user} was {}", before.as_str());
-        self.record(caller, action::MEMBER_REMOVE, format!("room {room}"), outcome).await?;
+        let before = before.answer;
         Ok(MemberChanged { room_id: room, user_id: user, role: None, before: Some(before) })
     }
 
@@ -223,29 +207,11 @@ impl Services {
 
     async fn recheck(&self, occupant: &Occupant, room: &RoomId) {
         match self.store.may_enter(room.clone(), Author::of(&occupant.actor), self.policy()).await {
-            Err(StoreError::Refused(_)) => self.evict(occupant, room),
+            Err(StoreError::Refused(_)) => self.live.evict(occupant, room),
             Ok(()) => {}
             // They stay for now: each of their requests is looked at by the store by itself.
-            Err(error) => tracing::warn!(%error, "a right was not looked at again"),
+            Err(error) => tracing::warn!(%error, %room, "could not re-check access to a room"),
         }
-    }
-
-    /// Takes a socket out of a room, and tells it.
-    fn evict(&self, occupant: &Occupant, room: &RoomId) {
-        let Some((user, name)) = self.sockets.name_of(occupant.socket) else { return };
-        let Some(was_last) = self.sockets.leave(occupant.socket, room) else { return };
-        if !occupant.is_person {
-            return;
-        }
-        if was_last {
-            self.end_typing(room, &user);
-            self.announce_guest(room, &user, &name, false);
-        }
-        let error = WireError {
-            field: Some("roomId".to_owned()),
-            ..WireError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
-        };
-        occupant.outlet.send(ServerEvent::RequestError { event: "chat:join", error: &error }.encode().bytes());
     }
 }
 

@@ -11,15 +11,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::contract::errors::WireError;
-use crate::domain::notification::Notification;
-use crate::domain::{Actor, Room, RoomId, UserId};
+use crate::domain::notification::{AudienceKind, Notification};
+use crate::domain::{Actor, Role, Room, RoomId, UserId};
+use crate::store::operations::DeliveryMark;
 
 pub use super::gate::{Gate, Group, Outlet};
 pub use marks::Presence;
 
 use super::delivery::{Delivery, DeliveryKind, Placed};
-use super::gate::{GateState, MAX_HELD, is_told};
-use marks::People;
+use super::gate::{GateState, is_told};
+use marks::{As, People};
 
 /// One socket in one room.
 #[derive(Clone)]
@@ -29,7 +30,7 @@ pub struct Member {
     name: Arc<str>,
     outlet: Arc<dyn Outlet>,
     gate: Arc<Gate>,
-    /// Whether it is a person in the room, and not somebody who waits for a poll.
+    /// Whether it is sent what is delivered, as a person's socket, and not woken or only present.
     is_person: bool,
 }
 
@@ -48,11 +49,11 @@ impl Member {
         let mut state = self.gate.lock();
         match &mut *state {
             GateState::Gone => 0,
-            GateState::Held { held, behind } => {
+            GateState::Held { held, behind, .. } => {
                 let from = if group.is_chat { group.index_from(*behind) } else { 0 };
-                if held.len() + group.len() <= MAX_HELD {
-                    let waiting = group.deliveries.iter().skip(from).map(|placed| &placed.delivery);
-                    held.extend(waiting.filter(|delivery| self.is_for(delivery)).cloned());
+                let waiting = group.deliveries.iter().skip(from).map(|placed| &placed.delivery);
+                let has_room = held.add(waiting.filter(|delivery| self.is_for(delivery)));
+                if has_room {
                     *behind = group.end();
                 } else {
                     // Nothing passes behind the gap: what the socket has been told stays without one.
@@ -109,8 +110,8 @@ impl Member {
             return;
         }
         for Placed { delivery, .. } in &group.deliveries {
-            if let DeliveryKind::Notification(id) = delivery.kind {
-                self.presence.note_live(id);
+            if let (DeliveryKind::Notification(id), Some(kind)) = (delivery.kind, audience_of(&delivery.room)) {
+                self.presence.note_live(kind, id);
             }
         }
     }
@@ -145,20 +146,60 @@ impl SocketHandle {
         &self.base
     }
 
-    /// Up to where this process knows that the user's inbox was sent, if the store does not.
+    /// Up to where this process knows that the user's inbox was sent, where the store does not.
     #[must_use]
-    pub fn unrecorded(&self) -> Option<(UserId, u64)> {
+    pub fn unrecorded(&self) -> Vec<(UserId, DeliveryMark)> {
         self.presence.unrecorded()
     }
 
-    /// Opens the base gate: `say` is given how many are unread and what has waited, and says so before anything else.
-    pub fn welcome(&self, arrived: &Arrived, say: impl FnOnce(u64, &[&Notification])) {
+    /// Opens the base gate: `say` is given how many are unread and what has waited, and says so before anything else. Of a
+    /// gate that is open, somebody with other roles is told what waits for these.
+    pub fn welcome(&self, roles: &[Role], arrived: &Arrived, say: impl FnOnce(u64, &[&Notification])) {
         let held = self.base.open(&*self.outlet, 0, arrived.up_to, || {
-            let was_sent = self.presence.note_arrival(arrived.up_to, arrived.has_more);
-            let waiting: Vec<_> = arrived.undelivered.iter().filter(|waiting| !was_sent(waiting.id)).collect();
+            let was_sent = self.presence.note_arrival(roles, arrived.up_to, arrived.has_more);
+            let waiting: Vec<_> = arrived.undelivered.iter().filter(|waiting| !was_sent(waiting)).collect();
             say(arrived.unread, &waiting);
         });
-        held.into_iter().for_each(|id| self.presence.note_live(id));
+        for (room, id) in held {
+            if let Some(kind) = audience_of(&room) {
+                self.presence.note_live(kind, id);
+            }
+        }
+    }
+}
+
+/// The audience of what is delivered to a room.
+fn audience_of(room: &Room) -> Option<AudienceKind> {
+    match room {
+        Room::All => Some(AudienceKind::All),
+        Room::Role(role) => Some(AudienceKind::Role(*role)),
+        Room::User(_) => Some(AudienceKind::Named),
+        Room::Chat(_) => None,
+    }
+}
+
+/// What is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A person's socket.
+    Socket,
+    /// A person who takes part by polling: in rooms and present, but sent nothing here.
+    Poller,
+    /// Somebody who waits for a poll: woken, and no person of their own.
+    Waiter,
+}
+
+impl Kind {
+    fn is_person(self) -> bool {
+        self != Kind::Waiter
+    }
+
+    fn comes_as(self) -> Option<As> {
+        match self {
+            Kind::Socket => Some(As::Socket),
+            Kind::Poller => Some(As::Poller),
+            Kind::Waiter => None,
+        }
     }
 }
 
@@ -200,12 +241,12 @@ struct SocketEntry {
     outlet: Arc<dyn Outlet>,
     /// All memberships, the base rooms among them.
     rooms: HashMap<Room, Arc<Gate>>,
-    is_person: bool,
+    kind: Kind,
 }
 
 impl SocketEntry {
     fn occupant(&self, socket: u64) -> Occupant {
-        Occupant { socket, actor: self.actor.clone(), outlet: self.outlet.clone(), is_person: self.is_person }
+        Occupant { socket, actor: self.actor.clone(), outlet: self.outlet.clone(), kind: self.kind }
     }
 }
 
@@ -217,8 +258,8 @@ pub struct Occupant {
     pub actor: Arc<Actor>,
     /// Where it is told.
     pub outlet: Arc<dyn Outlet>,
-    /// Whether it is a person's, not a poll that waits.
-    pub is_person: bool,
+    /// What it is.
+    pub kind: Kind,
 }
 
 impl std::fmt::Debug for Occupant {
@@ -248,9 +289,9 @@ impl Registry {
             name: entry.name.clone(),
             outlet: entry.outlet.clone(),
             gate: gate.clone(),
-            is_person: entry.is_person,
+            is_person: entry.kind == Kind::Socket,
         });
-        if !entry.is_person {
+        if !entry.kind.is_person() {
             return Some(false);
         }
         let count = place.people.entry(entry.presence.user.clone()).or_default();
@@ -325,15 +366,15 @@ impl Sockets {
         rooms: &[Room],
         outlet: Arc<dyn Outlet>,
         most: usize,
-        is_person: bool,
+        kind: Kind,
     ) -> Option<SocketHandle> {
         let mut registry = self.lock();
-        if is_person && most > 0 && registry.people.count_of(&actor.user) >= most {
+        if kind == Kind::Socket && most > 0 && registry.people.count_of(&actor.user) >= most {
             return None;
         }
         let presence = registry.people.presence_of(&actor.user);
-        if is_person {
-            registry.people.come(&actor.user, &presence);
+        if let Some(how) = kind.comes_as() {
+            registry.people.come(&actor.user, &presence, how);
         }
         let gate = Gate::held();
         registry.sockets.insert(
@@ -344,7 +385,7 @@ impl Sockets {
                 name: actor.name.as_str().into(),
                 outlet: outlet.clone(),
                 rooms: HashMap::new(),
-                is_person,
+                kind,
             },
         );
         for room in rooms {
@@ -353,14 +394,16 @@ impl Sockets {
         Some(SocketHandle { socket, presence, outlet, base: gate })
     }
 
-    /// Puts a socket into the rooms of its renewed roles, and out of those it no longer has.
+    /// Puts a socket into the rooms of its renewed roles, and out of those it no longer has. What is delivered to it waits until
+    /// it has been told who it is now, by [`SocketHandle::welcome`].
     pub fn renew(&self, handle: &SocketHandle, actor: &Arc<Actor>, rooms: &[Room]) {
+        handle.base.hold();
         let mut registry = self.lock();
         let Some(entry) = registry.sockets.get_mut(&handle.socket) else { return };
         entry.actor = actor.clone();
         let gone: Vec<Room> =
             entry.rooms.keys().filter(|room| matches!(room, Room::Role(_)) && !rooms.contains(room)).cloned().collect();
-        let (user, is_person) = (entry.presence.user.clone(), entry.is_person);
+        let (user, is_person) = (entry.presence.user.clone(), entry.kind.is_person());
         for room in &gone {
             entry.rooms.remove(room);
         }
@@ -391,7 +434,7 @@ impl Sockets {
         let mut registry = self.lock();
         let entry = registry.sockets.get_mut(&socket)?;
         let gate = entry.rooms.remove(&room)?;
-        let (user, is_person) = (entry.presence.user.clone(), entry.is_person);
+        let (user, is_person) = (entry.presence.user.clone(), entry.kind.is_person());
         let is_last = registry.remove(socket, &user, is_person, &room);
         drop(registry);
         gate.leave();
@@ -405,13 +448,13 @@ impl Sockets {
         let user = entry.presence.user.clone();
         let mut rooms = Vec::new();
         for (room, gate) in &entry.rooms {
-            let is_whole_user = registry.remove(socket, &user, entry.is_person, room);
+            let is_whole_user = registry.remove(socket, &user, entry.kind.is_person(), room);
             gate.leave();
             if let Room::Chat(room) = room {
                 rooms.push(RoomChange { room: room.clone(), is_whole_user });
             }
         }
-        let was_last = entry.is_person && registry.people.go(&user);
+        let was_last = entry.kind.comes_as().is_some_and(|how| registry.people.go(&user, how));
         Some(Departure { user, name: entry.name.to_string(), rooms, was_last })
     }
 
@@ -428,12 +471,13 @@ impl Sockets {
         let judged: Vec<(Arc<dyn Outlet>, WireError, bool)> = {
             let registry = self.lock();
             let all = registry.sockets.values();
-            all.filter_map(|entry| Some((entry.outlet.clone(), judge(&entry.actor)?, entry.is_person))).collect()
+            all.filter_map(|entry| Some((entry.outlet.clone(), judge(&entry.actor)?, entry.kind == Kind::Socket)))
+                .collect()
         };
         for (outlet, error, _) in &judged {
             outlet.expel(error);
         }
-        judged.iter().filter(|(.., is_person)| *is_person).count()
+        judged.iter().filter(|(.., is_socket)| *is_socket).count()
     }
 
     /// The sockets in a chat room.
@@ -509,7 +553,9 @@ impl Sockets {
     pub fn people_in(&self, room: &RoomId) -> Vec<(UserId, String)> {
         let Some(members) = self.members(&Room::Chat(room.clone())) else { return Vec::new() };
         let mut seen = HashMap::new();
-        for member in members.iter().filter(|member| member.is_person) {
+        let registry = self.lock();
+        let is_person = |member: &&Member| registry.sockets.get(&member.socket).is_some_and(|e| e.kind.is_person());
+        for member in members.iter().filter(is_person) {
             seen.entry(member.presence.user.clone()).or_insert_with(|| member.name.to_string());
         }
         seen.into_iter().collect()
@@ -521,10 +567,10 @@ impl Sockets {
         self.lock().rooms.get(&Room::Chat(room.clone())).map_or(0, |entry| entry.people.len())
     }
 
-    /// Whether somebody has a socket.
+    /// Whether somebody has a socket, or takes part by polling.
     #[must_use]
     pub fn is_online(&self, user: &UserId) -> bool {
-        self.lock().people.count_of(user) > 0
+        self.lock().people.is_here(user)
     }
 
     /// Users with a socket, and chat rooms with a member.
@@ -543,13 +589,18 @@ impl Sockets {
 
     /// The marks of delivered notifications that the store does not know yet.
     #[must_use]
-    pub fn unrecorded_deliveries(&self) -> Vec<(UserId, u64)> {
+    pub fn unrecorded_deliveries(&self) -> Vec<(UserId, DeliveryMark)> {
         self.lock().people.unrecorded()
     }
 
     /// The store knows these marks.
-    pub fn note_recorded(&self, marks: &[(UserId, u64)]) {
+    pub fn note_recorded(&self, marks: &[(UserId, DeliveryMark)]) {
         self.lock().people.note_recorded(marks);
+    }
+
+    /// Nothing is remembered of somebody who has been erased and is not here.
+    pub fn forget(&self, user: &UserId) {
+        self.lock().people.forget(user);
     }
 }
 

@@ -29,6 +29,12 @@ impl ByteStream {
         (ByteStream { first: None, pieces }, PieceWriter { sender, piece: Vec::new() })
     }
 
+    /// The receiving end, and where pieces are put in.
+    pub(super) fn pieces() -> (ByteStream, mpsc::Sender<io::Result<Bytes>>) {
+        let (sender, pieces) = mpsc::channel(PIECES);
+        (ByteStream { first: None, pieces }, sender)
+    }
+
     /// Waits for the first piece. `false` if the maker has ended without one.
     pub(super) async fn begins(&mut self) -> bool {
         match self.pieces.recv().await {
@@ -163,6 +169,13 @@ impl<W: Write> JsonSections<W> {
         self.close_section()?;
         self.out.write_all(if self.is_begun { b"}\n" } else { b"{}\n" })?;
         self.out.flush()
+    }
+}
+
+impl JsonSections<Vec<u8>> {
+    /// Takes what was written since.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
     }
 }
 

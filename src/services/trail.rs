@@ -8,6 +8,7 @@ use crate::contract::care::{AuditPage, AuditView, LinkView};
 use crate::contract::errors::WireError;
 use crate::domain::audit::{AuditEntry, action};
 use crate::domain::{Actor, Scope, Timestamp};
+use crate::store::operations::{Act, Record};
 use crate::store::{StoreError, TrailPart};
 
 use super::{Caller, Services, may, store_error};
@@ -62,52 +63,45 @@ impl Services {
             entries.push(refusal(self.now(), "many addresses".to_owned(), "various", gathered.others));
         }
         for entry in entries {
-            if let Err(error) = self.store.record(entry).await {
+            if let Err(error) = self.store.apply(self.now(), Record { entry }).await {
                 tracing::warn!(%error, "refused sign-ins were not recorded in the audit trail");
                 return;
             }
         }
     }
 
-    /// Records an act of an administrator. An act that cannot be recorded is not done, or is told to have failed.
+    /// Records that somebody reads what is to be read by few: before they do. Reading goes on where nothing can be stored any
+    /// more, as it is wanted most of all then: what is missing in the trail is in the log.
     ///
     /// # Errors
-    /// `unavailable`.
-    pub async fn record(
+    /// `unavailable`, where the store could have taken the record and did not.
+    pub(super) async fn record_reading(
         &self,
         caller: &Caller,
-        action: &str,
+        action: &'static str,
         target: String,
-        outcome: String,
     ) -> Result<(), WireError> {
-        self.record_entry(caller, action, target, outcome).await.map_err(store_error)
+        let act = caller.act(action, target);
+        let outcome = if action == action::BACKUP { "begun" } else { "done" };
+        match self.store.apply(self.now(), Record { entry: act.entry(self.now(), outcome) }).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Full(why)) => {
+                tracing::error!(%why, actor = act.actor, origin = act.origin, action, target = act.target,
+                    "the disk is too full for a record of the audit trail; this act is in the log alone");
+                Ok(())
+            }
+            Err(error) => Err(store_error(error)),
+        }
     }
 
     /// Records that the server has found other keys in its files. Who has put them there it cannot know.
     pub async fn record_keys(&self, changes: String) {
         let caller = Caller::house(Actor::local_admin());
-        let recorded = self.record(&caller, action::KEYS, String::new(), format!("done: {changes}")).await;
-        if let Err(error) = recorded {
-            tracing::warn!(error = %error.message, "a change of keys was not recorded in the audit trail");
+        let act = Act { note: changes, ..caller.act(action::KEYS, String::new()) };
+        let entry = act.entry(self.now(), "done");
+        if let Err(error) = self.store.apply(self.now(), Record { entry }).await {
+            tracing::error!(%error, changes = act.note, "a change of keys was not recorded in the audit trail");
         }
-    }
-
-    async fn record_entry(
-        &self,
-        caller: &Caller,
-        action: &str,
-        target: String,
-        outcome: String,
-    ) -> Result<(), StoreError> {
-        let entry = AuditEntry {
-            at: self.now(),
-            actor: caller.actor.user.canonical(),
-            origin: caller.origin.as_deref().unwrap_or("socket").to_owned(),
-            action: action.to_owned(),
-            target,
-            outcome,
-        };
-        self.store.record(entry).await.map(|_| ())
     }
 
     /// A part of the trail: records behind a number, ascending. The first page of an export is itself recorded.
@@ -123,7 +117,7 @@ impl Services {
     ) -> Result<AuditPage, WireError> {
         may(caller, Scope::Admin)?;
         if is_export && after == 0 {
-            self.record(caller, action::AUDIT_EXPORT, String::new(), "done".to_owned()).await?;
+            self.record_reading(caller, action::AUDIT_EXPORT, String::new()).await?;
         }
         let limit = limit.clamp(1, MOST);
         // Of one moment: a record that comes in between would look like a broken end.

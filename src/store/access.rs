@@ -1,8 +1,8 @@
 //! The seam of the store for whoever decides who may be where: bans, rooms with their members, and lists of both and of
 //! people.
 
-use crate::domain::access::{Ban, Banned};
-use crate::domain::chat::{MemberEntry, Membership, RoomDraft, RoomEntry, RoomPatch, RoomRecord};
+use crate::domain::access::Banned;
+use crate::domain::chat::{MemberEntry, RoomEntry};
 use crate::domain::{RoomId, UserId};
 
 use super::Answer;
@@ -15,19 +15,6 @@ pub const LOOKED_AT: usize = 10_000;
 
 /// Revocations and blocks.
 pub trait Bans: Send + Sync {
-    /// Sets a ban. Of two revocations by time of the same subject the later moment holds. Bans that mean nothing any more
-    /// are dropped along.
-    ///
-    /// # Errors
-    /// `Conflict` if there are [`MAX_BANS`] already.
-    fn ban(&self, banned: Banned) -> Answer<'_, ()>;
-
-    /// Takes a ban away.
-    ///
-    /// # Errors
-    /// `NotFound` if there is none.
-    fn lift(&self, ban: Ban) -> Answer<'_, Banned>;
-
     /// All bans.
     fn bans(&self) -> Answer<'_, Vec<Banned>>;
 }
@@ -87,40 +74,6 @@ pub trait RoomBook: Send + Sync {
     /// # Errors
     /// `NotFound`.
     fn members(&self, room: RoomId, after: u64, limit: usize) -> Answer<'_, MemberPage>;
-
-    /// Registers a room.
-    ///
-    /// # Errors
-    /// `Conflict` if there is one.
-    fn create_room(&self, draft: RoomDraft) -> Answer<'_, RoomRecord>;
-
-    /// Changes a room.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    fn patch_room(&self, room: RoomId, patch: RoomPatch) -> Answer<'_, RoomRecord>;
-
-    /// Admits somebody, or makes them something else. Gives what they were before.
-    ///
-    /// # Errors
-    /// `NotFound` without such a room.
-    fn set_member(&self, room: RoomId, user: UserId, membership: Membership) -> Answer<'_, Option<Membership>>;
-
-    /// Takes somebody out, with their read mark. What they wrote stays.
-    ///
-    /// # Errors
-    /// `NotFound` without such a room, or if they take no part in it.
-    fn remove_member(&self, room: RoomId, user: UserId) -> Answer<'_, Membership>;
-
-    /// The room is gone from here on: its id, its members and their marks. [`RoomBook::remove_messages`] is then repeated
-    /// until nothing is left, over restarts.
-    ///
-    /// # Errors
-    /// `NotFound`; `Held` if it, somebody in it or somebody who wrote in it is held.
-    fn begin_removal(&self, room: RoomId) -> Answer<'_, RoomRecord>;
-
-    /// Removes about `limit` messages of rooms that are gone. `true` when nothing is left.
-    fn remove_messages(&self, limit: usize) -> Answer<'_, bool>;
 }
 
 /// People, for administrators.

@@ -10,13 +10,21 @@ use crate::domain::histogram::Durations;
 use super::rows::RowSink;
 use super::{Answer, StoreError};
 
-/// Which store this is, and which of its lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which store this is, which of its lives, and what it signs its cursors with.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Random, made with the store.
     pub store_id: [u8; 16],
     /// Changes when a restore takes ids back.
     pub epoch: u64,
+    /// Random, made with the store: positions that clients hand back are authenticated with it. A secret.
+    pub cursor_key: [u8; 32],
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Identity").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
 }
 
 /// What a status page shows of the store.
@@ -36,6 +44,8 @@ pub struct StoreStatus {
     pub commit_time: Durations,
     /// Writes are refused below so many free bytes.
     pub min_free_bytes: u64,
+    /// Bytes of the requests that wait for the writer, about.
+    pub queued_bytes: usize,
     /// The last id given.
     pub last_id: u64,
     /// When the last good backup was made, and its size in bytes.
@@ -69,11 +79,8 @@ pub trait Care: Send + Sync {
     /// Gives all rows of one consistent view to a sink, which ends the reading by an error. Writers go on meanwhile.
     fn rows(&self, sink: Box<dyn RowSink + Send>) -> Answer<'_, ()>;
 
-    /// A backup was made and read back.
-    fn note_backup(&self, at: Timestamp, bytes: u64) -> Answer<'_, ()>;
-
-    /// Counts the rows of each table, once a day: `day` is days since the epoch.
-    fn sample(&self, day: u64) -> Answer<'_, ()>;
+    /// How many rows each table has, for [`super::operations::SampleGrowth`].
+    fn row_counts(&self) -> Answer<'_, Vec<(&'static str, u64)>>;
 
     /// Takes no more writes, commits what waits, and closes the file. Calling it again does nothing.
     ///

@@ -1,33 +1,37 @@
 //! The seam of the store: what the services ask of whatever keeps the data, split by noun, and nothing of how it is kept.
 //!
-//! A method is one atomic unit of work named by its intent; no transaction, closure or key crosses the seam. A write
-//! resolves after the transaction that holds it is durable (CONTRACT 4), and the [`CommitSink`] has by then been told of
-//! it, in commit order. Rules of read-modify-write are pure functions of [`crate::domain`], called inside the transaction.
+//! Everything that changes is a value of [`operations`], handed in by [`Writes`]; everything else reads. No transaction,
+//! closure or key crosses the seam. A write resolves after the transaction that holds it is durable, and the
+//! [`CommitSink`] has by then been told of it, in commit order. Rules of read-modify-write are pure functions of
+//! [`crate::domain`], called inside the transaction.
 //!
-//! Two engines stand behind it: [`embedded`] (redb, the product) and [`memory`] (the conformance suite's second opinion).
+//! One engine stands behind it: [`embedded`] (redb).
 
 pub mod access;
 pub mod care;
+pub mod change;
 pub mod embedded;
-pub mod memory;
+pub mod operations;
 pub mod privacy;
 pub mod rows;
 
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use care::{Care, Failing, Identity, StoreStatus};
-pub use privacy::{
-    Audits, ErasureStep, Privacy, PurgeCursor, PurgeStep, TrailPart, UserItem, UserItems, UserProfile, UserSink,
-};
+pub use change::{Change, CommitSink, NoSink};
+pub use privacy::{Audits, ExportCursor, ExportPage, Privacy, TrailPart, UserItem, UserProfile};
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::domain::chat::{Author, Draft, Message, ReadMark, RoomPolicy, RoomSummary};
-use crate::domain::notification::{Notification, NotificationDraft, Selection};
-use crate::domain::progress::{Progress, Update};
+use crate::domain::chat::{Author, Message, RoomPolicy, RoomSummary};
+use crate::domain::notification::Notification;
+use crate::domain::privacy::WithheldVersion;
+use crate::domain::progress::Progress;
 use crate::domain::{Actor, Clock, LessonId, Refusal, RoomId, Timestamp, UserId};
+
+use operations::{Act, AnyAnswer, Applied, Broadcast, Operation, RequestKey, Write};
 
 /// What a store method gives: a future that resolves when the work is done, durably if it writes. Dropping it does not
 /// take a write back: a request that has been queued may still be stored.
@@ -124,6 +128,8 @@ pub struct StoreConfig {
     pub progress_versions: usize,
     /// Writes are refused below this many free bytes on the disk, before the engine meets a full disk. 0 switches it off.
     pub min_free_bytes: u64,
+    /// Operations of [`operations::Class::Relief`] go on down to this.
+    pub min_free_admin_bytes: u64,
 }
 
 /// Opens the embedded store, making it if it is not there. Blocks.
@@ -138,117 +144,28 @@ pub fn open(
     embedded::open(config, clock, sink)
 }
 
-/// Who is told what has become durable. The writer calls it after each commit, before the waiting requests are answered,
-/// with the changes in the order of their ids; it must not block.
-pub trait CommitSink: Send + Sync {
-    /// These changes are on disk.
-    fn committed(&self, changes: Vec<Change>);
-}
-
-/// A sink for those who do not listen.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct NoSink;
-
-impl CommitSink for NoSink {
-    fn committed(&self, _changes: Vec<Change>) {}
-}
-
-/// A durable change that somebody may want to hear of. `id` is from the store's one sequence and rises with each change,
-/// so "everything up to `id`" is a cursor.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Change {
-    /// A message was stored. `message.id` is the change's id; `message.room` has the JSON type of the request.
-    Posted(Arc<Message>),
-    /// A message's content was changed.
-    Edited {
-        /// The change's id.
-        id: u64,
-        /// The room, with the JSON type of the request.
-        room: RoomId,
-        /// The message.
-        message_id: u64,
-        /// What it says now.
-        content: String,
-        /// When it was changed.
-        at: Timestamp,
-    },
-    /// A message was deleted.
-    Deleted {
-        /// The change's id.
-        id: u64,
-        /// The room, with the JSON type of the request.
-        room: RoomId,
-        /// The message.
-        message_id: u64,
-        /// When it was deleted.
-        at: Timestamp,
-    },
-    /// A read mark moved forward.
-    Read {
-        /// The change's id.
-        id: u64,
-        /// The mark.
-        mark: ReadMark,
-    },
-    /// A lesson's progress has a new version.
-    Progressed {
-        /// The change's id.
-        id: u64,
-        /// The new state.
-        progress: Progress,
-    },
-    /// A notification was stored; `notification.id` is the change's id.
-    Notified(Notification),
-    /// Somebody read or deleted notifications of their inbox.
-    InboxChanged {
-        /// The change's id.
-        id: u64,
-        /// Whose inbox.
-        user: UserId,
-        /// Which notifications.
-        selection: Selection,
-        /// What was done.
-        action: InboxAction,
-        /// How many are unread now.
-        unread: u64,
-        /// The caller's own mark of where the request came from, as given to [`Inbox::mark_inbox`].
-        origin: Option<u64>,
-    },
-}
-
-impl Change {
-    /// The change's id.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        match self {
-            Change::Posted(message) => message.id,
-            Change::Notified(notification) => notification.id,
-            Change::Edited { id, .. }
-            | Change::Deleted { id, .. }
-            | Change::Read { id, .. }
-            | Change::Progressed { id, .. }
-            | Change::InboxChanged { id, .. } => *id,
-        }
-    }
-}
-
-/// What is done to notifications of an inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InboxAction {
-    /// They are read.
-    Read,
-    /// They are gone from the inbox.
-    Delete,
-}
-
 /// Everything the services ask of a store.
 pub trait Store:
-    Messages + Rooms + Lessons + Inbox + People + Answers + Replays + Care + Audits + Privacy + Bans + RoomBook + PeopleBook
+    Writes
+    + Messages
+    + Rooms
+    + Lessons
+    + Inbox
+    + People
+    + Answers
+    + Replays
+    + Care
+    + Audits
+    + Privacy
+    + Bans
+    + RoomBook
+    + PeopleBook
 {
 }
 
 impl<T> Store for T where
-    T: Messages
+    T: Writes
+        + Messages
         + Rooms
         + Lessons
         + Inbox
@@ -264,25 +181,50 @@ impl<T> Store for T where
 {
 }
 
-/// The first answer to a post, or its repetition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Posted {
-    /// The message's id.
-    pub id: u64,
-    /// Its place in the room.
-    pub seq: u64,
-    /// When it was stored.
-    pub at: Timestamp,
-    /// Whether it had been stored by an earlier request with the same key; then nothing was stored now.
-    pub duplicate: bool,
+/// The one way in for everything that changes.
+pub trait Writes: Send + Sync {
+    /// Takes a write. It is queued when this returns; what comes back resolves when it is durable, and may be dropped.
+    ///
+    /// # Errors
+    /// What the operation names; [`StoreError::Busy`], [`StoreError::Full`], [`StoreError::Closed`],
+    /// [`StoreError::Unavailable`].
+    fn write(&self, write: Write) -> Answer<'static, Applied<AnyAnswer>>;
+}
+
+impl dyn Store + '_ {
+    /// Does an operation that is no administrative act.
+    pub fn apply<O: Operation>(
+        &self,
+        at: Timestamp,
+        operation: O,
+    ) -> impl Future<Output = Result<O::Answer, StoreError>> + Send + use<O> {
+        let applied = self.submit(at, operation, None);
+        async move { applied.await.map(|applied| applied.answer) }
+    }
+
+    /// Does an operation with what the audit trail says of it; gives its answer and the change that it left in the feed.
+    pub fn submit<O: Operation>(
+        &self,
+        at: Timestamp,
+        operation: O,
+        act: Option<Act>,
+    ) -> impl Future<Output = Result<Applied<O::Answer>, StoreError>> + Send + use<O> {
+        let written = self.write(Write { at, operation: operation.into(), act });
+        async move {
+            let Applied { answer, change } = written.await?;
+            let answer = O::answer_from(answer)
+                .ok_or_else(|| StoreError::Unavailable("the store gave another operation's answer".to_owned()))?;
+            Ok(Applied { answer, change })
+        }
+    }
 }
 
 /// A part of a room's messages, in ascending order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Messages with a smaller id, the latest first in choice.
+    /// Messages with a smaller id; without `after` the latest of them first in choice.
     pub before: Option<u64>,
-    /// Messages with a larger id, the earliest first in choice.
+    /// Messages with a larger id, the earliest first in choice. With `before`: those between the two.
     pub after: Option<u64>,
     /// At most so many.
     pub limit: usize,
@@ -301,48 +243,21 @@ pub struct MessagePage {
     pub last_seq: u64,
     /// The asker's read mark; 0 if there is none.
     pub read_up_to: u64,
-}
-
-/// A change to one message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageChange {
-    /// The room, with the JSON type of the request.
-    pub room: RoomId,
-    /// The message.
-    pub message_id: u64,
-    /// Who asks.
-    pub author: Author,
-    /// When.
-    pub at: Timestamp,
+    /// Whether a join would change nothing: the asker takes part in the room, or the room is not registered.
+    pub is_settled: bool,
 }
 
 /// Messages of chat rooms.
 pub trait Messages: Send + Sync {
-    /// Stores a message, registering its room as open if need be. The author's own read mark moves up to it.
-    /// The platform's own messages are an author with `admin`.
-    ///
-    /// # Errors
-    /// `Forbidden` by [`crate::domain::chat::may_enter`]; `Conflict` if the key was used in another room.
-    fn append_message(&self, draft: Draft, policy: RoomPolicy) -> Answer<'_, Posted>;
-
-    /// Changes a message's content.
-    ///
-    /// # Errors
-    /// `NotFound` without such a message in that room; `Forbidden` by [`crate::domain::chat::may_enter`] or
-    /// [`crate::domain::chat::may_change`].
-    fn edit_message(&self, change: MessageChange, content: String, policy: RoomPolicy) -> Answer<'_, Timestamp>;
-
-    /// Deletes a message's content; a tombstone stays, with its `seq`. Deleting it again is `NotFound`.
-    ///
-    /// # Errors
-    /// As [`Messages::edit_message`].
-    fn delete_message(&self, change: MessageChange, policy: RoomPolicy) -> Answer<'_, Timestamp>;
-
-    /// Reads a page. A room that does not exist is empty where the policy lets everybody in. `after` wins over `before`.
+    /// Reads a page. A room that does not exist is empty where the policy lets everybody in.
     ///
     /// # Errors
     /// `Forbidden`; `Resync` if `after` is an id that this store has not given yet.
     fn history(&self, room: RoomId, viewer: Author, page: Page, policy: RoomPolicy) -> Answer<'_, MessagePage>;
+
+    /// What some messages of a room said before they were changed under a hold that still stands: by message, oldest first.
+    /// No right is asked here.
+    fn withheld(&self, room: RoomId, messages: Vec<u64>) -> Answer<'_, Vec<(u64, Vec<WithheldVersion>)>>;
 }
 
 /// Chat rooms and who takes part in them.
@@ -353,31 +268,8 @@ pub trait Rooms: Send + Sync {
     /// `Forbidden`.
     fn may_enter(&self, room: RoomId, viewer: Author, policy: RoomPolicy) -> Answer<'_, ()>;
 
-    /// As [`Messages::history`], and the user takes part in the room from now on, if the room is registered.
-    ///
-    /// # Errors
-    /// As [`Messages::history`].
-    fn join_room(&self, room: RoomId, author: Author, page: Page, policy: RoomPolicy) -> Answer<'_, MessagePage>;
-
-    /// The rooms that a user takes part in: those they were admitted to, joined or wrote in.
+    /// The rooms on a user's list: those they were admitted to, joined or wrote in, and have not left.
     fn rooms_of(&self, user: UserId) -> Answer<'_, Vec<RoomSummary>>;
-
-    /// Moves a read mark forward; an older message leaves it where it is. Gives the mark as it is now.
-    ///
-    /// # Errors
-    /// `NotFound` without such a message in that room; `Forbidden`.
-    fn mark_read(&self, room: RoomId, reader: Author, message_id: u64, policy: RoomPolicy) -> Answer<'_, ReadMark>;
-}
-
-/// The answer to one progress report.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Synced {
-    /// The state after it; of a repetition, as it was first answered.
-    pub progress: Progress,
-    /// Whether an earlier report had the same key; then nothing was stored now.
-    pub duplicate: bool,
-    /// Whether it was made on an older version and merged.
-    pub merged: bool,
 }
 
 /// Which lessons are asked for.
@@ -393,12 +285,6 @@ pub struct LessonFilter {
 
 /// Progress of lessons, named so that it does not collide with [`Progress`].
 pub trait Lessons: Send + Sync {
-    /// Merges reports in their order, all of them in one transaction or none.
-    ///
-    /// # Errors
-    /// `Conflict` if a key was used for another lesson; then none is stored.
-    fn sync_progress(&self, user: UserId, updates: Vec<Update>, at: Timestamp) -> Answer<'_, Vec<Synced>>;
-
     /// What is known of a user's lessons, in the order of their last change, and the id up to which this is complete.
     ///
     /// # Errors
@@ -442,54 +328,26 @@ pub struct Arrival {
 
 /// Notifications and each user's inbox.
 pub trait Inbox: Send + Sync {
-    /// Stores a notification. `key` makes it idempotent for its sender for 24 hours; a repetition gives the first one and
-    /// `true`.
-    fn notify(&self, draft: NotificationDraft, key: Option<AnswerKey>) -> Answer<'_, (Notification, bool)>;
-
     /// Reads a part of an inbox.
     fn inbox(&self, viewer: Actor, query: InboxQuery) -> Answer<'_, InboxPage>;
 
-    /// Reads or deletes notifications. Ids that are not in the inbox are passed over; gives the ids that changed and how
-    /// many are unread now.
-    fn mark_inbox(
-        &self,
-        viewer: Actor,
-        selection: Selection,
-        action: InboxAction,
-        origin: Option<u64>,
-    ) -> Answer<'_, (Vec<u64>, u64)>;
+    /// What somebody finds who has come, at most `limit` notifications of it.
+    fn arrival(&self, viewer: Actor, limit: usize) -> Answer<'_, Arrival>;
 }
 
 /// People, as far as they have been here.
 pub trait People: Send + Sync {
-    /// Somebody has come: they are known from now on, with their name and roles of today. At most `limit` undelivered
-    /// notifications.
-    fn arrive(&self, actor: Actor, at: Timestamp, limit: usize) -> Answer<'_, Arrival>;
-
-    /// Each user has been sent every notification of their inbox up to an id. Not waited for by anybody: a mark that is
-    /// lost in a crash means a notification that comes twice, with the same id.
-    fn delivered(&self, marks: Vec<(UserId, u64)>) -> Answer<'_, ()>;
-
-    /// The last socket of somebody has gone.
-    fn left(&self, user: UserId, at: Timestamp) -> Answer<'_, ()>;
-
     /// When users were last here, in the order asked, with the name they had; `None` for who is unknown.
     fn last_seen(&self, users: Vec<UserId>) -> Answer<'_, Vec<Option<(String, Timestamp)>>>;
 }
 
-/// Names a request of somebody for 24 hours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnswerKey {
-    /// Whose request.
-    pub user: UserId,
-    /// The key that they gave it.
-    pub key: String,
-}
-
-/// First answers of requests that store nothing else.
+/// First answers of requests with a key.
 pub trait Answers: Send + Sync {
-    /// Keeps an answer for 24 hours, unless the key has one: then that is given back.
-    fn first_answer(&self, key: AnswerKey, answer: Vec<u8>, at: Timestamp) -> Answer<'_, Option<Vec<u8>>>;
+    /// Whether a request with this key was answered, whatever it said.
+    fn is_answered(&self, key: RequestKey) -> Answer<'_, bool>;
+
+    /// Broadcasts that were acknowledged and, as far as the store knows, have not gone out, with their change ids.
+    fn unsent_broadcasts(&self) -> Answer<'_, Vec<(u64, Arc<Broadcast>)>>;
 }
 
 /// What happened behind a cursor.

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use academy_rt::auth::Verifier;
 use academy_rt::config::{Config, Secret, Sources, load};
-use academy_rt::contract::cursor::Cursor;
+use academy_rt::contract::cursor::{Cursor, Life, Seal};
 use academy_rt::contract::requests::*;
 use academy_rt::contract::{care, decode, packet, people};
 use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
@@ -84,7 +84,9 @@ pub fn requests(bytes: &[u8]) {
     let _ = decode::request::<NotificationDelete>(text);
     let _ = decode::request::<AuthRefresh>(text);
     let _ = decode::request::<Broadcast>(text);
-    let _ = decode::request::<SystemMessage>(text);
+    let _ = decode::request::<PlatformMessage>(text);
+    let _ = decode::request::<PlatformEdit>(text);
+    let _ = decode::request::<PlatformDeletion>(text);
     let _ = decode::request::<NotificationContent>(text);
     let _ = decode::request::<NotificationTarget>(text);
     let _ = decode::request::<care::HoldRequest>(text);
@@ -123,16 +125,24 @@ pub fn ids(bytes: &[u8]) {
     }
 }
 
-/// A cursor is what the server has written, or none.
+/// A cursor is what the server has written for the same user, or none.
 pub fn cursors(bytes: &[u8]) {
+    const SEAL: Seal<'static> = Seal { key: &[7; 32], user: "7" };
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Some(cursor) = Cursor::<1>::parse(text) {
-        assert_eq!(cursor.to_string(), text);
+    if let Some(cursor) = Cursor::<1>::parse(text, SEAL) {
+        assert_eq!(cursor.write(SEAL), text);
     }
-    if let Some(cursor) = Cursor::<3>::parse(text) {
-        assert_eq!(cursor.to_string(), text);
-        assert_eq!(Cursor::<1>::parse(text), None);
+    if let Some(cursor) = Cursor::<3>::parse(text, SEAL) {
+        assert_eq!(cursor.write(SEAL), text);
+        assert_eq!(Cursor::<1>::parse(text, SEAL), None);
     }
+    // A stranger finds no seal. With one of the server's own, the bytes are numbers, and the text is read by its owner alone.
+    let number = |at: usize| bytes.iter().skip(at).take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+    let cursor = Cursor { life: Life::new([1; 16], number(0)), numbers: [number(8), number(16), number(24)] };
+    let written = cursor.write(SEAL);
+    assert_eq!(Cursor::parse(&written, SEAL), Some(cursor));
+    assert_eq!(Cursor::<3>::parse(&written, Seal { user: "8", ..SEAL }), None);
+    assert_eq!(Cursor::<3>::parse(&written, Seal { key: &[8; 32], ..SEAL }), None);
 }
 
 /// A backup of a stranger: refused or read, never a panic, never much memory.

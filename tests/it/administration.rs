@@ -1,15 +1,14 @@
 //! What administrators do with data, through the front door: exports, erasures, holds, purges by age, the audit trail.
 
 use std::fs;
-use std::sync::Arc;
 
-use academy_rt::domain::{Clock, SystemClock, UserId};
-use academy_rt::store::NoSink;
+use academy_rt::domain::UserId;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::Value;
 
 use crate::backup::{academy, failed, good, lived_in};
 use crate::harness::{Appliance, until};
+use crate::store::Desk;
 
 #[test]
 fn what_is_erased_is_gone_from_the_file_once_it_is_compacted() {
@@ -230,10 +229,9 @@ fn an_erasure_that_was_cut_short_is_finished_at_the_next_start() {
     let dir = server.end();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let config = crate::store::config(&data);
-        let store = academy_rt::store::open(&config, SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let store = Desk::of_today(&data);
         let seven = UserId::parse("7").unwrap();
-        store.begin_erasure(seven.clone(), SystemClock.now()).await.unwrap();
+        store.begin_erasure(seven.clone()).await.unwrap();
         assert!(!store.erase(seven, 3).await.unwrap().is_finished);
         store.close().await.unwrap();
     });

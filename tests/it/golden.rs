@@ -5,14 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use academy_rt::contract::answers::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
-use academy_rt::contract::care::{AuditView, Certificate, HoldView};
+use academy_rt::contract::care::{AuditView, HoldView};
 use academy_rt::contract::errors::{ErrorCode, WireError};
 use academy_rt::contract::events::{RoomGuest, ServerEvent};
 use academy_rt::contract::views::Session;
 use academy_rt::domain::audit::{AuditEntry, Link, action};
 use academy_rt::domain::chat::{Message, MessageKind};
 use academy_rt::domain::notification::{Audience, Notification, NotificationBody};
-use academy_rt::domain::privacy::{ErasureCounts, Hold, Subject};
+use academy_rt::domain::privacy::{Certificate, ErasureCounts, Hold, Subject};
 use academy_rt::domain::progress::{Percent, Progress, Status};
 use academy_rt::domain::{LessonId, Role, RoomId, Timestamp, UserId};
 use academy_rt::ops::archive::Header;
@@ -80,16 +80,17 @@ fn written() -> String {
         ServerEvent::ServerDraining { retry_after_ms: 1_250 },
         ServerEvent::RequestError { event: "chat:join", error: &error },
         ServerEvent::ChatMessage((&message).into()),
-        ServerEvent::ChatMessageEdited { room_id: &room, message_id: 12, new_content: "Hi", edited_at: at },
-        ServerEvent::ChatMessageDeleted { room_id: &room, message_id: 12, deleted_at: at },
+        ServerEvent::ChatMessageEdited { room_id: &room, message_id: 12, new_content: "Hi", edited_at: at, id: 14 },
+        ServerEvent::ChatMessageDeleted { room_id: &room, message_id: 12, deleted_at: at, id: 15 },
         ServerEvent::ChatUserJoined(guest()),
         ServerEvent::ChatUserLeft(guest()),
         ServerEvent::ChatTyping { room_id: &room, user_id: &user, user_name: "Ann", is_typing: true },
         ServerEvent::ChatRead { room_id: &room, user_id: &user, message_id: 12 },
         ServerEvent::ProgressUpdated((&progress).into()),
         ServerEvent::NotificationNew((&notification).into()),
-        ServerEvent::NotificationUpdated { ids: Some(&[13]), read: true, unread: 1 },
-        ServerEvent::NotificationUpdated { ids: None, read: false, unread: 0 },
+        ServerEvent::NotificationUpdated { ids: Some(&[13]), up_to: None, read: true, unread: 1 },
+        ServerEvent::NotificationUpdated { ids: None, up_to: None, read: false, unread: 0 },
+        ServerEvent::NotificationUpdated { ids: None, up_to: Some(13), read: true, unread: 2 },
         ServerEvent::PresenceChanged { user_id: &user, online: false, last_seen: at },
     ];
     let mut text = String::new();

@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use academy_rt::domain::chat::Draft;
 use academy_rt::domain::privacy::PurgeKind;
 use academy_rt::domain::{Clock, SystemClock, Timestamp};
 use academy_rt::ops::archive::Writer;
+use academy_rt::store::operations::PurgeCursor;
 use academy_rt::store::rows::{Preface, RowSink};
-use academy_rt::store::{self, NoSink, PurgeCursor, Store};
 
 use crate::harness::{Appliance, SECRET, command, words};
-use crate::store::{OPEN, config, draft, run};
+use crate::store::{Desk, OPEN, draft, run};
 
 /// The file's size that is wanted, in bytes, and what a message takes of it with its indexes. (The file of an open store
 /// says nothing: the engine makes it longer by doubling, and shorter when it is closed.)
@@ -39,7 +38,7 @@ fn text(n: u64) -> String {
     text
 }
 
-async fn fill(store: &Arc<dyn Store>, bytes: u64) -> u64 {
+async fn fill(store: &Desk, bytes: u64) -> u64 {
     let (next, messages) = (Arc::new(AtomicU64::new(0)), bytes / MESSAGE_BYTES);
     let mut tasks = Vec::new();
     for sender in 0..256u64 {
@@ -94,7 +93,7 @@ fn a_gigabyte_is_backed_up_and_restored_in_little_memory() {
     let data = dir.path().join("data");
     fs::create_dir(&data).unwrap();
     run(async {
-        let store = store::open(&config(&data), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let store = Desk::of_today(&data);
         let messages = fill(&store, GIGABYTE).await;
         store.close().await.unwrap();
         println!("{messages} messages, {} MB", size(&data.join("academy.redb")));
@@ -134,7 +133,7 @@ fn clients_keep_most_of_their_rate_while_the_command_backs_up() {
     let data = dir.path().join("data");
     fs::create_dir(&data).unwrap();
     run(async {
-        let store = store::open(&config(&data), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let store = Desk::of_today(&data);
         fill(&store, GIGABYTE / 2).await;
         store.close().await.unwrap();
     });
@@ -225,7 +224,7 @@ impl RowSink for Archive {
 fn writers_keep_most_of_their_rate_during_a_backup() {
     let dir = tempfile::tempdir().unwrap();
     run(async {
-        let store = store::open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let store = Desk::of_today(dir.path());
         fill(&store, GIGABYTE / 2).await;
         let mut ratios = Vec::new();
         for round in 0..5 {
@@ -260,8 +259,8 @@ fn writers_keep_most_of_their_rate_during_a_backup() {
 fn a_purge_runs_beside_the_traffic() {
     let dir = tempfile::tempdir().unwrap();
     run(async {
-        let store = store::open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
-        let old = fill(&store, GIGABYTE / 10).await;
+        let store = Desk::of_today(dir.path());
+        let old = fill(&store.at(77), GIGABYTE / 10).await;
         let (alone, _) = latencies::<()>(&store, "alone", None).await;
         let purging = store.clone();
         let purge = tokio::spawn(async move {
@@ -290,7 +289,7 @@ fn a_purge_runs_beside_the_traffic() {
 
 /// The 99th percentile and the longest of 16 senders' acks, over three seconds or as long as something goes on.
 async fn latencies<T>(
-    store: &Arc<dyn Store>,
+    store: &Desk,
     name: &str,
     while_going: Option<&tokio::task::JoinHandle<T>>,
 ) -> (Duration, Duration) {
@@ -303,8 +302,7 @@ async fn latencies<T>(
             while !stop.load(Ordering::Relaxed) {
                 let key = format!("{name}-{sender}-{}", all.len());
                 let one = Instant::now();
-                let at = Timestamp(1_000);
-                let draft = Draft { at, ..draft("live", &format!("u{sender}"), "a message", Some(&key)) };
+                let draft = draft("live", &format!("u{sender}"), "a message", Some(&key));
                 store.append_message(draft, OPEN).await.unwrap();
                 all.push(one.elapsed());
             }
@@ -324,7 +322,7 @@ async fn latencies<T>(
 }
 
 /// Messages a second of 64 senders, over two seconds.
-async fn rate(store: &Arc<dyn Store>, round: u64) -> f64 {
+async fn rate(store: &Desk, round: u64) -> f64 {
     let begun = Instant::now();
     let mut tasks = Vec::new();
     for sender in 0..64u64 {

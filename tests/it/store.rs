@@ -1,9 +1,11 @@
-//! The conformance of the store engines: every case runs on each of them. `random` holds one against the other, `kill`
-//! pulls the plug on the embedded one. Nothing here knows redb.
+//! The conformance of the store's engine: every case is a sentence of what the services rely on. `random` asks it at random and
+//! reopens it in between, `kill` pulls the plug. Nothing here knows redb.
 
 mod cases_access;
+mod cases_acts;
 mod cases_care;
 mod cases_chat;
+mod cases_holds;
 mod cases_inbox;
 mod cases_progress;
 mod durable;
@@ -11,16 +13,27 @@ mod kill;
 mod random;
 mod rates;
 
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use academy_rt::domain::chat::{Author, Draft, MessageKind, RoomPolicy};
-use academy_rt::domain::notification::{Audience, NotificationBody, NotificationDraft};
+use academy_rt::domain::access::{Ban, Banned};
+use academy_rt::domain::audit::{AuditEntry, AuditRecord, action};
+use academy_rt::domain::chat::{
+    Author, Draft, Membership, MessageKind, ReadMark, RoomDraft, RoomPatch, RoomPolicy, RoomRecord,
+};
+use academy_rt::domain::notification::{
+    Audience, AudienceKind, Notification, NotificationBody, NotificationDraft, Selection,
+};
+use academy_rt::domain::privacy::{Erasure, Hold, PurgeKind, Subject};
 use academy_rt::domain::progress::{Percent, Update};
-use academy_rt::domain::{Actor, Clock, LessonId, Refusal, Role, RoomId, Timestamp, UserId};
+use academy_rt::domain::{Actor, Clock, Fingerprint, LessonId, Refusal, Role, RoomId, SystemClock, Timestamp, UserId};
+use academy_rt::store::operations::*;
 use academy_rt::store::{
-    self, AnswerKey, Change, CommitSink, MessageChange, NoSink, Page, Posted, Store, StoreConfig, StoreError,
+    self, Arrival, Change, CommitSink, ExportCursor, MessagePage, NoSink, Page, Store, StoreConfig, StoreError,
+    UserItem,
 };
 
 pub const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
@@ -63,35 +76,285 @@ impl Heard {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-pub enum Engine {
-    Embedded,
-    Memory,
+/// A store, and the clock that what is asked of it is timed by: each request as a line, as a service would hand it in.
+#[derive(Clone)]
+pub struct Desk {
+    pub store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Deref for Desk {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+/// What comes of a request. It is queued when this is made.
+pub type Asked<T> = std::pin::Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+
+impl Desk {
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Desk {
+        Desk { store, clock }
+    }
+
+    /// Opens a store that lives by the clock of the machine.
+    pub fn of_today(dir: &Path) -> Desk {
+        let clock = SystemClock::shared();
+        Desk::new(store::open(&config(dir), clock.clone(), Arc::new(NoSink)).unwrap(), clock)
+    }
+
+    /// The same store at another time.
+    pub fn at(&self, ms: u64) -> Desk {
+        Desk { store: self.store.clone(), clock: Arc::new(ManualClock(AtomicU64::new(ms))) }
+    }
+
+    pub fn ask<O: Operation>(&self, operation: O) -> Asked<O::Answer> {
+        Box::pin(self.store.apply(self.clock.now(), operation))
+    }
+
+    /// Does an administrative act.
+    pub fn act<O: Operation>(&self, operation: O, act: Act) -> Asked<O::Answer> {
+        let done = self.store.submit(self.clock.now(), operation, Some(act));
+        Box::pin(async move { done.await.map(|applied| applied.answer) })
+    }
+
+    pub fn append_message(&self, draft: Draft, policy: RoomPolicy) -> Asked<Posted> {
+        let key = draft.client_id.clone().map(|key| {
+            let (caller, fingerprint) = (draft.author.user.clone(), draft.fingerprint());
+            RequestKey { caller, kind: KeyKind::Message, key, fingerprint }
+        });
+        self.ask(PostMessage { draft, policy, key, external_id: None, origin: None })
+    }
+
+    /// Gives when it was edited.
+    pub fn edit_message(&self, one: One, content: String, policy: RoomPolicy) -> Asked<Timestamp> {
+        let One { room, target, author } = one;
+        let edited = self.ask(EditMessage { room, target, author, content, policy, key: None });
+        Box::pin(async move { edited.await.map(|changed| changed.at) })
+    }
+
+    /// Gives when it was deleted.
+    pub fn delete_message(&self, one: One, policy: RoomPolicy) -> Asked<Timestamp> {
+        let One { room, target, author } = one;
+        let deleted = self.ask(DeleteMessage { room, target, author, policy, key: None });
+        Box::pin(async move { deleted.await.map(|changed| changed.at) })
+    }
+
+    /// Reads a page, and takes part in the room from now on, as the services do it.
+    pub fn join_room(&self, room: RoomId, author: Author, page: Page, policy: RoomPolicy) -> Asked<MessagePage> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let first = desk.history(room.clone(), author.clone(), page.clone(), policy).await?;
+            if first.is_settled {
+                return Ok(first);
+            }
+            desk.ask(JoinRoom { room: room.clone(), author: author.clone(), policy }).await?;
+            desk.history(room, author, page, policy).await
+        })
+    }
+
+    pub fn leave_room(&self, to: &str, who: &str) -> Asked<()> {
+        self.ask(LeaveRoom { room: room(to), user: user(who) })
+    }
+
+    pub fn mark_read(&self, room: RoomId, reader: Author, message_id: u64, policy: RoomPolicy) -> Asked<ReadMark> {
+        self.ask(MarkRead { room, reader, message_id, policy })
+    }
+
+    pub fn sync_progress(&self, user: UserId, updates: Vec<Update>, at: Timestamp) -> Asked<Vec<Synced>> {
+        let reports = updates.into_iter().map(|update| (user.clone(), update)).collect();
+        Box::pin(self.store.apply(at, SyncProgress { caller: user, reports }))
+    }
+
+    /// Gives the notification, and whether an earlier request had the same key.
+    pub fn notify(&self, draft: NotificationDraft, key: Option<Key>) -> Asked<(Notification, bool)> {
+        let fingerprint = draft.fingerprint();
+        let key = key.map(|key| key.of(KeyKind::Notify, fingerprint));
+        let notified = self.ask(Notify { draft, key });
+        Box::pin(async move { notified.await.map(|one| (one.notification, one.duplicate)) })
+    }
+
+    /// Gives what changed, and how many are unread now.
+    pub fn mark_inbox(
+        &self,
+        who: Actor,
+        selection: Selection,
+        action: InboxAction,
+        origin: Option<u64>,
+    ) -> Asked<(Vec<u64>, u64)> {
+        let marked = self.ask(MarkInbox { user: who.user, roles: who.roles, selection, action, origin });
+        Box::pin(async move { marked.await.map(|one| (one.ids, one.unread)) })
+    }
+
+    pub fn arrive(&self, who: Actor, at: Timestamp, limit: usize) -> Asked<Arrival> {
+        let desk = self.clone();
+        let (user, name, roles) = (who.user.clone(), who.name.clone(), who.roles.clone());
+        let arrived = self.store.apply(at, Arrive { user, name, roles });
+        Box::pin(async move {
+            arrived.await?;
+            desk.arrival(who, limit).await
+        })
+    }
+
+    /// Everything up to an id, of whatever audience.
+    pub fn delivered(&self, marks: Vec<(UserId, u64)>) -> Asked<()> {
+        let all = |(user, up_to): (UserId, u64)| {
+            AudienceKind::ALL.map(|audience| (user.clone(), DeliveryMark { audience, up_to }))
+        };
+        self.ask(Delivered { marks: marks.into_iter().flat_map(all).collect() })
+    }
+
+    pub fn left(&self, user: UserId, at: Timestamp) -> Asked<()> {
+        Box::pin(self.store.apply(at, Left { user }))
+    }
+
+    /// Sends a broadcast to nobody. Gives the first answer, if there was one with the same key.
+    pub fn first_answer(&self, key: Key, payload: &str, sockets: u64) -> Asked<Option<u64>> {
+        let key = Some(key.of(KeyKind::Passing, Fingerprint::of(&[payload])));
+        let sent = self.ask(SendBroadcast { broadcast: broadcast(payload), key, sockets });
+        Box::pin(async move { sent.await.map(|sent| sent.duplicate.then_some(sent.sockets)) })
+    }
+
+    pub fn record(&self, entry: AuditEntry) -> Asked<AuditRecord> {
+        self.ask(Record { entry })
+    }
+
+    pub fn hold(&self, hold: Hold) -> Asked<()> {
+        self.ask(SetHold { hold })
+    }
+
+    pub fn release(&self, subject: Subject) -> Asked<Hold> {
+        self.ask(ReleaseHold { subject })
+    }
+
+    pub fn begin_erasure(&self, user: UserId) -> Asked<Erasure> {
+        self.ask(BeginErasure { user, by: "root".into(), consent: false, floor: Duration::ZERO })
+    }
+
+    pub fn erase(&self, user: UserId, limit: usize) -> Asked<ErasureStep> {
+        let act = act(action::USER_ERASE, &format!("user {user}"));
+        self.ask(EraseSlice { user, limit, act })
+    }
+
+    pub fn purge(&self, kind: PurgeKind, before: Timestamp, cursor: PurgeCursor, limit: usize) -> Asked<PurgeStep> {
+        self.ask(Purge { kind, before, cursor, limit, act: act(action::PURGE, kind.as_str()) })
+    }
+
+    pub fn ban(&self, banned: Banned) -> Asked<()> {
+        self.ask(SetBan { banned })
+    }
+
+    pub fn lift(&self, ban: Ban) -> Asked<Banned> {
+        self.ask(LiftBan { ban })
+    }
+
+    pub fn create_room(&self, draft: RoomDraft) -> Asked<RoomRecord> {
+        self.ask(CreateRoom { draft })
+    }
+
+    pub fn patch_room(&self, room: RoomId, patch: RoomPatch) -> Asked<RoomRecord> {
+        self.ask(PatchRoom { room, patch })
+    }
+
+    pub fn set_member(&self, room: RoomId, user: UserId, membership: Membership) -> Asked<Option<Membership>> {
+        self.ask(SetMember { room, user, membership })
+    }
+
+    pub fn remove_member(&self, room: RoomId, user: UserId) -> Asked<Membership> {
+        self.ask(RemoveMember { room, user })
+    }
+
+    pub fn begin_removal(&self, room: RoomId) -> Asked<RoomRecord> {
+        self.ask(RemoveRoom { room })
+    }
+
+    pub fn remove_messages(&self, limit: usize) -> Asked<bool> {
+        self.ask(RemoveMessages { limit })
+    }
+
+    /// Counts the rows of each table, as of a day.
+    pub fn sample(&self, day: u64) -> Asked<()> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let counts = desk.row_counts().await?;
+            desk.ask(SampleGrowth { day, counts }).await
+        })
+    }
+
+    /// All that is stored of somebody, page by page.
+    pub fn export(&self, user: UserId, limit: usize) -> Asked<Vec<UserItem>> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let (mut items, mut cursor) = (Vec::new(), ExportCursor::default());
+            loop {
+                let page = desk.export_page(user.clone(), cursor, limit).await?;
+                items.extend(page.items);
+                match page.next {
+                    Some(next) => cursor = next,
+                    None => return Ok(items),
+                }
+            }
+        })
+    }
+}
+
+/// A key, and whose.
+#[derive(Clone)]
+pub struct Key {
+    caller: UserId,
+    key: String,
+}
+
+impl Key {
+    pub fn of(self, kind: KeyKind, fingerprint: Fingerprint) -> RequestKey {
+        RequestKey { caller: self.caller, kind, key: self.key, fingerprint }
+    }
+}
+
+/// One message, and who wants to change it.
+#[derive(Clone)]
+pub struct One {
+    pub room: RoomId,
+    pub target: MessageTarget,
+    pub author: Author,
 }
 
 /// A store with all that a case needs.
 pub struct Bed {
-    pub store: Arc<dyn Store>,
+    pub store: Desk,
     pub clock: Arc<ManualClock>,
     pub heard: Arc<Heard>,
     pub dir: tempfile::TempDir,
-    engine: Engine,
 }
 
 pub fn config(dir: &Path) -> StoreConfig {
-    StoreConfig { data_dir: dir.to_owned(), cache_bytes: 8 << 20, progress_versions: 3, min_free_bytes: 0 }
+    StoreConfig {
+        data_dir: dir.to_owned(),
+        cache_bytes: 8 << 20,
+        progress_versions: 3,
+        min_free_bytes: 0,
+        min_free_admin_bytes: 0,
+    }
 }
 
 impl Bed {
-    pub fn new(engine: Engine) -> Bed {
+    pub fn new() -> Bed {
         let dir = tempfile::tempdir().unwrap();
         let (clock, heard) = (Arc::new(ManualClock::default()), Arc::new(Heard::default()));
-        let config = config(dir.path());
-        let store = match engine {
-            Engine::Embedded => store::open(&config, clock.clone(), heard.clone()).unwrap(),
-            Engine::Memory => store::memory::open(&config, clock.clone(), heard.clone()),
-        };
-        Bed { store, clock, heard, dir, engine }
+        let store = store::open(&config(dir.path()), clock.clone(), heard.clone()).unwrap();
+        Bed { store: Desk::new(store, clock.clone()), clock, heard, dir }
+    }
+
+    /// Two of the same store, so that they may be held against each other.
+    pub async fn twins() -> (Bed, Bed) {
+        let (one, mut two) = (Bed::new(), Bed::new());
+        two.store.close().await.unwrap();
+        one.store.close().await.unwrap();
+        std::fs::copy(one.dir.path().join("academy.redb"), two.dir.path().join("academy.redb")).unwrap();
+        two.store.store = store::open(&config(two.dir.path()), two.clock.clone(), two.heard.clone()).unwrap();
+        (one.reopen().await, two)
     }
 
     pub fn now(&self) -> Timestamp {
@@ -105,18 +368,20 @@ impl Bed {
     /// Closes the store and opens what lies on disk.
     pub async fn reopen(mut self) -> Bed {
         self.store.close().await.unwrap();
-        self.store = store::open(&config(self.dir.path()), self.clock.clone(), self.heard.clone()).unwrap();
+        self.store.store = store::open(&config(self.dir.path()), self.clock.clone(), self.heard.clone()).unwrap();
         self
     }
-}
 
-impl Bed {
-    /// The same of the engine that has a disk; the other one has nothing to close.
-    pub async fn reopen_if_on_disk(self) -> Bed {
-        match self.engine {
-            Engine::Embedded => self.reopen().await,
-            Engine::Memory => self,
-        }
+    /// What was recorded of acts, behind a number: the action, the target and how it ended.
+    pub async fn trail(&self, after: u64) -> Vec<(String, String, String)> {
+        let records = self.store.audit(after, 1_000).await.unwrap();
+        records.into_iter().map(|one| (one.entry.action, one.entry.target, one.entry.outcome)).collect()
+    }
+
+    /// Nothing in it contradicts anything.
+    pub async fn end(self) {
+        self.store.close().await.unwrap();
+        assert_eq!(store::embedded::check(self.dir.path()).unwrap(), Vec::<String>::new());
     }
 }
 
@@ -152,12 +417,21 @@ pub fn draft(to: &str, who: &str, content: &str, key: Option<&str>) -> Draft {
         kind: MessageKind::Text,
         reply_to: None,
         client_id: key.map(str::to_owned),
-        at: Timestamp(77),
     }
 }
 
-pub fn change(to: &str, message_id: u64, who: Author) -> MessageChange {
-    MessageChange { room: room(to), message_id, author: who, at: Timestamp(88) }
+pub fn change(to: &str, message_id: u64, who: Author) -> One {
+    One { room: room(to), target: MessageTarget::Id(message_id), author: who }
+}
+
+pub fn broadcast(payload: &str) -> Arc<Broadcast> {
+    Arc::new(Broadcast { rooms: Vec::new(), event: "e".into(), payload: payload.into() })
+}
+
+/// What the trail says of an act of root's.
+pub fn act(action: &'static str, target: &str) -> Act {
+    let (actor, origin, target) = ("root".to_owned(), "10.0.0.1".to_owned(), target.to_owned());
+    Act { actor, origin, action, target, note: String::new() }
 }
 
 pub fn latest(limit: usize) -> Page {
@@ -187,11 +461,11 @@ pub fn note(audience: Audience, title: &str) -> NotificationDraft {
         link: Some("/x".into()),
         metadata: Some("{\"a\":1}".into()),
     };
-    NotificationDraft { audience, body, at: Timestamp(99) }
+    NotificationDraft { audience, body }
 }
 
-pub fn key(who: &str, text: &str) -> AnswerKey {
-    AnswerKey { user: user(who), key: text.into() }
+pub fn key(who: &str, text: &str) -> Key {
+    Key { caller: user(who), key: text.into() }
 }
 
 pub fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>, refusal: Refusal) {
@@ -210,17 +484,15 @@ pub fn assert_rising(changes: &[Change]) {
 macro_rules! conformance {
     ($($module:ident: $($case:ident),* ;)*) => {
         mod embedded {
-            $($(#[test] fn $case() { super::run(super::$module::$case(super::Bed::new(super::Engine::Embedded))) })*)*
-        }
-        mod memory {
-            $($(#[test] fn $case() { super::run(super::$module::$case(super::Bed::new(super::Engine::Memory))) })*)*
+            $($(#[test] fn $case() { super::run(super::$module::$case(super::Bed::new())) })*)*
         }
     };
 }
 
 conformance! {
     cases_chat: seq_has_no_gaps_under_64_senders, a_repeated_key_gives_the_first_answer, keys_hold_a_day,
-        a_key_in_another_room_is_a_conflict, kinds_of_keys_do_not_collide, edits_and_deletions_ask_for_rights,
+        a_key_in_another_room_is_a_conflict, a_key_with_another_content_is_a_conflict,
+        the_first_answer_comes_before_the_rules, kinds_of_keys_do_not_collide, edits_and_deletions_ask_for_rights,
         a_closed_house_lets_nobody_register_a_room, pages_go_both_ways, a_cursor_from_the_future_is_refused,
         read_marks_move_forward_alone, rooms_of_counts_what_is_unread, joining_takes_part,
         ids_keep_the_type_of_the_request, replay_tells_what_the_sink_heard, a_replay_comes_in_parts,
@@ -237,6 +509,7 @@ conformance! {
         a_room_under_a_hold_is_not_deleted, lists_come_in_parts_and_can_be_searched;
 }
 
-pub fn open_quietly(dir: &Path) -> Arc<dyn Store> {
-    store::open(&config(dir), Arc::new(ManualClock::default()), Arc::new(NoSink)).unwrap()
+pub fn open_quietly(dir: &Path) -> Desk {
+    let clock = Arc::new(ManualClock::default());
+    Desk::new(store::open(&config(dir), clock.clone(), Arc::new(NoSink)).unwrap(), clock)
 }

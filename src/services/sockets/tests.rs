@@ -28,16 +28,10 @@ fn actor(id: &str) -> Arc<Actor> {
 }
 
 fn message(room: &RoomId, seq: u64) -> Placed {
-    let delivery = Arc::new(Delivery {
-        room: Room::Chat(room.clone()),
-        except_socket: None,
-        except_user: None,
-        name: "m".into(),
-        frame: Frame::event("m", &seq),
-        stored: Some(seq),
-        kind: DeliveryKind::Message(seq),
-    });
-    Placed { position: seq, delivery }
+    let frame = Frame::event("m", &seq);
+    let (stored, kind) = (Some(seq), DeliveryKind::Message(seq));
+    let delivery = Delivery { name: "m".into(), stored, kind, ..Delivery::framed(Room::Chat(room.clone()), frame) };
+    Placed { position: seq, delivery: Arc::new(delivery) }
 }
 
 fn deliver(sockets: &Sockets, room: &RoomId, seqs: &[u64]) {
@@ -52,7 +46,7 @@ fn history_and_live_stream_join_without_gap_or_double() {
     let sockets = Sockets::default();
     let outlet = Arc::new(Recorder::default());
     let room = RoomId::parse("r").unwrap();
-    sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
+    sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, Kind::Socket).unwrap();
     let (gate, is_first) = sockets.join(1, &room).unwrap();
     assert!(is_first && !sockets.is_in(1, &room));
     deliver(&sockets, &room, &[4, 5, 6]);
@@ -70,7 +64,7 @@ fn a_member_gets_each_delivery_once_however_often_the_pump_comes_by() {
     let sockets = Sockets::default();
     let outlet = Arc::new(Recorder::default());
     let room = RoomId::parse("r").unwrap();
-    sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
+    sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, Kind::Socket).unwrap();
     let (gate, _) = sockets.join(1, &room).unwrap();
     deliver(&sockets, &room, &[1]);
     deliver(&sockets, &room, &[1, 2]);
@@ -92,7 +86,7 @@ fn nothing_arrives_after_leaving() {
     let sockets = Sockets::default();
     let outlet = Arc::new(Recorder::default());
     let room = RoomId::parse("r").unwrap();
-    sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, true).unwrap();
+    sockets.enter(1, &actor("7"), &[], outlet.clone(), 0, Kind::Socket).unwrap();
     sockets.join(1, &room).unwrap().0.open(&*outlet, 0, 0, || {});
     let members = sockets.members(&Room::Chat(room.clone())).unwrap();
     assert_eq!(sockets.leave(1, &room), Some(true));
@@ -108,9 +102,9 @@ fn two_sockets_of_a_user_count_as_one_person() {
     let outlet: Arc<Recorder> = Arc::default();
     let room = RoomId::parse("r").unwrap();
     for socket in [1, 2] {
-        sockets.enter(socket, &actor("7"), &[Room::All], outlet.clone(), 2, true).unwrap();
+        sockets.enter(socket, &actor("7"), &[Room::All], outlet.clone(), 2, Kind::Socket).unwrap();
     }
-    assert!(sockets.enter(3, &actor("7"), &[], outlet.clone(), 2, true).is_none(), "the bound holds");
+    assert!(sockets.enter(3, &actor("7"), &[], outlet.clone(), 2, Kind::Socket).is_none(), "the bound holds");
     assert!(sockets.join(1, &room).unwrap().1);
     assert!(!sockets.join(2, &room).unwrap().1);
     assert_eq!((sockets.head_count(&room), sockets.count(&Room::All)), (1, 2));

@@ -1,9 +1,13 @@
-//! What the writer does for whoever decides who may be where: bans, rooms and their members. A room that is removed loses
-//! its id, its members and their marks at once, and its messages slice by slice.
+//! How it is decided who may be where: bans, rooms and their members. A room that is removed loses its id, its members and
+//! their marks at once, and its messages slice by slice.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use redb::ReadableTable;
 
-use super::batch::Batch;
+use super::batch::{Apply, Batch};
+use super::counts;
 use super::failure::{Failure, Outcome};
 use super::records::{
     MemberRow, decode, decode_message, decode_room, encode, encode_room, get, get_value, membership_code,
@@ -11,13 +15,152 @@ use super::records::{
 use super::records_care::{BanRow, ban_key};
 use super::schema::{k8, k16, meta, second};
 use crate::domain::access::{Ban, Banned};
-use crate::domain::chat::{Membership, RoomDraft, RoomPatch, RoomRecord};
-use crate::domain::privacy::Subject;
-use crate::domain::{Refusal, RoomId, UserId};
+use crate::domain::chat::{Membership, RoomRecord};
+use crate::domain::{Refusal, RoomId};
+use crate::store::Change;
 use crate::store::access::MAX_BANS;
+use crate::store::change::Admitted;
+use crate::store::operations::{
+    CreateRoom, Disconnect, LiftBan, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetBan, SetMember,
+};
+
+impl Apply for SetBan {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        let banned = batch.put_ban(self.banned)?;
+        let id = batch.take_id()?;
+        batch.tell(Change::Banned { id, banned });
+        Ok(())
+    }
+}
+
+impl Apply for LiftBan {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Banned> {
+        let key = ban_key(&self.ban);
+        let banned = batch.standing_ban(&self.ban)?.ok_or(Refusal::NotFound)?;
+        batch.t.bans.write()?.remove(key.as_bytes())?;
+        let id = batch.take_id()?;
+        batch.tell(Change::Unbanned { id, ban: self.ban });
+        Ok(banned)
+    }
+}
+
+impl Apply for Disconnect {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        let id = batch.take_id()?;
+        batch.tell(Change::Disconnected { id, user: self.user });
+        Ok(())
+    }
+}
+
+impl Apply for CreateRoom {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<RoomRecord> {
+        let draft = self.draft;
+        if batch.find_room(&draft.id)?.is_some() {
+            return Err(Refusal::Conflict.into());
+        }
+        let room = draft.id.clone();
+        let record = RoomRecord { name: draft.name, private: draft.private, ..RoomRecord::new(draft.id, batch.now) };
+        let no = batch.add_room(record.clone())?;
+        for (user, membership) in &draft.members {
+            let user = batch.user(user)?;
+            batch.put_member(
+                no,
+                user,
+                MemberRow { membership: membership_code(*membership), ..MemberRow::guest(0) },
+            )?;
+        }
+        batch.tell_room(&room)?;
+        Ok(record)
+    }
+}
+
+impl Apply for PatchRoom {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<RoomRecord> {
+        let PatchRoom { room, patch } = self;
+        let no = batch.number_of(&room)?;
+        if patch.admit_guests {
+            for user in batch.members_of(no)? {
+                let Some(row) = batch.member(no, user)? else { continue };
+                if row.membership()? == Membership::Guest {
+                    let membership = membership_code(Membership::Member);
+                    batch.put_member(no, user, MemberRow { membership, ..row })?;
+                }
+            }
+        }
+        let record = batch.change_room(&room, |record| {
+            patch.apply(record);
+            record.clone()
+        })?;
+        batch.tell_room(&room)?;
+        Ok(record)
+    }
+}
+
+impl Apply for SetMember {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Option<Membership>> {
+        let SetMember { room, user, membership } = self;
+        let no = batch.number_of(&room)?;
+        batch.refuse_erasing(&user)?;
+        let last_seq = batch.find_record(&room)?.map_or(0, |(_, record)| record.last_seq);
+        let user_no = batch.user(&user)?;
+        let before = batch.member(no, user_no)?;
+        let row = before.unwrap_or_else(|| MemberRow::guest(last_seq));
+        batch.put_member(no, user_no, MemberRow { membership: membership_code(membership), ..row })?;
+        let id = batch.take_id()?;
+        batch.tell(Change::MemberSet { id, room, user, membership });
+        before.map(|row| row.membership()).transpose()
+    }
+}
+
+impl Apply for RemoveMember {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Membership> {
+        let RemoveMember { room, user } = self;
+        let no = batch.number_of(&room)?;
+        let user_no = batch.find_user(&user)?.ok_or(Refusal::NotFound)?;
+        let row = batch.member(no, user_no)?.ok_or(Refusal::NotFound)?;
+        batch.expel_member(no, user_no, row)?;
+        let id = batch.take_id()?;
+        batch.tell(Change::MemberRemoved { id, room, user });
+        row.membership()
+    }
+}
+
+impl Apply for RemoveRoom {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<RoomRecord> {
+        let room = self.room;
+        let no = batch.number_of(&room)?;
+        batch.refuse_held_room(&room, no)?;
+        for user in batch.members_of(no)? {
+            if let Some(row) = batch.member(no, user)? {
+                batch.expel_member(no, user, row)?;
+            }
+        }
+        let record = batch.forget_room(&room)?.ok_or(Refusal::NotFound)?;
+        // What the writer knew by heart is the newest; its messages are looked for by the number alone from here on.
+        batch.t.rooms.write()?.insert(&k8(no), encode_room(&record, &mut batch.buffer)?)?;
+        let mut doomed = batch.doomed()?;
+        doomed.push(no);
+        batch.put_doomed(&doomed)?;
+        let id = batch.take_id()?;
+        batch.tell(Change::RoomRemoved { id, room });
+        Ok(record)
+    }
+}
+
+impl Apply for RemoveMessages {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<bool> {
+        batch.remove_messages(self.limit)
+    }
+}
 
 impl Batch<'_, '_> {
-    pub(super) fn ban(&mut self, banned: Banned) -> Outcome<()> {
+    fn standing_ban(&self, ban: &Ban) -> Outcome<Option<Banned>> {
+        let key = ban_key(ban);
+        get(self.t.bans.read()?, key.as_bytes(), |row| decode::<BanRow<'_>>(row)?.banned(key.as_bytes()))
+    }
+
+    /// Keeps a ban, and gives it as it stands now.
+    pub(super) fn put_ban(&mut self, banned: Banned) -> Outcome<Banned> {
         let now = self.now.0;
         let mut ended = Vec::new();
         let mut standing = 0;
@@ -29,8 +172,7 @@ impl Batch<'_, '_> {
                 standing += 1;
             }
         }
-        let key = ban_key(&banned.ban);
-        let before = get(self.t.bans.read()?, key.as_bytes(), |row| decode::<BanRow<'_>>(row)?.banned(key.as_bytes()))?;
+        let before = self.standing_ban(&banned.ban)?;
         if before.is_none() && standing >= MAX_BANS {
             return Err(Refusal::Conflict.into());
         }
@@ -38,17 +180,9 @@ impl Batch<'_, '_> {
         for key in &ended {
             self.t.bans.write()?.remove(key.as_slice())?;
         }
+        let key = ban_key(&banned.ban);
         let banned = banned.following(before.as_ref());
         self.t.bans.write()?.insert(key.as_bytes(), encode(&BanRow::of(&banned), &mut self.buffer)?)?;
-        Ok(())
-    }
-
-    pub(super) fn lift(&mut self, ban: &Ban) -> Outcome<Banned> {
-        let key = ban_key(ban);
-        let found = get(self.t.bans.read()?, key.as_bytes(), |row| decode::<BanRow<'_>>(row)?.banned(key.as_bytes()))?;
-        let banned = found.ok_or(Refusal::NotFound)?;
-        self.touch();
-        self.t.bans.write()?.remove(key.as_bytes())?;
         Ok(banned)
     }
 
@@ -56,55 +190,50 @@ impl Batch<'_, '_> {
         Ok(self.find_room(room)?.ok_or(Refusal::NotFound)?.0)
     }
 
-    pub(super) fn create_room(&mut self, draft: RoomDraft) -> Outcome<RoomRecord> {
-        if self.find_room(&draft.id)?.is_some() {
-            return Err(Refusal::Conflict.into());
-        }
-        let record = RoomRecord { name: draft.name, private: draft.private, ..RoomRecord::new(draft.id, draft.at) };
-        let room = self.add_room(record.clone())?;
-        for (user, membership) in &draft.members {
-            let user = self.user(user)?;
-            self.put_member(room, user, MemberRow { membership: membership_code(*membership), ..MemberRow::guest() })?;
-        }
-        Ok(record)
+    /// Tells of a room as it is now, with who is admitted where not everybody is.
+    fn tell_room(&mut self, room: &RoomId) -> Outcome<()> {
+        let id = self.take_id()?;
+        let Some((no, record)) = self.find_record(room)?.map(|(no, record)| (no, record.clone())) else {
+            return Ok(());
+        };
+        let admitted = if record.private { Some(self.admitted_to(no)?) } else { None };
+        // With the JSON type of the request.
+        let record = RoomRecord { id: room.clone(), ..record };
+        self.tell(Change::RoomChanged { id, room: record, admitted });
+        Ok(())
     }
 
-    pub(super) fn patch_room(&mut self, room: &RoomId, patch: &RoomPatch) -> Outcome<RoomRecord> {
-        let no = self.number_of(room)?;
-        if patch.admit_guests {
-            for user in self.members_of(no)? {
-                let Some(row) = self.member(no, user)? else { continue };
-                if row.membership()? == Membership::Guest {
-                    self.put_member(no, user, MemberRow { membership: membership_code(Membership::Member), ..row })?;
-                }
+    fn admitted_to(&mut self, no: u64) -> Outcome<Admitted> {
+        let mut admitted = HashSet::new();
+        for user in self.members_of(no)? {
+            let is_admitted = match self.member(no, user)? {
+                Some(row) => row.membership()?.admits(),
+                None => false,
+            };
+            if is_admitted {
+                admitted.insert(self.person(user)?.id);
             }
         }
-        self.change_room(room, |record| {
-            patch.apply(record);
-            record.clone()
-        })
+        Ok(Arc::new(admitted))
     }
 
-    pub(super) fn set_member(
-        &mut self,
-        room: &RoomId,
-        user: &UserId,
-        membership: Membership,
-    ) -> Outcome<Option<Membership>> {
-        let no = self.number_of(room)?;
-        let user = self.user(user)?;
-        let before = self.member(no, user)?;
-        let row = before.unwrap_or_else(MemberRow::guest);
-        self.put_member(no, user, MemberRow { membership: membership_code(membership), ..row })?;
-        before.map(|row| row.membership()).transpose()
-    }
-
-    pub(super) fn remove_member(&mut self, room: &RoomId, user: &UserId) -> Outcome<Membership> {
-        let no = self.number_of(room)?;
-        let user = self.find_user(user)?.ok_or(Refusal::NotFound)?;
-        let row = self.member(no, user)?.ok_or(Refusal::NotFound)?;
-        self.expel_member(no, user, row)?;
-        row.membership()
+    /// Refuses to touch a room that is held, or in which somebody is or has written who is held.
+    fn refuse_held_room(&mut self, room: &RoomId, no: u64) -> Outcome<()> {
+        let held = self.held()?;
+        if held.is_empty() {
+            return Ok(());
+        }
+        let mut against = Vec::new();
+        if held.holds_room(&no) {
+            against.push(crate::domain::privacy::Subject::Room(room.clone()));
+        }
+        for user in held.users() {
+            let wrote = self.t.authors.read()?.get(&k16(*user, no))?.is_some();
+            if wrote || self.member(no, *user)?.is_some() {
+                against.push(crate::domain::privacy::Subject::User(self.person(*user)?.id));
+            }
+        }
+        self.refuse_by(&against)
     }
 
     fn expel_member(&mut self, room: u64, user: u64, row: MemberRow) -> Outcome<()> {
@@ -123,32 +252,6 @@ impl Batch<'_, '_> {
         Ok(users.into_iter().collect())
     }
 
-    pub(super) fn begin_removal(&mut self, room: &RoomId) -> Outcome<RoomRecord> {
-        let no = self.number_of(room)?;
-        if self.is_held(&Subject::Room(room.clone()))? {
-            return Err(Refusal::Held.into());
-        }
-        let members = self.members_of(no)?;
-        for user in &members {
-            let user = self.person(*user)?.id;
-            if self.is_held(&Subject::User(user))? {
-                return Err(Refusal::Held.into());
-            }
-        }
-        for user in members {
-            if let Some(row) = self.member(no, user)? {
-                self.expel_member(no, user, row)?;
-            }
-        }
-        let record = self.forget_room(room)?.ok_or(Refusal::NotFound)?;
-        // What the writer knew by heart is the newest; its messages are looked for by the number alone from here on.
-        self.t.rooms.write()?.insert(&k8(no), encode_room(&record, &mut self.buffer)?)?;
-        let mut doomed = self.doomed()?;
-        doomed.push(no);
-        self.put_doomed(&doomed)?;
-        Ok(record)
-    }
-
     /// Rooms that are gone, and whose messages are not all removed yet.
     pub(super) fn doomed(&self) -> Outcome<Vec<u64>> {
         Ok(get_value(self.t.meta.read()?, meta::DOOMED)?.unwrap_or_default())
@@ -164,7 +267,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn remove_messages(&mut self, limit: usize) -> Outcome<bool> {
+    fn remove_messages(&mut self, limit: usize) -> Outcome<bool> {
         let mut doomed = self.doomed()?;
         let Some(no) = doomed.first().copied() else { return Ok(true) };
         let missing = || Failure::Damaged(format!("room {no} is to be removed, and has no record"));
@@ -177,7 +280,11 @@ impl Batch<'_, '_> {
             let read = |row: &[u8]| decode_message(row, *id, &record.id);
             let Some((message, place)) = get(self.t.messages.read()?, &k8(*id), read)? else { continue };
             self.remove_message(&message, place)?;
+            self.t.authors.write()?.remove(&k16(place.sender, no))?;
             record.purged_seq = message.seq;
+            if message.deleted_at.is_some() {
+                record.deleted = record.deleted.saturating_sub(1);
+            }
         }
         if ids.len() == limit.max(1) {
             // The record says from where on there are messages, as behind a purge: a store that is cut off here is whole.
@@ -191,6 +298,7 @@ impl Batch<'_, '_> {
         for key in &changes {
             self.t.changes_by_room.write()?.remove(key)?;
         }
+        counts::forget(self.t.tombstones.write()?, no)?;
         self.t.rooms.write()?.remove(&k8(no))?;
         doomed.retain(|other| *other != no);
         self.put_doomed(&doomed)?;

@@ -1,96 +1,284 @@
-//! What the writer does for administrators: the audit trail, legal holds, erasures, and the daily count of rows.
+//! How administrators look after data: the audit trail, legal holds, erasures, and the daily count of rows.
 
 use redb::ReadableTable;
 
-use super::batch::Batch;
+use super::batch::{Apply, Batch};
+use super::counts;
 use super::failure::{Failure, Outcome};
-use super::inbox::{NAMED, audience_code};
+use super::inbox::{NAMED, user_spaces};
 use super::records::{
-    AnswerRow, MemberRow, Place, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, decode_room,
-    encode, encode_message, encode_notification, get, get_value,
+    AnswerRow, MemberRow, Place, ProgressRow, RoomChangeRow, VersionRow, decode, decode_message, decode_notification,
+    decode_room, encode, encode_2, encode_message, encode_notification, get, get_value,
 };
 use super::records_care::{AuditRow, ErasureRow, HoldRow, hold_key};
 use super::schema::{expiry_key, k8, k16, k24, meta, pair, second, triple};
 use crate::domain::audit::{AuditEntry, AuditRecord, Link};
 use crate::domain::notification::Audience;
-use crate::domain::privacy::{Erasure, ErasureCounts, Hold, Subject};
+use crate::domain::privacy::{Erasure, ErasureCounts, HeldSubjects, Hold, Subject, is_below_floor};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
-use crate::store::{Change, ErasureStep};
+use crate::store::Change;
+use crate::store::operations::{
+    BeginErasure, EraseSlice, ErasureStep, NoteBackup, PruneWithheld, Record, ReleaseHold, SampleGrowth, SetHold,
+};
 
 /// So many days of the count of rows are kept.
 const GROWTH_DAYS: u64 = 400;
 
+/// Who and what is held, by number.
+pub(super) type Held = HeldSubjects<u64, u64>;
+
+impl Apply for Record {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<AuditRecord> {
+        batch.record(self.entry)
+    }
+}
+
+impl Apply for SetHold {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        let hold = self.hold;
+        batch.refuse_hold_on_erased(&hold.subject)?;
+        let row = HoldRow::of(&hold);
+        batch.t.holds.write()?.insert(hold_key(&hold.subject).as_bytes(), encode(&row, &mut batch.buffer)?)?;
+        let id = batch.take_id()?;
+        batch.tell(Change::HoldSet { id, hold });
+        Ok(())
+    }
+}
+
+impl Apply for ReleaseHold {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Hold> {
+        let key = hold_key(&self.subject);
+        let found = get(batch.t.holds.read()?, key.as_bytes(), |row| decode::<HoldRow<'_>>(row)?.hold(&key))?;
+        let hold = found.ok_or(Refusal::NotFound)?;
+        batch.t.holds.write()?.remove(key.as_bytes())?;
+        let id = batch.take_id()?;
+        batch.tell(Change::HoldReleased { id, subject: self.subject });
+        Ok(hold)
+    }
+}
+
+impl Apply for PruneWithheld {
+    /// Goes round the table: `meta` has where the slice before has stopped.
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<bool> {
+        let held = batch.held()?;
+        let after: Option<(u64, u64)> = get_value(batch.t.meta.read()?, meta::PRUNED)?;
+        let from = after.map_or([0; 16], |(message, change)| k16(message, change.saturating_add(1)));
+        let (mut gone, mut last, mut looked_at) = (Vec::new(), None, 0);
+        for row in batch.t.withheld.read()?.range::<&[u8; 16]>(&from..)?.take(self.limit.max(1)) {
+            let (key, value) = row?;
+            let row: VersionRow<'_> = decode(value.value())?;
+            if !held.holds_message(&row.sender, &row.room) {
+                gone.push(*key.value());
+            }
+            last = Some(pair(key.value()));
+            looked_at += 1;
+        }
+        for key in &gone {
+            batch.touch();
+            batch.t.withheld.write()?.remove(key)?;
+        }
+        let is_done = looked_at < self.limit.max(1);
+        match last.filter(|_| !is_done) {
+            Some(last) => {
+                batch.touch();
+                batch.t.meta.write()?.insert(meta::PRUNED, encode(&last, &mut batch.buffer)?)?;
+            }
+            None if after.is_some() => {
+                batch.touch();
+                batch.t.meta.write()?.remove(meta::PRUNED)?;
+            }
+            None => {}
+        }
+        Ok(is_done)
+    }
+}
+
+impl Apply for BeginErasure {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Erasure> {
+        let BeginErasure { user, by, consent, floor } = self;
+        let before = batch.erasure(&user)?;
+        let Some(no) = batch.find_user(&user)? else {
+            // Nothing is stored of them: the erasure that has made it so, if there was one.
+            return Ok(before.ok_or(Refusal::NotFound)?);
+        };
+        if let Some(under_way) = before.filter(|erasure| !erasure.is_finished()) {
+            return Ok(under_way);
+        }
+        batch.refuse_held_person(&user, no)?;
+        if !consent && is_below_floor(batch.newest_of(no)?, floor, batch.now) {
+            return Err(Refusal::BelowFloor.into());
+        }
+        let at = batch.now;
+        let erasure =
+            Erasure { user: user.clone(), at, by, consent, finished_at: None, counts: ErasureCounts::default() };
+        batch.put_erasure(&erasure)?;
+        let id = batch.take_id()?;
+        batch.tell(Change::Erased { id, user, is_finished: false });
+        Ok(erasure)
+    }
+}
+
+impl Apply for EraseSlice {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<ErasureStep> {
+        let step = batch.erase(&self.user, self.limit)?;
+        if step.is_finished {
+            let erasure = batch.erasure(&self.user)?.ok_or(Refusal::NotFound)?;
+            let store_id = get_value(batch.t.meta.read()?, meta::STORE_ID)?.unwrap_or_default();
+            let certificate = erasure.certificate(store_id).map(|certificate| certificate.hash).unwrap_or_default();
+            let outcome = format!("done: {} things, certificate {certificate}", erasure.counts.total());
+            batch.record(self.act.entry(batch.now, &outcome))?;
+            let id = batch.take_id()?;
+            batch.tell(Change::Erased { id, user: self.user, is_finished: true });
+        }
+        Ok(step)
+    }
+}
+
+impl Apply for SampleGrowth {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        let SampleGrowth { day, counts } = self;
+        if batch.t.growth.read()?.get(&k8(day))?.is_some() {
+            return Ok(());
+        }
+        batch.touch();
+        let row: Vec<(&str, u64)> = counts;
+        batch.t.growth.write()?.insert(&k8(day), encode(&row, &mut batch.buffer)?)?;
+        let mut old = Vec::new();
+        for row in batch.t.growth.read()?.range::<&[u8; 8]>(..&k8(day.saturating_sub(GROWTH_DAYS)))? {
+            old.push(*row?.0.value());
+        }
+        for key in &old {
+            batch.t.growth.write()?.remove(key)?;
+        }
+        Ok(())
+    }
+}
+
+impl Apply for NoteBackup {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        batch.touch();
+        batch.noted_backup = Some((batch.now, self.bytes));
+        let row = encode(&(batch.now.0, self.bytes), &mut batch.buffer)?;
+        batch.t.meta.write()?.insert(meta::LAST_BACKUP, row)?;
+        Ok(())
+    }
+}
+
 impl Batch<'_, '_> {
+    /// Adds a record to the trail.
     pub(super) fn record(&mut self, entry: AuditEntry) -> Outcome<AuditRecord> {
         let head: Link = get_value(self.t.meta.read()?, meta::AUDIT_HEAD)?.unwrap_or(Link::START);
         let record = head.next(entry);
-        self.touch();
         let row = AuditRow::of(&record);
         self.t.audit.write()?.insert(&k8(record.number), encode(&row, &mut self.buffer)?)?;
         self.t.meta.write()?.insert(meta::AUDIT_HEAD, encode(&Link::from(&record), &mut self.buffer)?)?;
+        let id = self.take_id()?;
+        self.tell(Change::Recorded { id, record: record.clone() });
         Ok(record)
     }
 
-    pub(super) fn hold(&mut self, hold: &Hold) -> Outcome<()> {
-        if let Subject::User(user) = &hold.subject
-            && self.erasure(user)?.is_some_and(|erasure| !erasure.is_finished)
-        {
-            return Err(Refusal::Conflict.into());
+    fn all_holds(&self) -> Outcome<Vec<Hold>> {
+        let mut holds = Vec::new();
+        for row in self.t.holds.read()?.iter()? {
+            let (key, value) = row?;
+            let key = String::from_utf8_lossy(key.value()).into_owned();
+            holds.push(decode::<HoldRow<'_>>(value.value())?.hold(&key)?);
         }
-        self.touch();
-        let row = HoldRow::of(hold);
-        self.t.holds.write()?.insert(hold_key(&hold.subject).as_bytes(), encode(&row, &mut self.buffer)?)?;
+        Ok(holds)
+    }
+
+    /// Who and what is held.
+    pub(super) fn held(&mut self) -> Outcome<Held> {
+        let (mut users, mut rooms) = (std::collections::HashSet::new(), std::collections::HashSet::new());
+        for hold in self.all_holds()? {
+            match hold.subject {
+                Subject::User(user) => users.extend(self.find_user(&user)?),
+                Subject::Room(room) => rooms.extend(self.find_room(&room)?.map(|(no, _)| no)),
+            }
+        }
+        Ok(Held::new(users, rooms))
+    }
+
+    /// Refuses by the holds on some subjects, naming each; none refuses nothing.
+    pub(super) fn refuse_by(&self, subjects: &[Subject]) -> Outcome<()> {
+        if subjects.is_empty() {
+            return Ok(());
+        }
+        let holds = self.all_holds()?;
+        let against: Vec<String> =
+            holds.iter().filter(|hold| subjects.contains(&hold.subject)).map(Hold::to_string).collect();
+        Err(Refusal::Held(against.join(", ")).into())
+    }
+
+    /// Refuses to touch somebody who is held, or who is or has written in a room that is.
+    fn refuse_held_person(&mut self, user: &UserId, no: u64) -> Outcome<()> {
+        let held = self.held()?;
+        let mut against = Vec::new();
+        if held.holds_user(&no) {
+            against.push(Subject::User(user.clone()));
+        }
+        for room in held.rooms() {
+            let wrote = self.t.authors.read()?.get(&k16(no, *room))?.is_some();
+            if (wrote || self.member(*room, no)?.is_some())
+                && let Some(room) = self.room_of(*room)?
+            {
+                against.push(Subject::Room(room));
+            }
+        }
+        self.refuse_by(&against)
+    }
+
+    /// Refuses a hold that would come too late: on somebody who is being erased, or on a room with messages of theirs.
+    fn refuse_hold_on_erased(&mut self, subject: &Subject) -> Outcome<()> {
+        for user in self.erasing()?.clone() {
+            let is_touched = match subject {
+                Subject::User(subject) => *subject == user,
+                Subject::Room(room) => match (self.find_room(room)?, self.find_user(&user)?) {
+                    (Some((room, _)), Some(user)) => self.t.authors.read()?.get(&k16(user, room))?.is_some(),
+                    _ => false,
+                },
+            };
+            if is_touched {
+                return Err(Refusal::Erasing(user).into());
+            }
+        }
         Ok(())
-    }
-
-    pub(super) fn release(&mut self, subject: &Subject) -> Outcome<Hold> {
-        let key = hold_key(subject);
-        let found = get(self.t.holds.read()?, key.as_bytes(), |row| decode::<HoldRow<'_>>(row)?.hold(&key))?;
-        let hold = found.ok_or(Refusal::NotFound)?;
-        self.touch();
-        self.t.holds.write()?.remove(key.as_bytes())?;
-        Ok(hold)
-    }
-
-    pub(super) fn is_held(&self, subject: &Subject) -> Outcome<bool> {
-        Ok(self.t.holds.read()?.get(hold_key(subject).as_bytes())?.is_some())
     }
 
     fn erasure(&self, user: &UserId) -> Outcome<Option<Erasure>> {
-        get(self.t.erasures.read()?, user.canonical().as_bytes(), |row| decode::<ErasureRow<'_>>(row)?.erasure())
+        get(self.t.erasures.read()?, user.canonical().as_bytes(), |row| ErasureRow::decode(row)?.erasure())
     }
 
-    fn put_erasure(&mut self, erasure: &Erasure) -> Outcome<()> {
+    pub(super) fn put_erasure(&mut self, erasure: &Erasure) -> Outcome<()> {
         self.touch();
+        self.forget_erasing();
         let row = ErasureRow::of(erasure);
         let key = erasure.user.canonical();
-        self.t.erasures.write()?.insert(key.as_bytes(), encode(&row, &mut self.buffer)?)?;
+        self.t.erasures.write()?.insert(key.as_bytes(), encode_2(&row, &mut self.buffer)?)?;
         Ok(())
     }
 
-    pub(super) fn begin_erasure(&mut self, user: &UserId, at: Timestamp) -> Outcome<Erasure> {
-        let before = self.erasure(user)?;
-        if let Some(under_way) = before.filter(|erasure| !erasure.is_finished) {
-            return Ok(under_way);
+    /// When the newest message, progress or notification of a person was stored.
+    fn newest_of(&self, no: u64) -> Outcome<Option<Timestamp>> {
+        let (low, high) = (k16(no, 0), k16(no, u64::MAX));
+        let nowhere = RoomId::number(0);
+        let mut newest = None;
+        if let Some(row) = self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.next_back() {
+            let id = second(row?.0.value());
+            let at = get(self.t.messages.read()?, &k8(id), |row| Ok(decode_message(row, id, &nowhere)?.0.at))?;
+            newest = newest.max(at);
         }
-        let no = self.find_user(user)?.ok_or(Refusal::NotFound)?;
-        if self.is_held(&Subject::User(user.clone()))? {
-            return Err(Refusal::Held.into());
+        if let Some(row) = self.t.progress_by_change.read()?.range::<&[u8; 16]>(&low..=&high)?.next_back() {
+            let lesson: u64 = decode(row?.1.value())?;
+            let read = |row: &[u8]| Ok(decode::<ProgressRow<'_>>(row)?.read()?.updated_at);
+            newest = newest.max(get(self.t.progress.read()?, &k16(no, lesson), read)?);
         }
-        let mut rooms = Vec::new();
-        for row in self.t.member_rooms.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
-            rooms.push(second(row?.0.value()));
+        if let Some(row) = self.t.inbox.read()?.range::<&[u8; 16]>(&low..=&high)?.next_back() {
+            let id = second(row?.0.value());
+            let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.at);
+            newest = newest.max(get(self.t.notifications.read()?, &k8(id), read)?);
         }
-        for room in rooms {
-            if let Some(room) = self.room_of(room)?
-                && self.is_held(&Subject::Room(room))?
-            {
-                return Err(Refusal::Held.into());
-            }
-        }
-        let erasure = Erasure { user: user.clone(), at, counts: ErasureCounts::default(), is_finished: false };
-        self.put_erasure(&erasure)?;
-        Ok(erasure)
+        Ok(newest)
     }
 
     fn room_of(&self, no: u64) -> Outcome<Option<RoomId>> {
@@ -100,8 +288,12 @@ impl Batch<'_, '_> {
     /// One slice: about `limit` rows. The person's own row goes last, so that a cut never leaves rows of nobody.
     pub(super) fn erase(&mut self, user: &UserId, limit: usize) -> Outcome<ErasureStep> {
         let mut erasure = self.erasure(user)?.ok_or(Refusal::NotFound)?;
+        if erasure.is_finished() {
+            return Err(Refusal::NotFound.into());
+        }
         let mut counts = ErasureCounts::default();
         let mut left = limit.max(1);
+        let mut is_finished = true;
         if let Some(no) = self.find_user(user)? {
             counts.messages = self.erase_messages(no, &mut left)?;
             counts.memberships = self.erase_memberships(no, &mut left)?;
@@ -111,16 +303,32 @@ impl Batch<'_, '_> {
             counts.notifications = notifications;
             counts.inbox = marks + self.erase_inbox_changes(no, &mut left)?;
             counts.answers = self.erase_answers(no, &mut left)?;
-            erasure.is_finished = left > 0;
-            if erasure.is_finished {
+            self.erase_authorship(no, &mut left)?;
+            is_finished = left > 0;
+            if is_finished {
+                for space in user_spaces(no) {
+                    counts::forget(self.t.inbox_counts.write()?, space)?;
+                }
                 self.forget_user(user, no)?;
             }
-        } else {
-            erasure.is_finished = true;
         }
+        erasure.finished_at = is_finished.then_some(self.now);
         erasure.counts = erasure.counts.plus(counts);
         self.put_erasure(&erasure)?;
-        Ok(ErasureStep { counts, is_finished: erasure.is_finished })
+        Ok(ErasureStep { counts, is_finished })
+    }
+
+    /// In which rooms they have written. It goes behind the messages: a hold that comes in between is refused by it.
+    fn erase_authorship(&mut self, no: u64, left: &mut usize) -> Outcome<()> {
+        let mut found = Vec::new();
+        for row in self.t.authors.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?.take(*left) {
+            found.push(*row?.0.value());
+        }
+        for key in &found {
+            self.t.authors.write()?.remove(key)?;
+        }
+        *left -= found.len();
+        Ok(())
     }
 
     /// Messages become tombstones of nobody: their place in the room stays, and `seq` is whole.
@@ -133,29 +341,45 @@ impl Batch<'_, '_> {
             return Ok(0);
         }
         let nobody = self.user(&UserId::erased())?;
+        let held = self.held()?;
         let nowhere = RoomId::number(0);
         for id in &ids {
             let read = |row: &[u8]| decode_message(row, *id, &nowhere);
             let Some((mut message, place)) = get(self.t.messages.read()?, &k8(*id), read)? else {
                 return Err(Failure::Damaged(format!("message {id} is indexed, but not there")));
             };
+            // It was asked at the beginning, and no hold was taken since: a message that is held all the same stays.
+            if held.holds_message(&place.sender, &place.room) {
+                return Err(Refusal::Held(format!("message {id}")).into());
+            }
             let was_deleted = message.deleted_at.is_some();
             message.content.clear();
             message.sender = UserId::erased();
             message.sender_name.clear();
             message.client_id = None;
             message.edited_at = None;
-            message.deleted_at = Some(message.deleted_at.unwrap_or(self.now));
+            message.deleted_at = Some(message.deleted_at.unwrap_or_else(|| self.now.max(message.at)));
+            let supersedes = place.change;
             let place = Place { sender: nobody, ..place };
             self.t.msg_by_user.write()?.remove(&k16(no, *id))?;
             self.t.msg_by_user.write()?.insert(&k16(nobody, *id), ())?;
+            self.forget_sides_of(*id, place.room)?;
+            let room = self.room_of(place.room)?;
+            if let Some(room) = &room {
+                message.room = room.clone();
+            }
             if was_deleted {
                 self.t.messages.write()?.insert(&k8(*id), encode_message(&message, place, &mut self.buffer)?)?;
+                let change = self.take_id()?;
+                if room.is_some() {
+                    self.tell(Change::Anonymised { id: change, message: std::sync::Arc::new(message), supersedes });
+                }
                 continue;
             }
             let change = self.replace(&message, place, RoomChangeRow::Deleted(*id))?;
-            if let Some(room) = self.room_of(place.room)? {
-                self.tell(Change::Deleted { id: change, room, message_id: *id, at: self.now });
+            if room.is_some() {
+                self.note_tombstone(place.room, &message, true)?;
+                self.tell(Change::Deleted { id: change, message: std::sync::Arc::new(message), supersedes });
             }
         }
         *left -= ids.len();
@@ -218,6 +442,7 @@ impl Batch<'_, '_> {
         }
         let mut named = 0;
         for (id, flags) in &found {
+            // What is counted of them goes as a whole at the end.
             self.t.inbox.write()?.remove(&k16(no, *id))?;
             if flags & NAMED == 0 {
                 continue;
@@ -229,9 +454,6 @@ impl Batch<'_, '_> {
             users.retain(|other| other != user);
             if users.is_empty() {
                 self.t.notifications.write()?.remove(&k8(*id))?;
-                if let Some(code) = audience_code(&one.audience) {
-                    self.t.notif_by_audience.write()?.remove(&k16(code, *id))?;
-                }
             } else {
                 self.t.notifications.write()?.insert(&k8(*id), encode_notification(&one, &mut self.buffer)?)?;
             }
@@ -258,7 +480,7 @@ impl Batch<'_, '_> {
         let (low, high) = (k24(no, 0, 0), k24(no, u64::MAX, u64::MAX));
         for row in self.t.answers.read()?.range::<&[u8; 24]>(&low..=&high)?.take(*left) {
             let (key, value) = row?;
-            found.push((*key.value(), decode::<AnswerRow<'_>>(value.value())?.expires));
+            found.push((*key.value(), AnswerRow::decode(value.value())?.expires));
         }
         for (key, expires) in &found {
             self.t.answers.write()?.remove(key)?;
@@ -266,29 +488,5 @@ impl Batch<'_, '_> {
         }
         *left -= found.len();
         Ok(found.len() as u64)
-    }
-
-    /// Counts the rows of each table once a day, for `db stats`.
-    pub(super) fn sample(&mut self, day: u64, counts: &[(&'static str, u64)]) -> Outcome<()> {
-        if self.t.growth.read()?.get(&k8(day))?.is_some() {
-            return Ok(());
-        }
-        self.touch();
-        let row: Vec<(&str, u64)> = counts.to_vec();
-        self.t.growth.write()?.insert(&k8(day), encode(&row, &mut self.buffer)?)?;
-        let mut old = Vec::new();
-        for row in self.t.growth.read()?.range::<&[u8; 8]>(..&k8(day.saturating_sub(GROWTH_DAYS)))? {
-            old.push(*row?.0.value());
-        }
-        for key in &old {
-            self.t.growth.write()?.remove(key)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn note_backup(&mut self, at: Timestamp, bytes: u64) -> Outcome<()> {
-        self.touch();
-        self.t.meta.write()?.insert(meta::LAST_BACKUP, encode(&(at.0, bytes), &mut self.buffer)?)?;
-        Ok(())
     }
 }

@@ -1,23 +1,205 @@
-//! What the writer does for chat: posts, edits, deletions, joins and read marks. The rules are those of
+//! How a room's messages are changed: posts, edits, deletions, joins, leaves and read marks. The rules are those of
 //! [`crate::domain::chat`].
 
 use std::sync::Arc;
 
-use super::batch::Batch;
+use redb::ReadableTable;
+
+use super::batch::{Apply, Batch};
+use super::counts;
 use super::failure::{Failure, Outcome};
-use super::records::{First, MemberRow, Place, RoomChangeRow, decode_message, encode, encode_message, get, get_number};
-use super::schema::{KeyKind, answer_key, k8, k16};
-use crate::domain::chat::{
-    Author, Draft, Membership, Message, ReadMark, RoomPolicy, RoomRecord, may_change, may_enter,
+use super::records::{
+    First, MemberRow, Place, RoomChangeRow, VersionRow, decode_message, encode, encode_message, get, get_number,
+    get_value,
 };
-use crate::domain::{Refusal, RoomId, Timestamp};
-use crate::store::{Change, MessageChange, Posted};
+use super::schema::{external_hash, external_key, k8, k16};
+use crate::domain::chat::{
+    Author, Membership, Message, ReadMark, RoomPolicy, RoomRecord, is_listed, may_change, may_enter, time_of_change,
+};
+use crate::domain::privacy::{VersionEnd, WithheldVersion};
+use crate::domain::{Refusal, RoomId, Timestamp, UserId};
+use crate::store::Change;
+use crate::store::operations::{
+    DeleteMessage, EditMessage, EnlistMembers, ExternalId, JoinRoom, LeaveRoom, MarkRead, MessageChanged,
+    MessageTarget, PostMessage, Posted,
+};
 
 /// Where somebody stands who has been let in.
 struct Entered {
     room: Option<u64>,
     user: Option<u64>,
     membership: Option<Membership>,
+}
+
+impl Apply for PostMessage {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Posted> {
+        let PostMessage { draft, policy, key, external_id, origin } = self;
+        // The first answer comes before the rules: a retry gets what it got, even if the room has been closed since.
+        let first = batch.first_answer(key.as_ref(), |first| match first {
+            First::Message { id, seq, at, .. } => Ok(Posted { id, seq, at: Timestamp(at), duplicate: true }),
+            _ => Err(Failure::Damaged("a message's key has another kind's answer".to_owned())),
+        })?;
+        if let Some(first) = first {
+            return Ok(first);
+        }
+        batch.refuse_erasing(&draft.author.user)?;
+        let entered = batch.enter(&draft.room, &draft.author, policy)?;
+        if let (Some(room), Some(external)) = (entered.room, &external_id)
+            && batch.find_external(room, external)?.is_some()
+        {
+            return Err(Refusal::Conflict.into());
+        }
+        let user = batch.user(&draft.author.user)?;
+        let room = match entered.room {
+            Some(room) => room,
+            None => batch.add_room(RoomRecord::first_written(&draft.room, policy, batch.now))?,
+        };
+        let id = batch.take_id()?;
+        let (seq, at) = batch.take_seq(&draft.room, id)?;
+        let message = Message {
+            id,
+            seq,
+            room: draft.room,
+            sender: draft.author.user,
+            sender_name: draft.author.name,
+            content: draft.content,
+            kind: draft.kind,
+            reply_to: draft.reply_to,
+            client_id: draft.client_id,
+            at,
+            edited_at: None,
+            deleted_at: None,
+        };
+        let stored_at = (at != batch.now).then_some(batch.now);
+        let place = Place { room, sender: user, change: 0, stored_at };
+        batch.t.messages.write()?.insert(&k8(id), encode_message(&message, place, &mut batch.buffer)?)?;
+        batch.t.msg_by_room.write()?.insert(&k16(room, id), encode(&seq, &mut batch.buffer)?)?;
+        batch.t.msg_by_user.write()?.insert(&k16(user, id), ())?;
+        let row = batch.member(room, user)?.unwrap_or_else(|| MemberRow::guest(seq - 1));
+        if !row.has_written {
+            batch.t.authors.write()?.insert(&k16(user, room), ())?;
+        }
+        let row = MemberRow { read_up_to: id, read_seq: seq, left_at: None, has_written: true, ..row };
+        batch.put_member(room, user, row)?;
+        if let Some(external) = &external_id {
+            let hash = external_hash(&external.caller, &external.name);
+            batch.t.external_ids.write()?.insert(&external_key(room, hash), encode(&id, &mut batch.buffer)?)?;
+            batch.t.external_by_message.write()?.insert(&k8(id), encode(&hash, &mut batch.buffer)?)?;
+        }
+        batch.put_answer(key.as_ref(), First::Message { room, id, seq, at: at.0 })?;
+        batch.tell(Change::Posted { message: Arc::new(message), origin });
+        Ok(Posted { id, seq, at, duplicate: false })
+    }
+}
+
+impl Apply for EditMessage {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<MessageChanged> {
+        let EditMessage { room, target, author, content, policy, key } = self;
+        if let Some(first) = batch.changed_before(key.as_ref())? {
+            return Ok(first);
+        }
+        let (before, place) = batch.changeable(&room, &target, &author, policy)?;
+        let at = time_of_change(&before, batch.now);
+        let message = Message { content, edited_at: Some(at), ..before.clone() };
+        let row = RoomChangeRow::Edited(message.id);
+        let id = batch.change_message(&before, &message, place, row, &author.user)?;
+        batch.put_answer(key.as_ref(), First::Changed { id: message.id, at: at.0 })?;
+        let changed = MessageChanged { message_id: message.id, at, duplicate: false };
+        batch.tell(Change::Edited { id, message: Arc::new(message), supersedes: place.change });
+        Ok(changed)
+    }
+}
+
+impl Apply for DeleteMessage {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<MessageChanged> {
+        let DeleteMessage { room, target, author, policy, key } = self;
+        if let Some(first) = batch.changed_before(key.as_ref())? {
+            return Ok(first);
+        }
+        let (before, place) = batch.changeable(&room, &target, &author, policy)?;
+        let at = time_of_change(&before, batch.now);
+        let message = Message { content: String::new(), deleted_at: Some(at), ..before.clone() };
+        let row = RoomChangeRow::Deleted(message.id);
+        let id = batch.change_message(&before, &message, place, row, &author.user)?;
+        batch.note_tombstone(place.room, &message, true)?;
+        batch.put_answer(key.as_ref(), First::Changed { id: message.id, at: at.0 })?;
+        let changed = MessageChanged { message_id: message.id, at, duplicate: false };
+        batch.tell(Change::Deleted { id, message: Arc::new(message), supersedes: place.change });
+        Ok(changed)
+    }
+}
+
+impl Apply for JoinRoom {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        let entered = batch.enter(&self.room, &self.author, self.policy)?;
+        batch.refuse_erasing(&self.author.user)?;
+        if entered.room.is_some() { batch.take_part(&self.room, &self.author.user, true) } else { Ok(()) }
+    }
+}
+
+impl Apply for EnlistMembers {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        for user in self.users {
+            let author = Author { user, name: String::new(), admin: false };
+            // Who has no right to it takes no part in it; who is being erased, neither.
+            if batch.erasing()?.contains(&author.user) {
+                continue;
+            }
+            match batch.enter(&self.room, &author, self.policy) {
+                // They were there before its first message.
+                Ok(Entered { room: Some(_), .. }) => batch.take_part(&self.room, &author.user, false)?,
+                Ok(_) | Err(Failure::Refused(_)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Apply for LeaveRoom {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        let Some(user) = batch.find_user(&self.user)? else { return Ok(()) };
+        let Some((room, last_seq)) = batch.find_record(&self.room)?.map(|(no, record)| (no, record.last_seq)) else {
+            return Ok(());
+        };
+        let Some(row) = batch.member(room, user)? else { return Ok(()) };
+        if is_listed(row.membership()?, row.left_at, last_seq) {
+            batch.put_member(room, user, MemberRow { left_at: Some(last_seq), ..row })?;
+        }
+        Ok(())
+    }
+}
+
+impl Apply for MarkRead {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<ReadMark> {
+        let MarkRead { room, reader, message_id, policy } = self;
+        let entered = batch.enter(&room, &reader, policy)?;
+        let no = entered.room.ok_or(Refusal::NotFound)?;
+        let seq = get_number(batch.t.msg_by_room.read()?, &k16(no, message_id))?.ok_or(Refusal::NotFound)?;
+        batch.refuse_erasing(&reader.user)?;
+        let before = match entered.user {
+            Some(user) => batch.member(no, user)?,
+            None => None,
+        };
+        let last_seq = batch.find_record(&room)?.map_or(0, |(_, record)| record.last_seq);
+        let before = before.unwrap_or_else(|| MemberRow::guest(last_seq));
+        let mark = |message_id| ReadMark { room: room.clone(), user: reader.user.clone(), message_id };
+        if message_id <= before.read_up_to {
+            return Ok(mark(before.read_up_to));
+        }
+        let user = batch.user(&reader.user)?;
+        batch.member(no, user)?;
+        let change = batch.take_id()?;
+        if before.read_change > 0 {
+            batch.t.changes_by_room.write()?.remove(&k16(no, before.read_change))?;
+        }
+        let row = encode(&RoomChangeRow::Read(user), &mut batch.buffer)?;
+        batch.t.changes_by_room.write()?.insert(&k16(no, change), row)?;
+        let row = MemberRow { read_up_to: message_id, read_seq: seq, read_change: change, ..before };
+        batch.put_member(no, user, row)?;
+        batch.tell(Change::Read { id: change, mark: mark(message_id) });
+        Ok(mark(message_id))
+    }
 }
 
 impl Batch<'_, '_> {
@@ -29,96 +211,79 @@ impl Batch<'_, '_> {
         Ok(Entered { room: found.map(|(no, _)| no), user, membership })
     }
 
-    pub(super) fn append(&mut self, draft: Draft, policy: RoomPolicy) -> Outcome<Posted> {
-        // The first answer comes before the rules: a retry gets what it got, even if the room has been closed since.
-        if let Some(first) = self.posted_before(&draft)? {
-            return Ok(first);
-        }
-        let entered = self.enter(&draft.room, &draft.author, policy)?;
-        let user = self.user(&draft.author.user)?;
-        let room = match entered.room {
-            Some(room) => room,
-            None => self.add_room(RoomRecord::first_written(&draft.room, policy, draft.at))?,
+    /// Somebody takes part in a registered room, and has it on their list again. What was said before they came `from_now` is
+    /// not unread.
+    fn take_part(&mut self, room: &RoomId, user: &UserId, from_now: bool) -> Outcome<()> {
+        let Some((no, last_seq)) = self.find_record(room)?.map(|(no, record)| (no, record.last_seq)) else {
+            return Ok(());
         };
-        let id = self.take_id()?;
-        let seq = self.take_seq(&draft.room, id)?;
-        let message = Message {
-            id,
-            seq,
-            room: draft.room,
-            sender: draft.author.user,
-            sender_name: draft.author.name,
-            content: draft.content,
-            kind: draft.kind,
-            reply_to: draft.reply_to,
-            client_id: draft.client_id,
-            at: draft.at,
-            edited_at: None,
-            deleted_at: None,
+        let user = self.user(user)?;
+        match self.member(no, user)? {
+            None => self.put_member(no, user, MemberRow::guest(if from_now { last_seq } else { 0 })),
+            Some(row) if row.left_at.is_some() => self.put_member(no, user, MemberRow { left_at: None, ..row }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn find_external(&self, room: u64, external: &ExternalId) -> Outcome<Option<u64>> {
+        let hash = external_hash(&external.caller, &external.name);
+        get_number(self.t.external_ids.read()?, &external_key(room, hash))
+    }
+
+    fn changed_before(
+        &mut self,
+        key: Option<&crate::store::operations::RequestKey>,
+    ) -> Outcome<Option<MessageChanged>> {
+        self.first_answer(key, |first| match first {
+            First::Changed { id, at } => Ok(MessageChanged { message_id: id, at: Timestamp(at), duplicate: true }),
+            // The same content under the same key is the same kind of broadcast.
+            _ => Err(Refusal::KeyReused.into()),
+        })
+    }
+
+    fn changeable(
+        &mut self,
+        room: &RoomId,
+        target: &MessageTarget,
+        author: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<(Message, Place)> {
+        let entered = self.enter(room, author, policy)?;
+        let no = entered.room.ok_or(Refusal::NotFound)?;
+        let message_id = match target {
+            MessageTarget::Id(id) => *id,
+            MessageTarget::External(external) => self.find_external(no, external)?.ok_or(Refusal::NotFound)?,
         };
-        let place = Place { room, sender: user, change: 0 };
-        self.t.messages.write()?.insert(&k8(id), encode_message(&message, place, &mut self.buffer)?)?;
-        self.t.msg_by_room.write()?.insert(&k16(room, id), encode(&seq, &mut self.buffer)?)?;
-        self.t.msg_by_user.write()?.insert(&k16(user, id), ())?;
-        let row = self.member(room, user)?.unwrap_or_else(MemberRow::guest);
-        self.put_member(room, user, MemberRow { read_up_to: id, read_seq: seq, ..row })?;
-        if let Some(client_id) = &message.client_id {
-            let first = First::Message { room, id, seq, at: message.at.0 };
-            self.put_answer(&answer_key(user, KeyKind::Message, client_id), first)?;
-        }
-        let posted = Posted { id, seq, at: message.at, duplicate: false };
-        self.tell(Change::Posted(Arc::new(message)));
-        Ok(posted)
-    }
-
-    fn posted_before(&mut self, draft: &Draft) -> Outcome<Option<Posted>> {
-        let Some(client_id) = &draft.client_id else { return Ok(None) };
-        let Some(user) = self.find_user(&draft.author.user)? else { return Ok(None) };
-        let first = self.first_answer(&answer_key(user, KeyKind::Message, client_id), |first| match first {
-            First::Message { room, id, seq, at } => Ok((room, Posted { id, seq, at: Timestamp(at), duplicate: true })),
-            _ => Err(Failure::Damaged("a message's key has another kind's answer".to_owned())),
-        })?;
-        let Some((room, posted)) = first else { return Ok(None) };
-        match self.find_room(&draft.room)? {
-            Some((no, _)) if no == room => Ok(Some(posted)),
-            _ => Err(Refusal::Conflict.into()),
-        }
-    }
-
-    pub(super) fn edit(&mut self, change: &MessageChange, content: String, policy: RoomPolicy) -> Outcome<Timestamp> {
-        let (mut message, place) = self.changeable(change, policy)?;
-        message.content.clone_from(&content);
-        message.edited_at = Some(change.at);
-        let id = self.replace(&message, place, RoomChangeRow::Edited(message.id))?;
-        self.tell(Change::Edited {
-            id,
-            room: change.room.clone(),
-            message_id: change.message_id,
-            content,
-            at: change.at,
-        });
-        Ok(change.at)
-    }
-
-    pub(super) fn delete(&mut self, change: &MessageChange, policy: RoomPolicy) -> Outcome<Timestamp> {
-        let (mut message, place) = self.changeable(change, policy)?;
-        message.content.clear();
-        message.deleted_at = Some(change.at);
-        let id = self.replace(&message, place, RoomChangeRow::Deleted(message.id))?;
-        self.tell(Change::Deleted { id, room: change.room.clone(), message_id: change.message_id, at: change.at });
-        Ok(change.at)
-    }
-
-    fn changeable(&mut self, change: &MessageChange, policy: RoomPolicy) -> Outcome<(Message, Place)> {
-        let entered = self.enter(&change.room, &change.author, policy)?;
-        let room = entered.room.ok_or(Refusal::NotFound)?;
-        let read = |row: &[u8]| decode_message(row, change.message_id, &change.room);
-        let (message, place) = get(self.t.messages.read()?, &k8(change.message_id), read)?.ok_or(Refusal::NotFound)?;
-        if place.room != room {
+        let read = |row: &[u8]| decode_message(row, message_id, room);
+        let (message, place) = get(self.t.messages.read()?, &k8(message_id), read)?.ok_or(Refusal::NotFound)?;
+        if place.room != no {
             return Err(Refusal::NotFound.into());
         }
-        may_change(&message, &change.author, entered.membership)?;
+        may_change(&message, author, entered.membership)?;
         Ok((message, place))
+    }
+
+    /// Stores a message anew; under a hold, what it said before stays as a withheld version.
+    fn change_message(
+        &mut self,
+        before: &Message,
+        message: &Message,
+        place: Place,
+        row: RoomChangeRow,
+        by: &UserId,
+    ) -> Outcome<u64> {
+        let is_held = self.held()?.holds_message(&place.sender, &place.room);
+        let change = self.replace(message, place, row)?;
+        if is_held {
+            let (until, end) = match message.deleted_at {
+                Some(at) => (at, VersionEnd::Deleted),
+                None => (message.edited_at.unwrap_or(self.now), VersionEnd::Edited),
+            };
+            let version = WithheldVersion { content: before.content.clone(), until, by: by.clone(), change: end };
+            let row = encode(&VersionRow::of(&version, place), &mut self.buffer)?;
+            self.t.withheld.write()?.insert(&k16(message.id, change), row)?;
+        }
+        Ok(change)
     }
 
     /// Stores a message anew with a change of its own, in place of the change before it.
@@ -133,49 +298,32 @@ impl Batch<'_, '_> {
         Ok(change)
     }
 
-    /// Somebody takes part in a room from now on, if it is registered.
-    pub(super) fn join(&mut self, room: &RoomId, author: &Author, policy: RoomPolicy) -> Outcome<()> {
-        let entered = self.enter(room, author, policy)?;
-        let Some(room) = entered.room else { return Ok(()) };
-        let user = self.user(&author.user)?;
-        if self.member(room, user)?.is_none() {
-            self.put_member(room, user, MemberRow::guest())?;
+    /// A message of a room has become a tombstone, or a tombstone is gone: what is unread behind it is counted without it.
+    pub(super) fn note_tombstone(&mut self, room: u64, message: &Message, is_added: bool) -> Outcome<()> {
+        counts::change(self.t.tombstones.write()?, room, message.seq, is_added)?;
+        // A room that is being removed has no record that leads to it any more.
+        if self.find_room(&message.room)?.is_some_and(|(no, _)| no == room) {
+            self.change_room(&message.room, |record| {
+                record.deleted = if is_added { record.deleted + 1 } else { record.deleted.saturating_sub(1) };
+            })?;
         }
         Ok(())
     }
 
-    pub(super) fn mark_read(
-        &mut self,
-        room: &RoomId,
-        reader: &Author,
-        message_id: u64,
-        policy: RoomPolicy,
-    ) -> Outcome<ReadMark> {
-        let entered = self.enter(room, reader, policy)?;
-        let no = entered.room.ok_or(Refusal::NotFound)?;
-        let seq = get_number(self.t.msg_by_room.read()?, &k16(no, message_id))?.ok_or(Refusal::NotFound)?;
-        let before = match entered.user {
-            Some(user) => self.member(no, user)?,
-            None => None,
+    /// Nothing withheld of a message is kept any more, nor a back end's name for it.
+    pub(super) fn forget_sides_of(&mut self, message_id: u64, room: u64) -> Outcome<()> {
+        let mut versions = Vec::new();
+        for row in self.t.withheld.read()?.range::<&[u8; 16]>(&k16(message_id, 0)..=&k16(message_id, u64::MAX))? {
+            versions.push(*row?.0.value());
         }
-        .unwrap_or_else(MemberRow::guest);
-        let mark = |message_id| ReadMark { room: room.clone(), user: reader.user.clone(), message_id };
-        if message_id <= before.read_up_to {
-            return Ok(mark(before.read_up_to));
+        for key in &versions {
+            self.t.withheld.write()?.remove(key)?;
         }
-        let user = self.user(&reader.user)?;
-        self.member(no, user)?;
-        let change = self.take_id()?;
-        if before.read_change > 0 {
-            self.t.changes_by_room.write()?.remove(&k16(no, before.read_change))?;
+        let hash: Option<[u8; 16]> = get_value(self.t.external_by_message.read()?, &k8(message_id))?;
+        if let Some(hash) = hash {
+            self.t.external_by_message.write()?.remove(&k8(message_id))?;
+            self.t.external_ids.write()?.remove(&external_key(room, hash))?;
         }
-        self.t
-            .changes_by_room
-            .write()?
-            .insert(&k16(no, change), encode(&RoomChangeRow::Read(user), &mut self.buffer)?)?;
-        let row = MemberRow { read_up_to: message_id, read_seq: seq, read_change: change, ..before };
-        self.put_member(no, user, row)?;
-        self.tell(Change::Read { id: change, mark: mark(message_id) });
-        Ok(mark(message_id))
+        Ok(())
     }
 }

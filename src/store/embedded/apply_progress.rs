@@ -1,62 +1,67 @@
-//! What the writer does for progress: merges reports by [`crate::domain::progress`], a version each, all or none.
+//! How progress is reported: merges reports by [`crate::domain::progress`], a version each, all or none.
 
 use std::collections::HashMap;
 
 use redb::ReadableTable;
 
-use super::batch::Batch;
+use super::batch::{Apply, Batch};
 use super::failure::{Failure, Outcome};
 use super::records::{First, ProgressRow, decode, encode, get};
-use super::schema::{KeyKind, answer_key, k16, k24};
+use super::schema::{k16, k24};
 use crate::domain::progress::{Progress, Update, is_merged, merge};
-use crate::domain::{LessonId, Refusal, Timestamp, UserId};
-use crate::store::{Change, Synced};
+use crate::domain::{Fingerprint, Refusal, UserId};
+use crate::store::Change;
+use crate::store::operations::{KeyKind, RequestKey, SyncProgress, Synced};
 
-impl Batch<'_, '_> {
-    pub(super) fn sync(&mut self, user: &UserId, updates: &[Update], at: Timestamp) -> Outcome<Vec<Synced>> {
-        self.refuse_mixed_keys(user, updates)?;
-        let mut answers = Vec::with_capacity(updates.len());
-        for update in updates {
-            answers.push(self.sync_one(user, update, at)?);
+impl Apply for SyncProgress {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Vec<Synced>> {
+        batch.refuse_mixed_keys(&self)?;
+        let mut answers = Vec::with_capacity(self.reports.len());
+        for (user, update) in &self.reports {
+            answers.push(batch.sync_one(&self.caller, user, update)?);
         }
         Ok(answers)
     }
+}
 
-    /// A key that names reports of two lessons is a mistake of the device; taking the second for a repetition would lose
-    /// it without a word. Looked at before anything is written, as the reports stand or fall together.
-    fn refuse_mixed_keys(&mut self, user: &UserId, updates: &[Update]) -> Outcome<()> {
-        let known = self.find_user(user)?;
-        let mut seen: HashMap<&str, &LessonId> = HashMap::new();
-        for update in updates {
-            let Some(sync_id) = &update.sync_id else { continue };
-            let here = seen.insert(sync_id, &update.lesson);
-            if here.is_some_and(|lesson| *lesson != update.lesson) {
-                return Err(Refusal::Conflict.into());
+fn key_of(caller: &UserId, user: &UserId, update: &Update) -> Option<RequestKey> {
+    let (caller, fingerprint) = (caller.clone(), update.fingerprint(user));
+    update.sync_id.clone().map(|key| RequestKey { caller, kind: KeyKind::Progress, key, fingerprint })
+}
+
+impl Batch<'_, '_> {
+    /// A key that names two reports that differ is a mistake of the device; taking the second for a repetition would lose it
+    /// without a word. Looked at before anything is written, as the reports stand or fall together.
+    fn refuse_mixed_keys(&mut self, request: &SyncProgress) -> Outcome<()> {
+        let mut seen: HashMap<&str, Fingerprint> = HashMap::new();
+        for (user, update) in &request.reports {
+            if let Some(sync_id) = &update.sync_id {
+                let fingerprint = update.fingerprint(user);
+                if seen.insert(sync_id, fingerprint).is_some_and(|before| before != fingerprint) {
+                    return Err(Refusal::KeyReused.into());
+                }
             }
-            if let Some(user) = known
-                && let Some(first) = self.synced_before(user, sync_id)?
-                && first.progress.lesson != update.lesson
-            {
-                return Err(Refusal::Conflict.into());
+            let key = key_of(&request.caller, user, update);
+            if self.synced_before(key.as_ref())?.is_none() {
+                self.refuse_erasing(user)?;
             }
         }
         Ok(())
     }
 
-    fn synced_before(&self, user: u64, sync_id: &str) -> Outcome<Option<Synced>> {
-        self.first_answer(&answer_key(user, KeyKind::Progress, sync_id), |first| match first {
+    fn synced_before(&mut self, key: Option<&RequestKey>) -> Outcome<Option<Synced>> {
+        self.first_answer(key, |first| match first {
             First::Progress(row, merged) => Ok(Synced { progress: row.read()?, duplicate: true, merged }),
             _ => Err(Failure::Damaged("a report's key has another kind's answer".to_owned())),
         })
     }
 
-    fn sync_one(&mut self, user: &UserId, update: &Update, at: Timestamp) -> Outcome<Synced> {
-        let no = self.user(user)?;
-        if let Some(sync_id) = &update.sync_id
-            && let Some(first) = self.synced_before(no, sync_id)?
-        {
+    fn sync_one(&mut self, caller: &UserId, user: &UserId, update: &Update) -> Outcome<Synced> {
+        let request_key = key_of(caller, user, update);
+        if let Some(first) = self.synced_before(request_key.as_ref())? {
             return Ok(first);
         }
+        let no = self.user(user)?;
         let lesson = self.lesson(&update.lesson)?;
         let key = k16(no, lesson);
         let before = get(self.t.progress.read()?, &key, |row| {
@@ -65,7 +70,7 @@ impl Batch<'_, '_> {
         })?;
         let current = before.as_ref().map(|(progress, _)| progress);
         let merged = is_merged(current, update);
-        let progress = merge(user, current, update, at);
+        let progress = merge(user, current, update, self.now);
         let id = self.take_id()?;
         if let Some((_, change)) = before {
             self.t.progress_by_change.write()?.remove(&k16(no, change))?;
@@ -78,9 +83,7 @@ impl Batch<'_, '_> {
             .write()?
             .insert(&k24(no, lesson, progress.version), encode(&row, &mut self.buffer)?)?;
         self.trim_versions(no, lesson, &progress)?;
-        if let Some(sync_id) = &update.sync_id {
-            self.put_answer(&answer_key(no, KeyKind::Progress, sync_id), First::Progress(row, merged))?;
-        }
+        self.put_answer(request_key.as_ref(), First::Progress(row, merged))?;
         self.tell(Change::Progressed { id, progress: progress.clone() });
         Ok(Synced { progress, duplicate: false, merged })
     }

@@ -1,70 +1,73 @@
 //! Purges by age, slice by slice beside the traffic. What a legal hold keeps stays; a room's messages go from its
 //! beginning, so that `seq` has no gaps, and behind one that is held the content alone goes.
 
-use std::collections::HashSet;
-
 use redb::ReadableTable;
 
-use super::batch::Batch;
+use super::apply_care::Held;
+use super::apply_inbox::forget_inbox_row;
+use super::batch::{Apply, Batch};
+use super::counts;
 use super::failure::Outcome;
-use super::inbox::{NAMED, audience_code};
-use super::records::{Place, decode, decode_message, decode_notification, decode_room, encode, encode_message, get};
-use super::records_care::{AuditRow, HoldRow};
+use super::inbox::{NAMED, audience_code, audience_space, user_spaces};
+use super::records::{
+    Place, decode, decode_message, decode_notification, decode_room, encode, encode_message, get, get_value,
+};
+use super::records_care::AuditRow;
 use super::schema::{k8, k16, meta, pair, second};
 use crate::domain::audit::Link;
 use crate::domain::chat::Message;
-use crate::domain::notification::Audience;
-use crate::domain::privacy::{PurgeKind, Subject};
+use crate::domain::notification::{Audience, AudienceKind};
+use crate::domain::privacy::PurgeKind;
 use crate::domain::{RoomId, Timestamp};
-use crate::store::{PurgeCursor, PurgeStep};
+use crate::store::Change;
+use crate::store::operations::{Purge, PurgeCursor, PurgeStep};
 
 /// In a purge of notifications: what is left of marks on those that are gone is looked for from here on.
 const SWEEP: u64 = u64::MAX;
+/// A purge of the trail looks so many slices ahead for a record that is old, past those that are dated into the future.
+const LOOK_AHEAD: usize = 20;
 
-/// Who and what is held.
-struct Held {
-    users: HashSet<u64>,
-    rooms: HashSet<u64>,
-    any: bool,
+impl Apply for Purge {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<PurgeStep> {
+        let Purge { kind, before, cursor, limit, act } = self;
+        let held = batch.held()?;
+        let limit = limit.max(1);
+        let mut gone = Vec::new();
+        let mut step = match kind {
+            PurgeKind::Chat => batch.purge_chat(&held, before, cursor, limit, &mut gone)?,
+            PurgeKind::Notifications if cursor.place == SWEEP => batch.sweep_marks(cursor, limit)?,
+            PurgeKind::Notifications => batch.purge_notifications(&held, before, cursor, limit, &mut gone)?,
+            PurgeKind::Audit => batch.purge_audit(&held, before, limit)?,
+        };
+        let (purged, kept) = (cursor.purged + step.purged, cursor.held + step.held);
+        if cursor.purged == 0 && step.purged > 0 {
+            batch.record(act.entry(batch.now, "begun"))?;
+        }
+        match &mut step.next {
+            Some(next) => (next.purged, next.held) = (purged, kept),
+            None if purged > 0 => {
+                batch.record(act.entry(batch.now, &format!("done: {purged} purged, {kept} held")))?;
+            }
+            None => {}
+        }
+        if !gone.is_empty() {
+            let id = batch.take_id()?;
+            batch.tell(Change::Purged { id, ids: gone });
+        }
+        Ok(step)
+    }
 }
 
 impl Batch<'_, '_> {
-    pub(super) fn purge(
+    /// Room by room. `cursor.place` is the room, `cursor.within` the last message that was looked at.
+    fn purge_chat(
         &mut self,
-        kind: PurgeKind,
+        held: &Held,
         before: Timestamp,
         cursor: PurgeCursor,
         limit: usize,
+        gone: &mut Vec<u64>,
     ) -> Outcome<PurgeStep> {
-        let held = self.held()?;
-        let limit = limit.max(1);
-        match kind {
-            PurgeKind::Chat => self.purge_chat(&held, before, cursor, limit),
-            PurgeKind::Notifications if cursor.place == SWEEP => self.sweep_marks(cursor, limit),
-            PurgeKind::Notifications => self.purge_notifications(&held, before, cursor, limit),
-            PurgeKind::Audit => self.purge_audit(&held, before, limit),
-        }
-    }
-
-    fn held(&mut self) -> Outcome<Held> {
-        let mut subjects = Vec::new();
-        for row in self.t.holds.read()?.iter()? {
-            let (key, value) = row?;
-            let key = String::from_utf8_lossy(key.value()).into_owned();
-            subjects.push(decode::<HoldRow<'_>>(value.value())?.hold(&key)?.subject);
-        }
-        let mut held = Held { users: HashSet::new(), rooms: HashSet::new(), any: !subjects.is_empty() };
-        for subject in subjects {
-            match subject {
-                Subject::User(user) => held.users.extend(self.find_user(&user)?),
-                Subject::Room(room) => held.rooms.extend(self.find_room(&room)?.map(|(no, _)| no)),
-            }
-        }
-        Ok(held)
-    }
-
-    /// Room by room. `cursor.place` is the room, `cursor.within` the last message that was looked at.
-    fn purge_chat(&mut self, held: &Held, before: Timestamp, cursor: PurgeCursor, limit: usize) -> Outcome<PurgeStep> {
         let mut step = PurgeStep::default();
         let mut left = limit;
         let mut rooms = Vec::new();
@@ -79,7 +82,7 @@ impl Batch<'_, '_> {
             last = no;
             let mut at = if no == cursor.place { cursor } else { PurgeCursor { place: no, ..PurgeCursor::default() } };
             left = left.saturating_sub(1);
-            if held.rooms.contains(&no) {
+            if held.holds_room(&no) {
                 step.held += 1;
                 continue;
             }
@@ -87,7 +90,7 @@ impl Batch<'_, '_> {
             if doomed.contains(&no) {
                 continue;
             }
-            if self.purge_room(no, &room, held, before, &mut at, &mut left, &mut step)? {
+            if self.purge_room(no, &room, held, before, &mut at, &mut left, &mut step, gone)? {
                 step.next = Some(at);
                 return Ok(step);
             }
@@ -107,6 +110,7 @@ impl Batch<'_, '_> {
         at: &mut PurgeCursor,
         left: &mut usize,
         step: &mut PurgeStep,
+        gone: &mut Vec<u64>,
     ) -> Outcome<bool> {
         let mut ids = Vec::new();
         let (low, high) = (k16(no, at.within.saturating_add(1)), k16(no, u64::MAX));
@@ -115,32 +119,45 @@ impl Batch<'_, '_> {
         }
         let is_all = ids.len() < (*left).max(1);
         *left = left.saturating_sub(ids.len());
-        let mut purged_seq = None;
-        let mut is_young = false;
+        let mut messages = Vec::with_capacity(ids.len());
         for id in ids {
             let read = |row: &[u8]| decode_message(row, id, room);
-            let Some((message, place)) = get(self.t.messages.read()?, &k8(id), read)? else { continue };
-            if message.at >= before {
-                // What follows is younger: ids rise with time.
-                is_young = true;
-                break;
-            }
-            at.within = id;
-            if held.users.contains(&place.sender) {
+            messages.extend(get(self.t.messages.read()?, &k8(id), read)?);
+        }
+        // A message that a wrong clock has dated into the future is old if one behind it is.
+        let stored_at = |(message, place): &(Message, Place)| place.stored_at(message);
+        let is_young = messages.iter().any(|one| (before..=self.now).contains(&stored_at(one)));
+        let last_old = messages.iter().rposition(|one| stored_at(one) < before);
+        let old = last_old.map_or(0, |last| last + 1);
+        let undecided = messages.get(old..).and_then(<[_]>::last).map(|(message, _)| message.id);
+        messages.truncate(old);
+        let mut purged_seq = None;
+        for (message, place) in messages {
+            at.within = message.id;
+            if held.holds_message(&place.sender, &place.room) {
                 step.held += 1;
                 at.is_past_kept = true;
-            } else if at.is_past_kept {
-                step.purged += u64::from(self.blank(message, place)?);
+                continue;
+            }
+            gone.push(message.id);
+            step.purged += 1;
+            if at.is_past_kept {
+                step.purged -= u64::from(!self.blank(message, place)?);
             } else {
                 self.remove_message(&message, place)?;
                 purged_seq = Some(message.seq);
-                step.purged += 1;
             }
         }
         if let Some(seq) = purged_seq {
             self.purged_to(room, seq)?;
         }
-        Ok(!is_young && !is_all)
+        let has_more = !is_young && !is_all;
+        if let (true, Some(last)) = (has_more, undecided) {
+            // They stay, and what is old behind them loses its content.
+            at.within = last;
+            at.is_past_kept = true;
+        }
+        Ok(has_more)
     }
 
     /// Nothing of a message is left.
@@ -152,7 +169,10 @@ impl Batch<'_, '_> {
         if place.change > 0 {
             self.t.changes_by_room.write()?.remove(&k16(place.room, place.change))?;
         }
-        Ok(())
+        if message.deleted_at.is_some() {
+            self.note_tombstone(place.room, message, false)?;
+        }
+        self.forget_sides_of(message.id, place.room)
     }
 
     /// Takes the content of a message that must keep its place. `false` if it had none.
@@ -168,39 +188,34 @@ impl Batch<'_, '_> {
         }
         let place = Place { change: 0, ..place };
         self.t.messages.write()?.insert(&k8(message.id), encode_message(&message, place, &mut self.buffer)?)?;
+        self.forget_sides_of(message.id, place.room)?;
+        self.note_tombstone(place.room, &message, true)?;
         Ok(true)
     }
 
-    /// In the order of their ids. `cursor.within` is the last one that was looked at.
+    /// In the order of their ids. `cursor.within` is the last one that was looked at. One that a wrong clock has dated into
+    /// the future is passed over, and what comes behind it goes all the same.
     fn purge_notifications(
         &mut self,
         held: &Held,
         before: Timestamp,
         cursor: PurgeCursor,
         limit: usize,
+        gone: &mut Vec<u64>,
     ) -> Outcome<PurgeStep> {
-        let mut old = Vec::new();
-        let mut is_all = true;
-        for (seen, row) in
-            self.t.notifications.read()?.range::<&[u8; 8]>(&k8(cursor.within.saturating_add(1))..)?.enumerate()
-        {
+        let mut found = Vec::new();
+        for row in self.t.notifications.read()?.range::<&[u8; 8]>(&k8(cursor.within.saturating_add(1))..)?.take(limit) {
             let (key, value) = row?;
-            let one = decode_notification(value.value(), u64::from_be_bytes(*key.value()), false)?;
-            if one.at >= before {
-                break;
-            }
-            if seen == limit {
-                is_all = false;
-                break;
-            }
-            old.push(one);
+            found.push(decode_notification(value.value(), u64::from_be_bytes(*key.value()), false)?);
         }
+        let is_all = found.len() < limit;
+        let within = found.last().map_or(cursor.within, |one| one.id);
+        // Times need not rise with ids. Where a whole slice is younger than the bound and than now, nothing old is behind it.
+        let is_young = !found.is_empty() && found.iter().all(|one| one.at >= before && one.at <= self.now);
         let mut step = PurgeStep::default();
-        let mut within = cursor.within;
-        for one in old {
-            within = one.id;
+        for one in found.into_iter().filter(|one| one.at < before) {
             let mut is_held = false;
-            for user in &held.users {
+            for user in held.users() {
                 is_held |= self.t.inbox.read()?.get(&k16(*user, one.id))?.is_some();
             }
             if is_held {
@@ -208,21 +223,27 @@ impl Batch<'_, '_> {
                 continue;
             }
             self.touch();
+            gone.push(one.id);
             self.t.notifications.write()?.remove(&k8(one.id))?;
             if let Some(code) = audience_code(&one.audience) {
                 self.t.notif_by_audience.write()?.remove(&k16(code, one.id))?;
+                counts::change(self.t.inbox_counts.write()?, audience_space(code), one.id, false)?;
+                let purged: u64 = get_value(self.t.meta.read()?, meta::NOTIFICATIONS_PURGED)?.unwrap_or(0);
+                if one.id > purged {
+                    self.t.meta.write()?.insert(meta::NOTIFICATIONS_PURGED, encode(&one.id, &mut self.buffer)?)?;
+                }
             }
             if let Audience::Users(users) = &one.audience {
                 for user in users {
                     if let Some(no) = self.find_user(user)? {
-                        self.t.inbox.write()?.remove(&k16(no, one.id))?;
+                        forget_inbox_row(self, no, one.id, AudienceKind::Named)?;
                     }
                 }
             }
             step.purged += 1;
         }
-        step.next = Some(if is_all {
-            PurgeCursor { place: SWEEP, within: 0, is_past_kept: false }
+        step.next = Some(if is_all || is_young {
+            PurgeCursor { place: SWEEP, ..PurgeCursor::default() }
         } else {
             PurgeCursor { within, ..cursor }
         });
@@ -243,14 +264,13 @@ impl Batch<'_, '_> {
             let mut gone = Vec::new();
             for row in self.t.inbox.read()?.range::<&[u8; 16]>(&k16(*user, 0)..=&k16(*user, u64::MAX))? {
                 let (key, value) = row?;
-                let (key, flags) = (*key.value(), decode::<u8>(value.value())?);
-                if flags & NAMED == 0 && self.t.notifications.read()?.get(&k8(second(&key)))?.is_none() {
-                    gone.push(key);
+                let (id, flags) = (second(key.value()), decode::<u8>(value.value())?);
+                if flags & NAMED == 0 && self.t.notifications.read()?.get(&k8(id))?.is_none() {
+                    gone.push(id);
                 }
             }
-            for key in &gone {
-                self.touch();
-                self.t.inbox.write()?.remove(key)?;
+            for id in gone {
+                self.forget_mark(*user, id)?;
             }
             let mut changes = Vec::new();
             if oldest < u64::MAX {
@@ -268,19 +288,36 @@ impl Batch<'_, '_> {
         Ok(PurgeStep { next: next.map(|user| PurgeCursor { within: *user, ..cursor }), ..PurgeStep::default() })
     }
 
-    /// From the beginning of the trail. Any hold keeps all of it: it may tell of what is held.
+    /// A mark of somebody on what went to a role or to everybody, and is gone.
+    fn forget_mark(&mut self, user: u64, id: u64) -> Outcome<()> {
+        self.touch();
+        self.t.inbox.write()?.remove(&k16(user, id))?;
+        // Which audience it was is not known any more: it is counted in one space of the user's.
+        for space in user_spaces(user) {
+            if counts::has(self.t.inbox_counts.read()?, space, id)? {
+                counts::change(self.t.inbox_counts.write()?, space, id, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the beginning of the trail, past records that a wrong clock has dated into the future: a record goes if it, or one
+    /// behind it, is old. Any hold keeps all of it: it may tell of what is held.
     fn purge_audit(&mut self, held: &Held, before: Timestamp, limit: usize) -> Outcome<PurgeStep> {
-        let mut old = Vec::new();
-        for row in self.t.audit.read()?.iter()?.take(limit) {
+        let (mut old, mut last_old) = (Vec::new(), 0);
+        for row in self.t.audit.read()?.iter()?.take(limit.saturating_mul(LOOK_AHEAD)) {
             let (key, value) = row?;
             let number = u64::from_be_bytes(*key.value());
             let row: AuditRow<'_> = decode(value.value())?;
-            if row.at >= before.0 {
+            old.push(Link { number, hash: row.hash });
+            if row.at < before.0 {
+                last_old = old.len();
+            } else if row.at <= self.now.0 {
                 break;
             }
-            old.push(Link { number, hash: row.hash });
         }
-        if held.any {
+        old.truncate(last_old);
+        if !held.is_empty() {
             return Ok(PurgeStep { held: old.len() as u64, ..PurgeStep::default() });
         }
         let Some(last) = old.last() else { return Ok(PurgeStep::default()) };
@@ -290,7 +327,7 @@ impl Batch<'_, '_> {
             self.t.audit.write()?.remove(&k8(link.number))?;
         }
         let purged = old.len() as u64;
-        let next = (old.len() == limit).then(PurgeCursor::default);
+        let next = (old.len() >= limit).then(PurgeCursor::default);
         Ok(PurgeStep { purged, held: 0, next })
     }
 }

@@ -1,19 +1,29 @@
 //! One transaction in the making: the tables, what is known by heart, the changes to be told, and the steps that all
-//! commands share. A command first looks and refuses, and writes only then, so that a refused one leaves no trace in the
-//! transaction it shares with others.
+//! operations share. An operation first looks and refuses, and writes only then, so that a refused one leaves no trace in the
+//! transaction it shares with others, but for the record that it was refused.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use redb::ReadableTable;
 
 use super::failure::{Failure, Outcome};
-use super::records::{AnswerRow, First, MemberRow, Person, decode, decode_room, encode, encode_room, get, get_number};
-use super::schema::{NOBODY, Tables, expiry_key, expiry_of, k8, k16, meta};
-use crate::domain::chat::{Membership, RoomRecord};
-use crate::domain::{LessonId, MAX_SAFE_INTEGER, RoomId, Timestamp, UserId};
+use super::records::{
+    AnswerRow, First, MemberRow, Person, decode_room, encode, encode_2, encode_room, get, get_number,
+};
+use super::schema::{NOBODY, Tables, answer_key, expiry_key, expiry_of, k8, k16, meta};
+use super::writer::dispatch;
+use crate::domain::chat::{Membership, RoomRecord, time_of_message};
+use crate::domain::{LessonId, MAX_SAFE_INTEGER, Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
+use crate::store::operations::{AnyAnswer, Applied, Operation, RequestKey, Write};
+
+/// How an operation is done inside a transaction: one implementation for each, in the file of its noun.
+pub(super) trait Apply: Operation {
+    /// Does it. What it refuses, it has not touched.
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Self::Answer>;
+}
 
 /// How long a key names a request.
 pub(super) const ANSWERS_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -37,6 +47,8 @@ pub(super) struct Known {
     users: HashMap<UserId, u64>,
     rooms: HashMap<RoomId, KnownRoom>,
     lessons: HashMap<LessonId, u64>,
+    /// Whose erasures are under way; `None` before they have been read.
+    erasing: Option<HashSet<UserId>>,
     next: Option<Next>,
 }
 
@@ -68,6 +80,14 @@ struct Member {
     changed: bool,
 }
 
+/// What a transaction has come to.
+pub(super) struct Finished {
+    /// The changes, in the order of their ids.
+    pub(super) changes: Vec<Change>,
+    pub(super) last_id: u64,
+    pub(super) noted_backup: Option<(Timestamp, u64)>,
+}
+
 /// One transaction in the making.
 pub(super) struct Batch<'t, 'k> {
     pub(super) t: Tables<'t>,
@@ -78,13 +98,15 @@ pub(super) struct Batch<'t, 'k> {
     changed_rooms: Vec<RoomId>,
     changes: Vec<Change>,
     wrote: bool,
+    /// A good backup was noted: when, and its size.
+    pub(super) noted_backup: Option<(Timestamp, u64)>,
     pub(super) now: Timestamp,
     pub(super) keep_versions: u64,
     pub(super) buffer: Vec<u8>,
 }
 
 impl<'t, 'k> Batch<'t, 'k> {
-    /// Begins. `now` is what the expiry of answers is measured by.
+    /// Begins. `now` is the time of what is done before the first [`Batch::run`].
     pub(super) fn new(t: Tables<'t>, known: &'k mut Known, now: Timestamp, keep_versions: u64) -> Outcome<Self> {
         known.trim();
         let next = match known.next {
@@ -110,15 +132,15 @@ impl<'t, 'k> Batch<'t, 'k> {
             changed_rooms: Vec::new(),
             changes: Vec::new(),
             wrote: false,
+            noted_backup: None,
             now,
             keep_versions,
             buffer: Vec::with_capacity(512),
         })
     }
 
-    /// Writes what was put off to the end, and gives the changes, in the order of their ids, and the last id; `None` if
-    /// there is nothing to commit.
-    pub(super) fn finish(mut self) -> Outcome<Option<(Vec<Change>, u64)>> {
+    /// Writes what was put off to the end, and gives what has come of it; `None` if there is nothing to commit.
+    pub(super) fn finish(mut self) -> Outcome<Option<Finished>> {
         if !self.wrote {
             return Ok(None);
         }
@@ -131,7 +153,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         }
         for ((room, user), member) in &self.members {
             if let Member { row: Some(row), changed: true } = member {
-                self.t.members.write()?.insert(&k16(*room, *user), encode(row, &mut self.buffer)?)?;
+                self.t.members.write()?.insert(&k16(*room, *user), encode_2(row, &mut self.buffer)?)?;
             }
         }
         let (next, before) = (self.next, self.started_with);
@@ -146,7 +168,57 @@ impl<'t, 'k> Batch<'t, 'k> {
             }
         }
         self.known.next = Some(next);
-        Ok(Some((self.changes, next.id.saturating_sub(1))))
+        Ok(Some(Finished {
+            changes: self.changes,
+            last_id: next.id.saturating_sub(1),
+            noted_backup: self.noted_backup,
+        }))
+    }
+
+    /// Does a write, with the record of its act in the same transaction.
+    pub(super) fn run(&mut self, write: Write) -> Outcome<Applied<AnyAnswer>> {
+        let Write { at, operation, act } = write;
+        self.now = at;
+        let before = self.changes.len();
+        let done = dispatch(operation, self);
+        let change = self.changes.get(before..).and_then(<[Change]>::last).map_or(0, Change::id);
+        match (&done, act) {
+            (Ok(answer), Some(act)) => {
+                if let Some(outcome) = answer.outcome() {
+                    self.record(act.entry(at, &outcome))?;
+                }
+            }
+            (Err(Failure::Refused(refusal)), Some(act)) if refusal.is_recorded() => {
+                self.record(act.entry(at, &format!("refused: {refusal}")))?;
+            }
+            _ => {}
+        }
+        done.map(|answer| Applied { answer, change })
+    }
+
+    /// Whether somebody's erasure is under way: nothing of them is stored meanwhile.
+    pub(super) fn refuse_erasing(&mut self, user: &UserId) -> Outcome<()> {
+        if self.erasing()?.contains(user) { Err(Refusal::Erasing(user.clone()).into()) } else { Ok(()) }
+    }
+
+    /// Whose erasures are under way.
+    pub(super) fn erasing(&mut self) -> Outcome<&HashSet<UserId>> {
+        if self.known.erasing.is_none() {
+            let mut erasing = HashSet::new();
+            for row in self.t.erasures.read()?.iter()? {
+                let erasure = super::records_care::ErasureRow::decode(row?.1.value())?.erasure()?;
+                if !erasure.is_finished() {
+                    erasing.insert(erasure.user);
+                }
+            }
+            self.known.erasing = Some(erasing);
+        }
+        Ok(self.known.erasing.get_or_insert_default())
+    }
+
+    /// An erasure has begun or ended.
+    pub(super) fn forget_erasing(&mut self) {
+        self.known.erasing = None;
     }
 
     /// The next id, not yet taken.
@@ -216,16 +288,25 @@ impl<'t, 'k> Batch<'t, 'k> {
 
     /// A room's number and whether it is private, if it is registered.
     pub(super) fn find_room(&mut self, room: &RoomId) -> Outcome<Option<(u64, bool)>> {
-        if let Some(known) = self.known.rooms.get(room) {
-            return Ok(Some((known.no, known.record.private)));
+        Ok(self.find_record(room)?.map(|(no, record)| (no, record.private)))
+    }
+
+    /// A room's number and record, if it is registered.
+    pub(super) fn find_record(&mut self, room: &RoomId) -> Outcome<Option<(u64, &RoomRecord)>> {
+        self.load_room(room)?;
+        Ok(self.known.rooms.get(room).map(|known| (known.no, &known.record)))
+    }
+
+    fn load_room(&mut self, room: &RoomId) -> Outcome<()> {
+        if self.known.rooms.contains_key(room) {
+            return Ok(());
         }
         let no = get_number(self.t.room_no.read()?, room.canonical().as_bytes())?;
         let record = get(self.t.rooms.read()?, &k8(no.unwrap_or(NOBODY)), decode_room)?;
-        let Some(no) = no else { return Ok(None) };
+        let Some(no) = no else { return Ok(()) };
         let record = record.ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
-        let private = record.private;
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: false });
-        Ok(Some((no, private)))
+        Ok(())
     }
 
     /// Registers a room.
@@ -261,12 +342,15 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(self.known.rooms.remove(room).map(|known| known.record))
     }
 
-    /// Takes the next `seq` of a registered room for a message.
-    pub(super) fn take_seq(&mut self, room: &RoomId, id: u64) -> Outcome<u64> {
+    /// Takes the next `seq` of a registered room for a message, and gives the message its time.
+    pub(super) fn take_seq(&mut self, room: &RoomId, id: u64) -> Outcome<(u64, Timestamp)> {
+        let now = self.now;
         self.change_room(room, |record| {
+            let at = time_of_message(record, now);
             record.last_seq += 1;
             record.last_id = id;
-            record.last_seq
+            record.last_at = at;
+            (record.last_seq, at)
         })
     }
 
@@ -300,7 +384,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         match self.members.entry((room, user)) {
             Entry::Occupied(known) => Ok(known.get().row),
             Entry::Vacant(gap) => {
-                let row = get(self.t.members.read()?, &k16(room, user), |row| decode::<MemberRow>(row))?;
+                let row = get(self.t.members.read()?, &k16(room, user), MemberRow::decode)?;
                 gap.insert(Member { row, changed: false });
                 Ok(row)
             }
@@ -352,33 +436,46 @@ impl<'t, 'k> Batch<'t, 'k> {
         self.change_room(room, |record| record.purged_seq = seq)
     }
 
-    /// The first answer to a key, unless it has expired, as `read` sees it.
+    /// The first answer to a request, unless it has expired, as `read` sees it. The same key with another content is refused.
     pub(super) fn first_answer<T>(
-        &self,
-        key: &[u8; 24],
+        &mut self,
+        key: Option<&RequestKey>,
         read: impl FnOnce(First<'_>) -> Outcome<T>,
     ) -> Outcome<Option<T>> {
-        let Some(row) = self.t.answers.read()?.get(key)? else { return Ok(None) };
-        let row: AnswerRow<'_> = decode(row.value())?;
-        if row.expires <= self.now.0 { Ok(None) } else { read(row.first).map(Some) }
+        let Some(key) = key else { return Ok(None) };
+        let Some(caller) = self.find_user(&key.caller)? else { return Ok(None) };
+        let Some(row) = self.t.answers.read()?.get(&answer_key(caller, key.kind, &key.key))? else { return Ok(None) };
+        let row = AnswerRow::decode(row.value())?;
+        if row.expires <= self.now.0 {
+            return Ok(None);
+        }
+        if row.fingerprint.is_some_and(|fingerprint| fingerprint != key.fingerprint) {
+            return Err(Refusal::KeyReused.into());
+        }
+        read(row.first).map(Some)
     }
 
     /// Keeps a first answer for as long as answers hold.
-    pub(super) fn put_answer(&mut self, key: &[u8; 24], first: First<'_>) -> Outcome<()> {
+    pub(super) fn put_answer(&mut self, key: Option<&RequestKey>, first: First<'_>) -> Outcome<()> {
+        let Some(key) = key else { return Ok(()) };
+        let caller = self.user(&key.caller)?;
         self.wrote = true;
+        let fingerprint = Some(key.fingerprint);
+        let key = answer_key(caller, key.kind, &key.key);
         let expires = self.now.plus(ANSWERS_HOLD).0;
-        let row = AnswerRow { expires, first };
+        let row = AnswerRow { expires, first, fingerprint };
         let expired = {
-            let before = self.t.answers.write()?.insert(key, encode(&row, &mut self.buffer)?)?;
-            before.map(|before| decode::<AnswerRow<'_>>(before.value()).map(|row| row.expires)).transpose()?
+            let before = self.t.answers.write()?.insert(&key, encode_2(&row, &mut self.buffer)?)?;
+            before.map(|before| AnswerRow::decode(before.value()).map(|row| row.expires)).transpose()?
         };
         if let Some(expired) = expired {
-            self.t.answers_by_expiry.write()?.remove(&expiry_key(expired, key))?;
+            self.t.answers_by_expiry.write()?.remove(&expiry_key(expired, &key))?;
         }
-        self.t.answers_by_expiry.write()?.insert(&expiry_key(expires, key), ())?;
+        self.t.answers_by_expiry.write()?.insert(&expiry_key(expires, &key), ())?;
         Ok(())
     }
 
+    /// Answers that have expired go a few at a time with each commit.
     fn purge_answers(&mut self) -> Outcome<()> {
         let end = expiry_key(self.now.0.saturating_add(1), &[0; 24]);
         let mut expired = Vec::new();

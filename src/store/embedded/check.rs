@@ -1,24 +1,25 @@
 //! The walk through a whole store that says what contradicts what. It knows the tables and nothing of how they are
 //! written, so that it does not repeat the writer's mistakes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
+use super::counts;
 use super::failure::Outcome;
 use super::file::{NAME, SUSPECT};
-use super::inbox::NAMED;
+use super::inbox::{DELETED, NAMED, READ, audience_space, user_space};
 use super::records::{
-    AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, decode_room,
-    get, get_number, get_value,
+    AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, VersionRow, decode, decode_broadcast, decode_message,
+    decode_notification, decode_room, get, get_number, get_value,
 };
 use super::records_care::AuditRow;
 use super::rows::{Held, OfflineFile, remove_if_there};
 use super::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, meta, pair, triple};
-use crate::domain::RoomId;
 use crate::domain::audit::{Broken, Link};
 use crate::domain::notification::Audience;
+use crate::domain::{RoomId, UserId};
 use crate::store::OpenError;
 
 /// More than so many violations say no more than these.
@@ -83,7 +84,7 @@ const TOLD: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
-const LOOKS: [(&str, Look); 9] = [
+const LOOKS: [(&str, Look); 12] = [
     ("rooms", rooms),
     ("messages", messages),
     ("changes", room_changes),
@@ -91,6 +92,9 @@ const LOOKS: [(&str, Look); 9] = [
     ("notifications", notifications),
     ("people", people),
     ("answers", answers),
+    ("authors", authors),
+    ("kept counts", kept_counts),
+    ("withheld versions", withheld),
     ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
     ("audit trail", audit),
 ];
@@ -186,9 +190,7 @@ fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             RoomChangeRow::Edited(id) | RoomChangeRow::Deleted(id) => {
                 get(&log, &k8(id), |row| decode_message(row, id, &nowhere))?.map(|(_, place)| place.change)
             }
-            RoomChangeRow::Read(user) => {
-                get(&members, &k16(room, user), |row| decode::<MemberRow>(row))?.map(|row| row.read_change)
-            }
+            RoomChangeRow::Read(user) => get(&members, &k16(room, user), MemberRow::decode)?.map(|row| row.read_change),
         };
         if leads_back != Some(change) {
             found.push(format!("change {change} of room {room}: what it is of does not know it"));
@@ -197,7 +199,7 @@ fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (member_rooms, by_room, rooms) = (snapshot.member_rooms()?, snapshot.msg_by_room()?, snapshot.rooms()?);
     for row in members.iter()? {
         let (key, value) = row?;
-        let ((room, user), row) = (pair(key.value()), decode::<MemberRow>(value.value())?);
+        let ((room, user), row) = (pair(key.value()), MemberRow::decode(value.value())?);
         if member_rooms.get(&k16(user, room))?.is_none() {
             found.push(format!("user {user}: takes part in room {room}, which is not on their list"));
         }
@@ -300,7 +302,7 @@ fn answers(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (answers, by_expiry) = (snapshot.answers()?, snapshot.answers_by_expiry()?);
     for row in answers.iter()? {
         let (key, value) = row?;
-        let expires = decode::<AnswerRow<'_>>(value.value())?.expires;
+        let expires = AnswerRow::decode(value.value())?.expires;
         if by_expiry.get(&expiry_key(expires, key.value()))?.is_none() {
             found.push(format!("an answer that expires at {expires} will never be cleared away"));
         }
@@ -310,6 +312,107 @@ fn answers(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         if answers.get(&key)?.is_none() {
             found.push(format!("an answer that expires at {expires} is not there"));
         }
+    }
+    Ok(())
+}
+
+/// Who has written in a room is known to have; of a room that is being removed that is forgotten with the first of their
+/// messages.
+fn authors(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (authors, nowhere) = (snapshot.authors()?, RoomId::number(0));
+    let doomed: Vec<u64> = get_value(&snapshot.meta()?, meta::DOOMED)?.unwrap_or_default();
+    let mut seen = HashSet::new();
+    for row in snapshot.messages()?.iter()? {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let (message, place) = decode_message(value.value(), id, &nowhere)?;
+        // Nobody's messages are anybody's.
+        let is_of_interest = message.sender != UserId::erased() && !doomed.contains(&place.room);
+        if !is_of_interest || !seen.insert((place.sender, place.room)) {
+            continue;
+        }
+        if authors.get(&k16(place.sender, place.room))?.is_none() {
+            found
+                .push(format!("user {}: has written in room {}, which is not known of them", place.sender, place.room));
+        }
+    }
+    Ok(())
+}
+
+/// What is counted as it comes is what counting gives.
+fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (tombstones, nowhere) = (snapshot.tombstones()?, RoomId::number(0));
+    let mut by_room: HashMap<u64, u64> = HashMap::new();
+    for row in snapshot.messages()?.iter()? {
+        let (key, value) = row?;
+        let (message, place) = decode_message(value.value(), u64::from_be_bytes(*key.value()), &nowhere)?;
+        if message.deleted_at.is_some() {
+            *by_room.entry(place.room).or_default() += 1;
+            if !counts::has(&tombstones, place.room, message.seq)? {
+                found.push(format!("message {}: is a tombstone that is not counted", message.id));
+            }
+        }
+    }
+    for row in snapshot.rooms()?.iter()? {
+        let (key, value) = row?;
+        let (no, room) = (u64::from_be_bytes(*key.value()), decode_room(value.value())?);
+        let (there, kept) = (by_room.remove(&no).unwrap_or(0), counts::behind(&tombstones, no, 0)?);
+        if there != kept || there != room.deleted {
+            found.push(format!(
+                "room {no}: has {there} tombstones, {kept} are counted, its record says {}",
+                room.deleted
+            ));
+        }
+    }
+    let kept = snapshot.inbox_counts()?;
+    let mut spaces: HashMap<u64, u64> = HashMap::new();
+    for row in snapshot.notif_by_audience()?.iter()? {
+        let (code, _) = pair(row?.0.value());
+        *spaces.entry(audience_space(code)).or_default() += 1;
+    }
+    let notifications = snapshot.notifications()?;
+    for row in snapshot.inbox()?.iter()? {
+        let (key, value) = row?;
+        let ((user, id), flags) = (pair(key.value()), decode::<u8>(value.value())?);
+        let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.audience.kind());
+        // A mark may outlive what was purged by age until it is swept away: its audience is not known any more.
+        let Some(kind) = get(&notifications, &k8(id), read)? else { continue };
+        if (flags & NAMED != 0) != (flags & (READ | DELETED) != 0) {
+            *spaces.entry(user_space(user, kind)).or_default() += 1;
+            if !counts::has(&kept, user_space(user, kind), id)? {
+                found.push(format!("notification {id}: is not counted in the inbox of user {user}"));
+            }
+        }
+    }
+    for (space, there) in spaces.into_iter().filter(|(space, _)| *space < 8) {
+        let counted = counts::behind(&kept, space, 0)?;
+        if counted != there {
+            found.push(format!("audience {space}: has {there} notifications, {counted} are counted"));
+        }
+    }
+    Ok(())
+}
+
+/// A withheld version is of a message that is there, and a back end's name leads to one.
+fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let messages = snapshot.messages()?;
+    for row in snapshot.withheld()?.iter()? {
+        let (key, value) = row?;
+        decode::<VersionRow<'_>>(value.value())?.version()?;
+        let (message, _) = pair(key.value());
+        if messages.get(&k8(message))?.is_none() {
+            found.push(format!("message {message}: has a withheld version, but is not there"));
+        }
+    }
+    let by_message = snapshot.external_by_message()?;
+    for row in snapshot.external_ids()?.iter()? {
+        let message: u64 = decode(row?.1.value())?;
+        if messages.get(&k8(message))?.is_none() || by_message.get(&k8(message))?.is_none() {
+            found.push(format!("message {message}: a back end's name leads to it, and it does not know the name"));
+        }
+    }
+    for row in snapshot.outbox()?.iter()? {
+        decode_broadcast(row?.1.value())?;
     }
     Ok(())
 }

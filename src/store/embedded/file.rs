@@ -298,6 +298,13 @@ impl Opener {
     }
 }
 
+/// A new secret key.
+pub(super) fn random_key() -> Outcome<[u8; 32]> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| Failure::Damaged(format!("no random numbers: {error}")))?;
+    Ok(key)
+}
+
 fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
     let mut store_id = [0; 16];
     getrandom::fill(&mut store_id).map_err(|error| Failure::Damaged(format!("no random numbers: {error}")))?;
@@ -309,6 +316,7 @@ fn write_meta(database: &Database, now: Timestamp) -> Outcome<()> {
         tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
         tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
         tables.meta.write()?.insert(meta::STORE_ID, encode(&store_id, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::CURSOR_KEY, encode(&random_key()?, &mut buffer)?)?;
         tables.meta.write()?.insert(meta::EPOCH, encode(&1u64, &mut buffer)?)?;
         tables.meta.write()?.insert(meta::CREATED_AT, encode(&now.0, &mut buffer)?)?;
         for name in [meta::NEXT_ID, meta::NEXT_USER, meta::NEXT_ROOM, meta::NEXT_LESSON] {
@@ -346,7 +354,9 @@ fn read_identity(database: &Database) -> Outcome<Identity> {
     let table = snapshot.meta()?;
     let store_id = get_value(&table, meta::STORE_ID)?
         .ok_or_else(|| Failure::Damaged("its identity is not written in it".to_owned()))?;
-    Ok(Identity { store_id, epoch: get_number(&table, meta::EPOCH)?.unwrap_or(1) })
+    let cursor_key = get_value(&table, meta::CURSOR_KEY)?
+        .ok_or_else(|| Failure::Damaged("the key of its cursors is not written in it".to_owned()))?;
+    Ok(Identity { store_id, epoch: get_number(&table, meta::EPOCH)?.unwrap_or(1), cursor_key })
 }
 
 /// Asks again for a moment: who is just leaving (a server that stops, a command that ends) does not make the next one fail.

@@ -2,8 +2,8 @@
 //! directory knows redb; nothing in it knows sockets, HTTP or configuration files.
 //!
 //! What holds here: acknowledged means synced (an answer and the sink's word come after the commit); every change has an
-//! id of one rising sequence; a refused request leaves no trace. `file` opens, `writer` commits, `batch` and `apply_*` say
-//! what each request writes, `queries*` read, `schema` and `records` say how it lies on disk, `check` walks all of it.
+//! id of one rising sequence; a refused request leaves no trace but the record that it was refused. `file` opens, `writer`
+//! commits, `batch` and `apply_*` say what each operation writes, `queries*` read, `schema` and `records` say how it lies on disk, `check` walks all of it.
 
 mod apply_access;
 mod apply_care;
@@ -14,6 +14,7 @@ mod apply_purge;
 mod batch;
 pub mod census;
 mod check;
+mod counts;
 mod failure;
 mod file;
 mod inbox;
@@ -27,14 +28,11 @@ mod records_care;
 pub mod rows;
 mod schema;
 mod seam;
-mod seam_access;
-mod seam_care;
 pub mod succession;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -48,8 +46,9 @@ use self::failure::{Failure, Outcome, guarded};
 pub use self::file::{ASIDE, NAME, SUSPECT, UNFINISHED};
 use self::file::{Disk, Opener};
 use self::schema::Snapshot;
-use self::writer::{Command, Health, QUEUE, Reply, Shared, Writer};
+use self::writer::{Command, Health, QUEUE, QUEUE_BYTES, Shared, Writer};
 use crate::domain::Clock;
+use crate::store::operations::Class;
 use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreError};
 
 /// How many reads run at a time; more wait for their turn.
@@ -115,10 +114,12 @@ impl Embedded {
             failed: watch::Sender::new(None),
             opener,
             min_free_bytes: config.min_free_bytes,
+            min_free_admin_bytes: config.min_free_admin_bytes.min(config.min_free_bytes),
             free_bytes,
             last_id: AtomicU64::new(last_id),
             last_backup: Mutex::new(last_backup),
             queued: AtomicUsize::new(0),
+            queued_bytes: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             busy_since: Mutex::new(None),
             writes: AtomicU64::new(0),
@@ -130,7 +131,6 @@ impl Embedded {
             shared: Arc::clone(&shared),
             queue,
             sink,
-            clock,
             keep_versions: config.progress_versions.max(1) as u64,
             known: Known::default(),
             closed: closed_sender,
@@ -143,31 +143,26 @@ impl Embedded {
         Ok(Embedded { shared, queue: RwLock::new(Some(sender)), closed, reads, identity })
     }
 
-    /// Queues a request at once, and gives what resolves when it is durable.
-    fn write<T: Send + 'static, F: FnOnce(Reply<T>) -> Command>(
-        &self,
-        command: F,
-    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, F> {
-        let (reply, answer) = oneshot::channel();
-        let queued = self.enqueue(command(reply));
-        async move {
-            queued?;
-            // A writer that goes away without an answer has met something it could not name.
-            answer.await.unwrap_or(Err(StoreError::Unavailable("the writer has stopped".to_owned())))
-        }
-    }
-
     fn enqueue(&self, command: Command) -> Result<(), StoreError> {
         let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
         let Some(queue) = queue.as_ref() else { return Err(StoreError::Closed) };
+        let weight = command.weight();
+        // One request that is larger than the bound is taken while nothing else waits.
+        let waiting = self.shared.queued_bytes.fetch_add(weight, Ordering::Relaxed);
         self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        queue.try_send(command).map_err(|error| {
-            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
-            match error {
+        let sent = if waiting > 0 && waiting + weight > QUEUE_BYTES {
+            Err(StoreError::Busy)
+        } else {
+            queue.try_send(command).map_err(|error| match error {
                 TrySendError::Full(_) => StoreError::Busy,
                 TrySendError::Disconnected(_) => StoreError::Closed,
-            }
-        })
+            })
+        };
+        if sent.is_err() {
+            self.shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
+            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
+        }
+        sent
     }
 
     /// Reads from a snapshot on a thread that may block.
@@ -222,7 +217,7 @@ impl Embedded {
             return Err(StoreError::Closed);
         }
         match self.shared.health() {
-            Health::Well => self.shared.too_full().map_or(Ok(()), Err),
+            Health::Well => self.shared.too_full(Class::Work).map_or(Ok(()), Err),
             Health::Broken(error) | Health::Failed(error) => Err(error),
         }
     }

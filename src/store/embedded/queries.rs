@@ -1,14 +1,24 @@
 //! Reads of chat and progress. A row is turned into its noun while the snapshot is held, which costs about what copying
 //! its bytes would; nothing is serialised or sent before the snapshot is dropped.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use redb::ReadableTable;
 
+use super::apply_care::Held;
+use super::counts;
 use super::failure::{Failure, Outcome};
-use super::records::{MemberRow, Person, ProgressRow, decode, decode_message, decode_room, get, get_number, get_value};
-use super::schema::{NOBODY, Snapshot, k8, k16, k24, meta, second};
-use crate::domain::chat::{Author, Membership, Message, RoomPolicy, RoomRecord, RoomSummary, may_enter};
+use super::records::{
+    AnswerRow, MemberRow, Person, ProgressRow, VersionRow, decode, decode_broadcast, decode_message, decode_room, get,
+    get_number, get_value,
+};
+use super::schema::{NOBODY, Snapshot, answer_key, k8, k16, k24, meta, second};
+use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, is_listed, may_enter};
+use crate::domain::privacy::{Subject, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{LessonId, Refusal, RoomId, UserId};
+use crate::store::operations::{Broadcast, RequestKey};
 use crate::store::{LessonFilter, MessagePage, Page};
 
 impl Snapshot {
@@ -47,7 +57,7 @@ impl Snapshot {
 
     fn find_member(&self, room: Option<u64>, user: &UserId) -> Outcome<Option<MemberRow>> {
         let user = self.find_user(user)?;
-        get(&self.members()?, &k16(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY)), |row| decode::<MemberRow>(row))
+        get(&self.members()?, &k16(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY)), MemberRow::decode)
     }
 
     /// Lets somebody in, or not; gives the room and what they are in it.
@@ -69,30 +79,26 @@ impl Snapshot {
         self.enter(room, viewer, policy).map(|_| ())
     }
 
-    /// A page, and whether the viewer takes part in the room or the room is not registered.
-    pub(super) fn page(
-        &self,
-        room: &RoomId,
-        viewer: &Author,
-        page: &Page,
-        policy: RoomPolicy,
-    ) -> Outcome<(MessagePage, bool)> {
+    /// A page of a room's messages.
+    pub(super) fn page(&self, room: &RoomId, viewer: &Author, page: &Page, policy: RoomPolicy) -> Outcome<MessagePage> {
         let (found, member) = self.enter(room, viewer, policy)?;
         if let Some(after) = page.after {
             self.check_cursor(after)?;
         }
-        let Some((no, record)) = found else { return Ok((MessagePage::default(), true)) };
+        let Some((no, record)) = found else { return Ok(MessagePage { is_settled: true, ..MessagePage::default() }) };
         let index = self.msg_by_room()?;
         let mut ids = Vec::with_capacity(page.limit.min(256));
         let wanted = page.limit.saturating_add(1);
+        let end = k16(no, page.before.unwrap_or(u64::MAX));
         if let Some(after) = page.after {
-            let behind = k16(no, after.saturating_add(1));
-            for row in index.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))?.take(wanted) {
-                ids.push(second(row?.0.value()));
+            let begin = k16(no, after.saturating_add(1));
+            if begin < end {
+                for row in index.range::<&[u8; 16]>(&begin..&end)?.take(wanted) {
+                    ids.push(second(row?.0.value()));
+                }
             }
         } else {
-            let before = k16(no, page.before.unwrap_or(u64::MAX));
-            for row in index.range::<&[u8; 16]>(&k16(no, 0)..&before)?.rev().take(wanted) {
+            for row in index.range::<&[u8; 16]>(&k16(no, 0)..&end)?.rev().take(wanted) {
                 ids.push(second(row?.0.value()));
             }
         }
@@ -103,32 +109,104 @@ impl Snapshot {
         }
         let table = self.messages()?;
         let messages = ids.into_iter().map(|id| read_message(&table, id, room)).collect::<Outcome<_>>()?;
-        let answer = MessagePage {
+        Ok(MessagePage {
             messages,
             has_more,
             last_id: record.last_id,
             last_seq: record.last_seq,
             read_up_to: member.map_or(0, |row| row.read_up_to),
-        };
-        Ok((answer, member.is_some()))
+            is_settled: member.is_some_and(|row| row.left_at.is_none()),
+        })
+    }
+
+    /// Who and what is held, by number.
+    pub(super) fn held(&self) -> Outcome<Held> {
+        let (mut users, mut rooms) = (HashSet::new(), HashSet::new());
+        for hold in self.all_holds()? {
+            match hold.subject {
+                Subject::User(user) => users.extend(self.find_user(&user)?),
+                Subject::Room(room) => rooms.extend(self.find_room(&room)?.map(|(no, _)| no)),
+            }
+        }
+        Ok(Held::new(users, rooms))
+    }
+
+    /// What a message said before it was changed under a hold that still stands.
+    pub(super) fn versions_of_message(&self, message: u64, held: &Held) -> Outcome<Vec<WithheldVersion>> {
+        let mut versions = Vec::new();
+        for row in self.withheld()?.range::<&[u8; 16]>(&k16(message, 0)..=&k16(message, u64::MAX))? {
+            let (_, value) = row?;
+            let row: VersionRow<'_> = decode(value.value())?;
+            if held.holds_message(&row.sender, &row.room) {
+                versions.push(row.version()?);
+            }
+        }
+        Ok(versions)
+    }
+
+    pub(super) fn withheld_in(&self, room: &RoomId, ids: &[u64]) -> Outcome<Vec<(u64, Vec<WithheldVersion>)>> {
+        let Some((no, _)) = self.find_room(room)? else { return Ok(Vec::new()) };
+        let (held, by_room) = (self.held()?, self.msg_by_room()?);
+        let mut found = Vec::new();
+        for id in ids {
+            if by_room.get(&k16(no, *id))?.is_some() {
+                let versions = self.versions_of_message(*id, &held)?;
+                if !versions.is_empty() {
+                    found.push((*id, versions));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many messages that can be read are behind somebody's mark.
+    pub(super) fn unread_in(&self, no: u64, room: &RoomRecord, row: &MemberRow) -> Outcome<u64> {
+        let from = row.unread_from(room);
+        let behind = room.last_seq.saturating_sub(from);
+        if behind == 0 || room.deleted == 0 {
+            return Ok(behind);
+        }
+        Ok(behind.saturating_sub(counts::behind(&self.tombstones()?, no, from)?))
+    }
+
+    /// One room as it is on the list of somebody who takes part in it.
+    pub(super) fn summary(&self, room_no: u64, user: u64) -> Outcome<(RoomSummary, bool)> {
+        let lost = || Failure::Damaged(format!("user {user} is in room {room_no}, which does not say so"));
+        let room = get(&self.rooms()?, &k8(room_no), decode_room)?.ok_or_else(lost)?;
+        let row = get(&self.members()?, &k16(room_no, user), MemberRow::decode)?.ok_or_else(lost)?;
+        let (membership, unread) = (row.membership()?, self.unread_in(room_no, &room, &row)?);
+        let is_listed = is_listed(membership, row.left_at, room.last_seq);
+        Ok((RoomSummary { room, membership, read_up_to: row.read_up_to, unread }, is_listed))
     }
 
     pub(super) fn rooms_of(&self, user: &UserId) -> Outcome<Vec<RoomSummary>> {
         let Some(no) = self.find_user(user)? else { return Ok(Vec::new()) };
-        let (rooms, members) = (self.rooms()?, self.members()?);
         let mut summaries = Vec::new();
         for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
-            let room_no = second(row?.0.value());
-            let lost = || Failure::Damaged(format!("user {no} is in room {room_no}, which does not say so"));
-            let room = get(&rooms, &k8(room_no), decode_room)?.ok_or_else(lost)?;
-            let row = get(&members, &k16(room_no, no), |row| decode::<MemberRow>(row))?.ok_or_else(lost)?;
-            let membership: Membership = row.membership()?;
-            let unread = room.last_seq.saturating_sub(row.read_seq.max(room.purged_seq));
-            summaries.push(RoomSummary { room, membership, read_up_to: row.read_up_to, unread });
+            let (summary, is_listed) = self.summary(second(row?.0.value()), no)?;
+            if is_listed {
+                summaries.push(summary);
+            }
         }
         // The room where something was said last comes first.
         summaries.sort_by_cached_key(|one| (std::cmp::Reverse(one.room.last_id), one.room.id.canonical()));
         Ok(summaries)
+    }
+
+    /// Whether a request with this key has a first answer, as far as the store knows: an expired one counts until it is gone.
+    pub(super) fn is_answered(&self, key: &RequestKey) -> Outcome<bool> {
+        let Some(caller) = self.find_user(&key.caller)? else { return Ok(false) };
+        let row = self.answers()?.get(&answer_key(caller, key.kind, &key.key))?;
+        row.map(|row| AnswerRow::decode(row.value()).map(drop)).transpose().map(|row| row.is_some())
+    }
+
+    pub(super) fn unsent_broadcasts(&self) -> Outcome<Vec<(u64, Arc<Broadcast>)>> {
+        let mut unsent = Vec::new();
+        for row in self.outbox()?.iter()? {
+            let (key, value) = row?;
+            unsent.push((u64::from_be_bytes(*key.value()), Arc::new(decode_broadcast(value.value())?)));
+        }
+        Ok(unsent)
     }
 
     pub(super) fn progress_of(&self, user: &UserId, filter: &LessonFilter) -> Outcome<(Vec<Progress>, u64)> {

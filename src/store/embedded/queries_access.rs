@@ -5,12 +5,11 @@ use std::ops::Bound;
 use redb::ReadableTable;
 
 use super::failure::{Failure, Outcome};
-use super::records::{MemberRow, Person, decode, decode_message, decode_room, get};
+use super::records::{MemberRow, Person, decode, decode_room, get};
 use super::records_care::BanRow;
 use super::schema::{Snapshot, k8, k16, second};
 use crate::domain::access::Banned;
 use crate::domain::chat::{MemberEntry, RoomEntry};
-use crate::domain::privacy::Subject;
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::access::LOOKED_AT;
 use crate::store::{ListPage, ListQuery, MemberPage, UserProfile};
@@ -81,7 +80,7 @@ impl Snapshot {
         let behind = k16(no, after.saturating_add(1));
         for row in self.members()?.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))? {
             let (key, value) = row?;
-            let (user, row) = (second(key.value()), decode::<MemberRow>(value.value())?);
+            let (user, row) = (second(key.value()), MemberRow::decode(value.value())?);
             let missing = || Failure::Damaged(format!("user {user} has a number but no record"));
             let person = get(&users, &k8(user), Person::decode)?.ok_or_else(missing)?;
             page.members.push(MemberEntry {
@@ -110,24 +109,5 @@ impl Snapshot {
     pub(super) fn profile_of(&self, user: &UserId) -> Outcome<UserProfile> {
         let (_, person) = self.find_person(user)?.ok_or(Refusal::NotFound)?;
         Ok(person.profile())
-    }
-
-    /// Whether somebody who is held has written in a room. Looks at all that they wrote: it is asked seldom.
-    pub(super) fn has_held_authors(&self, room: &RoomId) -> Outcome<bool> {
-        let Some((no, _)) = self.find_room(room)? else { return Ok(false) };
-        let (messages, by_user) = (self.messages()?, self.msg_by_user()?);
-        for hold in self.all_holds()? {
-            let Subject::User(user) = hold.subject else { continue };
-            let Some(user) = self.find_user(&user)? else { continue };
-            for row in by_user.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))? {
-                let id = second(row?.0.value());
-                if get(&messages, &k8(id), |row| decode_message(row, id, room))?
-                    .is_some_and(|(_, place)| place.room == no)
-                {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
     }
 }

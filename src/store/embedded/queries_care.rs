@@ -6,16 +6,14 @@ use redb::ReadableTable;
 
 use super::failure::{Failure, Outcome};
 use super::inbox::{DELETED, NAMED, READ};
-use super::records::{
-    MemberRow, Person, ProgressRow, decode, decode_message, decode_notification, decode_room, get, get_value,
-};
+use super::records::{Person, ProgressRow, decode, decode_message, decode_notification, decode_room, get, get_value};
 use super::records_care::{AuditRow, ErasureRow, HoldRow};
-use super::schema::{Snapshot, k8, k16, k24, meta, second};
+use super::schema::{Snapshot, k8, k16, k24, meta, second, triple};
 use crate::domain::audit::{AuditRecord, Link};
-use crate::domain::chat::{RoomRecord, RoomSummary};
+use crate::domain::chat::RoomRecord;
 use crate::domain::privacy::{Erasure, Hold};
-use crate::domain::{Timestamp, UserId};
-use crate::store::{UserItem, UserProfile, UserSink};
+use crate::domain::{Refusal, RoomId, Timestamp, UserId};
+use crate::store::{ExportCursor, ExportPage, UserItem, UserProfile};
 
 impl Snapshot {
     pub(super) fn audit_after(&self, after: u64, limit: usize) -> Outcome<Vec<AuditRecord>> {
@@ -47,7 +45,7 @@ impl Snapshot {
     pub(super) fn all_erasures(&self) -> Outcome<Vec<Erasure>> {
         let mut erasures = Vec::new();
         for row in self.erasures()?.iter()? {
-            erasures.push(decode::<ErasureRow<'_>>(row?.1.value())?.erasure()?);
+            erasures.push(ErasureRow::decode(row?.1.value())?.erasure()?);
         }
         Ok(erasures)
     }
@@ -62,84 +60,139 @@ impl Snapshot {
             .ok_or_else(|| Failure::Damaged(format!("room {no} is spoken of, but has no record")))
     }
 
-    /// Gives all that is stored of somebody to a sink; `false` if there is nothing.
-    pub(super) fn send_user(&self, user: &UserId, sink: &mut UserSink) -> Outcome<bool> {
-        let stopped = |error: std::io::Error| Failure::Stopped(error.to_string());
-        let mut send = |item| sink.item(item).map_err(stopped);
-        let Some((no, person)) = self.find_person(user)? else { return Ok(false) };
-        send(UserItem::Profile(person.profile()))?;
-        let members = self.members()?;
-        for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
-            let room_no = second(row?.0.value());
-            let room = self.room_record(room_no)?;
-            let row = get(&members, &k16(room_no, no), |row| decode::<MemberRow>(row))?.unwrap_or(MemberRow::guest());
-            let unread = room.last_seq.saturating_sub(row.read_seq.max(room.purged_seq));
-            let membership = row.membership()?;
-            send(UserItem::Room(RoomSummary { room, membership, read_up_to: row.read_up_to, unread }))?;
+    pub(super) fn erasure_of(&self, user: &UserId) -> Outcome<Option<Erasure>> {
+        get(&self.erasures()?, user.canonical().as_bytes(), |row| ErasureRow::decode(row)?.erasure())
+    }
+
+    /// A part of all that is stored of somebody: section by section, each in the order of its keys.
+    pub(super) fn export_page(&self, user: &UserId, cursor: ExportCursor, limit: usize) -> Outcome<ExportPage> {
+        let (no, person) = self.find_person(user)?.ok_or(Refusal::NotFound)?;
+        let mut page = ExportPage::default();
+        let ExportCursor { section, after } = cursor;
+        let next_section = ExportCursor { section: section + 1, after: (0, 0) };
+        let last = match section {
+            0 => {
+                page.items.push(UserItem::Profile(person.profile()));
+                None
+            }
+            1 => self.export_rooms(no, after.0, limit, &mut page.items)?,
+            2 => self.export_messages(no, after.0, limit, &mut page.items)?,
+            3 => self.export_lessons(no, after.0, limit, &mut page.items)?,
+            4 => self.export_versions(no, after, limit, &mut page.items)?,
+            5 => self.export_inbox(no, after.0, limit, &mut page.items)?,
+            6 => self.export_audit(user, after.0, limit, &mut page.items)?,
+            _ => return Ok(page),
+        };
+        page.next = Some(last.map_or(next_section, |after| ExportCursor { section, after }));
+        Ok(page)
+    }
+
+    fn export_rooms(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let mut last = Pages::new(limit);
+        for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+            let room = second(row?.0.value());
+            items.push(UserItem::Room(self.summary(room, no)?.0));
+            last.note((room, 0));
         }
-        let messages = self.messages()?;
+        Ok(last.end())
+    }
+
+    fn export_messages(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let (messages, held) = (self.messages()?, self.held()?);
         let mut rooms: HashMap<u64, RoomRecord> = HashMap::new();
-        for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
+        let mut last = Pages::new(limit);
+        for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
             let id = second(row?.0.value());
+            last.note((id, 0));
             let Some(row) = messages.get(&k8(id))? else { continue };
-            let (mut message, place) = decode_message(row.value(), id, &crate::domain::RoomId::number(0))?;
+            let (mut message, place) = decode_message(row.value(), id, &RoomId::number(0))?;
             let room = match rooms.entry(place.room) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(gap) => gap.insert(self.room_record(place.room)?),
             };
             message.room = room.id.clone();
-            send(UserItem::Message(message))?;
+            let versions = self.versions_of_message(id, &held)?;
+            items.push(UserItem::Message { message, versions });
         }
-        for row in self.progress()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
-            send(UserItem::Lesson(decode::<ProgressRow<'_>>(row?.1.value())?.read()?))?;
+        Ok(last.end())
+    }
+
+    fn export_lessons(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let mut last = Pages::new(limit);
+        for row in self.progress()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+            let (key, value) = row?;
+            items.push(UserItem::Lesson(decode::<ProgressRow<'_>>(value.value())?.read()?));
+            last.note((second(key.value()), 0));
         }
-        let (low, high) = (k24(no, 0, 0), k24(no, u64::MAX, u64::MAX));
-        for row in self.progress_versions()?.range::<&[u8; 24]>(&low..=&high)? {
-            send(UserItem::Version(decode::<ProgressRow<'_>>(row?.1.value())?.read()?))?;
+        Ok(last.end())
+    }
+
+    fn export_versions(&self, no: u64, after: (u64, u64), limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let mut last = Pages::new(limit);
+        let (low, high) = (k24(no, after.0, after.1 + 1), k24(no, u64::MAX, u64::MAX));
+        for row in self.progress_versions()?.range::<&[u8; 24]>(&low..=&high)?.take(limit) {
+            let (key, value) = row?;
+            items.push(UserItem::Version(decode::<ProgressRow<'_>>(value.value())?.read()?));
+            let (_, lesson, version) = triple(key.value());
+            last.note((lesson, version));
         }
+        Ok(last.end())
+    }
+
+    fn export_inbox(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let notifications = self.notifications()?;
-        for row in self.inbox()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
+        let mut last = Pages::new(limit);
+        for row in self.inbox()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
             let (key, value) = row?;
             let (id, flags) = (second(key.value()), decode::<u8>(value.value())?);
+            last.note((id, 0));
             if flags & (NAMED | READ | DELETED) == 0 {
                 continue;
             }
             let Some(row) = notifications.get(&k8(id))? else { continue };
             let notification = decode_notification(row.value(), id, flags & READ != 0)?;
-            send(UserItem::Notification { notification, is_deleted: flags & DELETED != 0 })?;
+            items.push(UserItem::Notification { notification, is_deleted: flags & DELETED != 0 });
         }
-        let (name, subject) = (user.canonical(), format!("user {user}"));
-        for row in self.audit()?.iter()? {
-            let (key, value) = row?;
-            let record = decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value()));
-            if record.entry.actor == name || record.entry.target == subject {
-                send(UserItem::Audit(record))?;
-            }
-        }
-        sink.end().map_err(stopped)?;
-        Ok(true)
+        Ok(last.end())
     }
 
-    /// When the newest thing of a person was stored.
-    pub(super) fn newest_of(&self, user: &UserId) -> Outcome<Option<Timestamp>> {
-        let Some(no) = self.find_user(user)? else { return Ok(None) };
-        let mut newest = None;
-        if let Some(row) = self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?.next_back() {
-            let id = second(row?.0.value());
-            if let Some(row) = self.messages()?.get(&k8(id))? {
-                newest = newest.max(Some(decode_message(row.value(), id, &crate::domain::RoomId::number(0))?.0.at));
+    fn export_audit(&self, user: &UserId, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let (name, subject) = (user.canonical(), format!("user {user}"));
+        let mut last = Pages::new(limit);
+        for row in self.audit()?.range::<&[u8; 8]>(&k8(after + 1)..)?.take(limit) {
+            let (key, value) = row?;
+            let record = decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value()));
+            last.note((record.number, 0));
+            if record.entry.actor == name || record.entry.target == subject {
+                items.push(UserItem::Audit(record));
             }
         }
-        for row in self.progress()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
-            newest = newest.max(Some(decode::<ProgressRow<'_>>(row?.1.value())?.read()?.updated_at));
-        }
-        if let Some(row) = self.inbox()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?.next_back() {
-            let id = second(row?.0.value());
-            if let Some(row) = self.notifications()?.get(&k8(id))? {
-                newest = newest.max(Some(decode_notification(row.value(), id, false)?.at));
-            }
-        }
-        Ok(newest)
+        Ok(last.end())
+    }
+}
+
+/// Where a section of an export stopped; `None` at its end.
+type Last = Option<(u64, u64)>;
+
+/// Counts the rows of a page, and knows its last key.
+struct Pages {
+    limit: usize,
+    rows: usize,
+    last: Last,
+}
+
+impl Pages {
+    fn new(limit: usize) -> Pages {
+        Pages { limit, rows: 0, last: None }
+    }
+
+    fn note(&mut self, key: (u64, u64)) {
+        self.rows += 1;
+        self.last = Some(key);
+    }
+
+    fn end(self) -> Last {
+        self.last.filter(|_| self.rows >= self.limit)
     }
 }
 

@@ -3,35 +3,58 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use redb::ReadOnlyTable;
+
 use super::failure::{Failure, Outcome};
-use super::inbox::{Entry, Owner, Span, unread, walk};
+use super::inbox::{Entry, InboxTables, Owner, Span};
 use super::queries::read_message;
 use super::records::{
     InboxChangeRow, MemberRow, Person, ProgressRow, RoomChangeRow, action_of, decode, decode_message,
-    decode_notification, get,
+    decode_notification, get, get_number,
 };
-use super::schema::{Snapshot, k8, k16, second};
+use super::schema::{K16, Row, Snapshot, k8, k16, meta, second};
 use crate::domain::chat::ReadMark;
-use crate::domain::notification::{Notification, Selection};
+use crate::domain::notification::{AudienceKind, Notification, Selection};
 use crate::domain::{Actor, RoomId, Timestamp, UserId};
 use crate::store::{Arrival, Change, InboxPage, InboxQuery, Replay};
 
+/// The tables of inboxes, as readers open them.
+type InboxView<'t> = InboxTables<'t, ReadOnlyTable<K16, Row>, ReadOnlyTable<K16, ()>, ReadOnlyTable<K16, Row>>;
+
 impl Snapshot {
-    fn owner(&self, viewer: &Actor) -> Outcome<(Owner, Option<(u64, Person)>)> {
-        let person = self.find_person(&viewer.user)?;
-        Ok((Owner::new(person.as_ref().map(|(no, person)| (*no, person)), &viewer.roles), person))
+    fn owner(&self, viewer: &Actor) -> Outcome<Owner> {
+        Ok(Owner::new(self.find_person(&viewer.user)?, &viewer.roles))
     }
 
-    fn entries(&self, owner: &Owner, span: Span, limit: usize, wanted: impl Fn(&Entry) -> bool) -> Outcome<Vec<Entry>> {
+    /// The tables of inboxes, for one look.
+    fn with_inbox<T>(&self, look: impl FnOnce(&InboxView<'_>) -> Outcome<T>) -> Outcome<T> {
+        let (inbox, by_audience, counts) = (self.inbox()?, self.notif_by_audience()?, self.inbox_counts()?);
+        let purged_up_to = get_number(&self.meta()?, meta::NOTIFICATIONS_PURGED)?.unwrap_or(0);
+        look(&InboxTables { inbox: &inbox, by_audience: &by_audience, counts: &counts, purged_up_to })
+    }
+
+    fn unread(&self, owner: &Owner) -> Outcome<u64> {
+        self.with_inbox(|tables| tables.unread(owner))
+    }
+
+    fn entries(
+        &self,
+        owner: &Owner,
+        span: Span<impl Fn(AudienceKind) -> u64>,
+        limit: usize,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Outcome<Vec<Entry>> {
         let mut entries = Vec::new();
         if limit == 0 {
             return Ok(entries);
         }
-        walk(&self.inbox()?, &self.notif_by_audience()?, owner, span, |entry| {
-            if wanted(&entry) {
-                entries.push(entry);
-            }
-            Ok(if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        self.with_inbox(|tables| {
+            tables.walk(owner, span, |entry| {
+                if wanted(&entry) {
+                    entries.push(entry);
+                }
+                Ok(if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+            })
         })?;
         Ok(entries)
     }
@@ -48,27 +71,23 @@ impl Snapshot {
     }
 
     pub(super) fn inbox_page(&self, viewer: &Actor, query: &InboxQuery) -> Outcome<InboxPage> {
-        let (owner, _) = self.owner(viewer)?;
-        let span = Span { after: 0, before: query.before.unwrap_or(u64::MAX), newest_first: true };
+        let owner = self.owner(viewer)?;
+        let before = query.before.unwrap_or(u64::MAX);
+        // What is at or before the mark of "all" is read: nobody looks for unread ones there.
+        let after = |kind| if query.unread_only { owner.marks(kind).read } else { 0 };
         let wanted = |entry: &Entry| !(query.unread_only && entry.read);
+        let span = Span { after, before, newest_first: true };
         let mut entries = self.entries(&owner, span, query.limit.saturating_add(1), wanted)?;
         let has_more = entries.len() > query.limit;
         entries.truncate(query.limit);
-        Ok(InboxPage {
-            items: self.read_notifications(&entries)?,
-            unread: unread(&self.inbox()?, &self.notif_by_audience()?, &owner)?,
-            has_more,
-        })
+        Ok(InboxPage { items: self.read_notifications(&entries)?, unread: self.unread(&owner)?, has_more })
     }
 
-    pub(super) fn arrival(&self, actor: &Actor, limit: usize) -> Outcome<Arrival> {
-        let (owner, person) = self.owner(actor)?;
-        let after = person.map_or(0, |(_, person)| person.delivered_up_to);
-        let entries = self.entries(&owner, Span { after, ..Span::ALL }, limit, |_| true)?;
-        Ok(Arrival {
-            unread: unread(&self.inbox()?, &self.notif_by_audience()?, &owner)?,
-            undelivered: self.read_notifications(&entries)?,
-        })
+    pub(super) fn arrival(&self, viewer: &Actor, limit: usize) -> Outcome<Arrival> {
+        let owner = self.owner(viewer)?;
+        let span = Span { after: |kind| owner.marks(kind).delivered, before: u64::MAX, newest_first: false };
+        let entries = self.entries(&owner, span, limit, |_| true)?;
+        Ok(Arrival { unread: self.unread(&owner)?, undelivered: self.read_notifications(&entries)? })
     }
 
     pub(super) fn seen(&self, users: &[UserId]) -> Outcome<Vec<Option<(String, Timestamp)>>> {
@@ -108,7 +127,8 @@ impl Snapshot {
         let messages = self.messages()?;
         for row in self.msg_by_room()?.range::<&[u8; 16]>(&behind..=&end)?.take(missed.wanted) {
             let id = second(row?.0.value());
-            missed.changes.push(Change::Posted(Arc::new(read_message(&messages, id, room)?)));
+            let message = Arc::new(read_message(&messages, id, room)?);
+            missed.changes.push(Change::Posted { message, origin: None });
         }
         let (users, members) = (self.users()?, self.members()?);
         for row in self.changes_by_room()?.range::<&[u8; 16]>(&behind..=&end)?.take(missed.wanted) {
@@ -123,17 +143,14 @@ impl Snapshot {
             let room = room.clone();
             missed.changes.push(match decode(value.value())? {
                 RoomChangeRow::Edited(message_id) => {
-                    let message = message(message_id)?;
-                    let at = message.edited_at.unwrap_or(message.at);
-                    Change::Edited { id, room, message_id, content: message.content, at }
+                    Change::Edited { id, message: Arc::new(message(message_id)?), supersedes: 0 }
                 }
                 RoomChangeRow::Deleted(message_id) => {
-                    let message = message(message_id)?;
-                    Change::Deleted { id, room, message_id, at: message.deleted_at.unwrap_or(message.at) }
+                    Change::Deleted { id, message: Arc::new(message(message_id)?), supersedes: 0 }
                 }
                 RoomChangeRow::Read(user) => {
                     let person = get(&users, &k8(user), Person::decode)?.ok_or_else(lost)?;
-                    let row = get(&members, &k16(no, user), |row| decode::<MemberRow>(row))?.ok_or_else(lost)?;
+                    let row = get(&members, &k16(no, user), MemberRow::decode)?.ok_or_else(lost)?;
                     Change::Read { id, mark: ReadMark { room, user: person.id, message_id: row.read_up_to } }
                 }
             });
@@ -142,11 +159,12 @@ impl Snapshot {
     }
 
     fn missed_by_user(&self, viewer: &Actor, missed: &mut Missed) -> Outcome<()> {
-        let (owner, person) = self.owner(viewer)?;
-        let span = Span { after: missed.after, ..Span::ALL };
+        let owner = self.owner(viewer)?;
+        let after = missed.after;
+        let span = Span { after: |_| after, before: u64::MAX, newest_first: false };
         let entries = self.entries(&owner, span, missed.wanted, |_| true)?;
         missed.changes.extend(self.read_notifications(&entries)?.into_iter().map(Change::Notified));
-        let Some((no, _)) = person else { return Ok(()) };
+        let Some((no, _)) = owner.clone().person() else { return Ok(()) };
         let behind = k16(no, missed.after.saturating_add(1));
         let end = k16(no, u64::MAX);
         let progress = self.progress()?;
@@ -161,15 +179,15 @@ impl Snapshot {
         let mut unread_now = None;
         for row in self.inbox_changes()?.range::<&[u8; 16]>(&behind..=&end)?.take(missed.wanted) {
             let (key, value) = row?;
-            let change: InboxChangeRow = decode(value.value())?;
+            let change = InboxChangeRow::decode(value.value())?;
             let unread = match unread_now {
                 Some(unread) => unread,
-                None => *unread_now.insert(unread(&self.inbox()?, &self.notif_by_audience()?, &owner)?),
+                None => *unread_now.insert(self.unread(&owner)?),
             };
             missed.changes.push(Change::InboxChanged {
                 id: second(key.value()),
                 user: viewer.user.clone(),
-                selection: change.ids.map_or(Selection::All, Selection::Ids),
+                selection: change.ids.map_or(Selection::All { up_to: change.up_to }, Selection::Ids),
                 action: action_of(change.action)?,
                 unread,
                 origin: None,

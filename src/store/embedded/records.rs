@@ -9,18 +9,30 @@ use serde::{Deserialize, Serialize};
 use super::failure::{Failure, Outcome};
 use super::schema::Row;
 use crate::domain::chat::{Membership, Message, MessageKind, RoomRecord};
-use crate::domain::notification::{Audience, Notification, NotificationBody};
+use crate::domain::notification::{Audience, AudienceKind, Notification, NotificationBody};
+use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::progress::{Percent, Progress, Status};
-use crate::domain::{Id, LessonId, Role, RoomId, Timestamp, UserId};
-use crate::store::InboxAction;
+use crate::domain::{Fingerprint, Id, LessonId, Role, Room, RoomId, Timestamp, UserId};
+use crate::store::operations::{Broadcast, InboxAction};
 
-/// The codec of this version: postcard of the rows below.
+/// The codec of rows that have been the same since format 1: postcard.
 const POSTCARD_1: u8 = 1;
+/// The codec of rows that format 4 has changed: postcard. What an older version wrote is read with codec 1.
+const POSTCARD_2: u8 = 2;
 
 /// Encodes a row into a buffer that is used again.
 pub(super) fn encode<'b, T: Serialize>(row: &T, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
+    encode_by(POSTCARD_1, row, buffer)
+}
+
+/// Encodes a row that format 4 has changed.
+pub(super) fn encode_2<'b, T: Serialize>(row: &T, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
+    encode_by(POSTCARD_2, row, buffer)
+}
+
+fn encode_by<'b, T: Serialize>(codec: u8, row: &T, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
     buffer.clear();
-    buffer.push(POSTCARD_1);
+    buffer.push(codec);
     let taken = postcard::to_extend(row, std::mem::take(buffer))
         .map_err(|error| Failure::Damaged(format!("a row cannot be encoded: {error}")))?;
     *buffer = taken;
@@ -33,6 +45,17 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Outcome<T> {
         Some((&POSTCARD_1, row)) => Ok(postcard::from_bytes(row)?),
         Some((codec, _)) => Err(Failure::Damaged(format!("a row has the unknown codec {codec}"))),
         None => Err(Failure::Damaged("a row is empty".to_owned())),
+    }
+}
+
+/// Decodes a row that format 4 has changed, or what an older version wrote.
+pub(super) fn decode_2<'a, Old: Deserialize<'a>, New: Deserialize<'a>>(
+    bytes: &'a [u8],
+    renew: impl FnOnce(Old) -> Outcome<New>,
+) -> Outcome<New> {
+    match bytes.split_first() {
+        Some((&POSTCARD_2, row)) => Ok(postcard::from_bytes(row)?),
+        _ => renew(decode(bytes)?),
     }
 }
 
@@ -125,8 +148,9 @@ impl IdRow<'_> {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct UserRow<'a> {
+/// A user as formats 1 to 3 have them: one mark over all audiences.
+#[derive(Deserialize)]
+struct UserRow1<'a> {
     #[serde(borrow)]
     id: IdRow<'a>,
     name: &'a str,
@@ -137,6 +161,60 @@ struct UserRow<'a> {
     delivered_up_to: u64,
     read_up_to: u64,
     deleted_up_to: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct UserRow<'a> {
+    #[serde(borrow)]
+    id: IdRow<'a>,
+    name: &'a str,
+    roles: Vec<u8>,
+    first_seen_id: u64,
+    first_seen_at: u64,
+    last_seen_at: u64,
+    /// Of the audiences that have some, by their slot.
+    marks: Vec<(u8, Marks)>,
+}
+
+impl<'a> UserRow<'a> {
+    fn renew(old: UserRow1<'a>) -> UserRow<'a> {
+        let marks = Marks { delivered: old.delivered_up_to, read: old.read_up_to, deleted: old.deleted_up_to };
+        // What the marks tell of: the audiences that they had.
+        let roles = old.roles.iter().copied();
+        let slots = roles.chain([ALL_SLOT as u8, NAMED_SLOT as u8]);
+        UserRow {
+            id: old.id,
+            name: old.name,
+            roles: old.roles.clone(),
+            first_seen_id: old.first_seen_id,
+            first_seen_at: old.first_seen_at,
+            last_seen_at: old.last_seen_at,
+            marks: slots.map(|slot| (slot, marks)).collect(),
+        }
+    }
+}
+
+/// Up to where somebody has been sent, has read and has deleted all of an audience's notifications. "All" keeps one mark where
+/// each notification would need one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Marks {
+    pub(super) delivered: u64,
+    pub(super) read: u64,
+    pub(super) deleted: u64,
+}
+
+/// The slot of everybody; roles have the slots of their codes.
+const ALL_SLOT: usize = 0;
+/// The slot of what names somebody.
+pub(super) const NAMED_SLOT: usize = 5;
+
+/// The slot of an audience: also its number in `notif_by_audience`, but for named people, who have rows of their own.
+pub(super) fn slot(kind: AudienceKind) -> usize {
+    match kind {
+        AudienceKind::All => ALL_SLOT,
+        AudienceKind::Role(role) => usize::from(role_code(role)),
+        AudienceKind::Named => NAMED_SLOT,
+    }
 }
 
 /// A user, and where they stand.
@@ -152,12 +230,8 @@ pub(super) struct Person {
     pub(super) first_seen_id: u64,
     pub(super) first_seen_at: Timestamp,
     pub(super) last_seen_at: Timestamp,
-    /// All of the inbox up to here has been sent to a socket of theirs.
-    pub(super) delivered_up_to: u64,
-    /// All of the inbox up to here is read, by "all". Keeps one row where each notification would need one.
-    pub(super) read_up_to: u64,
-    /// All of the inbox up to here is deleted, by "all".
-    pub(super) deleted_up_to: u64,
+    /// By the slots of audiences.
+    marks: [Marks; NAMED_SLOT + 1],
 }
 
 impl Person {
@@ -169,9 +243,7 @@ impl Person {
             first_seen_id: 0,
             first_seen_at: Timestamp(0),
             last_seen_at: Timestamp(0),
-            delivered_up_to: 0,
-            read_up_to: 0,
-            deleted_up_to: 0,
+            marks: Default::default(),
         }
     }
 
@@ -179,7 +251,18 @@ impl Person {
         self.first_seen_id > 0
     }
 
+    /// The marks of an audience.
+    pub(super) fn marks(&self, kind: AudienceKind) -> Marks {
+        self.marks.get(slot(kind)).copied().unwrap_or_default()
+    }
+
+    /// The marks of an audience, to change.
+    pub(super) fn marks_mut(&mut self, kind: AudienceKind) -> Option<&mut Marks> {
+        self.marks.get_mut(slot(kind))
+    }
+
     pub(super) fn encode<'b>(&self, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
+        let marks = (0u8..).zip(self.marks);
         let row = UserRow {
             id: self.id.id().into(),
             name: &self.name,
@@ -187,15 +270,18 @@ impl Person {
             first_seen_id: self.first_seen_id,
             first_seen_at: self.first_seen_at.0,
             last_seen_at: self.last_seen_at.0,
-            delivered_up_to: self.delivered_up_to,
-            read_up_to: self.read_up_to,
-            deleted_up_to: self.deleted_up_to,
+            marks: marks.filter(|(_, marks)| *marks != Marks::default()).collect(),
         };
-        encode(&row, buffer)
+        encode_2(&row, buffer)
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Outcome<Person> {
-        let row: UserRow<'_> = decode(bytes)?;
+        let row: UserRow<'_> = decode_2(bytes, |old| Ok(UserRow::renew(old)))?;
+        let mut marks: [Marks; NAMED_SLOT + 1] = Default::default();
+        for (slot, of_slot) in row.marks {
+            let place = marks.get_mut(usize::from(slot));
+            *place.ok_or_else(|| Failure::Damaged(format!("{slot} is no audience")))? = of_slot;
+        }
         Ok(Person {
             id: row.id.user()?,
             name: row.name.to_owned(),
@@ -203,11 +289,22 @@ impl Person {
             first_seen_id: row.first_seen_id,
             first_seen_at: Timestamp(row.first_seen_at),
             last_seen_at: Timestamp(row.last_seen_at),
-            delivered_up_to: row.delivered_up_to,
-            read_up_to: row.read_up_to,
-            deleted_up_to: row.deleted_up_to,
+            marks,
         })
     }
+}
+
+/// A room as formats 2 and 3 have it.
+#[derive(Deserialize)]
+struct RoomRow1<'a> {
+    #[serde(borrow)]
+    id: IdRow<'a>,
+    name: Option<&'a str>,
+    private: bool,
+    last_id: u64,
+    last_seq: u64,
+    created_at: u64,
+    purged_seq: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -220,6 +317,15 @@ struct RoomRow<'a> {
     last_seq: u64,
     created_at: u64,
     purged_seq: u64,
+    last_at: u64,
+    deleted: u64,
+}
+
+impl<'a> RoomRow<'a> {
+    fn renew(old: RoomRow1<'a>) -> RoomRow<'a> {
+        let RoomRow1 { id, name, private, last_id, last_seq, created_at, purged_seq } = old;
+        RoomRow { id, name, private, last_id, last_seq, created_at, purged_seq, last_at: 0, deleted: 0 }
+    }
 }
 
 pub(super) fn encode_room<'b>(room: &RoomRecord, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
@@ -231,12 +337,14 @@ pub(super) fn encode_room<'b>(room: &RoomRecord, buffer: &'b mut Vec<u8>) -> Out
         last_seq: room.last_seq,
         created_at: room.created_at.0,
         purged_seq: room.purged_seq,
+        last_at: room.last_at.0,
+        deleted: room.deleted,
     };
-    encode(&row, buffer)
+    encode_2(&row, buffer)
 }
 
 pub(super) fn decode_room(bytes: &[u8]) -> Outcome<RoomRecord> {
-    let row: RoomRow<'_> = decode(bytes)?;
+    let row: RoomRow<'_> = decode_2(bytes, |old| Ok(RoomRow::renew(old)))?;
     Ok(RoomRecord {
         id: row.id.room()?,
         name: row.name.map(str::to_owned),
@@ -244,12 +352,23 @@ pub(super) fn decode_room(bytes: &[u8]) -> Outcome<RoomRecord> {
         last_id: row.last_id,
         last_seq: row.last_seq,
         purged_seq: row.purged_seq,
+        last_at: Timestamp(row.last_at),
+        deleted: row.deleted,
         created_at: Timestamp(row.created_at),
     })
 }
 
+/// What somebody is in a room as formats 1 to 3 have it.
+#[derive(Deserialize)]
+struct MemberRow1 {
+    membership: u8,
+    read_up_to: u64,
+    read_seq: u64,
+    read_change: u64,
+}
+
 /// What somebody is in a room, and how far they have read.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct MemberRow {
     /// Its code.
     pub(super) membership: u8,
@@ -259,16 +378,54 @@ pub(super) struct MemberRow {
     pub(super) read_seq: u64,
     /// The change that tells of the mark; 0 if none.
     pub(super) read_change: u64,
+    /// The room's last `seq` when they came first: what is before it is not unread.
+    pub(super) from_seq: u64,
+    /// The room's last `seq` when they left it; `None` while they have not.
+    pub(super) left_at: Option<u64>,
+    /// Whether they have written in it: `authors` has them then.
+    pub(super) has_written: bool,
 }
 
 impl MemberRow {
-    pub(super) fn guest() -> MemberRow {
-        MemberRow { membership: membership_code(Membership::Guest), read_up_to: 0, read_seq: 0, read_change: 0 }
+    /// Somebody who comes to a room for the first time, whose last `seq` is this.
+    pub(super) fn guest(from_seq: u64) -> MemberRow {
+        MemberRow {
+            membership: membership_code(Membership::Guest),
+            read_up_to: 0,
+            read_seq: 0,
+            read_change: 0,
+            from_seq,
+            left_at: None,
+            has_written: false,
+        }
     }
 
     pub(super) fn membership(&self) -> Outcome<Membership> {
         membership_of(self.membership)
     }
+
+    /// What is behind this `seq` is unread.
+    pub(super) fn unread_from(&self, room: &RoomRecord) -> u64 {
+        self.read_seq.max(self.from_seq).max(room.purged_seq)
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Outcome<MemberRow> {
+        decode_2(bytes, |old: MemberRow1| {
+            let MemberRow1 { membership, read_up_to, read_seq, read_change } = old;
+            let row = MemberRow::guest(0);
+            // Whether they have written is looked up at their next message.
+            Ok(MemberRow { membership, read_up_to, read_seq, read_change, ..row })
+        })
+    }
+}
+
+/// A message whose room was ahead of the clock when it was stored: when that was, by the clock. The others are stored as in
+/// format 1.
+#[derive(Serialize, Deserialize)]
+struct LateMessageRow<'a> {
+    #[serde(borrow)]
+    row: MessageRow<'a>,
+    stored_at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -298,6 +455,16 @@ pub(super) struct Place {
     pub(super) sender: u64,
     /// The latest edit's or the deletion's change; 0 if there is none.
     pub(super) change: u64,
+    /// When it was stored by the clock of then; `None` if the message itself says so. Times within a room never fall, and a
+    /// purge goes by this.
+    pub(super) stored_at: Option<Timestamp>,
+}
+
+impl Place {
+    /// When a message was stored, by the clock of then.
+    pub(super) fn stored_at(&self, message: &Message) -> Timestamp {
+        self.stored_at.unwrap_or(message.at)
+    }
 }
 
 pub(super) fn encode_message<'b>(message: &Message, place: Place, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
@@ -316,11 +483,20 @@ pub(super) fn encode_message<'b>(message: &Message, place: Place, buffer: &'b mu
         deleted_at: message.deleted_at.map(Timestamp::as_millis),
         change: place.change,
     };
-    encode(&row, buffer)
+    match place.stored_at {
+        None => encode(&row, buffer),
+        Some(stored_at) => encode_2(&LateMessageRow { row, stored_at: stored_at.0 }, buffer),
+    }
 }
 
 pub(super) fn decode_message(bytes: &[u8], id: u64, room: &RoomId) -> Outcome<(Message, Place)> {
-    let row: MessageRow<'_> = decode(bytes)?;
+    let (row, stored_at) = match bytes.first() {
+        Some(&POSTCARD_2) => {
+            let LateMessageRow { row, stored_at } = decode_2(bytes, |row| Ok(LateMessageRow { row, stored_at: 0 }))?;
+            (row, Some(Timestamp(stored_at)))
+        }
+        _ => (decode::<MessageRow<'_>>(bytes)?, None),
+    };
     let message = Message {
         id,
         seq: row.seq,
@@ -335,7 +511,7 @@ pub(super) fn decode_message(bytes: &[u8], id: u64, room: &RoomId) -> Outcome<(M
         edited_at: row.edited_at.map(Timestamp),
         deleted_at: row.deleted_at.map(Timestamp),
     };
-    Ok((message, Place { room: row.room, sender: row.sender, change: row.change }))
+    Ok((message, Place { room: row.room, sender: row.sender, change: row.change, stored_at }))
 }
 
 /// A change of a room that is not a new message.
@@ -463,26 +639,146 @@ pub(super) fn decode_notification(bytes: &[u8], id: u64, read: bool) -> Outcome<
     Ok(Notification { id, audience, body, at: Timestamp(row.at), read })
 }
 
-/// What was done to an inbox; `ids` is `None` for all of it.
+/// What was done to an inbox as formats 1 to 3 have it.
+#[derive(Deserialize)]
+struct InboxChangeRow1 {
+    ids: Option<Vec<u64>>,
+    action: u8,
+}
+
+/// What was done to an inbox; `ids` is `None` for all of it, up to `up_to` if it was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct InboxChangeRow {
     pub(super) ids: Option<Vec<u64>>,
     pub(super) action: u8,
+    pub(super) up_to: Option<u64>,
 }
 
-/// A first answer and until when it holds.
+impl InboxChangeRow {
+    pub(super) fn decode(bytes: &[u8]) -> Outcome<InboxChangeRow> {
+        decode_2(bytes, |InboxChangeRow1 { ids, action }| Ok(InboxChangeRow { ids, action, up_to: None }))
+    }
+}
+
+/// A first answer as formats 1 to 3 have it.
+#[derive(Deserialize)]
+struct AnswerRow1<'a> {
+    expires: u64,
+    #[serde(borrow)]
+    first: First<'a>,
+}
+
+/// A first answer, until when it holds, and what the request said; of older formats that is not known.
 #[derive(Serialize, Deserialize)]
 pub(super) struct AnswerRow<'a> {
     pub(super) expires: u64,
     #[serde(borrow)]
     pub(super) first: First<'a>,
+    pub(super) fingerprint: Option<Fingerprint>,
+}
+
+impl<'a> AnswerRow<'a> {
+    pub(super) fn decode(bytes: &'a [u8]) -> Outcome<AnswerRow<'a>> {
+        decode_2(bytes, |AnswerRow1 { expires, first }| Ok(AnswerRow { expires, first, fingerprint: None }))
+    }
 }
 
 /// What was answered.
 #[derive(Serialize, Deserialize)]
 pub(super) enum First<'a> {
-    Message { room: u64, id: u64, seq: u64, at: u64 },
+    Message {
+        room: u64,
+        id: u64,
+        seq: u64,
+        at: u64,
+    },
     Progress(#[serde(borrow)] ProgressRow<'a>, bool),
     Notification(u64),
     Bytes(&'a [u8]),
+    /// An edit or a deletion.
+    Changed {
+        id: u64,
+        at: u64,
+    },
+    /// A broadcast that reached so many sockets.
+    Sent(u64),
+}
+
+/// What a message said before a change under a hold; its key has the message and the change.
+#[derive(Serialize, Deserialize)]
+pub(super) struct VersionRow<'a> {
+    content: &'a str,
+    until: u64,
+    #[serde(borrow)]
+    by: IdRow<'a>,
+    is_deletion: bool,
+    /// Where its message is, so that the holds can be asked without it.
+    pub(super) room: u64,
+    pub(super) sender: u64,
+}
+
+impl<'a> VersionRow<'a> {
+    pub(super) fn of(version: &'a WithheldVersion, place: Place) -> VersionRow<'a> {
+        VersionRow {
+            content: &version.content,
+            until: version.until.0,
+            by: version.by.id().into(),
+            is_deletion: version.change == VersionEnd::Deleted,
+            room: place.room,
+            sender: place.sender,
+        }
+    }
+
+    pub(super) fn version(&self) -> Outcome<WithheldVersion> {
+        Ok(WithheldVersion {
+            content: self.content.to_owned(),
+            until: Timestamp(self.until),
+            by: self.by.user()?,
+            change: if self.is_deletion { VersionEnd::Deleted } else { VersionEnd::Edited },
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum RoomNameRow<'a> {
+    All,
+    Role(u8),
+    User(#[serde(borrow)] IdRow<'a>),
+    Chat(#[serde(borrow)] IdRow<'a>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct BroadcastRow<'a> {
+    #[serde(borrow)]
+    rooms: Vec<RoomNameRow<'a>>,
+    event: &'a str,
+    payload: &'a str,
+}
+
+pub(super) fn encode_broadcast<'b>(broadcast: &Broadcast, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
+    let rooms = broadcast.rooms.iter().map(|room| match room {
+        Room::All => RoomNameRow::All,
+        Room::Role(role) => RoomNameRow::Role(role_code(*role)),
+        Room::User(user) => RoomNameRow::User(user.id().into()),
+        Room::Chat(room) => RoomNameRow::Chat(room.id().into()),
+    });
+    let row = BroadcastRow { rooms: rooms.collect(), event: &broadcast.event, payload: &broadcast.payload };
+    encode(&row, buffer)
+}
+
+pub(super) fn decode_broadcast(bytes: &[u8]) -> Outcome<Broadcast> {
+    let row: BroadcastRow<'_> = decode(bytes)?;
+    let rooms = row.rooms.into_iter().map(|room| {
+        Ok(match room {
+            RoomNameRow::All => Room::All,
+            RoomNameRow::Role(code) => Room::Role(role_of(code)?),
+            RoomNameRow::User(id) => Room::User(id.user()?),
+            RoomNameRow::Chat(id) => Room::Chat(id.room()?),
+        })
+    });
+    Ok(Broadcast {
+        rooms: rooms.collect::<Outcome<_>>()?,
+        event: row.event.to_owned(),
+        payload: row.payload.to_owned(),
+    })
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::failure::{Failure, Outcome};
-use super::records::IdRow;
+use super::records::{IdRow, decode_2};
 use crate::domain::access::{Ban, Banned};
 use crate::domain::audit::{AuditEntry, AuditRecord, Hash};
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, Subject};
@@ -81,9 +81,9 @@ impl<'a> HoldRow<'a> {
     }
 }
 
-/// Somebody's erasure.
-#[derive(Serialize, Deserialize)]
-pub(super) struct ErasureRow<'a> {
+/// Somebody's erasure as formats 2 and 3 have it.
+#[derive(Deserialize)]
+struct ErasureRow1<'a> {
     #[serde(borrow)]
     user: IdRow<'a>,
     at: u64,
@@ -91,18 +91,41 @@ pub(super) struct ErasureRow<'a> {
     is_finished: bool,
 }
 
+/// Somebody's erasure.
+#[derive(Serialize, Deserialize)]
+pub(super) struct ErasureRow<'a> {
+    #[serde(borrow)]
+    user: IdRow<'a>,
+    at: u64,
+    counts: ErasureCounts,
+    by: &'a str,
+    consent: bool,
+    finished_at: Option<u64>,
+}
+
 impl<'a> ErasureRow<'a> {
     pub(super) fn of(erasure: &'a Erasure) -> ErasureRow<'a> {
-        let Erasure { user, at, counts, is_finished } = erasure;
-        ErasureRow { user: user.id().into(), at: at.0, counts: *counts, is_finished: *is_finished }
+        let Erasure { user, at, by, consent, finished_at, counts } = erasure;
+        let finished_at = finished_at.map(|at| at.0);
+        ErasureRow { user: user.id().into(), at: at.0, counts: *counts, by, consent: *consent, finished_at }
+    }
+
+    pub(super) fn decode(bytes: &'a [u8]) -> Outcome<ErasureRow<'a>> {
+        decode_2(bytes, |old: ErasureRow1<'a>| {
+            let ErasureRow1 { user, at, counts, is_finished } = old;
+            // An older version did not keep when it was finished, and by whom.
+            Ok(ErasureRow { user, at, counts, by: "", consent: false, finished_at: is_finished.then_some(at) })
+        })
     }
 
     pub(super) fn erasure(&self) -> Outcome<Erasure> {
         Ok(Erasure {
             user: self.user.user()?,
             at: Timestamp(self.at),
+            by: self.by.to_owned(),
+            consent: self.consent,
+            finished_at: self.finished_at.map(Timestamp),
             counts: self.counts,
-            is_finished: self.is_finished,
         })
     }
 }

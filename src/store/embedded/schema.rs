@@ -10,10 +10,14 @@ use redb::{
 };
 
 use super::failure::{Failure, Outcome};
+use crate::domain::UserId;
+use crate::store::operations::KeyKind;
 
 /// The format of this version. 1: version 0.1. 2: rooms know what was purged of them; audit, holds, erasures, growth.
 /// 3: bans, which an older version would not know of and let in whom they shut out; rooms that are being removed.
-pub(super) const FORMAT: u32 = 3;
+/// 4: marks of an inbox by audience, counts that are kept, who has written where, withheld versions, names of messages that
+/// back ends gave, broadcasts on their way, fingerprints of requests.
+pub(super) const FORMAT: u32 = 4;
 
 /// A key of one number.
 pub(super) type K8 = &'static [u8; 8];
@@ -48,6 +52,12 @@ pub(super) mod meta {
     pub(in crate::store::embedded) const LAST_BACKUP: &str = "last_backup";
     /// Rooms that are gone, and whose messages are not all removed yet: their numbers.
     pub(in crate::store::embedded) const DOOMED: &str = "doomed_rooms";
+    /// What cursors are signed with.
+    pub(in crate::store::embedded) const CURSOR_KEY: &str = "cursor_key";
+    /// The last withheld version that was looked at, while a round is under way.
+    pub(in crate::store::embedded) const PRUNED: &str = "withheld_pruned";
+    /// Notifications up to this id have been purged, but for those that a hold keeps.
+    pub(in crate::store::embedded) const NOTIFICATIONS_PURGED: &str = "notifications_purged";
     /// The number and hash of the audit record before the first that is kept.
     pub(in crate::store::embedded) const AUDIT_ANCHOR: &str = "audit_anchor";
     /// The number and hash of the last audit record.
@@ -173,6 +183,16 @@ tables! {
     msg_by_room: K16 => Row;
     /// (user, message).
     msg_by_user: K16 => ();
+    /// (user, room): who has written where.
+    authors: K16 => ();
+    /// (message, change) -> what it said before a change under a hold.
+    withheld: K16 => Row;
+    /// (room, level and index) -> how many tombstones: see [`super::counts`].
+    tombstones: K16 => Row;
+    /// (room, hash of who called and the name) -> message.
+    external_ids: K24 => Row;
+    /// Message -> hash of who called and the name.
+    external_by_message: K8 => Row;
     /// (room, change) -> an edit, a deletion or a read mark; the latest of each message and each reader alone.
     changes_by_room: K16 => Row;
     /// (user, lesson) -> its state.
@@ -189,6 +209,10 @@ tables! {
     notif_by_audience: K16 => ();
     /// (user, notification) -> flags: named in it, read it, deleted it.
     inbox: K16 => Row;
+    /// (audience or a user's part of it, level and index) -> how many notifications: see [`super::inbox`].
+    inbox_counts: K16 => Row;
+    /// Change -> a broadcast that has not gone out, as far as is known.
+    outbox: K8 => Row;
     /// (user, hash of kind and key) -> the first answer.
     answers: K24 => Row;
     /// (expiry, user, hash).
@@ -315,23 +339,30 @@ pub(super) fn triple(key: &[u8; 24]) -> (u64, u64, u64) {
     (a, b, c)
 }
 
-/// The kinds of keys that name a request. They never meet, whatever text the keys have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyKind {
-    Message = 1,
-    Progress = 2,
-    Notify = 3,
-    Answer = 4,
-}
-
 /// The key of a first answer.
 pub(super) fn answer_key(user: u64, kind: KeyKind, key: &str) -> [u8; 24] {
+    join(k8(user), hash16(&[&[kind as u8], key.as_bytes()]))
+}
+
+/// The key of a name that a back end gave to a message of a room.
+pub(super) fn external_key(room: u64, hash: [u8; 16]) -> [u8; 24] {
+    join(k8(room), hash)
+}
+
+/// The hash of a back end's name for a message, and of who gave it.
+pub(super) fn external_hash(caller: &UserId, name: &str) -> [u8; 16] {
+    let caller = caller.canonical();
+    hash16(&[&(caller.len() as u64).to_be_bytes(), caller.as_bytes(), name.as_bytes()])
+}
+
+fn hash16(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&[kind as u8]);
-    hasher.update(key.as_bytes());
+    for part in parts {
+        hasher.update(part);
+    }
     let mut hash = [0; 16];
     hasher.finalize_xof().fill(&mut hash);
-    join(k8(user), hash)
+    hash
 }
 
 /// The key of an expiry.

@@ -1,40 +1,47 @@
-//! The seam, method by method: which request goes to the writer and which read answers it. No rule is decided here.
+//! The seam, method by method: writes go to the writer as they are, and each read says which part of a snapshot answers it. No
+//! rule is decided here.
 
 use std::fs;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::oneshot;
 
 use super::Embedded;
 use super::writer::Command;
-use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy, RoomSummary};
-use crate::domain::notification::{Notification, NotificationDraft, Selection};
-use crate::domain::progress::{Progress, Update};
+use crate::domain::access::Banned;
+use crate::domain::audit::{AuditRecord, Link};
+use crate::domain::chat::{Author, RoomEntry, RoomPolicy, RoomSummary};
+use crate::domain::privacy::{Erasure, Hold, WithheldVersion};
+use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
+use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::RowSink;
 use crate::store::{
-    Answer, AnswerKey, Answers, Arrival, Care, Failing, Identity, Inbox, InboxAction, InboxPage, InboxQuery,
-    LessonFilter, Lessons, MessageChange, MessagePage, Messages, Page, People, Posted, Replay, Replays, Rooms,
-    StoreError, StoreStatus, Synced,
+    Answer, Answers, Arrival, Audits, Bans, Care, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
+    InboxQuery, LessonFilter, Lessons, ListPage, ListQuery, MemberPage, MessagePage, Messages, Page, People,
+    PeopleBook, Privacy, Replay, Replays, RoomBook, Rooms, StoreError, StoreStatus, TrailPart, UserProfile, Writes,
 };
 
-impl Messages for Embedded {
-    fn append_message(&self, draft: Draft, policy: RoomPolicy) -> Answer<'_, Posted> {
-        Box::pin(self.write(move |reply| Command::Append(draft, policy, reply)))
-    }
-
-    fn edit_message(&self, change: MessageChange, content: String, policy: RoomPolicy) -> Answer<'_, Timestamp> {
-        Box::pin(self.write(move |reply| Command::Edit(change, content, policy, reply)))
-    }
-
-    fn delete_message(&self, change: MessageChange, policy: RoomPolicy) -> Answer<'_, Timestamp> {
-        Box::pin(self.write(move |reply| Command::Delete(change, policy, reply)))
-    }
-
-    fn history(&self, room: RoomId, viewer: Author, page: Page, policy: RoomPolicy) -> Answer<'_, MessagePage> {
+impl Writes for Embedded {
+    fn write(&self, write: Write) -> Answer<'static, Applied<AnyAnswer>> {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.enqueue(Command::Write(Box::new(write), reply));
         Box::pin(async move {
-            let (page, _) = self.read(move |snapshot| snapshot.page(&room, &viewer, &page, policy)).await?;
-            Ok(page)
+            queued?;
+            // A writer that goes away without an answer has met something it could not name.
+            answer.await.unwrap_or(Err(StoreError::Unavailable("the writer has stopped".to_owned())))
         })
+    }
+}
+
+impl Messages for Embedded {
+    fn history(&self, room: RoomId, viewer: Author, page: Page, policy: RoomPolicy) -> Answer<'_, MessagePage> {
+        Box::pin(self.read(move |snapshot| snapshot.page(&room, &viewer, &page, policy)))
+    }
+
+    fn withheld(&self, room: RoomId, messages: Vec<u64>) -> Answer<'_, Vec<(u64, Vec<WithheldVersion>)>> {
+        Box::pin(self.read(move |snapshot| snapshot.withheld_in(&room, &messages)))
     }
 }
 
@@ -43,40 +50,12 @@ impl Rooms for Embedded {
         Box::pin(self.read(move |snapshot| snapshot.may_enter(&room, &viewer, policy)))
     }
 
-    fn join_room(&self, room: RoomId, author: Author, page: Page, policy: RoomPolicy) -> Answer<'_, MessagePage> {
-        Box::pin(async move {
-            let (asked, who, part) = (room.clone(), author.clone(), page.clone());
-            let (read, settled) = self.read(move |snapshot| snapshot.page(&asked, &who, &part, policy)).await?;
-            // Coming back is the common case, and needs no transaction.
-            if settled {
-                return Ok(read);
-            }
-            let (asked, who) = (room.clone(), author.clone());
-            match self.write(move |reply| Command::Join(asked, who, policy, reply)).await {
-                Ok(()) => {}
-                // Reading goes on with a full disk; the room is on their list when they join or write again.
-                Err(StoreError::Full(_)) => return Ok(read),
-                Err(error) => return Err(error),
-            }
-            let (page, _) = self.read(move |snapshot| snapshot.page(&room, &author, &page, policy)).await?;
-            Ok(page)
-        })
-    }
-
     fn rooms_of(&self, user: UserId) -> Answer<'_, Vec<RoomSummary>> {
         Box::pin(self.read(move |snapshot| snapshot.rooms_of(&user)))
-    }
-
-    fn mark_read(&self, room: RoomId, reader: Author, message_id: u64, policy: RoomPolicy) -> Answer<'_, ReadMark> {
-        Box::pin(self.write(move |reply| Command::MarkRead(room, reader, message_id, policy, reply)))
     }
 }
 
 impl Lessons for Embedded {
-    fn sync_progress(&self, user: UserId, updates: Vec<Update>, at: Timestamp) -> Answer<'_, Vec<Synced>> {
-        Box::pin(self.write(move |reply| Command::Sync(user, updates, at, reply)))
-    }
-
     fn progress(&self, user: UserId, filter: LessonFilter) -> Answer<'_, (Vec<Progress>, u64)> {
         Box::pin(self.read(move |snapshot| snapshot.progress_of(&user, &filter)))
     }
@@ -87,61 +66,99 @@ impl Lessons for Embedded {
 }
 
 impl Inbox for Embedded {
-    fn notify(&self, draft: NotificationDraft, key: Option<AnswerKey>) -> Answer<'_, (Notification, bool)> {
-        Box::pin(self.write(move |reply| Command::Notify(draft, key, reply)))
-    }
-
     fn inbox(&self, viewer: Actor, query: InboxQuery) -> Answer<'_, InboxPage> {
         Box::pin(self.read(move |snapshot| snapshot.inbox_page(&viewer, &query)))
     }
 
-    fn mark_inbox(
-        &self,
-        viewer: Actor,
-        selection: Selection,
-        action: InboxAction,
-        origin: Option<u64>,
-    ) -> Answer<'_, (Vec<u64>, u64)> {
-        Box::pin(self.write(move |reply| Command::MarkInbox(viewer, selection, action, origin, reply)))
+    fn arrival(&self, viewer: Actor, limit: usize) -> Answer<'_, Arrival> {
+        Box::pin(self.read(move |snapshot| snapshot.arrival(&viewer, limit)))
     }
 }
 
 impl People for Embedded {
-    fn arrive(&self, actor: Actor, at: Timestamp, limit: usize) -> Answer<'_, Arrival> {
-        let who = actor.clone();
-        let written = self.write(move |reply| Command::Arrive(who, at, reply));
-        Box::pin(async move {
-            match written.await {
-                // With a full disk people still come in and read; they are noted as seen another time.
-                Ok(()) | Err(StoreError::Full(_)) => {}
-                Err(error) => return Err(error),
-            }
-            self.read(move |snapshot| snapshot.arrival(&actor, limit)).await
-        })
-    }
-
-    fn delivered(&self, marks: Vec<(UserId, u64)>) -> Answer<'_, ()> {
-        Box::pin(self.write(move |reply| Command::Delivered(marks, reply)))
-    }
-
-    fn left(&self, user: UserId, at: Timestamp) -> Answer<'_, ()> {
-        Box::pin(self.write(move |reply| Command::Left(user, at, reply)))
-    }
-
     fn last_seen(&self, users: Vec<UserId>) -> Answer<'_, Vec<Option<(String, Timestamp)>>> {
         Box::pin(self.read(move |snapshot| snapshot.seen(&users)))
     }
 }
 
 impl Answers for Embedded {
-    fn first_answer(&self, key: AnswerKey, answer: Vec<u8>, _at: Timestamp) -> Answer<'_, Option<Vec<u8>>> {
-        Box::pin(self.write(move |reply| Command::Answer(key, answer, reply)))
+    fn is_answered(&self, key: RequestKey) -> Answer<'_, bool> {
+        Box::pin(self.read(move |snapshot| snapshot.is_answered(&key)))
+    }
+
+    fn unsent_broadcasts(&self) -> Answer<'_, Vec<(u64, Arc<Broadcast>)>> {
+        Box::pin(self.read(|snapshot| snapshot.unsent_broadcasts()))
     }
 }
 
 impl Replays for Embedded {
     fn replay(&self, viewer: Actor, rooms: Vec<RoomId>, after: u64, limit: usize) -> Answer<'_, Replay> {
         Box::pin(self.read(move |snapshot| snapshot.missed(&viewer, &rooms, after, limit)))
+    }
+}
+
+impl Audits for Embedded {
+    fn audit(&self, after: u64, limit: usize) -> Answer<'_, Vec<AuditRecord>> {
+        Box::pin(self.read(move |snapshot| snapshot.audit_after(after, limit)))
+    }
+
+    fn trail(&self, after: u64, limit: usize) -> Answer<'_, TrailPart> {
+        Box::pin(self.read(move |snapshot| {
+            let (anchor, head) = snapshot.audit_ends()?;
+            Ok(TrailPart { records: snapshot.audit_after(after, limit)?, anchor, head })
+        }))
+    }
+
+    fn audit_ends(&self) -> Answer<'_, (Link, Link)> {
+        Box::pin(self.read(|snapshot| snapshot.audit_ends()))
+    }
+}
+
+impl Privacy for Embedded {
+    fn holds(&self) -> Answer<'_, Vec<Hold>> {
+        Box::pin(self.read(|snapshot| snapshot.all_holds()))
+    }
+
+    fn export_page(&self, user: UserId, cursor: ExportCursor, limit: usize) -> Answer<'_, ExportPage> {
+        Box::pin(self.read(move |snapshot| snapshot.export_page(&user, cursor, limit)))
+    }
+
+    fn erasure(&self, user: UserId) -> Answer<'_, Option<Erasure>> {
+        Box::pin(self.read(move |snapshot| snapshot.erasure_of(&user)))
+    }
+
+    fn erasures(&self) -> Answer<'_, Vec<Erasure>> {
+        Box::pin(self.read(|snapshot| snapshot.all_erasures()))
+    }
+}
+
+impl Bans for Embedded {
+    fn bans(&self) -> Answer<'_, Vec<Banned>> {
+        Box::pin(self.read(|snapshot| snapshot.all_bans()))
+    }
+}
+
+impl RoomBook for Embedded {
+    fn list_rooms(&self, query: ListQuery) -> Answer<'_, ListPage<RoomEntry>> {
+        Box::pin(self.read(move |snapshot| snapshot.list_rooms(&query)))
+    }
+
+    fn room(&self, room: RoomId) -> Answer<'_, RoomEntry> {
+        Box::pin(self.read(move |snapshot| snapshot.room(&room)))
+    }
+
+    fn members(&self, room: RoomId, after: u64, limit: usize) -> Answer<'_, MemberPage> {
+        Box::pin(self.read(move |snapshot| snapshot.members_of(&room, after, limit)))
+    }
+}
+
+impl PeopleBook for Embedded {
+    fn list_people(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>> {
+        Box::pin(self.read(move |snapshot| snapshot.list_people(&query)))
+    }
+
+    fn profile(&self, user: UserId) -> Answer<'_, UserProfile> {
+        Box::pin(self.read(move |snapshot| snapshot.profile_of(&user)))
     }
 }
 
@@ -173,6 +190,7 @@ impl Care for Embedded {
         StoreStatus {
             file_bytes: fs::metadata(self.shared.opener.path()).map_or(0, |file| file.len()),
             queued: self.shared.queued.load(Ordering::Relaxed),
+            queued_bytes: self.shared.queued_bytes.load(Ordering::Relaxed),
             busy: self.shared.busy(),
             commits: self.shared.commits.load(Ordering::Relaxed),
             commit_time: self.shared.commit_time.read(),
@@ -183,16 +201,13 @@ impl Care for Embedded {
         }
     }
 
-    fn rows(&self, sink: Box<dyn RowSink + Send>) -> Answer<'_, ()> {
-        self.send_rows(sink)
+    /// All rows of one consistent view. It pins pages for as long as the sink takes: a slow one is the caller's to end.
+    fn rows(&self, mut sink: Box<dyn RowSink + Send>) -> Answer<'_, ()> {
+        Box::pin(self.read_apart(move |snapshot| snapshot.send_rows(&mut *sink)))
     }
 
-    fn note_backup(&self, at: Timestamp, bytes: u64) -> Answer<'_, ()> {
-        self.note_good_backup(at, bytes)
-    }
-
-    fn sample(&self, day: u64) -> Answer<'_, ()> {
-        self.sample_growth(day)
+    fn row_counts(&self) -> Answer<'_, Vec<(&'static str, u64)>> {
+        Box::pin(self.read(|snapshot| snapshot.counts()))
     }
 
     fn close(&self) -> Answer<'_, ()> {

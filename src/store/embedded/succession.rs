@@ -4,7 +4,7 @@
 use super::batch::{Batch, Known};
 use super::failure::Outcome;
 use super::records::encode;
-use super::records_care::{ErasureRow, HoldRow, hold_key};
+use super::records_care::{HoldRow, hold_key};
 use super::rows::OfflineFile;
 use super::schema::{Tables, k8, meta};
 use crate::domain::audit::{AuditEntry, AuditRecord, Link};
@@ -127,18 +127,13 @@ impl OfflineFile {
             Ok(())
         })?;
         let count = standing.len();
-        self.batch(now, |batch| standing.into_iter().try_for_each(|banned| batch.ban(banned)))?;
+        self.batch(now, |batch| standing.into_iter().try_for_each(|banned| batch.put_ban(banned).map(drop)))?;
         Ok(count)
     }
 
     fn erase_again(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
-        let begun = Erasure { counts: ErasureCounts::default(), is_finished: false, ..erasure.clone() };
-        self.write(|tables| {
-            let row = ErasureRow::of(&begun);
-            let key = begun.user.canonical();
-            tables.erasures.write()?.insert(key.as_bytes(), encode(&row, &mut Vec::new())?)?;
-            Ok(())
-        })?;
+        let begun = Erasure { counts: ErasureCounts::default(), finished_at: None, ..erasure.clone() };
+        self.batch(now, |batch| batch.put_erasure(&begun))?;
         while !self.batch(now, |batch| batch.erase(&erasure.user, SLICE))?.is_finished {}
         Ok(())
     }

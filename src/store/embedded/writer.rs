@@ -14,26 +14,20 @@ use std::time::{Duration, Instant};
 use redb::{Database, Durability, ReadableDatabase};
 use tokio::sync::{oneshot, watch};
 
-use super::batch::{Batch, Known};
+use super::batch::{Batch, Finished, Known};
 use super::failure::{Failure, Outcome};
 use super::file::Opener;
 use super::records::get_number;
 use super::schema::{Snapshot, Tables, meta};
-use super::seam_access::Access;
-use crate::domain::audit::{AuditEntry, AuditRecord};
-use crate::domain::chat::{Author, Draft, ReadMark, RoomPolicy};
+use crate::domain::Timestamp;
 use crate::domain::histogram::Histogram;
-use crate::domain::notification::{Notification, NotificationDraft, Selection};
-use crate::domain::privacy::{Erasure, Hold, PurgeKind, Subject};
-use crate::domain::progress::Update;
-use crate::domain::{Actor, Clock, RoomId, Timestamp, UserId};
-use crate::store::{
-    AnswerKey, Change, CommitSink, ErasureStep, InboxAction, MessageChange, Posted, PurgeCursor, PurgeStep, StoreError,
-    Synced,
-};
+use crate::store::operations::{AnyAnswer, Applied, Class, Write};
+use crate::store::{CommitSink, StoreError};
 
 /// How many requests wait at most; one more is told that the store is busy.
 pub(super) const QUEUE: usize = 8_192;
+/// How many bytes of them wait at most, about.
+pub(super) const QUEUE_BYTES: usize = 64 << 20;
 /// How many requests share a transaction at most.
 const BATCH_COMMANDS: usize = 1_024;
 /// How many bytes of content share a transaction, about.
@@ -43,128 +37,65 @@ const REOPEN_FIRST: Duration = Duration::from_millis(100);
 const REOPEN_LONGEST: Duration = Duration::from_secs(5);
 
 /// Where the answer to a request goes.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(super) type Reply = oneshot::Sender<Result<Applied<AnyAnswer>, StoreError>>;
 
 /// A request for the writer.
 pub(super) enum Command {
-    Append(Draft, RoomPolicy, Reply<Posted>),
-    Edit(MessageChange, String, RoomPolicy, Reply<Timestamp>),
-    Delete(MessageChange, RoomPolicy, Reply<Timestamp>),
-    Join(RoomId, Author, RoomPolicy, Reply<()>),
-    MarkRead(RoomId, Author, u64, RoomPolicy, Reply<ReadMark>),
-    Sync(UserId, Vec<Update>, Timestamp, Reply<Vec<Synced>>),
-    Notify(NotificationDraft, Option<AnswerKey>, Reply<(Notification, bool)>),
-    MarkInbox(Actor, Selection, InboxAction, Option<u64>, Reply<(Vec<u64>, u64)>),
-    Arrive(Actor, Timestamp, Reply<()>),
-    Delivered(Vec<(UserId, u64)>, Reply<()>),
-    Left(UserId, Timestamp, Reply<()>),
-    Answer(AnswerKey, Vec<u8>, Reply<Option<Vec<u8>>>),
-    Record(AuditEntry, Reply<AuditRecord>),
-    Hold(Hold, Reply<()>),
-    Release(Subject, Reply<Hold>),
-    BeginErasure(UserId, Timestamp, Reply<Erasure>),
-    Erase(UserId, usize, Reply<ErasureStep>),
-    Purge(PurgeKind, Timestamp, PurgeCursor, usize, Reply<PurgeStep>),
-    Sample(u64, Vec<(&'static str, u64)>, Reply<()>),
-    NoteBackup(Timestamp, u64, Reply<()>),
-    Access(Access),
+    /// Something is to be changed.
+    Write(Box<Write>, Reply),
     /// A reader met an error: look after the file.
     Mend,
 }
 
 impl Command {
     /// Its bytes, about.
-    fn weight(&self) -> usize {
-        const ROW: usize = 200;
-        ROW + match self {
-            Command::Append(draft, ..) => draft.content.len(),
-            Command::Edit(_, content, ..) => content.len(),
-            Command::Sync(_, updates, ..) => updates.len() * ROW,
-            Command::Notify(draft, ..) => {
-                draft.body.message.len() + draft.body.metadata.as_ref().map_or(0, String::len)
-            }
-            Command::Delivered(marks, _) => marks.len() * ROW,
-            Command::Answer(_, answer, _) => answer.len(),
-            // A slice of many rows is a transaction's worth of work, nearly.
-            Command::Erase(_, limit, _) | Command::Purge(.., limit, _) => limit * ROW,
-            Command::Access(request) => request.rows() * ROW,
-            _ => 0,
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Command::Write(write, _) => write.operation.weight(),
+            Command::Mend => 0,
         }
     }
 
     fn refuse(self, error: StoreError) {
-        // Who does not wait for the answer any more does not need it.
-        match self {
-            Command::Append(.., reply) => drop(reply.send(Err(error))),
-            Command::Edit(.., reply) | Command::Delete(.., reply) => drop(reply.send(Err(error))),
-            Command::Join(.., reply) | Command::Arrive(.., reply) => drop(reply.send(Err(error))),
-            Command::Delivered(.., reply) | Command::Left(.., reply) => drop(reply.send(Err(error))),
-            Command::MarkRead(.., reply) => drop(reply.send(Err(error))),
-            Command::Sync(.., reply) => drop(reply.send(Err(error))),
-            Command::Notify(.., reply) => drop(reply.send(Err(error))),
-            Command::MarkInbox(.., reply) => drop(reply.send(Err(error))),
-            Command::Answer(.., reply) => drop(reply.send(Err(error))),
-            Command::Record(.., reply) => drop(reply.send(Err(error))),
-            Command::Hold(.., reply) | Command::Sample(.., reply) => drop(reply.send(Err(error))),
-            Command::NoteBackup(.., reply) => drop(reply.send(Err(error))),
-            Command::Release(.., reply) => drop(reply.send(Err(error))),
-            Command::BeginErasure(.., reply) => drop(reply.send(Err(error))),
-            Command::Erase(.., reply) => drop(reply.send(Err(error))),
-            Command::Purge(.., reply) => drop(reply.send(Err(error))),
-            Command::Access(request) => request.refuse(error),
-            Command::Mend => {}
-        }
-    }
-
-    /// Does it inside a transaction. The answer is given after the commit.
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Result<Ack, (Ack, Failure)> {
-        match self {
-            Command::Append(draft, policy, reply) => settle(reply, batch.append(draft, policy)),
-            Command::Edit(change, content, policy, reply) => settle(reply, batch.edit(&change, content, policy)),
-            Command::Delete(change, policy, reply) => settle(reply, batch.delete(&change, policy)),
-            Command::Join(room, author, policy, reply) => settle(reply, batch.join(&room, &author, policy)),
-            Command::MarkRead(room, reader, id, policy, reply) => {
-                settle(reply, batch.mark_read(&room, &reader, id, policy))
-            }
-            Command::Sync(user, updates, at, reply) => settle(reply, batch.sync(&user, &updates, at)),
-            Command::Notify(draft, key, reply) => settle(reply, batch.notify(draft, key.as_ref())),
-            Command::MarkInbox(viewer, selection, action, origin, reply) => {
-                settle(reply, batch.mark_inbox(&viewer, selection, action, origin))
-            }
-            Command::Arrive(actor, at, reply) => settle(reply, batch.arrive(&actor, at)),
-            Command::Delivered(marks, reply) => settle(reply, batch.delivered(&marks)),
-            Command::Left(user, at, reply) => settle(reply, batch.left(&user, at)),
-            Command::Answer(key, answer, reply) => settle(reply, batch.answer(&key, &answer)),
-            Command::Record(entry, reply) => settle(reply, batch.record(entry)),
-            Command::Hold(hold, reply) => settle(reply, batch.hold(&hold)),
-            Command::Release(subject, reply) => settle(reply, batch.release(&subject)),
-            Command::BeginErasure(user, at, reply) => settle(reply, batch.begin_erasure(&user, at)),
-            Command::Erase(user, limit, reply) => settle(reply, batch.erase(&user, limit)),
-            Command::Purge(kind, before, cursor, limit, reply) => {
-                settle(reply, batch.purge(kind, before, cursor, limit))
-            }
-            Command::Sample(day, counts, reply) => settle(reply, batch.sample(day, &counts)),
-            Command::NoteBackup(at, bytes, reply) => settle(reply, batch.note_backup(at, bytes)),
-            Command::Access(request) => request.apply(batch),
-            Command::Mend => Ok(Box::new(|_| {})),
+        if let Command::Write(_, reply) = self {
+            // The receiver may be gone; that is fine.
+            drop(reply.send(Err(error)));
         }
     }
 }
 
-/// Answers a request: with what it got, or with the error that befell its transaction.
-pub(super) type Ack = Box<dyn FnOnce(Option<&StoreError>) + Send>;
-
-/// A refusal is an answer; any other failure is the end of the transaction.
-pub(super) fn settle<T: Send + 'static>(reply: Reply<T>, outcome: Outcome<T>) -> Result<Ack, (Ack, Failure)> {
-    let (answer, failure) = match outcome {
-        Ok(value) => (Ok(value), None),
-        Err(Failure::Refused(refusal)) => (Err(StoreError::Refused(refusal)), None),
-        Err(failure) => (Err(StoreError::Unavailable(String::new())), Some(failure)),
+macro_rules! dispatch {
+    ($($name:ident => $answer:ty, $class:ident, |$op:pat_param| $bytes:expr, |$given:pat_param| $outcome:expr;)*) => {
+        /// Does an operation inside a transaction.
+        pub(in crate::store::embedded) fn dispatch(operation: AnyOperation, batch: &mut Batch<'_, '_>) -> Outcome<AnyAnswer> {
+            match operation {
+                $(AnyOperation::$name(operation) => operation.apply(batch).map(AnyAnswer::$name),)*
+            }
+        }
     };
-    let ack: Ack = Box::new(move |error| drop(reply.send(error.cloned().map_or(answer, Err))));
-    match failure {
-        None => Ok(ack),
-        Some(failure) => Err((ack, failure)),
+}
+
+mod table {
+    use crate::store::operations::*;
+
+    use super::super::batch::{Apply, Batch};
+    use super::super::failure::Outcome;
+
+    for_each_operation!(dispatch);
+}
+pub(in crate::store::embedded) use table::dispatch;
+
+/// An answer that waits for the commit.
+struct Ack {
+    reply: Reply,
+    answer: Result<Applied<AnyAnswer>, StoreError>,
+}
+
+impl Ack {
+    /// Answers a request: with what it got, or with the error that befell its transaction.
+    fn send(self, error: Option<&StoreError>) {
+        // The receiver may be gone; that is fine.
+        drop(self.reply.send(error.cloned().map_or(self.answer, Err)));
     }
 }
 
@@ -188,12 +119,14 @@ pub(super) struct Shared {
     pub(super) failed: watch::Sender<Option<StoreError>>,
     pub(super) opener: Opener,
     pub(super) min_free_bytes: u64,
+    pub(super) min_free_admin_bytes: u64,
     /// Asks the operating system for the free bytes. A field, so that a test can fill the disk.
     pub(super) free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
     pub(super) last_id: AtomicU64,
     /// When the last good backup was made, and its size.
     pub(super) last_backup: Mutex<Option<(Timestamp, u64)>>,
     pub(super) queued: AtomicUsize,
+    pub(super) queued_bytes: AtomicUsize,
     /// Since when the writer is at what it does now.
     pub(super) busy_since: Mutex<Option<Instant>>,
     pub(super) commits: AtomicU64,
@@ -269,7 +202,7 @@ impl Shared {
                 (StoreError::Full(error.to_string()), false)
             }
             Failure::Engine(error) => (StoreError::Unavailable(error.to_string()), false),
-            Failure::Refused(refusal) => return StoreError::Refused(*refusal),
+            Failure::Refused(refusal) => return StoreError::Refused(refusal.clone()),
             Failure::NoFile(error) => return error.clone(),
             Failure::Stopped(why) => return StoreError::Unavailable(why.clone()),
         };
@@ -288,15 +221,18 @@ impl Shared {
         error
     }
 
-    /// Why the disk is too full for writes, if it is.
-    pub(super) fn too_full(&self) -> Option<StoreError> {
-        if self.min_free_bytes == 0 {
+    /// Why the disk is too full for writes of a class, if it is.
+    pub(super) fn too_full(&self, class: Class) -> Option<StoreError> {
+        let kept = match class {
+            Class::Work => self.min_free_bytes,
+            Class::Relief => self.min_free_admin_bytes,
+        };
+        if kept == 0 {
             return None;
         }
         // A file system that does not say how full it is does not stop the store; redb's own error would.
         let free = (self.free_bytes)().ok()?;
-        (free < self.min_free_bytes)
-            .then(|| StoreError::Full(format!("{free} bytes are free, {} are kept", self.min_free_bytes)))
+        (free < kept).then(|| StoreError::Full(format!("{free} bytes are free, {kept} are kept")))
     }
 }
 
@@ -305,7 +241,6 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) queue: Receiver<Command>,
     pub(super) sink: Arc<dyn CommitSink>,
-    pub(super) clock: Arc<dyn Clock>,
     pub(super) keep_versions: u64,
     pub(super) known: Known,
     /// Told when the file is closed.
@@ -375,31 +310,35 @@ impl Writer {
             }
         }
         self.shared.queued.fetch_sub(commands.len(), Ordering::Relaxed);
+        self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn serve(&mut self, commands: &mut Vec<Command>) {
-        let refusal = match self.shared.health() {
-            Health::Well => self.shared.too_full(),
-            Health::Broken(error) | Health::Failed(error) => Some(error),
-        };
-        if let Some(error) = refusal {
+        if let Health::Broken(error) | Health::Failed(error) = self.shared.health() {
             commands.drain(..).for_each(|command| command.refuse(error.clone()));
+            return;
+        }
+        self.refuse_by_space(commands);
+        if commands.is_empty() {
             return;
         }
         let mut acks = Vec::with_capacity(commands.len());
         let began = Instant::now();
         match self.commit(commands, &mut acks) {
             Ok(committed) => {
-                if let Some((changes, last_id)) = committed {
+                if let Some(Finished { changes, last_id, noted_backup }) = committed {
                     self.shared.commit_time.record(began.elapsed());
                     self.shared.commits.fetch_add(1, Ordering::Relaxed);
                     self.shared.writes.fetch_add(acks.len() as u64, Ordering::Relaxed);
                     self.shared.last_id.store(last_id, Ordering::Release);
+                    if noted_backup.is_some() {
+                        *self.shared.last_backup.lock().unwrap_or_else(PoisonError::into_inner) = noted_backup;
+                    }
                     if !changes.is_empty() {
                         self.sink.committed(changes);
                     }
                 }
-                acks.into_iter().for_each(|ack| ack(None));
+                acks.into_iter().for_each(|ack| ack.send(None));
             }
             Err(failure) => {
                 // What is known by heart may be ahead of the disk, or the disk ahead of it.
@@ -408,26 +347,46 @@ impl Writer {
                     full @ (StoreError::Full(_) | StoreError::Corrupt(_)) => full,
                     other => StoreError::Unavailable(other.to_string()),
                 };
-                acks.into_iter().for_each(|ack| ack(Some(&error)));
+                acks.into_iter().for_each(|ack| ack.send(Some(&error)));
                 commands.drain(..).for_each(|command| command.refuse(error.clone()));
             }
         }
     }
 
+    /// Refuses what the disk has no room for; what takes rights away or makes room goes on for longer.
+    fn refuse_by_space(&self, commands: &mut Vec<Command>) {
+        let Some(error) = self.shared.too_full(Class::Work) else { return };
+        let all = self.shared.too_full(Class::Relief);
+        for command in std::mem::take(commands) {
+            let refusal = match &command {
+                Command::Write(write, _) if write.operation.class() == Class::Relief => all.as_ref(),
+                Command::Write(..) => Some(&error),
+                Command::Mend => None,
+            };
+            match refusal {
+                Some(error) => command.refuse(error.clone()),
+                None => commands.push(command),
+            }
+        }
+    }
+
     /// One transaction for all commands; what has been taken from them has its ack in `acks`.
-    fn commit(&mut self, commands: &mut Vec<Command>, acks: &mut Vec<Ack>) -> Outcome<Option<(Vec<Change>, u64)>> {
+    fn commit(&mut self, commands: &mut Vec<Command>, acks: &mut Vec<Ack>) -> Outcome<Option<Finished>> {
         let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.shared.why_not())) };
         let mut tx = open.begin_write()?;
         tx.set_durability(Durability::Immediate)?;
         tx.set_quick_repair(true);
-        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, self.clock.now(), self.keep_versions)?;
+        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, Timestamp(0), self.keep_versions)?;
         let mut failed = None;
         for command in commands.drain(..) {
-            match command.apply(&mut batch) {
-                Ok(ack) => acks.push(ack),
-                Err((ack, failure)) => {
-                    acks.push(ack);
+            let Command::Write(write, reply) = command else { continue };
+            // A refusal is an answer; any other failure is the end of the transaction.
+            match batch.run(*write) {
+                Ok(applied) => acks.push(Ack { reply, answer: Ok(applied) }),
+                Err(Failure::Refused(refusal)) => acks.push(Ack { reply, answer: Err(StoreError::Refused(refusal)) }),
+                Err(failure) => {
+                    acks.push(Ack { reply, answer: Err(StoreError::Unavailable(String::new())) });
                     failed = Some(failure);
                     break;
                 }

@@ -60,8 +60,15 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(asker(api))
         .and(query())
         .then(erase);
+    let certificate = admin()
+        .and(warp::path!("users" / String / "erasure"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(certificate);
     let of_data = backup.or(backup_kept).unify().or(audit).unify();
-    let of_people = holds.or(set_hold).unify().or(release).unify().or(export).unify().or(erase).unify();
+    let of_people =
+        holds.or(set_hold).unify().or(release).unify().or(export).unify().or(erase).unify().or(certificate).unify();
     of_data.or(of_people).unify().boxed()
 }
 
@@ -135,6 +142,10 @@ async fn export(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
     streamed(async { api.services.export_user(&asker?, user(&id)?).await }.await, "application/json")
 }
 
+async fn certificate(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    answer(async { api.services.certificate(&asker?, user(&id)?).await }.await)
+}
+
 /// How somebody is erased.
 #[derive(serde::Deserialize)]
 struct EraseQuery {
@@ -147,12 +158,7 @@ async fn erase(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Re
         let caller = asker?;
         let user = user(&id)?;
         let EraseQuery { consent } = read::from_query(&query, &[("consent", Kind::Flag)], [])?;
-        let certificate = api.services.erase_user(&caller, user.clone(), consent).await?;
-        // Their devices show what is not there any more.
-        let message = "your data have been erased here";
-        let error = WireError::new(ErrorCode::Forbidden, message);
-        api.services.sockets().expel_where(|actor| (actor.user == user).then(|| error.clone()));
-        Ok(certificate)
+        api.services.erase_user(&caller, user, consent).await
     };
     answer(result.await)
 }

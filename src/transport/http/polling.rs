@@ -14,14 +14,25 @@ use crate::contract::errors::{ErrorCode, WireError};
 use crate::contract::http::{Polled, PolledEvent, Resync};
 use crate::contract::requests::ProgressSync;
 use crate::contract::views::RoomView;
-use crate::domain::RoomId;
+use crate::domain::{RoomId, UserId};
 use crate::services::polling::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use super::later::Later;
 use super::read::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
 use super::{Asker, HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
 
-const PAGE: [(&str, Kind); 3] = [("before", Kind::Number), ("after", Kind::Number), ("limit", Kind::Number)];
+const PAGE: [(&str, Kind); 4] =
+    [("before", Kind::Number), ("after", Kind::Number), ("limit", Kind::Number), ("versions", Kind::Flag)];
+/// Whose progress is meant, from a back end.
+const USER: [(&str, Kind); 1] = [("userId", Kind::Id)];
+
+/// The user of a query.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OnBehalf {
+    #[serde(default)]
+    user_id: Option<UserId>,
+}
 
 pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let v1 = || warp::path!("api" / "v1" / ..);
@@ -75,6 +86,12 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(asker(api))
         .and(body(api))
         .then(join);
+    let leave = v1()
+        .and(warp::path!("rooms" / String / "leave"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api))
+        .then(leave);
     let presence = v1()
         .and(warp::path!("rooms" / String / "presence"))
         .and(warp::get())
@@ -82,7 +99,7 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(asker(api))
         .then(presence);
     let chat = session.or(rooms).unify().or(history).unify().or(post).unify().or(edit).unify().or(delete).unify();
-    let chat = chat.or(typing).unify().or(read).unify().or(join).unify().or(presence).unify().boxed();
+    let chat = chat.or(typing).unify().or(read).unify().or(join).unify().or(leave).unify().or(presence).unify().boxed();
     chat.or(progress_routes(api)).unify().or(inbox_routes(api)).unify().boxed()
 }
 
@@ -100,6 +117,7 @@ fn progress_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(with_api(api))
         .and(asker(api))
+        .and(query())
         .and(body(api))
         .then(sync);
     let versions = v1()
@@ -107,6 +125,7 @@ fn progress_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(with_api(api))
         .and(asker(api))
+        .and(query())
         .then(versions);
     let events =
         v1().and(warp::path!("events")).and(warp::get()).and(with_api(api)).and(asker(api)).and(query()).then(events);
@@ -195,6 +214,14 @@ async fn join(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Res
     answer(result.await)
 }
 
+async fn leave(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+    let result = async {
+        let caller = asker?;
+        api.services.leave(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
+    };
+    answer(result.await)
+}
+
 async fn presence(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
     let result = async {
         let caller = asker?;
@@ -208,35 +235,47 @@ fn room_id(segment: &str) -> Result<Given, WireError> {
 }
 
 async fn progress(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    const KNOWN: [(&str, Kind); 3] = [("lessonId", Kind::Id), ("courseId", Kind::Id), ("since", Kind::Text)];
+    const KNOWN: [(&str, Kind); 4] =
+        [("lessonId", Kind::Id), ("courseId", Kind::Id), ("since", Kind::Text), ("userId", Kind::Id)];
     let result = async { api.services.progress(&asker?, from_query(&query, &KNOWN, [])?).await };
     answer(result.await)
 }
 
-async fn sync(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+async fn sync(api: Arc<HttpApi>, asker: Asker, query: String, body: Bytes) -> Response {
     let caller = match asker {
         Ok(caller) => caller,
         Err(error) => return failure(&error),
     };
-    let body = match text(&body) {
-        Ok(body) => body,
+    let read = || -> Result<(Vec<ProgressSync>, bool), WireError> {
+        let body = text(&body)?;
+        let is_batch = body.trim_start().starts_with('[');
+        let mut reports: Vec<ProgressSync> =
+            if is_batch { decode::request(body)? } else { vec![decode::request(body)?] };
+        // The user of the query is that of whoever the reports do not name.
+        if let OnBehalf { user_id: Some(user) } = from_query(&query, &USER, [])? {
+            for report in &mut reports {
+                report.user_id.get_or_insert_with(|| user.clone());
+            }
+        }
+        Ok((reports, is_batch))
+    };
+    let (reports, is_batch) = match read() {
+        Ok(read) => read,
         Err(error) => return failure(&error),
     };
-    if body.trim_start().starts_with('[') {
-        let result = async { api.services.sync(&caller, decode::request::<Vec<ProgressSync>>(body)?).await };
-        return answer(result.await.map(|results| BatchSynced { results }));
+    let synced = api.services.sync(&caller, reports).await;
+    if is_batch {
+        return answer(synced.map(|results| BatchSynced { results }));
     }
-    let result = async {
-        let mut synced = api.services.sync(&caller, vec![decode::request(body)?]).await?;
+    answer(synced.and_then(|mut synced| {
         synced.pop().ok_or_else(|| WireError::new(ErrorCode::Internal, "the report has no answer"))
-    };
-    answer(result.await)
+    }))
 }
 
-async fn versions(lesson: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+async fn versions(lesson: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     let result = async {
         let caller = asker?;
-        let request = from_body(&Bytes::new(), [id_in_path("lessonId", &lesson)?])?;
+        let request = from_query(&query, &USER, [id_in_path("lessonId", &lesson)?])?;
         api.services.progress_history(&caller, request).await
     };
     answer(result.await)
@@ -298,17 +337,20 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
         let ends = expires_at.plus(api.verifier.leeway());
         wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.services.now().0)));
     }
-    match api.services.poll(&caller, cursor.as_deref(), rooms, wait).await {
-        Ok(PollStep::Answered(polled)) => polled_response(&api, Ok(polled)),
+    match api.services.poll(&caller, cursor.as_deref(), rooms.clone(), wait).await {
+        Ok(PollStep::Answered(polled)) => polled_response(Ok(polled)),
         Ok(PollStep::Waits(poll)) => Later::response(async move {
             let polled = api.services.wait_for(&caller, poll).await;
-            polled_response(&api, polled)
+            polled_response(polled)
         }),
-        Err(error) => polled_response(&api, Err(error)),
+        Err(error) if error.code == ErrorCode::Resync => {
+            failure_with(&error, &Resync { error: &error, cursor: api.services.poll_cursor(&caller, &rooms) })
+        }
+        Err(error) => polled_response(Err(error)),
     }
 }
 
-fn polled_response(api: &HttpApi, polled: Result<PollAnswer, WireError>) -> Response {
+fn polled_response(polled: Result<PollAnswer, WireError>) -> Response {
     match polled {
         Ok(polled) => {
             let events = polled
@@ -316,9 +358,6 @@ fn polled_response(api: &HttpApi, polled: Result<PollAnswer, WireError>) -> Resp
                 .iter()
                 .filter_map(|delivery| Some(PolledEvent { event: &delivery.name, payload: delivery.frame.payload()? }));
             json(::http::StatusCode::OK, &Polled { events: events.collect(), cursor: polled.cursor })
-        }
-        Err(error) if error.code == ErrorCode::Resync => {
-            failure_with(&error, &Resync { error: &error, cursor: api.services.poll_cursor() })
         }
         Err(error) => failure(&error),
     }

@@ -22,7 +22,11 @@ impl SocketIoTransport {
         match event {
             ClientEvent::ChatJoin => self.join(link, payload, ack).await,
             ClientEvent::ChatLeave => {
-                answer(link, event, ack, room_only(payload).map(|request| services.leave(&caller, request)));
+                let result = match room_only(payload) {
+                    Ok(request) => services.leave(&caller, request).await,
+                    Err(error) => Err(error),
+                };
+                answer(link, event, ack, result);
             }
             ClientEvent::ChatMessage => {
                 let result = with(payload, async |request| services.post(&caller, request).await).await;
@@ -81,8 +85,9 @@ impl SocketIoTransport {
                 let result = with(payload, async |request: AuthRefresh| self.refresh(link, &request.token).await).await;
                 let is_good = result.is_ok();
                 answer(link, event, ack, result);
-                if is_good {
-                    self.say_who(link).await;
+                // Behind the answer: who one is now, and what waits for the roles that one has now.
+                if is_good && let Some(handle) = link.handle() {
+                    self.greet(link, &handle).await;
                 }
             }
         }

@@ -34,8 +34,8 @@ use crate::contract::people::ConnectionView;
 use crate::domain::{Actor, Timestamp};
 use crate::ops::clock_watch::ClockWatch;
 use crate::ops::tally::Tally;
-use crate::services::sockets::{Arrived, Outlet};
-use crate::services::{Caller, Services};
+use crate::services::Services;
+use crate::services::sockets::{Arrived, Kind, Outlet, SocketHandle};
 use crate::transport::origin::{self, ClientAddress};
 use crate::transport::wire::{Cut, Wire};
 
@@ -276,7 +276,8 @@ impl SocketIoTransport {
         let caller = link.caller();
         let rooms = Services::base_rooms(&caller.actor);
         let most = self.services.limits().sockets_per_user;
-        let entered = self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, true);
+        let entered =
+            self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, Kind::Socket);
         let Some(handle) = entered else {
             self.services.tally().rate_limited.add("sockets");
             return link.expel(&too_many(most, "of yours"));
@@ -290,24 +291,35 @@ impl SocketIoTransport {
         if let Err(error) = self.services.let_in(&caller.actor) {
             return link.expel(&error);
         }
-        let arrival = match self.services.arrive(&caller, &handle).await {
+        if self.greet(link, &handle).await {
+            self.watch_token(link.number, &caller.actor);
+        }
+    }
+
+    /// Tells a socket who it is and what waits for it; `false` if it is shown out instead.
+    pub(crate) async fn greet(&self, link: &Link, handle: &SocketHandle) -> bool {
+        let caller = link.caller();
+        let arrival = match self.services.arrive(&caller, handle).await {
             Ok(arrival) => arrival,
             Err(error) => {
-                // A store that takes no writes (a full disk) still lets people read.
+                // A store that takes no writes still lets people read.
                 tracing::warn!(code = error.code.as_str(), "an arrival was not recorded");
                 match self.services.unread(&caller).await {
                     Ok(unread) => Arrived { unread, undelivered: Vec::new(), up_to: 0, has_more: true },
-                    Err(error) => return link.expel(&error),
+                    Err(error) => {
+                        link.expel(&error);
+                        return false;
+                    }
                 }
             }
         };
-        handle.welcome(&arrival, |unread, waiting| {
+        handle.welcome(&caller.actor.roles, &arrival, |unread, waiting| {
             link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
             for notification in waiting {
                 link.emit(&ServerEvent::NotificationNew((*notification).into()));
             }
         });
-        self.watch_token(link.number, &caller.actor);
+        true
     }
 
     async fn depart(&self, link: &Arc<Link>) {
@@ -433,13 +445,6 @@ impl SocketIoTransport {
         // The token may have been revoked between the look at it and its place in the registry.
         self.services.let_in(&actor).inspect_err(|error| link.expel(error))?;
         Ok(Refreshed { expires_at })
-    }
-
-    /// `authenticated` once more, with what a new token says.
-    pub(crate) async fn say_who(&self, link: &Link) {
-        let caller: Caller = link.caller();
-        let unread = self.services.unread(&caller).await.unwrap_or_default();
-        link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
     }
 }
 

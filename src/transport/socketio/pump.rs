@@ -42,6 +42,7 @@ pub async fn run(services: Arc<Services>, delivered: Arc<AtomicU64>) {
                     tokio::task::yield_now().await;
                 }
             }
+            feed.note_all_sent();
         }
     })
     .await;
@@ -176,13 +177,10 @@ mod tests {
         let placed = |room: &str, n: u64| Placed {
             position: n,
             delivery: Arc::new(Delivery {
-                room: Room::Chat(RoomId::parse(room).unwrap()),
-                except_socket: None,
-                except_user: None,
                 name: "e".into(),
-                frame: Frame::event("e", &n),
                 stored: Some(n),
                 kind: DeliveryKind::Message(n),
+                ..Delivery::framed(Room::Chat(RoomId::parse(room).unwrap()), Frame::event("e", &n))
             }),
         };
         let mut jobs = Jobs::default();

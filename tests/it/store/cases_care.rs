@@ -1,9 +1,8 @@
 //! The audit trail, holds, exports, erasures and purges, on each engine.
 
-use academy_rt::domain::audit::{AuditEntry, Link, action};
-use academy_rt::domain::notification::Selection;
-use academy_rt::domain::privacy::{ErasureCounts, Hold, PurgeKind, Subject};
-use academy_rt::store::{InboxAction, InboxQuery, LessonFilter, PurgeCursor, PurgeStep, UserItem, UserSink};
+use academy_rt::domain::audit::Link;
+use academy_rt::domain::privacy::ErasureCounts;
+use academy_rt::store::{InboxQuery, LessonFilter};
 
 use super::*;
 
@@ -43,7 +42,7 @@ pub async fn purge_all(bed: &Bed, kind: PurgeKind, before: Timestamp, slice: usi
     }
 }
 
-fn hold(subject: Subject) -> Hold {
+pub fn hold(subject: Subject) -> Hold {
     Hold { subject, reason: "case 12".into(), by: "root".into(), at: Timestamp(5) }
 }
 
@@ -59,12 +58,16 @@ pub async fn the_trail_is_a_chain(bed: Bed) {
     assert_eq!(store.audit(3, 1).await.unwrap()[0].number, 4);
     assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(4), 2).await, Ok(3));
     let (anchor, head) = store.audit_ends().await.unwrap();
-    assert_eq!((anchor.number, head), (3, end));
+    // The purge itself is told by two records.
+    assert_eq!((anchor.number, head.number), (3, 7));
     let left = store.audit(0, 100).await.unwrap();
     assert_eq!(left.iter().try_fold(anchor, |link, record| link.follow(record)), Ok(head));
+    assert_eq!(Link::from(&left[1]), end);
+    let told: Vec<&str> = left[2..].iter().map(|record| record.entry.outcome.as_str()).collect();
+    assert_eq!(told, ["begun", "done: 3 purged, 0 held"]);
     // A trail that was purged to its end goes on where it ended.
-    purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 100).await.unwrap();
-    assert_eq!(store.record(entry("root", "next", 9)).await.unwrap().number, 6);
+    assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 100).await, Ok(4));
+    assert_eq!(store.record(entry("root", "next", 9)).await.unwrap().number, 10);
 }
 
 pub async fn a_hold_stands_until_it_is_released(bed: Bed) {
@@ -80,7 +83,7 @@ pub async fn a_hold_stands_until_it_is_released(bed: Bed) {
 }
 
 /// Everything that can be stored of user 7, beside what others have.
-async fn live(bed: &Bed) -> u64 {
+pub async fn live(bed: &Bed) -> u64 {
     let store = &bed.store;
     let me = actor("7", &[Role::Learner]);
     store.arrive(me.clone(), Timestamp(10), 10).await.unwrap();
@@ -105,9 +108,9 @@ pub async fn nothing_of_an_erased_person_is_left(bed: Bed) {
     let first = live(&bed).await;
     let store = &bed.store;
     refused(store.erase(user("7"), 10).await, Refusal::NotFound);
-    refused(store.begin_erasure(user("nobody"), Timestamp(50)).await, Refusal::NotFound);
+    refused(store.begin_erasure(user("nobody")).await, Refusal::NotFound);
     let heard = bed.heard.all().len();
-    store.begin_erasure(user("7"), Timestamp(50)).await.unwrap();
+    store.begin_erasure(user("7")).await.unwrap();
     let counts = erase_all(&bed, "7", 2).await.unwrap();
     let expected =
         ErasureCounts { messages: 2, memberships: 1, lessons: 1, versions: 3, notifications: 2, inbox: 2, answers: 4 };
@@ -120,7 +123,19 @@ pub async fn nothing_of_an_erased_person_is_left(bed: Bed) {
     assert_eq!(seen, [(1, erased.clone(), ""), (2, "8".into(), "an answer"), (3, erased, "")]);
     assert!(page.messages.iter().all(|m| m.sender.canonical() != "7" && m.client_id.is_none()));
     let told = bed.heard.all().split_off(heard);
-    assert!(matches!(&told[..], [Change::Deleted { message_id, .. }, Change::Deleted { .. }] if *message_id == first));
+    assert!(
+        matches!(
+            &told[..],
+            [
+                Change::Erased { is_finished: false, .. },
+                Change::Deleted { message, .. },
+                Change::Deleted { .. },
+                Change::Recorded { .. },
+                Change::Erased { is_finished: true, .. },
+            ] if message.id == first
+        ),
+        "{told:?}"
+    );
     assert!(store.progress(user("7"), LessonFilter::default()).await.unwrap().0.is_empty());
     assert!(store.progress_history(user("7"), lesson("1")).await.unwrap().is_empty());
     assert!(store.rooms_of(user("7")).await.unwrap().is_empty());
@@ -131,8 +146,7 @@ pub async fn nothing_of_an_erased_person_is_left(bed: Bed) {
     let two = other.items.iter().find(|one| one.body.title == "for two").unwrap();
     assert_eq!(two.audience, Audience::Users(vec![user("8")]));
     assert!(store.inbox(actor("7", &[]), query).await.unwrap().items.is_empty());
-    let nothing: UserSink = Box::new(|item| panic!("{item:?} is left"));
-    assert_eq!(store.export_user(user("7"), nothing).await, Ok(false));
+    refused(store.export(user("7"), 100).await, Refusal::NotFound);
     // Who comes again is somebody new.
     let again = store.append_message(draft("r", "7", "hello again", Some("k1")), OPEN).await.unwrap();
     assert!(!again.duplicate && again.seq == 4);
@@ -140,25 +154,29 @@ pub async fn nothing_of_an_erased_person_is_left(bed: Bed) {
 
 pub async fn an_erasure_is_refused_under_a_hold(bed: Bed) {
     live(&bed).await;
-    for subject in [Subject::User(user("7")), Subject::Room(room("r"))] {
+    for (subject, named) in
+        [(Subject::User(user("7")), "user 7 (case 12)"), (Subject::Room(room("r")), "room r (case 12)")]
+    {
         bed.store.hold(hold(subject.clone())).await.unwrap();
-        refused(bed.store.begin_erasure(user("7"), Timestamp(50)).await, Refusal::Held);
+        refused(bed.store.begin_erasure(user("7")).await, Refusal::Held(named.into()));
         bed.store.release(subject).await.unwrap();
     }
-    bed.store.begin_erasure(user("7"), Timestamp(50)).await.unwrap();
+    bed.store.begin_erasure(user("7")).await.unwrap();
     let too_late = bed.store.hold(hold(Subject::User(user("7")))).await;
-    refused(too_late, Refusal::Conflict);
+    refused(too_late, Refusal::Erasing(user("7")));
     erase_all(&bed, "7", 100).await.unwrap();
     bed.store.hold(hold(Subject::User(user("7")))).await.unwrap();
 }
 
 pub async fn what_is_old_is_purged_and_what_is_held_stays(bed: Bed) {
     let store = &bed.store;
-    let at = |who: &str, text: &str, at: u64, to: &str| Draft { at: Timestamp(at), ..draft(to, who, text, None) };
     for n in 1..=9 {
-        let who = if n == 4 { "held" } else { "7" };
-        store.append_message(at(who, &n.to_string(), n * 10, "r"), OPEN).await.unwrap();
-        store.append_message(at("7", &n.to_string(), n * 10, "kept"), OPEN).await.unwrap();
+        let (who, store) = (if n == 4 { "held" } else { "7" }, store.at(n * 10));
+        store.append_message(draft("r", who, &n.to_string(), None), OPEN).await.unwrap();
+        store.append_message(draft("kept", "7", &n.to_string(), None), OPEN).await.unwrap();
+        if n == 1 {
+            store.join_room(room("r"), author("8"), latest(1), OPEN).await.unwrap();
+        }
     }
     store.mark_read(room("r"), author("8"), 1, OPEN).await.unwrap();
     store.edit_message(change("r", 3, author("7")), "2!".into(), OPEN).await.unwrap();
@@ -173,7 +191,7 @@ pub async fn what_is_old_is_purged_and_what_is_held_stays(bed: Bed) {
     let none = |n: u64| (n, String::new());
     assert_eq!(texts("r").await, [some(4), none(5), none(6), none(7), some(8), some(9)]);
     assert_eq!(texts("kept").await.len(), 9);
-    assert_eq!(store.rooms_of(user("8")).await.unwrap()[0].unread, 6);
+    assert_eq!(store.rooms_of(user("8")).await.unwrap()[0].unread, 3, "4, 8 and 9: what has no content is not unread");
     // When the holds are gone the rest goes, and the room goes on behind it.
     store.release(Subject::User(user("held"))).await.unwrap();
     assert_eq!(purge_all(&bed, PurgeKind::Chat, Timestamp(200), 3).await, Ok(6));
@@ -189,7 +207,7 @@ pub async fn what_is_old_is_purged_and_what_is_held_stays(bed: Bed) {
     store.hold(hold(Subject::User(user("held")))).await.unwrap();
     let marked = Selection::Ids(vec![ids[2]]);
     store.mark_inbox(actor("held", &[]), marked, InboxAction::Read, None).await.unwrap();
-    assert_eq!(purge_all(&bed, PurgeKind::Notifications, Timestamp(100), 2).await, Ok(3));
+    assert_eq!(purge_all(&bed, PurgeKind::Notifications, Timestamp(bed.now().0 + 1), 2).await, Ok(3));
     let query = InboxQuery { limit: 9, ..InboxQuery::default() };
     let left = store.inbox(actor("held", &[]), query).await.unwrap();
     assert_eq!(left.items.iter().map(|one| one.id).collect::<Vec<_>>(), [ids[2]]);
@@ -200,24 +218,23 @@ pub async fn an_export_has_everything(bed: Bed) {
     bed.store.record(entry("7", "own act", 1)).await.unwrap();
     bed.store.record(entry("root", "user 7", 2)).await.unwrap();
     bed.store.record(entry("root", "user 8", 3)).await.unwrap();
-    let all = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&all);
-    let sink: UserSink = Box::new(move |item| {
-        into.lock().unwrap().push(item);
-        Ok(())
-    });
-    assert_eq!(bed.store.export_user(user("7"), sink).await, Ok(true));
-    let all = std::mem::take(&mut *all.lock().unwrap());
+    let all = bed.store.export(user("7"), 100).await.unwrap();
+    assert_eq!(bed.store.export(user("7"), 1).await.unwrap(), all, "in whatever parts");
     let count = |is: fn(&UserItem) -> bool| all.iter().filter(|item| is(item)).count();
     assert!(matches!(&all[0], UserItem::Profile(profile) if profile.name == "name of 7"));
     assert_eq!(count(|item| matches!(item, UserItem::Room(_))), 1);
-    assert_eq!(count(|item| matches!(item, UserItem::Message(message) if message.room == room("r"))), 2);
+    assert_eq!(count(|item| matches!(item, UserItem::Message { message, .. } if message.room == room("r"))), 2);
     assert_eq!(count(|item| matches!(item, UserItem::Lesson(_))), 1);
     assert_eq!(count(|item| matches!(item, UserItem::Version(_))), 3);
     assert_eq!(count(|item| matches!(item, UserItem::Notification { .. })), 3);
     assert_eq!(count(|item| matches!(item, UserItem::Audit(_))), 2);
-    assert_eq!(bed.store.newest_of(user("7")).await, Ok(Some(Timestamp(99))));
-    // A receiver that goes away ends it.
-    let gone: UserSink = Box::new(|_| Err(std::io::Error::other("gone")));
-    assert!(bed.store.export_user(user("7"), gone).await.is_err());
+    assert!(all.is_sorted_by_key(|item| match item {
+        UserItem::Profile(_) => 0,
+        UserItem::Room(_) => 1,
+        UserItem::Message { .. } => 2,
+        UserItem::Lesson(_) => 3,
+        UserItem::Version(_) => 4,
+        UserItem::Notification { .. } => 5,
+        UserItem::Audit(_) => 6,
+    }));
 }

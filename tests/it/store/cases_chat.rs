@@ -3,9 +3,6 @@
 use std::collections::HashSet;
 
 use academy_rt::domain::Id;
-use academy_rt::domain::chat::Membership;
-use academy_rt::domain::notification::Selection;
-use academy_rt::store::InboxAction;
 
 use super::*;
 
@@ -37,18 +34,48 @@ pub async fn seq_has_no_gaps_under_64_senders(bed: Bed) {
 
 pub async fn a_repeated_key_gives_the_first_answer(bed: Bed) {
     // Both at once: with group commit they may share a transaction.
-    let (a, b) = tokio::join!(
-        bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN),
-        bed.store.append_message(draft("r", "7", "two", Some("k")), OPEN),
-    );
+    let once = || bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN);
+    let (a, b) = tokio::join!(once(), once());
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!((a.id, a.seq, a.at), (b.id, b.seq, b.at));
     assert_ne!(a.duplicate, b.duplicate);
-    let again = bed.store.append_message(draft("r", "7", "three", Some("k")), OPEN).await.unwrap();
+    let again = once().await.unwrap();
     assert!(again.duplicate && again.id == a.id);
     let other = bed.store.append_message(draft("r", "8", "theirs", Some("k")), OPEN).await.unwrap();
     assert!(!other.duplicate, "a key is one user's own");
     assert_eq!(bed.heard.all().len(), 2);
+}
+
+pub async fn a_key_with_another_content_is_a_conflict(bed: Bed) {
+    let said = bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap();
+    let reply = Draft { reply_to: Some(said.id), ..draft("r", "7", "one", Some("k")) };
+    let image = Draft { kind: MessageKind::Image, ..draft("r", "7", "one", Some("k")) };
+    for other in [draft("r", "7", "two", Some("k")), reply, image] {
+        refused(bed.store.append_message(other, OPEN).await, Refusal::KeyReused);
+    }
+    // Whose key it is counts, and not who is named as the sender.
+    let as_service = |content: &str| {
+        let draft = draft("r", "7", content, None);
+        let key = Some(key("svc", "k").of(KeyKind::Message, draft.fingerprint()));
+        bed.store.ask(PostMessage { draft, policy: OPEN, key, external_id: None, origin: None })
+    };
+    let theirs = as_service("of the platform").await.unwrap();
+    assert!(!theirs.duplicate && theirs.seq == 2);
+    assert!(as_service("of the platform").await.unwrap().duplicate);
+    refused(as_service("another").await, Refusal::KeyReused);
+    assert_eq!(bed.heard.all().len(), 2);
+}
+
+pub async fn the_first_answer_comes_before_the_rules(bed: Bed) {
+    let said = bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap();
+    let patch = RoomPatch { private: Some(true), ..RoomPatch::default() };
+    bed.store.patch_room(room("r"), patch).await.unwrap();
+    refused(bed.store.append_message(draft("r", "7", "two", None), OPEN).await, Refusal::Forbidden);
+    let again = bed.store.append_message(draft("r", "7", "one", Some("k")), OPEN).await.unwrap();
+    assert!(again.duplicate && again.id == said.id);
+    let key = |text: &str| key("7", text).of(KeyKind::Message, draft("r", "7", "one", None).fingerprint());
+    assert_eq!(bed.store.is_answered(key("k")).await, Ok(true));
+    assert_eq!(bed.store.is_answered(key("other")).await, Ok(false));
 }
 
 pub async fn keys_hold_a_day(bed: Bed) {
@@ -64,9 +91,9 @@ pub async fn keys_hold_a_day(bed: Bed) {
 
 pub async fn a_key_in_another_room_is_a_conflict(bed: Bed) {
     bed.store.append_message(draft("a", "7", "one", Some("k")), OPEN).await.unwrap();
-    refused(bed.store.append_message(draft("b", "7", "one", Some("k")), OPEN).await, Refusal::Conflict);
+    refused(bed.store.append_message(draft("b", "7", "one", Some("k")), OPEN).await, Refusal::KeyReused);
     bed.say("b", "8", "exists now").await;
-    refused(bed.store.append_message(draft("b", "7", "one", Some("k")), OPEN).await, Refusal::Conflict);
+    refused(bed.store.append_message(draft("b", "7", "one", Some("k")), OPEN).await, Refusal::KeyReused);
 }
 
 pub async fn kinds_of_keys_do_not_collide(bed: Bed) {
@@ -74,7 +101,7 @@ pub async fn kinds_of_keys_do_not_collide(bed: Bed) {
     let synced = bed.store.sync_progress(user("7"), vec![report("1", 10.0, 1, Some("k"))], bed.now()).await.unwrap();
     assert!(!synced[0].duplicate);
     assert!(!bed.store.notify(note(Audience::All, "t"), Some(key("7", "k"))).await.unwrap().1);
-    assert_eq!(bed.store.first_answer(key("7", "k"), b"x".to_vec(), bed.now()).await.unwrap(), None);
+    assert_eq!(bed.store.first_answer(key("7", "k"), "x", 3).await.unwrap(), None);
     assert!(bed.store.append_message(draft("a", "7", "one", Some("k")), OPEN).await.unwrap().duplicate);
     assert!(bed.store.notify(note(Audience::All, "t"), Some(key("7", "k"))).await.unwrap().1);
 }
@@ -88,10 +115,11 @@ pub async fn edits_and_deletions_ask_for_rights(bed: Bed) {
     refused(edit("nowhere", id, author("7")).await, Refusal::NotFound);
     refused(edit("r", 999, author("7")).await, Refusal::NotFound);
     refused(bed.store.edit_message(change("nowhere", 1, author("7")), "x".into(), CLOSED).await, Refusal::Forbidden);
-    assert_eq!(edit("r", id, author("7")).await.unwrap(), Timestamp(88));
-    assert_eq!(edit("r", id, admin()).await.unwrap(), Timestamp(88));
+    let now = bed.now().0;
+    assert_eq!(edit("r", id, author("7")).await.unwrap(), Timestamp(now));
+    assert_eq!(edit("r", id, admin()).await.unwrap(), Timestamp(now + 1), "it rises with each edit");
     let page = bed.store.history(room("r"), author("9"), latest(10), OPEN).await.unwrap();
-    assert_eq!((page.messages[0].content.as_str(), page.messages[0].edited_at), ("second", Some(Timestamp(88))));
+    assert_eq!((page.messages[0].content.as_str(), page.messages[0].edited_at), ("second", Some(Timestamp(now + 1))));
 
     refused(bed.store.delete_message(change("r", id, author("8")), OPEN).await, Refusal::Forbidden);
     bed.store.delete_message(change("r", id, author("7")), OPEN).await.unwrap();
@@ -99,10 +127,10 @@ pub async fn edits_and_deletions_ask_for_rights(bed: Bed) {
     refused(edit("r", id, author("7")).await, Refusal::NotFound);
     let page = bed.store.history(room("r"), author("9"), latest(10), OPEN).await.unwrap();
     let stone = &page.messages[0];
-    assert_eq!((stone.content.as_str(), stone.deleted_at, stone.seq), ("", Some(Timestamp(88)), 1));
+    assert_eq!((stone.content.as_str(), stone.deleted_at, stone.seq), ("", Some(Timestamp(now + 2)), 1));
     let heard = bed.heard.all();
     assert_rising(&heard);
-    assert!(matches!(heard.last(), Some(Change::Deleted { message_id, .. }) if *message_id == id));
+    assert!(matches!(heard.last(), Some(Change::Deleted { message, .. }) if message.id == id));
 }
 
 pub async fn a_closed_house_lets_nobody_register_a_room(bed: Bed) {
@@ -129,14 +157,22 @@ pub async fn pages_go_both_ways(bed: Bed) {
         bed.say("noise", "8", "x").await;
     }
     let page = |page: Page| bed.store.history(room("r"), author("9"), page, OPEN);
-    let ids_of = |page: &academy_rt::store::MessagePage| page.messages.iter().map(|m| m.id).collect::<Vec<_>>();
+    let ids_of = |page: &MessagePage| page.messages.iter().map(|m| m.id).collect::<Vec<_>>();
     let last = page(latest(3)).await.unwrap();
     assert_eq!((ids_of(&last), last.has_more), (ids[7..].to_vec(), true));
     assert_eq!((last.last_id, last.last_seq, last.read_up_to), (ids[9], 10, 0));
     let before = page(Page { before: Some(ids[7]), limit: 7, after: None }).await.unwrap();
     assert_eq!((ids_of(&before), before.has_more), (ids[..7].to_vec(), false));
-    let after = page(Page { after: Some(ids[1]), limit: 4, before: Some(1) }).await.unwrap();
+    let after = page(Page { after: Some(ids[1]), limit: 4, before: None }).await.unwrap();
     assert_eq!((ids_of(&after), after.has_more), (ids[2..6].to_vec(), true));
+    // With both it is the range between them, ascending from `after`.
+    let between = |limit| page(Page { after: Some(ids[1]), limit, before: Some(ids[5]) });
+    let whole = between(3).await.unwrap();
+    assert_eq!((ids_of(&whole), whole.has_more), (ids[2..5].to_vec(), false));
+    let part = between(2).await.unwrap();
+    assert_eq!((ids_of(&part), part.has_more), (ids[2..4].to_vec(), true));
+    let turned = page(Page { after: Some(ids[5]), limit: 4, before: Some(ids[1]) }).await.unwrap();
+    assert!(turned.messages.is_empty() && !turned.has_more);
     let after = page(Page { after: Some(ids[5]), limit: 4, before: None }).await.unwrap();
     assert_eq!((ids_of(&after), after.has_more), (ids[6..].to_vec(), false));
     let none = page(latest(0)).await.unwrap();
@@ -144,7 +180,7 @@ pub async fn pages_go_both_ways(bed: Bed) {
     let all = page(latest(usize::MAX)).await.unwrap();
     assert!(all.messages.len() == 10 && !all.has_more);
     let nowhere = bed.store.history(room("nowhere"), author("9"), latest(3), OPEN).await.unwrap();
-    assert_eq!(nowhere, academy_rt::store::MessagePage::default());
+    assert_eq!(nowhere, MessagePage { is_settled: true, ..MessagePage::default() });
 }
 
 pub async fn a_cursor_from_the_future_is_refused(bed: Bed) {
@@ -193,7 +229,9 @@ pub async fn joining_takes_part(bed: Bed) {
     let page = bed.store.join_room(room("r"), author("9"), latest(5), OPEN).await.unwrap();
     assert_eq!((page.messages.len(), page.last_seq), (1, 1));
     let rooms = bed.store.rooms_of(user("9")).await.unwrap();
-    assert_eq!((rooms.len(), rooms[0].unread), (1, 1));
+    assert_eq!((rooms.len(), rooms[0].unread), (1, 0), "what was said before one came is not unread");
+    bed.say("r", "7", "2").await;
+    assert_eq!(bed.store.rooms_of(user("9")).await.unwrap()[0].unread, 1);
     let before = bed.store.last_id();
     bed.store.join_room(room("r"), author("9"), latest(5), OPEN).await.unwrap();
     assert_eq!(bed.store.last_id(), before);
@@ -212,7 +250,7 @@ pub async fn ids_keep_the_type_of_the_request(bed: Bed) {
         heard
             .iter()
             .map(|change| match change {
-                Change::Posted(message) => {
+                Change::Posted { message, .. } => {
                     (matches!(message.room.id(), Id::Number(_)), matches!(message.sender.id(), Id::Number(_)))
                 }
                 _ => panic!("only posts"),
@@ -244,10 +282,10 @@ pub async fn replay_tells_what_the_sink_heard(bed: Bed) {
     let mut expected = bed.heard.all();
     for one in &mut expected {
         match one {
-            Change::Posted(message) if message.id == first => {
+            Change::Posted { message, .. } if message.id == first => {
                 let mut now = (**message).clone();
                 now.content = "1!".into();
-                now.edited_at = Some(Timestamp(88));
+                now.edited_at = Some(bed.now());
                 *message = Arc::new(now);
             }
             Change::Notified(notification) => notification.read = true,

@@ -33,15 +33,17 @@ pub async fn versions_are_trimmed(bed: Bed) {
 }
 
 pub async fn a_batch_is_all_or_nothing(bed: Bed) {
-    let batch = vec![report("1", 10.0, 1, Some("a")), report("2", 20.0, 1, Some("b")), report("1", 5.0, 1, Some("a"))];
+    let batch = vec![report("1", 10.0, 1, Some("a")), report("2", 20.0, 1, Some("b")), report("1", 10.0, 1, Some("a"))];
     let answers = bed.store.sync_progress(user("7"), batch, bed.now()).await.unwrap();
     let shown: Vec<_> = answers.iter().map(|one| (one.progress.version, one.duplicate)).collect();
     assert_eq!(shown, [(1, false), (1, false), (1, true)], "a key counts within its own batch");
     let before = bed.store.last_id();
     let mixed = vec![report("3", 10.0, 1, Some("c")), report("4", 20.0, 1, Some("c"))];
-    refused(bed.store.sync_progress(user("7"), mixed, bed.now()).await, Refusal::Conflict);
+    refused(bed.store.sync_progress(user("7"), mixed, bed.now()).await, Refusal::KeyReused);
     let mixed = vec![report("3", 10.0, 1, None), report("4", 20.0, 1, Some("a"))];
-    refused(bed.store.sync_progress(user("7"), mixed, bed.now()).await, Refusal::Conflict);
+    refused(bed.store.sync_progress(user("7"), mixed, bed.now()).await, Refusal::KeyReused);
+    let other = vec![report("1", 5.0, 1, Some("a"))];
+    refused(bed.store.sync_progress(user("7"), other, bed.now()).await, Refusal::KeyReused);
     assert_eq!(bed.store.last_id(), before);
     assert!(bed.store.progress_history(user("7"), lesson("3")).await.unwrap().is_empty());
 }

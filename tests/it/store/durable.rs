@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use academy_rt::domain::notification::Selection;
 use academy_rt::store::embedded::check;
 use academy_rt::store::rows::TableDigest;
-use academy_rt::store::{InboxAction, InboxQuery, LessonFilter, OpenError};
+use academy_rt::store::{InboxQuery, LessonFilter, OpenError};
 
 use super::*;
 use crate::restore::holds;
@@ -13,7 +12,7 @@ use crate::restore::holds;
 #[test]
 fn reopening_keeps_all() {
     run(async {
-        let bed = Bed::new(Engine::Embedded);
+        let bed = Bed::new();
         let me = actor("7", &[Role::Learner]);
         let identity = bed.store.identity();
         bed.store.arrive(me.clone(), bed.now(), 10).await.unwrap();
@@ -61,7 +60,7 @@ fn reopening_keeps_all() {
 #[test]
 fn a_second_opening_says_that_it_is_in_use() {
     run(async {
-        let bed = Bed::new(Engine::Embedded);
+        let bed = Bed::new();
         let again = store::open(&config(bed.dir.path()), bed.clock.clone(), Arc::new(NoSink));
         assert!(matches!(again, Err(OpenError::InUse { path }) if path == bed.dir.path()));
         assert!(matches!(check(bed.dir.path()), Err(OpenError::InUse { .. })));
@@ -100,18 +99,21 @@ fn what_is_not_a_store_is_not_opened() {
 #[test]
 fn a_full_disk_stops_writes_and_not_reads() {
     run(async {
-        let bed = Bed::new(Engine::Embedded);
+        let bed = Bed::new();
         bed.say("r", "7", "x").await;
         bed.store.close().await.unwrap();
-        let full = StoreConfig { min_free_bytes: u64::MAX, ..config(bed.dir.path()) };
-        let store = store::open(&full, bed.clock.clone(), Arc::new(NoSink)).unwrap();
+        let full = StoreConfig { min_free_bytes: u64::MAX, min_free_admin_bytes: u64::MAX, ..config(bed.dir.path()) };
+        let store = Desk::new(store::open(&full, bed.clock.clone(), Arc::new(NoSink)).unwrap(), bed.clock.clone());
         assert!(matches!(store.ready(), Err(StoreError::Full(_))));
         let post = store.append_message(draft("r", "7", "y", None), OPEN).await;
         assert!(matches!(post, Err(StoreError::Full(_))), "{post:?}");
         assert_eq!(store.history(room("r"), author("7"), latest(9), OPEN).await.unwrap().messages.len(), 1);
-        // People still come in and read.
-        store.arrive(actor("7", &[]), bed.now(), 5).await.unwrap();
-        assert_eq!(store.join_room(room("r"), author("new"), latest(9), OPEN).await.unwrap().messages.len(), 1);
+        // People still come in and read, without being noted.
+        assert!(matches!(store.arrive(actor("7", &[]), bed.now(), 5).await, Err(StoreError::Full(_))));
+        assert_eq!(store.arrival(actor("7", &[]), 5).await.unwrap().unread, 0);
+        assert_eq!(store.history(room("r"), author("new"), latest(9), OPEN).await.unwrap().messages.len(), 1);
+        // So full that nothing is taken any more, whatever it would free.
+        assert!(matches!(store.release(Subject::User(user("7"))).await, Err(StoreError::Full(_))));
         store.close().await.unwrap();
     });
 }
@@ -119,7 +121,7 @@ fn a_full_disk_stops_writes_and_not_reads() {
 #[test]
 fn closing_answers_everything_that_waits() {
     run(async {
-        let bed = Bed::new(Engine::Embedded);
+        let bed = Bed::new();
         let waiting: Vec<_> = (0..500)
             .map(|n| {
                 let (store, text) = (bed.store.clone(), n.to_string());
@@ -143,7 +145,7 @@ fn closing_answers_everything_that_waits() {
 #[test]
 fn growth_is_counted_once_a_day() {
     run(async {
-        let bed = Bed::new(Engine::Embedded);
+        let bed = Bed::new();
         bed.say("r", "7", "before").await;
         bed.store.sample(20_000).await.unwrap();
         for n in 0..30 {
@@ -168,7 +170,7 @@ fn growth_is_counted_once_a_day() {
 #[test]
 fn growth_is_rows_a_day() {
     run(async {
-        let bed = Bed::new(Engine::Embedded);
+        let bed = Bed::new();
         bed.say("r", "7", "before").await;
         bed.store.sample(20_000).await.unwrap();
         for n in 0..30 {
@@ -185,7 +187,7 @@ fn growth_is_rows_a_day() {
 #[test]
 fn a_notification_for_ten_thousand_people_is_stored_once() {
     run(async {
-        let mut bed = Bed::new(Engine::Embedded);
+        let mut bed = Bed::new();
         // Fewer at a time than the writer's queue holds.
         for first in (1..=10_000).step_by(1_000) {
             let people = (first..first + 1_000).map(|n| actor(&n.to_string(), &[Role::Learner]));
@@ -206,12 +208,22 @@ fn a_notification_for_ten_thousand_people_is_stored_once() {
         let after = holds(bed.dir.path());
         let sum = |all: &[TableDigest]| all.iter().fold((0, 0), |sum, one| (sum.0 + one.rows, sum.1 + one.bytes));
         let ((rows_before, bytes_before), (rows, bytes)) = (sum(&before), sum(&after));
-        assert_eq!(rows - rows_before, 4, "one row each, and one in the index of its audience: {before:?} {after:?}");
+        // The kept counts of an audience are a row of each of four levels.
+        assert_eq!(
+            rows - rows_before,
+            4 + 8,
+            "one row each, and one in the index of its audience: {before:?} {after:?}"
+        );
         assert!(bytes - bytes_before < 500, "{} bytes", bytes - bytes_before);
         // Who reads all of it adds one row of their own at most, whatever they had.
         bed.store = open_quietly(bed.dir.path());
-        let all = bed.store.mark_inbox(actor("4711", &[Role::Learner]), Selection::All, InboxAction::Read, None);
-        assert_eq!(all.await.unwrap().0.len(), 2);
+        let all = bed.store.mark_inbox(
+            actor("4711", &[Role::Learner]),
+            Selection::All { up_to: None },
+            InboxAction::Read,
+            None,
+        );
+        assert_eq!(all.await.unwrap(), (vec![], 0));
         bed.store.close().await.unwrap();
         assert!(sum(&holds(bed.dir.path())).0 - rows <= 1);
     });

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 
-use academy_rt::domain::SystemClock;
 use academy_rt::store::embedded::check;
 
 use super::*;
@@ -20,7 +19,7 @@ const SENDERS: u64 = 32;
 fn kill_child() {
     let (Ok(dir), Ok(round)) = (std::env::var(DIR), std::env::var(ROUND)) else { return };
     run(async {
-        let store = store::open(&config(Path::new(&dir)), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let store = Desk::of_today(Path::new(&dir));
         let mut senders = Vec::new();
         for sender in 0..SENDERS {
             let (store, round) = (store.clone(), round.clone());
@@ -92,7 +91,7 @@ fn what_was_acknowledged_survives_kill_9() {
 fn verify(dir: &Path, acked: &HashMap<String, (String, u64, u64)>) {
     assert_eq!(check(dir).unwrap(), Vec::<String>::new());
     run(async {
-        let store = store::open(&config(dir), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        let store = Desk::of_today(dir);
         let mut found = HashMap::new();
         for n in 0..3 {
             let name = format!("room-{n}");

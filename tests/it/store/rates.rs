@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use academy_rt::domain::SystemClock;
-
 use super::*;
 
 #[test]
@@ -12,7 +10,7 @@ fn messages_a_second() {
     run(async {
         for senders in [1u64, 64, 1024] {
             let dir = tempfile::tempdir().unwrap();
-            let store = store::open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+            let store = Desk::of_today(dir.path());
             let begun = Instant::now();
             let mut tasks = Vec::new();
             for sender in 0..senders {

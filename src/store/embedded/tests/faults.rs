@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use super::super::file::{SUSPECT, UNFINISHED};
 use super::*;
-use crate::store::Store;
 
 const KINDS: [Call; 6] = [Call::Len, Call::Read, Call::Write, Call::SetLen, Call::Sync, Call::Close];
 const ERRORS: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::Other];
@@ -16,7 +15,7 @@ async fn write_some(bed: &Bed, name: &str, rounds: usize) -> HashMap<String, (u6
     let mut acked = HashMap::new();
     for round in 0..rounds {
         let texts: Vec<String> = (0..8).map(|n| format!("{name}-{round}-{n}-{}", "x".repeat(3_000))).collect();
-        let waiting: Vec<_> = texts.iter().map(|text| bed.store.append_message(draft(text), OPEN)).collect();
+        let waiting: Vec<_> = texts.iter().map(|text| ask(&*bed.store, post(draft(text)))).collect();
         let mut failed = false;
         for (text, one) in texts.iter().zip(waiting) {
             match one.await {
@@ -97,7 +96,7 @@ impl Bed {
         assert_eq!(found.len(), page.messages.len(), "{what}: something is there twice");
         for (text, place) in acked {
             assert_eq!(found.get(text), Some(place), "{what}: {text} was acknowledged");
-            assert!(store.append_message(draft(text), OPEN).await.unwrap().duplicate, "{what}");
+            assert!(ask(&*store, post(draft(text))).await.unwrap().duplicate, "{what}");
         }
         store.close().await.unwrap();
     }
@@ -125,7 +124,7 @@ fn a_failed_sync_tells_whoever_runs_the_store_and_the_next_start_looks_first() {
         drop(bed.store.close().await);
         let store = open(&config(bed.dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
         assert!(!marker.exists(), "what is sound is not suspect any more");
-        assert!(store.append_message(draft("before"), OPEN).await.unwrap().duplicate);
+        assert!(ask(&*store, post(draft("before"))).await.unwrap().duplicate);
         store.close().await.unwrap();
     });
 }
@@ -191,7 +190,7 @@ fn a_creation_that_is_cut_anywhere_is_begun_anew() {
 async fn begin(dir: &Path) {
     let store = open(&config(dir), SystemClock::shared(), Arc::new(NoSink)).unwrap();
     assert!(!dir.join(UNFINISHED).exists());
-    store.append_message(draft("first"), OPEN).await.unwrap();
+    ask(&*store, post(draft("first"))).await.unwrap();
     store.close().await.unwrap();
     assert_eq!(check(dir).unwrap(), Vec::<String>::new());
 }

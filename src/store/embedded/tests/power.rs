@@ -9,8 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::*;
 use crate::domain::notification::{Audience, NotificationBody, NotificationDraft, Selection};
 use crate::domain::progress::{Percent, Update};
-use crate::domain::{Actor, LessonId, Role};
-use crate::store::{AnswerKey, Answers, Audits, Inbox, InboxAction, InboxQuery, LessonFilter, Lessons, People, Store};
+use crate::domain::{Actor, Fingerprint, LessonId, Role, Timestamp};
+use crate::store::operations::{
+    Arrive, Broadcast, DeleteMessage, InboxAction, MarkInbox, MarkRead, Notify, Record, SendBroadcast, SyncProgress,
+};
+use crate::store::{InboxQuery, LessonFilter};
 
 const ROOMS: u64 = 3;
 const USERS: u64 = 4;
@@ -64,14 +67,16 @@ fn room(n: u64) -> RoomId {
     RoomId::parse(&format!("r{n}")).unwrap()
 }
 
-fn post(key: &str, to: u64, by: u64) -> Draft {
+fn said(key: &str, to: u64, by: u64) -> Draft {
     Draft { room: room(to), author: who(by), content: key.into(), client_id: Some(key.into()), ..draft(key) }
 }
 
-fn update(lesson: u64, key: &str, random: &mut Random) -> Update {
+/// A report; the same again for the same key, as of a device that tries again.
+fn update(lesson: u64, key: &str) -> Update {
+    let share = key.bytes().map(u32::from).sum::<u32>() % 101;
     Update {
         lesson: LessonId::parse(&lesson.to_string()).unwrap(),
-        progress: Percent::new(random.below(101) as f64).unwrap(),
+        progress: Percent::new(f64::from(share)).unwrap(),
         time_spent: 1,
         course: None,
         module: None,
@@ -79,6 +84,19 @@ fn update(lesson: u64, key: &str, random: &mut Random) -> Update {
         sync_id: Some(key.to_owned()),
         base_version: None,
     }
+}
+
+fn sync(by: u64, update: Update) -> SyncProgress {
+    SyncProgress { caller: user(by), reports: vec![(user(by), update)] }
+}
+
+fn arrive(by: u64) -> Arrive {
+    let Actor { user, name, roles, .. } = actor(by);
+    Arrive { user, name, roles }
+}
+
+fn key_of(by: u64, kind: KeyKind, key: &str) -> RequestKey {
+    RequestKey { caller: user(by), kind, key: key.to_owned(), fingerprint: Fingerprint::of(&[]) }
 }
 
 fn note(key: &str) -> NotificationDraft {
@@ -91,7 +109,7 @@ fn note(key: &str) -> NotificationDraft {
         link: None,
         metadata: None,
     };
-    NotificationDraft { audience: Audience::All, body, at: Timestamp(1) }
+    NotificationDraft { audience: Audience::All, body }
 }
 
 /// One life between two cuts: people write at random, and what is acknowledged before the power goes is promised.
@@ -111,12 +129,12 @@ async fn live(store: &Arc<Embedded>, disk: &Disk, cut: u64, random: &mut Random,
                 0..=6 => {
                     let to = random.below(ROOMS);
                     promised.messages.insert(key.clone(), (to, None));
-                    let one = store.append_message(post(&key, to, by), OPEN);
+                    let one = ask(&**store, post(said(&key, to, by)));
                     waiting.push(Box::pin(async move { one.await.map(|p| Event::Posted(key, p.id, p.seq)) }));
                 }
                 7 | 8 => {
                     let lesson = random.below(LESSONS);
-                    let one = store.sync_progress(user(by), vec![update(lesson, &key, random)], Timestamp(1));
+                    let one = ask(&**store, sync(by, update(lesson, &key)));
                     waiting.push(Box::pin(async move {
                         one.await.map(|synced| Event::Synced(by, lesson, key, synced[0].progress.version))
                     }));
@@ -126,10 +144,14 @@ async fn live(store: &Arc<Embedded>, disk: &Disk, cut: u64, random: &mut Random,
                     let content = if random.below(4) == 0 { String::new() } else { format!("edit {key}") };
                     promised.contents.entry(id).or_default().push(content.clone());
                     let admin = Author { admin: true, ..who(by) };
-                    let change = MessageChange { room: room(to), message_id: id, author: admin, at: Timestamp(2) };
-                    let one = match content.is_empty() {
-                        true => store.delete_message(change, OPEN),
-                        false => store.edit_message(change, content.clone(), OPEN),
+                    let (room, target) = (room(to), MessageTarget::Id(id));
+                    let one: std::pin::Pin<Box<dyn Future<Output = _>>> = if content.is_empty() {
+                        let delete = DeleteMessage { room, target, author: admin, policy: OPEN, key: None };
+                        Box::pin(ask(&**store, delete))
+                    } else {
+                        let content = content.clone();
+                        let edit = EditMessage { room, target, author: admin, content, policy: OPEN, key: None };
+                        Box::pin(ask(&**store, edit))
                     };
                     waiting.push(Box::pin(async move {
                         match one.await {
@@ -142,15 +164,19 @@ async fn live(store: &Arc<Embedded>, disk: &Disk, cut: u64, random: &mut Random,
                 }
                 10 if !known.is_empty() => {
                     let (to, id) = known[usize::try_from(random.below(known.len() as u64)).unwrap()];
-                    let one = store.mark_read(room(to), who(by), id, OPEN);
+                    let mark = MarkRead { room: room(to), reader: who(by), message_id: id, policy: OPEN };
+                    let one = ask(&**store, mark);
                     waiting.push(Box::pin(async move { one.await.map(|mark| Event::Read(by, to, mark.message_id)) }));
                 }
                 11 => {
-                    let one = store.notify(note(&key), Some(AnswerKey { user: user(by), key }));
-                    waiting.push(Box::pin(async move { one.await.map(|(one, _)| Event::Notified(one.id)) }));
+                    let key = Some(key_of(by, KeyKind::Notify, &key));
+                    let one = ask(&**store, Notify { draft: note("n"), key });
+                    waiting.push(Box::pin(async move { one.await.map(|one| Event::Notified(one.notification.id)) }));
                 }
                 12 => {
-                    let one = store.mark_inbox(actor(by), Selection::All, InboxAction::Read, None);
+                    let (user, roles, selection) = (user(by), actor(by).roles, Selection::All { up_to: None });
+                    let mark = MarkInbox { user, roles, selection, action: InboxAction::Read, origin: None };
+                    let one = ask(&**store, mark);
                     waiting.push(Box::pin(async move { one.await.map(|_| Event::Nothing) }));
                 }
                 13 => {
@@ -162,15 +188,17 @@ async fn live(store: &Arc<Embedded>, disk: &Disk, cut: u64, random: &mut Random,
                         target: String::new(),
                         outcome: "done".into(),
                     };
-                    let one = store.record(entry);
+                    let one = ask(&**store, Record { entry });
                     waiting.push(Box::pin(async move { one.await.map(|record| Event::Recorded(record.number)) }));
                 }
                 14 => {
-                    let one = store.first_answer(AnswerKey { user: user(by), key }, vec![1, 2, 3], Timestamp(1));
+                    let broadcast = Broadcast { rooms: Vec::new(), event: "e".into(), payload: "{}".into() };
+                    let key = Some(key_of(by, KeyKind::Passing, &key));
+                    let one = ask(&**store, SendBroadcast { broadcast: Arc::new(broadcast), key, sockets: 3 });
                     waiting.push(Box::pin(async move { one.await.map(|_| Event::Nothing) }));
                 }
                 _ => {
-                    let one = store.arrive(actor(by), Timestamp(cut), 5);
+                    let one = ask(&**store, arrive(by));
                     waiting.push(Box::pin(async move { one.await.map(|_| Event::Nothing) }));
                 }
             }
@@ -287,10 +315,10 @@ impl Promised {
         let page = store.history(room(*to), who(0), page, OPEN).await.unwrap();
         let message = page.messages.iter().find(|one| one.client_id.as_ref() == Some(key)).unwrap();
         let author = Author { user: message.sender.clone(), ..who(0) };
-        let again = store.append_message(Draft { author, ..post(key, *to, 0) }, OPEN).await.unwrap();
+        let again = ask(store, post(Draft { author, ..said(key, *to, 0) })).await.unwrap();
         assert!(again.duplicate && Some((again.id, again.seq)) == *place, "cut {cut}: {key} was stored again");
         if let Some(((of, key), (lesson, version))) = self.reports.iter().next_back() {
-            let again = store.sync_progress(user(*of), vec![update(*lesson, key, random)], Timestamp(1)).await.unwrap();
+            let again = ask(store, sync(*of, update(*lesson, key))).await.unwrap();
             assert!(again[0].duplicate && again[0].progress.version == *version, "cut {cut}: report {key}");
         }
     }
@@ -300,7 +328,7 @@ impl Promised {
 async fn new_store() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let store = open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
-    store.arrive(actor(0), Timestamp(1), 1).await.unwrap();
+    ask(&*store, arrive(0)).await.unwrap();
     store.close().await.unwrap();
     std::fs::read(dir.path().join(NAME)).unwrap()
 }

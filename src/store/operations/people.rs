@@ -1,0 +1,39 @@
+//! People who come and go, and what they have been sent.
+
+use crate::domain::notification::AudienceKind;
+use crate::domain::{Role, UserId};
+
+/// Somebody has come: they are known from now on, with their name and roles of today.
+#[derive(Debug, Clone)]
+pub struct Arrive {
+    /// Who, with the JSON type of the token.
+    pub user: UserId,
+    /// Their name.
+    pub name: String,
+    /// Their roles.
+    pub roles: Vec<Role>,
+}
+
+/// Up to which notification of an audience somebody has been sent all that is for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryMark {
+    /// Which audience: who has a role only later has a mark of its own for it.
+    pub audience: AudienceKind,
+    /// Up to and with this id.
+    pub up_to: u64,
+}
+
+/// People have been sent notifications. A mark that is lost in a crash means a notification that comes twice, with the same
+/// id.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// Who, and up to where.
+    pub marks: Vec<(UserId, DeliveryMark)>,
+}
+
+/// The last socket of somebody has gone.
+#[derive(Debug, Clone)]
+pub struct Left {
+    /// Who.
+    pub user: UserId,
+}

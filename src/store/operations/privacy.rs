@@ -1,0 +1,111 @@
+//! Legal holds, erasures and purges: what may go, and what must stay.
+
+use std::time::Duration;
+
+use crate::domain::privacy::{ErasureCounts, Hold, PurgeKind, Subject};
+use crate::domain::{Timestamp, UserId};
+
+use super::Act;
+
+/// Sets a hold, or renews its reason. Errors: `Erasing` while somebody is erased whom it would hold, or who wrote in the room
+/// that it would hold.
+#[derive(Debug, Clone)]
+pub struct SetHold {
+    /// The hold.
+    pub hold: Hold,
+}
+
+/// Releases a hold. Versions that it withheld are removed by [`PruneWithheld`], and shown to nobody from now on. Errors:
+/// `NotFound` if there is none.
+#[derive(Debug, Clone)]
+pub struct ReleaseHold {
+    /// Of whom or what.
+    pub subject: Subject,
+}
+
+/// Removes withheld versions of messages that nothing holds any more, looking at about `limit` of them. Answers `true` when
+/// all have been looked at.
+#[derive(Debug, Clone)]
+pub struct PruneWithheld {
+    /// How many are looked at.
+    pub limit: usize,
+}
+
+/// Begins to erase somebody: from here on [`EraseSlice`] is repeated until it is finished, over restarts. Gives the erasure
+/// under way, or the finished one if nothing of them was stored since. Errors: `NotFound` if nothing is known of them;
+/// `Held` if they are held, or a room that they are in or have written in; `BelowFloor` without consent.
+#[derive(Debug, Clone)]
+pub struct BeginErasure {
+    /// Who is erased.
+    pub user: UserId,
+    /// Who asks for it.
+    pub by: String,
+    /// Whether the retention floor is passed over with the person's consent.
+    pub consent: bool,
+    /// Nobody is erased whose newest data are younger than this.
+    pub floor: Duration,
+}
+
+/// Erases about `limit` things of somebody whose erasure has begun. Their messages become tombstones of nobody, and the rooms
+/// are told as of any deletion. The slice that finishes it records the certificate. Errors: `NotFound` if no erasure has
+/// begun.
+#[derive(Debug, Clone)]
+pub struct EraseSlice {
+    /// Who is erased.
+    pub user: UserId,
+    /// How much.
+    pub limit: usize,
+    /// What the trail says when it is finished.
+    pub act: Act,
+}
+
+/// What a slice of an erasure did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErasureStep {
+    /// What is gone now.
+    pub counts: ErasureCounts,
+    /// Whether nothing of them is left.
+    pub is_finished: bool,
+}
+
+/// How far a purge is. Opaque to the caller, who hands it back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PurgeCursor {
+    /// The table's own place.
+    pub place: u64,
+    /// Within it.
+    pub within: u64,
+    /// Whether something that stays has been met within it.
+    pub is_past_kept: bool,
+    /// How many things are gone so far.
+    pub purged: u64,
+    /// How many things a hold keeps so far.
+    pub held: u64,
+}
+
+/// Purges what was stored before a moment, looking at about `limit` things. Holds keep what is theirs; `seq` has no gaps
+/// behind what was purged. The first slice that purges something records the beginning, the last one the end.
+#[derive(Debug, Clone)]
+pub struct Purge {
+    /// What is purged.
+    pub kind: PurgeKind,
+    /// What was stored before this.
+    pub before: Timestamp,
+    /// Where the slice before has stopped.
+    pub cursor: PurgeCursor,
+    /// How many things are looked at.
+    pub limit: usize,
+    /// What the trail says of it.
+    pub act: Act,
+}
+
+/// What a slice of a purge did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PurgeStep {
+    /// Things that are gone; of messages behind one that is held, the content alone.
+    pub purged: u64,
+    /// Things old enough that a hold keeps.
+    pub held: u64,
+    /// Where the next slice goes on; `None` when all is done.
+    pub next: Option<PurgeCursor>,
+}
