@@ -84,16 +84,16 @@ for (const tls of [false, true]) {
           // What typed has left: its typing has ended.
           await heard(ann, 'chat:typing', (one) => one.roomId === roomId && !one.isTyping);
           await ask(ann, 'chat:message', { roomId, content: 'alone' });
-          assert.equal((await ask(bob, 'chat:message', { roomId, content: 'x' })).error.code, 'not_joined');
+          assert.equal((await ask(bob, 'chat:typing', { roomId, isTyping: true })).error.code, 'not_joined');
           assert.equal(all(bob, 'chat:message').filter((one) => one.content === 'alone').length, 0);
         });
 
         test('chat with plain emits: events come, failures as request:error', async () => {
           const roomId = newRoom();
           const socket = await server.signedIn({ userId: 7 }, { transports });
-          socket.emit('chat:message', { roomId, content: 'too early' });
+          socket.emit('chat:typing', { roomId, isTyping: true });
           const error = await heard(socket, 'request:error');
-          assert.deepEqual([error.event, error.code], ['chat:message', 'not_joined']);
+          assert.deepEqual([error.event, error.code], ['chat:typing', 'not_joined']);
           socket.emit('chat:join', { roomId });
           socket.emit('chat:message', { roomId, content: 'Hello!', type: 'text' });
           socket.emit('chat:message', { roomId, content: 'again', type: 'image', replyToId: 3 });
