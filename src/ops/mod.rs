@@ -1,6 +1,7 @@
 //! What the operator sees: figures, and the archive that a store goes into and comes out of.
 
 pub mod archive;
+pub mod authenticity;
 pub mod backup;
 pub mod certificate;
 pub mod clock_watch;

@@ -102,7 +102,8 @@ impl Offline {
         let feed = Feed::new(random_number()?);
         // There is nobody to be considerate of.
         let settings = Settings { backup_rests: 0, ..settings(config) };
-        let services = Arc::new(Services::new(store, feed, clock, settings));
+        let services = Services::new(store, feed, clock, settings).signing_with_key_of(&config.storage.data_dir);
+        let services = Arc::new(services);
         services.load_access().await.map_err(unreadable_access)?;
         // No token is taken here; a secret that nobody knows says so.
         let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));

@@ -19,6 +19,7 @@ pub mod streams;
 pub mod trail;
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -111,6 +112,8 @@ pub struct Services {
     refusals: Refusals,
     /// The turn of backups: one at a time.
     backups: Arc<Semaphore>,
+    /// The directory of the key that backups are signed with; without one they are not.
+    key_dir: Option<PathBuf>,
     /// Answers that are streamed out.
     tasks: TaskTracker,
 }
@@ -158,8 +161,16 @@ impl Services {
             met: Mutex::default(),
             refusals: Refusals::default(),
             backups: Arc::new(Semaphore::new(1)),
+            key_dir: None,
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Signs backups with the key of a data directory.
+    #[must_use]
+    pub fn signing_with_key_of(mut self, data_dir: &Path) -> Services {
+        self.key_dir = Some(data_dir.to_owned());
+        self
     }
 
     /// The feed that the pump reads.
