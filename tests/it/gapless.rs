@@ -249,7 +249,7 @@ fn open(engine: Engine, dir: &tempfile::TempDir, clock: &Arc<ManualClock>, sink:
     }
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     let limits = Limits {
         messages_per_second: 0,
         message_burst: 0,
