@@ -72,7 +72,7 @@ impl Pending {
         &self.0
     }
 
-    /// The restore has been made: the file stays.
+    /// The restore is all but made: the file stays.
     pub(super) fn keep(mut self) -> OldAudit {
         std::mem::take(&mut self.0)
     }

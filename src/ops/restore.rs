@@ -267,8 +267,9 @@ pub fn restore(
         return Ok(restored);
     }
     drop(old);
-    restored.aside = swap(&held, &making.0, options.now, watch)?;
+    // Before the swap: from within it nothing tells whether the old data have their place still, and a copy harms nobody.
     pending.keep();
+    restored.aside = swap(&held, &making.0, options.now, watch)?;
     made_dir.0 = None;
     Ok(restored)
 }

@@ -70,8 +70,9 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     drop(now_there);
-    let replaced = swap(&held, &making.0, options.now, watch)?;
+    // As in a restore: before the swap.
     let old_audit = pending.keep();
+    let replaced = swap(&held, &making.0, options.now, watch)?;
     remove_if_there(aside).map_err(|error| written("the file", aside, &error))?;
     Ok(Restored {
         summary: None,
