@@ -83,7 +83,7 @@ fn divided() -> (tempfile::TempDir, PathBuf, PathBuf) {
 }
 
 #[test]
-fn a_restore_that_would_drop_the_audit_trail_refuses_and_with_force_keeps_it_beside() {
+fn a_restore_that_would_drop_the_audit_trail_refuses_or_keeps_it() {
     let (_dir, data, file) = divided();
     let name = file.to_str().unwrap();
     let before = holds(&data);
@@ -345,7 +345,7 @@ fn a_backup_says_whose_it_is() {
 }
 
 #[test]
-fn an_altered_backup_is_found_though_its_checksums_fit_and_is_not_restored() {
+fn an_altered_backup_is_found_and_not_restored_though_its_checksums_fit() {
     let server = lived_in();
     let data = server.data();
     let dir = server.end();
@@ -446,7 +446,7 @@ fn a_key_that_cannot_be_used_is_told_and_the_backup_is_made_all_the_same() {
 }
 
 #[test]
-fn the_head_of_the_chain_is_in_the_log_and_a_trail_that_was_cut_back_is_found_by_it() {
+fn a_trail_that_was_cut_back_is_found_by_the_head_that_was_logged() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Appliance::start_in(dir, &[]);
