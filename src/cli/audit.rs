@@ -12,7 +12,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::domain::Timestamp;
-use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Link, from_hex, hex};
+use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Hash, Link, from_hex, hex};
 use crate::ops::backup::moment;
 
 use super::Global;
@@ -30,7 +30,10 @@ pub enum AuditCommand {
     List(ListArgs),
     /// Write the whole trail, one JSON object a line
     Export(ExportArgs),
-    /// Follow the chain of hashes. Exit status 3, with the place, if it is broken
+    /// Follow the chain of hashes. Exit status 3, with the place, if it is broken.
+    ///
+    /// The chain alone cannot show that its end was cut off, or that all of it was written anew: a record that the log has named
+    /// shows it (--expect). The server logs the last record at its start, daily, and with each backup.
     Verify(VerifyArgs),
 }
 
@@ -58,11 +61,14 @@ pub struct ExportArgs {
     server: ServerArgs,
 }
 
-/// Follow the chain of hashes.
+/// Which trail, and what must be in it.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// An export [default: the server's own trail]
+    /// An export, or a trail that a restore has kept [default: the server's own trail]
     file: Option<PathBuf>,
+    /// Also a record that must be in it, as the log, `backup` and `backup verify` name it; else exit status 3
+    #[arg(long, value_name = "NUMBER:HASH", value_parser = point)]
+    expect: Option<Link>,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -165,20 +171,42 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// A record as the log names it.
+fn point(text: &str) -> Result<Link, String> {
+    let parts = text.split_once(':').and_then(|(number, hash)| Some((number.parse().ok()?, from_hex(hash)?)));
+    let (number, hash) = parts.ok_or("give NUMBER:HASH, the hash with its 64 digits, as the log has it")?;
+    Ok(Link { number, hash })
+}
+
 /// Where a walk along the chain is.
 struct Walk {
+    anchor: Link,
     link: Link,
     count: u64,
     broken: Option<Broken>,
+    /// The record that is looked for, and the hash that the trail has at its number.
+    expected: Option<(Link, Option<Hash>)>,
 }
 
 impl Walk {
-    fn from(anchor: Link) -> Walk {
-        Walk { link: anchor, count: 0, broken: None }
+    fn from(anchor: Link, expected: Option<Link>) -> Walk {
+        let mut walk =
+            Walk { anchor, link: anchor, count: 0, broken: None, expected: expected.map(|link| (link, None)) };
+        walk.pass(anchor);
+        walk
+    }
+
+    fn pass(&mut self, link: Link) {
+        if let Some((expected, found)) = &mut self.expected
+            && expected.number == link.number
+        {
+            *found = Some(link.hash);
+        }
     }
 
     fn follow(&mut self, record: &AuditRecord) {
         self.count += 1;
+        self.pass(Link::from(record));
         match self.link.follow(record) {
             Ok(link) => self.link = link,
             Err(broken) => {
@@ -194,32 +222,69 @@ impl Walk {
         }
         self
     }
+
+    /// Why the trail is not the one that is expected.
+    fn difference(&self) -> Option<String> {
+        let (expected, found) = self.expected.as_ref()?;
+        let number = expected.number;
+        match found {
+            Some(hash) if *hash == expected.hash => None,
+            Some(hash) => Some(format!(
+                "record {number} has the hash {}, and not the one that is expected: the trail was rewritten, or is another one",
+                hex(hash)
+            )),
+            None if number < self.anchor.number => Some(format!(
+                "record {number} was purged (what is kept begins behind record {}): whether the trail is the expected one cannot be told any more",
+                self.anchor.number
+            )),
+            None if number > self.link.number => Some(format!(
+                "record {number} is not there: the trail was cut back, and ends with record {}",
+                self.link.number
+            )),
+            None => Some(format!("record {number} is missing")),
+        }
+    }
 }
 
 fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let walk = match &args.file {
-        Some(path) => walk_file(path)?,
-        None => walk_server(global, &args.server)?,
+        Some(path) => walk_file(path, args.expect)?,
+        None => walk_server(global, &args.server, args.expect)?,
     };
-    let answer = json!({
-        "ok": walk.broken.is_none(), "records": walk.count, "head": { "number": walk.link.number, "hash": hex(&walk.link.hash) },
-        "broken": walk.broken.map(|broken| broken.to_string()),
+    let difference = walk.difference();
+    let is_good = walk.broken.is_none() && difference.is_none();
+    let expected = args.expect.map(|link| {
+        json!({
+            "number": link.number, "hash": hex(&link.hash), "found": difference.is_none(), "problem": difference,
+        })
     });
-    global.print(&answer, || match &walk.broken {
-        None => format!(
-            "the chain is whole: {} records, the last is {} ({})",
-            walk.count,
-            walk.link.number,
-            hex(&walk.link.hash)
-        ),
-        Some(broken) => format!("THE CHAIN IS BROKEN: {broken}"),
+    let answer = json!({
+        "ok": is_good, "records": walk.count, "head": { "number": walk.link.number, "hash": hex(&walk.link.hash) },
+        "broken": walk.broken.map(|broken| broken.to_string()), "expected": expected,
+    });
+    global.print(&answer, || {
+        let mut lines = vec![match &walk.broken {
+            None => format!(
+                "the chain is whole: {} records, the last is {} ({})",
+                walk.count,
+                walk.link.number,
+                hex(&walk.link.hash)
+            ),
+            Some(broken) => format!("THE CHAIN IS BROKEN: {broken}"),
+        }];
+        lines.extend(match (&difference, &args.expect) {
+            (Some(difference), _) => Some(format!("THIS IS NOT THE TRAIL THAT IS EXPECTED: {difference}")),
+            (None, Some(expected)) => Some(format!("record {} is the one that is expected", expected.number)),
+            (None, None) => None,
+        });
+        lines.join("\n")
     })?;
-    Ok(if walk.broken.is_none() { Exit::Done } else { Exit::Found })
+    Ok(if is_good { Exit::Done } else { Exit::Found })
 }
 
-fn walk_server(global: &Global, server: &ServerArgs) -> anyhow::Result<Walk> {
+fn walk_server(global: &Global, server: &ServerArgs, expected: Option<Link>) -> anyhow::Result<Walk> {
     let mut answer = page(global, server, 0, PAGE, false)?;
-    let mut walk = Walk::from(link(answer.get("anchor"))?);
+    let mut walk = Walk::from(link(answer.get("anchor"))?, expected);
     loop {
         let mut last = 0;
         for record in items_of(&answer) {
@@ -234,20 +299,24 @@ fn walk_server(global: &Global, server: &ServerArgs) -> anyhow::Result<Walk> {
     }
 }
 
-fn walk_file(path: &std::path::Path) -> anyhow::Result<Walk> {
+fn walk_file(path: &std::path::Path, expected: Option<Link>) -> anyhow::Result<Walk> {
     let bad = |why: String| {
         let what = format!("{} is not an export of the audit trail", path.display());
-        Failure::new(what, why, "Give a file that `academy-rt audit export` has written.")
+        Failure::new(what, why, "Give a file that `academy-rt audit export` or a restore has written.")
     };
     let file = std::fs::File::open(path).map_err(|error| bad(error.to_string()))?;
     let (mut walk, mut head) = (None, None);
     for (n, text) in BufReader::new(file).lines().enumerate() {
         let text = text.map_err(|error| bad(error.to_string()))?;
         let value: Value = serde_json::from_str(&text).map_err(|error| bad(format!("line {}: {error}", n + 1)))?;
-        if value.get("anchor").is_some() {
-            walk = Some(Walk::from(link(value.get("anchor"))?));
-        } else if value.get("head").is_some() {
-            head = Some(link(value.get("head"))?);
+        // An export has its end in its last line, what a restore has kept in its first.
+        if value.get("anchor").is_some() || value.get("head").is_some() {
+            if value.get("anchor").is_some() {
+                walk = Some(Walk::from(link(value.get("anchor"))?, expected));
+            }
+            if value.get("head").is_some() {
+                head = Some(link(value.get("head"))?);
+            }
         } else {
             let walk = walk.as_mut().ok_or_else(|| bad("it does not begin with its anchor".to_owned()))?;
             walk.follow(&read_record(&value).map_err(|error| bad(format!("line {}: {error}", n + 1)))?);

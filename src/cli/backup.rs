@@ -1,5 +1,5 @@
-//! `backup`: one file of all data, the server running or not; `backup verify`: whether one is whole, and how long a restore
-//! of it would take.
+//! `backup`: one file of all data, the server running or not; `backup verify`: whether one is whole and whose it is, and how
+//! long a restore of it would take.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,22 +9,22 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::domain::{Clock, SystemClock, Timestamp};
-use crate::ops::archive::Summary;
+use crate::ops::archive::{ArchiveError, Summary};
+use crate::ops::authenticity::{Authenticity, KeyHere};
 use crate::ops::backup::{self, Made, Recipients};
 use crate::ops::restore::{self, RestoreOptions, Step};
 use crate::store::embedded::rows::newest_format;
 
-use super::Global;
 use super::client::{Call, ServerArgs, call, download};
 use super::exit::{Exit, Failure, warn};
 use super::progress::{rows, show, size};
+use super::token::data_dir_flag;
+use super::{Global, Output};
 
 /// How much the command steps back behind everything else.
 const POLITE: i32 = 10;
 
-/// Make a backup: one consistent file with checksums, of the running server or of the data directory.
-///
-/// The file is made with the mode 0600, synced and read back; it is there whole or not at all. The server goes on meanwhile.
+/// What is made, and where it goes.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BackupArgs {
@@ -51,11 +51,15 @@ pub struct BackupArgs {
 /// What else there is to do with backups.
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
-    /// Read a backup to its end and say whether it is whole
+    /// Read a backup to its end and say whether it is whole, and whose it is.
+    ///
+    /// A backup is authentic if it was signed with the key of this data directory (backup.key) and is as it was made. One that
+    /// another key has signed is not ours, and one without a signature is not signed: both may be good, and are warned of. One
+    /// that was altered is refused.
     Verify(VerifyArgs),
 }
 
-/// Read a backup to its end and say whether it is whole.
+/// Which backup.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// The backup
@@ -66,6 +70,9 @@ pub struct VerifyArgs {
     /// Restore it into a temporary directory, check everything, and say how long a restore takes
     #[arg(long)]
     drill: bool,
+    /// Where the data of the server are, with the key of its backups
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// Makes or verifies a backup.
@@ -108,11 +115,18 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     };
     if let Err(error) = note(global, &args.server, &made) {
         // It is good all the same: a full disk of the server must not make it a failure.
-        warn(&format!("the backup is good, but its age will not be shown by status and /metrics: {error}"))?;
+        warn(&format!(
+            "the backup is good, but the audit trail has no record of it, and its age will not be shown by status and /metrics: {error}"
+        ))?;
     }
+    if made.summary.mac.is_none() {
+        warn(&unsigned(global, &args.server))?;
+    }
+    let head = made.summary.header.audit_head.as_ref();
+    let key_id = made.summary.mac.as_ref().map(|mac| &mac.key_id);
     let answer = json!({
         "file": made.path, "bytes": made.file_bytes, "rows": made.summary.header.rows, "seconds": seconds,
-        "blake3": made.summary.blake3, "removed": removed, "ok": true,
+        "blake3": made.summary.blake3, "removed": removed, "ok": true, "keyId": key_id, "auditHead": head,
     });
     global.print(&answer, || {
         let name = made.path.display();
@@ -121,9 +135,21 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         if !removed.is_empty() {
             text.push_str(&format!("; {} older removed", removed.len()));
         }
+        if let Some(head) = head {
+            text.push_str(&format!("\nthe audit trail in it ends with record {head}"));
+        }
         text
     })?;
     Ok(Exit::Done)
+}
+
+/// Why a backup has no signature, as far as it is known on this side.
+fn unsigned(global: &Global, server: &ServerArgs) -> String {
+    let is_here = server.url().is_none();
+    let config = data_dir_flag(server.data_dir()).ok().and_then(|flags| global.load(flags).ok()).filter(|_| is_here);
+    let why = config.and_then(|config| KeyHere::of(&config.storage.data_dir).warning);
+    let why = why.unwrap_or_else(|| "the server's log says why, if it is of this version".to_owned());
+    format!("the backup is good, and not signed: {why}")
 }
 
 /// The store knows its last good backup: `status` and `/metrics` tell its age.
@@ -136,26 +162,66 @@ fn note(global: &Global, server: &ServerArgs, made: &Made) -> anyhow::Result<()>
 
 fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let identity = args.identity.as_deref();
-    if args.drill {
-        return drill(global, &args.file, identity);
-    }
+    let here = key_here(global, args.data_dir.as_deref())?;
     let bar = rows(global, "verify");
     let mut progress = |done, all| show(&bar, done, all);
-    let summary = backup::verify(&args.file, identity, newest_format(), &mut progress);
+    let examined = backup::examine(&args.file, identity, newest_format(), &mut progress);
     bar.finish_and_clear();
-    let summary = summary.map_err(Failure::from)?;
-    global.print(&as_json(&summary), || as_text(&args.file, &summary))?;
+    let summary = match examined {
+        Ok(summary) if here.judge(&summary) == Authenticity::Altered => {
+            return refused(global, backup::unusable(&args.file, &ArchiveError::Altered).into());
+        }
+        Err(rejected) if rejected.is_altered => return refused(global, rejected.finding.into()),
+        Err(rejected) => return Err(Failure::from(rejected.finding).into()),
+        Ok(summary) => summary,
+    };
+    for caution in here.caution(&summary).iter().chain(&here.warning) {
+        warn(caution)?;
+    }
+    if args.drill {
+        return drill(global, &args.file, identity, &here);
+    }
+    global.print(&as_json(&summary, &here), || as_text(&args.file, &summary, &here))?;
     Ok(Exit::Done)
 }
 
-fn as_json(summary: &Summary) -> Value {
-    json!({ "ok": true, "header": summary.header, "tables": summary.tables, "blake3": summary.blake3 })
+/// The key that backups are judged with. A configuration that cannot be read is no reason not to read a backup.
+fn key_here(global: &Global, data_dir: Option<&Path>) -> anyhow::Result<KeyHere> {
+    if let Some(data_dir) = data_dir {
+        return Ok(KeyHere::of(data_dir));
+    }
+    match global.load(Vec::new()) {
+        Ok(config) => Ok(KeyHere::of(&config.storage.data_dir)),
+        Err(error) => {
+            warn(&format!("{error}: the key of backups is not looked for; give --data-dir"))?;
+            Ok(KeyHere::default())
+        }
+    }
 }
 
-fn as_text(file: &Path, summary: &Summary) -> String {
+/// A program is told on standard output what people are told as an error.
+fn refused(global: &Global, failure: Failure) -> anyhow::Result<Exit> {
+    if global.output == Output::Json {
+        let answer = json!({ "ok": false, "authenticity": Authenticity::Altered, "problem": failure.why });
+        global.print(&answer, String::new)?;
+    }
+    Err(failure.into())
+}
+
+fn as_json(summary: &Summary, here: &KeyHere) -> Value {
+    json!({
+        "ok": true, "header": summary.header, "tables": summary.tables, "blake3": summary.blake3,
+        "authenticity": here.judge(summary), "keyId": summary.mac.as_ref().map(|mac| &mac.key_id),
+    })
+}
+
+fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
     let header = &summary.header;
+    let whose = here.judge(summary).as_str();
+    let key = summary.mac.as_ref().map(|mac| format!(" (key {})", mac.key_id)).unwrap_or_default();
+    let head = header.audit_head.as_ref().map_or_else(|| "not said".to_owned(), ToString::to_string);
     format!(
-        "{} is whole\n  made        {} by academy-rt {} (format {})\n  holds       {} messages, {} lessons, {} notifications, {} people\n  rows        {} ({} unpacked)\n  BLAKE3      {}",
+        "{} is whole\n  signature   {whose}{key}\n  made        {} by academy-rt {} (format {})\n  holds       {} messages, {} lessons, {} notifications, {} people\n  rows        {} ({} unpacked)\n  audit head  {head}\n  BLAKE3      {}",
         file.display(),
         backup::moment(header.created_at),
         header.application,
@@ -171,7 +237,7 @@ fn as_text(file: &Path, summary: &Summary) -> String {
 }
 
 /// A restore into a directory of its own, thrown away afterwards.
-fn drill(global: &Global, file: &Path, identity: Option<&Path>) -> anyhow::Result<Exit> {
+fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) -> anyhow::Result<Exit> {
     let dir = DrillDir::make(SystemClock.now())?;
     let bar = rows(global, "drill");
     let begun = Instant::now();
@@ -187,7 +253,7 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>) -> anyhow::Resul
     let seconds = begun.elapsed().as_secs_f64();
     let bytes = std::fs::metadata(dir.0.join(crate::store::embedded::NAME)).map_or(0, |file| file.len());
     let Some(summary) = &restored.summary else { anyhow::bail!("the drill restored nothing") };
-    let mut answer = as_json(summary);
+    let mut answer = as_json(summary, here);
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("restoreSeconds".to_owned(), json!(seconds));
         answer.insert("databaseBytes".to_owned(), json!(bytes));
@@ -195,7 +261,7 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>) -> anyhow::Resul
     global.print(&answer, || {
         format!(
             "{}\nthe drill went well: restored, opened, counted and checked; a restore takes about {seconds:.1} s here and {} of disk",
-            as_text(file, summary),
+            as_text(file, summary, here),
             size(bytes),
         )
     })?;

@@ -11,7 +11,7 @@ use crate::ops::restore::{self, RestoreOptions};
 use crate::store::embedded::rows::newest_format;
 
 use super::Global;
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, warn};
 use super::progress::{rows, size, steps};
 use super::restore::{local_actor, watcher};
 use super::token::data_dir_flag;
@@ -162,6 +162,9 @@ fn upgrade(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> 
     let outcome = rebuild::upgrade(data_dir, SystemClock.now(), &local_actor(), &mut watcher(&bar));
     bar.finish_and_clear();
     let upgraded = outcome.map_err(Failure::from)?;
+    if let Some(caution) = &upgraded.caution {
+        warn(caution)?;
+    }
     let backup = upgraded.backup.as_ref().map(|made| made.path.display().to_string());
     global.print(
         &json!({ "ok": true, "from": upgraded.from, "to": upgraded.to, "backup": backup }),

@@ -101,7 +101,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 /// # Errors
 /// If standard error cannot be written.
 pub fn warn(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stderr().lock(), "warning: {text}").map_err(Into::into)
+    writeln!(io::stderr().lock(), "warning: {}", plain(text)).map_err(Into::into)
 }
 
 /// Words for a terminal. They may have names and messages in them that strangers chose: what would steer the terminal, or

@@ -96,9 +96,18 @@ pub enum Command {
     Broadcast(broadcast::BroadcastArgs),
     /// Send a stored notification
     Notify(notify::NotifyArgs),
-    /// Make and verify backups
+    /// Make and verify backups.
+    ///
+    /// A backup is one consistent file with checksums, of the running server or of the data directory. It is made with the mode
+    /// 0600, synced and read back; it is there whole or not at all. It is signed with a key that lies in the data directory
+    /// (backup.key) and is in no backup: keep a copy of it elsewhere.
     Backup(backup::BackupArgs),
-    /// Put a backup in the place of the data, or take that back
+    /// Put a backup in the place of the data, or take that back.
+    ///
+    /// The server must not run. Everything is verified before anything is touched; the old data are kept aside, and --undo goes
+    /// back to them. Erasures, legal holds and the audit trail since the backup are carried over. A backup that was altered is
+    /// refused. Where the backup's audit trail is another one, the restore is refused, too; with --force the trail that is
+    /// there is kept in a file beside the data (audit-before-restore-TIME.jsonl).
     Restore(restore::RestoreArgs),
     /// Check and care for the database; the server must not run
     #[command(subcommand)]

@@ -8,21 +8,19 @@ use serde_json::{Value, json};
 
 use crate::domain::{Clock, SystemClock};
 use crate::ops::backup::moment;
+use crate::ops::kept_audit::{KeptAudit, OldAudit};
 use crate::ops::restore::{self, RestoreOptions, Restored, Step};
 use crate::store::embedded::census::Census;
 
 use super::Global;
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, warn};
 use super::progress::{rows, show};
 use super::token::data_dir_flag;
 
 /// So many names of a list are shown.
 const SHOWN: usize = 10;
 
-/// Put a backup in the place of the data.
-///
-/// The server must not run. Everything is verified before anything is touched; the old data are kept aside, and --undo goes
-/// back to them. Erasures, legal holds and the audit trail since the backup are carried over.
+/// Which backup, and how.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["file", "undo"]))]
 pub struct RestoreArgs {
@@ -34,7 +32,7 @@ pub struct RestoreArgs {
     /// Only say what would change
     #[arg(long, conflicts_with = "undo")]
     dry_run: bool,
-    /// Also if the data there are of another server, or cannot be read
+    /// Also if the data there are of another server, cannot be read, or have an audit trail that the backup does not continue
     #[arg(long, conflicts_with = "undo")]
     force: bool,
     /// File of age identities, for an encrypted backup
@@ -86,6 +84,9 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     };
     bar.finish_and_clear();
     let restored = outcome.map_err(Failure::from)?;
+    for caution in &restored.cautions {
+        warn(caution)?;
+    }
     let undo = format!(
         "academy-rt{} restore --undo --data-dir {}",
         global.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default(),
@@ -133,8 +134,37 @@ fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -
         "usersGained": change.users_gained, "usersLost": change.users_lost,
         "erasedAgain": restored.carried.erased, "holds": restored.carried.holds, "bans": restored.carried.bans,
         "auditRecordsCarriedOver": restored.carried.audit, "carryOverIncomplete": restored.carried.is_incomplete,
+        "authenticity": restored.authenticity,
+        "auditKept": kept_of(restored).and_then(|kept| kept.path.as_ref()),
+        "auditRecordsKept": kept_of(restored).map_or(0, |kept| kept.records),
+        "auditUnreadable": matches!(restored.old_audit, OldAudit::Unreadable(_)),
         "aside": restored.aside, "undo": restored.aside.as_ref().map(|_| undo),
     })
+}
+
+fn kept_of(restored: &Restored) -> Option<&KeptAudit> {
+    match &restored.old_audit {
+        OldAudit::Kept(kept) => Some(kept),
+        OldAudit::CarriedOver | OldAudit::Unreadable(_) => None,
+    }
+}
+
+/// What has become of the audit trail that was there.
+fn audit_words(restored: &Restored) -> Option<String> {
+    match &restored.old_audit {
+        OldAudit::CarriedOver if restored.carried.audit == 0 => None,
+        OldAudit::CarriedOver => Some(format!("  audit trail    {} records carried over", restored.carried.audit)),
+        OldAudit::Unreadable(why) => Some(format!(
+            "The audit trail from before could not be read ({why}); what is left of it is in the data from before. The trail that is there now is the backup's."
+        )),
+        OldAudit::Kept(KeptAudit { path: None, records, .. }) => Some(format!(
+            "The audit trail that is there is not in the backup: its {records} records would be kept in a file beside the data."
+        )),
+        OldAudit::Kept(KeptAudit { path: Some(path), records, head }) => Some(format!(
+            "The audit trail from before is not part of the one that is there now: its {records} records are kept in {} (the last is {head}; academy-rt audit verify FILE follows its chain).",
+            path.display()
+        )),
+    }
 }
 
 fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str) -> String {
@@ -175,6 +205,8 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
             restored.carried.erased.len()
         ));
     }
+    lines.extend(restored.authenticity.map(|whose| format!("  signature      {}", whose.as_str())));
+    lines.extend(audit_words(restored));
     if restored.carried.is_incomplete {
         lines.push(
             "The data from before could not be read: since the backup, erase again whom you have erased, and set legal holds, blocks and revocations again."

@@ -6,9 +6,14 @@
 //!   'H'     the header, JSON: which store, which format, how many rows follow
 //!   'R'     rows of one table, a zstd frame of: name length (1), name, then for each row
 //!           key length (4), key, value length (4), value
-//!   'T'     the trailer, JSON: rows, bytes and BLAKE3 of each table
+//!   'T'     the trailer, JSON: rows, bytes and BLAKE3 of each table; `mac`, the mark of who made it
 //!   'E'     the end: BLAKE3 of everything before it. Without it the file was cut short.
 //! ```
+//!
+//! The mark (`{ keyId, value }`, see [`super::authenticity`]) is a MAC of the BLAKE3 of everything before the trailer: of the
+//! header and of all rows, which the trailer's sums follow from. It is a field of the trailer rather than a block of its own,
+//! and the layout has its number still: versions that know of no mark pass over the field and read the archive, and this one
+//! reads theirs, which have none. The same holds for `auditHead` in the header, where the audit trail in the archive ends.
 //!
 //! Writing and reading take about two blocks of memory, whatever the size. A file of a stranger is read with bounds: no
 //! block is larger than [`MAX_BLOCK_BYTES`], packed or unpacked.
@@ -18,7 +23,14 @@ use std::io::{self, Read, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
+use crate::domain::audit::{Link, from_hex, hex};
 use crate::store::rows::{Digests, Preface, RowSink, TableDigest};
+
+use super::authenticity::{BackupKey, Mac};
+
+mod error;
+
+pub use error::ArchiveError;
 
 const MAGIC: &[u8] = b"academy-rt backup\n";
 /// What a file begins with that age has encrypted.
@@ -52,6 +64,31 @@ pub struct Header {
     pub next_id: u64,
     /// How many rows follow.
     pub rows: u64,
+    /// The last record of the audit trail that is in it; archives of older versions do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_head: Option<AuditPoint>,
+}
+
+/// A point of the chain of the audit trail, for people and files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPoint {
+    /// The record's number; 0 before the first.
+    pub number: u64,
+    /// Its hash, in hexadecimal digits.
+    pub hash: String,
+}
+
+impl From<Link> for AuditPoint {
+    fn from(link: Link) -> AuditPoint {
+        AuditPoint { number: link.number, hash: hex(&link.hash) }
+    }
+}
+
+/// As `audit verify --expect` takes it.
+impl std::fmt::Display for AuditPoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.number, self.hash)
+    }
 }
 
 /// What a table holds, as the trailer says it.
@@ -90,6 +127,10 @@ pub struct Summary {
     pub archive_bytes: u64,
     /// BLAKE3 of all of it but the end, in hexadecimal digits.
     pub blake3: String,
+    /// The mark of who made it.
+    pub mac: Option<Mac>,
+    /// What the mark is of: BLAKE3 of everything before the trailer.
+    pub content: [u8; 32],
 }
 
 impl Summary {
@@ -109,67 +150,8 @@ impl Summary {
 #[derive(Serialize, Deserialize)]
 struct Trailer {
     tables: Vec<TableSum>,
-}
-
-/// Why an archive cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// There is nothing in it.
-    #[error("the file is empty")]
-    Empty,
-    /// It is something else.
-    #[error("it is not a backup of academy-rt")]
-    Foreign,
-    /// It is encrypted, and no identity was given.
-    #[error("it is encrypted")]
-    Encrypted,
-    /// It is encrypted for others.
-    #[error("it is encrypted for somebody else: none of the identities opens it")]
-    NotForUs,
-    /// It was written by a newer version.
-    #[error("it has layout {layout} and format {format}, and was written by academy-rt {application}")]
-    Newer {
-        /// Its layout.
-        layout: u32,
-        /// The format of its rows.
-        format: u32,
-        /// Who wrote it.
-        application: String,
-    },
-    /// Its end is missing.
-    #[error("it was cut short after {bytes} bytes")]
-    CutShort {
-        /// How much there is.
-        bytes: u64,
-    },
-    /// It is not as it was written.
-    #[error("it is damaged at byte {at}: {what}")]
-    Damaged {
-        /// Where it was noticed.
-        at: u64,
-        /// What was noticed.
-        what: String,
-    },
-    /// It cannot be read, or what it is for cannot be written.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
-
-impl ArchiveError {
-    /// What to do.
-    #[must_use]
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            ArchiveError::Empty | ArchiveError::CutShort { .. } | ArchiveError::Damaged { .. } => {
-                "Use another backup; `academy-rt backup verify FILE` says whether one is whole."
-            }
-            ArchiveError::Foreign => "Give a file that `academy-rt backup` has written.",
-            ArchiveError::Encrypted => "Give the file with its age identity: --identity FILE.",
-            ArchiveError::NotForUs => "Give the identity of a recipient that it was made for.",
-            ArchiveError::Newer { .. } => "Use that version of academy-rt, or a later one.",
-            ArchiveError::Io(_) => "Check the path, its permissions and the space on its disk, and try again.",
-        }
-    }
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<Mac>,
 }
 
 /// Writes an archive. It is a sink of rows: [`RowSink::end`] makes it whole.
@@ -181,6 +163,7 @@ pub struct Writer<W: Write> {
     digests: Digests,
     table: String,
     block: Vec<u8>,
+    key: Option<BackupKey>,
 }
 
 impl<W: Write> std::fmt::Debug for Writer<W> {
@@ -200,7 +183,15 @@ impl<W: Write> Writer<W> {
             digests: Digests::default(),
             table: String::new(),
             block: Vec::with_capacity(BLOCK_BYTES + (64 << 10)),
+            key: None,
         }
+    }
+
+    /// Marks the archive with a key. Without one it is not signed.
+    #[must_use]
+    pub fn signed(mut self, key: Option<BackupKey>) -> Writer<W> {
+        self.key = key;
+        self
     }
 
     fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -238,6 +229,7 @@ impl<W: Write> RowSink for Writer<W> {
             epoch: preface.epoch,
             next_id: preface.next_id,
             rows: preface.rows,
+            audit_head: preface.audit_head.map(AuditPoint::from),
         };
         self.put(MAGIC)?;
         let header = serde_json::to_vec(&header)?;
@@ -264,7 +256,8 @@ impl<W: Write> RowSink for Writer<W> {
     fn end(&mut self) -> io::Result<()> {
         self.flush_rows()?;
         let tables = std::mem::take(&mut self.digests).finish();
-        let trailer = serde_json::to_vec(&Trailer { tables: tables.iter().map(TableSum::from).collect() })?;
+        let mac = self.key.take().map(|key| key.mark(self.hasher.finalize().as_bytes()));
+        let trailer = serde_json::to_vec(&Trailer { tables: tables.iter().map(TableSum::from).collect(), mac })?;
         self.put_block(b'T', &trailer)?;
         let hash = *self.hasher.finalize().as_bytes();
         self.put_block(b'E', &hash)?;
@@ -287,6 +280,7 @@ pub fn read(
     let mut input = Input { input, hasher: blake3::Hasher::new(), read: 0 };
     input.magic()?;
     let (mut header, mut trailer): (Option<Header>, Option<Trailer>) = (None, None);
+    let mut content = [0; 32];
     let mut digests = Digests::default();
     let mut rows = 0;
     loop {
@@ -303,7 +297,14 @@ pub fn read(
                 }
                 let Some(store_id) = store_id_of(&found.store_id) else { return Err(damaged("its header")) };
                 let (format, epoch, next_id, rows) = (found.format, found.epoch, found.next_id, found.rows);
-                sink.begin(&Preface { format, store_id, epoch, next_id, rows })?;
+                let audit_head = match &found.audit_head {
+                    None => None,
+                    Some(AuditPoint { number, hash }) => {
+                        let hash = from_hex(hash).ok_or_else(|| damaged("its header"))?;
+                        Some(Link { number: *number, hash })
+                    }
+                };
+                sink.begin(&Preface { format, store_id, epoch, next_id, rows, audit_head })?;
                 header = Some(found);
             }
             (b'R', Some(found), None) => {
@@ -317,6 +318,11 @@ pub fn read(
                 if sums != found.tables {
                     return Err(damaged("its rows are not those that it lists"));
                 }
+                // It is shown to people: a stranger's is no longer than ours.
+                if found.mac.as_ref().is_some_and(|mac| !mac.is_short()) {
+                    return Err(damaged("its signature"));
+                }
+                content = hash;
                 trailer = Some(found);
             }
             (b'E', Some(_), Some(_)) => {
@@ -343,6 +349,8 @@ pub fn read(
         tables: trailer.tables,
         archive_bytes: input.read,
         blake3: input.hasher.finalize().to_hex().to_string(),
+        mac: trailer.mac,
+        content,
     })
 }
 

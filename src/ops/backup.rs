@@ -359,7 +359,37 @@ pub fn unusable(path: &Path, error: &ArchiveError) -> Finding {
     Finding::new(format!("the backup {} cannot be used", path.display()), error, error.remedy())
 }
 
-/// Reads a backup to its end and says what it holds. Blocks.
+/// A backup that cannot be used.
+#[derive(Debug)]
+pub struct Rejected {
+    /// What is said of it.
+    pub finding: Finding,
+    /// Whether it was a backup, and is not what was written.
+    pub is_altered: bool,
+}
+
+impl From<Finding> for Rejected {
+    fn from(finding: Finding) -> Rejected {
+        Rejected { finding, is_altered: false }
+    }
+}
+
+/// Reads a backup to its end and says what it holds. Whose it is remains to be judged. Blocks.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn examine(
+    path: &Path,
+    identity: Option<&Path>,
+    newest_format: u32,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary, Rejected> {
+    let mut source = Source::open(path, identity)?;
+    archive::read(&mut source, newest_format, &mut Digests::default(), progress)
+        .map_err(|error| Rejected { finding: unusable(path, &error), is_altered: error.is_alteration() })
+}
+
+/// As [`examine`], for whom one error is as good as another.
 ///
 /// # Errors
 /// Why it cannot be used.
@@ -369,8 +399,7 @@ pub fn verify(
     newest_format: u32,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Finding> {
-    let mut source = Source::open(path, identity)?;
-    archive::read(&mut source, newest_format, &mut Digests::default(), progress).map_err(|error| unusable(path, &error))
+    examine(path, identity, newest_format, progress).map_err(|rejected| rejected.finding)
 }
 
 /// The name of a scheduled backup of that moment. Names sort as their times do.

@@ -6,13 +6,14 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::domain::Timestamp;
-use crate::domain::audit::action;
+use crate::domain::audit::{AuditEntry, action};
 use crate::store::OpenError;
 use crate::store::embedded::migrate;
-use crate::store::embedded::rows::{NewFile, OfflineFile, newest_format};
+use crate::store::embedded::rows::{Held, NewFile, OfflineFile, newest_format};
 use crate::store::rows::{Digests, RowSink};
 
 use super::archive::{self, TableSum};
+use super::authenticity::{self, BackupKey};
 use super::backup::{EXTENSION, Made, Recipients, receive, stamp, sync_parent};
 use super::findings::Finding;
 use super::restore::{
@@ -20,11 +21,17 @@ use super::restore::{
     stored, written,
 };
 
+/// The outcome of a record that says that something starts.
+const BEGUN: &str = "begun";
+/// The first format that has an audit trail.
+const FIRST_WITH_TRAIL: u32 = 2;
+
 /// Rebuilds the database without free space: every byte that nothing leads to any more is gone from the file. Gives the
-/// sizes before and after. Blocks.
+/// sizes before and after. The audit trail has a record of the start, in the old file before anything is made, and one of the
+/// end, in the new one: after a cut the start stands alone. Blocks.
 ///
 /// # Errors
-/// What does not work; the data are as they were then.
+/// What does not work; the data are as they were then, and the trail says that it failed.
 pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Finding> {
     let held = hold(data_dir)?;
     let path = held.path();
@@ -34,8 +41,16 @@ pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'
     if old.format < newest_format() {
         return Err(opened(OpenError::Older { path, found: old.format, known: newest_format() }));
     }
-    old.record(entry(options, action::COMPACT, "")).map_err(stored)?;
-    let making = Making::begin(data_dir)?;
+    let act = entry(options, action::COMPACT, "");
+    old.record(AuditEntry { outcome: BEGUN.to_owned(), ..act.clone() }).map_err(stored)?;
+    replace(&held, &old, &act, watch).map_err(|finding| recorded(&old, act, finding))?;
+    Ok((before, size(&path)))
+}
+
+/// Makes the new file, with the record of the end in it, and gives it the old one's name.
+fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'_>) -> Result<(), Finding> {
+    let path = held.path();
+    let making = Making::begin(held.data_dir())?;
     let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
     let all: u64 = old.census().map_err(stored)?.rows.values().sum();
     let mut digests = Digests::default();
@@ -46,14 +61,24 @@ pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'
     let mut new = OfflineFile::open(&making.0).map_err(opened)?;
     watch(Step::Compare);
     compare(&new, &sums)?;
+    new.record(AuditEntry { outcome: format!("done: {all} rows"), ..act.clone() }).map_err(stored)?;
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
-    drop(old);
     give_to_owner_of(held.data_dir(), &making.0);
     watch(Step::Swap);
     fs::rename(&making.0, &path).map_err(|error| written("the file", &path, &error))?;
-    sync_parent(&path).map_err(|error| written("the file", &path, &error))?;
-    Ok((before, size(&path)))
+    sync_parent(&path).map_err(|error| written("the file", &path, &error))
+}
+
+/// What was begun has failed: the trail says so, or the words do that it does not.
+fn recorded(file: &OfflineFile, act: AuditEntry, finding: Finding) -> Finding {
+    match file.record(AuditEntry { outcome: format!("failed: {}", finding.why), ..act }) {
+        Ok(_) => finding,
+        Err(error) => {
+            let why = format!("{}; nor could that be recorded in the audit trail: {error}", finding.why);
+            Finding { why, ..finding }
+        }
+    }
 }
 
 /// Tells the watcher of rows.
@@ -90,10 +115,13 @@ pub struct Upgraded {
     pub to: u32,
     /// The backup that was made before; `None` if there was nothing to migrate.
     pub backup: Option<Made>,
+    /// Why that backup is not signed, if it is not.
+    pub caution: Option<String>,
 }
 
 /// Migrates the database of a data directory to this version's format, after a backup into its `backups` directory. Cut
-/// short, it goes on where it stopped. Blocks.
+/// short, it goes on where it stopped. The audit trail has a record of the start (where the older format has a trail) and of
+/// the end. Blocks.
 ///
 /// # Errors
 /// What does not work.
@@ -102,36 +130,66 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
     let mut file = open(&held)?;
     let (from, to) = (file.format, newest_format());
     if from == to {
-        return Ok(Upgraded { from, to, backup: None });
+        return Ok(Upgraded { from, to, backup: None, caution: None });
     }
+    let options = RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor, now };
+    let act = entry(options, action::UPGRADE, &format!("format {from} to {to}"));
+    let has_trail = from >= FIRST_WITH_TRAIL;
+    if has_trail {
+        file.record(AuditEntry { outcome: BEGUN.to_owned(), ..act.clone() }).map_err(stored)?;
+    }
+    match migrate_behind_a_backup(&held, &mut file, &act, watch) {
+        Ok((made, caution)) => {
+            file.close().map_err(stored)?;
+            Ok(Upgraded { from, to, backup: Some(made), caution })
+        }
+        Err(finding) if has_trail => Err(recorded(&file, act, finding)),
+        Err(finding) => Err(finding),
+    }
+}
+
+fn migrate_behind_a_backup(
+    held: &Held,
+    file: &mut OfflineFile,
+    act: &AuditEntry,
+    watch: &mut Watch<'_>,
+) -> Result<(Made, Option<String>), Finding> {
+    let data_dir = held.data_dir();
     let dir = data_dir.join("backups");
     if !dir.exists() {
         let made = fs::DirBuilder::new().mode(0o700).create(&dir);
         made.map_err(|error| written("the directory", &dir, &error))?;
     }
-    let path = dir.join(format!("before-format-{to}-{}.{}", stamp(now), EXTENSION));
-    let backup = backup_file(&file, &path, now, watch)?;
+    let (key, caution) = match authenticity::load_or_make(data_dir) {
+        Ok(found) => (Some(found.key), found.warning),
+        Err(finding) => (None, Some(format!("the backup is not signed: {finding}"))),
+    };
+    if let Some(caution) = &caution {
+        tracing::warn!("{caution}");
+    }
+    let path = dir.join(format!("before-format-{}-{}.{}", newest_format(), stamp(act.at), EXTENSION));
+    let backup = backup_file(file, &path, key, act.at, watch)?;
     give_to_owner_of(data_dir, &dir);
     give_to_owner_of(data_dir, &path);
     watch(Step::Migrate);
-    migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;
-    let what = entry(
-        RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor, now },
-        action::UPGRADE,
-        &format!("format {from} to {to}"),
-    );
-    file.record(what).map_err(stored)?;
-    refuse_unsound(&mut file, watch)?;
-    file.close().map_err(stored)?;
-    Ok(Upgraded { from, to, backup: Some(backup) })
+    migrate::migrate(file, &mut |_| {}).map_err(stored)?;
+    file.record(act.clone()).map_err(stored)?;
+    refuse_unsound(file, watch)?;
+    Ok((backup, caution))
 }
 
 /// Writes a backup of a file that no server uses.
-fn backup_file(file: &OfflineFile, path: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Made, Finding> {
+fn backup_file(
+    file: &OfflineFile,
+    path: &Path,
+    key: Option<BackupKey>,
+    now: Timestamp,
+    watch: &mut Watch<'_>,
+) -> Result<Made, Finding> {
     let (reader, writer) = io::pipe().map_err(|error| written("the backup", path, &error))?;
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
-            let mut archive = archive::Writer::new(io::BufWriter::new(writer), now);
+            let mut archive = archive::Writer::new(io::BufWriter::new(writer), now).signed(key);
             file.send_rows(&mut archive)
         });
         let mut reader = reader;

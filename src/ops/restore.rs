@@ -2,7 +2,9 @@
 //! it the name in one step, so that a cut at any point leaves the old data or the new, whole.
 //!
 //! What a restore does not take back: erasures made since the backup, legal holds, the audit trail (all carried over), and
-//! ids: none is ever given twice, and clients with a position of the life that has ended are told to start anew.
+//! ids: none is ever given twice, and clients with a position of the life that has ended are told to start anew. An audit trail
+//! that cannot be carried over, as the backup's is another one, is not dropped: without force the restore is refused, with it
+//! the trail is kept beside the data ([`super::kept_audit`]).
 
 use std::fs;
 use std::io;
@@ -21,8 +23,12 @@ use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
 use super::archive::{self, Summary, TableSum};
+use super::authenticity::{Authenticity, KeyHere, refuse_altered};
 use super::backup::{Source, stamp, sync_parent, unusable};
 use super::findings::Finding;
+use super::kept_audit::{self, OldAudit};
+
+pub use super::undo::undo;
 
 /// So many ids are skipped when it is not known how many the life that has ended gave.
 const UNKNOWN_LIFE_IDS: u64 = 1 << 32;
@@ -58,7 +64,7 @@ pub struct RestoreOptions<'o> {
     pub identity: Option<&'o Path>,
     /// Only say what would change.
     pub is_dry_run: bool,
-    /// Also if the data there are of another store or cannot be read.
+    /// Also if the data there are of another store, cannot be read, or have an audit trail that the backup's does not continue.
     pub is_forced: bool,
     /// Who does it, for the audit trail.
     pub actor: &'o str,
@@ -77,6 +83,12 @@ pub struct Restored {
     pub after: Census,
     /// What was carried over.
     pub carried: Carried,
+    /// What has become of the audit trail that was there.
+    pub old_audit: OldAudit,
+    /// Whose the backup is; `None` if a restore was taken back.
+    pub authenticity: Option<Authenticity>,
+    /// What to be careful about, in words.
+    pub cautions: Vec<String>,
     /// Where the old data are; `None` if there were none, or it was a dry run.
     pub aside: Option<PathBuf>,
 }
@@ -183,9 +195,13 @@ pub fn restore(
         made_dir.0 = Some(data_dir);
     }
     let held = hold(data_dir)?;
-    let (old, before) = existing(&held, options.is_forced)?.unzip();
+    let old = existing(&held, options.is_forced)?;
+    let before = old.as_ref().and_then(|old| old.census.clone());
+    let key = KeyHere::of(data_dir);
     let making = Making::begin(data_dir)?;
     let summary = fill(&making.0, backup, &mut source, watch)?;
+    let authenticity = refuse_altered(&key, &summary).map_err(|error| unusable(backup, &error))?;
+    let mut cautions: Vec<String> = key.caution(&summary).into_iter().chain(key.warning).collect();
     let mut new = prove(&making.0, &summary, watch)?;
 
     let found = new.census().map_err(stored)?;
@@ -210,25 +226,72 @@ pub fn restore(
     watch(Step::Carry);
     let mut carried = Carried::default();
     if let (Some(old), true) = (&old, is_same_store) {
-        carried = match new.carry_over(old, options.now) {
-            Err(_) if options.is_forced => Carried { is_incomplete: true, ..Carried::default() },
+        carried = match new.carry_over(&old.file, options.now) {
+            Err(error) if options.is_forced => {
+                cautions.push(format!("not everything could be carried over: {error}"));
+                Carried { is_incomplete: true, ..Carried::default() }
+            }
             carried => carried.map_err(unreadable)?,
         };
     } else {
         carried.is_incomplete = held.path().exists() && !is_same_store && before.is_none();
     }
+    let pending = match &old {
+        Some(_) if carried.is_same_trail => kept_audit::nothing(),
+        Some(old) => {
+            let pending =
+                kept_audit::keep_beside(data_dir, &old.file, options.is_dry_run || !options.is_forced, options.now)?;
+            refuse_a_lost_trail(data_dir, pending.audit(), options.is_forced)?;
+            pending
+        }
+        None if held.path().exists() => kept_audit::unreadable("the database does not open"),
+        None => kept_audit::nothing(),
+    };
     let target = format!("backup of {}", super::backup::moment(summary.header.created_at));
-    new.record(entry(options, action::RESTORE, &target)).map_err(stored)?;
+    let done = AuditEntry { outcome: pending.audit().outcome(), ..entry(options, action::RESTORE, &target) };
+    new.record(done).map_err(stored)?;
     let after = new.census().map_err(stored)?;
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
+    let mut restored = Restored {
+        summary: Some(summary),
+        before,
+        after,
+        carried,
+        old_audit: pending.audit().clone(),
+        authenticity: Some(authenticity),
+        cautions,
+        aside: None,
+    };
     if options.is_dry_run {
-        return Ok(Restored { summary: Some(summary), before, after, carried, aside: None });
+        return Ok(restored);
     }
     drop(old);
-    let aside = swap(&held, &making.0, options.now, watch)?;
+    // Before the swap: from within it nothing tells whether the old data have their place still, and a copy harms nobody.
+    pending.keep();
+    restored.aside = swap(&held, &making.0, options.now, watch)?;
     made_dir.0 = None;
-    Ok(Restored { summary: Some(summary), before, after, carried, aside })
+    Ok(restored)
+}
+
+/// A trail that would be lost is a reason to ask again.
+fn refuse_a_lost_trail(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Finding> {
+    let why = match audit {
+        _ if is_forced => return Ok(()),
+        OldAudit::CarriedOver => return Ok(()),
+        OldAudit::Kept(kept) => format!(
+            "the backup is of this store, and its trail does not go on with the one in {}: {} records, the last of them {}, are not in it as a whole",
+            data_dir.display(),
+            kept.records,
+            kept.head,
+        ),
+        OldAudit::Unreadable(why) => format!("the trail in {} cannot be read: {why}", data_dir.display()),
+    };
+    Err(Finding::new(
+        "the restore would drop the audit trail",
+        why,
+        "Find out which of the two is the right one (academy-rt audit list), and restore with --force: the trail that is there is then kept in a file beside the data.",
+    ))
 }
 
 pub(super) fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> AuditEntry {
@@ -242,8 +305,15 @@ pub(super) fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> 
     }
 }
 
+/// What a restore finds in a data directory.
+struct Existing {
+    file: OfflineFile,
+    /// What it holds; `None` if its rows make no sense.
+    census: Option<Census>,
+}
+
 /// What is there now. Data that cannot be read may hold erasures that nobody could carry over.
-fn existing(held: &Held, is_forced: bool) -> Result<Option<(OfflineFile, Census)>, Finding> {
+fn existing(held: &Held, is_forced: bool) -> Result<Option<Existing>, Finding> {
     let file = match held.open() {
         Ok(file) => file,
         Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -252,8 +322,8 @@ fn existing(held: &Held, is_forced: bool) -> Result<Option<(OfflineFile, Census)
         Err(error) => return Err(opened(error)),
     };
     match file.census() {
-        Ok(census) => Ok(Some((file, census))),
-        Err(_) if is_forced => Ok(None),
+        Ok(census) => Ok(Some(Existing { file, census: Some(census) })),
+        Err(_) if is_forced => Ok(Some(Existing { file, census: None })),
         Err(error) => Err(unreadable(error)),
     }
 }
@@ -349,7 +419,7 @@ pub(super) fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> R
 }
 
 /// Gives the old file a second name and the new one the first. At any moment the name leads to a whole file.
-fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Option<PathBuf>, Finding> {
+pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Option<PathBuf>, Finding> {
     let path = held.path();
     let failed = |error: io::Error| written("the directory", held.data_dir(), &error);
     give_to_owner_of(held.data_dir(), new);
@@ -397,55 +467,6 @@ pub fn set_aside(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
-}
-
-/// Takes the last restore back: the data that it set aside take the place again, and what is there now is set aside.
-///
-/// # Errors
-/// What does not fit; the data are as they were then.
-pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<Restored, Finding> {
-    let held = hold(data_dir)?;
-    let asides = set_aside(data_dir).map_err(|error| written("the directory", data_dir, &error))?;
-    let Some(aside) = asides.last() else {
-        return Err(Finding::new(
-            "there is nothing to go back to",
-            format!("no restore has set data aside in {}", data_dir.display()),
-            "Give the data directory with --data-dir.",
-        ));
-    };
-    let now_there = open(&held)?;
-    let before = now_there.census().map_err(stored)?;
-    // A copy is changed, never what was set aside: cut short, both are as they were.
-    let making = Making::begin(data_dir)?;
-    let old = OfflineFile::open(aside).map_err(opened)?;
-    let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
-    let mut digests = Digests::default();
-    let mut both = Both(&mut file, &mut digests);
-    let header = old.send_rows(&mut both);
-    header.map_err(stored)?;
-    let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
-    drop(old);
-    let mut new = OfflineFile::open(&making.0).map_err(opened)?;
-    watch(Step::Compare);
-    compare(&new, &sums)?;
-    if new.format < newest_format() {
-        watch(Step::Migrate);
-        migrate::migrate(&mut new, &mut |_| {}).map_err(stored)?;
-    }
-    watch(Step::Carry);
-    let found = new.census().map_err(stored)?;
-    let life = NewLife { epoch: before.epoch.max(found.epoch) + 1, next_id: before.next_id.max(found.next_id) };
-    begin_new_life(&new, &life).map_err(stored)?;
-    let carried = new.carry_over(&now_there, options.now).map_err(stored)?;
-    let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    new.record(entry(options, action::RESTORE_UNDO, &name)).map_err(stored)?;
-    let after = new.census().map_err(stored)?;
-    refuse_unsound(&mut new, watch)?;
-    new.close().map_err(stored)?;
-    drop(now_there);
-    let replaced = swap(&held, &making.0, options.now, watch)?;
-    remove_if_there(aside).map_err(|error| written("the file", aside, &error))?;
-    Ok(Restored { summary: None, before: Some(before), after, carried, aside: replaced })
 }
 
 pub(super) struct Both<'b>(pub(super) &'b mut dyn RowSink, pub(super) &'b mut dyn RowSink);

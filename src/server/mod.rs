@@ -295,7 +295,8 @@ impl Server {
         let feed = Feed::new(random_number()?);
         let live = Live::new(feed, clock.clone());
         let store = open_store(&config, clock.clone(), live.clone(), true).await?;
-        let services = Arc::new(Services::new(store, live, settings(&config)));
+        let services = Services::new(store, live, settings(&config)).signing_with_key_of(&config.storage.data_dir);
+        let services = Arc::new(services);
         services.load_access().await.map_err(unreadable_access)?;
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let sockets = SocketIoTransport::new(

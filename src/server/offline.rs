@@ -105,7 +105,8 @@ impl Offline {
         let store = open_store(config, clock, live.clone(), false).await?;
         // There is nobody to be considerate of.
         let settings = Settings { backup_rests: 0, ..settings(config) };
-        let services = Arc::new(Services::new(store, live, settings));
+        let services = Services::new(store, live, settings).signing_with_key_of(&config.storage.data_dir);
+        let services = Arc::new(services);
         services.load_access().await.map_err(unreadable_access)?;
         // No token is taken here; a secret that nobody knows says so.
         let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));

@@ -8,7 +8,8 @@ use crate::contract::care::{BackupKept, LastBackup};
 use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::Scope;
 use crate::domain::audit::action;
-use crate::ops::archive::Writer;
+use crate::ops::archive::{AuditPoint, Writer};
+use crate::ops::authenticity::{self, BackupKey};
 use crate::store::StoreError;
 use crate::store::operations::{Act, NoteBackup, SampleGrowth};
 use crate::store::rows::{Preface, RowSink};
@@ -59,6 +60,9 @@ impl Rest {
 
 impl RowSink for Outgoing {
     fn begin(&mut self, preface: &Preface) -> std::io::Result<()> {
+        if let Some(head) = preface.audit_head.map(AuditPoint::from) {
+            tracing::info!(%head, "a backup begins; the audit trail in it ends with this record");
+        }
         self.archive.begin(preface)
     }
 
@@ -74,11 +78,13 @@ impl RowSink for Outgoing {
 }
 
 impl Services {
-    /// Looks after what is due by the calendar, until it is told to stop: the daily count of rows, erasures that were cut
-    /// short, purges by age. The server owns the task.
+    /// Looks after what is due by the calendar, until it is told to stop: the head of the audit trail and the count of rows,
+    /// once a day, erasures that were cut short, purges by age. The server owns the task.
     pub async fn keep_calendar(&self, stop: CancellationToken) {
+        let mut logged = None;
         loop {
             let due = async {
+                self.log_audit_head(&mut logged).await;
                 if let Err(error) = self.sample_growth().await {
                     tracing::debug!(%error, "the rows were not counted");
                 }
@@ -107,6 +113,44 @@ impl Services {
         self.store.apply(self.now(), SampleGrowth { day, counts }).await
     }
 
+    /// Logs where the audit trail ends: at the start and once a day. The log is kept elsewhere, so that a trail that was cut
+    /// back or rewritten as a whole is found by it (`audit verify --expect`).
+    async fn log_audit_head(&self, logged: &mut Option<u64>) {
+        let day = self.now().as_millis() / DAY_MS;
+        if *logged == Some(day) {
+            return;
+        }
+        match self.store.audit_ends().await {
+            Ok((_, head)) => {
+                tracing::info!(head = %AuditPoint::from(head), "the audit trail ends with this record");
+                *logged = Some(day);
+            }
+            Err(error) => tracing::warn!(%error, "the end of the audit trail could not be read, and is not logged"),
+        }
+    }
+
+    /// The key that backups are signed with. A backup is wanted most of all where nothing can be written any more: without
+    /// a key it is made all the same, and says so.
+    async fn backup_key(&self) -> Option<BackupKey> {
+        let dir = self.key_dir.clone()?;
+        match tokio::task::spawn_blocking(move || authenticity::load_or_make(&dir)).await {
+            Ok(Ok(found)) => {
+                if let Some(warning) = &found.warning {
+                    tracing::warn!("{warning}");
+                }
+                Some(found.key)
+            }
+            Ok(Err(finding)) => {
+                tracing::warn!(%finding, "a backup is not signed");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a backup is not signed: its key was not looked for");
+                None
+            }
+        }
+    }
+
     /// A backup of this moment, streaming; the archive says at its end that it is whole. Writers go on meanwhile.
     ///
     /// # Errors
@@ -121,7 +165,8 @@ impl Services {
         let (mut stream, writer) = ByteStream::new();
         let breaker = writer.breaker();
         let rest = Rest { times: self.settings.load().backup_rests, rows: 0, since: Instant::now() };
-        let outgoing = Box::new(Outgoing { archive: Writer::new(writer, self.now()), rest, _turn: turn });
+        let archive = Writer::new(writer, self.now()).signed(self.backup_key().await);
+        let outgoing = Box::new(Outgoing { archive, rest, _turn: turn });
         let store = self.store.0.clone();
         let (answer, outcome) = tokio::sync::oneshot::channel();
         self.tasks.spawn(async move {

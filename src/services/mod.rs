@@ -20,6 +20,7 @@ pub mod sockets;
 pub mod streams;
 pub mod trail;
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -129,6 +130,8 @@ pub struct Services {
     broadcasts_noted: AtomicU64,
     /// The first change id of this process: what is kept from before it is another's.
     first_change: AtomicU64,
+    /// The directory of the key that backups are signed with; without one they are not.
+    key_dir: Option<PathBuf>,
     /// Answers that are streamed out.
     tasks: TaskTracker,
 }
@@ -186,8 +189,16 @@ impl Services {
             exports: Arc::new(Semaphore::new(MAX_EXPORTS)),
             broadcasts_sent: AtomicU64::new(0),
             broadcasts_noted: AtomicU64::new(0),
+            key_dir: None,
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Signs backups with the key of a data directory.
+    #[must_use]
+    pub fn signing_with_key_of(mut self, data_dir: &Path) -> Services {
+        self.key_dir = Some(data_dir.to_owned());
+        self
     }
 
     /// The feed that the pump reads.

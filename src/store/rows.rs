@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::domain::audit::Link;
+
 /// Which store the rows are of, and how it stood when they were read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Preface {
@@ -16,6 +18,8 @@ pub struct Preface {
     pub next_id: u64,
     /// How many rows follow.
     pub rows: u64,
+    /// The last record of the audit trail among them; `None` where it is not known.
+    pub audit_head: Option<Link>,
 }
 
 /// Takes a store's rows: table by table, in the order of their keys.

@@ -201,7 +201,7 @@ fn every_file_that_is_no_backup_has_its_own_words() {
     let file = make(&dir, &data, "good.backup");
     let bytes = fs::read(&file).unwrap();
     let mut newer = Vec::new();
-    let preface = Preface { format: 99, store_id: [1; 16], epoch: 1, next_id: 1, rows: 0 };
+    let preface = Preface { format: 99, store_id: [1; 16], epoch: 1, next_id: 1, rows: 0, audit_head: None };
     let mut writer = Writer::new(&mut newer, Timestamp(1));
     writer.begin(&preface).and_then(|()| writer.end()).unwrap();
     let cases: [(&str, Vec<u8>, &str); 6] = [
@@ -292,7 +292,9 @@ fn archive_of(rows: &[(u8, Vec<u8>, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut writer = Writer::new(&mut bytes, Timestamp(1));
     let rows_total = rows.len() as u64;
-    writer.begin(&Preface { format: 1, store_id: [7; 16], epoch: 1, next_id: 2, rows: rows_total }).unwrap();
+    writer
+        .begin(&Preface { format: 1, store_id: [7; 16], epoch: 1, next_id: 2, rows: rows_total, audit_head: None })
+        .unwrap();
     for (table, key, value) in rows {
         writer.row(&format!("t{table}"), key, value).unwrap();
     }

@@ -256,7 +256,7 @@ fn serve(store: &Desk, clock: &Arc<ManualClock>, feed: u64) -> (Arc<Live>, Arc<S
     (live, services)
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     let limits = Limits {
         messages_per_second: 0,
         message_burst: 0,

@@ -145,6 +145,7 @@ fn written() -> String {
         epoch: 1,
         next_id: 14,
         rows: 100,
+        audit_head: None,
     };
     answer(serde_json::to_string(&header).unwrap());
     text

@@ -11,6 +11,7 @@
 )]
 
 mod administration;
+mod archive;
 mod backup;
 mod cli;
 mod config;

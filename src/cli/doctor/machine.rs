@@ -15,6 +15,7 @@ use crate::auth::ring;
 use crate::auth::sources::LoadedKeys;
 use crate::config::Config;
 use crate::domain::Timestamp;
+use crate::ops::authenticity;
 use crate::ops::backup::moment;
 use crate::store::embedded::rows::{newest_format, peek_format};
 
@@ -42,10 +43,12 @@ pub(super) fn keys(config: &Config) -> Vec<Finding> {
     let own_key = config.self_signed_cert().with_file_name("key.pem");
     let data_secret = config.storage.data_dir.join("jwt-secret");
     let ring = config.storage.data_dir.join(ring::FILE);
+    let backup_key = config.storage.data_dir.join(authenticity::FILE);
     let key = config.tls.key.as_ref().unwrap_or(&own_key);
     let secret = config.auth.jwt_secret_file.as_ref().unwrap_or(&data_secret);
     let mut findings = Vec::new();
-    for (path, may_group_read) in [(key, true), (secret, true), (&ring, false), (&config.storage.data_dir, false)] {
+    let places = [(key, true), (secret, true), (&ring, false), (&backup_key, false), (&config.storage.data_dir, false)];
+    for (path, may_group_read) in places {
         let Ok(metadata) = fs::metadata(path) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
         // A group that may read (ssl-cert) is a way to hand a key on; one that may write is not.

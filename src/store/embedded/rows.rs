@@ -70,6 +70,7 @@ impl Snapshot {
             epoch: get_number(&table, meta::EPOCH)?.ok_or_else(|| missing(meta::EPOCH))?,
             next_id: get_number(&table, meta::NEXT_ID)?.ok_or_else(|| missing(meta::NEXT_ID))?,
             rows: self.counts()?.iter().map(|(_, rows)| rows).sum(),
+            audit_head: get_value(&table, meta::AUDIT_HEAD)?,
         })
     }
 }

@@ -28,7 +28,8 @@ pub struct Carried {
     pub bans: usize,
     /// How many records of the trail were added.
     pub audit: u64,
-    /// Whether the trails have a common past. If not, the new one goes on by itself.
+    /// Whether every record of the other store's trail is in this one's now. If not, this trail goes on by itself, and the
+    /// other one is to be kept elsewhere.
     pub is_same_trail: bool,
     /// Whether something could not be carried over, as it could not be read.
     pub is_incomplete: bool,
@@ -98,7 +99,8 @@ impl OfflineFile {
     pub fn carry_over(&self, from: &OfflineFile, now: Timestamp) -> Result<Carried, StoreError> {
         let mut carried = Carried::default();
         if from.format < 2 {
-            // Older formats know none of these.
+            // Older formats know none of these, and have no trail that could be lost.
+            carried.is_same_trail = true;
             return Ok(carried);
         }
         let known = self.erasures()?;
@@ -141,25 +143,35 @@ impl OfflineFile {
     /// The records that this store's trail does not have, if its own trail is the beginning of the other.
     fn carry_trail(&self, from: &OfflineFile, carried: &mut Carried) -> Result<(), StoreError> {
         let (_, head) = self.audit_ends()?;
-        let (anchor, from_head) = from.audit_ends()?;
-        let same_past = if head.number == anchor.number {
-            head == anchor
-        } else {
-            let there = from.audit_after(head.number.saturating_sub(1), 1)?;
-            there.first().is_some_and(|record| Link::from(record) == head)
-        };
-        carried.is_same_trail = same_past;
-        if !same_past || from_head.number <= head.number {
+        let (_, from_head) = from.audit_ends()?;
+        if from_head.number == 0 || self.has_point(from_head)? {
+            // The other trail is empty, or this one goes on where it ends: there is nothing to carry.
+            carried.is_same_trail = true;
+            return Ok(());
+        }
+        if !from.has_point(head)? {
             return Ok(());
         }
         let mut at = head.number;
         loop {
             let records = from.audit_after(at, RECORDS)?;
-            let Some(last) = records.last() else { return Ok(()) };
+            let Some(last) = records.last() else { break };
             at = last.number;
             carried.audit += records.len() as u64;
             self.write(|tables| put_records(tables, &records))?;
         }
+        carried.is_same_trail = true;
+        Ok(())
+    }
+
+    /// Whether the trail passes through a point: its beginning, its end, or a record that is kept.
+    fn has_point(&self, point: Link) -> Result<bool, StoreError> {
+        let (anchor, head) = self.audit_ends()?;
+        if point == anchor || point == head {
+            return Ok(true);
+        }
+        let there = self.audit_after(point.number.saturating_sub(1), 1)?;
+        Ok(there.first().is_some_and(|record| Link::from(record) == point))
     }
 }
 
