@@ -35,6 +35,9 @@ pub struct HistoryArgs {
     /// At most so many; the newest without --after
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=200))]
     limit: u64,
+    /// Also what messages said before they were edited or deleted under a legal hold that still stands
+    #[arg(long, conflicts_with = "follow")]
+    versions: bool,
     /// Show new messages as they come, until Ctrl-C; with --output json one object a line
     #[arg(long, short)]
     follow: bool,
@@ -59,11 +62,14 @@ pub fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<Exit> {
     for (name, id) in [("before", args.before), ("after", args.after)] {
         path.extend(id.map(|id| format!("&{name}={id}")));
     }
+    if args.versions {
+        path.push_str("&versions=true");
+    }
     let page = call(global, &args.server, Call::new(Method::GET, path, None).offline_too())?;
     let messages = page.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let Some(cursor) = cursor else {
         global.print(&page, || {
-            let lines: Vec<String> = messages.iter().map(line).collect();
+            let lines: Vec<String> = messages.iter().flat_map(lines_of).collect();
             if lines.is_empty() { "there are no such messages".to_owned() } else { lines.join("\n") }
         })?;
         return Ok(Exit::Done);
@@ -118,6 +124,16 @@ fn follow(global: &Global, args: &HistoryArgs, room: &str, mut cursor: String, s
         }
         cursor = text(&answer, "cursor");
     }
+}
+
+/// A message, and below it what it said before.
+fn lines_of(message: &Value) -> Vec<String> {
+    let versions = message.get("versions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let before = versions.iter().map(|version| {
+        let (change, by, until) = (text(version, "change"), text(version, "by"), Timestamp(number(version, "until")));
+        format!("        said until {change} by {by} at {}: {}", moment(until), text(version, "content"))
+    });
+    std::iter::once(line(message)).chain(before).collect()
 }
 
 fn line(message: &Value) -> String {

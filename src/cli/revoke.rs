@@ -71,6 +71,7 @@ pub fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<Exit> {
     global.print(&answer, || {
         format!("revoked: {}\n{} connections are closed", line(&answer), number(&answer, "disconnected"))
     })?;
+    super::user::must_be_durable(&answer)?;
     Ok(Exit::Done)
 }
 

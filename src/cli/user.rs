@@ -34,6 +34,8 @@ pub enum UserCommand {
     Export(ExportArgs),
     /// Erase somebody: their messages' content, progress, notifications and name
     Erase(EraseArgs),
+    /// Show the certificate of somebody's erasure again
+    Certificate(OneArgs),
 }
 
 /// List the people who were ever here or spoken of.
@@ -130,6 +132,7 @@ pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
         }),
         UserCommand::Export(args) => export(global, &args),
         UserCommand::Erase(args) => erase(global, &args),
+        UserCommand::Certificate(args) => certificate(global, &args),
     }
 }
 
@@ -181,7 +184,24 @@ fn act(
     // Without a server nobody is connected.
     let answer = call(global, server, if reason.is_some() { post.offline_too() } else { post })?;
     global.print(&answer, || words(&answer))?;
+    must_be_durable(&answer)?;
     Ok(Exit::Done)
+}
+
+/// What holds in memory alone is not all that was asked for.
+///
+/// # Errors
+/// What to do.
+pub fn must_be_durable(answer: &Value) -> anyhow::Result<()> {
+    if answer.get("durable").and_then(Value::as_bool) != Some(false) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "it holds now, and is not stored yet",
+        "the server's disk is full; a restart would forget it",
+        "Make room on that disk: the server stores it by itself then. Do not restart it before.",
+    )
+    .into())
 }
 
 fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
@@ -232,12 +252,24 @@ fn erase(global: &Global, args: &EraseArgs) -> anyhow::Result<Exit> {
     let consent = if args.consent { "?consent=true" } else { "" };
     let path = format!("/api/v1/admin/users/{}{consent}", segment(&args.id.canonical()));
     let answer = call(global, &args.server, Call::new(Method::DELETE, path, None).offline_too().patient())?;
-    global.print(&answer, || {
+    show_certificate(global, &args.id, &answer)
+}
+
+fn certificate(global: &Global, args: &OneArgs) -> anyhow::Result<Exit> {
+    let path = format!("/api/v1/admin/users/{}/erasure", segment(&args.id.canonical()));
+    let answer = call(global, &args.server, Call::new(Method::GET, path, None).offline_too())?;
+    show_certificate(global, &args.id, &answer)
+}
+
+fn show_certificate(global: &Global, id: &UserId, answer: &Value) -> anyhow::Result<Exit> {
+    global.print(answer, || {
         let number = |name: &str| answer.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
         let hash = answer.get("hash").and_then(Value::as_str).unwrap_or_default();
         format!(
-            "user {} is erased: {} messages, {} memberships, {} lessons with {} versions, {} notifications, {} marks, {} kept answers\ncertificate {hash}\nThe old bytes leave the database file with `academy-rt db compact`; backups made before still have them.",
-            args.id,
+            "user {} was erased on {} by {}: {} messages, {} memberships, {} lessons with {} versions, {} notifications, {} marks, {} kept answers\ncertificate {hash}\nThe old bytes leave the database file with `academy-rt db compact`; backups made before still have them.",
+            id,
+            moment(Timestamp(super::listing::number(answer, "erasedAt"))),
+            text(answer, "by"),
             number("messages"),
             number("memberships"),
             number("lessons"),

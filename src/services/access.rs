@@ -146,7 +146,10 @@ impl Services {
     async fn set_ban(&self, banned: Banned, act: Act) -> Result<(usize, bool), WireError> {
         match self.act(SetBan { banned: banned.clone() }, act.clone()).await {
             Ok(applied) => Ok((self.live.effect_of(applied.change), true)),
-            Err(error @ (StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_))) => {
+            // A process that serves nobody takes the ban with it when it ends.
+            Err(error @ (StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_)))
+                if !self.feed.is_closed() =>
+            {
                 let mut unstored = self.unstored_bans.lock();
                 if unstored.len() >= MAX_UNSTORED {
                     return Err(WireError::unavailable());

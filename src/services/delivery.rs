@@ -597,6 +597,12 @@ impl Feed {
         self.lock().bars.get(&Bar::User(user.clone())).copied().unwrap_or(0)
     }
 
+    /// Whether nobody takes what is told: the process serves nobody, or is about to end.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// No more deliveries: the pump ends when it has sent what is here, and nobody waits for it.
     pub fn close(&self) {
         self.lock().closed = true;
