@@ -198,8 +198,8 @@ pub fn must_be_durable(answer: &Value) -> anyhow::Result<()> {
     }
     Err(Failure::new(
         "it holds now, and is not stored yet",
-        "the server's disk is full; a restart would forget it",
-        "Make room on that disk: the server stores it by itself then. Do not restart it before.",
+        "the server's store does not take it, as its disk is full or fails; a restart would forget it",
+        "Make room on that disk, or mend it: the server stores it by itself then. Do not restart it before.",
     )
     .into())
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::domain::histogram::Histogram;
+use crate::store::Change;
 
 use super::quiet::Quiet;
 
@@ -71,7 +72,7 @@ impl<const N: usize> Counts<N> {
 #[derive(Debug)]
 pub struct Tally {
     /// What was stored, by kind.
-    pub stored: Counts<7>,
+    pub stored: Counts<{ Change::KINDS.len() }>,
     /// Sockets whose token was good.
     pub sign_ins: Count,
     /// Tokens that were refused, by the code of the refusal.
@@ -120,7 +121,7 @@ pub struct Rates {
 impl Default for Tally {
     fn default() -> Tally {
         Tally {
-            stored: Counts::new(["message", "edit", "deletion", "read_mark", "progress", "notification", "inbox"]),
+            stored: Counts::new(Change::KINDS),
             sign_ins: Count::default(),
             refused_sign_ins: Counts::new([
                 "token_missing",

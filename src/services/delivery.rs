@@ -307,6 +307,10 @@ impl Ring {
     }
 
     fn push(&mut self, delivery: Delivery) {
+        // Nobody takes it any more.
+        if self.closed {
+            return;
+        }
         let bytes = delivery.frame.bytes().len();
         // What the pump has not taken yet is never dropped.
         while (self.slots.len() >= RING || self.bytes + bytes > RING_BYTES) && self.taken > self.start {

@@ -29,6 +29,8 @@ const GRACE: Duration = Duration::from_secs(5);
 const POLLING_LASTS: Duration = Duration::from_secs(35);
 /// The most people whose absence is remembered, so that their return can be told.
 const MAX_AWAY: usize = 10_000;
+/// The most rooms that somebody is in by polling.
+const MAX_POLLED_ROOMS: usize = 300;
 /// The most people who are here by polling; one more is served, and not shown.
 const MAX_POLLERS: usize = 50_000;
 
@@ -313,6 +315,10 @@ impl Live {
             let poller = book.pollers.get_mut(&actor.user)?;
             poller.here.waiting += 1;
             for room in rooms {
+                // Whoever polls ever other rooms is in so many of them, and is told of what happens in all.
+                if poller.rooms.len() >= MAX_POLLED_ROOMS && !poller.rooms.contains_key(room) {
+                    continue;
+                }
                 let stay = poller.rooms.entry(room.clone()).or_insert(Stay { waiting: 0, until });
                 stay.waiting += 1;
                 // Each time: they may have been put out of it meanwhile.

@@ -199,7 +199,7 @@ impl Services {
             }
             other => store_error(other),
         })?;
-        if !begun.answer.is_finished() {
+        if !begun.answer.erasure.is_finished() {
             // It goes on by itself if the caller does not wait for it.
             self.resettled.notify_one();
             self.finish_erasure(&user).await.map_err(store_error)?;

@@ -15,12 +15,18 @@ use super::{Caller, Services, may, store_error};
 
 /// So many kinds of refused sign-ins (address and reason) are told apart between two records; more are counted together.
 const KINDS: usize = 64;
+/// So many records that the store did not take are kept.
+const KEPT: usize = 4 * KINDS;
 /// The most records that one call gives.
 const MOST: usize = 1_000;
 
 /// Refused sign-ins that are not yet recorded.
 #[derive(Debug, Default)]
-pub(super) struct Refusals(Mutex<Gathered>);
+pub(super) struct Refusals {
+    gathered: Mutex<Gathered>,
+    /// Records that the store did not take; at most [`KEPT`].
+    kept: Mutex<Vec<AuditEntry>>,
+}
 
 #[derive(Debug, Default)]
 struct Gathered {
@@ -32,7 +38,7 @@ struct Gathered {
 
 impl Refusals {
     fn add(&self, origin: &str, code: &'static str, at: Timestamp) {
-        let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (origin.to_owned(), code);
         if gathered.kinds.len() >= KINDS && !gathered.kinds.contains_key(&key) {
             gathered.others += 1;
@@ -41,8 +47,22 @@ impl Refusals {
         gathered.kinds.entry(key).or_insert((at, 0)).1 += 1;
     }
 
-    fn take(&self) -> Gathered {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What was gathered since, and before it what the store did not take.
+    fn take(&self) -> (Vec<AuditEntry>, Gathered) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        (kept, std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Keeps records for later. Beyond so many the oldest stay, as they tell of the beginning, and the log tells of the rest.
+    fn keep(&self, mut entries: Vec<AuditEntry>) {
+        if entries.len() > KEPT {
+            tracing::error!(
+                lost = entries.len() - KEPT,
+                "records of refused sign-ins were given up: the store takes none"
+            );
+            entries.truncate(KEPT);
+        }
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = entries;
     }
 }
 
@@ -55,16 +75,20 @@ impl Services {
 
     /// Puts the refused sign-ins that were noted into the trail.
     pub(super) async fn record_refusals(&self) {
-        let gathered = self.refusals.take();
+        let (kept, gathered) = self.refusals.take();
         let mut entries: Vec<AuditEntry> =
             gathered.kinds.into_iter().map(|((origin, code), (at, count))| refusal(at, origin, code, count)).collect();
+        entries.extend(kept);
         entries.sort_by_key(|entry| entry.at);
         if gathered.others > 0 {
             entries.push(refusal(self.now(), "many addresses".to_owned(), "various", gathered.others));
         }
-        for entry in entries {
-            if let Err(error) = self.store.apply(self.now(), Record { entry }).await {
-                tracing::warn!(%error, "refused sign-ins were not recorded in the audit trail");
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
+            if let Err(error) = self.store.apply(self.now(), Record { entry: entry.clone() }).await {
+                let left = 1 + entries.len();
+                tracing::warn!(%error, left, "refused sign-ins are not in the audit trail yet; it is tried again");
+                self.refusals.keep(std::iter::once(entry).chain(entries).collect());
                 return;
             }
         }
@@ -151,10 +175,10 @@ mod tests {
             refusals.add(&format!("10.0.0.{n}"), "token_expired", Timestamp(1));
         }
         refusals.add("10.0.0.0", "token_expired", Timestamp(2));
-        let gathered = refusals.take();
+        let (_, gathered) = refusals.take();
         assert_eq!((gathered.kinds.len(), gathered.others), (KINDS, 5));
         assert_eq!(gathered.kinds.get(&("10.0.0.0".to_owned(), "token_expired")), Some(&(Timestamp(1), 2)));
         assert_eq!(refusal(Timestamp(1), "x".into(), "token_expired", 2).outcome, "refused: token_expired, 2 times");
-        assert!(refusals.take().kinds.is_empty());
+        assert!(refusals.take().1.kinds.is_empty());
     }
 }

@@ -234,7 +234,32 @@ impl Change {
         }
     }
 
-    /// Its kind, for figures.
+    /// The kinds of changes, for figures; messages first.
+    pub const KINDS: [&'static str; 21] = [
+        "message",
+        "edit",
+        "deletion",
+        "anonymisation",
+        "read_mark",
+        "progress",
+        "notification",
+        "inbox",
+        "broadcast",
+        "ban",
+        "unban",
+        "disconnect",
+        "room",
+        "room_removal",
+        "member",
+        "member_removal",
+        "erasure",
+        "hold",
+        "hold_release",
+        "purge",
+        "audit_record",
+    ];
+
+    /// Its kind, one of [`Change::KINDS`].
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

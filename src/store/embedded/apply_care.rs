@@ -18,7 +18,8 @@ use crate::domain::privacy::{Erasure, ErasureCounts, HeldSubjects, Hold, Subject
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::operations::{
-    BeginErasure, EraseSlice, ErasureStep, NoteBackup, PruneWithheld, Record, ReleaseHold, SampleGrowth, SetHold,
+    BeginErasure, EraseSlice, ErasureBegun, ErasureStep, NoteBackup, PruneWithheld, Record, ReleaseHold, SampleGrowth,
+    SetHold,
 };
 
 /// So many days of the count of rows are kept.
@@ -94,15 +95,16 @@ impl Apply for PruneWithheld {
 }
 
 impl Apply for BeginErasure {
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Erasure> {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<ErasureBegun> {
         let BeginErasure { user, by, consent, floor } = self;
         let before = batch.erasure(&user)?;
         let Some(no) = batch.find_user(&user)? else {
             // Nothing is stored of them: the erasure that has made it so, if there was one.
-            return Ok(before.ok_or(Refusal::NotFound)?);
+            let erasure = before.ok_or(Refusal::NotFound)?;
+            return Ok(ErasureBegun { erasure, is_new: false });
         };
         if let Some(under_way) = before.filter(|erasure| !erasure.is_finished()) {
-            return Ok(under_way);
+            return Ok(ErasureBegun { erasure: under_way, is_new: false });
         }
         batch.refuse_held_person(&user, no)?;
         if !consent && is_below_floor(batch.newest_of(no)?, floor, batch.now) {
@@ -114,7 +116,7 @@ impl Apply for BeginErasure {
         batch.put_erasure(&erasure)?;
         let id = batch.take_id()?;
         batch.tell(Change::Erased { id, user, is_finished: false });
-        Ok(erasure)
+        Ok(ErasureBegun { erasure, is_new: true })
     }
 }
 
@@ -340,18 +342,23 @@ impl Batch<'_, '_> {
         if ids.is_empty() {
             return Ok(0);
         }
-        let nobody = self.user(&UserId::erased())?;
         let held = self.held()?;
         let nowhere = RoomId::number(0);
+        let mut slice = Vec::with_capacity(ids.len());
         for id in &ids {
             let read = |row: &[u8]| decode_message(row, *id, &nowhere);
-            let Some((mut message, place)) = get(self.t.messages.read()?, &k8(*id), read)? else {
+            let Some((message, place)) = get(self.t.messages.read()?, &k8(*id), read)? else {
                 return Err(Failure::Damaged(format!("message {id} is indexed, but not there")));
             };
             // It was asked at the beginning, and no hold was taken since: a message that is held all the same stays.
             if held.holds_message(&place.sender, &place.room) {
                 return Err(Refusal::Held(format!("message {id}")).into());
             }
+            slice.push((message, place));
+        }
+        let nobody = self.user(&UserId::erased())?;
+        for (mut message, place) in slice {
+            let id = &message.id.clone();
             let was_deleted = message.deleted_at.is_some();
             message.content.clear();
             message.sender = UserId::erased();

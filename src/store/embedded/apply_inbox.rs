@@ -6,7 +6,7 @@ use redb::ReadableTable;
 
 use super::batch::{Apply, Batch};
 use super::counts;
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::inbox::{
     ALL, DELETED, Entry, InboxTables, NAMED, Owner, READ, Span, audience_code, audience_space, user_space,
 };
@@ -256,6 +256,7 @@ impl Apply for SendBroadcast {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<BroadcastSent> {
         let first = batch.first_answer(self.key.as_ref(), |first| match first {
             First::Sent(sockets) => Ok(sockets),
+            First::Bytes(answer) => sent_before(answer),
             _ => Err(crate::domain::Refusal::KeyReused.into()),
         })?;
         if let Some(sockets) = first {
@@ -267,6 +268,17 @@ impl Apply for SendBroadcast {
         batch.tell(Change::Broadcast { id, broadcast: self.broadcast });
         Ok(BroadcastSent { sockets: self.sockets, duplicate: false })
     }
+}
+
+/// How many sockets a broadcast reached, as older formats kept its answer.
+fn sent_before(answer: &[u8]) -> Outcome<u64> {
+    #[derive(serde::Deserialize)]
+    struct Sent {
+        sockets: u64,
+    }
+    let sent: Sent = serde_json::from_slice(answer)
+        .map_err(|error| Failure::Damaged(format!("the answer to a broadcast cannot be read: {error}")))?;
+    Ok(sent.sockets)
 }
 
 impl Apply for BroadcastsOut {

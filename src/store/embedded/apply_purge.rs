@@ -140,6 +140,7 @@ impl Batch<'_, '_> {
                 continue;
             }
             gone.push(message.id);
+            gone.extend(Some(place.change).filter(|change| *change > 0));
             step.purged += 1;
             if at.is_past_kept {
                 step.purged -= u64::from(!self.blank(message, place)?);

@@ -11,8 +11,8 @@ use super::failure::Outcome;
 use super::file::{NAME, SUSPECT};
 use super::inbox::{DELETED, NAMED, READ, audience_space, user_space};
 use super::records::{
-    AnswerRow, MemberRow, Person, ProgressRow, RoomChangeRow, VersionRow, decode, decode_broadcast, decode_message,
-    decode_notification, decode_room, get, get_number, get_value,
+    AnswerRow, MemberRow, NAMED_SLOT, Person, ProgressRow, RoomChangeRow, VersionRow, decode, decode_broadcast,
+    decode_message, decode_notification, decode_room, get, get_number, get_value,
 };
 use super::records_care::AuditRow;
 use super::rows::{Held, OfflineFile, remove_if_there};
@@ -390,7 +390,30 @@ fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             found.push(format!("audience {space}: has {there} notifications, {counted} are counted"));
         }
     }
+    let (inbox, erasing) = (snapshot.inbox()?, erasing(snapshot)?);
+    let blocks = counts::walk(&kept, |space, id| {
+        let (user, slot) = (space / 8, space % 8);
+        let is_named = slot == NAMED_SLOT as u64;
+        let flags: u8 = get_value(&inbox, &k16(user, id))?.unwrap_or(0);
+        // An audience's own; what is counted of somebody who is being erased goes as a whole at the end.
+        let is_passed_over = user == 0 || erasing.contains(&user);
+        if !is_passed_over && ((flags & NAMED != 0) != is_named || (flags & (READ | DELETED) != 0) == is_named) {
+            found.push(format!("notification {id}: is counted in the inbox of user {user}, and should not be"));
+        }
+        Ok(())
+    })?;
+    found.extend(blocks);
+    found.extend(counts::walk(&tombstones, |_, _| Ok(()))?);
     Ok(())
+}
+
+/// Whose erasures are under way, by number.
+fn erasing(snapshot: &Snapshot) -> Outcome<HashSet<u64>> {
+    let mut erasing = HashSet::new();
+    for erasure in snapshot.all_erasures()?.into_iter().filter(|erasure| !erasure.is_finished()) {
+        erasing.extend(snapshot.find_user(&erasure.user)?);
+    }
+    Ok(erasing)
 }
 
 /// A withheld version is of a message that is there, and a back end's name leads to one.
@@ -410,6 +433,9 @@ fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         if messages.get(&k8(message))?.is_none() || by_message.get(&k8(message))?.is_none() {
             found.push(format!("message {message}: a back end's name leads to it, and it does not know the name"));
         }
+    }
+    if snapshot.external_ids()?.len()? != by_message.len()? {
+        found.push("there are more or fewer names that back ends gave than messages that know of one".to_owned());
     }
     for row in snapshot.outbox()?.iter()? {
         decode_broadcast(row?.1.value())?;

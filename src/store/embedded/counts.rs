@@ -2,11 +2,13 @@
 //! (a room, an audience, a user's part of one) the number of ids in every block of 1, 256, 65,536 and 16,777,216 ids. To add
 //! an id touches four rows; to count up to one reads at most 255 rows a level, and only those that are not zero.
 
+use std::collections::HashMap;
+
 use redb::{ReadableTable, Table};
 
 use super::failure::{Failure, Outcome};
 use super::records::{decode, encode, get_number};
-use super::schema::{K16, Row, k16};
+use super::schema::{K16, Row, k16, pair};
 
 /// A block of a level has so many blocks of the level below.
 const BITS: u32 = 8;
@@ -72,6 +74,33 @@ pub(super) fn forget(table: &mut Table<'_, K16, Row>, space: u64) -> Outcome<()>
     Ok(())
 }
 
+/// Visits the ids of all spaces, and says which blocks are not the sum of the blocks below them.
+pub(super) fn walk(
+    table: &impl ReadableTable<K16, Row>,
+    mut visit: impl FnMut(u64, u64) -> Outcome<()>,
+) -> Outcome<Vec<String>> {
+    let mut found = Vec::new();
+    // Sums of what is below a block. In the order of keys the blocks of a level come behind all below them.
+    let mut sums: HashMap<(u64, u64), u64> = HashMap::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let ((space, block), count) = (pair(key.value()), decode::<u64>(value.value())?);
+        let (level, index) = (block >> LEVEL_SHIFT, block & ((1 << LEVEL_SHIFT) - 1));
+        let below = if level == 0 { 1 } else { sums.remove(&(space, block)).unwrap_or(0) };
+        if count != below || count == 0 {
+            found.push(format!("space {space}: block {index} of level {level} says {count}, below it are {below}"));
+        }
+        if level == 0 {
+            visit(space, index)?;
+        }
+        if level + 1 < u64::from(LEVELS) {
+            *sums.entry((space, ((level + 1) << LEVEL_SHIFT) | (index >> BITS))).or_default() += count;
+        }
+    }
+    found.extend(sums.into_keys().map(|(space, _)| format!("space {space}: a block is missing")));
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -107,6 +136,13 @@ mod tests {
             }
             tx.commit().unwrap();
             let table = database.begin_read().unwrap().open_table(TABLE).unwrap();
+            let mut walked: [BTreeSet<u64>; 3] = Default::default();
+            let visit = |space, id| {
+                walked[space as usize].insert(id);
+                Ok(())
+            };
+            prop_assert_eq!(walk(&table, visit).unwrap(), Vec::<String>::new());
+            prop_assert_eq!(&walked, &model);
             for (space, set) in (0u64..).zip(&model) {
                 for id in asked.iter().chain(set.iter()).copied().chain([0, u64::MAX >> 9]) {
                     prop_assert_eq!(up_to(&table, space, id).unwrap(), set.range(..=id).count() as u64);

@@ -307,6 +307,8 @@ pub fn begin_new_life(file: &OfflineFile, life: &NewLife) -> Result<(), StoreErr
             tables.meta.write()?.insert(meta::LOST_IDS, encode(&lost, &mut buffer)?)?;
             tables.meta.write()?.insert(meta::NEXT_ID, encode(&life.next_id, &mut buffer)?)?;
         }
+        // What was on its way in the life that has ended has gone out, or was never acknowledged in this one.
+        tables.outbox.write()?.retain(|_, _| false)?;
         tables.meta.write()?.insert(meta::EPOCH, encode(&life.epoch, &mut buffer)?)?;
         Ok(())
     })

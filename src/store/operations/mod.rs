@@ -28,14 +28,15 @@ pub use inbox::{InboxAction, MarkInbox, Marked, Notified, Notify};
 pub use maintenance::{NoteBackup, SampleGrowth};
 pub use people::{Arrive, Delivered, DeliveryMark, Left};
 pub use privacy::{
-    BeginErasure, EraseSlice, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep, ReleaseHold, SetHold,
+    BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep, ReleaseHold,
+    SetHold,
 };
 pub use progress::{SyncProgress, Synced};
 
 use crate::domain::access::Banned;
 use crate::domain::audit::AuditRecord;
 use crate::domain::chat::{Membership, ReadMark, RoomRecord};
-use crate::domain::privacy::{Erasure, Hold};
+use crate::domain::privacy::Hold;
 use crate::domain::{Fingerprint, Timestamp, UserId};
 
 /// A write as data.
@@ -138,7 +139,7 @@ macro_rules! for_each_operation {
             SetHold => (), Relief, |op| op.hold.reason.len(), |_answer| Some(done());
             ReleaseHold => Hold, Relief, |_op| 0, |_answer| Some(done());
             PruneWithheld => bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
-            BeginErasure => Erasure, Relief, |_op| 0, |_answer| Some("begun".to_owned());
+            BeginErasure => ErasureBegun, Relief, |_op| 0, |begun| begun.is_new.then(|| "begun".to_owned());
             EraseSlice => ErasureStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
             Purge => PurgeStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
             Record => AuditRecord, Relief, |op| op.entry.target.len() + op.entry.outcome.len(), |_answer| Some(done());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::privacy::{ErasureCounts, Hold, PurgeKind, Subject};
+use crate::domain::privacy::{Erasure, ErasureCounts, Hold, PurgeKind, Subject};
 use crate::domain::{Timestamp, UserId};
 
 use super::Act;
@@ -44,6 +44,15 @@ pub struct BeginErasure {
     pub consent: bool,
     /// Nobody is erased whose newest data are younger than this.
     pub floor: Duration,
+}
+
+/// An erasure that is to go on, or has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureBegun {
+    /// It.
+    pub erasure: Erasure,
+    /// Whether it begins now.
+    pub is_new: bool,
 }
 
 /// Erases about `limit` things of somebody whose erasure has begun. Their messages become tombstones of nobody, and the rooms
