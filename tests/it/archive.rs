@@ -14,6 +14,7 @@ use academy_rt::ops::rebuild;
 use academy_rt::ops::restore::{RestoreOptions, Step};
 use academy_rt::services::Services;
 use academy_rt::services::delivery::Feed;
+use academy_rt::services::live::Live;
 use academy_rt::store::{self, embedded::check};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -571,7 +572,7 @@ fn the_head_of_the_chain_is_logged_at_the_start_and_then_once_a_day() {
     runtime.block_on(async {
         let store = store::open(&crate::store::config(dir.path()), clock.clone(), Arc::new(store::NoSink)).unwrap();
         let settings = crate::gapless::settings();
-        let services = Arc::new(Services::new(store, Feed::new(1), clock.clone(), settings));
+        let services = Arc::new(Services::new(store, Live::new(Feed::new(1), clock.clone()), settings));
         let stop = CancellationToken::new();
         let calendar = tokio::spawn({
             let (services, stop) = (services.clone(), stop.clone());

@@ -127,6 +127,13 @@ impl Appliance {
         std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
+    /// SIGKILL, and its directory for what comes next.
+    pub fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
+    }
+
     /// Its process.
     pub fn id(&self) -> u32 {
         self.child.id()

@@ -10,6 +10,7 @@
     reason = "tests, not the product"
 )]
 
+mod access_model;
 mod administration;
 mod archive;
 mod backup;
@@ -33,4 +34,5 @@ mod strangers;
 #[path = "../fuzz/surfaces.rs"]
 mod surfaces;
 mod systemd;
+mod tasks;
 mod tidy;

@@ -230,7 +230,8 @@ impl Desk {
     }
 
     pub fn begin_erasure(&self, user: UserId) -> Asked<Erasure> {
-        self.ask(BeginErasure { user, by: "root".into(), consent: false, floor: Duration::ZERO })
+        let begun = self.ask(BeginErasure { user, by: "root".into(), consent: false, floor: Duration::ZERO });
+        Box::pin(async move { begun.await.map(|begun| begun.erasure) })
     }
 
     pub fn erase(&self, user: UserId, limit: usize) -> Asked<ErasureStep> {
@@ -496,14 +497,25 @@ conformance! {
         a_closed_house_lets_nobody_register_a_room, pages_go_both_ways, a_cursor_from_the_future_is_refused,
         read_marks_move_forward_alone, rooms_of_counts_what_is_unread, joining_takes_part,
         ids_keep_the_type_of_the_request, replay_tells_what_the_sink_heard, a_replay_comes_in_parts,
-        a_closed_store_says_so;
+        a_closed_store_says_so, times_of_a_room_never_fall, what_is_deleted_is_not_unread,
+        who_posts_has_read_what_they_posted, a_room_that_was_left_is_not_listed,
+        who_was_there_before_the_first_word_takes_part, a_back_end_names_its_messages,
+        a_broadcast_is_kept_until_it_has_gone_out;
     cases_progress: reports_are_merged_into_versions, versions_are_trimmed, a_batch_is_all_or_nothing,
         a_repeated_report_adds_nothing, since_gives_what_changed_behind_it, progress_of_unknown_people_is_empty;
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,
         reading_and_deleting, all_is_read_and_deleted_at_once, inbox_pages, a_repeated_notification_is_the_first,
-        people_are_seen, first_answers_hold_a_day;
+        people_are_seen, first_answers_hold_a_day, each_audience_has_marks_of_its_own,
+        all_up_to_an_id_leaves_what_came_later, unread_is_kept_and_is_what_counting_gives;
     cases_care: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
-        an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything;
+        an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
+        purges_go_on_past_what_is_dated_into_the_future, an_erasure_asks_for_the_floor_or_for_consent;
+    cases_holds: what_was_changed_under_a_hold_is_kept_while_it_stands, a_held_author_is_held_in_every_room,
+        who_has_written_in_a_held_room_is_not_erased, a_hold_that_comes_too_late_is_refused,
+        of_a_hold_and_an_erasure_one_wins, nothing_of_somebody_is_stored_while_they_are_erased;
+    cases_acts: an_act_and_its_record_are_one, acts_at_once_make_one_chain,
+        a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it, a_repeated_act_is_recorded_once,
+        a_purge_has_a_beginning_and_an_end, an_erasure_gives_the_same_certificate_again;
     cases_access: bans_stand_until_they_are_lifted_or_end, a_private_room_admits_its_members_alone,
         a_room_is_closed_with_those_who_are_in_it, a_deleted_room_leaves_nothing_and_its_id_is_free_at_once,
         a_room_under_a_hold_is_not_deleted, lists_come_in_parts_and_can_be_searched;

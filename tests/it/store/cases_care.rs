@@ -238,3 +238,56 @@ pub async fn an_export_has_everything(bed: Bed) {
         UserItem::Audit(_) => 6,
     }));
 }
+
+pub async fn purges_go_on_past_what_is_dated_into_the_future(bed: Bed) {
+    let store = &bed.store;
+    bed.clock.advance(1_000);
+    let ahead = bed.now().0 + 30 * DAY;
+    // A notification and a record from while the clock was a month ahead, and old ones behind them.
+    let mut ids = Vec::new();
+    for at in [10, ahead, 20, 1_900] {
+        ids.push(store.at(at).notify(note(Audience::All, "n"), None).await.unwrap().0.id);
+        store.record(entry("root", &at.to_string(), at)).await.unwrap();
+    }
+    for slice in [1, 10] {
+        let purged = purge_all(&bed, PurgeKind::Notifications, Timestamp(100), slice).await.unwrap();
+        assert_eq!(purged, if slice == 1 { 2 } else { 0 });
+    }
+    let told = store.replay(actor("9", &[]), Vec::new(), 0, 100).await.unwrap();
+    assert!(told.changes.is_empty(), "who never came has none of it");
+    assert!(matches!(bed.heard.all().iter().find(|one| matches!(one, Change::Purged { .. })),
+        Some(Change::Purged { ids: gone, .. }) if *gone == [ids[0]]));
+    assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(100), 10).await, Ok(3));
+    let left: Vec<String> = bed.trail(0).await.into_iter().map(|(_, target, _)| target).collect();
+    assert_eq!(left[0], "1900", "the trail is whole from where it begins: {left:?}");
+    bed.end().await;
+}
+
+pub async fn an_erasure_asks_for_the_floor_or_for_consent(bed: Bed) {
+    let store = &bed.store;
+    bed.say("r", "7", "young").await;
+    let ask = |store: &Desk, consent| {
+        let floor = Duration::from_millis(DAY);
+        store.ask(BeginErasure { user: user("7"), by: "root".into(), consent, floor })
+    };
+    refused(ask(store, false).await.map(drop), Refusal::BelowFloor);
+    bed.clock.advance(DAY - 1);
+    refused(ask(store, false).await.map(drop), Refusal::BelowFloor);
+    let young = store.at(2_000);
+    let consented = ask(&young, true).await.unwrap();
+    let consented = consented.erasure;
+    assert!((consented.consent, consented.by.as_str(), consented.at) == (true, "root", Timestamp(2_000)));
+    erase_all(&bed, "7", 10).await.unwrap();
+    // Progress and notifications have their age, too.
+    for step in 0..2 {
+        match step {
+            0 => drop(store.sync_progress(user("7"), vec![report("1", 1.0, 1, None)], bed.now()).await.unwrap()),
+            _ => drop(store.notify(note(Audience::Users(vec![user("7")]), "n"), None).await.unwrap()),
+        }
+        refused(ask(store, false).await.map(drop), Refusal::BelowFloor);
+        bed.clock.advance(DAY);
+        ask(store, false).await.unwrap();
+        erase_all(&bed, "7", 10).await.unwrap();
+    }
+    bed.end().await;
+}

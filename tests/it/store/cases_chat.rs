@@ -334,3 +334,212 @@ pub async fn a_closed_store_says_so(bed: Bed) {
     assert_eq!(bed.store.append_message(draft("r", "7", "2", None), OPEN).await, Err(StoreError::Closed));
     assert_eq!(bed.store.rooms_of(user("7")).await, Err(StoreError::Closed));
 }
+
+pub async fn times_of_a_room_never_fall(bed: Bed) {
+    let at = |ms, to: &'static str, text: &str| bed.store.at(ms).append_message(draft(to, "7", text, None), OPEN);
+    let said = at(5_000, "r", "1").await.unwrap();
+    // The clock goes back by an hour, and comes again; another room knows nothing of it.
+    assert_eq!(at(1_400, "r", "2").await.unwrap().at, Timestamp(5_000));
+    assert_eq!(at(1_500, "s", "3").await.unwrap().at, Timestamp(1_500));
+    let bed = bed.reopen().await;
+    let at = |ms, to: &'static str, text: &str| bed.store.at(ms).append_message(draft(to, "7", text, None), OPEN);
+    assert_eq!(at(1_600, "r", "4").await.unwrap().at, Timestamp(5_000));
+    assert_eq!(at(6_000, "r", "5").await.unwrap().at, Timestamp(6_000));
+    // A change is never before its message, nor before the change before it.
+    let one = || change("r", said.id, author("7"));
+    let edit = |ms| bed.store.at(ms).edit_message(one(), ms.to_string(), OPEN);
+    assert_eq!(edit(2_000).await.unwrap(), Timestamp(5_000));
+    assert_eq!(edit(9_000).await.unwrap(), Timestamp(9_000));
+    assert_eq!(edit(2_000).await.unwrap(), Timestamp(9_001));
+    assert_eq!(bed.store.at(2_000).delete_message(one(), OPEN).await.unwrap(), Timestamp(9_002));
+    let heard = bed.heard.all();
+    assert_rising(&heard);
+    let changes = heard.iter().filter(|one| matches!(one, Change::Edited { .. } | Change::Deleted { .. }));
+    assert_eq!(changes.count(), 4, "each with an id of its own, by which a client orders them");
+    bed.end().await;
+}
+
+pub async fn what_is_deleted_is_not_unread(bed: Bed) {
+    async fn unread(bed: &Bed, who: &str) -> u64 {
+        bed.store.rooms_of(user(who)).await.unwrap().iter().find(|one| one.room.id == room("r")).unwrap().unread
+    }
+    bed.say("r", "7", "before they came").await;
+    bed.store.join_room(room("r"), author("8"), latest(1), OPEN).await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..600 {
+        ids.push(bed.say("r", "7", &n.to_string()).await.id);
+    }
+    assert_eq!((unread(&bed, "8").await, unread(&bed, "7").await), (600, 0), "what one has said oneself one has read");
+    for id in ids.iter().step_by(3) {
+        bed.store.delete_message(change("r", *id, author("7")), OPEN).await.unwrap();
+    }
+    assert_eq!(unread(&bed, "8").await, 400);
+    for (read, left) in [(0, 400), (1, 399), (2, 398), (3, 398), (299, 200), (598, 1), (599, 0)] {
+        bed.store.mark_read(room("r"), author("8"), ids[read], OPEN).await.unwrap();
+        assert_eq!(unread(&bed, "8").await, left, "read up to {read}");
+    }
+    // A deletion of what was read changes nothing; one behind it counts.
+    bed.store.delete_message(change("r", ids[1], author("7")), OPEN).await.unwrap();
+    assert_eq!(unread(&bed, "8").await, 0);
+    let two = [bed.say("r", "7", "x").await.id, bed.say("r", "7", "y").await.id];
+    assert_eq!(unread(&bed, "8").await, 2);
+    bed.store.delete_message(change("r", two[0], author("7")), OPEN).await.unwrap();
+    assert_eq!(unread(&bed, "8").await, 1);
+    let bed = bed.reopen().await;
+    assert_eq!(unread(&bed, "8").await, 1);
+    bed.end().await;
+}
+
+pub async fn who_posts_has_read_what_they_posted(bed: Bed) {
+    let store = &bed.store;
+    bed.say("r", "8", "1").await;
+    bed.say("r", "8", "2").await;
+    let page = |who: &'static str| store.history(room("r"), author(who), latest(1), OPEN);
+    let answer = bed.say("r", "7", "I have read all of it").await.id;
+    assert_eq!(page("7").await.unwrap().read_up_to, answer);
+    let unread = |rooms: Vec<academy_rt::domain::chat::RoomSummary>| rooms[0].unread;
+    assert_eq!(unread(store.rooms_of(user("7")).await.unwrap()), 0);
+    assert_eq!(unread(store.rooms_of(user("8")).await.unwrap()), 1);
+    // The socket that has posted is known to whoever tells the others.
+    let draft = draft("r", "8", "from a socket", None);
+    let post = PostMessage { draft, policy: OPEN, key: None, external_id: None, origin: Some(42) };
+    store.ask(post).await.unwrap();
+    assert!(matches!(bed.heard.all().last(), Some(Change::Posted { origin: Some(42), .. })));
+    // A mark that was set by hand and told stays told once.
+    store.mark_read(room("r"), author("7"), answer + 1, OPEN).await.unwrap();
+    bed.say("r", "7", "and more").await;
+    let told = store.replay(actor("9", &[]), vec![room("r")], 0, 100).await.unwrap();
+    let marks = told.changes.iter().filter(|one| matches!(one, Change::Read { .. })).count();
+    assert_eq!(marks, 1);
+    bed.end().await;
+}
+
+pub async fn a_room_that_was_left_is_not_listed(bed: Bed) {
+    let store = &bed.store;
+    bed.say("r", "7", "1").await;
+    let is_listed = |who: &'static str| async move { !store.rooms_of(user(who)).await.unwrap().is_empty() };
+    let join = |who: &'static str| store.join_room(room("r"), author(who), latest(1), OPEN);
+    join("8").await.unwrap();
+    store.set_member(room("r"), user("9"), Membership::Member).await.unwrap();
+    for who in ["8", "9"] {
+        assert!(is_listed(who).await);
+        store.leave_room("r", who).await.unwrap();
+        assert!(!is_listed(who).await);
+        // Once more, by somebody who has never been here, of a room that is not there.
+        store.leave_room("r", who).await.unwrap();
+        store.leave_room("nowhere", who).await.unwrap();
+    }
+    store.leave_room("r", "stranger").await.unwrap();
+    // A member is to know of what goes on, a guest has gone.
+    bed.say("r", "7", "2").await;
+    assert!(is_listed("9").await && !is_listed("8").await);
+    let page = join("8").await.unwrap();
+    assert!(page.is_settled && is_listed("8").await);
+    assert_eq!(store.rooms_of(user("8")).await.unwrap()[0].unread, 1, "what was said meanwhile");
+    store.leave_room("r", "8").await.unwrap();
+    let page = store.history(room("r"), author("8"), latest(1), OPEN).await.unwrap();
+    assert!(!page.is_settled && !is_listed("8").await, "reading is no coming back");
+    bed.say("r", "8", "but a word of their own is").await;
+    assert!(is_listed("8").await);
+    bed.end().await;
+}
+
+pub async fn who_was_there_before_the_first_word_takes_part(bed: Bed) {
+    bed.say("r", "7", "the first word").await;
+    let users = vec![user("8"), user("9")];
+    bed.store.ask(EnlistMembers { room: room("r"), users, policy: OPEN }).await.unwrap();
+    for who in ["8", "9"] {
+        let rooms = bed.store.rooms_of(user(who)).await.unwrap();
+        assert_eq!((rooms.len(), rooms[0].unread, rooms[0].membership), (1, 1, Membership::Guest));
+    }
+    // Who has no right to it has no part in it.
+    let by_admin = Draft { author: admin(), ..draft("closed", "x", "x", None) };
+    bed.store.append_message(by_admin, CLOSED).await.unwrap();
+    for to in ["closed", "nowhere"] {
+        let enlist = EnlistMembers { room: room(to), users: vec![user("8")], policy: CLOSED };
+        bed.store.ask(enlist).await.unwrap();
+    }
+    assert_eq!(bed.store.rooms_of(user("8")).await.unwrap().len(), 1);
+    bed.end().await;
+}
+
+pub async fn a_back_end_names_its_messages(bed: Bed) {
+    let store = &bed.store;
+    let external = |caller: &str, name: &str| ExternalId { caller: user(caller), name: name.into() };
+    let post = |to: &str, caller: &str, content: &str| {
+        let draft = draft(to, "7", content, None);
+        let external_id = Some(external(caller, "order-1"));
+        store.ask(PostMessage { draft, policy: OPEN, key: None, external_id, origin: None })
+    };
+    let first = post("r", "svc", "one").await.unwrap();
+    let before = store.last_id();
+    refused(post("r", "svc", "another").await.map(drop), Refusal::Conflict);
+    assert_eq!(store.last_id(), before);
+    // The name belongs to who gave it, and to the room.
+    let others = [post("r", "other", "two").await.unwrap(), post("s", "svc", "three").await.unwrap()];
+    let by = |caller: &str, name: &str| {
+        let (target, author) = (MessageTarget::External(external(caller, name)), author("7"));
+        One { room: room("r"), target, author }
+    };
+    let edit = |key: Option<RequestKey>, content: &str| {
+        let One { room, target, author } = by("svc", "order-1");
+        store.ask(EditMessage { room, target, author, content: content.into(), policy: OPEN, key })
+    };
+    let keyed = |content: &str| Some(key("svc", "k").of(KeyKind::PlatformChange, Fingerprint::of(&[content])));
+    let edited = edit(keyed("one!"), "one!").await.unwrap();
+    assert_eq!((edited.message_id, edited.duplicate), (first.id, false));
+    assert!(edit(keyed("one!"), "one!").await.unwrap().duplicate);
+    refused(edit(keyed("other"), "other").await.map(drop), Refusal::KeyReused);
+    for missing in [by("svc", "order-2"), by("nobody", "order-1")] {
+        refused(store.edit_message(missing, "x".into(), OPEN).await, Refusal::NotFound);
+    }
+    let texts = |page: MessagePage| page.messages.into_iter().map(|one| one.content).collect::<Vec<_>>();
+    assert_eq!(texts(store.history(room("r"), author("8"), latest(9), OPEN).await.unwrap()), ["one!", "two"]);
+    let bed = bed.reopen().await;
+    let store = &bed.store;
+    store.delete_message(by("svc", "order-1"), OPEN).await.unwrap();
+    refused(store.delete_message(by("svc", "order-1"), OPEN).await, Refusal::NotFound);
+    let heard = bed.heard.all();
+    assert!(matches!(heard.last(), Some(Change::Deleted { message, .. }) if message.id == first.id));
+    assert!(others.iter().all(|other| other.id != first.id));
+    // With the message the name is gone.
+    bed.clock.advance(DAY);
+    super::cases_care::purge_all(&bed, PurgeKind::Chat, bed.now(), 10).await.unwrap();
+    refused(store.edit_message(by("other", "order-1"), "x".into(), OPEN).await, Refusal::NotFound);
+    let again = PostMessage {
+        draft: draft("r", "7", "a new one", None),
+        policy: OPEN,
+        key: None,
+        external_id: Some(external("svc", "order-1")),
+        origin: None,
+    };
+    store.ask(again).await.unwrap();
+    bed.end().await;
+}
+
+pub async fn a_broadcast_is_kept_until_it_has_gone_out(bed: Bed) {
+    let store = &bed.store;
+    let send = |text: &str| store.first_answer(key("svc", text), text, 3);
+    for text in ["one", "two", "three"] {
+        assert_eq!(send(text).await.unwrap(), None);
+    }
+    assert_eq!(send("one").await.unwrap(), Some(3));
+    let unsent = store.unsent_broadcasts().await.unwrap();
+    let told = bed.heard.all().into_iter().map(|one| match one {
+        Change::Broadcast { id, broadcast } => (id, broadcast),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(unsent, told.collect::<Vec<_>>());
+    let (first, second) = (unsent[0].0, unsent[1].0);
+    store.ask(BroadcastsOut { up_to: second }).await.unwrap();
+    let bed = bed.reopen().await;
+    let left = bed.store.unsent_broadcasts().await.unwrap();
+    assert_eq!(left.iter().map(|(_, one)| one.payload.as_str()).collect::<Vec<_>>(), ["three"]);
+    bed.store.ask(BroadcastsOut { up_to: first }).await.unwrap();
+    assert_eq!(bed.store.unsent_broadcasts().await.unwrap().len(), 1);
+    bed.store.ask(BroadcastsOut { up_to: u64::MAX }).await.unwrap();
+    assert_eq!(bed.store.unsent_broadcasts().await.unwrap(), []);
+    // What has gone out is still the first answer.
+    assert_eq!(bed.store.first_answer(key("svc", "one"), "one", 9).await.unwrap(), Some(3));
+    bed.end().await;
+}

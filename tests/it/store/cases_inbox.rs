@@ -166,3 +166,115 @@ pub async fn first_answers_hold_a_day(bed: Bed) {
     assert_eq!(ask("7", 4).await.unwrap(), None);
     assert_eq!(ask("7", 5).await.unwrap(), Some(4));
 }
+
+pub async fn each_audience_has_marks_of_its_own(bed: Bed) {
+    const BOTH: &[Role] = &[Role::Learner, Role::Coach];
+    arrive(&bed, "7", LEARNER).await;
+    let coaches = tell(&bed, Audience::Role(Role::Coach), "for coaches").await.id;
+    let all = tell(&bed, Audience::All, "for all").await.id;
+    let named = tell(&bed, Audience::Users(vec![user("7")]), "for 7").await.id;
+    let sent = |audience, up_to| {
+        let marks = vec![(user("7"), DeliveryMark { audience, up_to })];
+        bed.store.ask(Delivered { marks })
+    };
+    let waiting = async |roles| -> Vec<u64> {
+        bed.store.arrival(actor("7", roles), 9).await.unwrap().undelivered.iter().map(|one| one.id).collect()
+    };
+    sent(AudienceKind::All, named).await.unwrap();
+    assert_eq!(waiting(LEARNER).await, [named]);
+    sent(AudienceKind::Named, named).await.unwrap();
+    sent(AudienceKind::Role(Role::Learner), named).await.unwrap();
+    assert!(waiting(LEARNER).await.is_empty());
+    // Who is a coach from today on has been sent nothing of what went to coaches, whatever else they have been sent.
+    assert_eq!(waiting(BOTH).await, [coaches]);
+    // Nor have they read it.
+    bed.store.mark_inbox(actor("7", LEARNER), ALL, InboxAction::Read, None).await.unwrap();
+    let mine = page(&bed, "7", BOTH, InboxQuery { limit: 9, ..InboxQuery::default() }).await;
+    let seen: Vec<(u64, bool)> = mine.items.iter().map(|one| (one.id, one.read)).collect();
+    assert_eq!((seen, mine.unread), (vec![(named, true), (all, true), (coaches, false)], 1));
+    bed.store.mark_inbox(actor("7", LEARNER), ALL, InboxAction::Delete, None).await.unwrap();
+    assert_eq!(titles(&bed, "7", BOTH).await, ["for coaches"]);
+    let bed = bed.reopen().await;
+    assert_eq!(titles(&bed, "7", BOTH).await, ["for coaches"]);
+    bed.end().await;
+}
+
+pub async fn all_up_to_an_id_leaves_what_came_later(bed: Bed) {
+    arrive(&bed, "7", LEARNER).await;
+    let mut ids = Vec::new();
+    for audience in [Audience::All, Audience::Role(Role::Learner), Audience::Users(vec![user("7")]), Audience::All] {
+        ids.push(tell(&bed, audience, "n").await.id);
+    }
+    let mark =
+        |up_to, action| bed.store.mark_inbox(actor("7", LEARNER), Selection::All { up_to: Some(up_to) }, action, None);
+    assert_eq!(mark(ids[1], InboxAction::Read).await.unwrap(), (vec![], 2));
+    assert!(matches!(
+        bed.heard.all().last(),
+        Some(Change::InboxChanged { selection: Selection::All { up_to: Some(id) }, unread: 2, .. }) if *id == ids[1]
+    ));
+    let heard = bed.heard.all().len();
+    assert_eq!(mark(ids[0], InboxAction::Read).await.unwrap(), (vec![], 2), "it was read");
+    assert_eq!(bed.heard.all().len(), heard, "what changes nothing is not told");
+    assert_eq!(mark(ids[2], InboxAction::Read).await.unwrap(), (vec![], 1));
+    assert_eq!(mark(ids[1], InboxAction::Delete).await.unwrap(), (vec![], 1));
+    let left = page(&bed, "7", LEARNER, InboxQuery { limit: 9, ..InboxQuery::default() }).await;
+    assert_eq!(left.items.iter().map(|one| (one.id, one.read)).collect::<Vec<_>>(), [(ids[3], false), (ids[2], true)]);
+    // An id of the future is no promise of what comes.
+    assert_eq!(mark(u64::MAX, InboxAction::Read).await.unwrap(), (vec![], 0));
+    tell(&bed, Audience::All, "later").await;
+    let bed = bed.reopen().await;
+    assert_eq!(arrive(&bed, "7", LEARNER).await.unread, 1);
+    let told = bed.store.replay(actor("7", LEARNER), Vec::new(), 0, 100).await.unwrap();
+    let deleted = told.changes.iter().any(|one| {
+        matches!(one, Change::InboxChanged { selection: Selection::All { up_to: Some(id) }, action: InboxAction::Delete, .. }
+            if *id == ids[1])
+    });
+    assert!(deleted, "{:?}", told.changes);
+    bed.end().await;
+}
+
+pub async fn unread_is_kept_and_is_what_counting_gives(bed: Bed) {
+    let audiences = [
+        Audience::All,
+        Audience::Role(Role::Learner),
+        Audience::Role(Role::Coach),
+        Audience::Users(vec![user("7")]),
+        Audience::Users(vec![user("7"), user("8"), user("7")]),
+    ];
+    let counted = async |who, roles| {
+        let inbox = page(&bed, who, roles, InboxQuery { limit: 10_000, ..InboxQuery::default() }).await;
+        assert_eq!(inbox.unread, inbox.items.iter().filter(|one| !one.read).count() as u64, "{who}");
+        inbox.items.len()
+    };
+    arrive(&bed, "7", LEARNER).await;
+    let mut ids = Vec::new();
+    for n in 0..700 {
+        ids.push(tell(&bed, audiences[n % audiences.len()].clone(), "n").await.id);
+        if n == 300 {
+            arrive(&bed, "8", &[Role::Coach]).await;
+        }
+    }
+    for (n, id) in ids.iter().enumerate().filter(|(n, _)| n % 7 < 3) {
+        let action = if n % 7 == 0 { InboxAction::Delete } else { InboxAction::Read };
+        for (who, roles) in [("7", LEARNER), ("8", &[Role::Coach])] {
+            bed.store.mark_inbox(actor(who, roles), Selection::Ids(vec![*id]), action, None).await.unwrap();
+        }
+        if n % 70 == 0 {
+            assert!(counted("7", LEARNER).await > counted("8", &[Role::Coach]).await);
+        }
+    }
+    for up_to in [Some(ids[100]), Some(ids[400]), None] {
+        bed.store.mark_inbox(actor("7", LEARNER), Selection::All { up_to }, InboxAction::Read, None).await.unwrap();
+        counted("7", LEARNER).await;
+        counted("7", &[Role::Coach]).await;
+        counted("8", &[Role::Coach]).await;
+    }
+    // A purge takes from the beginning, and a hold keeps what is of somebody.
+    bed.store.hold(super::cases_care::hold(Subject::User(user("8")))).await.unwrap();
+    bed.clock.advance(1_000);
+    let later = tell(&bed, Audience::All, "later").await;
+    super::cases_care::purge_all(&bed, PurgeKind::Notifications, later.at, 50).await.unwrap();
+    counted("7", LEARNER).await;
+    assert!(counted("8", &[Role::Coach]).await > 1);
+    bed.end().await;
+}

@@ -119,6 +119,67 @@ fn a_full_disk_stops_writes_and_not_reads() {
 }
 
 #[test]
+fn below_the_first_floor_what_takes_rights_away_or_makes_room_goes_on() {
+    run(async {
+        let bed = Bed::new();
+        for who in ["7", "8"] {
+            bed.say("r", who, "x").await;
+            bed.say("gone", who, "x").await;
+        }
+        bed.store.set_member(room("r"), user("8"), Membership::Member).await.unwrap();
+        bed.store.close().await.unwrap();
+        let full = StoreConfig { min_free_bytes: u64::MAX, ..config(bed.dir.path()) };
+        let opened = store::open(&full, bed.clock.clone(), bed.heard.clone()).unwrap();
+        let store = Desk::new(opened, bed.clock.clone());
+        assert!(matches!(store.ready(), Err(StoreError::Full(_))));
+        for refused in [
+            store.append_message(draft("r", "7", "y", None), OPEN).await.map(drop),
+            store.edit_message(change("r", 1, author("7")), "y".into(), OPEN).await.map(drop),
+            store.set_member(room("r"), user("9"), Membership::Member).await.map(drop),
+            store.create_room(RoomDraft { id: room("q"), name: None, private: true, members: vec![] }).await.map(drop),
+            store.notify(note(Audience::All, "n"), None).await.map(drop),
+            store.sync_progress(user("7"), vec![report("1", 1.0, 1, None)], bed.now()).await.map(drop),
+            store.first_answer(key("svc", "k"), "{}", 1).await.map(drop),
+        ] {
+            assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+        }
+        let banned =
+            Banned { ban: Ban::User(user("9")), before: Timestamp(0), until: None, by: "root".into(), at: bed.now() };
+        store.act(SetBan { banned }, act(action::USER_BLOCK, "user 9")).await.unwrap();
+        store.lift(Ban::User(user("9"))).await.unwrap();
+        store.ask(Disconnect { user: user("8") }).await.unwrap();
+        store.patch_room(room("r"), RoomPatch { private: Some(true), ..RoomPatch::default() }).await.unwrap();
+        store.remove_member(room("r"), user("8")).await.unwrap();
+        store.delete_message(change("r", 1, author("7")), OPEN).await.unwrap_err();
+        store.delete_message(change("r", 1, admin()), OPEN).await.unwrap();
+        store.begin_removal(room("gone")).await.unwrap();
+        while !store.remove_messages(1).await.unwrap() {}
+        let subject = || Subject::User(user("8"));
+        let hold = Hold { subject: subject(), reason: "x".into(), by: "root".into(), at: bed.now() };
+        store.hold(hold).await.unwrap();
+        store.release(subject()).await.unwrap();
+        store.ask(PruneWithheld { limit: 9 }).await.unwrap();
+        store.begin_erasure(user("8")).await.unwrap();
+        while !store.erase(user("8"), 1).await.unwrap().is_finished {}
+        let purged = store.purge(PurgeKind::Chat, Timestamp(bed.now().0 + 1), PurgeCursor::default(), 100).await;
+        assert_eq!(purged.unwrap().purged, 2);
+        store.ask(BroadcastsOut { up_to: 1 }).await.unwrap();
+        store.ask(NoteBackup { bytes: 7 }).await.unwrap();
+        let told: Vec<String> = bed_trail(&store).await;
+        assert_eq!(told[0], "user.block: done", "{told:?}");
+        assert!(told.last().unwrap().contains("2 purged"), "{told:?}");
+        assert_eq!(store.history(room("r"), admin(), latest(9), OPEN).await.unwrap().messages, []);
+        store.close().await.unwrap();
+        assert_eq!(check(bed.dir.path()).unwrap(), Vec::<String>::new());
+    });
+}
+
+async fn bed_trail(store: &Desk) -> Vec<String> {
+    let records = store.audit(0, 100).await.unwrap();
+    records.into_iter().map(|one| format!("{}: {}", one.entry.action, one.entry.outcome)).collect()
+}
+
+#[test]
 fn closing_answers_everything_that_waits() {
     run(async {
         let bed = Bed::new();

@@ -178,6 +178,24 @@ fn subject(a: u8, b: u8) -> Subject {
     }
 }
 
+/// What is kept is what counting gives, for everybody.
+pub async fn assert_counts(bed: &Bed) {
+    for who in 0..3 {
+        let name = (who + 1).to_string();
+        let inbox = bed.store.inbox(actor(&name, &roles(who)), InboxQuery { limit: 10_000, ..InboxQuery::default() });
+        let inbox = inbox.await.unwrap();
+        let unread = inbox.items.iter().filter(|one| !one.read).count() as u64;
+        assert_eq!(inbox.unread, unread, "the inbox of {name}");
+        for listed in bed.store.rooms_of(user(&name)).await.unwrap() {
+            let all = bed.store.history(listed.room.id.clone(), admin(), latest(10_000), OPEN).await.unwrap().messages;
+            let is_behind = |id: u64| id > listed.read_up_to;
+            let behind = all.iter().filter(|one| is_behind(one.id) && one.deleted_at.is_none()).count() as u64;
+            // What was said before they came does not count.
+            assert!(listed.unread <= behind, "{} of {behind} in {} for {name}", listed.unread, listed.room.id);
+        }
+    }
+}
+
 /// Sequences of steps, for whoever takes them.
 pub fn steps(most: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec((0..KINDS, 0u8..3, 0u8..30, 0u8..60), 1..most)
@@ -200,6 +218,7 @@ proptest! {
                 assert_eq!(perform(&one, step).await, perform(&two, step).await, "step {n}: {step:?}");
                 assert_eq!(one.store.last_id(), two.store.last_id(), "step {n}: {step:?}");
             }
+            assert_counts(&one).await;
             let heard = one.heard.all();
             assert_rising(&heard);
             assert_eq!(heard, two.heard.all());

@@ -7,11 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::*;
+use crate::domain::access::{Ban, Banned};
+use crate::domain::audit::action;
 use crate::domain::notification::{Audience, NotificationBody, NotificationDraft, Selection};
 use crate::domain::progress::{Percent, Update};
 use crate::domain::{Actor, Fingerprint, LessonId, Role, Timestamp};
 use crate::store::operations::{
-    Arrive, Broadcast, DeleteMessage, InboxAction, MarkInbox, MarkRead, Notify, Record, SendBroadcast, SyncProgress,
+    Act, Arrive, Broadcast, DeleteMessage, InboxAction, MarkInbox, MarkRead, Notify, Record, SendBroadcast, SetBan,
+    SyncProgress,
 };
 use crate::store::{InboxQuery, LessonFilter};
 
@@ -38,6 +41,8 @@ struct Promised {
     notifications: BTreeSet<u64>,
     /// Records of the audit trail that were acknowledged.
     audit: u64,
+    /// Tokens whose revocation was acknowledged.
+    revoked: BTreeSet<String>,
     /// (user, room) -> the read mark that was acknowledged.
     marks: HashMap<(u64, u64), u64>,
 }
@@ -48,6 +53,7 @@ impl Promised {
             + self.reports.len()
             + self.notifications.len()
             + usize::try_from(self.audit).unwrap()
+            + self.revoked.len()
     }
 }
 
@@ -90,6 +96,25 @@ fn sync(by: u64, update: Update) -> SyncProgress {
     SyncProgress { caller: user(by), reports: vec![(user(by), update)] }
 }
 
+fn banned(token: &str) -> Banned {
+    let (ban, by) = (Ban::Token(token.to_owned()), "root".to_owned());
+    Banned { ban, before: Timestamp(1), until: None, by, at: Timestamp(1) }
+}
+
+/// An administrative act: the ban and its record.
+fn revoke(store: &dyn Store, token: &str) -> impl Future<Output = Result<(), StoreError>> + use<> {
+    let banned = banned(token);
+    let act = Act {
+        actor: "root".into(),
+        origin: "local".into(),
+        action: action::TOKEN_REVOKE,
+        target: banned.ban.to_string(),
+        note: String::new(),
+    };
+    let done = store.submit(SystemClock::shared().now(), SetBan { banned }, Some(act));
+    async move { done.await.map(|applied| applied.answer) }
+}
+
 fn arrive(by: u64) -> Arrive {
     let Actor { user, name, roles, .. } = actor(by);
     Arrive { user, name, roles }
@@ -125,7 +150,7 @@ async fn live(store: &Arc<Embedded>, disk: &Disk, cut: u64, random: &mut Random,
             n += 1;
             let key = format!("{cut}-{n}");
             let by = random.below(USERS);
-            match random.below(16) {
+            match random.below(17) {
                 0..=6 => {
                     let to = random.below(ROOMS);
                     promised.messages.insert(key.clone(), (to, None));
@@ -197,6 +222,10 @@ async fn live(store: &Arc<Embedded>, disk: &Disk, cut: u64, random: &mut Random,
                     let one = ask(&**store, SendBroadcast { broadcast: Arc::new(broadcast), key, sockets: 3 });
                     waiting.push(Box::pin(async move { one.await.map(|_| Event::Nothing) }));
                 }
+                15 => {
+                    let one = revoke(&**store, &key);
+                    waiting.push(Box::pin(async move { one.await.map(|()| Event::Revoked(key)) }));
+                }
                 _ => {
                     let one = ask(&**store, arrive(by));
                     waiting.push(Box::pin(async move { one.await.map(|_| Event::Nothing) }));
@@ -222,6 +251,7 @@ enum Event {
     Read(u64, u64, u64),
     Notified(u64),
     Recorded(u64),
+    Revoked(String),
     Nothing,
 }
 
@@ -251,6 +281,7 @@ impl Promised {
             }
             Event::Notified(id) => drop(self.notifications.insert(id)),
             Event::Recorded(number) => self.audit = number.max(self.audit),
+            Event::Revoked(token) => drop(self.revoked.insert(token)),
             Event::Nothing => {}
         }
     }
@@ -301,6 +332,15 @@ impl Promised {
         assert!(self.notifications.is_subset(&there), "cut {cut}: a notification was acknowledged");
         let (_, head) = store.audit_ends().await.unwrap();
         assert!(head.number >= self.audit, "cut {cut}: record {} was acknowledged", self.audit);
+        // No act without its record, and no record without its act.
+        let revoked: BTreeSet<String> =
+            store.bans().await.unwrap().into_iter().map(|one| one.ban.to_string()).collect();
+        assert!(self.revoked.iter().all(|token| revoked.contains(&banned(token).ban.to_string())), "cut {cut}");
+        let records = store.audit(0, usize::MAX).await.unwrap();
+        let acts = records.into_iter().filter(|record| record.entry.action == action::TOKEN_REVOKE);
+        let targets: Vec<String> = acts.map(|record| record.entry.target).collect();
+        assert_eq!(targets.len(), revoked.len(), "cut {cut}");
+        assert_eq!(targets.into_iter().collect::<BTreeSet<_>>(), revoked, "cut {cut}");
     }
 
     /// A retry of what was acknowledged stores nothing.

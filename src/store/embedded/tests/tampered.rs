@@ -1,0 +1,140 @@
+//! What `check` finds when somebody, or a mistake of the writer, has changed a row.
+
+use super::super::counts;
+use super::super::failure::Outcome;
+use super::super::inbox::{audience_space, user_space};
+use super::super::records::{decode_room, encode_room, get};
+use super::super::rows::Held;
+use super::super::schema::{external_hash, external_key, k16};
+use super::*;
+use crate::domain::notification::{Audience, AudienceKind, NotificationBody, NotificationDraft, Selection};
+use crate::domain::privacy::{Hold, Subject};
+use crate::domain::{Role, Timestamp};
+use crate::store::operations::{Arrive, DeleteMessage, ExternalId, InboxAction, MarkInbox, Notify, SetHold};
+
+/// The numbers and ids of what [`lived_in`] makes.
+const USER: u64 = 1;
+const ROOM: u64 = 1;
+const NAMED: u64 = 2;
+const DELETED: u64 = 3;
+const DELETION: u64 = 4;
+const FOR_ALL: u64 = 5;
+const FOR_ONE: u64 = 6;
+
+fn external() -> ExternalId {
+    ExternalId { caller: UserId::parse("svc").unwrap(), name: "order-1".into() }
+}
+
+fn for_all() -> u64 {
+    audience_space(super::super::inbox::audience_code(&Audience::All).unwrap())
+}
+
+fn note(audience: Audience) -> Notify {
+    let body = NotificationBody {
+        kind: "info".into(),
+        title: "t".into(),
+        message: "m".into(),
+        title_fr: None,
+        message_fr: None,
+        link: None,
+        metadata: None,
+    };
+    Notify { draft: NotificationDraft { audience, body }, key: None }
+}
+
+/// A store in which there is something of everything that is kept beside what it is kept of.
+async fn lived_in() -> Bed {
+    let bed = Bed::new();
+    let (store, room) = (&*bed.store, RoomId::parse("r").unwrap());
+    let Author { user, name, .. } = author();
+    let roles = vec![Role::Learner];
+    ask(store, Arrive { user: user.clone(), name, roles: roles.clone() }).await.unwrap();
+    let (subject, reason, by) = (Subject::Room(room.clone()), "case".to_owned(), "root".to_owned());
+    ask(store, SetHold { hold: Hold { subject, reason, by, at: Timestamp(1) } }).await.unwrap();
+    // A hold of a room that is not there yet holds it from its first message on.
+    let named = ask(store, PostMessage { external_id: Some(external()), ..post(draft("named")) }).await.unwrap();
+    let deleted = bed.say("deleted").await.unwrap();
+    assert_eq!((named.id, deleted.id), (NAMED, DELETED));
+    let target = MessageTarget::Id(DELETED);
+    ask(store, DeleteMessage { room, target, author: author(), policy: OPEN, key: None }).await.unwrap();
+    ask(store, note(Audience::All)).await.unwrap();
+    let one = ask(store, note(Audience::Users(vec![user.clone()]))).await.unwrap();
+    assert_eq!(one.notification.id, FOR_ONE);
+    let (selection, action) = (Selection::Ids(vec![FOR_ALL]), InboxAction::Read);
+    ask(store, MarkInbox { user, roles, selection, action, origin: None }).await.unwrap();
+    bed
+}
+
+/// Changes rows, and what is to be found then.
+type Tampering = (&'static str, fn(&mut Tables<'_>) -> Outcome<()>);
+
+const TAMPERINGS: [Tampering; 15] = [
+    ("has written in room 1, which is not known", |t| {
+        t.authors.write()?.remove(&k16(USER, ROOM))?;
+        Ok(())
+    }),
+    ("is a tombstone that is not counted", |t| counts::change(t.tombstones.write()?, ROOM, 2, false)),
+    ("2 are counted", |t| counts::change(t.tombstones.write()?, ROOM, 1, true)),
+    ("its record says 5", |t| {
+        let mut record = get(t.rooms.read()?, &k8(ROOM), decode_room)?.unwrap();
+        record.deleted = 5;
+        t.rooms.write()?.insert(&k8(ROOM), encode_room(&record, &mut Vec::new())?)?;
+        Ok(())
+    }),
+    ("has 1 notifications, 0 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ALL, false)),
+    ("has 1 notifications, 2 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ONE, true)),
+    ("is not counted in the inbox of user 1", |t| {
+        counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ONE, false)
+    }),
+    ("is counted in the inbox of user 1, and should not be", |t| {
+        counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::All), 999, true)
+    }),
+    ("is counted in the inbox of user 1, and should not be", |t| {
+        counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ALL, true)
+    }),
+    ("block 0 of level 1 says 9, below it are 1", |t| {
+        let key = k16(user_space(USER, AudienceKind::All), 1 << 56);
+        t.inbox_counts.write()?.insert(&key, encode(&9u64, &mut Vec::new())?)?;
+        Ok(())
+    }),
+    ("a block is missing", |t| {
+        t.tombstones.write()?.remove(&k16(ROOM, 3 << 56))?;
+        Ok(())
+    }),
+    ("a back end's name leads to it, and it does not know the name", |t| {
+        t.external_by_message.write()?.remove(&k8(NAMED))?;
+        Ok(())
+    }),
+    ("more or fewer names that back ends gave", |t| {
+        let ExternalId { caller, name } = external();
+        t.external_ids.write()?.remove(&external_key(ROOM, external_hash(&caller, &name)))?;
+        Ok(())
+    }),
+    ("message 999: has a withheld version, but is not there", |t| {
+        let row = get(t.withheld.read()?, &k16(DELETED, DELETION), |row| Ok(row.to_vec()))?.unwrap();
+        t.withheld.write()?.insert(&k16(999, DELETION), row.as_slice())?;
+        Ok(())
+    }),
+    ("unknown codec 9", |t| {
+        t.outbox.write()?.insert(&k8(1), [9].as_slice())?;
+        Ok(())
+    }),
+];
+
+#[test]
+fn what_was_tampered_with_is_found() {
+    run(async {
+        let bed = lived_in().await;
+        bed.store.close().await.unwrap();
+        assert_eq!(check(bed.dir.path()).unwrap(), Vec::<String>::new());
+        for (expected, tamper) in TAMPERINGS {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::copy(bed.dir.path().join(NAME), dir.path().join(NAME)).unwrap();
+            let file = Held::take(dir.path()).unwrap().open().unwrap();
+            file.write(tamper).unwrap();
+            file.close().unwrap();
+            let found = check(dir.path()).unwrap();
+            assert!(found.iter().any(|what| what.contains(expected)), "{expected}: {found:?}");
+        }
+    });
+}
