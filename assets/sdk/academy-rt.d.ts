@@ -44,8 +44,21 @@ export interface ChatMessage {
   replyToId: number | null;
   clientId?: string;
   timestamp: number;
+  /** Rises with each edit of the message. */
   editedAt?: number;
   deletedAt?: number;
+  /** For admins that have asked for them: what it said before it was changed under a legal hold, oldest first. */
+  versions?: WithheldVersion[];
+}
+
+export interface WithheldVersion {
+  content: string;
+  /** When that ended, */
+  until: number;
+  /** who ended it, */
+  by: Id;
+  /** and how. */
+  change: 'edited' | 'deleted';
 }
 
 export interface MessagePage {
@@ -98,6 +111,8 @@ export interface ProgressReport {
   /** 1 to 64 characters; given by the client where it is absent. */
   syncId?: string;
   baseVersion?: number;
+  /** Whose it is, with the scope `progress`; one's own without it. */
+  userId?: Id;
 }
 
 export interface RoomSummary {
@@ -105,6 +120,7 @@ export interface RoomSummary {
   name: string | null;
   lastId: number;
   readUpTo: number;
+  /** What can be read behind `readUpTo`: no deleted message, nothing from before the first join. */
   unread: number;
 }
 
@@ -121,9 +137,10 @@ type RoomRef = { roomId: Id };
 /** What the page may emit: the payload, and the answer to it. */
 export interface ClientEvents {
   'chat:join': { payload: { roomId: Id; after?: number; limit?: number } | Id; answer: JoinedRoom };
+  /** Left by the last of a user's connections, the room is not in `chat:rooms` any more. */
   'chat:leave': { payload: RoomRef | Id; answer: RoomRef };
   'chat:message': {
-    /** `clientId` is given by the client where it is absent. */
+    /** Needs no join. `clientId` is given by the client where it is absent; with other content than before it is a `conflict`. */
     payload: { roomId: Id; content: string; type?: 'text' | 'image' | 'file'; replyToId?: number; clientId?: string };
     answer: { id: number; seq: number; timestamp: number; duplicate?: true };
   };
@@ -132,16 +149,21 @@ export interface ClientEvents {
   /** Sent now or not at all. */
   'chat:typing': { payload: { roomId: Id; isTyping: boolean }; answer: {} };
   'chat:read': { payload: { roomId: Id; messageId: number }; answer: { roomId: Id; messageId: number } };
-  'chat:history': { payload: { roomId: Id; before?: number; after?: number; limit?: number }; answer: MessagePage };
+  /** With `after` and `before`: what is between them, from `after` on. */
+  'chat:history': { payload: { roomId: Id; before?: number; after?: number; limit?: number; versions?: boolean }; answer: MessagePage };
   'chat:rooms': { payload: {}; answer: { rooms: RoomSummary[] } };
   'progress:sync': { payload: ProgressReport | ProgressReport[]; answer: SyncAnswer & { results?: SyncAnswer[] } };
-  'progress:get': { payload: { lessonId?: Id; courseId?: Id; since?: string }; answer: { items: Progress[]; cursor: string } };
-  'progress:history': { payload: { lessonId: Id }; answer: { versions: Progress[] } };
+  'progress:get': { payload: { lessonId?: Id; courseId?: Id; since?: string; userId?: Id }; answer: { items: Progress[]; cursor: string } };
+  'progress:history': { payload: { lessonId: Id; userId?: Id }; answer: { versions: Progress[] } };
   'notification:list': {
     payload: { before?: number; limit?: number; unreadOnly?: boolean };
     answer: { items: Notification[]; unread: number; hasMore: boolean };
   };
-  'notification:read': { payload: { id: number } | { ids: number[] } | { all: true }; answer: { ids: number[]; unread: number } };
+  'notification:read': {
+    /** `upTo` of all is given by the client where it is absent: the latest that it has been told of. What comes later stays unread. */
+    payload: { id: number } | { ids: number[] } | { all: true; upTo?: number };
+    answer: { ids: number[]; unread: number };
+  };
   'notification:delete': { payload: { id: number }; answer: { ids: number[]; unread: number } };
   'presence:list': { payload: RoomRef | Id; answer: { users: { userId: Id; name: string; online: boolean; lastSeen: number }[] } };
   'auth:refresh': { payload: { token: string }; answer: { expiresAt?: number | null } };
@@ -171,15 +193,16 @@ export interface ServerEvents {
   outbox: (state: { pending: 0 }) => void;
   'server:draining': (hint: { retryAfterMs?: number }) => void;
   'chat:message': (message: ChatMessage) => void;
-  'chat:message-edited': (change: { roomId: Id; messageId: number; newContent: string; editedAt: number }) => void;
-  'chat:message-deleted': (change: { roomId: Id; messageId: number; deletedAt: number }) => void;
+  /** `id` is the change's own; it rises, whatever a clock does. */
+  'chat:message-edited': (change: { id: number; roomId: Id; messageId: number; newContent: string; editedAt: number }) => void;
+  'chat:message-deleted': (change: { id: number; roomId: Id; messageId: number; deletedAt: number }) => void;
   'chat:user_joined': (guest: Guest) => void;
   'chat:user_left': (guest: Guest) => void;
   'chat:typing': (typing: { roomId: Id; userId: Id; userName: string; isTyping: boolean }) => void;
   'chat:read': (mark: { roomId: Id; userId: Id; messageId: number }) => void;
   'progress:updated': (progress: Progress) => void;
   'notification:new': (notification: Notification) => void;
-  'notification:updated': (change: { ids?: number[]; all?: true; read?: true; deleted?: true; unread: number }) => void;
+  'notification:updated': (change: { ids?: number[]; all?: true; upTo?: number; read?: true; deleted?: true; unread: number }) => void;
   'presence:changed': (presence: { userId: Id; online: boolean; lastSeen: number }) => void;
 }
 

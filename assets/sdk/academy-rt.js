@@ -9,7 +9,8 @@
 // - By Socket.IO where it can, else by HTTP and a long poll; it climbs back by itself. `transport` tells of each change.
 // - What is emitted waits in an outbox until the server has acknowledged it, in order within a room, and within the progress:
 //   it is stored once, whatever breaks on the way (`clientId`, `syncId`). The outbox is bounded; beyond it the caller is told.
-// - A room that was joined is joined again, and what was missed comes as events, in order, without doubles.
+// - A room that was joined is joined again, and what was missed comes as events, in order, without doubles. A join is for hearing:
+//   who may enter a room posts into it without one.
 // - What the server does not store (typing, presence, events of one's own) goes to who is connected at that moment.
 
 const DEFAULTS = {
@@ -291,6 +292,10 @@ class Recent {
     return this.#map.has(key);
   }
 
+  delete(key) {
+    this.#map.delete(key);
+  }
+
   set(key, value = true) {
     this.#map.delete(key);
     this.#map.set(key, value);
@@ -304,7 +309,10 @@ class Recent {
 
 /** What has been told already. Each kind by what makes it one: nothing of it is told twice, nor after what overtook it. */
 class Told {
-  notifications = new Recent();
+  #notifications = new Recent();
+  /** The highest id of a notification, told or listed; 0 without one. */
+  lastNotification = 0;
+  /** By message: the last change that was told, and how far edits were in the message as it was told. */
   #changes = new Recent();
   #versions = new Recent();
   #marks = new Recent();
@@ -312,15 +320,18 @@ class Told {
   unkeyed = new Recent();
 
   clear() {
-    for (const memory of [this.notifications, this.#changes, this.#versions, this.#marks, this.unkeyed]) memory.clear();
+    for (const memory of [this.#notifications, this.#changes, this.#versions, this.#marks, this.unkeyed]) memory.clear();
+    this.lastNotification = 0;
   }
 
   /** Whether an event is news; it is none the next time. `isReplay`: it is read again from the anchor on. */
   isNews(event, payload, isReplay) {
     switch (event) {
-      case 'notification:new': return this.#first(this.notifications, payload.id);
-      case 'chat:message-edited': return this.#rises(this.#changes, payload.messageId, payload.editedAt);
-      case 'chat:message-deleted': return this.#rises(this.#changes, payload.messageId, Infinity);
+      case 'notification:new':
+        this.noteNotification(payload);
+        return this.#first(this.#notifications, payload.id);
+      case 'chat:message-edited':
+      case 'chat:message-deleted': return this.#isLater(payload);
       case 'chat:read': return this.#rises(this.#marks, `${payload.roomId} ${payload.userId}`, payload.messageId);
       case 'progress:updated': return this.#rises(this.#versions, String(payload.lessonId), payload.syncVersion);
       case 'notification:updated': {
@@ -335,8 +346,20 @@ class Told {
 
   /** A message was told as it is now, with what had become of it. */
   noteMessage({ id, editedAt, deletedAt }) {
-    if (deletedAt) this.#changes.set(id, Infinity);
-    else if (editedAt) this.#changes.set(id, editedAt);
+    if (deletedAt || editedAt) this.#changes.set(id, { id: 0, shown: deletedAt ? Infinity : editedAt });
+    else this.#changes.delete(id);
+  }
+
+  noteNotification({ id }) {
+    this.lastNotification = Math.max(this.lastNotification, id);
+  }
+
+  /** Changes are in the order of their ids. A message has none of them, but its own `editedAt` rises with each edit. */
+  #isLater({ messageId, id, editedAt = Infinity }) {
+    const before = this.#changes.get(messageId) ?? { id: 0, shown: 0 };
+    if (before.id >= id || before.shown >= editedAt) return false;
+    this.#changes.set(messageId, { ...before, id });
+    return true;
   }
 
   #first(memory, key) {
@@ -360,17 +383,18 @@ const roomPath = (payload, rest) => `/rooms/${enc(payload.roomId)}/${rest}`;
 /** What each event is over HTTP (CONTRACT 3.3): method, path, body. */
 const ROUTES = {
   'chat:join': (p) => ['POST', roomPath(p, 'join'), without(p, 'roomId')],
+  'chat:leave': (p) => ['POST', roomPath(p, 'leave')],
   'chat:message': (p) => ['POST', roomPath(p, 'messages'), without(p, 'roomId')],
   'chat:edit': (p) => ['PATCH', roomPath(p, `messages/${enc(p.messageId)}`), without(p, 'roomId', 'messageId')],
   'chat:delete': (p) => ['DELETE', roomPath(p, `messages/${enc(p.messageId)}`)],
   'chat:typing': (p) => ['POST', roomPath(p, 'typing'), without(p, 'roomId')],
   'chat:read': (p) => ['POST', roomPath(p, 'read'), without(p, 'roomId')],
-  'chat:history': (p) => ['GET', roomPath(p, `messages${queryOf(p, 'before', 'after', 'limit')}`)],
+  'chat:history': (p) => ['GET', roomPath(p, `messages${queryOf(p, 'before', 'after', 'limit', 'versions')}`)],
   'chat:rooms': () => ['GET', '/rooms'],
   'presence:list': (p) => ['GET', roomPath(p, 'presence')],
   'progress:sync': (p) => ['POST', '/progress', p],
-  'progress:get': (p) => ['GET', `/progress${queryOf(p, 'lessonId', 'courseId', 'since')}`],
-  'progress:history': (p) => ['GET', `/progress/${enc(p.lessonId)}/history`],
+  'progress:get': (p) => ['GET', `/progress${queryOf(p, 'lessonId', 'courseId', 'since', 'userId')}`],
+  'progress:history': (p) => ['GET', `/progress/${enc(p.lessonId)}/history${queryOf(p, 'userId')}`],
   'notification:list': (p) => ['GET', `/notifications${queryOf(p, 'before', 'limit', 'unreadOnly')}`],
   'notification:read': (p) => ['POST', '/notifications/read', p],
   'notification:delete': (p) => ['DELETE', `/notifications/${enc(p.id)}`],
@@ -664,13 +688,19 @@ class AcademySocket extends Emitter {
     } catch {
       return this.#answer({ event, ack }, refused('invalid_payload', 'the payload cannot be written as JSON'));
     }
-    if (args.length > 0) args[0] = keyed(event, args[0]);
+    if (args.length > 0) args[0] = this.#seen(event, keyed(event, args[0]));
     const item = { event, args, ack, lane: laneOf(event, args[0]), chars: text.length + 64, breaks: 0 };
     if (event === 'auth:refresh') return void this.#refreshWith(args[0]?.token, (answer) => this.#answer(item, answer));
     if (isVolatile) return this.#pass(item);
     const error = this.#outbox.add(item);
     if (error) return this.#answer(item, { ok: false, error });
     this.#pump(item.lane);
+  }
+
+  /** "All" is what could be seen at this moment: what comes until it is sent, and after that, stays unread. */
+  #seen(event, payload) {
+    const isAll = event === 'notification:read' && isObject(payload) && payload.all === true && (payload.upTo ?? null) === null;
+    return isAll && this.#told.lastNotification > 0 ? { ...payload, upTo: this.#told.lastNotification } : payload;
   }
 
   /** Sent now or not at all. */
@@ -723,12 +753,11 @@ class AcademySocket extends Emitter {
     for (const item of batch) this.#markTried(item);
     const [item] = batch;
     const args = batch.length === 1 ? item.args : [batch.map((one) => one.args[0])];
-    const mustGoByHttp = item.goesByHttp || item.breaks >= MAX_BREAKS;
     this.#ask(item.event, args, (outcome) => {
       lane.isBusy = false;
       for (const one of batch) one.isSent = false;
       this.#conclude(lane, batch, outcome);
-    }, { mustGoByHttp, isRestored: item.isRestored });
+    }, item.breaks >= MAX_BREAKS);
   }
 
   #markTried(item) {
@@ -764,11 +793,6 @@ class AcademySocket extends Emitter {
       return this.#pump(lane.name);
     }
     lane.most = MAX_BATCH;
-    if (code === 'not_joined' && item.isRestored && !item.goesByHttp) {
-      // The page that joined is gone; over HTTP the access alone counts.
-      item.goesByHttp = true;
-      return this.#pump(lane.name);
-    }
     if (code === 'not_found' && item.event === 'chat:delete' && item.wasTried) {
       this.#settle(item, { ok: true, messageId: item.args[0].messageId, duplicate: true });
     } else this.#settle(item, answer);
@@ -787,22 +811,19 @@ class AcademySocket extends Emitter {
     this.#outbox.remove(item);
     if (answer.ok && item.event === 'chat:join') this.#joined(answer, isByHttp);
     if (answer.ok && item.event === 'chat:leave') this.#left(answer.roomId);
+    if (answer.ok && item.event === 'notification:list') for (const one of answer.items) this.#told.noteNotification(one);
     this.#answer(item, answer);
     if (this.#outbox.count === 0) this._tell('outbox', [{ pending: 0 }]);
   }
 
   /** Asks the server by the way there is: `done` hears once, `{ answer }` or `{ isLost }`. */
-  #ask(event, args, done, { mustGoByHttp = false, isRestored = false } = {}) {
+  #ask(event, args, done, mustGoByHttp = false) {
     if (this.#mode === 'realtime' && !mustGoByHttp) return this.#askRealtime(event, args, done);
     const payload = asObject(event, args[0]);
     // Later, as any answer: a thousand of them are no thousand calls within each other.
     const answerHere = (answer) => queueMicrotask(() => done({ answer }));
-    if (event === 'chat:leave') {
-      const isOne = isId(payload.roomId);
-      return answerHere(isOne ? { ok: true, roomId: payload.roomId } : refused('invalid_payload', 'roomId is missing', 'roomId'));
-    }
-    const mustJoin = event === 'chat:message' || event === 'chat:typing' || event === 'presence:list';
-    if (mustJoin && !mustGoByHttp && !isRestored && isId(payload?.roomId) && !this.#rooms.has(String(payload.roomId))) {
+    const mustJoin = event === 'chat:typing' || event === 'presence:list';
+    if (mustJoin && isId(payload?.roomId) && !this.#rooms.has(String(payload.roomId))) {
       return answerHere(refused('not_joined', 'join the room first: chat:join'));
     }
     if (event === 'chat:join' && !this.#rooms.has(String(payload?.roomId)) && this.#rooms.size >= MAX_POLL_ROOMS) {
@@ -918,6 +939,7 @@ class AcademySocket extends Emitter {
       room.lastId = answer.lastId;
       room.lastSeq = answer.lastSeq;
       room.isRejoining = false;
+      for (const message of answer.messages) this.#told.noteMessage(message);
       this._tell('resync', [{ ...without(answer, 'ok'), roomId: room.id }]);
       this.#pump(`chat ${room.id}`);
       this.#page(room, { messages: [], hasMore: false, lastSeq: answer.lastSeq });
@@ -1055,9 +1077,20 @@ class AcademySocket extends Emitter {
       const token = await this.#options.getToken({ reason });
       if (typeof token !== 'string' || token === '') throw new Unreachable('getToken gave no token');
       this.#token = token.replace(/^Bearer /i, '');
+      // What waits for it was asked by the user before.
+      if (this.#changeUser()) throw new Unreachable('another user');
       return this.#token;
     })().finally(() => { this.#renewing = undefined; });
     return this.#renewing;
+  }
+
+  /** By HTTP a token of another user would take over the place and the requests of the one before: the way is begun anew, as theirs. */
+  #changeUser() {
+    const user = userOf(this.#token);
+    if (this.#mode !== 'http' || user === undefined || user === this.#outbox.user) return false;
+    this.#httpLost('another user');
+    this.#belongTo(user);
+    return true;
   }
 
   #renew(reason) {
@@ -1109,7 +1142,7 @@ class AcademySocket extends Emitter {
     const bare = token.replace(/^Bearer /i, '');
     if (this.#mode !== 'realtime') {
       this.#token = bare;
-      if (this.#mode === 'http') this.#poll?.renew();
+      if (!this.#changeUser() && this.#mode === 'http') this.#poll?.renew();
       return done({ ok: true });
     }
     this.#askRealtime('auth:refresh', [{ token: bare }], ({ answer, isLost }) => {
@@ -1325,13 +1358,16 @@ class AcademySocket extends Emitter {
   async #startHttp(run, reason) {
     const isFirst = !this.#hasArrived;
     let session;
-    let cursor = this.#anchor;
+    let cursor;
     let unread = [];
     try {
       const { status, json } = await this.#http.request('GET', '/session');
       if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error));
       session = without(json, 'ok');
-      cursor ??= await this.#newCursor();
+      if (!this.#isCurrent(run)) return;
+      // A place is its user's.
+      this.#belongTo(session.userId);
+      cursor = this.#anchor ?? await this.#newCursor();
       // Nobody has noted what was delivered to a page that polls: what is unread is told to one that has just come.
       if (isFirst) unread = (await this.#http.call('notification:list', { unreadOnly: true, limit: 100 })).items ?? [];
     } catch {
@@ -1341,7 +1377,6 @@ class AcademySocket extends Emitter {
     this.#hasArrived = true;
     this.#expiredInARow = 0;
     this.#mode = 'http';
-    this.#belongTo(session.userId);
     const poll = new Poll(cursor);
     this.#poll = poll;
     poll.renew = () => this.#renewSession(poll);
@@ -1518,7 +1553,7 @@ function isStale({ event, triedAt }) {
 /** What goes together: reports behind each other as one batch; anything else by itself. */
 function batchOf(lane) {
   const [first] = lane.items;
-  const isReport = (item) => item.event === 'progress:sync' && isObject(item.args[0]) && !item.goesByHttp && item.breaks < MAX_BREAKS;
+  const isReport = (item) => item.event === 'progress:sync' && isObject(item.args[0]) && item.breaks < MAX_BREAKS;
   if (!isReport(first)) return [first];
   const batch = [];
   let chars = 0;

@@ -7,7 +7,11 @@ import { WebSocket } from 'ws';
 import { Appliance, all, ask, heard, noLimits, token, until } from './harness.mjs';
 
 let server;
-before(async () => { server = await Appliance.start({ env: noLimits }); });
+before(async () => {
+  server = await Appliance.start({ env: noLimits });
+  const made = await server.fetch('/api/v1/admin/rooms', { claims: { userId: 99, role: 'admin' }, method: 'POST', body: { roomId: 'shut', private: true } });
+  assert.equal(made.status, 200, made.raw);
+});
 after(async () => {
   assert.doesNotMatch(server.stderr, /panick/);
   await server.stop();
@@ -50,11 +54,16 @@ const bad = [
   ['chat:message', { roomId: 'hostile', content: '' }, 'invalid_payload'],
   ['chat:message', { roomId: 'hostile', content: 'x', type: 'system' }, 'invalid_payload'],
   ['chat:message', { roomId: 'hostile', content: 'x', clientId: '' }, 'invalid_payload'],
-  ['chat:message', { roomId: 'elsewhere', content: 'x' }, 'not_joined'],
+  ['chat:message', { roomId: 'shut', content: 'x' }, 'forbidden'],
+  ['chat:join', { roomId: 'shut' }, 'forbidden'],
   ['chat:message', { roomId: 'hostile', content: 'x'.repeat(4001) }, 'too_large'],
   ['chat:edit', { roomId: 'hostile', messageId: 1e9, content: 'x' }, 'not_found'],
   ['chat:read', { roomId: 'hostile', messageId: 1e9 }, 'not_found'],
   ['chat:typing', { roomId: 'hostile' }, 'invalid_payload'],
+  ['chat:typing', { roomId: 'elsewhere', isTyping: true }, 'not_joined'],
+  ['presence:list', { roomId: 'elsewhere' }, 'not_joined'],
+  ['chat:leave', {}, 'invalid_payload'],
+  ['chat:leave', { roomId: 'a b' }, 'invalid_payload'],
   ['progress:sync', { lessonId: 1, progress: -1, timeSpent: 0 }, 'invalid_payload'],
   ['progress:sync', { lessonId: 1, progress: 101, timeSpent: 0 }, 'invalid_payload'],
   ['progress:sync', { lessonId: 1, progress: NaN, timeSpent: 0 }, 'invalid_payload'],
@@ -65,6 +74,8 @@ const bad = [
   ['progress:sync', Array(501).fill({ lessonId: 1, progress: 1 }), 'too_large'],
   ['progress:get', { since: 'nonsense' }, 'resync'],
   ['notification:read', {}, 'invalid_payload'],
+  ['notification:read', { all: true, upTo: '1' }, 'invalid_payload'],
+  ['notification:read', { id: 1, upTo: 1 }, 'invalid_payload'],
   ['notification:list', { limit: 0 }, 'invalid_payload'],
   ['auth:refresh', { token: 'x' }, 'token_malformed'],
   ['nonsense', {}, 'invalid_payload'],
@@ -86,6 +97,8 @@ test('each bad request has its code, 10,000 of them leave nothing, and the socke
   });
   assert.equal(socket.connected, true);
   assert.deepEqual((await ask(socket, 'chat:history', { roomId: 'hostile' })).messages, []);
+  const shut = await server.fetch('/api/v1/rooms/shut/messages', { claims: { userId: 99, role: 'admin' } });
+  assert.deepEqual([shut.status, shut.json.messages], [200, []]);
   assert.deepEqual((await ask(socket, 'progress:get', {})).items, []);
   assert.equal(all(socket, 'request:error').length, 0);
 });

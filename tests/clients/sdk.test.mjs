@@ -193,9 +193,11 @@ describe('the outbox', () => {
     assert.equal((await site.room('reload')).length, 0, "another user does not send it");
     const second = site.page({ userId: 72 }, { storage });
     second.emit('chat:message', { roomId: 'reload', content: 'not joined, and not kept from before' });
+    second.emit('presence:list', { roomId: 'reload' });
     await emptied(second);
-    assert.deepEqual((await site.room('reload')).map(({ content }) => content), Array.from({ length: 20 }, (_, i) => String(i + 1)));
-    assert.deepEqual(all(second, 'request:error').map(({ code }) => code), ['not_joined']);
+    const said = [...Array.from({ length: 20 }, (_, i) => String(i + 1)), 'not joined, and not kept from before'];
+    assert.deepEqual((await site.room('reload')).map(({ content }) => content), said);
+    assert.deepEqual(all(second, 'request:error').map(({ event, code }) => [event, code]), [['presence:list', 'not_joined']]);
     assert.equal((await site.call({ userId: 72 }, 'GET', '/progress?lessonId=5')).items[0].timeSpent, 7);
     assert.equal(storage.length, 0);
   });
@@ -268,7 +270,7 @@ describe('the outbox', () => {
     const page = await site.arrived({ userId: 80 }, {}, 'http');
     site.line.cut();
     await isBy(page, 'offline');
-    const answers = Array.from({ length: 4_000 }, () => page.emitWithAck('chat:message', { roomId: 'never joined', content: 'x' }));
+    const answers = Array.from({ length: 4_000 }, () => page.emitWithAck('presence:list', { roomId: 'never-joined' }));
     site.line.mend();
     assert.ok((await Promise.all(answers)).every((answer) => answer.error.code === 'not_joined'));
   });
@@ -296,6 +298,29 @@ describe('the outbox', () => {
     assert.equal((await left).error.code, 'user_changed');
     await heard(page, 'authenticated', ({ userId }) => userId === 78);
     assert.equal((await site.room('changed')).length, 0);
+  });
+
+  test("another user's token takes over nothing by HTTP either, and is no resync", async () => {
+    const page = await site.arrived({ userId: 81 }, {}, 'http');
+    await page.emitWithAck('chat:join', { roomId: 'changed-http' });
+    const first = page.emitWithAck('auth:refresh', { token: token({ userId: 82 }) });
+    const left = page.emitWithAck('chat:message', { roomId: 'changed-http', content: 'of 82' });
+    assert.equal((await first).ok, true);
+    await heard(page, 'authenticated', ({ userId }) => userId === 82);
+    assert.equal((await left).ok, true);
+    assert.deepEqual((await site.room('changed-http')).map(({ senderId, content }) => [senderId, content]), [[82, 'of 82']]);
+    // The way is slow: what 82 has asked is not there yet when 83 comes.
+    site.line.state = 'silent';
+    const lost = page.emitWithAck('chat:message', { roomId: 'changed-http', content: 'of 82, late' });
+    page.emit('auth:refresh', { token: token({ userId: 83 }) });
+    site.line.mend();
+    assert.equal((await lost).error.code, 'user_changed');
+    await heard(page, 'authenticated', ({ userId }) => userId === 83);
+    assert.equal((await page.emitWithAck('presence:list', { roomId: 'changed-http' })).error.code, 'not_joined', 'the rooms are not theirs');
+    await site.call(admin, 'POST', '/broadcast', { target: { user: 83 }, event: 'system:alert', payload: {} });
+    await heard(page, 'system:alert');
+    assert.ok((await site.room('changed-http')).every(({ senderId }) => senderId === 82));
+    assert.deepEqual(all(page, 'resync'), []);
   });
 });
 
@@ -389,6 +414,7 @@ describe('the socket', () => {
 
   for (const way of ['realtime', 'http']) {
     test(`bad input comes to the ack, alike by ${way}, and is not tried again`, async () => {
+      await site.call(admin, 'POST', '/admin/rooms', { roomId: `shut-${way}`, private: true });
       const page = await site.arrived({ userId: 90 }, {}, way);
       await page.emitWithAck('chat:join', { roomId: 'bad' });
       for (const [event, payload, code, field] of [
@@ -397,10 +423,13 @@ describe('the socket', () => {
         ['chat:message', { roomId: 'bad', content: 'x'.repeat(4_001) }, 'too_large', 'content'],
         ['chat:message', { roomId: 'bad', content: 'x', clientId: 'x'.repeat(65) }, 'invalid_payload', 'clientId'],
         ['chat:message', { content: 'x' }, 'invalid_payload', 'roomId'],
-        ['chat:message', { roomId: 'elsewhere', content: 'x' }, 'not_joined', undefined],
+        ['chat:message', { roomId: `shut-${way}`, content: 'x' }, 'forbidden', undefined],
         ['chat:join', {}, 'invalid_payload', 'roomId'],
         ['chat:join', { roomId: 'a b' }, 'invalid_payload', 'roomId'],
         ['chat:join', { roomId: 'bad', after: 10 ** 12 }, 'resync', undefined],
+        ['chat:join', { roomId: `shut-${way}` }, 'forbidden', undefined],
+        ['chat:leave', {}, 'invalid_payload', 'roomId'],
+        ['chat:leave', { roomId: 'a b' }, 'invalid_payload', 'roomId'],
         ['chat:edit', { roomId: 'bad', content: 'x' }, 'invalid_payload', 'messageId'],
         ['chat:delete', { roomId: 'bad', messageId: 999_999 }, 'not_found', undefined],
         ['chat:history', { roomId: 'bad', limit: 0 }, 'invalid_payload', 'limit'],
@@ -409,6 +438,8 @@ describe('the socket', () => {
         ['progress:history', {}, 'invalid_payload', 'lessonId'],
         ['progress:get', { since: 'x' }, 'resync', undefined],
         ['notification:read', {}, 'invalid_payload', undefined],
+        ['notification:read', { all: true, upTo: '1' }, 'invalid_payload', 'upTo'],
+        ['notification:read', { ids: [1], upTo: 1 }, 'invalid_payload', 'upTo'],
         ['notification:delete', {}, 'invalid_payload', 'id'],
         ['no:such', {}, 'invalid_payload', undefined],
         ['chat:typing', { roomId: 'bad' }, 'invalid_payload', 'isTyping'],
@@ -426,7 +457,7 @@ describe('the socket', () => {
       const told = await heard(page, 'request:error');
       assert.deepEqual([told.event, told.code, told.field], ['chat:message', 'invalid_payload', 'content']);
       await emptied(page);
-      assert.equal((await site.room('bad')).length, 0);
+      for (const roomId of ['bad', `shut-${way}`]) assert.equal((await site.room(roomId)).length, 0, roomId);
       assert.equal(page.connected, true);
     });
 
@@ -457,9 +488,123 @@ describe('the socket', () => {
       assert.deepEqual((await page.emitWithAck('notification:delete', { id: sent.id })).ids, [sent.id]);
       await site.call(admin, 'POST', '/broadcast', { target: { user: claims.userId }, event: 'system:alert', payload: { level: 1 } });
       assert.deepEqual(await heard(page, 'system:alert'), { level: 1 });
-      assert.equal((await page.emitWithAck('chat:leave', { roomId })).ok, true);
-      assert.equal((await page.emitWithAck('chat:message', { roomId, content: 'gone' })).error.code, 'not_joined');
+      assert.deepEqual(await page.emitWithAck('chat:leave', { roomId }), { ok: true, roomId });
+      assert.deepEqual((await page.emitWithAck('chat:rooms')).rooms, []);
+      assert.equal((await page.emitWithAck('presence:list', { roomId })).error.code, 'not_joined');
+      assert.equal((await page.emitWithAck('chat:typing', { roomId, isTyping: true })).error.code, 'not_joined');
+      assert.equal((await page.emitWithAck('chat:message', { roomId, content: 'from outside' })).ok, true);
+      assert.deepEqual((await page.emitWithAck('chat:rooms')).rooms.map((room) => [room.roomId, room.unread]), [[roomId, 0]]);
+      await site.call(admin, 'POST', '/broadcast', { target: { user: claims.userId }, event: 'system:end', payload: {} });
+      await heard(page, 'system:end');
+      assert.deepEqual(all(page, 'chat:message').map(({ content }) => content), ['one'], 'what is said in a room that was left is not heard');
       assert.deepEqual(all(page, 'request:error'), []);
+    });
+
+    test(`who may enter a room posts into it without a join, at once and from the outbox (${way})`, async () => {
+      const roomId = `unjoined-${way}`;
+      const storage = new MemoryStorage();
+      const page = await site.arrived({ userId: `outside-${way}` }, { storage }, way);
+      const other = await site.arrived({ userId: `inside-${way}` }, {}, way);
+      await other.emitWithAck('chat:join', { roomId });
+      const { ok, id, seq } = await page.emitWithAck('chat:message', { roomId, content: 'at once' });
+      assert.deepEqual([ok, seq], [true, 1]);
+      assert.equal((await heard(other, 'chat:message')).id, id);
+      site.line.cut();
+      await isBy(page, 'offline');
+      page.emit('chat:message', { roomId, content: 'from a tunnel' });
+      const edited = page.emitWithAck('chat:edit', { roomId, messageId: id, content: 'edited from a tunnel' });
+      site.line.mend();
+      assert.equal((await edited).ok, true);
+      await heard(other, 'chat:message', ({ content }) => content === 'from a tunnel');
+      await heard(other, 'chat:message-edited', ({ messageId }) => messageId === id);
+      // A page that waits for the way, and is closed; the next one has not joined either.
+      site.line.cut();
+      await isBy(page, 'offline');
+      page.emit('chat:message', { roomId, content: 'kept' });
+      page.disconnect();
+      site.line.mend();
+      const second = await site.arrived({ userId: `outside-${way}` }, { storage }, way);
+      await emptied(second);
+      await heard(other, 'chat:message', ({ content }) => content === 'kept');
+      const said = ['edited from a tunnel', 'from a tunnel', 'kept'];
+      assert.deepEqual((await site.room(roomId)).map(({ content }) => content), said);
+      assert.equal(storage.length, 0);
+      for (const one of [page, second]) assert.deepEqual([all(one, 'chat:message'), all(one, 'request:error')], [[], []]);
+      // Joining is for hearing.
+      assert.deepEqual((await second.emitWithAck('chat:join', { roomId })).messages.map(({ content }) => content), said);
+      await second.emitWithAck('chat:message', { roomId, content: 'heard' });
+      assert.equal((await heard(second, 'chat:message')).content, 'heard');
+    });
+
+    test(`a room that is left is off the list, whatever breaks on the way, and a join brings it back (${way})`, async () => {
+      const claims = { userId: `leaves-${way}` };
+      const page = await site.arrived(claims, {}, way);
+      const listed = async () => (await site.call(claims, 'GET', '/rooms')).rooms.map((room) => room.roomId).sort();
+      for (const roomId of ['l1', 'l2', 'l3', 7]) {
+        await page.emitWithAck('chat:join', { roomId });
+        await site.call(bob, 'POST', `/rooms/${roomId}/messages`, { content: `before ${roomId}` });
+        await heard(page, 'chat:message', ({ content }) => content === `before ${roomId}`);
+      }
+      assert.deepEqual(await listed(), [7, 'l1', 'l2', 'l3']);
+      assert.deepEqual(await page.emitWithAck('chat:leave', 'l1'), { ok: true, roomId: 'l1' });
+      assert.deepEqual(await page.emitWithAck('chat:leave', { roomId: 7 }), { ok: true, roomId: 7 });
+      assert.deepEqual(await listed(), ['l2', 'l3']);
+      // Asked for, and the answer lost; asked for while there is no way.
+      site.line.state = 'deaf';
+      const deaf = page.emitWithAck('chat:leave', { roomId: 'l2' });
+      await isBy(page, 'offline');
+      site.line.cut();
+      const offline = page.emitWithAck('chat:leave', { roomId: 'l3' });
+      site.line.mend();
+      assert.deepEqual([(await deaf).ok, (await offline).ok], [true, true]);
+      await site.call(bob, 'POST', '/rooms/l1/messages', { content: 'behind it' });
+      await site.call(admin, 'POST', '/broadcast', { target: { user: claims.userId }, event: 'system:marker', payload: {} });
+      await heard(page, 'system:marker');
+      assert.ok(!all(page, 'chat:message').some(({ content }) => content === 'behind it'), 'it is heard of no more');
+      assert.deepEqual(await listed(), []);
+      const back = await page.emitWithAck('chat:join', { roomId: 'l1' });
+      assert.deepEqual([back.messages.at(-1).content, await listed()], ['behind it', ['l1']]);
+      assert.deepEqual(all(page, 'request:error'), []);
+    });
+
+    test(`"all are read" means those that the page knew of at that moment (${way})`, async () => {
+      const claims = { userId: `reads-${way}` };
+      const notify = async (message) => (await site.call(admin, 'POST', '/notifications', { target: { user: claims.userId }, title: 'T', message })).id;
+      const inbox = async () => (await site.call(claims, 'GET', '/notifications')).items.map(({ id, read }) => [id, read]).reverse();
+      const storage = new MemoryStorage();
+      const page = await site.arrived(claims, { storage }, way);
+      const [first, second] = [await notify('1'), await notify('2')];
+      await heard(page, 'notification:new', ({ id }) => id === second);
+      assert.equal((await page.emitWithAck('notification:read', { all: true, upTo: first })).ok, true);
+      assert.deepEqual(await inbox(), [[first, true], [second, false]], 'what the caller says counts');
+      site.line.cut();
+      await isBy(page, 'offline');
+      const read = page.emitWithAck('notification:read', { all: true });
+      const third = await notify('3');
+      site.line.mend();
+      assert.deepEqual([(await read).ok, (await read).unread], [true, 1]);
+      const told = await heard(page, 'notification:new', ({ id }) => id === third);
+      assert.equal(told.read, false);
+      assert.deepEqual(await inbox(), [[first, true], [second, true], [third, false]]);
+      // The next page has been told of nothing but by the list, and what it asks outlives it.
+      page.disconnect();
+      const next = await site.arrived(claims, { storage }, way);
+      assert.equal((await next.emitWithAck('notification:list', { limit: 1 })).items[0].id, third);
+      site.line.cut();
+      await isBy(next, 'offline');
+      next.emit('notification:read', { all: true });
+      next.disconnect();
+      const fourth = await notify('4');
+      site.line.mend();
+      const last = await site.arrived(claims, { storage }, way);
+      await heard(last, 'notification:new', ({ id }) => id === fourth);
+      await emptied(last);
+      assert.deepEqual(await inbox(), [[first, true], [second, true], [third, true], [fourth, false]]);
+      // Another page of theirs hears up to which.
+      const other = await site.arrived(claims, {}, way);
+      assert.equal((await last.emitWithAck('notification:read', { all: true })).unread, 0);
+      assert.deepEqual(await heard(other, 'notification:updated', ({ all: isAll, upTo }) => isAll && upTo === fourth), { all: true, upTo: fourth, read: true, unread: 0 });
+      for (const one of [page, next, last, other]) assert.deepEqual(all(one, 'request:error'), []);
     });
 
     test(`what is limited is sent in order, later (${way})`, async () => {
@@ -608,6 +753,51 @@ describe('the socket', () => {
       assert.deepEqual([socket.connected, socket.disconnected], [false, true]);
     }
   });
+
+  test('edits and deletions are told in the order of their ids, whatever the clock says, and once', async () => {
+    const { page, tell, answers } = scripted();
+    const joined = page.emitWithAck('chat:join', { roomId: 'r' });
+    const message = (id, more) => ({ id, seq: id, roomId: 'r', senderId: 1, senderName: 'A', content: 'x', type: 'text', replyToId: null, timestamp: 1_000, ...more });
+    await until(() => answers.length === 1, 'it is asked');
+    answers[0]({ ok: true, roomId: 'r', messages: [message(1), message(2, { editedAt: 5_000 }), message(3, { deletedAt: 5_000 })], hasMore: false, lastId: 3, lastSeq: 3, members: 1, readUpTo: 0 });
+    assert.equal((await joined).ok, true);
+    const edit = (id, messageId, editedAt) => tell('chat:message-edited', { id, roomId: 'r', messageId, newContent: `by ${id}`, editedAt });
+    const remove = (id, messageId) => tell('chat:message-deleted', { id, roomId: 'r', messageId, deletedAt: 1 });
+    // The clock stands still, and goes back: two edits all the same; an earlier one, and a double, are no news.
+    for (const [id, editedAt] of [[10, 2_000], [12, 2_000], [14, 1_500], [12, 2_000], [11, 9_000], [14, 1_500]]) edit(id, 1, editedAt);
+    // What the message had when it was shown is no news; what came behind it is.
+    edit(8, 2, 4_000);
+    edit(9, 2, 5_000);
+    edit(15, 2, 5_001);
+    edit(7, 3, 4_000);
+    remove(9, 3);
+    remove(16, 1);
+    edit(13, 1, 9_999);
+    remove(16, 1);
+    const told = page.heard.filter(({ event }) => event.startsWith('chat:message-')).map(({ event, payload }) => [event.slice(13), payload.messageId, payload.id]);
+    assert.deepEqual(told, [['edited', 1, 10], ['edited', 1, 12], ['edited', 1, 14], ['edited', 2, 15], ['deleted', 1, 16]]);
+    page.disconnect();
+  });
+
+  /** A page on a socket that says what it is told to, without a server. */
+  function scripted() {
+    let any;
+    const answers = [];
+    const socket = {
+      connected: true,
+      on: () => {},
+      off: () => {},
+      offAny: () => {},
+      onAny: (listener) => { any = listener; },
+      timeout: () => ({ emit: (event, payload, done) => { answers.push((answer) => done(null, answer)); } }),
+      connect: () => queueMicrotask(() => any('authenticated', { userId: 7 })),
+      disconnect: () => {},
+    };
+    const page = connect({ io: () => socket, url: 'http://127.0.0.1:1', token: token(), fetch: async () => { throw new Error('no way'); } });
+    page.heard = [];
+    page.onAny((event, payload) => page.heard.push({ event, payload }));
+    return { page, tell: (...args) => any(...args), answers };
+  }
 
   test('timeout gives up the waiting, not the message', async () => {
     const page = await site.arrived({ userId: 96 });

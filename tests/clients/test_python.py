@@ -117,9 +117,23 @@ def test_the_reference_by_python(server, transports):
             before = (await ann.io.call("progress:sync", {"lessonId": 42, "progress": 75, "timeSpent": 120}))["syncVersion"]
             updated = await ann.next("progress:updated")
             assert (updated["lessonId"], updated["progress"], updated["syncVersion"]) == (42, 75, before)
-            refused = await bob.io.call("chat:message", {"roomId": "elsewhere", "content": "x"})
-            assert refused["error"]["code"] == "not_joined"
             admin = {"Authorization": f"Bearer {token(userId=1, role='admin')}"}
+            for event, payload in (("chat:typing", {"isTyping": True}), ("presence:list", {})):
+                refused = await bob.io.call(event, {"roomId": "elsewhere", **payload})
+                assert (refused["ok"], refused["error"]["code"]) == (False, "not_joined")
+            elsewhere = f"elsewhere-{room}"
+            assert (await ann.io.call("chat:join", {"roomId": elsewhere}))["ok"]
+            posted = await bob.io.call("chat:message", {"roomId": elsewhere, "content": "without a join"})
+            assert (posted["ok"], posted["seq"]) == (True, 1)
+            message = await ann.next("chat:message")
+            while message["id"] == ack["id"]:  # her own
+                message = await ann.next("chat:message")
+            assert (message["id"], message["roomId"], message["senderId"]) == (posted["id"], elsewhere, "bob")
+            private = {"roomId": f"private-{room}", "private": True}
+            async with bob.session.post(f"{bob.url}/api/v1/admin/rooms", json=private, headers=admin) as answer:
+                assert answer.status == 200
+            refused = await bob.io.call("chat:message", {"roomId": private["roomId"], "content": "x"})
+            assert (refused["ok"], refused["error"]["code"]) == (False, "forbidden")
             body = {"target": {"user": "bob"}, "title": "T", "message": "M", "messageFr": "F"}
             async with bob.session.post(f"{bob.url}/api/v1/notifications", json=body, headers=admin) as answer:
                 assert answer.status == 200

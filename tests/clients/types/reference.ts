@@ -54,6 +54,18 @@ socket.once('chat:read', ({ messageId }) => { messageId.toFixed(); }).off('chat:
 socket.emit('chat:join', 7, (answer) => { console.log(answer.ok ? answer.members + answer.lastSeq : answer.error.retryAfterMs); });
 socket.timeout(500).emit('chat:rooms', {}, (error, answer) => { console.log(error?.message, answer.ok && answer.rooms.length); });
 socket.volatile.emit('lesson:cursor', { at: 3 });
+socket.emit('notification:read', { all: true });
+socket.emit('notification:read', { all: true, upTo: 7 });
+socket.on('notification:updated', ({ all, upTo }) => { console.log(all === true && upTo?.toFixed()); });
+socket.on('chat:message-edited', ({ id, messageId }) => { (id - messageId).toFixed(); });
+socket.on('chat:message-deleted', ({ id, messageId }) => { (id - messageId).toFixed(); });
+socket.emit('chat:leave', 7, (answer) => { console.log(answer.ok && answer.roomId); });
+socket.emit('chat:history', { roomId: 7, after: 1, before: 9, versions: true }, (answer) => {
+  if (answer.ok) for (const { versions } of answer.messages) for (const { content, until, by, change } of versions ?? []) console.log(content, until.toFixed(), by, change === 'edited');
+});
+socket.emit('progress:sync', [{ lessonId: 1, progress: 5, userId: 'of-another' }]);
+socket.emit('progress:get', { userId: 8 });
+socket.emit('progress:history', { lessonId: 1, userId: 8 });
 void (async () => {
   const synced = await socket.emitWithAck('progress:sync', [{ lessonId: 'a', progress: 1 }]);
   if (synced.ok) synced.results?.map(({ syncVersion }) => syncVersion.toFixed());
@@ -74,6 +86,8 @@ socket.emit('chat:message', { roomId: 1, content: 5 });
 socket.on('chat:message', (data) => data.text);
 // @ts-expect-error: neither token nor getToken
 connect({ io });
+// @ts-expect-error: a change's id is a number
+socket.on('chat:message-edited', ({ id }) => id.length);
 // @ts-expect-error: no such role
 broadcastService.toRole('boss', 'system:alert', {});
 // @ts-expect-error: a target is one
