@@ -160,7 +160,10 @@ export interface ClientEvents {
     answer: { items: Notification[]; unread: number; hasMore: boolean };
   };
   'notification:read': {
-    /** `upTo` of all is given by the client where it is absent: the latest that it has been told of. What comes later stays unread. */
+    /**
+     * `upTo` of all is given by the client where it is absent: the latest that it has been told of. What comes later stays unread. `ids`: which
+     * have changed, empty of all.
+     */
     payload: { id: number } | { ids: number[] } | { all: true; upTo?: number };
     answer: { ids: number[]; unread: number };
   };
