@@ -51,8 +51,13 @@ pub enum DeliveryKind {
     Message(u64),
     /// A notification with its id.
     Notification(u64),
-    /// An edit of a message, and when it was made.
-    Edit(Timestamp),
+    /// An edit of a message.
+    Edit {
+        /// When it was made.
+        at: Timestamp,
+        /// The id of the edit before it, or 0.
+        supersedes: u64,
+    },
     /// Anything else that must arrive.
     Event,
     /// Something that is dropped rather than queued for a slow reader.
@@ -112,7 +117,7 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
             DeliveryKind::Message(message.seq),
             Some(message.sender.clone()),
         ),
-        Change::Edited { id, message, .. } => (
+        Change::Edited { id, message, supersedes } => (
             Room::Chat(message.room.clone()),
             ServerEvent::ChatMessageEdited {
                 room_id: &message.room,
@@ -121,7 +126,7 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
                 edited_at: message.edited_at.unwrap_or(message.at),
                 id: *id,
             },
-            DeliveryKind::Edit(message.edited_at.unwrap_or(message.at)),
+            DeliveryKind::Edit { at: message.edited_at.unwrap_or(message.at), supersedes: *supersedes },
             Some(message.sender.clone()),
         ),
         Change::Deleted { id, message, .. } => (
@@ -214,6 +219,8 @@ pub struct Placed {
     pub delivery: Arc<Delivery>,
 }
 
+/// So many edits of a message that have not gone out are each told; of those before them only the ids have passed.
+const MAX_EDITS_TOLD: usize = 64;
 /// How many deliveries the pump may be behind, and how many stay for long polls.
 const RING: usize = 16_384;
 /// How many bytes of frames they have, about.
@@ -369,9 +376,27 @@ impl Ring {
     }
 
     fn forget(&mut self, id: u64) {
-        for index in self.telling_of(id) {
+        for index in self.telling_of(id).into_iter().chain(self.edits_up_to(id)) {
             self.replace(index, None);
         }
+    }
+
+    /// The places of an edit and of the edits before it of the same message, the newest first. What is taken back is taken back
+    /// from the oldest on: where one is not told any more, none before it is.
+    fn edits_up_to(&self, mut id: u64) -> Vec<usize> {
+        let mut found = Vec::new();
+        while id > 0 {
+            let of_id = self.telling_of(id);
+            let kinds = of_id.iter().filter_map(|index| Some(self.slots.get(*index)?.delivery.as_ref()?.kind));
+            let before = kinds.last().and_then(|kind| match kind {
+                DeliveryKind::Edit { supersedes, .. } => Some(supersedes),
+                _ => None,
+            });
+            let Some(before) = before else { break };
+            found.extend(of_id);
+            id = before;
+        }
+        found
     }
 
     fn forget_where(&mut self, is_gone: impl Fn(&Delivery) -> bool) {
@@ -406,15 +431,17 @@ impl Ring {
         of(bar).max(of(&Bar::All))
     }
 
-    /// An edit that was told, with what its message says now; nothing if the message says nothing any more.
-    fn edit_as_now(&self, index: usize, id: u64, message: &Arc<Message>) -> Option<Delivery> {
+    /// An edit that is superseded: nothing where it has gone out, and otherwise what its message says now, so that each edit is
+    /// told once.
+    fn edit_as_now(&self, index: usize, message: &Arc<Message>) -> Option<Delivery> {
         let told = self.slots.get(index)?.delivery.as_ref()?;
-        let DeliveryKind::Edit(at) = told.kind else { return None };
-        if message.deleted_at.is_some() {
+        let DeliveryKind::Edit { at, supersedes } = told.kind else { return None };
+        let is_taken = self.start + (index as u64) < self.taken;
+        if is_taken || message.deleted_at.is_some() {
             return None;
         }
         let message = Arc::new(Message { edited_at: Some(at), ..(**message).clone() });
-        deliveries_of(&Change::Edited { id, message, supersedes: 0 }).pop()
+        deliveries_of(&Change::Edited { id: told.stored?, message, supersedes }).pop()
     }
 
     /// What a change takes back of what was told before it.
@@ -428,8 +455,9 @@ impl Ring {
                     let now = Change::Posted { message: message.clone(), origin: None };
                     self.replace(index, deliveries_of(&now).pop());
                 }
-                for index in self.telling_of(*supersedes) {
-                    self.replace(index, self.edit_as_now(index, *supersedes, message));
+                for (nth, index) in self.edits_up_to(*supersedes).into_iter().enumerate() {
+                    let now = if nth < MAX_EDITS_TOLD { self.edit_as_now(index, message) } else { None };
+                    self.replace(index, now);
                 }
             }
             Change::MemberSet { room, user, .. } | Change::MemberRemoved { room, user, .. } => {

@@ -143,7 +143,7 @@ pub(super) fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u
     match delivery.kind {
         DeliveryKind::Message(seq) => seq <= after_seq,
         DeliveryKind::Notification(id) => id <= after_notification,
-        DeliveryKind::Edit(_) | DeliveryKind::Event | DeliveryKind::Volatile => false,
+        DeliveryKind::Edit { .. } | DeliveryKind::Event | DeliveryKind::Volatile => false,
     }
 }
 
@@ -184,7 +184,7 @@ impl Group {
             match delivery.kind {
                 DeliveryKind::Message(seq) => group.first_seq = group.first_seq.min(seq),
                 DeliveryKind::Notification(id) => group.first_notification = group.first_notification.min(id),
-                DeliveryKind::Edit(_) | DeliveryKind::Event => {}
+                DeliveryKind::Edit { .. } | DeliveryKind::Event => {}
                 DeliveryKind::Volatile => group.is_mixed = true,
             }
             group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();
