@@ -3,7 +3,7 @@
 //! # The house
 //!
 //! A message walks straight through it and never turns back: `transport -> services -> store`, and after the commit
-//! `store -> services::delivery::Feed -> transport -> out`. Reading order is the order of the layers; each imports only
+//! `store -> services::feed::Feed -> transport -> out`. Reading order is the order of the layers; each imports only
 //! earlier ones (`tests/it/tidy.rs` holds it).
 //!
 //! | layer | is | may import |
@@ -23,7 +23,7 @@
 //!
 //! 1. [`transport::socketio::intake`] puts what a socket sends into one queue, in order, and decodes it.
 //! 2. [`services::chat`] checks what the store cannot know (has the socket joined? is it too fast?) and hands a draft on.
-//! 3. The store's one writer takes all that waits into one transaction, syncs, and tells the [`services::delivery::Feed`]
+//! 3. The store's one writer takes all that waits into one transaction, syncs, and tells the [`services::feed::Feed`]
 //!    in the order of the ids; only then is anybody answered.
 //! 4. [`transport::socketio::pump`] takes what one commit has stored, encodes nothing (the feed has, once), and gives each
 //!    socket of the room one write, through its [`services::sockets::Gate`].

@@ -32,11 +32,9 @@ use crate::config::Config;
 use crate::contract::http::CertificateStatus;
 use crate::domain::{Clock, SystemClock};
 use crate::ops::process;
-use crate::services::delivery::Feed;
-use crate::services::limits::Limits;
+use crate::services::Services;
+use crate::services::feed::Feed;
 use crate::services::live::Live;
-use crate::services::privacy::Retention;
-use crate::services::{Services, Settings};
 use crate::store::StoreError;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
@@ -295,7 +293,8 @@ impl Server {
         let feed = Feed::new(random_number()?);
         let live = Live::new(feed, clock.clone());
         let store = open_store(&config, clock.clone(), live.clone(), true).await?;
-        let services = Services::new(store, live, settings(&config)).signing_with_key_of(&config.storage.data_dir);
+        let services =
+            Services::new(store, live, reload::settings(&config)).signing_with_key_of(&config.storage.data_dir);
         let services = Arc::new(services);
         services.load_access().await.map_err(unreadable_access)?;
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
@@ -470,30 +469,6 @@ impl Server {
                 "Nothing acknowledged is lost; the next start checks it.",
             )),
         }
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    let limits = &config.limits;
-    Settings {
-        open_rooms: config.chat.open_rooms,
-        message_chars: limits.message_chars,
-        limits: Limits {
-            messages_per_second: limits.messages_per_second,
-            message_burst: limits.message_burst,
-            typing_per_second: limits.typing_per_second,
-            syncs_per_second: limits.syncs_per_second,
-            joins_per_second: limits.joins_per_second,
-            sockets_per_user: limits.sockets_per_user,
-            sockets_per_address: limits.sockets_per_address,
-        },
-        retention: Retention {
-            chat: config.retention.chat,
-            notifications: config.retention.notifications,
-            audit: config.retention.audit,
-            floor: config.retention.floor,
-        },
-        backup_rests: BACKUP_RESTS,
     }
 }
 

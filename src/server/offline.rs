@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Verifier;
 use crate::config::{Config, Secret};
 use crate::domain::SystemClock;
-use crate::services::delivery::Feed;
+use crate::services::feed::Feed;
 use crate::services::live::Live;
 use crate::services::{Services, Settings};
 use crate::store::OpenError;
@@ -22,7 +22,8 @@ use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 use super::listener::{ConnectionLimits, Connections};
 use super::opening::open_store;
 use super::outer::{Outer, OuterSettings};
-use super::{ServeError, random_number, settings, unreadable_access};
+use super::reload::settings;
+use super::{ServeError, random_number, unreadable_access};
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);

@@ -14,13 +14,15 @@ use crate::auth::Verifier;
 use crate::config::{Config, KEYS, TlsMode};
 use crate::domain::Clock;
 use crate::ops::certificate::Validity;
-use crate::services::Services;
+use crate::services::limits::Limits;
+use crate::services::privacy::Retention;
+use crate::services::{Services, Settings};
 use crate::transport::socketio::SocketIoTransport;
 
 use super::outer::{Outer, OuterSettings};
 use super::tls::{self, Material, Tls};
 use super::watched::Watched;
-use super::{Launcher, ServeError, State, binding, keys, settings, systemd};
+use super::{BACKUP_RESTS, Launcher, ServeError, State, binding, keys, systemd};
 
 /// How often the files of the certificate and of the keys are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -28,6 +30,31 @@ const LOOK: Duration = Duration::from_secs(2);
 const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
 /// When Socket.IO is switched off, sockets are closed over so long a time: they all come back by polling.
 const SPREAD: Duration = Duration::from_secs(3);
+
+/// What the services are told of the configuration, at the start and at each reload.
+pub(super) fn settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        open_rooms: config.chat.open_rooms,
+        message_chars: limits.message_chars,
+        limits: Limits {
+            messages_per_second: limits.messages_per_second,
+            message_burst: limits.message_burst,
+            typing_per_second: limits.typing_per_second,
+            syncs_per_second: limits.syncs_per_second,
+            joins_per_second: limits.joins_per_second,
+            sockets_per_user: limits.sockets_per_user,
+            sockets_per_address: limits.sockets_per_address,
+        },
+        retention: Retention {
+            chat: config.retention.chat,
+            notifications: config.retention.notifications,
+            audit: config.retention.audit,
+            floor: config.retention.floor,
+        },
+        backup_rests: BACKUP_RESTS,
+    }
+}
 
 /// Everything that a reload reaches.
 pub(super) struct Reloader {

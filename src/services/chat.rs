@@ -61,6 +61,7 @@ impl Services {
                 return Err(error);
             }
         };
+        self.live.end_idle_polling(&caller.actor.user, &room);
         if is_first {
             // Who has gone in the meantime has been said to have left, or has another socket here.
             let is_here =

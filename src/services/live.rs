@@ -18,7 +18,8 @@ use crate::store::change::Admitted;
 use crate::store::{Change, CommitSink};
 
 use super::access::Access;
-use super::delivery::{Delivery, Feed};
+use super::delivery::Delivery;
+use super::feed::Feed;
 use super::known_users::KnownUsers;
 use super::presence::Presences;
 use super::sockets::{Kind, Occupant, Sockets};

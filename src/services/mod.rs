@@ -6,6 +6,8 @@ pub mod broadcast;
 pub mod care;
 pub mod chat;
 pub mod delivery;
+mod errors;
+pub mod feed;
 pub mod gate;
 mod known_users;
 pub mod limits;
@@ -41,7 +43,8 @@ use crate::store::operations::{Act, Applied, EnlistMembers, Operation, RequestKe
 use crate::store::{Identity, Store, StoreError};
 
 use access::UnstoredBans;
-use delivery::Feed;
+use errors::{resync, store_error};
+use feed::Feed;
 use limits::{Limits, Rate, RateLimits};
 use live::{FollowUp, Live};
 use privacy::Retention;
@@ -469,27 +472,6 @@ impl Services {
         match self.parse_cursor(user, cursor) {
             Some(Cursor { life, numbers: [id] }) if life == self.life() && id <= self.store.last_id() => Ok(id),
             _ => Err(resync()),
-        }
-    }
-}
-
-fn resync() -> WireError {
-    crate::domain::Refusal::Resync.into()
-}
-
-/// What a client sees of an error of the store; the cause is logged here, once.
-fn store_error(error: StoreError) -> WireError {
-    match error {
-        StoreError::Refused(refusal) => refusal.into(),
-        StoreError::Busy => WireError::unavailable(),
-        StoreError::Full(why) => {
-            tracing::warn!(%why, "the store did not take a request: the disk is full");
-            WireError::unavailable()
-        }
-        StoreError::Closed => WireError::new(ErrorCode::Unavailable, "the server is stopping; try again in a moment"),
-        StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
-            tracing::warn!(%error, "the store did not take a request");
-            WireError::unavailable()
         }
     }
 }

@@ -291,11 +291,33 @@ impl Live {
         }
     }
 
-    /// Somebody polls in some rooms: they are here from now on, and in these rooms. What comes back ends the poll.
-    pub(super) fn note_poll(self: &Arc<Self>, caller: &Caller, rooms: &[RoomId]) -> Option<Polling> {
+    /// A socket of somebody's has joined a room, and is how they are there from now on: what is left of their polls, which they
+    /// no longer need, does not keep them there when they leave. A poll that waits does.
+    pub(super) fn end_idle_polling(&self, user: &UserId, room: &RoomId) {
+        let (number, gone) = {
+            let mut book = self.presences.lock();
+            let Some(poller) = book.pollers.get_mut(user) else { return };
+            if poller.rooms.get(room).is_none_or(|stay| stay.waiting > 0) {
+                return;
+            }
+            poller.rooms.remove(room);
+            let (number, is_last) = (poller.number, poller.rooms.is_empty() && poller.here.waiting == 0);
+            (number, if is_last { book.pollers.remove(user) } else { None })
+        };
+        if gone.is_some() {
+            // Their socket is here: nobody goes, and nobody is told.
+            self.depart(number);
+        } else {
+            self.leave_as_poller(number, user, room);
+        }
+    }
+
+    /// Somebody polls in some rooms: they are here from now on, and in these rooms. What comes back ends the poll. Who has a
+    /// socket, and asks only for what they have missed, is here by their socket alone.
+    pub(super) fn note_poll(self: &Arc<Self>, caller: &Caller, rooms: &[RoomId], waits: bool) -> Option<Polling> {
         let actor = &caller.actor;
         // Who administers on this machine is no person who could be here.
-        if actor.user == UserId::system() {
+        if actor.user == UserId::system() || (!waits && self.sockets.count_of(&actor.user) > 0) {
             return None;
         }
         let until = Instant::now() + POLLING_LASTS;

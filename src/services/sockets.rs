@@ -5,6 +5,7 @@
 //! stream join without gap and in order; gone when the socket has left, so that a late delivery is not sent.
 
 mod marks;
+mod member;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,105 +18,12 @@ use crate::store::operations::DeliveryMark;
 
 pub use super::gate::{Gate, Group, Outlet};
 pub use marks::Presence;
+pub use member::Member;
 
 use super::delivery::{Delivery, DeliveryKind, Placed};
 use super::gate::{GateState, is_told};
 use marks::{As, People};
-
-/// One socket in one room.
-#[derive(Clone)]
-pub struct Member {
-    socket: u64,
-    presence: Arc<Presence>,
-    name: Arc<str>,
-    outlet: Arc<dyn Outlet>,
-    gate: Arc<Gate>,
-    /// Whether it is sent what is delivered, as a person's socket, and not woken or only present.
-    is_person: bool,
-}
-
-impl std::fmt::Debug for Member {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Member")
-            .field("socket", &self.socket)
-            .field("user", &self.presence.user)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Member {
-    /// Sends a group through the gate, or what of it this member has not had yet. Gives how many deliveries were sent.
-    pub fn deliver(&self, group: &Group) -> usize {
-        let mut state = self.gate.lock();
-        match &mut *state {
-            GateState::Gone => 0,
-            GateState::Held { held, behind, .. } => {
-                let from = if group.is_chat { group.index_from(*behind) } else { 0 };
-                let waiting = group.deliveries.iter().skip(from).map(|placed| &placed.delivery);
-                let has_room = held.add(waiting.filter(|delivery| self.is_for(delivery)));
-                if has_room {
-                    *behind = group.end();
-                } else {
-                    // Nothing passes behind the gap: what the socket has been told stays without one.
-                    *state = GateState::Gone;
-                    self.outlet.expel(&WireError::unavailable());
-                }
-                0
-            }
-            GateState::Open { after_seq, after_notification, behind } => {
-                let from = if group.is_chat { group.index_from(*behind) } else { 0 };
-                *behind = group.end();
-                let Some(offset) = group.offsets.get(from) else { return 0 };
-                let (after_seq, after_notification) = (*after_seq, *after_notification);
-                let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
-                let sent = if told || group.is_mixed {
-                    self.deliver_singly(group, from, after_seq, after_notification)
-                } else {
-                    match offset {
-                        0 => self.outlet.send(&group.frames),
-                        offset => self.outlet.send(&group.frames.slice(*offset..)),
-                    }
-                    group.len() - from
-                };
-                if group.first_notification != u64::MAX {
-                    self.note_notifications(group);
-                }
-                sent
-            }
-        }
-    }
-
-    fn deliver_singly(&self, group: &Group, from: usize, after_seq: u64, after_notification: u64) -> usize {
-        let mut sent = 0;
-        for Placed { delivery, .. } in group.deliveries.iter().skip(from) {
-            if !self.is_for(delivery) || is_told(delivery, after_seq, after_notification) {
-                continue;
-            }
-            if delivery.kind == DeliveryKind::Volatile {
-                self.outlet.send_volatile(delivery.frame.bytes());
-            } else {
-                self.outlet.send(delivery.frame.bytes());
-            }
-            sent += 1;
-        }
-        sent
-    }
-
-    fn is_for(&self, delivery: &Delivery) -> bool {
-        delivery.except_socket != Some(self.socket) && delivery.except_user.as_ref() != Some(&self.presence.user)
-    }
-
-    fn note_notifications(&self, group: &Group) {
-        if !self.is_person {
-            return;
-        }
-        for Placed { delivery, .. } in &group.deliveries {
-            if let (DeliveryKind::Notification(id), Some(kind)) = (delivery.kind, audience_of(&delivery.room)) {
-                self.presence.note_live(kind, id);
-            }
-        }
-    }
-}
+use member::audience_of;
 
 /// One authenticated socket, as its transport holds it.
 #[derive(Clone)]
@@ -165,16 +73,6 @@ impl SocketHandle {
                 self.presence.note_live(kind, id);
             }
         }
-    }
-}
-
-/// The audience of what is delivered to a room.
-fn audience_of(room: &Room) -> Option<AudienceKind> {
-    match room {
-        Room::All => Some(AudienceKind::All),
-        Room::Role(role) => Some(AudienceKind::Role(*role)),
-        Room::User(_) => Some(AudienceKind::Named),
-        Room::Chat(_) => None,
     }
 }
 

@@ -13,7 +13,7 @@ use academy_rt::domain::{Clock, SystemClock};
 use academy_rt::ops::rebuild;
 use academy_rt::ops::restore::{RestoreOptions, Step};
 use academy_rt::services::Services;
-use academy_rt::services::delivery::Feed;
+use academy_rt::services::feed::Feed;
 use academy_rt::services::live::Live;
 use academy_rt::store::{self, embedded::check};
 use serde_json::{Value, json};

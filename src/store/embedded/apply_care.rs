@@ -357,6 +357,7 @@ impl Batch<'_, '_> {
             slice.push((message, place));
         }
         let nobody = self.user(&UserId::erased())?;
+        let doomed = self.doomed()?;
         for (mut message, place) in slice {
             let id = &message.id.clone();
             let was_deleted = message.deleted_at.is_some();
@@ -371,21 +372,22 @@ impl Batch<'_, '_> {
             self.t.msg_by_user.write()?.remove(&k16(no, *id))?;
             self.t.msg_by_user.write()?.insert(&k16(nobody, *id), ())?;
             self.forget_sides_of(*id, place.room)?;
-            let room = self.room_of(place.room)?;
-            if let Some(room) = &room {
-                message.room = room.clone();
+            if let Some(room) = self.room_of(place.room)? {
+                message.room = room;
             }
+            // Of a room that is being removed nobody is told: its id may be another one's by now.
+            let is_told = !doomed.contains(&place.room);
             if was_deleted {
                 self.t.messages.write()?.insert(&k8(*id), encode_message(&message, place, &mut self.buffer)?)?;
                 let change = self.take_id()?;
-                if room.is_some() {
+                if is_told {
                     self.tell(Change::Anonymised { id: change, message: std::sync::Arc::new(message), supersedes });
                 }
                 continue;
             }
             let change = self.replace(&message, place, RoomChangeRow::Deleted(*id))?;
-            if room.is_some() {
-                self.note_tombstone(place.room, &message, true)?;
+            self.note_tombstone(place.room, &message, true)?;
+            if is_told {
                 self.tell(Change::Deleted { id: change, message: std::sync::Arc::new(message), supersedes });
             }
         }

@@ -9,8 +9,8 @@ use super::batch::{Apply, Batch};
 use super::counts;
 use super::failure::{Failure, Outcome};
 use super::records::{
-    First, MemberRow, Place, RoomChangeRow, VersionRow, decode_message, encode, encode_message, get, get_number,
-    get_value,
+    First, MemberRow, Place, RoomChangeRow, VersionRow, decode_message, decode_room, encode, encode_message,
+    encode_room, get, get_number, get_value,
 };
 use super::schema::{external_hash, external_key, k8, k16};
 use crate::domain::chat::{
@@ -301,11 +301,16 @@ impl Batch<'_, '_> {
     /// A message of a room has become a tombstone, or a tombstone is gone: what is unread behind it is counted without it.
     pub(super) fn note_tombstone(&mut self, room: u64, message: &Message, is_added: bool) -> Outcome<()> {
         counts::change(self.t.tombstones.write()?, room, message.seq, is_added)?;
-        // A room that is being removed has no record that leads to it any more.
+        let count = |record: &mut RoomRecord| {
+            record.deleted = if is_added { record.deleted + 1 } else { record.deleted.saturating_sub(1) };
+        };
         if self.find_room(&message.room)?.is_some_and(|(no, _)| no == room) {
-            self.change_room(&message.room, |record| {
-                record.deleted = if is_added { record.deleted + 1 } else { record.deleted.saturating_sub(1) };
-            })?;
+            return self.change_room(&message.room, count);
+        }
+        // Nothing leads to a room that is being removed: its id may be another one's by now.
+        if let Some(mut record) = get(self.t.rooms.read()?, &k8(room), decode_room)? {
+            count(&mut record);
+            self.t.rooms.write()?.insert(&k8(room), encode_room(&record, &mut self.buffer)?)?;
         }
         Ok(())
     }

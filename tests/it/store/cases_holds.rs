@@ -195,3 +195,28 @@ pub async fn nothing_of_somebody_is_stored_while_they_are_erased(bed: Bed) {
     assert_eq!(bed.say("r", "7", "somebody new").await.seq, 5);
     bed.end().await;
 }
+
+pub async fn an_erasure_and_a_removal_go_on_beside_each_other(bed: Bed) {
+    let store = &bed.store;
+    for n in 0..6 {
+        bed.say("r", if n % 2 == 0 { "7" } else { "8" }, "of the old room").await;
+    }
+    store.delete_message(change("r", 1, author("7")), OPEN).await.unwrap();
+    store.begin_removal(room("r")).await.unwrap();
+    assert!(!store.remove_messages(2).await.unwrap());
+    // Another room of the same id, while messages of the old one are still there to be erased.
+    let new = bed.say("r", "9", "of the new room").await.id;
+    store.begin_erasure(user("7")).await.unwrap();
+    assert!(!store.erase(user("7"), 1).await.unwrap().is_finished);
+    let heard = bed.heard.all();
+    let bed = bed.reopen().await;
+    assert!(!bed.store.remove_messages(1).await.unwrap());
+    erase_all(&bed, "7", 1).await.unwrap();
+    while !bed.store.remove_messages(1).await.unwrap() {}
+    let told = bed.heard.all().split_off(heard.len()).into_iter().chain(heard).filter(|one| one.id() > new);
+    let about_messages = told.filter(|one| matches!(one, Change::Deleted { .. } | Change::Anonymised { .. }));
+    assert_eq!(about_messages.count(), 0, "nobody in the new room hears of the old one's messages");
+    let page = bed.store.history(room("r"), author("9"), latest(9), OPEN).await.unwrap();
+    assert_eq!((page.messages.len(), page.messages[0].id), (1, new));
+    bed.end().await;
+}
