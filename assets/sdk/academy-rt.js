@@ -1359,6 +1359,7 @@ class AcademySocket extends Emitter {
     const isFirst = !this.#hasArrived;
     let session;
     let cursor;
+    let isBehind;
     let unread = [];
     try {
       const { status, json } = await this.#http.request('GET', '/session');
@@ -1367,6 +1368,8 @@ class AcademySocket extends Emitter {
       if (!this.#isCurrent(run)) return;
       // A place is its user's.
       this.#belongTo(session.userId);
+      // Behind a new place nothing was missed, and nothing was told.
+      isBehind = this.#anchor !== undefined;
       cursor = this.#anchor ?? await this.#newCursor();
       // Nobody has noted what was delivered to a page that polls: what is unread is told to one that has just come.
       if (isFirst) unread = (await this.#http.call('notification:list', { unreadOnly: true, limit: 100 })).items ?? [];
@@ -1391,7 +1394,7 @@ class AcademySocket extends Emitter {
       this.#fill(room);
     }
     this.#pumpAll();
-    this.#keepPolling(poll, !isFirst);
+    this.#keepPolling(poll, isBehind);
   }
 
   /** Polls until something else is the way. `isBehind`: what is not stored was told already, or missed. */

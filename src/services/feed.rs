@@ -182,8 +182,8 @@ impl Ring {
         let mut found = Vec::new();
         while id > 0 {
             let of_id = self.telling_of(id);
-            let kinds = of_id.iter().filter_map(|index| Some(self.slots.get(*index)?.delivery.as_ref()?.kind));
-            let before = kinds.last().and_then(|kind| match kind {
+            let mut kinds = of_id.iter().filter_map(|index| Some(self.slots.get(*index)?.delivery.as_ref()?.kind));
+            let before = kinds.next_back().and_then(|kind| match kind {
                 DeliveryKind::Edit { supersedes, .. } => Some(supersedes),
                 _ => None,
             });

@@ -99,7 +99,7 @@ export class Appliance {
   async launch({ ready = 200 } = {}) {
     const args = [...this.flags, ...(isTraced ? ['-vv'] : []), 'serve', '--listen', `${this.listen}:${this.port}`, '--data-dir', this.data, ...(this.tls ? [] : ['--no-tls'])];
     const env = { PATH: process.env.PATH, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0', ...this.env };
-    this.child = spawn(binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    this.child = spawn(this.program ?? binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.stderr = '';
     this.child.stderr.on('data', (text) => { this.stderr += text; });
     this.stdout = '';

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { act, admin, bytesOf, call, cursorOf, done, pollFrom, say, served, trail } from './acts.mjs';
 import { all, ask, heard, token, until } from './harness.mjs';
 
@@ -222,15 +223,19 @@ describe('order without a clock', () => {
   });
 });
 
-// The real binary with another clock: libfaketime in front of it. What waits, waits by the true one.
-const FAKETIME = '/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1';
+// The real program with another clock: libfaketime in front of it, which a static program does not load; so it is the one that
+// cargo's tests have built. What waits, waits by the true one.
+const FAKETIME = `/usr/lib/${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}-linux-gnu/faketime/libfaketimeMT.so.1`;
+const DYNAMIC = fileURLToPath(new URL('../../target/debug/academy-rt', import.meta.url));
 const DAY_MS = 86_400_000;
 const anyTime = (claims) => ({ ...claims, iat: Math.floor(Date.now() / 1000) - 86_400, exp: Math.floor(Date.now() / 1000) + 90 * 86_400 });
 const root = () => anyTime(admin);
 
 async function withClock(server, shift, env = {}) {
-  assert.ok(existsSync(FAKETIME), "this test sets the server's clock: install Debian's package faketime");
+  assert.ok(existsSync(FAKETIME), "this test sets the server's clock: install Debian's package libfaketime");
+  assert.ok(existsSync(DYNAMIC), 'this test needs the program of cargo build');
   if (server.child.exitCode === null) await server.halt();
+  server.program = DYNAMIC;
   server.env = { ...server.env, ...env, ...(shift ? { LD_PRELOAD: FAKETIME, FAKETIME: shift, FAKETIME_DONT_FAKE_MONOTONIC: '1' } : { LD_PRELOAD: '' }) };
   await server.launch();
 }

@@ -291,7 +291,7 @@ impl World {
         assert_eq!(self.records(), self.done, "one record for each act that was done");
         self.said += 1;
         let word = format!("word {}", self.said);
-        for room in 0..ROOMS.len() {
+        for (room, name) in ROOMS.into_iter().enumerate() {
             // Whoever may is told from here on.
             for user in 0..USERS.len() {
                 let (status, answer) = self.poll(user, room);
@@ -302,7 +302,7 @@ impl World {
             if !known {
                 continue;
             }
-            self.server().say(&self.admin, ROOMS[room], &word);
+            self.server().say(&self.admin, name, &word);
             for user in 0..USERS.len() {
                 let (_, answer) = self.poll(user, room);
                 let hears = answer.to_string().contains(&word);

@@ -35,8 +35,7 @@ const HOMES: [(&str, &[&str]); 12] = [
 ];
 
 /// Over 500 lines a file asks to become two rooms; these have been asked, and must not grow beyond.
-const LARGE: [(&str, usize); 4] =
-    [("store/mod.rs", 520), ("services/sockets.rs", 582), ("store/memory.rs", 540), ("transport/wire.rs", 518)];
+const LARGE: [(&str, usize); 2] = [("services/sockets.rs", 506), ("transport/wire.rs", 518)];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {

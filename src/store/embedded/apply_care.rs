@@ -350,7 +350,7 @@ impl Batch<'_, '_> {
             let Some((message, place)) = get(self.t.messages.read()?, &k8(*id), read)? else {
                 return Err(Failure::Damaged(format!("message {id} is indexed, but not there")));
             };
-            // It was asked at the beginning, and no hold was taken since: a message that is held all the same stays.
+            // It was asked at the beginning; a message that is held all the same stays.
             if held.holds_message(&place.sender, &place.room) {
                 return Err(Refusal::Held(format!("message {id}")).into());
             }
@@ -359,8 +359,7 @@ impl Batch<'_, '_> {
         let nobody = self.user(&UserId::erased())?;
         let doomed = self.doomed()?;
         for (mut message, place) in slice {
-            let id = &message.id.clone();
-            let was_deleted = message.deleted_at.is_some();
+            let (id, was_deleted) = (&message.id.clone(), message.deleted_at.is_some());
             message.content.clear();
             message.sender = UserId::erased();
             message.sender_name.clear();
