@@ -10,7 +10,7 @@ use super::counts;
 use super::failure::Outcome;
 use super::inbox::{NAMED, audience_code, audience_space, user_spaces};
 use super::records::{
-    Place, decode, decode_message, decode_notification, decode_room, encode, encode_message, get, get_value,
+    Place, decode, decode_message, decode_notification, decode_room, encode, encode_message, get, get_number,
 };
 use super::records_care::AuditRow;
 use super::schema::{k8, k16, meta, pair, second};
@@ -213,7 +213,7 @@ impl Batch<'_, '_> {
         let within = found.last().map_or(cursor.within, |one| one.id);
         // Times need not rise with ids. Where a whole slice is younger than the bound and than now, nothing old is behind it.
         let is_young = !found.is_empty() && found.iter().all(|one| one.at >= before && one.at <= self.now);
-        let mut step = PurgeStep::default();
+        let (mut step, mut purged_up_to) = (PurgeStep::default(), None);
         for one in found.into_iter().filter(|one| one.at < before) {
             let mut is_held = false;
             for user in held.users() {
@@ -229,10 +229,7 @@ impl Batch<'_, '_> {
             if let Some(code) = audience_code(&one.audience) {
                 self.t.notif_by_audience.write()?.remove(&k16(code, one.id))?;
                 counts::change(self.t.inbox_counts.write()?, audience_space(code), one.id, false)?;
-                let purged: u64 = get_value(self.t.meta.read()?, meta::NOTIFICATIONS_PURGED)?.unwrap_or(0);
-                if one.id > purged {
-                    self.t.meta.write()?.insert(meta::NOTIFICATIONS_PURGED, encode(&one.id, &mut self.buffer)?)?;
-                }
+                purged_up_to = Some(one.id);
             }
             if let Audience::Users(users) = &one.audience {
                 for user in users {
@@ -242,6 +239,10 @@ impl Batch<'_, '_> {
                 }
             }
             step.purged += 1;
+        }
+        let before = get_number(self.t.meta.read()?, meta::NOTIFICATIONS_PURGED)?;
+        if let Some(id) = purged_up_to.filter(|id| before.is_none_or(|before| *id > before)) {
+            self.t.meta.write()?.insert(meta::NOTIFICATIONS_PURGED, encode(&id, &mut self.buffer)?)?;
         }
         step.next = Some(if is_all || is_young {
             PurgeCursor { place: SWEEP, ..PurgeCursor::default() }
@@ -321,6 +322,7 @@ impl Batch<'_, '_> {
         if !held.is_empty() {
             return Ok(PurgeStep { held: old.len() as u64, ..PurgeStep::default() });
         }
+        old.truncate(limit);
         let Some(last) = old.last() else { return Ok(PurgeStep::default()) };
         self.touch();
         self.t.meta.write()?.insert(meta::AUDIT_ANCHOR, encode(last, &mut self.buffer)?)?;

@@ -34,6 +34,7 @@ pub async fn purge_all(bed: &Bed, kind: PurgeKind, before: Timestamp, slice: usi
     let (mut cursor, mut purged) = (PurgeCursor::default(), 0);
     loop {
         let PurgeStep { purged: more, next, .. } = bed.store.purge(kind, before, cursor, slice).await?;
+        assert!(more <= slice as u64, "a slice of {slice} purged {more}");
         purged += more;
         match next {
             Some(next) => cursor = next,
