@@ -17,6 +17,7 @@ use crate::store::access::MAX_BANS;
 use crate::store::operations::{Act, Disconnect, LiftBan, SetBan};
 use crate::store::{StoreError, UserProfile};
 
+use super::errors::person_error;
 use super::rooms::list_query;
 use super::{Caller, Services, may, store_error};
 
@@ -315,12 +316,7 @@ impl Services {
     /// `forbidden`, `not_found`, `unavailable`.
     pub async fn person(&self, caller: &Caller, user: UserId) -> Result<PersonDetails, WireError> {
         may(caller, Scope::Users)?;
-        let profile = self.store.profile(user).await.map_err(|error| match error {
-            StoreError::Refused(Refusal::NotFound) => {
-                WireError::new(ErrorCode::NotFound, "nothing is stored of this user")
-            }
-            other => store_error(other),
-        })?;
+        let profile = self.store.profile(user).await.map_err(person_error)?;
         Ok(self.details(profile))
     }
 

@@ -12,7 +12,6 @@ use crate::contract::answers::BroadcastSent;
 use crate::contract::decode;
 use crate::contract::errors::WireError;
 use crate::contract::events::RESERVED_EVENTS;
-use crate::contract::packet::Frame;
 use crate::contract::requests::{
     Broadcast, MAX_KEY_CHARS, NotificationContent, PlatformDeletion, PlatformEdit, PlatformMessage, Target, check_key,
 };
@@ -25,7 +24,8 @@ use crate::store::operations::{
     SendBroadcast,
 };
 
-use super::delivery::{Delivery, broadcast_deliveries};
+use super::delivery::broadcast_deliveries;
+use super::notifications::draft_of;
 use super::{Caller, Services, may, store_error};
 
 /// The most users that one target may name.
@@ -95,7 +95,7 @@ impl Services {
             }
             ("notification:new", _) => {
                 let audience = audience_of(rooms)?;
-                self.send_notification(sending, audience, decode::request(payload)?).await
+                self.send_draft(sending, draft_of(audience, decode::request(payload)?)?).await
             }
             _ => self.broadcast_passing(sending, &request.event, rooms, payload).await,
         }
@@ -116,21 +116,11 @@ impl Services {
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("notification:new to {}", words(&target));
         let audience = audience_of(rooms_of(target)?)?;
-        let draft = super::notifications::draft_of(audience, content)?;
-        self.send_draft(sending(caller, words, key), draft).await
+        self.send_draft(sending(caller, words, key), draft_of(audience, content)?).await
     }
 
     async fn send<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, WireError> {
         self.store.submit(self.now(), operation, act).await.map(|applied| applied.answer).map_err(store_error)
-    }
-
-    async fn send_notification(
-        &self,
-        sending: Sending<'_>,
-        audience: Audience,
-        content: NotificationContent,
-    ) -> Result<BroadcastSent, WireError> {
-        self.send_draft(sending, super::notifications::draft_of(audience, content)?).await
     }
 
     async fn send_draft(&self, mut sending: Sending<'_>, draft: NotificationDraft) -> Result<BroadcastSent, WireError> {
@@ -142,7 +132,7 @@ impl Services {
         let key = sending.key(KeyKind::Notify, draft.fingerprint());
         let notify = operations::Notify { draft, key };
         let operations::Notified { notification, duplicate } = self.send(notify, sending.act).await?;
-        Ok(BroadcastSent { sockets: if duplicate { 0 } else { sockets }, id: Some(notification.id), duplicate })
+        Ok(stored(notification.id, duplicate, sockets))
     }
 
     async fn broadcast_message(
@@ -172,8 +162,7 @@ impl Services {
         let fingerprint = draft.fingerprint().with(&author);
         let (policy, key) = (self.policy(), sending.key(KeyKind::PlatformMessage, fingerprint));
         let posted = self.send(PostMessage { draft, policy, key, external_id, origin: None }, sending.act).await?;
-        let sockets = if posted.duplicate { 0 } else { sockets };
-        Ok(BroadcastSent { sockets, id: Some(posted.id), duplicate: posted.duplicate })
+        Ok(stored(posted.id, posted.duplicate, sockets))
     }
 
     async fn broadcast_edit(
@@ -196,8 +185,7 @@ impl Services {
             key: sending.key(KeyKind::PlatformChange, fingerprint),
         };
         let changed = self.send(edit, sending.act).await?;
-        let sockets = if changed.duplicate { 0 } else { sockets };
-        Ok(BroadcastSent { sockets, id: Some(changed.message_id), duplicate: changed.duplicate })
+        Ok(stored(changed.message_id, changed.duplicate, sockets))
     }
 
     async fn broadcast_deletion(
@@ -218,8 +206,7 @@ impl Services {
             key: sending.key(KeyKind::PlatformChange, fingerprint),
         };
         let changed = self.send(deletion, sending.act).await?;
-        let sockets = if changed.duplicate { 0 } else { sockets };
-        Ok(BroadcastSent { sockets, id: Some(changed.message_id), duplicate: changed.duplicate })
+        Ok(stored(changed.message_id, changed.duplicate, sockets))
     }
 
     /// Without a key and a record nothing is stored of it, and it goes straight to who is connected.
@@ -231,18 +218,14 @@ impl Services {
         payload: &str,
     ) -> Result<BroadcastSent, WireError> {
         let sockets = self.reach(&rooms);
+        let broadcast = operations::Broadcast { rooms, event: event.to_owned(), payload: payload.to_owned() };
         if sending.key.is_none() && sending.act.is_none() {
-            let payload = RawValue::from_string(payload.to_owned()).ok();
-            let frame = Frame::event(event, &payload);
-            let name: std::borrow::Cow<'static, str> = event.to_owned().into();
-            let to = |room| Delivery { name: name.clone(), ..Delivery::framed(room, frame.clone()) };
-            self.feed.publish(rooms.into_iter().map(to).collect()).map_err(|_| WireError::unavailable())?;
+            self.feed.publish(broadcast_deliveries(None, &broadcast)).map_err(|_| WireError::unavailable())?;
             return Ok(BroadcastSent { sockets, id: None, duplicate: false });
         }
-        let targets: Vec<String> = rooms.iter().map(Room::name).collect();
+        let targets: Vec<String> = broadcast.rooms.iter().map(Room::name).collect();
         let fingerprint = Fingerprint::of(&[event, &targets.join(","), &normal(payload)]);
         let key = sending.key(KeyKind::Passing, fingerprint);
-        let broadcast = operations::Broadcast { rooms, event: event.to_owned(), payload: payload.to_owned() };
         let broadcast = SendBroadcast { broadcast: Arc::new(broadcast), key, sockets: sockets as u64 };
         let operations::BroadcastSent { sockets, duplicate } = self.send(broadcast, sending.act).await?;
         Ok(BroadcastSent { sockets: usize::try_from(sockets).unwrap_or(usize::MAX), id: None, duplicate })
@@ -268,10 +251,10 @@ impl Services {
             Ok(unsent) => unsent,
             Err(error) => return tracing::warn!(%error, "broadcasts that were not sent could not be looked for"),
         };
-        let first_of_now = self.first_change.load(Ordering::Relaxed);
+        let first_of_now = self.first_change;
         for (id, broadcast) in unsent.into_iter().filter(|(id, _)| *id < first_of_now) {
             tracing::info!(event = broadcast.event, "a broadcast that was acknowledged before the start goes out");
-            if self.feed.publish(broadcast_deliveries(id, &broadcast)).is_err() {
+            if self.feed.publish(broadcast_deliveries(Some(id), &broadcast)).is_err() {
                 tracing::warn!(event = broadcast.event, "too much is on its way for it; it goes out at the next start");
             }
         }
@@ -286,6 +269,11 @@ fn sending(caller: &Caller, words: String, key: Option<String>) -> Sending<'_> {
     // What an administrator sends is an administrative act. A back end's service token does it all day long.
     let act = caller.actor.is_admin().then(|| caller.act(action::BROADCAST, words));
     Sending { caller, key, act }
+}
+
+/// The answer to a broadcast that is stored; what is said again reaches nobody.
+fn stored(id: u64, duplicate: bool, sockets: usize) -> BroadcastSent {
+    BroadcastSent { sockets: if duplicate { 0 } else { sockets }, id: Some(id), duplicate }
 }
 
 fn words_of(target: &MessageTarget) -> String {

@@ -171,7 +171,7 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
             let delivery = Delivery::passing(Room::User(user.clone()), &event);
             return vec![Delivery { stored, except_socket: *origin, ..delivery }];
         }
-        Change::Broadcast { id, broadcast } => return broadcast_deliveries(*id, broadcast),
+        Change::Broadcast { id, broadcast } => return broadcast_deliveries(Some(*id), broadcast),
         Change::Anonymised { .. }
         | Change::Banned { .. }
         | Change::Unbanned { .. }
@@ -189,17 +189,13 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
     vec![Delivery { stored, kind, subject, ..Delivery::passing(room, &event) }]
 }
 
-/// The deliveries of a broadcast that the store keeps until they have gone out.
+/// The deliveries of a broadcast. `outbox` is the change under which the store keeps it until they have gone out, if it does.
 #[must_use]
-pub fn broadcast_deliveries(id: u64, broadcast: &Broadcast) -> Vec<Delivery> {
+pub fn broadcast_deliveries(outbox: Option<u64>, broadcast: &Broadcast) -> Vec<Delivery> {
     let payload = RawValue::from_string(broadcast.payload.clone()).ok();
     let frame = Frame::event(&broadcast.event, &payload);
     let name: Cow<'static, str> = broadcast.event.clone().into();
-    let to = |room: &Room| Delivery {
-        name: name.clone(),
-        outbox: Some(id),
-        ..Delivery::framed(room.clone(), frame.clone())
-    };
+    let to = |room: &Room| Delivery { name: name.clone(), outbox, ..Delivery::framed(room.clone(), frame.clone()) };
     broadcast.rooms.iter().map(to).collect()
 }
 

@@ -1,10 +1,19 @@
 //! What a client sees of what went wrong.
 
 use crate::contract::errors::{ErrorCode, WireError};
+use crate::domain::Refusal;
 use crate::store::StoreError;
 
 pub(super) fn resync() -> WireError {
-    crate::domain::Refusal::Resync.into()
+    Refusal::Resync.into()
+}
+
+/// What is asked of somebody of whom nothing is known, or another error of the store.
+pub(super) fn person_error(error: StoreError) -> WireError {
+    match error {
+        StoreError::Refused(Refusal::NotFound) => WireError::new(ErrorCode::NotFound, "nothing is stored of this user"),
+        other => store_error(other),
+    }
 }
 
 /// What a client sees of an error of the store; the cause is logged here, once.

@@ -132,7 +132,7 @@ pub struct Services {
     broadcasts_sent: AtomicU64,
     broadcasts_noted: AtomicU64,
     /// The first change id of this process: what is kept from before it is another's.
-    first_change: AtomicU64,
+    first_change: u64,
     /// The directory of the key that backups are signed with; without one they are not.
     key_dir: Option<PathBuf>,
     /// Answers that are streamed out.
@@ -173,7 +173,7 @@ impl Services {
     /// The services over a store whose commits go to `live`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, live: Arc<Live>, settings: Settings) -> Services {
-        let first_change = AtomicU64::new(store.last_id() + 1);
+        let first_change = store.last_id() + 1;
         Services {
             first_change,
             store: StoreHandle(store),

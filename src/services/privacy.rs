@@ -18,6 +18,7 @@ use crate::store::operations::{
 };
 use crate::store::{ExportCursor, StoreError, UserItem};
 
+use super::errors::person_error;
 use super::streams::{ByteStream, JsonSections};
 use super::{Caller, Services, may, store_error};
 
@@ -142,12 +143,7 @@ impl Services {
             return Err(WireError::rate_limited(EXPORT_RETRY, message));
         };
         let first = self.store.export_page(user.clone(), ExportCursor::default(), EXPORT_PAGE).await;
-        let mut page = first.map_err(|error| match error {
-            StoreError::Refused(Refusal::NotFound) => {
-                WireError::new(ErrorCode::NotFound, "nothing is stored of this user")
-            }
-            other => store_error(other),
-        })?;
+        let mut page = first.map_err(person_error)?;
         self.record_reading(caller, action::USER_EXPORT, format!("user {user}")).await?;
         let (stream, sender) = ByteStream::pieces();
         let store = self.store.0.clone();
@@ -193,12 +189,7 @@ impl Services {
         let by = caller.actor.user.canonical();
         let act = caller.act(action::USER_ERASE, format!("user {user}"));
         let begun = self.act(BeginErasure { user: user.clone(), by, consent, floor }, act).await;
-        let begun = begun.map_err(|error| match error {
-            StoreError::Refused(Refusal::NotFound) => {
-                WireError::new(ErrorCode::NotFound, "nothing is stored of this user")
-            }
-            other => store_error(other),
-        })?;
+        let begun = begun.map_err(person_error)?;
         if !begun.answer.erasure.is_finished() {
             // It goes on by itself if the caller does not wait for it.
             self.resettled.notify_one();
@@ -286,16 +277,14 @@ impl Services {
 
     async fn purge(&self, kind: PurgeKind, before: Timestamp) -> Result<(u64, u64), StoreError> {
         let house = Caller::house(Actor::local_admin());
-        let (mut cursor, mut purged, mut held) = (PurgeCursor::default(), 0, 0);
+        let mut cursor = PurgeCursor::default();
         loop {
             let act = house.act(action::PURGE, kind.as_str().to_owned());
             let purge = Purge { kind, before, cursor, limit: PURGE_SLICE, act };
             let step = self.store.apply(self.now(), purge).await?;
-            purged += step.purged;
-            held += step.held;
             match step.next {
                 Some(next) if !self.is_ending() => cursor = next,
-                _ => return Ok((purged, held)),
+                _ => return Ok((cursor.purged + step.purged, cursor.held + step.held)),
             }
             tokio::time::sleep(PURGE_PAUSE).await;
         }

@@ -99,9 +99,8 @@ impl Apply for PatchRoom {
 impl Apply for SetMember {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Option<Membership>> {
         let SetMember { room, user, membership } = self;
-        let no = batch.number_of(&room)?;
+        let (no, last_seq) = batch.find_seq(&room)?.ok_or(Refusal::NotFound)?;
         batch.refuse_erasing(&user)?;
-        let last_seq = batch.find_record(&room)?.map_or(0, |(_, record)| record.last_seq);
         let user_no = batch.user(&user)?;
         let before = batch.member(no, user_no)?;
         let row = before.unwrap_or_else(|| MemberRow::guest(last_seq));
@@ -271,23 +270,22 @@ impl Batch<'_, '_> {
         let mut doomed = self.doomed()?;
         let Some(no) = doomed.first().copied() else { return Ok(true) };
         let missing = || Failure::Damaged(format!("room {no} is to be removed, and has no record"));
-        let mut record = get(self.t.rooms.read()?, &k8(no), decode_room)?.ok_or_else(missing)?;
-        let mut ids = Vec::new();
+        let room = get(self.t.rooms.read()?, &k8(no), decode_room)?.ok_or_else(missing)?.id;
+        let (mut ids, mut purged_seq) = (Vec::new(), None);
         for row in self.t.msg_by_room.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?.take(limit.max(1)) {
             ids.push(second(row?.0.value()));
         }
         for id in &ids {
-            let read = |row: &[u8]| decode_message(row, *id, &record.id);
+            let read = |row: &[u8]| decode_message(row, *id, &room);
             let Some((message, place)) = get(self.t.messages.read()?, &k8(*id), read)? else { continue };
             self.remove_message(&message, place)?;
             self.t.authors.write()?.remove(&k16(place.sender, no))?;
-            record.purged_seq = message.seq;
-            if message.deleted_at.is_some() {
-                record.deleted = record.deleted.saturating_sub(1);
-            }
+            purged_seq = Some(message.seq);
         }
         if ids.len() == limit.max(1) {
             // The record says from where on there are messages, as behind a purge: a store that is cut off here is whole.
+            let record = get(self.t.rooms.read()?, &k8(no), decode_room)?.ok_or_else(missing)?;
+            let record = RoomRecord { purged_seq: purged_seq.unwrap_or(record.purged_seq), ..record };
             self.t.rooms.write()?.insert(&k8(no), encode_room(&record, &mut self.buffer)?)?;
             return Ok(false);
         }

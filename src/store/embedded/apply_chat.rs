@@ -159,9 +159,7 @@ impl Apply for EnlistMembers {
 impl Apply for LeaveRoom {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
         let Some(user) = batch.find_user(&self.user)? else { return Ok(()) };
-        let Some((room, last_seq)) = batch.find_record(&self.room)?.map(|(no, record)| (no, record.last_seq)) else {
-            return Ok(());
-        };
+        let Some((room, last_seq)) = batch.find_seq(&self.room)? else { return Ok(()) };
         let Some(row) = batch.member(room, user)? else { return Ok(()) };
         if is_listed(row.membership()?, row.left_at, last_seq) {
             batch.put_member(room, user, MemberRow { left_at: Some(last_seq), ..row })?;
@@ -181,7 +179,7 @@ impl Apply for MarkRead {
             Some(user) => batch.member(no, user)?,
             None => None,
         };
-        let last_seq = batch.find_record(&room)?.map_or(0, |(_, record)| record.last_seq);
+        let last_seq = batch.find_seq(&room)?.map_or(0, |(_, last_seq)| last_seq);
         let before = before.unwrap_or_else(|| MemberRow::guest(last_seq));
         let mark = |message_id| ReadMark { room: room.clone(), user: reader.user.clone(), message_id };
         if message_id <= before.read_up_to {
@@ -214,9 +212,7 @@ impl Batch<'_, '_> {
     /// Somebody takes part in a registered room, and has it on their list again. What was said before they came `from_now` is
     /// not unread.
     fn take_part(&mut self, room: &RoomId, user: &UserId, from_now: bool) -> Outcome<()> {
-        let Some((no, last_seq)) = self.find_record(room)?.map(|(no, record)| (no, record.last_seq)) else {
-            return Ok(());
-        };
+        let Some((no, last_seq)) = self.find_seq(room)? else { return Ok(()) };
         let user = self.user(user)?;
         match self.member(no, user)? {
             None => self.put_member(no, user, MemberRow::guest(if from_now { last_seq } else { 0 })),

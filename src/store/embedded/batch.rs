@@ -297,6 +297,11 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(self.known.rooms.get(room).map(|known| (known.no, &known.record)))
     }
 
+    /// A room's number and the `seq` of its latest message, if it is registered.
+    pub(super) fn find_seq(&mut self, room: &RoomId) -> Outcome<Option<(u64, u64)>> {
+        Ok(self.find_record(room)?.map(|(no, record)| (no, record.last_seq)))
+    }
+
     fn load_room(&mut self, room: &RoomId) -> Outcome<()> {
         if self.known.rooms.contains_key(room) {
             return Ok(());
