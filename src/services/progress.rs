@@ -6,7 +6,7 @@ use crate::contract::requests::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, Pr
 use crate::domain::progress::{MAX_TIME_SPENT, Update};
 use crate::domain::{Scope, UserId};
 use crate::store::LessonFilter;
-use crate::store::operations::{KeyKind, RequestKey, SyncProgress};
+use crate::store::operations::{Report, SyncProgress};
 
 use super::limits::Rate;
 use super::{Caller, Services, may, store_error};
@@ -31,10 +31,10 @@ impl Services {
         let mut all = Vec::with_capacity(reports.len());
         for mut report in reports {
             let user = on_behalf(caller, report.user_id.take())?;
-            all.push((user, Update::from(report)));
+            all.push(Report::new(&caller.actor.user, user, Update::from(report)));
         }
         self.count_syncs(caller, &all).await?;
-        let synced = self.apply(SyncProgress { caller: caller.actor.user.clone(), reports: all }).await?;
+        let synced = self.apply(SyncProgress { reports: all }).await?;
         Ok(synced
             .into_iter()
             .map(|one| ProgressSynced { progress: one.progress, duplicate: one.duplicate, merged: one.merged })
@@ -42,16 +42,10 @@ impl Services {
     }
 
     /// A batch that was answered as a whole is answered again before any rate is asked.
-    async fn count_syncs(&self, caller: &Caller, reports: &[(UserId, Update)]) -> Result<(), WireError> {
+    async fn count_syncs(&self, caller: &Caller, reports: &[Report]) -> Result<(), WireError> {
         let Err(error) = self.count(Rate::Syncs, &caller.actor.user) else { return Ok(()) };
-        for (user, update) in reports {
-            let key = update.sync_id.clone().map(|key| RequestKey {
-                caller: caller.actor.user.clone(),
-                kind: KeyKind::Progress,
-                key,
-                fingerprint: update.fingerprint(user),
-            });
-            if !self.is_answered(key.as_ref()).await {
+        for report in reports {
+            if !self.is_answered(report.key.as_ref()).await {
                 return Err(error);
             }
         }

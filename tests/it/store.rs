@@ -164,8 +164,8 @@ impl Desk {
     }
 
     pub fn sync_progress(&self, user: UserId, updates: Vec<Update>, at: Timestamp) -> Asked<Vec<Synced>> {
-        let reports = updates.into_iter().map(|update| (user.clone(), update)).collect();
-        Box::pin(self.store.apply(at, SyncProgress { caller: user, reports }))
+        let reports = updates.into_iter().map(|update| Report::new(&user, user.clone(), update)).collect();
+        Box::pin(self.store.apply(at, SyncProgress { reports }))
     }
 
     /// Gives the notification, and whether an earlier request had the same key.

@@ -8,40 +8,29 @@ use super::batch::{Apply, Batch};
 use super::failure::{Failure, Outcome};
 use super::records::{First, ProgressRow, decode, encode, get};
 use super::schema::{k16, k24};
-use crate::domain::progress::{Progress, Update, is_merged, merge};
-use crate::domain::{Fingerprint, Refusal, UserId};
+use crate::domain::progress::{Progress, is_merged, merge};
+use crate::domain::{Fingerprint, Refusal};
 use crate::store::Change;
-use crate::store::operations::{KeyKind, RequestKey, SyncProgress, Synced};
+use crate::store::operations::{Report, RequestKey, SyncProgress, Synced};
 
 impl Apply for SyncProgress {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Vec<Synced>> {
-        batch.refuse_mixed_keys(&self)?;
-        let mut answers = Vec::with_capacity(self.reports.len());
-        for (user, update) in &self.reports {
-            answers.push(batch.sync_one(&self.caller, user, update)?);
-        }
-        Ok(answers)
+        batch.refuse_mixed_keys(&self.reports)?;
+        self.reports.iter().map(|report| batch.sync_one(report)).collect()
     }
-}
-
-fn key_of(caller: &UserId, user: &UserId, update: &Update) -> Option<RequestKey> {
-    let (caller, fingerprint) = (caller.clone(), update.fingerprint(user));
-    update.sync_id.clone().map(|key| RequestKey { caller, kind: KeyKind::Progress, key, fingerprint })
 }
 
 impl Batch<'_, '_> {
     /// A key that names two reports that differ is a mistake of the device; taking the second for a repetition would lose it
     /// without a word. Looked at before anything is written, as the reports stand or fall together.
-    fn refuse_mixed_keys(&mut self, request: &SyncProgress) -> Outcome<()> {
+    fn refuse_mixed_keys(&mut self, reports: &[Report]) -> Outcome<()> {
         let mut seen: HashMap<&str, Fingerprint> = HashMap::new();
-        for (user, update) in &request.reports {
-            if let Some(sync_id) = &update.sync_id {
-                let fingerprint = update.fingerprint(user);
-                if seen.insert(sync_id, fingerprint).is_some_and(|before| before != fingerprint) {
-                    return Err(Refusal::KeyReused.into());
-                }
+        for Report { user, key, .. } in reports {
+            if let Some(RequestKey { key, fingerprint, .. }) = key
+                && seen.insert(key, *fingerprint).is_some_and(|before| before != *fingerprint)
+            {
+                return Err(Refusal::KeyReused.into());
             }
-            let key = key_of(&request.caller, user, update);
             if self.synced_before(key.as_ref())?.is_none() {
                 self.refuse_erasing(user)?;
             }
@@ -56,8 +45,9 @@ impl Batch<'_, '_> {
         })
     }
 
-    fn sync_one(&mut self, caller: &UserId, user: &UserId, update: &Update) -> Outcome<Synced> {
-        let request_key = key_of(caller, user, update);
+    fn sync_one(&mut self, report: &Report) -> Outcome<Synced> {
+        let Report { user, update, key: request_key } = report;
+        // Once more: a report before it in this request may have been the first.
         if let Some(first) = self.synced_before(request_key.as_ref())? {
             return Ok(first);
         }

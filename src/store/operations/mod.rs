@@ -31,7 +31,7 @@ pub use privacy::{
     BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep, ReleaseHold,
     SetHold,
 };
-pub use progress::{SyncProgress, Synced};
+pub use progress::{Report, SyncProgress, Synced};
 
 use crate::domain::access::Banned;
 use crate::domain::audit::AuditRecord;
@@ -193,17 +193,6 @@ macro_rules! operations {
         )*
 
         impl AnyOperation {
-            /// Its name, for figures and logs.
-            #[must_use]
-            pub fn name(&self) -> &'static str {
-                match self {
-                    $(AnyOperation::$name(_) => stringify!($name),)*
-                }
-            }
-
-            /// The names of all operations.
-            pub const NAMES: &'static [&'static str] = &[$(stringify!($name)),*];
-
             /// Its bytes, about.
             #[must_use]
             pub fn weight(&self) -> usize {

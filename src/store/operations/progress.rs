@@ -3,14 +3,37 @@
 use crate::domain::UserId;
 use crate::domain::progress::{Progress, Update};
 
+use super::{KeyKind, RequestKey};
+
+/// A report of somebody's progress.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Whose progress it is.
+    pub user: UserId,
+    /// What is reported.
+    pub update: Update,
+    /// Makes it idempotent for its caller: its `syncId`, with what it says.
+    pub key: Option<RequestKey>,
+}
+
+impl Report {
+    /// A report by the user, or by a back end on behalf of them. Its key is the caller's.
+    #[must_use]
+    pub fn new(caller: &UserId, user: UserId, update: Update) -> Report {
+        let key = update.sync_id.clone().map(|key| {
+            let (caller, fingerprint) = (caller.clone(), update.fingerprint(&user));
+            RequestKey { caller, kind: KeyKind::Progress, key, fingerprint }
+        });
+        Report { user, update, key }
+    }
+}
+
 /// Merges reports in their order, all of them in one transaction or none. Errors: `KeyReused` if a key was used for another
 /// report (then none is stored); `Erasing`.
 #[derive(Debug, Clone)]
 pub struct SyncProgress {
-    /// Who reports: the user, or a back end on behalf of users. The keys of the reports are the caller's.
-    pub caller: UserId,
-    /// The reports, each with whose progress it is.
-    pub reports: Vec<(UserId, Update)>,
+    /// The reports.
+    pub reports: Vec<Report>,
 }
 
 /// The answer to one progress report.

@@ -11,11 +11,12 @@ use super::super::records::{AnswerRow, First, InboxChangeRow, MemberRow, Person,
 use super::super::records_care::ErasureRow;
 use super::super::rows::Held;
 use super::super::schema::{K8, K16, K24, Row};
+use super::super::tests::note;
 use super::super::{check, open};
 use super::*;
 use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{Author, Draft, MessageKind, RoomPolicy};
-use crate::domain::notification::{Audience, AudienceKind, NotificationBody, NotificationDraft, Selection};
+use crate::domain::notification::{Audience, AudienceKind, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::progress::{Percent, Update};
 use crate::domain::{Actor, Fingerprint, LessonId, Refusal, Role, SystemClock, UserId};
@@ -147,19 +148,6 @@ fn post(draft: Draft, key: Option<&str>) -> PostMessage {
     PostMessage { draft, policy: OPEN, key, external_id: None, origin: None }
 }
 
-fn note(audience: Audience) -> Notify {
-    let body = NotificationBody {
-        kind: "info".into(),
-        title: "t".into(),
-        message: "m".into(),
-        title_fr: None,
-        message_fr: None,
-        link: None,
-        metadata: None,
-    };
-    Notify { draft: NotificationDraft { audience, body }, key: None }
-}
-
 async fn ask<O: Operation>(store: &dyn Store, operation: O) -> O::Answer {
     store.apply(SystemClock::shared().now(), operation).await.unwrap()
 }
@@ -230,7 +218,7 @@ async fn live(dir: &Path) {
         sync_id: Some("s".into()),
         base_version: None,
     };
-    ask(store, SyncProgress { caller: user("p1"), reports: vec![(user("p1"), update)] }).await;
+    ask(store, SyncProgress { reports: vec![Report::new(&user("p1"), user("p1"), update)] }).await;
     ask(store, sent("{}")).await;
     let (ban, by, before) = (Ban::User(user("p9")), "root".to_owned(), Timestamp(0));
     ask(store, SetBan { banned: Banned { ban, before, until: None, by, at: Timestamp(1) } }).await;
@@ -421,4 +409,25 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
         store.close().await.unwrap();
     });
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        opened(dir.path()).unwrap().close().await.unwrap();
+        let database = Builder::new().open(dir.path().join(NAME)).unwrap();
+        let tx = database.begin_write().unwrap();
+        let newer = FORMAT + 1;
+        let newest = encode(&newer, &mut Vec::new()).unwrap().to_vec();
+        Tables::of(&tx).meta.write().unwrap().insert(meta::FORMAT, newest.as_slice()).unwrap();
+        tx.commit().unwrap();
+        database.close().unwrap();
+        let again = opened(dir.path());
+        assert!(matches!(
+            again,
+            Err(OpenError::Newer { found, known, version, .. })
+                if (found, known) == (newer, FORMAT) && version == env!("CARGO_PKG_VERSION")
+        ));
+    });
 }

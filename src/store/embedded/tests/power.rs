@@ -13,8 +13,8 @@ use crate::domain::notification::{Audience, NotificationBody, NotificationDraft,
 use crate::domain::progress::{Percent, Update};
 use crate::domain::{Actor, Fingerprint, LessonId, Role, Timestamp};
 use crate::store::operations::{
-    Act, Arrive, Broadcast, DeleteMessage, InboxAction, MarkInbox, MarkRead, Notify, Record, SendBroadcast, SetBan,
-    SyncProgress,
+    Act, Arrive, Broadcast, DeleteMessage, InboxAction, MarkInbox, MarkRead, Notify, Record, Report, SendBroadcast,
+    SetBan, SyncProgress,
 };
 use crate::store::{InboxQuery, LessonFilter};
 
@@ -93,7 +93,7 @@ fn update(lesson: u64, key: &str) -> Update {
 }
 
 fn sync(by: u64, update: Update) -> SyncProgress {
-    SyncProgress { caller: user(by), reports: vec![(user(by), update)] }
+    SyncProgress { reports: vec![Report::new(&user(by), user(by), update)] }
 }
 
 fn banned(token: &str) -> Banned {

@@ -7,10 +7,10 @@ use super::super::records::{decode_room, encode_room, get};
 use super::super::rows::Held;
 use super::super::schema::{external_hash, external_key, k16};
 use super::*;
-use crate::domain::notification::{Audience, AudienceKind, NotificationBody, NotificationDraft, Selection};
+use crate::domain::notification::{Audience, AudienceKind, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::{Role, Timestamp};
-use crate::store::operations::{Arrive, DeleteMessage, ExternalId, InboxAction, MarkInbox, Notify, SetHold};
+use crate::store::operations::{Arrive, DeleteMessage, ExternalId, InboxAction, MarkInbox, SetHold};
 
 /// The numbers and ids of what [`lived_in`] makes.
 const USER: u64 = 1;
@@ -27,19 +27,6 @@ fn external() -> ExternalId {
 
 fn for_all() -> u64 {
     audience_space(super::super::inbox::audience_code(&Audience::All).unwrap())
-}
-
-fn note(audience: Audience) -> Notify {
-    let body = NotificationBody {
-        kind: "info".into(),
-        title: "t".into(),
-        message: "m".into(),
-        title_fr: None,
-        message_fr: None,
-        link: None,
-        metadata: None,
-    };
-    Notify { draft: NotificationDraft { audience, body }, key: None }
 }
 
 /// A store in which there is something of everything that is kept beside what it is kept of.
