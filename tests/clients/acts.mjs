@@ -1,9 +1,9 @@
-// What the tests of administrative acts share: acts that must work, the audit trail as a list, polls that wait, and
-// requesters that hang up wherever they like.
+// What tests do again and again: acts that must work, sockets in rooms, the audit trail as a list, polls that wait, and requesters
+// that hang up wherever they like.
 import assert from 'node:assert/strict';
 import { readFileSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
-import { Appliance, noLimits, token, until } from './harness.mjs';
+import { Appliance, ask, noLimits, token, until } from './harness.mjs';
 
 export const admin = { userId: 1, role: 'admin', name: 'Root' };
 
@@ -32,6 +32,13 @@ export async function done(server, claims, method, path, body) {
 export const act = (server, method, path, body) => done(server, admin, method, `/admin${path}`, body);
 
 export const say = async (server, claims, roomId, content) => (await done(server, claims, 'POST', `/rooms/${roomId}/messages`, { content })).id;
+
+// A socket of somebody's that has joined a room.
+export async function joinedTo(server, roomId, claims, transport = 'websocket') {
+  const socket = await server.signedIn(claims, { transports: [transport] });
+  assert.equal((await ask(socket, 'chat:join', { roomId })).ok, true);
+  return socket;
+}
 
 // The whole audit trail.
 export async function trail(server) {

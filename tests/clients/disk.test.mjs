@@ -2,40 +2,19 @@
 // acknowledged is stored by its retry, once, when there is room again - without a restart.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { fillUp, smallDisk } from './disks.mjs';
 import { Appliance, all, ask, assertRising, binary, noLimits, until } from './harness.mjs';
 
 const MIB = 1 << 20;
 
-// A file system of some MiB. Needs to be root, or `unshare -rm`.
-function smallDisk(mib) {
-  const at = mkdtempSync(join(tmpdir(), 'academy-rt-disk-'));
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${mib}m`, 'tmpfs', at]);
-  } catch (error) {
-    throw new Error(`this test mounts a small file system: run it as root, or under unshare -rm (${error.message})`);
-  }
-  return { at, remove() { execFileSync('umount', [at]); rmSync(at, { recursive: true }); } };
-}
-
-// Takes all the room that is left, but `leave` bytes.
+// Takes all the room that is left, but `leave` bytes; gives what gives it back.
 function fill(disk, leave = 0) {
   const path = join(disk.at, 'filler');
-  const file = openSync(path, 'w');
-  const free = () => Number(execFileSync('df', ['--output=avail', '-B1', disk.at], { encoding: 'utf8' }).split('\n')[1]);
-  const piece = Buffer.alloc(64 << 10, 1);
-  while (free() > leave) {
-    try {
-      writeSync(file, piece, 0, Math.min(piece.length, Math.max(free() - leave, 1)));
-    } catch (error) {
-      if (error.code !== 'ENOSPC') throw error;
-      break;
-    }
-  }
-  closeSync(file);
+  fillUp(disk, path, leave);
   return () => rmSync(path);
 }
 

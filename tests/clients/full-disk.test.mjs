@@ -2,12 +2,11 @@
 // can shut out, take back, erase and purge, and it is in the trail; below the second floor (`storage.min_free_admin`) a ban
 // holds in memory and says so. A small tmpfs is the disk; nothing is restarted but where a kill shows what is durable.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, rmSync, statfsSync, writeSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { act, admin, call, cursorOf, done, pollFrom, say, served, trail, waitingPolls } from './acts.mjs';
+import { fillUp, smallDisk } from './disks.mjs';
 import { ask, heard, until } from './harness.mjs';
 
 const MIB = 1 << 20;
@@ -16,34 +15,16 @@ const bob = { userId: 8, name: 'Bob' };
 
 // A server on a file system of its own of some MiB, and what fills that up to some bytes. Needs to be root, or `unshare -rm`.
 async function onSmallDisk(t, { mib = 40, env = {} } = {}) {
-  const at = mkdtempSync(join(tmpdir(), 'academy-rt-full-'));
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${mib}m`, 'tmpfs', at]);
+  const disk = smallDisk(mib);
   let close = () => {};
   t.after(async () => {
     await close();
-    execFileSync('umount', [at]);
-    rmSync(at, { recursive: true });
+    disk.remove();
   });
-  const server = await served({ after: (hook) => { close = hook; } }, { dir: join(at, 'server'), env: { ACADEMY_RT_STORAGE_MIN_FREE: '12MiB', ...env } });
-  const free = () => {
-    const { bavail, bsize } = statfsSync(at);
-    return bavail * bsize;
-  };
-  const filler = join(at, 'filler');
-  const fillTo = (leave) => {
-    const file = openSync(filler, 'a');
-    const piece = Buffer.alloc(64 << 10, 1);
-    while (free() > leave) {
-      try {
-        writeSync(file, piece, 0, Math.min(piece.length, Math.max(free() - leave, 1)));
-      } catch (error) {
-        if (error.code !== 'ENOSPC') throw error;
-        break;
-      }
-    }
-    closeSync(file);
-  };
-  return { server, fillTo, free, empty: () => rmSync(filler) };
+  const server = await served({ after: (hook) => { close = hook; } }, { dir: join(disk.at, 'server'), env: { ACADEMY_RT_STORAGE_MIN_FREE: '12MiB', ...env } });
+  const filler = join(disk.at, 'filler');
+  const fillTo = (leave) => fillUp(disk, filler, leave);
+  return { server, fillTo, free: disk.free, empty: () => rmSync(filler) };
 }
 
 const write = (server, claims, content = 'x') => call(server, claims, 'POST', '/rooms/r/messages', { content });

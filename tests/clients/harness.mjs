@@ -72,6 +72,15 @@ function freePort() {
   });
 }
 
+/** Random numbers of 0 to 1 that a seed determines. */
+export function dice(from) {
+  let state = from >>> 0;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
 export class Appliance {
   static async start({ tls = false, env = {}, flags = [], listen = '127.0.0.1', dir = mkdtempSync(join(tmpdir(), 'academy-rt-')) } = {}) {
     const appliance = new Appliance();

@@ -5,7 +5,8 @@
 // KEYS_SEED repeats the moments of the kills, KEYS_ROUNDS says how many there are.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Appliance, all, ask, assertRising, heard, noLimits, until } from './harness.mjs';
+import { joinedTo } from './acts.mjs';
+import { Appliance, all, ask, assertRising, dice, heard, noLimits, until } from './harness.mjs';
 
 const ADMIN = { userId: 1, role: 'admin' };
 const WAYS = ['websocket', 'polling'];
@@ -20,15 +21,6 @@ const contents = async (server, roomId) => (await history(server, roomId)).map((
 /** What a refusal or an answer is, in short. */
 const short = ({ status, json }) => [status, json.error?.code ?? json.duplicate ?? 'first'];
 
-/** Random numbers of 0 to 1 that a seed determines. */
-function dice(from) {
-  let state = from >>> 0;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
 let server;
 let http;
 before(async () => {
@@ -40,11 +32,7 @@ after(() => server.stop());
 const broadcast = (subject, key, target, event, payload) => http(service(subject), 'POST', '/broadcast', { target, event, payload }, { 'idempotency-key': key });
 const say = (subject, key, roomId, payload) => broadcast(subject, key, { room: `chat:${roomId}` }, 'chat:message', payload);
 
-async function joined(roomId, claims, transport = 'websocket') {
-  const socket = await server.signedIn(claims, { transports: [transport] });
-  assert.equal((await ask(socket, 'chat:join', { roomId })).ok, true);
-  return socket;
-}
+const joined = (roomId, claims, transport) => joinedTo(server, roomId, claims, transport);
 
 describe('a key belongs to who called and to the kind of the request', () => {
   test('two services with one key in one room: both messages are stored, and each repeat gets its own answer', async () => {

@@ -4,6 +4,7 @@
 // writes a user's progress.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { joinedTo, say } from './acts.mjs';
 import { Appliance, all, ask, heard, noLimits, until } from './harness.mjs';
 
 const ADMIN = { userId: 1, role: 'admin' };
@@ -20,17 +21,8 @@ after(async () => {
 
 const http = (claims, method, path, body, headers) => server.fetch(`/api/v1${path}`, { claims, method, body, headers });
 
-async function joined(roomId, claims, transport = 'websocket') {
-  const socket = await server.signedIn(claims, { transports: [transport] });
-  assert.equal((await ask(socket, 'chat:join', { roomId })).ok, true);
-  return socket;
-}
-
-async function post(claims, roomId, content = 'x') {
-  const { status, json } = await http(claims, 'POST', `/rooms/${roomId}/messages`, { content });
-  assert.equal(status, 200, JSON.stringify(json));
-  return json.id;
-}
+const joined = (roomId, claims, transport) => joinedTo(server, roomId, claims, transport);
+const post = (claims, roomId, content = 'x') => say(server, claims, roomId, content);
 
 /** Whatever was sent to these sockets before has arrived when this returns. */
 async function fence(roomId, ...sockets) {

@@ -5,21 +5,13 @@
 // UNREAD_SEED repeats the choices of the random test, UNREAD_STEPS says how many there are.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Appliance, all, ask, assertRising, heard, noLimits, token, until } from './harness.mjs';
+import { joinedTo, say } from './acts.mjs';
+import { Appliance, all, ask, assertRising, dice, heard, noLimits, token, until } from './harness.mjs';
 
 const ADMIN = { userId: 1, role: 'admin' };
 const WAYS = ['websocket', 'polling'];
 const seed = Number(process.env.UNREAD_SEED ?? Math.floor(Math.random() * 2 ** 31));
 const STEPS = Number(process.env.UNREAD_STEPS ?? 300);
-
-/** Random numbers of 0 to 1 that a seed determines. */
-function dice(from) {
-  let state = from >>> 0;
-  return () => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
 
 let server;
 before(async () => { server = await Appliance.start({ env: noLimits }); });
@@ -27,17 +19,8 @@ after(() => server.stop());
 
 const http = (claims, method, path, body) => server.fetch(`/api/v1${path}`, { claims, method, body });
 
-async function joined(roomId, claims, transport = 'websocket') {
-  const socket = await server.signedIn(claims, { transports: [transport] });
-  assert.equal((await ask(socket, 'chat:join', { roomId })).ok, true);
-  return socket;
-}
-
-async function post(claims, roomId, content = 'x') {
-  const { status, json } = await http(claims, 'POST', `/rooms/${roomId}/messages`, { content });
-  assert.equal(status, 200, JSON.stringify(json));
-  return json.id;
-}
+const joined = (roomId, claims, transport) => joinedTo(server, roomId, claims, transport);
+const post = (claims, roomId, content = 'x') => say(server, claims, roomId, content);
 
 const contents = async (roomId) => (await http(ADMIN, 'GET', `/rooms/${roomId}/messages?limit=200`)).json.messages.map(({ content }) => content);
 const remove = (claims, roomId, id) => http(claims, 'DELETE', `/rooms/${roomId}/messages/${id}`).then(({ status }) => assert.equal(status, 200));

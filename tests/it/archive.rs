@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use academy_rt::domain::{Clock, SystemClock};
 use academy_rt::ops::rebuild;
-use academy_rt::ops::restore::{RestoreOptions, Step};
+use academy_rt::ops::restore::RestoreOptions;
 use academy_rt::services::Services;
 use academy_rt::services::feed::Feed;
 use academy_rt::services::live::Live;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backup::{Mounted, academy, failed, good, lived_in, names};
 use crate::harness::{Appliance, run, words};
-use crate::restore::holds;
+use crate::restore::{holds, killed_at};
 
 const KEPT: &str = "audit-before-restore-";
 
@@ -608,14 +608,7 @@ const DATA: &str = "ACADEMY_RT_TEST_COMPACT_DATA";
 #[test]
 #[ignore = "a child of a_compaction_has_a_record_of_its_start_and_one_of_its_end"]
 fn compacting_child() {
-    let Ok(stop_at) = std::env::var(STOP_AT) else { return };
-    let mut left: usize = stop_at.parse().unwrap();
-    let mut watch = |_: Step| {
-        if left == 0 {
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
-        }
-        left -= 1;
-    };
+    let Some(mut watch) = killed_at(STOP_AT) else { return };
     let now = SystemClock.now();
     let options = RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor: "test", now };
     rebuild::compact(&PathBuf::from(std::env::var(DATA).unwrap()), options, &mut watch).unwrap();

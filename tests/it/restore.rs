@@ -178,6 +178,17 @@ fn a_full_disk_leaves_the_data_as_they_were() {
     sound(&small);
 }
 
+/// What kills this process at the n-th step, if the variable says at which.
+pub fn killed_at(variable: &str) -> Option<impl FnMut(Step)> {
+    let mut left: usize = std::env::var(variable).ok()?.parse().unwrap();
+    Some(move |_: Step| {
+        if left == 0 {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+        }
+        left -= 1;
+    })
+}
+
 const STOP_AT: &str = "ACADEMY_RT_TEST_STOP_AT";
 const DATA: &str = "ACADEMY_RT_TEST_DATA";
 const BACKUP: &str = "ACADEMY_RT_TEST_BACKUP";
@@ -186,14 +197,7 @@ const BACKUP: &str = "ACADEMY_RT_TEST_BACKUP";
 #[test]
 #[ignore = "a child of a_kill_at_every_step_leaves_the_old_data_or_the_new"]
 fn child() {
-    let Ok(stop_at) = std::env::var(STOP_AT) else { return };
-    let mut left: usize = stop_at.parse().unwrap();
-    let mut watch = |_: Step| {
-        if left == 0 {
-            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
-        }
-        left -= 1;
-    };
+    let Some(mut watch) = killed_at(STOP_AT) else { return };
     let options =
         RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor: "test", now: SystemClock.now() };
     let data = PathBuf::from(std::env::var(DATA).unwrap());
