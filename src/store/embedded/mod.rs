@@ -37,6 +37,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use redb::ReadableDatabase;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -53,6 +54,12 @@ use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreErr
 
 /// How many reads run at a time; more wait for their turn.
 const READS: usize = 64;
+
+/// How often a read is begun, where the file has to be opened again.
+const READ_TRIES: u32 = 3;
+
+/// How long a read waits for a file that has to be opened again.
+const REOPEN_WAIT: Duration = Duration::from_secs(1);
 
 /// How much a long read steps back behind everything else: a tenth of a processor is left to it where all are busy.
 const POLITE: i32 = 10;
@@ -111,6 +118,7 @@ impl Embedded {
         let shared = Arc::new(Shared {
             database: RwLock::new(Some(database)),
             health: Mutex::new(Health::Well),
+            reopenings: watch::Sender::new(0),
             failed: watch::Sender::new(None),
             opener,
             min_free_bytes: config.min_free_bytes,
@@ -165,31 +173,41 @@ impl Embedded {
         sent
     }
 
-    /// Reads from a snapshot on a thread that may block.
+    /// Reads from a snapshot on a thread that may block. A read that meets the error of a write, after which the file has to
+    /// be opened again, waits for that and reads again: a disk that takes no writes is still read.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Snapshot) -> Outcome<T> + Send + 'static,
+        read: impl Fn(&Snapshot) -> Outcome<T> + Send + Sync + 'static,
     ) -> Result<T, StoreError> {
         let Ok(turn) = Arc::clone(&self.reads).acquire_owned().await else { return Err(StoreError::Closed) };
-        let shared = Arc::clone(&self.shared);
-        let reading = tokio::task::spawn_blocking(move || {
-            let outcome = shared.read(read);
-            drop(turn);
-            outcome
-        });
-        let outcome = match reading.await {
-            Ok(outcome) => outcome,
-            // The engine does not look at checksums when it reads: a damaged page may end in a panic.
-            Err(error) if error.is_panic() => Err(self.shared.condemn("a read of the database panicked")),
-            Err(error) => return Err(StoreError::Unavailable(format!("a read ended early: {error}"))),
-        };
-        outcome.map_err(|failure| {
-            if matches!(failure, Failure::Engine(_)) {
-                // The writer sleeps while nobody writes. If its queue is full, it is awake.
-                drop(self.enqueue(Command::Mend));
+        let (turn, read) = (Arc::new(turn), Arc::new(read));
+        let mut reopenings = self.shared.reopenings.subscribe();
+        let mut tries_left = READ_TRIES;
+        loop {
+            tries_left -= 1;
+            let (shared, turn, read) = (Arc::clone(&self.shared), Arc::clone(&turn), Arc::clone(&read));
+            let reading = tokio::task::spawn_blocking(move || {
+                let outcome = shared.read(|snapshot| read(snapshot));
+                drop(turn);
+                outcome
+            });
+            let failure = match reading.await {
+                Ok(Ok(found)) => return Ok(found),
+                Ok(Err(failure)) => failure,
+                // The engine does not look at checksums when it reads: a damaged page may end in a panic.
+                Err(error) if error.is_panic() => self.shared.condemn("a read of the database panicked"),
+                Err(error) => return Err(StoreError::Unavailable(format!("a read ended early: {error}"))),
+            };
+            if !matches!(failure, Failure::Engine(_) | Failure::NoFile(_)) {
+                return Err(failure.into_error());
             }
-            failure.into_error()
-        })
+            // The writer sleeps while nobody writes. If its queue is full, it is awake.
+            drop(self.enqueue(Command::Mend));
+            let was_tried = tries_left > 0 && tokio::time::timeout(REOPEN_WAIT, reopenings.changed()).await.is_ok();
+            if !was_tried || matches!(self.shared.health(), Health::Broken(_) | Health::Failed(_)) {
+                return Err(failure.into_error());
+            }
+        }
     }
 
     /// Reads for long, on a thread of its own that lets everybody else go first: one of the pool would keep its low priority.
@@ -218,7 +236,7 @@ impl Embedded {
         }
         match self.shared.health() {
             Health::Well => self.shared.too_full(Class::Work).map_or(Ok(()), Err),
-            Health::Broken(error) | Health::Failed(error) => Err(error),
+            Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) => Err(error),
         }
     }
 

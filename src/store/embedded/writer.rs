@@ -2,8 +2,9 @@
 //! the next one gathers; there is no timer. After the commit the sink hears of the changes first, in the order of their
 //! ids, then the requests are answered; if the commit fails, neither happens and its outcome is unknown.
 //!
-//! It also mends: after an I/O error redb refuses everything until it is opened again, so the writer opens it again, with
-//! growing pauses, unless a sync failed or the file is damaged, which a running process cannot put right.
+//! It also mends: after an I/O error redb refuses everything, reads too, until it is opened again. So the writer opens it
+//! again at once, for the readers, and tries with growing pauses whether it takes a write; unless a sync failed or the file
+//! is damaged, which a running process cannot put right.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use super::batch::{Batch, Finished, Known};
 use super::failure::{Failure, Outcome};
 use super::file::Opener;
-use super::records::get_number;
+use super::records::{encode, get_number};
 use super::schema::{Snapshot, Tables, meta};
 use crate::domain::Timestamp;
 use crate::domain::histogram::Histogram;
@@ -32,9 +33,9 @@ pub(super) const QUEUE_BYTES: usize = 64 << 20;
 const BATCH_COMMANDS: usize = 1_024;
 /// How many bytes of content share a transaction, about.
 const BATCH_BYTES: usize = 1 << 20;
-/// The first and the longest pause between two attempts to open the file again.
-const REOPEN_FIRST: Duration = Duration::from_millis(100);
-const REOPEN_LONGEST: Duration = Duration::from_secs(5);
+/// The first and the longest pause between two attempts to open the file again, or to write to it.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(5);
 
 /// Where the answer to a request goes.
 pub(super) type Reply = oneshot::Sender<Result<Applied<AnyAnswer>, StoreError>>;
@@ -104,6 +105,8 @@ impl Ack {
 pub(super) enum Health {
     /// It works.
     Well,
+    /// It is open and can be read; whether it takes a write again is tried now and then.
+    ReadOnly(StoreError),
     /// It may come back: the writer opens it again.
     Broken(StoreError),
     /// Only a restart, or a restore, helps.
@@ -115,6 +118,8 @@ pub(super) struct Shared {
     /// Readers hold it for the length of a read; the writer takes it alone to replace or close the file.
     pub(super) database: RwLock<Option<Database>>,
     pub(super) health: Mutex<Health>,
+    /// How often it was tried to open the file again, with or without success.
+    pub(super) reopenings: watch::Sender<u64>,
     /// Told when only a restart helps.
     pub(super) failed: watch::Sender<Option<StoreError>>,
     pub(super) opener: Opener,
@@ -188,7 +193,7 @@ impl Shared {
     fn why_not(&self) -> StoreError {
         match self.health() {
             Health::Well => StoreError::Closed,
-            Health::Broken(error) | Health::Failed(error) => error,
+            Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) => error,
         }
     }
 
@@ -214,8 +219,11 @@ impl Shared {
         } else if lost {
             tracing::error!(%error, "the database is damaged: no write is taken; run `academy-rt db check`");
             self.fail(&mut health, error.clone());
-        } else if *health == Health::Well {
-            tracing::error!(%error, "the database met an error and will be opened again");
+        } else if matches!(*health, Health::Well | Health::ReadOnly(_)) {
+            // What goes on failing is told once: a full disk is tried every few seconds.
+            if *health == Health::Well {
+                tracing::error!(%error, "the database met an error and will be opened again");
+            }
             *health = Health::Broken(error.clone());
         }
         error
@@ -250,19 +258,12 @@ pub(super) struct Writer {
 impl Writer {
     /// Works until nobody can ask any more, then closes the file.
     pub(super) fn run(mut self) {
-        let mut pause = REOPEN_FIRST;
-        let mut next_attempt = Instant::now();
+        let mut attempts = Attempts::new();
         let mut commands = Vec::with_capacity(BATCH_COMMANDS);
         loop {
-            let first = if matches!(self.shared.health(), Health::Broken(_)) {
-                if Instant::now() >= next_attempt {
-                    next_attempt = Instant::now() + pause;
-                    pause = (pause * 2).min(REOPEN_LONGEST);
-                    if self.reopen() {
-                        continue;
-                    }
-                }
-                match self.queue.recv_timeout(next_attempt.saturating_duration_since(Instant::now())) {
+            self.mend(&mut attempts);
+            let first = if matches!(self.shared.health(), Health::Broken(_) | Health::ReadOnly(_)) {
+                match self.queue.recv_timeout(attempts.next.saturating_duration_since(Instant::now())) {
                     Ok(command) => command,
                     Err(RecvTimeoutError::Timeout) => continue,
                     Err(RecvTimeoutError::Disconnected) => break,
@@ -285,10 +286,9 @@ impl Writer {
                 let mut health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
                 self.shared.fail(&mut health, StoreError::Unavailable("the writer panicked; restart".into()));
             }
-            // A file that opens but does not take a write has not been mended: only a commit ends the pauses.
+            // A file that takes a try but no request has not been mended: only a request's commit ends the pauses.
             if self.shared.commits.load(Ordering::Relaxed) > commits {
-                pause = REOPEN_FIRST;
-                next_attempt = Instant::now();
+                attempts = Attempts::new();
             }
         }
         let closing = self.shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -314,7 +314,7 @@ impl Writer {
     }
 
     fn serve(&mut self, commands: &mut Vec<Command>) {
-        if let Health::Broken(error) | Health::Failed(error) = self.shared.health() {
+        if let Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) = self.shared.health() {
             commands.drain(..).for_each(|command| command.refuse(error.clone()));
             return;
         }
@@ -403,8 +403,58 @@ impl Writer {
         Ok(Some(told))
     }
 
-    /// Closes the file and opens it again. Waits for the readers, who get errors anyway.
-    fn reopen(&mut self) -> bool {
+    /// Opens the file again if it has to be, and tries whether it takes a write when it is time to.
+    fn mend(&mut self, attempts: &mut Attempts) {
+        if let Health::Broken(error) = self.shared.health() {
+            // Readers wait for it: only where it does not open is there a pause before the next time.
+            if (attempts.does_open || attempts.are_due()) && !self.reopen(error) {
+                attempts.does_open = false;
+                attempts.count_one();
+                return;
+            }
+            attempts.does_open = true;
+        }
+        while matches!(self.shared.health(), Health::ReadOnly(_)) && attempts.are_due() {
+            attempts.count_one();
+            match self.try_a_write() {
+                Ok(()) => {
+                    self.shared.set_health(Health::Well);
+                    tracing::info!("the database takes writes again");
+                }
+                Err(failure) => {
+                    let error = self.shared.note(&failure);
+                    if matches!(self.shared.health(), Health::Broken(_)) && !self.reopen(error) {
+                        attempts.does_open = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what is there already.
+    fn try_a_write(&self) -> Outcome<()> {
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.shared.why_not())) };
+        let mut tx = open.begin_write()?;
+        tx.set_durability(Durability::Immediate)?;
+        tx.set_quick_repair(true);
+        {
+            let mut tables = Tables::of(&tx);
+            let next = get_number(tables.meta.read()?, meta::NEXT_ID)?.unwrap_or(1);
+            tables.meta.write()?.insert(meta::NEXT_ID, encode(&next, &mut Vec::new())?)?;
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Closes the file and opens it again, for reading until a write has been tried, and tells who waits for that.
+    fn reopen(&mut self, why: StoreError) -> bool {
+        let is_open = self.open_again(why);
+        self.shared.reopenings.send_modify(|times| *times += 1);
+        is_open
+    }
+
+    /// Waits for the readers, who get errors anyway.
+    fn open_again(&mut self, why: StoreError) -> bool {
         let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
         // The old handle holds the lock of the file until it is dropped.
         *database = None;
@@ -420,12 +470,10 @@ impl Writer {
         match opened {
             Ok((opened, next)) => {
                 // Before the first reader comes: what it notes of the new file must not be overwritten, and who can read
-                // finds the store well.
+                // finds the store open.
                 self.shared.last_id.store(next.saturating_sub(1), Ordering::Release);
-                self.shared.set_health(Health::Well);
+                self.shared.set_health(Health::ReadOnly(why));
                 *database = Some(opened);
-                drop(database);
-                tracing::info!("the database is open again");
                 true
             }
             Err(error) => {
@@ -433,5 +481,28 @@ impl Writer {
                 false
             }
         }
+    }
+}
+
+/// When a file that met an error is tried again.
+struct Attempts {
+    next: Instant,
+    pause: Duration,
+    /// Whether it opened the last time.
+    does_open: bool,
+}
+
+impl Attempts {
+    fn new() -> Attempts {
+        Attempts { next: Instant::now(), pause: PAUSE_FIRST, does_open: true }
+    }
+
+    fn are_due(&self) -> bool {
+        Instant::now() >= self.next
+    }
+
+    fn count_one(&mut self) {
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE_LONGEST);
     }
 }

@@ -76,6 +76,31 @@ fn an_error_at_any_call_of_any_kind_loses_nothing_and_passes() {
     });
 }
 
+#[test]
+fn a_disk_that_takes_no_more_is_read_all_the_same() {
+    run(async {
+        let bed = Bed::with_cache(0);
+        bed.say("before").await.unwrap();
+        bed.disk.faults.plan(Call::SetLen, 0, io::ErrorKind::StorageFull);
+        let large = "x".repeat(100_000);
+        let mut refused = 0;
+        for n in 0..200 {
+            let writing = ask(&*bed.store, post(draft(&format!("{n}-{large}"))));
+            if let Err(error) = writing.await {
+                assert!(matches!(error, StoreError::Full(_) | StoreError::Unavailable(_)), "{error}");
+                refused += 1;
+                assert!(bed.store.ready().is_err(), "it does not say that it takes writes");
+            }
+            assert!(bed.texts().await.expect("it is read").contains(&"before".to_owned()), "{n}");
+        }
+        assert!(refused > 100, "{refused}");
+        assert!(bed.disk.faults.heal());
+        bed.insist("behind it").await;
+        assert_eq!(bed.store.ready(), Ok(()));
+        bed.store.close().await.unwrap();
+    });
+}
+
 impl Bed {
     fn with_cache(cache_bytes: usize) -> Bed {
         let bed = Bed::new();
