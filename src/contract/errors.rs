@@ -173,6 +173,13 @@ impl From<Refusal> for WireError {
                 ErrorCode::Conflict,
                 format!("an erasure of user {user} is under way; try again when it has ended"),
             ),
+            Refusal::Unsettled => WireError {
+                retry_after_ms: Some(1_000),
+                ..WireError::new(
+                    ErrorCode::Unavailable,
+                    "what a released hold kept is still being removed; try again in a moment",
+                )
+            },
             Refusal::BelowFloor => WireError::new(
                 ErrorCode::Conflict,
                 "this user's data are younger than retention.floor; erase them with consent (--consent)",

@@ -263,6 +263,9 @@ pub enum Refusal {
     /// The user is being erased.
     #[error("the erasure of user {0} is under way")]
     Erasing(UserId),
+    /// What a released hold kept is still being removed: a new hold would keep some of it.
+    #[error("what a released hold kept is still being removed")]
+    Unsettled,
     /// The user's newest data are younger than the retention floor.
     #[error("below the retention floor")]
     BelowFloor,

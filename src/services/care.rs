@@ -90,7 +90,9 @@ impl Services {
                 }
                 self.resume_erasures().await;
                 self.resume_removals().await;
-                self.prune_withheld().await;
+                if let Err(error) = self.prune_withheld().await {
+                    tracing::warn!(%error, "withheld versions could not be removed; it is tried again");
+                }
                 self.purge_by_age().await;
             };
             tokio::select! {

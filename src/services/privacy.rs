@@ -114,8 +114,13 @@ impl Services {
         }
         let hold = Hold { subject, reason, by: caller.actor.user.canonical(), at: self.now() };
         let act = Act { note: hold.reason.clone(), ..caller.act(action::HOLD_SET, hold.subject.to_string()) };
-        self.act(SetHold { hold: hold.clone() }, act).await.map_err(store_error)?;
-        Ok(HoldView::from(&hold))
+        loop {
+            match self.act(SetHold { hold: hold.clone() }, act.clone()).await {
+                Ok(_) => return Ok(HoldView::from(&hold)),
+                Err(StoreError::Refused(Refusal::Unsettled)) => self.prune_withheld().await.map_err(store_error)?,
+                Err(error) => return Err(store_error(error)),
+            }
+        }
     }
 
     /// Releases a legal hold.
@@ -243,16 +248,11 @@ impl Services {
     }
 
     /// Removes withheld versions of messages that nothing holds any more.
-    pub(super) async fn prune_withheld(&self) {
-        loop {
-            match self.store.apply(self.now(), PruneWithheld { limit: PURGE_SLICE }).await {
-                Ok(true) => return,
-                Ok(false) => tokio::time::sleep(PURGE_PAUSE).await,
-                Err(error) => {
-                    return tracing::warn!(%error, "withheld versions could not be removed; it is tried again");
-                }
-            }
+    pub(super) async fn prune_withheld(&self) -> Result<(), StoreError> {
+        while !self.store.apply(self.now(), PruneWithheld { limit: PURGE_SLICE }).await? {
+            tokio::time::sleep(PURGE_PAUSE).await;
         }
+        Ok(())
     }
 
     /// Purges what is older than `[retention]` says, beside the traffic. Called from time to time.

@@ -511,7 +511,7 @@ conformance! {
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
         purges_go_on_past_what_is_dated_into_the_future, an_erasure_asks_for_the_floor_or_for_consent;
     cases_holds: what_was_changed_under_a_hold_is_kept_while_it_stands, a_held_author_is_held_in_every_room,
-        who_has_written_in_a_held_room_is_not_erased, a_hold_that_comes_too_late_is_refused,
+        who_has_written_in_a_held_room_is_not_erased, who_has_nothing_left_in_a_held_room_is_erased, a_hold_that_comes_too_late_is_refused,
         of_a_hold_and_an_erasure_one_wins, nothing_of_somebody_is_stored_while_they_are_erased,
         an_erasure_and_a_removal_go_on_beside_each_other;
     cases_acts: an_act_and_its_record_are_one, acts_at_once_make_one_chain,

@@ -1,4 +1,4 @@
-//! How administrators look after data: the audit trail, legal holds, erasures, and the daily count of rows.
+//! How administrators look after data: the audit trail, erasures, and the daily count of rows.
 
 use redb::ReadableTable;
 
@@ -7,90 +7,24 @@ use super::counts;
 use super::failure::{Failure, Outcome};
 use super::inbox::{NAMED, user_spaces};
 use super::records::{
-    AnswerRow, MemberRow, Place, ProgressRow, RoomChangeRow, VersionRow, decode, decode_message, decode_notification,
-    decode_room, encode, encode_2, encode_message, encode_notification, get, get_value,
+    AnswerRow, MemberRow, Place, ProgressRow, RoomChangeRow, decode, decode_message, decode_notification, encode,
+    encode_2, encode_message, encode_notification, get, get_value,
 };
-use super::records_care::{AuditRow, ErasureRow, HoldRow, hold_key};
+use super::records_care::{AuditRow, ErasureRow};
 use super::schema::{expiry_key, k8, k16, k24, meta, pair, second, triple};
 use crate::domain::audit::{AuditEntry, AuditRecord, Link};
 use crate::domain::notification::Audience;
-use crate::domain::privacy::{Erasure, ErasureCounts, HeldSubjects, Hold, Subject, is_below_floor};
+use crate::domain::privacy::{Erasure, ErasureCounts, is_below_floor};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
-use crate::store::operations::{
-    BeginErasure, EraseSlice, ErasureBegun, ErasureStep, NoteBackup, PruneWithheld, Record, ReleaseHold, SampleGrowth,
-    SetHold,
-};
+use crate::store::operations::{BeginErasure, EraseSlice, ErasureBegun, ErasureStep, NoteBackup, Record, SampleGrowth};
 
 /// So many days of the count of rows are kept.
 const GROWTH_DAYS: u64 = 400;
 
-/// Who and what is held, by number.
-pub(super) type Held = HeldSubjects<u64, u64>;
-
 impl Apply for Record {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<AuditRecord> {
         batch.record(self.entry)
-    }
-}
-
-impl Apply for SetHold {
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
-        let hold = self.hold;
-        batch.refuse_hold_on_erased(&hold.subject)?;
-        let row = HoldRow::of(&hold);
-        batch.t.holds.write()?.insert(hold_key(&hold.subject).as_bytes(), encode(&row, &mut batch.buffer)?)?;
-        let id = batch.take_id()?;
-        batch.tell(Change::HoldSet { id, hold });
-        Ok(())
-    }
-}
-
-impl Apply for ReleaseHold {
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Hold> {
-        let key = hold_key(&self.subject);
-        let found = get(batch.t.holds.read()?, key.as_bytes(), |row| decode::<HoldRow<'_>>(row)?.hold(&key))?;
-        let hold = found.ok_or(Refusal::NotFound)?;
-        batch.t.holds.write()?.remove(key.as_bytes())?;
-        let id = batch.take_id()?;
-        batch.tell(Change::HoldReleased { id, subject: self.subject });
-        Ok(hold)
-    }
-}
-
-impl Apply for PruneWithheld {
-    /// Goes round the table: `meta` has where the slice before has stopped.
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<bool> {
-        let held = batch.held()?;
-        let after: Option<(u64, u64)> = get_value(batch.t.meta.read()?, meta::PRUNED)?;
-        let from = after.map_or([0; 16], |(message, change)| k16(message, change.saturating_add(1)));
-        let (mut gone, mut last, mut looked_at) = (Vec::new(), None, 0);
-        for row in batch.t.withheld.read()?.range::<&[u8; 16]>(&from..)?.take(self.limit.max(1)) {
-            let (key, value) = row?;
-            let row: VersionRow<'_> = decode(value.value())?;
-            if !held.holds_message(&row.sender, &row.room) {
-                gone.push(*key.value());
-            }
-            last = Some(pair(key.value()));
-            looked_at += 1;
-        }
-        for key in &gone {
-            batch.touch();
-            batch.t.withheld.write()?.remove(key)?;
-        }
-        let is_done = looked_at < self.limit.max(1);
-        match last.filter(|_| !is_done) {
-            Some(last) => {
-                batch.touch();
-                batch.t.meta.write()?.insert(meta::PRUNED, encode(&last, &mut batch.buffer)?)?;
-            }
-            None if after.is_some() => {
-                batch.touch();
-                batch.t.meta.write()?.remove(meta::PRUNED)?;
-            }
-            None => {}
-        }
-        Ok(is_done)
     }
 }
 
@@ -179,74 +113,6 @@ impl Batch<'_, '_> {
         Ok(record)
     }
 
-    fn all_holds(&self) -> Outcome<Vec<Hold>> {
-        let mut holds = Vec::new();
-        for row in self.t.holds.read()?.iter()? {
-            let (key, value) = row?;
-            let key = String::from_utf8_lossy(key.value()).into_owned();
-            holds.push(decode::<HoldRow<'_>>(value.value())?.hold(&key)?);
-        }
-        Ok(holds)
-    }
-
-    /// Who and what is held.
-    pub(super) fn held(&mut self) -> Outcome<Held> {
-        let (mut users, mut rooms) = (std::collections::HashSet::new(), std::collections::HashSet::new());
-        for hold in self.all_holds()? {
-            match hold.subject {
-                Subject::User(user) => users.extend(self.find_user(&user)?),
-                Subject::Room(room) => rooms.extend(self.find_room(&room)?.map(|(no, _)| no)),
-            }
-        }
-        Ok(Held::new(users, rooms))
-    }
-
-    /// Refuses by the holds on some subjects, naming each; none refuses nothing.
-    pub(super) fn refuse_by(&self, subjects: &[Subject]) -> Outcome<()> {
-        if subjects.is_empty() {
-            return Ok(());
-        }
-        let holds = self.all_holds()?;
-        let against: Vec<String> =
-            holds.iter().filter(|hold| subjects.contains(&hold.subject)).map(Hold::to_string).collect();
-        Err(Refusal::Held(against.join(", ")).into())
-    }
-
-    /// Refuses to touch somebody who is held, or who is or has written in a room that is.
-    fn refuse_held_person(&mut self, user: &UserId, no: u64) -> Outcome<()> {
-        let held = self.held()?;
-        let mut against = Vec::new();
-        if held.holds_user(&no) {
-            against.push(Subject::User(user.clone()));
-        }
-        for room in held.rooms() {
-            let wrote = self.t.authors.read()?.get(&k16(no, *room))?.is_some();
-            if (wrote || self.member(*room, no)?.is_some())
-                && let Some(room) = self.room_of(*room)?
-            {
-                against.push(Subject::Room(room));
-            }
-        }
-        self.refuse_by(&against)
-    }
-
-    /// Refuses a hold that would come too late: on somebody who is being erased, or on a room with messages of theirs.
-    fn refuse_hold_on_erased(&mut self, subject: &Subject) -> Outcome<()> {
-        for user in self.erasing()?.clone() {
-            let is_touched = match subject {
-                Subject::User(subject) => *subject == user,
-                Subject::Room(room) => match (self.find_room(room)?, self.find_user(&user)?) {
-                    (Some((room, _)), Some(user)) => self.t.authors.read()?.get(&k16(user, room))?.is_some(),
-                    _ => false,
-                },
-            };
-            if is_touched {
-                return Err(Refusal::Erasing(user).into());
-            }
-        }
-        Ok(())
-    }
-
     fn erasure(&self, user: &UserId) -> Outcome<Option<Erasure>> {
         get(self.t.erasures.read()?, user.canonical().as_bytes(), |row| ErasureRow::decode(row)?.erasure())
     }
@@ -281,10 +147,6 @@ impl Batch<'_, '_> {
             newest = newest.max(get(self.t.notifications.read()?, &k8(id), read)?);
         }
         Ok(newest)
-    }
-
-    fn room_of(&self, no: u64) -> Outcome<Option<RoomId>> {
-        Ok(get(self.t.rooms.read()?, &k8(no), decode_room)?.map(|room| room.id))
     }
 
     /// One slice: about `limit` rows. The person's own row goes last, so that a cut never leaves rows of nobody.

@@ -14,14 +14,15 @@ use super::records::{
 };
 use super::schema::{external_hash, external_key, k8, k16};
 use crate::domain::chat::{
-    Author, Membership, Message, ReadMark, RoomPolicy, RoomRecord, is_listed, may_change, may_enter, time_of_change,
+    Author, Draft, Membership, Message, ReadMark, RoomPolicy, RoomRecord, is_listed, may_change, may_enter,
+    time_of_change,
 };
 use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::operations::{
-    DeleteMessage, EditMessage, EnlistMembers, ExternalId, JoinRoom, LeaveRoom, MarkRead, MessageChanged,
-    MessageTarget, PostMessage, Posted,
+    DeleteMessage, EditMessage, EnlistMembers, ExternalId, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged,
+    MessageTarget, PostMessage, Posted, RequestKey,
 };
 
 /// Where somebody stands who has been let in.
@@ -39,7 +40,9 @@ impl Apply for PostMessage {
             First::Message { id, seq, at, .. } => Ok(Posted { id, seq, at: Timestamp(at), duplicate: true }),
             _ => Err(Failure::Damaged("a message's key has another kind's answer".to_owned())),
         })?;
-        if let Some(first) = first {
+        if let Some(first) =
+            first.map_or_else(|| batch.posted_by_an_older_version(key.as_ref(), &draft), |first| Ok(Some(first)))?
+        {
             return Ok(first);
         }
         batch.refuse_erasing(&draft.author.user)?;
@@ -226,10 +229,29 @@ impl Batch<'_, '_> {
         get_number(self.t.external_ids.read()?, &external_key(room, hash))
     }
 
-    fn changed_before(
-        &mut self,
-        key: Option<&crate::store::operations::RequestKey>,
-    ) -> Outcome<Option<MessageChanged>> {
+    /// The first answer to a back end's message whose key an older version (of format 3 or before) has kept: as one of the
+    /// author of the message, and without what the request said. The message itself says whether it is that.
+    fn posted_by_an_older_version(&mut self, key: Option<&RequestKey>, draft: &Draft) -> Outcome<Option<Posted>> {
+        let Some(key) = key.filter(|key| key.kind == KeyKind::PlatformMessage) else { return Ok(None) };
+        let older = RequestKey { caller: draft.author.user.clone(), kind: KeyKind::Message, ..key.clone() };
+        let first = self.with_answer(&older, |row| match (row.fingerprint, row.first) {
+            (None, First::Message { room, id, seq, at, .. }) => {
+                Ok(Some((room, Posted { id, seq, at: Timestamp(at), duplicate: true })))
+            }
+            _ => Ok(None),
+        })?;
+        let Some((room, posted)) = first else { return Ok(None) };
+        if self.find_seq(&draft.room)?.is_none_or(|(no, _)| no != room) {
+            return Ok(None);
+        }
+        let found = get(self.t.messages.read()?, &k8(posted.id), |row| decode_message(row, posted.id, &draft.room))?;
+        let is_that = found.is_none_or(|(message, _)| {
+            message.edited_at.is_some() || message.deleted_at.is_some() || message.content == draft.content
+        });
+        Ok(is_that.then_some(posted))
+    }
+
+    fn changed_before(&mut self, key: Option<&RequestKey>) -> Outcome<Option<MessageChanged>> {
         self.first_answer(key, |first| match first {
             First::Changed { id, at } => Ok(MessageChanged { message_id: id, at: Timestamp(at), duplicate: true }),
             // The same content under the same key is the same kind of broadcast.

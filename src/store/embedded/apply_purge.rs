@@ -1,9 +1,11 @@
 //! Purges by age, slice by slice beside the traffic. What a legal hold keeps stays; a room's messages go from its
 //! beginning, so that `seq` has no gaps, and behind one that is held the content alone goes.
 
+use std::collections::BTreeMap;
+
 use redb::ReadableTable;
 
-use super::apply_care::Held;
+use super::apply_holds::Held;
 use super::apply_inbox::forget_inbox_row;
 use super::batch::{Apply, Batch};
 use super::counts;
@@ -26,6 +28,8 @@ use crate::store::operations::{Purge, PurgeCursor, PurgeStep};
 const SWEEP: u64 = u64::MAX;
 /// A purge of the trail looks so many slices ahead for a record that is old, past those that are dated into the future.
 const LOOK_AHEAD: usize = 20;
+/// So many later messages of an author are looked at for one in the same room.
+const AUTHOR_LOOK_AHEAD: u32 = 1_000;
 
 impl Apply for Purge {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<PurgeStep> {
@@ -132,6 +136,7 @@ impl Batch<'_, '_> {
         let undecided = messages.get(old..).and_then(<[_]>::last).map(|(message, _)| message.id);
         messages.truncate(old);
         let mut purged_seq = None;
+        let mut senders = BTreeMap::new();
         for (message, place) in messages {
             at.within = message.id;
             if held.holds_message(&place.sender, &place.room) {
@@ -146,11 +151,15 @@ impl Batch<'_, '_> {
                 step.purged -= u64::from(!self.blank(message, place)?);
             } else {
                 self.remove_message(&message, place)?;
+                senders.insert(place.sender, message.id);
                 purged_seq = Some(message.seq);
             }
         }
         if let Some(seq) = purged_seq {
             self.purged_to(room, seq)?;
+        }
+        for (sender, last) in senders {
+            self.forget_author(no, sender, last)?;
         }
         let has_more = !is_young && !is_all;
         if let (true, Some(last)) = (has_more, undecided) {
@@ -159,6 +168,27 @@ impl Batch<'_, '_> {
             at.is_past_kept = true;
         }
         Ok(has_more)
+    }
+
+    /// Somebody who takes no part in a room any more, and has nothing in it behind a message that has been purged, is not one
+    /// who has written in it. Where that is not found out soon they stay one: a hold on the room then protects too much.
+    fn forget_author(&mut self, room: u64, user: u64, purged_to: u64) -> Outcome<()> {
+        if self.member(room, user)?.is_some() {
+            return Ok(());
+        }
+        let (low, high) = (k16(user, purged_to.saturating_add(1)), k16(user, u64::MAX));
+        let nowhere = RoomId::number(0);
+        let mut looked_at = 0;
+        for row in self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)? {
+            let id = second(row?.0.value());
+            let read = |row: &[u8]| Ok(decode_message(row, id, &nowhere)?.1.room);
+            looked_at += 1;
+            if looked_at > AUTHOR_LOOK_AHEAD || get(self.t.messages.read()?, &k8(id), read)? == Some(room) {
+                return Ok(());
+            }
+        }
+        self.t.authors.write()?.remove(&k16(user, room))?;
+        Ok(())
     }
 
     /// Nothing of a message is left.

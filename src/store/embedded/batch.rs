@@ -4,20 +4,17 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::time::Duration;
 
 use redb::ReadableTable;
 
 use super::failure::{Failure, Outcome};
-use super::records::{
-    AnswerRow, First, MemberRow, Person, decode_room, encode, encode_2, encode_room, get, get_number,
-};
-use super::schema::{NOBODY, Tables, answer_key, expiry_key, expiry_of, k8, k16, meta};
+use super::records::{MemberRow, Person, decode_room, encode, encode_2, encode_room, get, get_number};
+use super::schema::{NOBODY, Tables, k8, k16, meta};
 use super::writer::dispatch;
 use crate::domain::chat::{Membership, RoomRecord, time_of_message};
 use crate::domain::{LessonId, MAX_SAFE_INTEGER, Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
-use crate::store::operations::{AnyAnswer, Applied, Operation, RequestKey, Write};
+use crate::store::operations::{AnyAnswer, Applied, Operation, Write};
 
 /// How an operation is done inside a transaction: one implementation for each, in the file of its noun.
 pub(super) trait Apply: Operation {
@@ -25,10 +22,6 @@ pub(super) trait Apply: Operation {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Self::Answer>;
 }
 
-/// How long a key names a request.
-pub(super) const ANSWERS_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
-/// How many expired answers one transaction takes away at most, so that clearing up never holds up a message.
-const PURGE_SLICE: usize = 512;
 /// How many ids of a kind are known by heart; beyond that the memory starts anew.
 const KNOWN_MAX: usize = 100_000;
 
@@ -97,7 +90,7 @@ pub(super) struct Batch<'t, 'k> {
     members: HashMap<(u64, u64), Member>,
     changed_rooms: Vec<RoomId>,
     changes: Vec<Change>,
-    wrote: bool,
+    pub(super) wrote: bool,
     /// A good backup was noted: when, and its size.
     pub(super) noted_backup: Option<(Timestamp, u64)>,
     pub(super) now: Timestamp,
@@ -439,58 +432,5 @@ impl<'t, 'k> Batch<'t, 'k> {
     /// A room's messages up to a `seq` are gone.
     pub(super) fn purged_to(&mut self, room: &RoomId, seq: u64) -> Outcome<()> {
         self.change_room(room, |record| record.purged_seq = seq)
-    }
-
-    /// The first answer to a request, unless it has expired, as `read` sees it. The same key with another content is refused.
-    pub(super) fn first_answer<T>(
-        &mut self,
-        key: Option<&RequestKey>,
-        read: impl FnOnce(First<'_>) -> Outcome<T>,
-    ) -> Outcome<Option<T>> {
-        let Some(key) = key else { return Ok(None) };
-        let Some(caller) = self.find_user(&key.caller)? else { return Ok(None) };
-        let Some(row) = self.t.answers.read()?.get(&answer_key(caller, key.kind, &key.key))? else { return Ok(None) };
-        let row = AnswerRow::decode(row.value())?;
-        if row.expires <= self.now.0 {
-            return Ok(None);
-        }
-        if row.fingerprint.is_some_and(|fingerprint| fingerprint != key.fingerprint) {
-            return Err(Refusal::KeyReused.into());
-        }
-        read(row.first).map(Some)
-    }
-
-    /// Keeps a first answer for as long as answers hold.
-    pub(super) fn put_answer(&mut self, key: Option<&RequestKey>, first: First<'_>) -> Outcome<()> {
-        let Some(key) = key else { return Ok(()) };
-        let caller = self.user(&key.caller)?;
-        self.wrote = true;
-        let fingerprint = Some(key.fingerprint);
-        let key = answer_key(caller, key.kind, &key.key);
-        let expires = self.now.plus(ANSWERS_HOLD).0;
-        let row = AnswerRow { expires, first, fingerprint };
-        let expired = {
-            let before = self.t.answers.write()?.insert(&key, encode_2(&row, &mut self.buffer)?)?;
-            before.map(|before| AnswerRow::decode(before.value()).map(|row| row.expires)).transpose()?
-        };
-        if let Some(expired) = expired {
-            self.t.answers_by_expiry.write()?.remove(&expiry_key(expired, &key))?;
-        }
-        self.t.answers_by_expiry.write()?.insert(&expiry_key(expires, &key), ())?;
-        Ok(())
-    }
-
-    /// Answers that have expired go a few at a time with each commit.
-    fn purge_answers(&mut self) -> Outcome<()> {
-        let end = expiry_key(self.now.0.saturating_add(1), &[0; 24]);
-        let mut expired = Vec::new();
-        for row in self.t.answers_by_expiry.read()?.range::<&[u8; 32]>(..&end)?.take(PURGE_SLICE) {
-            expired.push(*row?.0.value());
-        }
-        for key in &expired {
-            self.t.answers_by_expiry.write()?.remove(key)?;
-            self.t.answers.write()?.remove(&expiry_of(key).1)?;
-        }
-        Ok(())
     }
 }

@@ -5,9 +5,11 @@
 //! id of one rising sequence; a refused request leaves no trace but the record that it was refused. `file` opens, `writer`
 //! commits, `batch` and `apply_*` say what each operation writes, `queries*` read, `schema` and `records` say how it lies on disk, `check` walks all of it.
 
+mod answers;
 mod apply_access;
 mod apply_care;
 mod apply_chat;
+mod apply_holds;
 mod apply_inbox;
 mod apply_progress;
 mod apply_purge;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
-use super::apply_care::Held;
+use super::apply_holds::Held;
 use super::counts;
 use super::failure::{Failure, Outcome};
 use super::records::{

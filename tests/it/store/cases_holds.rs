@@ -63,6 +63,13 @@ pub async fn what_was_changed_under_a_hold_is_kept_while_it_stands(bed: Bed) {
     assert_eq!(versions(&bed, id).await, kept);
     bed.store.release(Subject::User(user("7"))).await.unwrap();
     assert!(versions(&bed, id).await.is_empty(), "shown to nobody from now on");
+    // No new hold brings them back, whoever comes first.
+    for subject in [Subject::Room(room("r")), Subject::User(user("7")), Subject::Room(room("s"))] {
+        refused(bed.store.hold(hold(subject)).await, Refusal::Unsettled);
+    }
+    let bed = bed.reopen().await;
+    assert!(!bed.store.ask(PruneWithheld { limit: 1 }).await.unwrap());
+    refused(bed.store.hold(hold(Subject::Room(room("r")))).await, Refusal::Unsettled);
     while !bed.store.ask(PruneWithheld { limit: 1 }).await.unwrap() {}
     bed.store.hold(hold(Subject::Room(room("r")))).await.unwrap();
     assert!(versions(&bed, id).await.is_empty(), "and not there any more");
@@ -111,6 +118,29 @@ pub async fn who_has_written_in_a_held_room_is_not_erased(bed: Bed) {
     bed.store.release(Subject::User(user("7"))).await.unwrap();
     bed.store.begin_erasure(user("7")).await.unwrap();
     assert_eq!(erase_all(&bed, "7", 10).await.unwrap().messages, 2);
+    bed.end().await;
+}
+
+pub async fn who_has_nothing_left_in_a_held_room_is_erased(bed: Bed) {
+    let store = &bed.store;
+    for who in ["7", "8", "9"] {
+        bed.say("r", who, "old").await;
+    }
+    bed.say("s", "7", "elsewhere").await;
+    bed.clock.advance(DAY);
+    let before = bed.now();
+    bed.say("r", "8", "new").await;
+    for who in ["7", "8"] {
+        store.remove_member(room("r"), user(who)).await.unwrap();
+    }
+    assert_eq!(purge_all(&bed, PurgeKind::Chat, before, 2).await, Ok(4));
+    store.hold(hold(Subject::Room(room("r")))).await.unwrap();
+    // One has written since then; one takes part still; one has nothing in it.
+    for who in ["8", "9"] {
+        refused(store.begin_erasure(user(who)).await.map(drop), Refusal::Held("room r (case 12)".into()));
+    }
+    store.begin_erasure(user("7")).await.unwrap();
+    erase_all(&bed, "7", 10).await.unwrap();
     bed.end().await;
 }
 

@@ -390,6 +390,18 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
         // Keys hold; of their requests nothing is known that could contradict.
         assert!(ask(&*store, post(draft("r", "p0", "the first"), Some("k"))).await.duplicate);
         assert!(ask(&*store, post(draft("r", "p0", "another"), Some("k"))).await.duplicate);
+        // A back end's messages had their keys as their authors' own.
+        let by_a_back_end = |content: &str| {
+            let draft = draft("r", "p0", content);
+            let (caller, kind, fingerprint) = (user("svc"), KeyKind::PlatformMessage, draft.fingerprint());
+            let key = Some(RequestKey { caller, kind, key: "k".to_owned(), fingerprint });
+            PostMessage { key, ..post(draft, None) }
+        };
+        assert!(ask(&*store, by_a_back_end("the first")).await.duplicate);
+        let other = ask(&*store, by_a_back_end("the author's own key was the same by chance")).await;
+        assert!(!other.duplicate);
+        let again = ask(&*store, by_a_back_end("the author's own key was the same by chance")).await;
+        assert_eq!((again.duplicate, again.id), (true, other.id));
         let again = ask(&*store, sent("{}")).await;
         assert_eq!((again.duplicate, again.sockets), (true, 3));
         // An erasure of before has its certificate.
