@@ -11,13 +11,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use academy_rt::contract::decode;
-use academy_rt::contract::errors::WireError;
-use academy_rt::contract::events::ServerEvent;
-use academy_rt::contract::packet::Frame;
-use academy_rt::contract::requests::{ChatMessage, ProgressSync};
 use academy_rt::domain::chat::{Author, Draft, Message, MessageKind, RoomPolicy};
 use academy_rt::domain::{Actor, Room, RoomId, SystemClock, Timestamp, UserId};
+use academy_rt::protocol::decode;
+use academy_rt::protocol::error::WireError;
+use academy_rt::protocol::event::ServerEvent;
+use academy_rt::protocol::packet::Frame;
+use academy_rt::protocol::request::{ChatMessage, ProgressSync};
 use academy_rt::services::delivery::{Delivery, DeliveryKind, Placed};
 use academy_rt::services::sockets::{Group, Kind, Outlet, Sockets};
 use academy_rt::store::operations::PostMessage;

@@ -9,12 +9,12 @@
 //! | layer | is | may import |
 //! |---|---|---|
 //! | [`domain`] | nouns and rules, no I/O | nothing |
-//! | [`contract`] | everything a client can see | domain |
+//! | [`protocol`] | everything a client can see | domain |
 //! | [`config`] | flag > environment > file > default | domain |
 //! | [`auth`] | token -> Actor | domain, config |
 //! | [`store`] | the seam, and two engines behind it | domain, config |
 //! | [`ops`] | figures, findings, the archive: backup, restore, rebuilding | domain, config, store |
-//! | [`services`] | what academy-rt does, whatever the transport | domain, contract, config, store, ops |
+//! | [`services`] | what academy-rt does, whatever the transport | domain, protocol, config, store, ops |
 //! | [`transport`] | decode -> service -> encode; the wire | all of these but store |
 //! | [`server`] | the process | all of these |
 //! | [`cli`] | the command line | all of these |
@@ -61,9 +61,9 @@
 pub mod auth;
 pub mod cli;
 pub mod config;
-pub mod contract;
 pub mod domain;
 pub mod ops;
+pub mod protocol;
 pub mod server;
 pub mod services;
 pub mod store;

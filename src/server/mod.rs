@@ -29,9 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{KeyError, Verifier, sources};
 use crate::config::Config;
-use crate::contract::http::CertificateStatus;
 use crate::domain::{Clock, SystemClock};
 use crate::ops::process;
+use crate::protocol::http::CertificateStatus;
 use crate::services::Services;
 use crate::services::feed::Feed;
 use crate::services::live::Live;

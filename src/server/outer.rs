@@ -28,9 +28,9 @@ use tower_service::Service;
 use warp::filters::BoxedFilter;
 
 use crate::config::{Config, TlsMode};
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::http::ErrorBody;
 use crate::ops::tally::Tally;
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::http::ErrorBody;
 use crate::transport::http::Process;
 use crate::transport::http::later::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, forwarded_for, is_own, network_of};

@@ -6,13 +6,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::people::{
-    BanView, BlockChanged, Disconnected, ListRequest, Listed, PersonDetails, ReasonRequest, RevokeRequest, Revoked,
-};
 use crate::domain::access::{Ban, Banned, Barred, MAX_TOKEN_ID_CHARS, is_issued_before};
 use crate::domain::audit::action;
 use crate::domain::{Actor, Refusal, Scope, Timestamp, UserId};
+use crate::protocol::admin::access::{
+    BanView, BlockChanged, Disconnected, ListRequest, Listed, PersonDetails, ReasonRequest, RevokeRequest, Revoked,
+};
+use crate::protocol::error::{ErrorCode, WireError};
 use crate::store::access::MAX_BANS;
 use crate::store::operations::{Act, Disconnect, LiftBan, SetBan};
 use crate::store::{StoreError, UserProfile};

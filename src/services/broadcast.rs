@@ -8,17 +8,17 @@ use std::sync::atomic::Ordering;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::contract::answers::BroadcastSent;
-use crate::contract::decode;
-use crate::contract::errors::WireError;
-use crate::contract::events::RESERVED_EVENTS;
-use crate::contract::requests::{
-    Broadcast, MAX_KEY_CHARS, NotificationContent, PlatformDeletion, PlatformEdit, PlatformMessage, Target, check_key,
-};
 use crate::domain::audit::action;
 use crate::domain::chat::{Author, Draft, MessageKind};
 use crate::domain::notification::{Audience, NotificationDraft};
 use crate::domain::{Fingerprint, Room, RoomId, Scope, UserId};
+use crate::protocol::answer::BroadcastSent;
+use crate::protocol::decode;
+use crate::protocol::error::WireError;
+use crate::protocol::event::RESERVED_EVENTS;
+use crate::protocol::request::{
+    Broadcast, MAX_KEY_CHARS, NotificationContent, PlatformDeletion, PlatformEdit, PlatformMessage, Target, check_key,
+};
 use crate::store::operations::{
     self, Act, BroadcastsOut, DeleteMessage, EditMessage, ExternalId, KeyKind, MessageTarget, PostMessage, RequestKey,
     SendBroadcast,

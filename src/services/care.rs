@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::care::{BackupKept, LastBackup};
-use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::Scope;
 use crate::domain::audit::action;
 use crate::ops::archive::{AuditPoint, Writer};
 use crate::ops::authenticity::{self, BackupKey};
+use crate::protocol::admin::data::{BackupKept, LastBackup};
+use crate::protocol::error::{ErrorCode, WireError};
 use crate::store::StoreError;
 use crate::store::operations::{Act, NoteBackup, SampleGrowth};
 use crate::store::rows::{Preface, RowSink};

@@ -4,16 +4,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::contract::answers::{
-    History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, VersionedMessages,
-};
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::requests::{
-    ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly, check_key,
-};
 use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomSummary};
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::{RoomId, Scope, Timestamp, UserId};
+use crate::protocol::answer::{
+    History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, VersionedMessages,
+};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::request::{
+    ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly, check_key,
+};
 use crate::store::operations::{
     DeleteMessage, EditMessage, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged, MessageTarget, PostMessage,
     Posted, RequestKey,

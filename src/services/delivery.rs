@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::contract::events::ServerEvent;
-use crate::contract::packet::Frame;
 use crate::domain::notification::{Audience, Selection};
 use crate::domain::{Room, Timestamp, UserId};
+use crate::protocol::event::ServerEvent;
+use crate::protocol::packet::Frame;
 use crate::store::Change;
 use crate::store::operations::{Broadcast, InboxAction};
 

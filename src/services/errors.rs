@@ -1,7 +1,7 @@
 //! What a client sees of what went wrong.
 
-use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::Refusal;
+use crate::protocol::error::{ErrorCode, WireError};
 use crate::store::StoreError;
 
 pub(super) fn resync() -> WireError {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::contract::errors::WireError;
 use crate::domain::Room;
+use crate::protocol::error::WireError;
 
 use super::delivery::{Delivery, DeliveryKind, Placed};
 

@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use crate::contract::errors::WireError;
 use crate::domain::UserId;
+use crate::protocol::error::WireError;
 
 /// The rates and counts; 0 switches one off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl RateLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::ErrorCode;
+    use crate::protocol::ErrorCode;
 
     #[test]
     fn a_burst_passes_and_then_the_rate_holds() {

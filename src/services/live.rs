@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::events::ServerEvent;
 use crate::domain::chat::Message;
 use crate::domain::{Actor, Clock, Room, RoomId, UserId};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::event::ServerEvent;
 use crate::store::change::Admitted;
 use crate::store::{Change, CommitSink};
 

@@ -32,13 +32,13 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::contract::cursor::{Cursor, Life, Seal};
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::views::Session;
 use crate::domain::chat::RoomPolicy;
 use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
 use crate::ops::clock_watch::Jump;
 use crate::ops::tally::Tally;
+use crate::protocol::cursor::{Cursor, Life, Seal};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::view::Session;
 use crate::store::operations::{Act, Applied, EnlistMembers, Operation, RequestKey};
 use crate::store::{Identity, Store, StoreError};
 

@@ -1,12 +1,12 @@
 //! Notifications and each user's inbox: what waits on arrival, what is read, what is gone.
 
-use crate::contract::answers::{InboxMarked, NotificationItems};
-use crate::contract::errors::WireError;
-use crate::contract::requests::{
-    DEFAULT_PAGE, MAX_IDS, MAX_PAGE, NotificationContent, NotificationDelete, NotificationList, NotificationRead,
-};
 use crate::domain::notification::{Audience, NotificationBody, NotificationDraft, Selection};
 use crate::domain::{Actor, UserId};
+use crate::protocol::answer::{InboxMarked, NotificationItems};
+use crate::protocol::error::WireError;
+use crate::protocol::request::{
+    DEFAULT_PAGE, MAX_IDS, MAX_PAGE, NotificationContent, NotificationDelete, NotificationList, NotificationRead,
+};
 use crate::store::operations::{Arrive, Delivered, DeliveryMark, InboxAction, MarkInbox, Marked};
 use crate::store::{InboxQuery, StoreError};
 
@@ -117,7 +117,7 @@ impl Services {
             (None, None, true) => Selection::All { up_to: request.up_to },
             _ => {
                 return Err(WireError::new(
-                    crate::contract::ErrorCode::InvalidPayload,
+                    crate::protocol::ErrorCode::InvalidPayload,
                     "give exactly one of id, ids and all: true",
                 ));
             }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use crate::contract::cursor::Cursor;
-use crate::contract::errors::WireError;
 use crate::domain::{Actor, Role, Room, RoomId, UserId};
+use crate::protocol::cursor::Cursor;
+use crate::protocol::error::WireError;
 
 use super::delivery::{Delivery, deliveries_of};
 use super::presence::Polling;

@@ -9,11 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::contract::answers::{PresenceItems, Present};
-use crate::contract::errors::WireError;
-use crate::contract::events::{RoomGuest, ServerEvent};
-use crate::contract::requests::RoomOnly;
 use crate::domain::{Room, RoomId, Timestamp, UserId};
+use crate::protocol::answer::{PresenceItems, Present};
+use crate::protocol::error::WireError;
+use crate::protocol::event::{RoomGuest, ServerEvent};
+use crate::protocol::request::RoomOnly;
 use crate::store::operations::Left;
 
 use super::delivery::Delivery;

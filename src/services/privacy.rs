@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::contract::care::{AuditView, ExportedNotification, HoldRequest, HoldView, ProfileView};
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::views::{NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::domain::audit::action;
 use crate::domain::privacy::{Certificate, Hold, PurgeKind, Subject};
 use crate::domain::{Actor, Refusal, Scope, Timestamp, UserId};
+use crate::protocol::admin::data::{AuditView, ExportedNotification, HoldRequest, HoldView, ProfileView};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::store::operations::{
     Act, BeginErasure, EraseSlice, PruneWithheld, Purge, PurgeCursor, ReleaseHold, SetHold,
 };

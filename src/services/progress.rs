@@ -1,10 +1,10 @@
 //! Progress reports: checked here, merged by [`crate::domain::progress`] inside the store's transaction.
 
-use crate::contract::answers::{ProgressItems, ProgressSynced, ProgressVersions};
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::requests::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, ProgressSync, check_key};
 use crate::domain::progress::{MAX_TIME_SPENT, Update};
 use crate::domain::{Scope, UserId};
+use crate::protocol::answer::{ProgressItems, ProgressSynced, ProgressVersions};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::request::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, ProgressSync, check_key};
 use crate::store::LessonFilter;
 use crate::store::operations::{Report, SyncProgress};
 

@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::people::{
-    ListRequest, Listed, MAX_ADMITTED, MAX_LISTED, MAX_ROOM_NAME_CHARS, MemberChanged, MemberDetails, MemberRequest,
-    NumberedRequest, RoomDetails, RoomPatchRequest, RoomRequest, RoomWithMembers,
-};
 use crate::domain::audit::action;
 use crate::domain::chat::{Author, Membership, RoomDraft, RoomEntry, RoomPatch};
 use crate::domain::{Refusal, RoomId, Scope, UserId};
+use crate::protocol::admin::access::{
+    ListRequest, Listed, MAX_ADMITTED, MAX_LISTED, MAX_ROOM_NAME_CHARS, MemberChanged, MemberDetails, MemberRequest,
+    NumberedRequest, RoomDetails, RoomPatchRequest, RoomRequest, RoomWithMembers,
+};
+use crate::protocol::error::{ErrorCode, WireError};
 use crate::store::operations::{Act, CreateRoom, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetMember};
 use crate::store::{ListQuery, StoreError};
 

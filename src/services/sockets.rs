@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::contract::errors::WireError;
 use crate::domain::notification::{AudienceKind, Notification};
 use crate::domain::{Actor, Role, Room, RoomId, UserId};
+use crate::protocol::error::WireError;
 use crate::store::operations::DeliveryMark;
 
 pub use super::gate::{Gate, Group, Outlet};

@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::contract::care::{AuditPage, AuditView, LinkView};
-use crate::contract::errors::WireError;
 use crate::domain::audit::{AuditEntry, action};
 use crate::domain::{Actor, Scope, Timestamp};
+use crate::protocol::admin::data::{AuditPage, AuditView, LinkView};
+use crate::protocol::error::WireError;
 use crate::store::operations::{Act, Record};
 use crate::store::{StoreError, TrailPart};
 

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::contract::packet::frame_len;
+use crate::protocol::packet::frame_len;
 
 /// The Socket.IO event that the server sends itself through the Engine.IO library to learn that everything queued there
 /// before has been written. It never reaches a client: the wire takes it out.

@@ -6,11 +6,12 @@ use std::sync::LazyLock;
 
 use academy_rt::auth::Verifier;
 use academy_rt::config::{Config, Secret, Sources, load};
-use academy_rt::contract::cursor::{Cursor, Life, Seal};
-use academy_rt::contract::requests::*;
-use academy_rt::contract::{care, decode, packet, people};
 use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
 use academy_rt::ops::archive;
+use academy_rt::protocol::admin::{access, data};
+use academy_rt::protocol::cursor::{Cursor, Life, Seal};
+use academy_rt::protocol::request::*;
+use academy_rt::protocol::{decode, packet};
 use academy_rt::store::rows::Digests;
 use academy_rt::transport::http::read::{self, Kind};
 use academy_rt::transport::origin::{forwarded_for, is_own};
@@ -89,11 +90,11 @@ pub fn requests(bytes: &[u8]) {
     let _ = decode::request::<PlatformDeletion>(text);
     let _ = decode::request::<NotificationContent>(text);
     let _ = decode::request::<NotificationTarget>(text);
-    let _ = decode::request::<care::HoldRequest>(text);
-    let _ = decode::request::<people::RoomRequest>(text);
-    let _ = decode::request::<people::RoomPatchRequest>(text);
-    let _ = decode::request::<people::MemberRequest>(text);
-    let _ = decode::request::<people::RevokeRequest>(text);
+    let _ = decode::request::<data::HoldRequest>(text);
+    let _ = decode::request::<access::RoomRequest>(text);
+    let _ = decode::request::<access::RoomPatchRequest>(text);
+    let _ = decode::request::<access::MemberRequest>(text);
+    let _ = decode::request::<access::RevokeRequest>(text);
 }
 
 /// Ids keep their JSON type and have one canonical form; none spells an inner room.

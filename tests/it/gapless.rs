@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use academy_rt::contract::errors::{ErrorCode, WireError};
-use academy_rt::contract::packet::{frame_len, json_of};
-use academy_rt::contract::requests::{ChatHistory, ChatJoin, RoomOnly};
 use academy_rt::domain::chat::{Author, Message};
 use academy_rt::domain::notification::{Audience, AudienceKind};
 use academy_rt::domain::{Actor, Role, Room, RoomId};
+use academy_rt::protocol::error::{ErrorCode, WireError};
+use academy_rt::protocol::packet::{frame_len, json_of};
+use academy_rt::protocol::request::{ChatHistory, ChatJoin, RoomOnly};
 use academy_rt::services::delivery::Delivery;
 use academy_rt::services::feed::Feed;
 use academy_rt::services::limits::Limits;
@@ -327,7 +327,7 @@ impl World {
     /// More happens elsewhere than the feed keeps.
     fn run_past(&mut self) {
         for _ in 0..RUN_PAST / 1_000 {
-            let frame = academy_rt::contract::packet::Frame::event("e", &());
+            let frame = academy_rt::protocol::packet::Frame::event("e", &());
             let elsewhere = Delivery { name: "e".into(), ..Delivery::framed(Room::Role(Role::Hr), frame) };
             self.services.feed().publish(vec![elsewhere; 1_000]).unwrap();
             self.pump_all();

@@ -4,11 +4,6 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use academy_rt::contract::answers::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
-use academy_rt::contract::care::{AuditView, HoldView};
-use academy_rt::contract::errors::{ErrorCode, WireError};
-use academy_rt::contract::events::{RoomGuest, ServerEvent};
-use academy_rt::contract::views::Session;
 use academy_rt::domain::audit::{AuditEntry, Link, action};
 use academy_rt::domain::chat::{Message, MessageKind};
 use academy_rt::domain::notification::{Audience, Notification, NotificationBody};
@@ -16,6 +11,11 @@ use academy_rt::domain::privacy::{Certificate, ErasureCounts, Hold, Subject};
 use academy_rt::domain::progress::{Percent, Progress, Status};
 use academy_rt::domain::{LessonId, Role, RoomId, Timestamp, UserId};
 use academy_rt::ops::archive::Header;
+use academy_rt::protocol::admin::data::{AuditView, HoldView};
+use academy_rt::protocol::answer::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
+use academy_rt::protocol::error::{ErrorCode, WireError};
+use academy_rt::protocol::event::{RoomGuest, ServerEvent};
+use academy_rt::protocol::view::Session;
 
 fn written() -> String {
     let (user, room, at) =

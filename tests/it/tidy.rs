@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 /// The layers in reading order; each may import the earlier ones that are named beside it.
 const LAYERS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
-    ("contract", &["domain"]),
+    ("protocol", &["domain"]),
     ("config", &["domain"]),
     ("auth", &["domain", "config"]),
     ("store", &["domain", "config"]),
     ("ops", &["domain", "config", "store"]),
-    ("services", &["domain", "contract", "config", "store", "ops"]),
-    ("transport", &["domain", "contract", "config", "auth", "ops", "services"]),
-    ("server", &["domain", "contract", "config", "auth", "store", "ops", "services", "transport"]),
-    ("cli", &["domain", "contract", "config", "auth", "store", "ops", "services", "transport", "server"]),
+    ("services", &["domain", "protocol", "config", "store", "ops"]),
+    ("transport", &["domain", "protocol", "config", "auth", "ops", "services"]),
+    ("server", &["domain", "protocol", "config", "auth", "store", "ops", "services", "transport"]),
+    ("cli", &["domain", "protocol", "config", "auth", "store", "ops", "services", "transport", "server"]),
 ];
 
 /// Crates that have one home. The server composes the library's layer and warp's routes; the command line has the small

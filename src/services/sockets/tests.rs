@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::contract::packet::Frame;
+use crate::protocol::packet::Frame;
 
 #[derive(Default)]
 struct Recorder(Mutex<Vec<String>>);
@@ -11,7 +11,7 @@ struct Recorder(Mutex<Vec<String>>);
 impl Outlet for Recorder {
     fn send(&self, frames: &Bytes) {
         let mut rest = &frames[..];
-        while let Some(len) = crate::contract::packet::frame_len(rest) {
+        while let Some(len) = crate::protocol::packet::frame_len(rest) {
             let text = String::from_utf8_lossy(&rest[..len]).into_owned();
             self.0.lock().unwrap().push(text[text.find("42").unwrap() + 2..].to_owned());
             rest = &rest[len..];

@@ -8,10 +8,10 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::auth::Key;
-use crate::contract::care::LastBackup;
-use crate::contract::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::domain::Scope;
 use crate::ops::process;
+use crate::protocol::admin::data::LastBackup;
+use crate::protocol::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::services::may;
 
 use super::{Asker, HttpApi, asker, failure, json, with_api};

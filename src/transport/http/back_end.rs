@@ -7,8 +7,8 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::contract::decode;
-use crate::contract::requests::NotificationTarget;
+use crate::protocol::decode;
+use crate::protocol::request::NotificationTarget;
 
 use super::read::text;
 use super::{Asker, HttpApi, answer, asker, body, with_api};

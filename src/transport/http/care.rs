@@ -9,10 +9,10 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
-use crate::contract::care::Holds;
-use crate::contract::decode;
-use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::privacy::Subject;
+use crate::protocol::admin::data::Holds;
+use crate::protocol::decode;
+use crate::protocol::error::{ErrorCode, WireError};
 use crate::services::streams::ByteStream;
 
 use super::read::{self, Kind, room, text, user};

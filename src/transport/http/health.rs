@@ -8,10 +8,10 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::http::Health;
 use crate::domain::Scope;
 use crate::ops::{metrics, process};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::http::Health;
 
 use super::{Asker, HttpApi, asker, failure, json, text_response, with_api};
 

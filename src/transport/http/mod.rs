@@ -26,10 +26,10 @@ use warp::reject::Rejection;
 pub use warp::reply::Response;
 
 use crate::auth::Verifier;
-use crate::contract::answers::Ok as OkAnswer;
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::http::{CertificateStatus, ErrorBody};
 use crate::domain::Actor;
+use crate::protocol::answer::Ok as OkAnswer;
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::{Caller, Services};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket};
 use crate::transport::socketio::SocketIoTransport;

@@ -7,10 +7,10 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::contract::decode;
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::people::{Listed, MAX_LISTED, NumberedRequest};
 use crate::domain::Scope;
+use crate::protocol::admin::access::{Listed, MAX_LISTED, NumberedRequest};
+use crate::protocol::decode;
+use crate::protocol::error::{ErrorCode, WireError};
 use crate::services::may;
 
 use super::read::{from_body, text, user};

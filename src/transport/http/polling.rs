@@ -8,13 +8,13 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::contract::answers::{BatchSynced, Done, RoomList};
-use crate::contract::decode;
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::http::{Polled, PolledEvent, Resync};
-use crate::contract::requests::ProgressSync;
-use crate::contract::views::RoomView;
 use crate::domain::{RoomId, UserId};
+use crate::protocol::answer::{BatchSynced, Done, RoomList};
+use crate::protocol::decode;
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::http::{Polled, PolledEvent, Resync};
+use crate::protocol::request::ProgressSync;
+use crate::protocol::view::RoomView;
 use crate::services::polling::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use super::later::Later;

@@ -5,9 +5,9 @@ use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::contract::decode;
-use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::{Id, RoomId, UserId};
+use crate::protocol::decode;
+use crate::protocol::error::{ErrorCode, WireError};
 
 /// What a query parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +143,7 @@ fn id(text: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::requests::{ChatHistory, ChatMessage, NotificationList};
+    use crate::protocol::request::{ChatHistory, ChatMessage, NotificationList};
 
     #[test]
     fn a_path_names_the_room_and_its_type_is_that_of_its_digits() {

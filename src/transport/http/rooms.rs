@@ -7,9 +7,9 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::contract::decode;
-use crate::contract::errors::WireError;
-use crate::contract::people::{ListRequest, NumberedRequest};
+use crate::protocol::admin::access::{ListRequest, NumberedRequest};
+use crate::protocol::decode;
+use crate::protocol::error::WireError;
 
 use super::read::{self, Kind, from_body, room, text, user};
 use super::{Asker, HttpApi, answer, asker, body, query, with_api};

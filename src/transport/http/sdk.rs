@@ -12,7 +12,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::contract::errors::{ErrorCode, WireError};
+use crate::protocol::error::{ErrorCode, WireError};
 
 use super::failure;
 

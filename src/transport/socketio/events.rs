@@ -3,12 +3,12 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::contract::answers::{BatchSynced, Done, Ok as OkAnswer, RoomList};
-use crate::contract::decode;
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::requests::{AuthRefresh, ChatJoin, ClientEvent, ProgressSync, RoomOnly};
-use crate::contract::views::RoomView;
 use crate::domain::RoomId;
+use crate::protocol::answer::{BatchSynced, Done, Ok as OkAnswer, RoomList};
+use crate::protocol::decode;
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::request::{AuthRefresh, ChatJoin, ClientEvent, ProgressSync, RoomOnly};
+use crate::protocol::view::RoomView;
 
 use super::SocketIoTransport;
 use super::intake::refuse;

@@ -1,8 +1,8 @@
 //! Who a token says one is, on each transport by the same look: its signature and times, then whether they are shut out.
 
 use crate::auth::{TokenError, Verifier};
-use crate::contract::errors::{ErrorCode, WireError};
 use crate::domain::Actor;
+use crate::protocol::error::{ErrorCode, WireError};
 use crate::services::Services;
 
 /// Who a token says one is, if it is good and they are let in.

@@ -17,10 +17,10 @@ use socketioxide::socket::Socket;
 use socketioxide_core::{Str, Value};
 use std::time::Duration;
 
-use crate::contract::answers::Failed;
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::events::ServerEvent;
-use crate::contract::requests::ClientEvent;
+use crate::protocol::answer::Failed;
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::event::ServerEvent;
+use crate::protocol::request::ClientEvent;
 
 use super::SocketIoTransport;
 use super::link::{Ack, Link};

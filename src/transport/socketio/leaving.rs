@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::events::ServerEvent;
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::event::ServerEvent;
 
 use super::SocketIoTransport;
 use super::link::Link;

@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 use socketioxide::extract::{AckSender, SocketRef};
 use socketioxide::{SendError, SocketError, TransportType};
 
-use crate::contract::errors::WireError;
-use crate::contract::events::ServerEvent;
-use crate::contract::packet::{Frame, frame_len, json_of};
 use crate::domain::{Actor, Timestamp};
+use crate::protocol::error::WireError;
+use crate::protocol::event::ServerEvent;
+use crate::protocol::packet::{Frame, frame_len, json_of};
 use crate::services::Caller;
 use crate::services::sockets::{Outlet, SocketHandle};
 use crate::transport::wire::{Cut, MARKER, Wire};

@@ -27,13 +27,13 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
-use crate::contract::errors::{ErrorCode, WireError};
-use crate::contract::events::ServerEvent;
-use crate::contract::http::SocketCounts;
-use crate::contract::people::ConnectionView;
 use crate::domain::{Actor, Timestamp};
 use crate::ops::clock_watch::ClockWatch;
 use crate::ops::tally::Tally;
+use crate::protocol::admin::access::ConnectionView;
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::event::ServerEvent;
+use crate::protocol::http::SocketCounts;
 use crate::services::Services;
 use crate::services::sockets::{Arrived, Kind, Outlet, SocketHandle};
 use crate::transport::origin::{self, ClientAddress};

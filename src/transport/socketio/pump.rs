@@ -168,8 +168,8 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::packet::Frame;
     use crate::domain::RoomId;
+    use crate::protocol::packet::Frame;
     use crate::services::delivery::{Delivery, DeliveryKind};
 
     #[test]

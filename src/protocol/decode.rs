@@ -3,7 +3,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::errors::{ErrorCode, WireError};
+use crate::protocol::error::{ErrorCode, WireError};
 
 /// Reads one JSON object into a request.
 ///
@@ -45,7 +45,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::contract::requests::{ChatMessage, ProgressSync};
+    use crate::protocol::request::{ChatMessage, ProgressSync};
 
     fn refused(json: &str) -> WireError {
         request::<ChatMessage>(json).expect_err(json)

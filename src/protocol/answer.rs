@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::views::{MessageView, NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::domain::chat::Message;
 use crate::domain::notification::Notification;
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::progress::Progress;
 use crate::domain::{RoomId, Timestamp, UserId};
+use crate::protocol::view::{MessageView, NotificationView, ProgressView, RoomView, VersionedMessage};
 
 fn views<'a, T, V: From<&'a T>>(list: &'a [T]) -> Vec<V> {
     list.iter().map(V::from).collect()
@@ -39,13 +39,13 @@ pub struct Done {}
 #[derive(Debug, Serialize)]
 pub struct Failed<'a> {
     ok: bool,
-    error: &'a super::WireError,
+    error: &'a crate::protocol::WireError,
 }
 
 impl<'a> Failed<'a> {
     /// A refused request.
     #[must_use]
-    pub fn new(error: &'a super::WireError) -> Failed<'a> {
+    pub fn new(error: &'a crate::protocol::WireError) -> Failed<'a> {
         Failed { ok: false, error }
     }
 }

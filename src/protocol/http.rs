@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{Role, Timestamp};
 
-use super::errors::WireError;
+use crate::protocol::error::WireError;
 
 /// `{ "error": { code, message, field? } }`.
 #[derive(Debug, Serialize)]
@@ -209,7 +209,7 @@ pub struct StoreCounts {
     /// Below so many, writes are refused.
     pub min_free_bytes: u64,
     /// The last good backup.
-    pub last_backup: Option<super::care::LastBackup>,
+    pub last_backup: Option<crate::protocol::admin::data::LastBackup>,
 }
 
 /// One event of the long poll.

@@ -8,7 +8,7 @@ use crate::domain::chat::MessageKind;
 use crate::domain::progress::{Percent, Status, Update};
 use crate::domain::{LessonId, RoomId, UserId};
 
-use super::errors::WireError;
+use crate::protocol::error::WireError;
 
 /// The longest `clientId`, `syncId` or `Idempotency-Key`, in characters.
 pub const MAX_KEY_CHARS: usize = 64;

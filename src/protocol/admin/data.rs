@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::views::NotificationView;
 use crate::domain::audit::{AuditRecord, Link, hex};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::{Role, RoomId, Timestamp, UserId};
+use crate::protocol::view::NotificationView;
 
 /// A record of the audit trail.
 #[derive(Debug, Serialize)]

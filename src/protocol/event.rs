@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::contract::errors::WireError;
-use crate::contract::packet::Frame;
-use crate::contract::views::{MessageView, NotificationView, ProgressView, Session};
 use crate::domain::{RoomId, Timestamp, UserId};
+use crate::protocol::error::WireError;
+use crate::protocol::packet::Frame;
+use crate::protocol::view::{MessageView, NotificationView, ProgressView, Session};
 
 /// An event to a client. [`ServerEvent::encode`] is the only place that spells the names.
 #[derive(Debug)]

@@ -1,0 +1,4 @@
+//! Bodies of the administrators' part of the HTTP API.
+
+pub mod access;
+pub mod data;
