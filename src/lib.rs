@@ -13,8 +13,9 @@
 //! | [`config`] | flag > environment > file > default | domain |
 //! | [`auth`] | token -> Actor | domain, config |
 //! | [`store`] | the seam, and two engines behind it | domain, config |
-//! | [`ops`] | figures, findings, the archive: backup, restore, rebuilding | domain, config, store |
-//! | [`services`] | what academy-rt does, whatever the transport | domain, protocol, config, store, ops |
+//! | [`observability`] | metrics, counters, findings | domain, config, store |
+//! | [`archive`] | backup, restore, rebuilding | domain, config, store, observability |
+//! | [`services`] | what academy-rt does, whatever the transport | domain, protocol, config, store, archive, observability |
 //! | [`transport`] | decode -> service -> encode; the wire | all of these but store |
 //! | [`server`] | the process | all of these |
 //! | [`cli`] | the command line | all of these |
@@ -58,11 +59,12 @@
 //!
 //! No second process, no broker, no cache of messages beside the store's own pages; no `unsafe`; no global state.
 
+pub mod archive;
 pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod domain;
-pub mod ops;
+pub mod observability;
 pub mod protocol;
 pub mod server;
 pub mod services;

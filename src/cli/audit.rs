@@ -11,9 +11,9 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::archive::backup::moment;
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Hash, Link, from_hex, hex};
-use crate::ops::backup::moment;
 
 use super::Global;
 use super::client::{Call, ServerArgs, call};

@@ -8,11 +8,14 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::archive::ArchiveError;
+use crate::archive::authenticity::{Authenticity, KeyHere};
+use crate::archive::backup;
+use crate::archive::backup::{Made, Recipients};
+use crate::archive::format::Summary;
+use crate::archive::restore;
+use crate::archive::restore::{RestoreOptions, Step};
 use crate::domain::{Clock, SystemClock, Timestamp};
-use crate::ops::archive::{ArchiveError, Summary};
-use crate::ops::authenticity::{Authenticity, KeyHere};
-use crate::ops::backup::{self, Made, Recipients};
-use crate::ops::restore::{self, RestoreOptions, Step};
 use crate::store::embedded::rows::newest_format;
 
 use super::client::{Call, ServerArgs, call, download};

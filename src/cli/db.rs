@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::archive::rebuild;
+use crate::archive::restore;
+use crate::archive::restore::RestoreOptions;
 use crate::domain::{Clock, SystemClock};
-use crate::ops::rebuild;
-use crate::ops::restore::{self, RestoreOptions};
 use crate::store::embedded::rows::newest_format;
 
 use super::Global;

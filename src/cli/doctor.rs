@@ -13,10 +13,10 @@ use http::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::archive::backup::day;
 use crate::config::{Config, TlsMode};
 use crate::domain::{Clock, SystemClock, Timestamp};
-use crate::ops::backup::day;
-use crate::ops::certificate::{CertificateFacts, Validity};
+use crate::observability::certificate::{CertificateFacts, Validity};
 use crate::server::{ServeError, certificate, checks};
 
 use super::Global;

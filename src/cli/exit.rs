@@ -67,8 +67,8 @@ impl From<crate::auth::KeyError> for Failure {
     }
 }
 
-impl From<crate::ops::findings::Finding> for Failure {
-    fn from(finding: crate::ops::findings::Finding) -> Failure {
+impl From<crate::observability::findings::Finding> for Failure {
+    fn from(finding: crate::observability::findings::Finding) -> Failure {
         Failure::new(finding.what, finding.why, finding.remedy)
     }
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
+use crate::archive::backup::moment;
 use crate::domain::{RoomId, Timestamp};
-use crate::ops::backup::moment;
 
 use super::client::{Call, ServerArgs, call, segment};
 use super::exit::{Exit, plain, say, warn};

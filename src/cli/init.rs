@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use crate::archive::backup::day;
 use crate::auth::secret;
 use crate::config::keys::annotated_file;
 use crate::config::load::examine;
 use crate::config::{Config, Sources};
 use crate::domain::{Clock, SystemClock};
-use crate::ops::backup::day;
 use crate::server::{certificate, tls};
 
 use super::exit::{Exit, Failure};

@@ -11,12 +11,12 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use crate::archive::backup::moment;
 use crate::auth::generation::{self, ALGORITHMS, KeyKind};
 use crate::auth::{Key, rotation};
 use crate::config::keys::in_toml;
 use crate::config::{KEYS, units};
 use crate::domain::{Clock, SystemClock, Timestamp};
-use crate::ops::backup::moment;
 
 use super::exit::{self, Exit, Failure};
 use super::listing::{items_of, number, text};

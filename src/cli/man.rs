@@ -176,7 +176,7 @@ fn figures() -> String {
          .SH METRICS\n",
         env!("CARGO_PKG_VERSION")
     );
-    for (name, kind, help) in crate::ops::metrics::catalogue() {
+    for (name, kind, help) in crate::observability::metrics::catalogue() {
         page.push_str(&format!(".TP\n.BR {} \" ({kind})\"\n{}\n", roff(&name), roff(&help)));
     }
     page.push_str(

@@ -37,7 +37,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
 use crate::config::{Config, ConfigError, Origin, Sources};
-use crate::ops::process;
+use crate::observability::process;
 
 use exit::{Exit, Failure};
 

@@ -6,10 +6,11 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use crate::archive::backup::moment;
+use crate::archive::kept_audit::{KeptAudit, OldAudit};
+use crate::archive::restore;
+use crate::archive::restore::{RestoreOptions, Restored, Step};
 use crate::domain::{Clock, SystemClock};
-use crate::ops::backup::moment;
-use crate::ops::kept_audit::{KeptAudit, OldAudit};
-use crate::ops::restore::{self, RestoreOptions, Restored, Step};
 use crate::store::embedded::census::Census;
 
 use super::Global;

@@ -4,8 +4,8 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::archive::backup::{at_moment, moment};
 use crate::domain::{Timestamp, UserId};
-use crate::ops::backup::{at_moment, moment};
 
 use super::Global;
 use super::client::{Call, ServerArgs, call};

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::{Config, Origin};
-use crate::ops::process;
+use crate::observability::process;
 use crate::server::{self, Launcher, ServeError, Started};
 
 use super::exit::{Exit, Failure, say};

@@ -7,8 +7,8 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
+use crate::archive::backup::{day, moment};
 use crate::domain::Timestamp;
-use crate::ops::backup::{day, moment};
 
 use super::client::{Call, ServerArgs, call, runtime};
 use super::exit::{Exit, Failure};

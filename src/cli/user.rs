@@ -9,8 +9,8 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
+use crate::archive::backup::moment;
 use crate::domain::{Timestamp, UserId};
-use crate::ops::backup::moment;
 
 use super::Global;
 use super::client::{Call, ServerArgs, call, download, segment};

@@ -4,10 +4,10 @@
 
 use std::sync::{Arc, PoisonError};
 
+use crate::archive::backup::moment;
 use crate::auth::Keys;
 use crate::auth::sources::{self, LoadedKeys};
 use crate::config::{Auth, Config};
-use crate::ops::backup::moment;
 
 use super::ServeError;
 use super::reload::Reloader;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
-use crate::ops::process;
+use crate::observability::process;
 use crate::transport::wire::{Cut, StreamWire, Wire, WireIo, WireLimits};
 
 use super::handshakes::Handshakes;

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{KeyError, Verifier, sources};
 use crate::config::Config;
 use crate::domain::{Clock, SystemClock};
-use crate::ops::process;
+use crate::observability::process;
 use crate::protocol::http::CertificateStatus;
 use crate::services::Services;
 use crate::services::feed::Feed;

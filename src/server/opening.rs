@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::archive::rebuild;
 use crate::config::Config;
-use crate::ops::rebuild;
 use crate::store::{self, CommitSink, OpenError, StoreConfig};
 
 use super::ServeError;

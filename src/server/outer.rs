@@ -28,7 +28,7 @@ use tower_service::Service;
 use warp::filters::BoxedFilter;
 
 use crate::config::{Config, TlsMode};
-use crate::ops::tally::Tally;
+use crate::observability::counters::Tally;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::http::ErrorBody;
 use crate::transport::http::Process;

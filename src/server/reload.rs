@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Verifier;
 use crate::config::{Config, KEYS, TlsMode};
 use crate::domain::Clock;
-use crate::ops::certificate::Validity;
+use crate::observability::certificate::Validity;
 use crate::services::limits::Limits;
 use crate::services::privacy::Retention;
 use crate::services::{Services, Settings};

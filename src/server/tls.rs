@@ -18,10 +18,10 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
+use crate::archive::backup::day;
 use crate::config::{Config, TlsMode, TlsProfile, TlsVersion};
 use crate::domain::Timestamp;
-use crate::ops::backup::day;
-use crate::ops::certificate::{CertificateFacts, Validity, chain_fault};
+use crate::observability::certificate::{CertificateFacts, Validity, chain_fault};
 
 use super::watched::Watched;
 use super::{ServeError, certificate};

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::authenticity;
+use crate::archive::authenticity::BackupKey;
+use crate::archive::format::{AuditPoint, Writer};
 use crate::domain::Scope;
 use crate::domain::audit::action;
-use crate::ops::archive::{AuditPoint, Writer};
-use crate::ops::authenticity::{self, BackupKey};
 use crate::protocol::admin::data::{BackupKept, LastBackup};
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::store::StoreError;

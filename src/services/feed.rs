@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::delivery::{Delivery, DeliveryKind, Placed, deliveries_of};
 use crate::domain::chat::Message;
 use crate::domain::{Room, RoomId, UserId};
-use crate::ops::tally::Tally;
+use crate::observability::counters::Tally;
 use crate::store::Change;
 
 /// So many edits of a message that have not gone out are each told; of those before them only the ids have passed.

@@ -34,8 +34,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::domain::chat::RoomPolicy;
 use crate::domain::{Actor, Clock, Room, Scope, Timestamp, UserId};
-use crate::ops::clock_watch::Jump;
-use crate::ops::tally::Tally;
+use crate::observability::clock_watch::Jump;
+use crate::observability::counters::Tally;
 use crate::protocol::cursor::{Cursor, Life, Seal};
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::view::Session;

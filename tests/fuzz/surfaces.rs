@@ -4,10 +4,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
 
+use academy_rt::archive::format;
 use academy_rt::auth::Verifier;
 use academy_rt::config::{Config, Secret, Sources, load};
 use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
-use academy_rt::ops::archive;
 use academy_rt::protocol::admin::{access, data};
 use academy_rt::protocol::cursor::{Cursor, Life, Seal};
 use academy_rt::protocol::request::*;
@@ -151,8 +151,8 @@ pub fn archive(bytes: &[u8]) {
     let mut file = b"academy-rt backup\n".to_vec();
     file.extend_from_slice(bytes);
     for input in [bytes, file.as_slice()] {
-        let _ = archive::read(&mut { input }, u32::MAX, &mut Digests::default(), &mut |_, _| {});
-        let _ = archive::is_encrypted(&mut { input });
+        let _ = format::read(&mut { input }, u32::MAX, &mut Digests::default(), &mut |_, _| {});
+        let _ = format::is_encrypted(&mut { input });
     }
 }
 

@@ -9,9 +9,9 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use academy_rt::archive::rebuild;
+use academy_rt::archive::restore::RestoreOptions;
 use academy_rt::domain::{Clock, SystemClock};
-use academy_rt::ops::rebuild;
-use academy_rt::ops::restore::RestoreOptions;
 use academy_rt::services::Services;
 use academy_rt::services::feed::Feed;
 use academy_rt::services::live::Live;

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use academy_rt::archive::ArchiveError;
+use academy_rt::archive::backup;
+use academy_rt::archive::format;
+use academy_rt::archive::format::Writer;
 use academy_rt::domain::Timestamp;
-use academy_rt::ops::archive::{self, ArchiveError, Writer};
-use academy_rt::ops::backup;
 use academy_rt::store::embedded::rows::{Held, newest_format};
 use academy_rt::store::rows::{Digests, Preface, RowSink};
 use proptest::prelude::*;
@@ -133,7 +135,7 @@ fn what_an_archive_holds_comes_out_of_a_restore_byte_for_byte() {
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
     let mut file = academy_rt::store::embedded::rows::NewFile::create(&other.join("academy.redb")).unwrap();
-    archive::read(&mut before.as_slice(), newest_format(), &mut file, &mut |_, _| {}).unwrap();
+    format::read(&mut before.as_slice(), newest_format(), &mut file, &mut |_, _| {}).unwrap();
     assert_eq!(export(&other), before);
 }
 
@@ -339,7 +341,7 @@ proptest! {
     fn what_goes_into_an_archive_comes_out(rows in rows()) {
         let bytes = archive_of(&rows);
         let mut all = All::default();
-        let summary = archive::read(&mut bytes.as_slice(), 1, &mut all, &mut |_, _| {}).unwrap();
+        let summary = format::read(&mut bytes.as_slice(), 1, &mut all, &mut |_, _| {}).unwrap();
         prop_assert_eq!(summary.archive_bytes, bytes.len() as u64);
         let expected: Vec<_> = rows.into_iter().map(|(table, key, value)| (format!("t{table}"), key, value)).collect();
         prop_assert_eq!(all.0, expected);
@@ -351,7 +353,7 @@ proptest! {
         let at = at.index(bytes.len());
         let mut flipped = bytes.clone();
         flipped[at] ^= 1 << bit;
-        let read = |bytes: &[u8]| archive::read(&mut { bytes }, 1, &mut Digests::default(), &mut |_, _| {});
+        let read = |bytes: &[u8]| format::read(&mut { bytes }, 1, &mut Digests::default(), &mut |_, _| {});
         prop_assert!(read(&flipped).is_err(), "byte {at} of {}", bytes.len());
         let cut = read(&bytes[..at]);
         prop_assert!(matches!(cut, Err(ArchiveError::CutShort { .. } | ArchiveError::Empty)), "{at}: {cut:?}");
@@ -364,7 +366,7 @@ proptest! {
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400), magic in any::<bool>()) {
         let mut all = if magic { b"academy-rt backup\n".to_vec() } else { Vec::new() };
         all.extend(bytes);
-        let read = archive::read(&mut all.as_slice(), 1, &mut Digests::default(), &mut |_, _| {});
+        let read = format::read(&mut all.as_slice(), 1, &mut Digests::default(), &mut |_, _| {});
         prop_assert!(read.is_err());
     }
 }

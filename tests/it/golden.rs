@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
+use academy_rt::archive::format::Header;
 use academy_rt::domain::audit::{AuditEntry, Link, action};
 use academy_rt::domain::chat::{Message, MessageKind};
 use academy_rt::domain::notification::{Audience, Notification, NotificationBody};
 use academy_rt::domain::privacy::{Certificate, ErasureCounts, Hold, Subject};
 use academy_rt::domain::progress::{Percent, Progress, Status};
 use academy_rt::domain::{LessonId, Role, RoomId, Timestamp, UserId};
-use academy_rt::ops::archive::Header;
 use academy_rt::protocol::admin::data::{AuditView, HoldView};
 use academy_rt::protocol::answer::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
 use academy_rt::protocol::error::{ErrorCode, WireError};

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use academy_rt::archive::format::Writer;
 use academy_rt::domain::privacy::PurgeKind;
 use academy_rt::domain::{Clock, SystemClock, Timestamp};
-use academy_rt::ops::archive::Writer;
 use academy_rt::store::operations::PurgeCursor;
 use academy_rt::store::rows::{Preface, RowSink};
 

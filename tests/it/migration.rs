@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use academy_rt::ops::backup;
+use academy_rt::archive::backup;
 use academy_rt::store::embedded::rows::newest_format;
 use serde_json::Value;
 

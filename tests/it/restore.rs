@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use academy_rt::archive::restore;
+use academy_rt::archive::restore::{RestoreOptions, Step};
 use academy_rt::domain::{Clock, SystemClock};
-use academy_rt::ops::restore::{self, RestoreOptions, Step};
 use academy_rt::store::embedded::{check, rows::Held};
 use academy_rt::store::rows::{Digests, TableDigest};
 use serde_json::Value;

@@ -146,7 +146,8 @@ fn names(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn dashboard_rules_and_man_page_name_what_there_is() {
-    let known: BTreeSet<String> = academy_rt::ops::metrics::catalogue().into_iter().map(|(name, _, _)| name).collect();
+    let known: BTreeSet<String> =
+        academy_rt::observability::metrics::catalogue().into_iter().map(|(name, _, _)| name).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("man/academy-rt-metrics.7")).unwrap();
     assert!(known.iter().all(|name| page.contains(&format!(".BR {name} "))), "renew the man pages");

@@ -4,17 +4,32 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers in reading order; each may import the earlier ones that are named beside it.
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 11] = [
     ("domain", &[]),
     ("protocol", &["domain"]),
     ("config", &["domain"]),
     ("auth", &["domain", "config"]),
     ("store", &["domain", "config"]),
-    ("ops", &["domain", "config", "store"]),
-    ("services", &["domain", "protocol", "config", "store", "ops"]),
-    ("transport", &["domain", "protocol", "config", "auth", "ops", "services"]),
-    ("server", &["domain", "protocol", "config", "auth", "store", "ops", "services", "transport"]),
-    ("cli", &["domain", "protocol", "config", "auth", "store", "ops", "services", "transport", "server"]),
+    ("observability", &["domain", "config", "store"]),
+    ("archive", &["domain", "config", "store", "observability"]),
+    ("services", &["domain", "protocol", "config", "store", "archive", "observability"]),
+    ("transport", &["domain", "protocol", "config", "auth", "archive", "observability", "services"]),
+    ("server", &["domain", "protocol", "config", "auth", "store", "archive", "observability", "services", "transport"]),
+    (
+        "cli",
+        &[
+            "domain",
+            "protocol",
+            "config",
+            "auth",
+            "store",
+            "archive",
+            "observability",
+            "services",
+            "transport",
+            "server",
+        ],
+    ),
 ];
 
 /// Crates that have one home. The server composes the library's layer and warp's routes; the command line has the small
@@ -29,8 +44,8 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("rustls", &["server/", "cli/connect.rs"]),
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),
-    ("zstd", &["ops/"]),
-    ("age", &["ops/"]),
+    ("zstd", &["archive/"]),
+    ("age", &["archive/"]),
     ("indicatif", &["cli/"]),
 ];
 

@@ -11,12 +11,12 @@ use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
+use crate::archive::authenticity;
+use crate::archive::backup::moment;
 use crate::auth::ring;
 use crate::auth::sources::LoadedKeys;
 use crate::config::Config;
 use crate::domain::Timestamp;
-use crate::ops::authenticity;
-use crate::ops::backup::moment;
 use crate::store::embedded::rows::{newest_format, peek_format};
 
 use super::Finding;

@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use crate::auth::Key;
 use crate::domain::Scope;
-use crate::ops::process;
+use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::services::may;

@@ -9,7 +9,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::domain::Scope;
-use crate::ops::{metrics, process};
+use crate::observability::{metrics, process};
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::http::Health;
 

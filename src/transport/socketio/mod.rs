@@ -28,8 +28,8 @@ use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
 use crate::domain::{Actor, Timestamp};
-use crate::ops::clock_watch::ClockWatch;
-use crate::ops::tally::Tally;
+use crate::observability::clock_watch::ClockWatch;
+use crate::observability::counters::Tally;
 use crate::protocol::admin::access::ConnectionView;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::event::ServerEvent;

@@ -12,10 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::archive::{ArchiveError, Summary};
-use super::backup::sync_parent;
-use super::findings::Finding;
-use super::restore::give_to_owner_of;
+use crate::archive::ArchiveError;
+use crate::archive::backup::sync_parent;
+use crate::archive::format::Summary;
+use crate::archive::restore::give_to_owner_of;
+use crate::observability::findings::Finding;
 
 /// The key's name in the data directory.
 pub const FILE: &str = "backup.key";

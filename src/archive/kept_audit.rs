@@ -14,10 +14,10 @@ use crate::domain::audit::{AuditEntry, hex};
 use crate::store::StoreError;
 use crate::store::embedded::rows::OfflineFile;
 
-use super::archive::AuditPoint;
-use super::backup::{stamp, sync_parent};
-use super::findings::Finding;
-use super::restore::{give_to_owner_of, written};
+use crate::archive::backup::{stamp, sync_parent};
+use crate::archive::format::AuditPoint;
+use crate::archive::restore::{give_to_owner_of, written};
+use crate::observability::findings::Finding;
 
 /// What the names of such files begin with.
 pub const KEPT: &str = "audit-before-restore-";

@@ -8,13 +8,13 @@ use crate::store::embedded::rows::{NewFile, NewLife, OfflineFile, begin_new_life
 use crate::store::embedded::succession::Carried;
 use crate::store::rows::Digests;
 
-use super::archive::TableSum;
-use super::findings::Finding;
-use super::kept_audit;
-use super::restore::{
+use crate::archive::format::TableSum;
+use crate::archive::kept_audit;
+use crate::archive::restore::{
     Both, Making, RestoreOptions, Restored, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, set_aside,
     stored, swap, written,
 };
+use crate::observability::findings::Finding;
 
 /// Takes the last restore back: the data that it set aside take the place again, and what is there now is set aside.
 ///

@@ -4,7 +4,7 @@
 //! What a restore does not take back: erasures made since the backup, legal holds, the audit trail (all carried over), and
 //! ids: none is ever given twice, and clients with a position of the life that has ended are told to start anew. An audit trail
 //! that cannot be carried over, as the backup's is another one, is not dropped: without force the restore is refused, with it
-//! the trail is kept beside the data ([`super::kept_audit`]).
+//! the trail is kept beside the data ([`crate::archive::kept_audit`]).
 
 use std::fs;
 use std::io;
@@ -22,13 +22,15 @@ use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED, migrate};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
-use super::archive::{self, Summary, TableSum};
-use super::authenticity::{Authenticity, KeyHere, refuse_altered};
-use super::backup::{Source, stamp, sync_parent, unusable};
-use super::findings::Finding;
-use super::kept_audit::{self, OldAudit};
+use crate::archive::authenticity::{Authenticity, KeyHere, refuse_altered};
+use crate::archive::backup::{Source, stamp, sync_parent, unusable};
+use crate::archive::format;
+use crate::archive::format::{Summary, TableSum};
+use crate::archive::kept_audit;
+use crate::archive::kept_audit::OldAudit;
+use crate::observability::findings::Finding;
 
-pub use super::undo::undo;
+pub use crate::archive::undo::undo;
 
 /// So many ids are skipped when it is not known how many the life that has ended gave.
 const UNKNOWN_LIFE_IDS: u64 = 1 << 32;
@@ -247,7 +249,7 @@ pub fn restore(
         None if held.path().exists() => kept_audit::unreadable("the database does not open"),
         None => kept_audit::nothing(),
     };
-    let target = format!("backup of {}", super::backup::moment(summary.header.created_at));
+    let target = format!("backup of {}", crate::archive::backup::moment(summary.header.created_at));
     let done = AuditEntry { outcome: pending.audit().outcome(), ..entry(options, action::RESTORE, &target) };
     new.record(done).map_err(stored)?;
     let after = new.census().map_err(stored)?;
@@ -341,7 +343,7 @@ fn fill(path: &Path, backup: &Path, source: &mut Source, watch: &mut Watch<'_>) 
     let mut file = NewFile::create(path).map_err(|error| written("the file", path, &error))?;
     let mut progress = |done, all| watch(Step::Rows(done, all));
     let mut kept = Kept { sink: &mut file, error: None };
-    let read = archive::read(source, newest_format(), &mut kept, &mut progress);
+    let read = format::read(source, newest_format(), &mut kept, &mut progress);
     match (read, kept.error) {
         (Ok(summary), _) => Ok(summary),
         (Err(_), Some(error)) => Err(written("the file", path, &error)),

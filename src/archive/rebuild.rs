@@ -12,14 +12,16 @@ use crate::store::embedded::migrate;
 use crate::store::embedded::rows::{Held, NewFile, OfflineFile, newest_format};
 use crate::store::rows::{Digests, RowSink};
 
-use super::archive::{self, TableSum};
-use super::authenticity::{self, BackupKey};
-use super::backup::{EXTENSION, Made, Recipients, receive, stamp, sync_parent};
-use super::findings::Finding;
-use super::restore::{
+use crate::archive::authenticity;
+use crate::archive::authenticity::BackupKey;
+use crate::archive::backup::{EXTENSION, Made, Recipients, receive, stamp, sync_parent};
+use crate::archive::format;
+use crate::archive::format::TableSum;
+use crate::archive::restore::{
     Both, Making, RestoreOptions, Step, Watch, compare, entry, give_to_owner_of, hold, open, opened, refuse_unsound,
     stored, written,
 };
+use crate::observability::findings::Finding;
 
 /// The outcome of a record that says that something starts.
 const BEGUN: &str = "begun";
@@ -189,7 +191,7 @@ fn backup_file(
     let (reader, writer) = io::pipe().map_err(|error| written("the backup", path, &error))?;
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
-            let mut archive = archive::Writer::new(io::BufWriter::new(writer), now).signed(key);
+            let mut archive = format::Writer::new(io::BufWriter::new(writer), now).signed(key);
             file.send_rows(&mut archive)
         });
         let mut reader = reader;

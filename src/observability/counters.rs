@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::domain::histogram::Histogram;
 use crate::store::Change;
 
-use super::quiet::Quiet;
+use crate::observability::log_limiter::Quiet;
 
 /// How far back a rate looks.
 const RATE_OVER: Duration = Duration::from_secs(60);

@@ -16,8 +16,10 @@ use rustix::io::Errno;
 use crate::domain::Timestamp;
 use crate::store::rows::Digests;
 
-use super::archive::{self, ArchiveError, Summary};
-use super::findings::Finding;
+use crate::archive::ArchiveError;
+use crate::archive::format;
+use crate::archive::format::Summary;
+use crate::observability::findings::Finding;
 
 /// What the names of scheduled backups end with.
 pub const EXTENSION: &str = "backup";
@@ -226,7 +228,7 @@ fn copy(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, ArchiveError> {
     let mut tee = Tee { source, out, failure };
-    let summary = archive::read(&mut tee, newest_format, &mut Digests::default(), progress)?;
+    let summary = format::read(&mut tee, newest_format, &mut Digests::default(), progress)?;
     tee.out.flush().map_err(|error| {
         let copy = io::Error::new(error.kind(), error.to_string());
         *tee.failure = Some(error);
@@ -320,7 +322,7 @@ impl Source {
             ));
         }
         let open = || File::open(path).map_err(|error| failed(error.into()));
-        let is_encrypted = archive::is_encrypted(&mut open()?).map_err(|error| failed(error.into()))?;
+        let is_encrypted = format::is_encrypted(&mut open()?).map_err(|error| failed(error.into()))?;
         let input = BufReader::with_capacity(BUFFER_BYTES, open()?);
         if !is_encrypted {
             return Ok(Source(Box::new(input)));
@@ -385,7 +387,7 @@ pub fn examine(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Rejected> {
     let mut source = Source::open(path, identity)?;
-    archive::read(&mut source, newest_format, &mut Digests::default(), progress)
+    format::read(&mut source, newest_format, &mut Digests::default(), progress)
         .map_err(|error| Rejected { finding: unusable(path, &error), is_altered: error.is_alteration() })
 }
 

@@ -10,7 +10,7 @@
 //!   'E'     the end: BLAKE3 of everything before it. Without it the file was cut short.
 //! ```
 //!
-//! The mark (`{ keyId, value }`, see [`super::authenticity`]) is a MAC of the BLAKE3 of everything before the trailer: of the
+//! The mark (`{ keyId, value }`, see [`crate::archive::authenticity`]) is a MAC of the BLAKE3 of everything before the trailer: of the
 //! header and of all rows, which the trailer's sums follow from. It is a field of the trailer rather than a block of its own,
 //! and the layout has its number still: versions that know of no mark pass over the field and read the archive, and this one
 //! reads theirs, which have none. The same holds for `auditHead` in the header, where the audit trail in the archive ends.
@@ -26,11 +26,9 @@ use crate::domain::Timestamp;
 use crate::domain::audit::{Link, from_hex, hex};
 use crate::store::rows::{Digests, Preface, RowSink, TableDigest};
 
-use super::authenticity::{BackupKey, Mac};
+use crate::archive::authenticity::{BackupKey, Mac};
 
-mod error;
-
-pub use error::ArchiveError;
+use super::error::ArchiveError;
 
 const MAGIC: &[u8] = b"academy-rt backup\n";
 /// What a file begins with that age has encrypted.

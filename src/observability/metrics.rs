@@ -18,8 +18,8 @@ use crate::domain::Timestamp;
 use crate::domain::histogram::{BOUNDS_US, Durations};
 use crate::store::StoreStatus;
 
-use super::process::ProcessFigures;
-use super::tally::{Counts, Tally};
+use crate::observability::counters::{Counts, Tally};
+use crate::observability::process::ProcessFigures;
 
 /// The type of the text for who understands OpenMetrics.
 pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,0 +1,10 @@
+//! What an administrator sees of a running server: metrics, counters, findings, and what the process and its certificates
+//! say of themselves.
+
+pub mod certificate;
+pub mod clock_watch;
+pub mod counters;
+pub mod findings;
+pub mod log_limiter;
+pub mod metrics;
+pub mod process;
