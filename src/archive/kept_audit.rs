@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, hex};
 use crate::store::StoreError;
-use crate::store::embedded::rows::OfflineFile;
+use crate::store::embedded::offline::rows::OfflineFile;
 
 use crate::archive::backup::{stamp, sync_parent};
 use crate::archive::format::AuditPoint;

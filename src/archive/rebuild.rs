@@ -8,8 +8,8 @@ use std::path::Path;
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, action};
 use crate::store::OpenError;
-use crate::store::embedded::migrate;
-use crate::store::embedded::rows::{Held, NewFile, OfflineFile, newest_format};
+use crate::store::embedded::offline::migrate;
+use crate::store::embedded::offline::rows::{Held, NewFile, OfflineFile, newest_format};
 use crate::store::rows::{Digests, RowSink};
 
 use crate::archive::authenticity;

@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, action};
-use crate::store::embedded::census::Census;
-use crate::store::embedded::rows::{
+use crate::store::embedded::offline::carry_forward::Carried;
+use crate::store::embedded::offline::migrate;
+use crate::store::embedded::offline::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
-use crate::store::embedded::succession::Carried;
-use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED, migrate};
+use crate::store::embedded::offline::stats::Census;
+use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 

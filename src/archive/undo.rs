@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use crate::domain::audit::{AuditEntry, action};
-use crate::store::embedded::migrate;
-use crate::store::embedded::rows::{NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there};
-use crate::store::embedded::succession::Carried;
+use crate::store::embedded::offline::carry_forward::Carried;
+use crate::store::embedded::offline::migrate;
+use crate::store::embedded::offline::rows::{
+    NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
+};
 use crate::store::rows::Digests;
 
 use crate::archive::format::TableSum;

@@ -16,7 +16,7 @@ use crate::archive::format::Summary;
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Step};
 use crate::domain::{Clock, SystemClock, Timestamp};
-use crate::store::embedded::rows::newest_format;
+use crate::store::embedded::offline::rows::newest_format;
 
 use super::client::{Call, ServerArgs, call, download};
 use super::exit::{Exit, Failure, warn};

@@ -9,7 +9,7 @@ use crate::archive::rebuild;
 use crate::archive::restore;
 use crate::archive::restore::RestoreOptions;
 use crate::domain::{Clock, SystemClock};
-use crate::store::embedded::rows::newest_format;
+use crate::store::embedded::offline::rows::newest_format;
 
 use super::Global;
 use super::exit::{Exit, Failure, warn};
@@ -94,7 +94,7 @@ fn stats(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     let tables = file.stats().map_err(wrong)?;
     let file_bytes = std::fs::metadata(held.path()).map_or(0, |file| file.len());
     let used: u64 = tables.iter().map(|table| table.stored_bytes + table.overhead_bytes).sum();
-    let bytes_a_day = |table: &crate::store::embedded::census::TableStats| {
+    let bytes_a_day = |table: &crate::store::embedded::offline::stats::TableStats| {
         let row_bytes = if table.rows == 0 { 0.0 } else { table.stored_bytes as f64 / table.rows as f64 };
         table.rows_a_day.map(|rows| rows * row_bytes)
     };

@@ -11,7 +11,7 @@ use crate::archive::kept_audit::{KeptAudit, OldAudit};
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Restored, Step};
 use crate::domain::{Clock, SystemClock};
-use crate::store::embedded::census::Census;
+use crate::store::embedded::offline::stats::Census;
 
 use super::Global;
 use super::exit::{Exit, Failure, warn};

@@ -15,7 +15,7 @@ use crate::services::feed::Feed;
 use crate::services::live::Live;
 use crate::services::{Services, Settings};
 use crate::store::OpenError;
-use crate::store::embedded::rows::Held;
+use crate::store::embedded::offline::rows::Held;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 

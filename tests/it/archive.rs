@@ -15,7 +15,8 @@ use academy_rt::domain::{Clock, SystemClock};
 use academy_rt::services::Services;
 use academy_rt::services::feed::Feed;
 use academy_rt::services::live::Live;
-use academy_rt::store::{self, embedded::check};
+use academy_rt::store;
+use academy_rt::store::embedded::check;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 

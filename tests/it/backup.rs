@@ -12,7 +12,7 @@ use academy_rt::archive::backup;
 use academy_rt::archive::format;
 use academy_rt::archive::format::Writer;
 use academy_rt::domain::Timestamp;
-use academy_rt::store::embedded::rows::{Held, newest_format};
+use academy_rt::store::embedded::offline::rows::{Held, newest_format};
 use academy_rt::store::rows::{Digests, Preface, RowSink};
 use proptest::prelude::*;
 use serde_json::Value;
@@ -134,7 +134,7 @@ fn what_an_archive_holds_comes_out_of_a_restore_byte_for_byte() {
     let before = export(&data);
     let other = dir.path().join("other");
     fs::create_dir(&other).unwrap();
-    let mut file = academy_rt::store::embedded::rows::NewFile::create(&other.join("academy.redb")).unwrap();
+    let mut file = academy_rt::store::embedded::offline::rows::NewFile::create(&other.join("academy.redb")).unwrap();
     format::read(&mut before.as_slice(), newest_format(), &mut file, &mut |_, _| {}).unwrap();
     assert_eq!(export(&other), before);
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use academy_rt::archive::backup;
-use academy_rt::store::embedded::rows::newest_format;
+use academy_rt::store::embedded::offline::rows::newest_format;
 use serde_json::Value;
 
 use crate::backup::{academy, failed, good, names};

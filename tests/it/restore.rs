@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use academy_rt::archive::restore;
 use academy_rt::archive::restore::{RestoreOptions, Step};
 use academy_rt::domain::{Clock, SystemClock};
-use academy_rt::store::embedded::{check, rows::Held};
+use academy_rt::store::embedded::check;
+use academy_rt::store::embedded::offline::rows::Held;
 use academy_rt::store::rows::{Digests, TableDigest};
 use serde_json::Value;
 

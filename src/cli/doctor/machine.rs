@@ -17,7 +17,7 @@ use crate::auth::ring;
 use crate::auth::sources::LoadedKeys;
 use crate::config::Config;
 use crate::domain::Timestamp;
-use crate::store::embedded::rows::{newest_format, peek_format};
+use crate::store::embedded::offline::rows::{newest_format, peek_format};
 
 use super::Finding;
 

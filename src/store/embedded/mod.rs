@@ -2,39 +2,22 @@
 //! directory knows redb; nothing in it knows sockets, HTTP or configuration files.
 //!
 //! What holds here: acknowledged means synced (an answer and the sink's word come after the commit); every change has an
-//! id of one rising sequence; a refused request leaves no trace but the record that it was refused. `file` opens, `writer`
-//! commits, `batch` and `apply_*` say what each operation writes, `queries*` read, `schema` and `records` say how it lies on disk, `check` walks all of it.
+//! id of one rising sequence; a refused request leaves no trace but the record that it was refused.
+//!
+//! [`engine`] is the file, the writer and the tables; each noun has its own folder, with what its operations `write`, how it
+//! is `read`, and the `rows` that it lies in; [`offline`] has what is done to a whole file that nobody serves; [`seam`] maps
+//! the store's traits onto these.
 
-mod answers;
-mod apply_access;
-mod apply_care;
-mod apply_chat;
-mod apply_holds;
-mod apply_inbox;
-mod apply_progress;
-mod apply_purge;
-mod batch;
-pub mod census;
-mod check;
-mod counts;
-mod failure;
-mod file;
-mod health;
+mod access;
+mod chat;
+mod engine;
 mod inbox;
-pub mod migrate;
-mod queries;
-mod queries_access;
-mod queries_care;
-mod queries_inbox;
-mod records;
-mod records_care;
-pub mod rows;
-mod schema;
+pub mod offline;
+mod privacy;
+mod progress;
 mod seam;
-pub mod succession;
 #[cfg(test)]
 mod tests;
-mod writer;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -45,13 +28,13 @@ use std::time::Duration;
 use redb::ReadableDatabase;
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use self::batch::Known;
-use self::failure::{Failure, Outcome, guarded};
-pub use self::file::{ASIDE, NAME, SUSPECT, UNFINISHED};
-use self::file::{Disk, Opener};
-use self::health::{Health, Shared};
-use self::schema::Snapshot;
-use self::writer::{Command, QUEUE, QUEUE_BYTES, Writer};
+use self::engine::batch::Known;
+use self::engine::failure::{Failure, Outcome, guarded};
+pub use self::engine::file::{ASIDE, NAME, SUSPECT, UNFINISHED};
+use self::engine::file::{Disk, Opener};
+use self::engine::health::{Health, Shared};
+use self::engine::schema::Snapshot;
+use self::engine::writer::{Command, QUEUE, QUEUE_BYTES, Writer};
 use crate::domain::Clock;
 use crate::store::operations::Class;
 use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreError};
@@ -78,7 +61,7 @@ pub fn open(
     sink: Arc<dyn CommitSink>,
 ) -> Result<Arc<dyn Store>, OpenError> {
     let data_dir = config.data_dir.clone();
-    let free = move || file::free_bytes(&data_dir);
+    let free = move || engine::file::free_bytes(&data_dir);
     Ok(Arc::new(Embedded::open(config, clock, sink, Arc::new(Disk::default()), Box::new(free))?))
 }
 
@@ -88,7 +71,7 @@ pub fn open(
 /// # Errors
 /// [`OpenError`] if it cannot be opened at all.
 pub fn check(data_dir: &Path) -> Result<Vec<String>, OpenError> {
-    check::check(data_dir)
+    offline::check::check(data_dir)
 }
 
 /// The engine, as the services hold it.
@@ -109,7 +92,7 @@ impl Embedded {
         disk: Arc<Disk>,
         free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
     ) -> Result<Embedded, OpenError> {
-        check::examine_a_suspect(&config.data_dir)?;
+        offline::check::examine_a_suspect(&config.data_dir)?;
         let opener = Opener { data_dir: config.data_dir.clone(), cache_bytes: config.cache_bytes, disk };
         let path = opener.path();
         let (database, identity) = opener.open_or_make(clock.now())?;

@@ -8,13 +8,13 @@ use std::sync::{Arc, PoisonError};
 use tokio::sync::oneshot;
 
 use super::Embedded;
-use super::writer::Command;
 use crate::domain::access::Banned;
 use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{Author, RoomEntry, RoomPolicy, RoomSummary};
 use crate::domain::privacy::{Erasure, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
+use crate::store::embedded::engine::writer::Command;
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::RowSink;
 use crate::store::{

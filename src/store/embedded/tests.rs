@@ -14,13 +14,14 @@ use std::sync::{Arc, Mutex};
 
 use redb::Builder;
 
-use super::file::{Disk, NAME, free_bytes};
-use super::records::encode;
-use super::schema::{Tables, k8};
-use super::{Embedded, check, open};
+use super::{Embedded, open};
 use crate::domain::chat::{Author, Draft, Membership, MessageKind, RoomPatch, RoomPolicy};
 use crate::domain::notification::{Audience, NotificationBody, NotificationDraft};
 use crate::domain::{Refusal, RoomId, SystemClock, UserId};
+use crate::store::embedded::check;
+use crate::store::embedded::engine::codec::encode;
+use crate::store::embedded::engine::file::{Disk, NAME, free_bytes};
+use crate::store::embedded::engine::schema::{Tables, k8};
 use crate::store::operations::{
     Disconnect, EditMessage, JoinRoom, KeyKind, MessageTarget, Notify, Operation, PatchRoom, PostMessage, Posted,
     RequestKey, SetMember,
@@ -471,7 +472,7 @@ fn a_full_queue_is_busy_at_once() {
             }
         };
         assert_eq!(refused, Err(StoreError::Busy));
-        assert!(waiting.len() >= super::writer::QUEUE);
+        assert!(waiting.len() >= crate::store::embedded::engine::writer::QUEUE);
         assert_eq!(store.ready(), Ok(()));
         drop(gate);
         for one in waiting {

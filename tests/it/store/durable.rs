@@ -219,7 +219,7 @@ fn growth_is_counted_once_a_day() {
         bed.store.sample(20_402).await.unwrap();
         bed.store.sample(20_403).await.unwrap();
         bed.store.close().await.unwrap();
-        let held = academy_rt::store::embedded::rows::Held::take(bed.dir.path()).unwrap();
+        let held = academy_rt::store::embedded::offline::rows::Held::take(bed.dir.path()).unwrap();
         let stats = held.open().unwrap().stats().unwrap();
         let of = |name: &str| stats.iter().find(|table| table.name == name).unwrap().clone();
         assert_eq!((of("messages").rows, of("growth").rows), (31, 3));
@@ -239,7 +239,7 @@ fn growth_is_rows_a_day() {
         }
         bed.store.sample(20_003).await.unwrap();
         bed.store.close().await.unwrap();
-        let held = academy_rt::store::embedded::rows::Held::take(bed.dir.path()).unwrap();
+        let held = academy_rt::store::embedded::offline::rows::Held::take(bed.dir.path()).unwrap();
         let stats = held.open().unwrap().stats().unwrap();
         assert_eq!(stats.iter().find(|table| table.name == "messages").unwrap().rows_a_day, Some(10.0));
     });

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::super::file::{SUSPECT, UNFINISHED};
 use super::*;
+use crate::store::embedded::engine::file::{SUSPECT, UNFINISHED};
 
 const KINDS: [Call; 6] = [Call::Len, Call::Read, Call::Write, Call::SetLen, Call::Sync, Call::Close];
 const ERRORS: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::Other];

@@ -1,15 +1,16 @@
 //! What `check` finds when somebody, or a mistake of the writer, has changed a row.
 
-use super::super::counts;
-use super::super::failure::Outcome;
-use super::super::inbox::{audience_space, user_space};
-use super::super::records::{decode_room, encode_room, get};
-use super::super::rows::Held;
-use super::super::schema::{external_hash, external_key, k16};
 use super::*;
 use crate::domain::notification::{Audience, AudienceKind, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::{Role, Timestamp};
+use crate::store::embedded::access::rows::{decode_room, encode_room};
+use crate::store::embedded::engine::codec::get;
+use crate::store::embedded::engine::counts;
+use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::schema::{external_hash, external_key, k16};
+use crate::store::embedded::inbox::view::{audience_space, user_space};
+use crate::store::embedded::offline::rows::Held;
 use crate::store::operations::{Arrive, DeleteMessage, ExternalId, InboxAction, MarkInbox, SetHold};
 
 /// The numbers and ids of what [`lived_in`] makes.
@@ -26,7 +27,7 @@ fn external() -> ExternalId {
 }
 
 fn for_all() -> u64 {
-    audience_space(super::super::inbox::audience_code(&Audience::All).unwrap())
+    audience_space(crate::store::embedded::inbox::view::audience_code(&Audience::All).unwrap())
 }
 
 /// A store in which there is something of everything that is kept beside what it is kept of.

@@ -1,0 +1,5 @@
+//! Messages, and who takes part in a room.
+
+pub(in crate::store::embedded) mod read;
+pub(in crate::store::embedded) mod rows;
+pub(in crate::store::embedded) mod write;

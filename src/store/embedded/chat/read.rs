@@ -1,0 +1,293 @@
+//! Reads of chat and progress. A row is turned into its noun while the snapshot is held, which costs about what copying
+//! its bytes would; nothing is serialised or sent before the snapshot is dropped.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use redb::ReadableTable;
+
+use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, is_listed, may_enter};
+use crate::domain::privacy::{Subject, WithheldVersion};
+use crate::domain::progress::Progress;
+use crate::domain::{LessonId, Refusal, RoomId, UserId};
+use crate::store::embedded::access::rows::{MemberRow, Person, decode_room};
+use crate::store::embedded::chat::rows::decode_message;
+use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
+use crate::store::embedded::engine::counts;
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::first_answers::AnswerRow;
+use crate::store::embedded::engine::schema::{NOBODY, Snapshot, answer_key, k8, k16, k24, meta, second};
+use crate::store::embedded::inbox::rows::decode_broadcast;
+use crate::store::embedded::privacy::holds::Held;
+use crate::store::embedded::privacy::rows::VersionRow;
+use crate::store::embedded::progress::rows::ProgressRow;
+use crate::store::operations::{Broadcast, RequestKey};
+use crate::store::{LessonFilter, MessagePage, Page};
+
+impl Snapshot {
+    /// The last id given.
+    pub(in crate::store::embedded) fn last_id(&self) -> Outcome<u64> {
+        Ok(get_number(&self.meta()?, meta::NEXT_ID)?.unwrap_or(1).saturating_sub(1))
+    }
+
+    /// Refuses a cursor that this store has not given.
+    pub(in crate::store::embedded) fn check_cursor(&self, after: u64) -> Outcome<u64> {
+        let last = self.last_id()?;
+        // Ids of a life that a restore has ended are as foreign as those of the future.
+        let lost: Vec<(u64, u64)> = get_value(&self.meta()?, meta::LOST_IDS)?.unwrap_or_default();
+        let is_lost = lost.iter().any(|(from, to)| (*from..*to).contains(&after));
+        if after > last || is_lost { Err(Refusal::Resync.into()) } else { Ok(last) }
+    }
+
+    pub(in crate::store::embedded) fn find_user(&self, user: &UserId) -> Outcome<Option<u64>> {
+        get_number(&self.user_no()?, user.canonical().as_bytes())
+    }
+
+    pub(in crate::store::embedded) fn find_person(&self, user: &UserId) -> Outcome<Option<(u64, Person)>> {
+        let Some(no) = self.find_user(user)? else { return Ok(None) };
+        Ok(get(&self.users()?, &k8(no), Person::decode)?.map(|person| (no, person)))
+    }
+
+    pub(in crate::store::embedded) fn find_room(&self, room: &RoomId) -> Outcome<Option<(u64, RoomRecord)>> {
+        let no = get_number(&self.room_no()?, room.canonical().as_bytes())?;
+        let record = get(&self.rooms()?, &k8(no.unwrap_or(NOBODY)), decode_room)?;
+        match (no, record) {
+            (Some(no), Some(record)) => Ok(Some((no, record))),
+            (Some(no), None) => Err(Failure::Damaged(format!("room {no} has a number but no record"))),
+            (None, _) => Ok(None),
+        }
+    }
+
+    fn find_member(&self, room: Option<u64>, user: &UserId) -> Outcome<Option<MemberRow>> {
+        let user = self.find_user(user)?;
+        get(&self.members()?, &k16(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY)), MemberRow::decode)
+    }
+
+    /// Lets somebody in, or not; gives the room and what they are in it.
+    #[allow(clippy::type_complexity, reason = "two halves of one answer, taken apart at once")]
+    fn enter(
+        &self,
+        room: &RoomId,
+        viewer: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<(Option<(u64, RoomRecord)>, Option<MemberRow>)> {
+        let found = self.find_room(room)?;
+        let member = self.find_member(found.as_ref().map(|(no, _)| *no), &viewer.user)?;
+        let membership = member.map(|row| row.membership()).transpose()?;
+        may_enter(found.as_ref().map(|(_, record)| record.private), membership, viewer.admin, policy)?;
+        Ok((found, member))
+    }
+
+    pub(in crate::store::embedded) fn may_enter(
+        &self,
+        room: &RoomId,
+        viewer: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<()> {
+        self.enter(room, viewer, policy).map(|_| ())
+    }
+
+    /// A page of a room's messages.
+    pub(in crate::store::embedded) fn page(
+        &self,
+        room: &RoomId,
+        viewer: &Author,
+        page: &Page,
+        policy: RoomPolicy,
+    ) -> Outcome<MessagePage> {
+        let (found, member) = self.enter(room, viewer, policy)?;
+        if let Some(after) = page.after {
+            self.check_cursor(after)?;
+        }
+        let Some((no, record)) = found else { return Ok(MessagePage { is_settled: true, ..MessagePage::default() }) };
+        let index = self.msg_by_room()?;
+        let mut ids = Vec::with_capacity(page.limit.min(256));
+        let wanted = page.limit.saturating_add(1);
+        let end = k16(no, page.before.unwrap_or(u64::MAX));
+        if let Some(after) = page.after {
+            let begin = k16(no, after.saturating_add(1));
+            if begin < end {
+                for row in index.range::<&[u8; 16]>(&begin..&end)?.take(wanted) {
+                    ids.push(second(row?.0.value()));
+                }
+            }
+        } else {
+            for row in index.range::<&[u8; 16]>(&k16(no, 0)..&end)?.rev().take(wanted) {
+                ids.push(second(row?.0.value()));
+            }
+        }
+        let has_more = ids.len() > page.limit;
+        ids.truncate(page.limit);
+        if page.after.is_none() {
+            ids.reverse();
+        }
+        let table = self.messages()?;
+        let messages = ids.into_iter().map(|id| read_message(&table, id, room)).collect::<Outcome<_>>()?;
+        Ok(MessagePage {
+            messages,
+            has_more,
+            last_id: record.last_id,
+            last_seq: record.last_seq,
+            read_up_to: member.map_or(0, |row| row.read_up_to),
+            is_settled: member.is_some_and(|row| row.left_at.is_none()),
+        })
+    }
+
+    /// Who and what is held, by number.
+    pub(in crate::store::embedded) fn held(&self) -> Outcome<Held> {
+        let (mut users, mut rooms) = (HashSet::new(), HashSet::new());
+        for hold in self.all_holds()? {
+            match hold.subject {
+                Subject::User(user) => users.extend(self.find_user(&user)?),
+                Subject::Room(room) => rooms.extend(self.find_room(&room)?.map(|(no, _)| no)),
+            }
+        }
+        Ok(Held::new(users, rooms))
+    }
+
+    /// What a message said before it was changed under a hold that still stands.
+    pub(in crate::store::embedded) fn versions_of_message(
+        &self,
+        message: u64,
+        held: &Held,
+    ) -> Outcome<Vec<WithheldVersion>> {
+        let mut versions = Vec::new();
+        for row in self.withheld()?.range::<&[u8; 16]>(&k16(message, 0)..=&k16(message, u64::MAX))? {
+            let (_, value) = row?;
+            let row: VersionRow<'_> = decode(value.value())?;
+            if held.holds_message(&row.sender, &row.room) {
+                versions.push(row.version()?);
+            }
+        }
+        Ok(versions)
+    }
+
+    pub(in crate::store::embedded) fn withheld_in(
+        &self,
+        room: &RoomId,
+        ids: &[u64],
+    ) -> Outcome<Vec<(u64, Vec<WithheldVersion>)>> {
+        let Some((no, _)) = self.find_room(room)? else { return Ok(Vec::new()) };
+        let (held, by_room) = (self.held()?, self.msg_by_room()?);
+        let mut found = Vec::new();
+        for id in ids {
+            if by_room.get(&k16(no, *id))?.is_some() {
+                let versions = self.versions_of_message(*id, &held)?;
+                if !versions.is_empty() {
+                    found.push((*id, versions));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many messages that can be read are behind somebody's mark.
+    pub(in crate::store::embedded) fn unread_in(&self, no: u64, room: &RoomRecord, row: &MemberRow) -> Outcome<u64> {
+        let from = row.unread_from(room);
+        let behind = room.last_seq.saturating_sub(from);
+        if behind == 0 || room.deleted == 0 {
+            return Ok(behind);
+        }
+        Ok(behind.saturating_sub(counts::behind(&self.tombstones()?, no, from)?))
+    }
+
+    /// One room as it is on the list of somebody who takes part in it.
+    pub(in crate::store::embedded) fn summary(&self, room_no: u64, user: u64) -> Outcome<(RoomSummary, bool)> {
+        let lost = || Failure::Damaged(format!("user {user} is in room {room_no}, which does not say so"));
+        let room = get(&self.rooms()?, &k8(room_no), decode_room)?.ok_or_else(lost)?;
+        let row = get(&self.members()?, &k16(room_no, user), MemberRow::decode)?.ok_or_else(lost)?;
+        let (membership, unread) = (row.membership()?, self.unread_in(room_no, &room, &row)?);
+        let is_listed = is_listed(membership, row.left_at, room.last_seq);
+        Ok((RoomSummary { room, membership, read_up_to: row.read_up_to, unread }, is_listed))
+    }
+
+    pub(in crate::store::embedded) fn rooms_of(&self, user: &UserId) -> Outcome<Vec<RoomSummary>> {
+        let Some(no) = self.find_user(user)? else { return Ok(Vec::new()) };
+        let mut summaries = Vec::new();
+        for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
+            let (summary, is_listed) = self.summary(second(row?.0.value()), no)?;
+            if is_listed {
+                summaries.push(summary);
+            }
+        }
+        // The room where something was said last comes first.
+        summaries.sort_by_cached_key(|one| (std::cmp::Reverse(one.room.last_id), one.room.id.canonical()));
+        Ok(summaries)
+    }
+
+    /// Whether a request with this key has a first answer, as far as the store knows: an expired one counts until it is gone.
+    pub(in crate::store::embedded) fn is_answered(&self, key: &RequestKey) -> Outcome<bool> {
+        let Some(caller) = self.find_user(&key.caller)? else { return Ok(false) };
+        let row = self.answers()?.get(&answer_key(caller, key.kind, &key.key))?;
+        row.map(|row| AnswerRow::decode(row.value()).map(drop)).transpose().map(|row| row.is_some())
+    }
+
+    pub(in crate::store::embedded) fn unsent_broadcasts(&self) -> Outcome<Vec<(u64, Arc<Broadcast>)>> {
+        let mut unsent = Vec::new();
+        for row in self.outbox()?.iter()? {
+            let (key, value) = row?;
+            unsent.push((u64::from_be_bytes(*key.value()), Arc::new(decode_broadcast(value.value())?)));
+        }
+        Ok(unsent)
+    }
+
+    pub(in crate::store::embedded) fn progress_of(
+        &self,
+        user: &UserId,
+        filter: &LessonFilter,
+    ) -> Outcome<(Vec<Progress>, u64)> {
+        let since = filter.since.unwrap_or(0);
+        let last = self.check_cursor(since)?;
+        let Some(no) = self.find_user(user)? else { return Ok((Vec::new(), last)) };
+        let table = self.progress()?;
+        let mut items = Vec::new();
+        let mut take = |lesson: u64| -> Outcome<()> {
+            let row = get(&table, &k16(no, lesson), |row| {
+                let row: ProgressRow<'_> = decode(row)?;
+                Ok((row.read()?, row.change))
+            })?;
+            let Some((progress, change)) = row else { return Ok(()) };
+            let in_course = filter.course.is_none() || filter.course == progress.course;
+            if change > since && in_course {
+                items.push(progress);
+            }
+            Ok(())
+        };
+        if let Some(lesson) = &filter.lesson {
+            if let Some(lesson) = self.find_lesson(lesson)? {
+                take(lesson)?;
+            }
+        } else {
+            let behind = k16(no, since.saturating_add(1));
+            for row in self.progress_by_change()?.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))? {
+                take(decode(row?.1.value())?)?;
+            }
+        }
+        Ok((items, last))
+    }
+
+    fn find_lesson(&self, lesson: &LessonId) -> Outcome<Option<u64>> {
+        get_number(&self.lesson_no()?, lesson.canonical().as_bytes())
+    }
+
+    pub(in crate::store::embedded) fn versions_of(&self, user: &UserId, lesson: &LessonId) -> Outcome<Vec<Progress>> {
+        let Some(user) = self.find_user(user)? else { return Ok(Vec::new()) };
+        let Some(lesson) = self.find_lesson(lesson)? else { return Ok(Vec::new()) };
+        let table = self.progress_versions()?;
+        table
+            .range::<&[u8; 24]>(&k24(user, lesson, 0)..=&k24(user, lesson, u64::MAX))?
+            .map(|row| decode::<ProgressRow<'_>>(row?.1.value())?.read())
+            .collect()
+    }
+}
+
+/// Reads a message that an index names.
+pub(in crate::store::embedded) fn read_message(
+    table: &impl ReadableTable<crate::store::embedded::engine::schema::K8, crate::store::embedded::engine::schema::Row>,
+    id: u64,
+    room: &RoomId,
+) -> Outcome<Message> {
+    get(table, &k8(id), |row| decode_message(row, id, room))?
+        .map(|(message, _)| message)
+        .ok_or_else(|| Failure::Damaged(format!("message {id} is in the index of a room, but not in the log")))
+}

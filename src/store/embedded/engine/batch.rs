@@ -1,0 +1,450 @@
+//! One transaction in the making: the tables, what is known by heart, the changes to be told, and the steps that all
+//! operations share. An operation first looks and refuses, and writes only then, so that a refused one leaves no trace in the
+//! transaction it shares with others, but for the record that it was refused.
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use redb::ReadableTable;
+
+use crate::domain::chat::{Membership, RoomRecord, time_of_message};
+use crate::domain::{LessonId, MAX_SAFE_INTEGER, Refusal, RoomId, Timestamp, UserId};
+use crate::store::Change;
+use crate::store::embedded::access::rows::{MemberRow, Person, decode_room, encode_room};
+use crate::store::embedded::engine::codec::{encode, encode_2, get, get_number};
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
+use crate::store::embedded::engine::writer::dispatch;
+use crate::store::operations::{AnyAnswer, Applied, Operation, Write};
+
+/// How an operation is done inside a transaction: one implementation for each, in the file of its noun.
+pub(in crate::store::embedded) trait Apply: Operation {
+    /// Does it. What it refuses, it has not touched.
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Self::Answer>;
+}
+
+/// How many ids of a kind are known by heart; beyond that the memory starts anew.
+const KNOWN_MAX: usize = 100_000;
+
+/// A room that the writer knows by heart.
+#[derive(Debug, Clone)]
+pub(in crate::store::embedded) struct KnownRoom {
+    pub(in crate::store::embedded) no: u64,
+    pub(in crate::store::embedded) record: RoomRecord,
+    changed: bool,
+}
+
+/// What the writer knows by heart from one transaction to the next: true of what is committed. Thrown away when a commit
+/// fails, as it may then be ahead of the disk.
+#[derive(Debug, Default)]
+pub(in crate::store::embedded) struct Known {
+    users: HashMap<UserId, u64>,
+    rooms: HashMap<RoomId, KnownRoom>,
+    lessons: HashMap<LessonId, u64>,
+    /// Whose erasures are under way; `None` before they have been read.
+    erasing: Option<HashSet<UserId>>,
+    next: Option<Next>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Next {
+    id: u64,
+    user: u64,
+    room: u64,
+    lesson: u64,
+}
+
+impl Known {
+    fn trim(&mut self) {
+        if self.users.len() > KNOWN_MAX {
+            self.users.clear();
+        }
+        if self.rooms.len() > KNOWN_MAX {
+            self.rooms.clear();
+        }
+        if self.lessons.len() > KNOWN_MAX {
+            self.lessons.clear();
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    row: Option<MemberRow>,
+    changed: bool,
+}
+
+/// What a transaction has come to.
+pub(in crate::store::embedded) struct Finished {
+    /// The changes, in the order of their ids.
+    pub(in crate::store::embedded) changes: Vec<Change>,
+    pub(in crate::store::embedded) last_id: u64,
+    pub(in crate::store::embedded) noted_backup: Option<(Timestamp, u64)>,
+}
+
+/// One transaction in the making.
+pub(in crate::store::embedded) struct Batch<'t, 'k> {
+    pub(in crate::store::embedded) t: Tables<'t>,
+    known: &'k mut Known,
+    next: Next,
+    started_with: Next,
+    members: HashMap<(u64, u64), Member>,
+    changed_rooms: Vec<RoomId>,
+    changes: Vec<Change>,
+    pub(in crate::store::embedded) wrote: bool,
+    /// A good backup was noted: when, and its size.
+    pub(in crate::store::embedded) noted_backup: Option<(Timestamp, u64)>,
+    pub(in crate::store::embedded) now: Timestamp,
+    pub(in crate::store::embedded) keep_versions: u64,
+    pub(in crate::store::embedded) buffer: Vec<u8>,
+}
+
+impl<'t, 'k> Batch<'t, 'k> {
+    /// Begins. `now` is the time of what is done before the first [`Batch::run`].
+    pub(in crate::store::embedded) fn new(
+        t: Tables<'t>,
+        known: &'k mut Known,
+        now: Timestamp,
+        keep_versions: u64,
+    ) -> Outcome<Self> {
+        known.trim();
+        let next = match known.next {
+            Some(next) => next,
+            None => {
+                let read = |name| {
+                    get_number(t.meta.read()?, name)?.ok_or_else(|| Failure::Damaged(format!("meta has no {name}")))
+                };
+                Next {
+                    id: read(meta::NEXT_ID)?,
+                    user: read(meta::NEXT_USER)?,
+                    room: read(meta::NEXT_ROOM)?,
+                    lesson: read(meta::NEXT_LESSON)?,
+                }
+            }
+        };
+        Ok(Batch {
+            t,
+            known,
+            next,
+            started_with: next,
+            members: HashMap::new(),
+            changed_rooms: Vec::new(),
+            changes: Vec::new(),
+            wrote: false,
+            noted_backup: None,
+            now,
+            keep_versions,
+            buffer: Vec::with_capacity(512),
+        })
+    }
+
+    /// Writes what was put off to the end, and gives what has come of it; `None` if there is nothing to commit.
+    pub(in crate::store::embedded) fn finish(mut self) -> Outcome<Option<Finished>> {
+        if !self.wrote {
+            return Ok(None);
+        }
+        self.purge_answers()?;
+        for room in &self.changed_rooms {
+            if let Some(known) = self.known.rooms.get_mut(room) {
+                self.t.rooms.write()?.insert(&k8(known.no), encode_room(&known.record, &mut self.buffer)?)?;
+                known.changed = false;
+            }
+        }
+        for ((room, user), member) in &self.members {
+            if let Member { row: Some(row), changed: true } = member {
+                self.t.members.write()?.insert(&k16(*room, *user), encode_2(row, &mut self.buffer)?)?;
+            }
+        }
+        let (next, before) = (self.next, self.started_with);
+        for (name, now, then) in [
+            (meta::NEXT_ID, next.id, before.id),
+            (meta::NEXT_USER, next.user, before.user),
+            (meta::NEXT_ROOM, next.room, before.room),
+            (meta::NEXT_LESSON, next.lesson, before.lesson),
+        ] {
+            if now != then {
+                self.t.meta.write()?.insert(name, encode(&now, &mut self.buffer)?)?;
+            }
+        }
+        self.known.next = Some(next);
+        Ok(Some(Finished {
+            changes: self.changes,
+            last_id: next.id.saturating_sub(1),
+            noted_backup: self.noted_backup,
+        }))
+    }
+
+    /// Does a write, with the record of its act in the same transaction.
+    pub(in crate::store::embedded) fn run(&mut self, write: Write) -> Outcome<Applied<AnyAnswer>> {
+        let Write { at, operation, act } = write;
+        self.now = at;
+        let before = self.changes.len();
+        let done = dispatch(operation, self);
+        let change = self.changes.get(before..).and_then(<[Change]>::last).map_or(0, Change::id);
+        match (&done, act) {
+            (Ok(answer), Some(act)) => {
+                if let Some(outcome) = answer.outcome() {
+                    self.record(act.entry(at, &outcome))?;
+                }
+            }
+            (Err(Failure::Refused(refusal)), Some(act)) if refusal.is_recorded() => {
+                self.record(act.entry(at, &format!("refused: {refusal}")))?;
+            }
+            _ => {}
+        }
+        done.map(|answer| Applied { answer, change })
+    }
+
+    /// Whether somebody's erasure is under way: nothing of them is stored meanwhile.
+    pub(in crate::store::embedded) fn refuse_erasing(&mut self, user: &UserId) -> Outcome<()> {
+        if self.erasing()?.contains(user) { Err(Refusal::Erasing(user.clone()).into()) } else { Ok(()) }
+    }
+
+    /// Whose erasures are under way.
+    pub(in crate::store::embedded) fn erasing(&mut self) -> Outcome<&HashSet<UserId>> {
+        if self.known.erasing.is_none() {
+            let mut erasing = HashSet::new();
+            for row in self.t.erasures.read()?.iter()? {
+                let erasure = crate::store::embedded::privacy::rows::ErasureRow::decode(row?.1.value())?.erasure()?;
+                if !erasure.is_finished() {
+                    erasing.insert(erasure.user);
+                }
+            }
+            self.known.erasing = Some(erasing);
+        }
+        Ok(self.known.erasing.get_or_insert_default())
+    }
+
+    /// An erasure has begun or ended.
+    pub(in crate::store::embedded) fn forget_erasing(&mut self) {
+        self.known.erasing = None;
+    }
+
+    /// The next id, not yet taken.
+    pub(in crate::store::embedded) fn peek_id(&self) -> u64 {
+        self.next.id
+    }
+
+    /// Takes the next id.
+    pub(in crate::store::embedded) fn take_id(&mut self) -> Outcome<u64> {
+        let id = self.next.id;
+        if id > MAX_SAFE_INTEGER {
+            return Err(Failure::Damaged("the ids that JavaScript can hold are used up".to_owned()));
+        }
+        self.next.id += 1;
+        self.wrote = true;
+        Ok(id)
+    }
+
+    /// Something is written, and is to be committed.
+    pub(in crate::store::embedded) fn touch(&mut self) {
+        self.wrote = true;
+    }
+
+    /// Will be told after the commit.
+    pub(in crate::store::embedded) fn tell(&mut self, change: Change) {
+        self.changes.push(change);
+    }
+
+    /// A user's number, if they were ever spoken of.
+    pub(in crate::store::embedded) fn find_user(&mut self, user: &UserId) -> Outcome<Option<u64>> {
+        if let Some(no) = self.known.users.get(user) {
+            return Ok(Some(*no));
+        }
+        let no = get_number(self.t.user_no.read()?, user.canonical().as_bytes())?;
+        if let Some(no) = no {
+            self.known.users.insert(user.clone(), no);
+        }
+        Ok(no)
+    }
+
+    /// A user's number, given now if need be.
+    pub(in crate::store::embedded) fn user(&mut self, user: &UserId) -> Outcome<u64> {
+        if let Some(no) = self.find_user(user)? {
+            return Ok(no);
+        }
+        let no = self.next.user;
+        self.next.user += 1;
+        self.wrote = true;
+        self.t.user_no.write()?.insert(user.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.t.users.write()?.insert(&k8(no), Person::new(user.clone()).encode(&mut self.buffer)?)?;
+        self.known.users.insert(user.clone(), no);
+        Ok(no)
+    }
+
+    /// What is known of a user.
+    pub(in crate::store::embedded) fn person(&self, no: u64) -> Outcome<Person> {
+        get(self.t.users.read()?, &k8(no), Person::decode)?
+            .ok_or_else(|| Failure::Damaged(format!("user {no} has a number but no record")))
+    }
+
+    /// Keeps what is known of a user.
+    pub(in crate::store::embedded) fn put_person(&mut self, no: u64, person: &Person) -> Outcome<()> {
+        self.wrote = true;
+        self.t.users.write()?.insert(&k8(no), person.encode(&mut self.buffer)?)?;
+        Ok(())
+    }
+
+    /// A room's number and whether it is private, if it is registered.
+    pub(in crate::store::embedded) fn find_room(&mut self, room: &RoomId) -> Outcome<Option<(u64, bool)>> {
+        Ok(self.find_record(room)?.map(|(no, record)| (no, record.private)))
+    }
+
+    /// A room's number and record, if it is registered.
+    pub(in crate::store::embedded) fn find_record(&mut self, room: &RoomId) -> Outcome<Option<(u64, &RoomRecord)>> {
+        self.load_room(room)?;
+        Ok(self.known.rooms.get(room).map(|known| (known.no, &known.record)))
+    }
+
+    /// A room's number and the `seq` of its latest message, if it is registered.
+    pub(in crate::store::embedded) fn find_seq(&mut self, room: &RoomId) -> Outcome<Option<(u64, u64)>> {
+        Ok(self.find_record(room)?.map(|(no, record)| (no, record.last_seq)))
+    }
+
+    fn load_room(&mut self, room: &RoomId) -> Outcome<()> {
+        if self.known.rooms.contains_key(room) {
+            return Ok(());
+        }
+        let no = get_number(self.t.room_no.read()?, room.canonical().as_bytes())?;
+        let record = get(self.t.rooms.read()?, &k8(no.unwrap_or(NOBODY)), decode_room)?;
+        let Some(no) = no else { return Ok(()) };
+        let record = record.ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
+        self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: false });
+        Ok(())
+    }
+
+    /// Registers a room.
+    pub(in crate::store::embedded) fn add_room(&mut self, record: RoomRecord) -> Outcome<u64> {
+        let (no, room) = (self.next.room, record.id.clone());
+        self.next.room += 1;
+        self.wrote = true;
+        self.t.room_no.write()?.insert(room.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: true });
+        self.changed_rooms.push(room);
+        Ok(no)
+    }
+
+    /// Changes the record of a registered room.
+    pub(in crate::store::embedded) fn change_room<T>(
+        &mut self,
+        room: &RoomId,
+        change: impl FnOnce(&mut RoomRecord) -> T,
+    ) -> Outcome<T> {
+        self.find_room(room)?;
+        let unknown = || Failure::Damaged(format!("room {room} is not known to the writer"));
+        let known = self.known.rooms.get_mut(room).ok_or_else(unknown)?;
+        let value = change(&mut known.record);
+        if !known.changed {
+            known.changed = true;
+            self.changed_rooms.push(room.clone());
+        }
+        self.wrote = true;
+        Ok(value)
+    }
+
+    /// Nothing leads to a room any more; what it was.
+    pub(in crate::store::embedded) fn forget_room(&mut self, room: &RoomId) -> Outcome<Option<RoomRecord>> {
+        self.find_room(room)?;
+        self.wrote = true;
+        self.t.room_no.write()?.remove(room.canonical().as_bytes())?;
+        Ok(self.known.rooms.remove(room).map(|known| known.record))
+    }
+
+    /// Takes the next `seq` of a registered room for a message, and gives the message its time.
+    pub(in crate::store::embedded) fn take_seq(&mut self, room: &RoomId, id: u64) -> Outcome<(u64, Timestamp)> {
+        let now = self.now;
+        self.change_room(room, |record| {
+            let at = time_of_message(record, now);
+            record.last_seq += 1;
+            record.last_id = id;
+            record.last_at = at;
+            (record.last_seq, at)
+        })
+    }
+
+    /// A lesson's number, if it was ever reported of.
+    pub(in crate::store::embedded) fn find_lesson(&mut self, lesson: &LessonId) -> Outcome<Option<u64>> {
+        if let Some(no) = self.known.lessons.get(lesson) {
+            return Ok(Some(*no));
+        }
+        let no = get_number(self.t.lesson_no.read()?, lesson.canonical().as_bytes())?;
+        if let Some(no) = no {
+            self.known.lessons.insert(lesson.clone(), no);
+        }
+        Ok(no)
+    }
+
+    /// A lesson's number, given now if need be.
+    pub(in crate::store::embedded) fn lesson(&mut self, lesson: &LessonId) -> Outcome<u64> {
+        if let Some(no) = self.find_lesson(lesson)? {
+            return Ok(no);
+        }
+        let no = self.next.lesson;
+        self.next.lesson += 1;
+        self.wrote = true;
+        self.t.lesson_no.write()?.insert(lesson.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
+        self.known.lessons.insert(lesson.clone(), no);
+        Ok(no)
+    }
+
+    /// What somebody is in a room.
+    pub(in crate::store::embedded) fn member(&mut self, room: u64, user: u64) -> Outcome<Option<MemberRow>> {
+        match self.members.entry((room, user)) {
+            Entry::Occupied(known) => Ok(known.get().row),
+            Entry::Vacant(gap) => {
+                let row = get(self.t.members.read()?, &k16(room, user), MemberRow::decode)?;
+                gap.insert(Member { row, changed: false });
+                Ok(row)
+            }
+        }
+    }
+
+    /// Who has come to take part in a room in this batch.
+    pub(in crate::store::embedded) fn new_members_of(&self, room: u64) -> BTreeSet<u64> {
+        let here = self.members.iter().filter(|((no, _), member)| *no == room && member.row.is_some());
+        here.map(|((_, user), _)| *user).collect()
+    }
+
+    /// What somebody is in a room, for the rules.
+    pub(in crate::store::embedded) fn membership(
+        &mut self,
+        room: Option<u64>,
+        user: Option<u64>,
+    ) -> Outcome<Option<Membership>> {
+        let row = self.member(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY))?;
+        row.map(|row| row.membership()).transpose()
+    }
+
+    /// Keeps what somebody is in a room. Written at the end of the batch: a busy author costs one row, not one a message.
+    pub(in crate::store::embedded) fn put_member(&mut self, room: u64, user: u64, row: MemberRow) -> Outcome<()> {
+        self.wrote = true;
+        let before = self.members.insert((room, user), Member { row: Some(row), changed: true });
+        if before.is_none_or(|before| before.row.is_none()) {
+            self.t.member_rooms.write()?.insert(&k16(user, room), ())?;
+        }
+        Ok(())
+    }
+
+    /// Somebody takes no part in a room any more.
+    pub(in crate::store::embedded) fn forget_member(&mut self, room: u64, user: u64) -> Outcome<()> {
+        self.wrote = true;
+        self.members.insert((room, user), Member { row: None, changed: false });
+        self.t.members.write()?.remove(&k16(room, user))?;
+        self.t.member_rooms.write()?.remove(&k16(user, room))?;
+        Ok(())
+    }
+
+    /// Nothing leads to a user any more.
+    pub(in crate::store::embedded) fn forget_user(&mut self, user: &UserId, no: u64) -> Outcome<()> {
+        self.wrote = true;
+        self.known.users.remove(user);
+        self.t.users.write()?.remove(&k8(no))?;
+        self.t.user_no.write()?.remove(user.canonical().as_bytes())?;
+        Ok(())
+    }
+
+    /// A room's messages up to a `seq` are gone.
+    pub(in crate::store::embedded) fn purged_to(&mut self, room: &RoomId, seq: u64) -> Outcome<()> {
+        self.change_room(room, |record| record.purged_seq = seq)
+    }
+}

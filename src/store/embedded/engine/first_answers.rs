@@ -1,0 +1,125 @@
+//! First answers: what a request that has a key was answered, for 24 hours, so that a repeat is answered alike and does nothing.
+
+use std::time::Duration;
+
+use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Fingerprint, Refusal};
+use crate::store::embedded::engine::batch::Batch;
+use crate::store::embedded::engine::codec::decode_2;
+use crate::store::embedded::engine::codec::encode_2;
+use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::schema::{answer_key, expiry_key, expiry_of};
+use crate::store::embedded::progress::rows::ProgressRow;
+use crate::store::operations::RequestKey;
+
+/// How long a key names a request.
+pub(in crate::store::embedded) const ANSWERS_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many expired answers one transaction takes away at most, so that clearing up never holds up a message.
+const PURGE_SLICE: usize = 512;
+
+/// A first answer as formats 1 to 3 have it.
+#[derive(Deserialize)]
+struct AnswerRow1<'a> {
+    expires: u64,
+    #[serde(borrow)]
+    first: First<'a>,
+}
+
+/// A first answer, until when it holds, and what the request said; of older formats that is not known.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::embedded) struct AnswerRow<'a> {
+    pub(in crate::store::embedded) expires: u64,
+    #[serde(borrow)]
+    pub(in crate::store::embedded) first: First<'a>,
+    pub(in crate::store::embedded) fingerprint: Option<Fingerprint>,
+}
+
+impl<'a> AnswerRow<'a> {
+    pub(in crate::store::embedded) fn decode(bytes: &'a [u8]) -> Outcome<AnswerRow<'a>> {
+        decode_2(bytes, |AnswerRow1 { expires, first }| Ok(AnswerRow { expires, first, fingerprint: None }))
+    }
+}
+
+/// What was answered.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::embedded) enum First<'a> {
+    Message {
+        room: u64,
+        id: u64,
+        seq: u64,
+        at: u64,
+    },
+    Progress(#[serde(borrow)] ProgressRow<'a>, bool),
+    Notification(u64),
+    Bytes(&'a [u8]),
+    /// An edit or a deletion.
+    Changed {
+        id: u64,
+        at: u64,
+    },
+    /// A broadcast that reached so many sockets.
+    Sent(u64),
+}
+
+impl Batch<'_, '_> {
+    /// The first answer to a request, unless it has expired, as `read` sees it. The same key with other content is refused.
+    pub(in crate::store::embedded) fn first_answer<T>(
+        &mut self,
+        key: Option<&RequestKey>,
+        read: impl FnOnce(First<'_>) -> Outcome<T>,
+    ) -> Outcome<Option<T>> {
+        let Some(key) = key else { return Ok(None) };
+        let is_other = |row: &AnswerRow<'_>| row.fingerprint.is_some_and(|fingerprint| fingerprint != key.fingerprint);
+        self.with_answer(
+            key,
+            |row| if is_other(&row) { Err(Refusal::KeyReused.into()) } else { read(row.first).map(Some) },
+        )
+    }
+
+    /// What is kept of the first answer to a request, unless it has expired, whatever the request said.
+    pub(in crate::store::embedded) fn with_answer<T>(
+        &mut self,
+        key: &RequestKey,
+        read: impl FnOnce(AnswerRow<'_>) -> Outcome<Option<T>>,
+    ) -> Outcome<Option<T>> {
+        let Some(caller) = self.find_user(&key.caller)? else { return Ok(None) };
+        let Some(row) = self.t.answers.read()?.get(&answer_key(caller, key.kind, &key.key))? else { return Ok(None) };
+        let row = AnswerRow::decode(row.value())?;
+        if row.expires <= self.now.0 { Ok(None) } else { read(row) }
+    }
+
+    /// Keeps a first answer for as long as answers hold.
+    pub(in crate::store::embedded) fn put_answer(&mut self, key: Option<&RequestKey>, first: First<'_>) -> Outcome<()> {
+        let Some(key) = key else { return Ok(()) };
+        let caller = self.user(&key.caller)?;
+        self.wrote = true;
+        let expires = self.now.plus(ANSWERS_HOLD).0;
+        let row = AnswerRow { expires, first, fingerprint: Some(key.fingerprint) };
+        let key = answer_key(caller, key.kind, &key.key);
+        let expired = {
+            let before = self.t.answers.write()?.insert(&key, encode_2(&row, &mut self.buffer)?)?;
+            before.map(|before| AnswerRow::decode(before.value()).map(|row| row.expires)).transpose()?
+        };
+        if let Some(expired) = expired {
+            self.t.answers_by_expiry.write()?.remove(&expiry_key(expired, &key))?;
+        }
+        self.t.answers_by_expiry.write()?.insert(&expiry_key(expires, &key), ())?;
+        Ok(())
+    }
+
+    /// Answers that have expired go a few at a time with each commit.
+    pub(in crate::store::embedded) fn purge_answers(&mut self) -> Outcome<()> {
+        let end = expiry_key(self.now.0.saturating_add(1), &[0; 24]);
+        let mut expired = Vec::new();
+        for row in self.t.answers_by_expiry.read()?.range::<&[u8; 32]>(..&end)?.take(PURGE_SLICE) {
+            expired.push(*row?.0.value());
+        }
+        for key in &expired {
+            self.t.answers_by_expiry.write()?.remove(key)?;
+            self.t.answers.write()?.remove(&expiry_of(key).1)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! How the store is, and what the writer and the readers share: a failure that either meets is noted here once, and decides
+//! what is answered until the writer has mended it.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use redb::{Database, ReadableDatabase};
+use tokio::sync::watch;
+
+use crate::domain::Timestamp;
+use crate::domain::histogram::Histogram;
+use crate::store::StoreError;
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::file::Opener;
+use crate::store::embedded::engine::schema::Snapshot;
+use crate::store::operations::Class;
+
+/// How the store is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store::embedded) enum Health {
+    /// It works.
+    Well,
+    /// It is open and can be read; whether it takes a write again is tried now and then.
+    ReadOnly(StoreError),
+    /// It may come back: the writer opens it again.
+    Broken(StoreError),
+    /// Only a restart, or a restore, helps.
+    Failed(StoreError),
+}
+
+/// What the writer and the readers share.
+pub(in crate::store::embedded) struct Shared {
+    /// Readers hold it for the length of a read; the writer takes it alone to replace or close the file.
+    pub(in crate::store::embedded) database: RwLock<Option<Database>>,
+    pub(in crate::store::embedded) health: Mutex<Health>,
+    /// How often it was tried to open the file again, with or without success.
+    pub(in crate::store::embedded) reopenings: watch::Sender<u64>,
+    /// Told when only a restart helps.
+    pub(in crate::store::embedded) failed: watch::Sender<Option<StoreError>>,
+    pub(in crate::store::embedded) opener: Opener,
+    pub(in crate::store::embedded) min_free_bytes: u64,
+    pub(in crate::store::embedded) min_free_admin_bytes: u64,
+    /// Asks the operating system for the free bytes. A field, so that a test can fill the disk.
+    pub(in crate::store::embedded) free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
+    pub(in crate::store::embedded) last_id: AtomicU64,
+    /// When the last good backup was made, and its size.
+    pub(in crate::store::embedded) last_backup: Mutex<Option<(Timestamp, u64)>>,
+    pub(in crate::store::embedded) queued: AtomicUsize,
+    pub(in crate::store::embedded) queued_bytes: AtomicUsize,
+    /// Since when the writer is at what it does now.
+    pub(in crate::store::embedded) busy_since: Mutex<Option<Instant>>,
+    pub(in crate::store::embedded) commits: AtomicU64,
+    pub(in crate::store::embedded) writes: AtomicU64,
+    pub(in crate::store::embedded) commit_time: Histogram,
+}
+
+impl Shared {
+    pub(in crate::store::embedded) fn set_busy(&self, since: Option<Instant>) {
+        *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// How long the writer has been at what it does now.
+    pub(in crate::store::embedded) fn busy(&self) -> Duration {
+        let since = *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Reads from a snapshot. An error of the engine is noted, so that the file is mended.
+    pub(in crate::store::embedded) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Outcome<T>) -> Outcome<T> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.why_not())) };
+        let outcome = open.begin_read().map_err(Failure::from).and_then(|tx| read(&Snapshot::new(tx)));
+        if let Err(failure @ (Failure::Engine(_) | Failure::Damaged(_))) = &outcome {
+            self.note(failure);
+        }
+        outcome
+    }
+
+    /// What is stored is damaged.
+    pub(in crate::store::embedded) fn condemn(&self, what: &str) -> Failure {
+        let failure = Failure::Damaged(what.to_owned());
+        self.note(&failure);
+        failure
+    }
+
+    pub(in crate::store::embedded) fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Only a restart helps: it shall look at everything first.
+    pub(in crate::store::embedded) fn fail(&self, health: &mut Health, why: StoreError) {
+        if !matches!(*health, Health::Failed(_)) {
+            self.opener.mark_suspect(&why);
+        }
+        *health = Health::Failed(why.clone());
+        // The first reason is told.
+        self.failed.send_if_modified(|failed| {
+            let is_first = failed.is_none();
+            failed.get_or_insert(why);
+            is_first
+        });
+    }
+
+    pub(in crate::store::embedded) fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    pub(in crate::store::embedded) fn why_not(&self) -> StoreError {
+        match self.health() {
+            Health::Well => StoreError::Closed,
+            Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) => error,
+        }
+    }
+
+    /// Draws the consequence of a failure for the store's health; never a better one than before.
+    pub(in crate::store::embedded) fn note(&self, failure: &Failure) -> StoreError {
+        let (error, lost) = match failure {
+            Failure::Damaged(what) | Failure::Engine(redb::Error::Corrupted(what)) => {
+                (StoreError::Corrupt(what.clone()), true)
+            }
+            Failure::Engine(redb::Error::Io(error)) if error.kind() == std::io::ErrorKind::StorageFull => {
+                (StoreError::Full(error.to_string()), false)
+            }
+            Failure::Engine(error) => (StoreError::Unavailable(error.to_string()), false),
+            Failure::Refused(refusal) => return StoreError::Refused(refusal.clone()),
+            Failure::NoFile(error) => return error.clone(),
+            Failure::Stopped(why) => return StoreError::Unavailable(why.clone()),
+        };
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.opener.disk.sync_failed() {
+            let why = StoreError::Unavailable(format!("the disk did not keep what was written ({error}); restart"));
+            tracing::error!(%error, "a sync of the database failed: no write is taken until the service is restarted");
+            self.fail(&mut health, why);
+        } else if lost {
+            tracing::error!(%error, "the database is damaged: no write is taken; run `academy-rt db check`");
+            self.fail(&mut health, error.clone());
+        } else if matches!(*health, Health::Well | Health::ReadOnly(_)) {
+            // What goes on failing is told once: a full disk is tried every few seconds.
+            if *health == Health::Well {
+                tracing::error!(%error, "the database met an error and will be opened again");
+            }
+            *health = Health::Broken(error.clone());
+        }
+        error
+    }
+
+    /// Why the disk is too full for writes of a class, if it is.
+    pub(in crate::store::embedded) fn too_full(&self, class: Class) -> Option<StoreError> {
+        let kept = match class {
+            Class::Work => self.min_free_bytes,
+            Class::Relief => self.min_free_admin_bytes,
+        };
+        if kept == 0 {
+            return None;
+        }
+        // A file system that does not say how full it is does not stop the store; redb's own error would.
+        let free = (self.free_bytes)().ok()?;
+        (free < kept).then(|| StoreError::Full(format!("{free} bytes are free, {kept} are kept")))
+    }
+}

@@ -1,0 +1,363 @@
+//! The writer: one thread, one queue, one transaction for all that waits (group commit). While a transaction is synced
+//! the next one gathers; there is no timer. After the commit the sink hears of the changes first, in the order of their
+//! ids, then the requests are answered; if the commit fails, neither happens and its outcome is unknown.
+//!
+//! It also mends: after an I/O error redb refuses everything, reads too, until it is opened again. So the writer opens it
+//! again at once, for the readers, and tries with growing pauses whether it takes a write; unless a sync failed or the file
+//! is damaged, which a running process cannot put right.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use redb::{Durability, ReadableDatabase};
+use tokio::sync::{oneshot, watch};
+
+use crate::domain::Timestamp;
+use crate::store::embedded::engine::batch::{Batch, Finished, Known};
+use crate::store::embedded::engine::codec::{encode, get_number};
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::health::{Health, Shared};
+use crate::store::embedded::engine::schema::{Snapshot, Tables, meta};
+use crate::store::operations::{AnyAnswer, Applied, Class, Write};
+use crate::store::{CommitSink, StoreError};
+
+/// How many requests wait at most; one more is told that the store is busy.
+pub(in crate::store::embedded) const QUEUE: usize = 8_192;
+/// How many bytes of them wait at most, about.
+pub(in crate::store::embedded) const QUEUE_BYTES: usize = 64 << 20;
+/// How many requests share a transaction at most.
+const BATCH_COMMANDS: usize = 1_024;
+/// How many bytes of content share a transaction, about.
+const BATCH_BYTES: usize = 1 << 20;
+/// The first and the longest pause between two attempts to open the file again, or to write to it.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+
+/// Where the answer to a request goes.
+pub(in crate::store::embedded) type Reply = oneshot::Sender<Result<Applied<AnyAnswer>, StoreError>>;
+
+/// A request for the writer.
+pub(in crate::store::embedded) enum Command {
+    /// Something is to be changed.
+    Write(Box<Write>, Reply),
+    /// A reader met an error: look after the file.
+    Mend,
+}
+
+impl Command {
+    /// Its bytes, about.
+    pub(in crate::store::embedded) fn weight(&self) -> usize {
+        match self {
+            Command::Write(write, _) => write.operation.weight(),
+            Command::Mend => 0,
+        }
+    }
+
+    fn refuse(self, error: StoreError) {
+        if let Command::Write(_, reply) = self {
+            // The receiver may be gone; that is fine.
+            drop(reply.send(Err(error)));
+        }
+    }
+}
+
+macro_rules! dispatch {
+    ($($name:ident => $answer:ty, $class:ident, |$op:pat_param| $bytes:expr, |$given:pat_param| $outcome:expr;)*) => {
+        /// Does an operation inside a transaction.
+        pub(in crate::store::embedded) fn dispatch(operation: AnyOperation, batch: &mut Batch<'_, '_>) -> Outcome<AnyAnswer> {
+            match operation {
+                $(AnyOperation::$name(operation) => operation.apply(batch).map(AnyAnswer::$name),)*
+            }
+        }
+    };
+}
+
+mod table {
+    use crate::store::operations::*;
+
+    use crate::store::embedded::engine::batch::{Apply, Batch};
+    use crate::store::embedded::engine::failure::Outcome;
+
+    for_each_operation!(dispatch);
+}
+pub(in crate::store::embedded) use table::dispatch;
+
+/// An answer that waits for the commit.
+struct Ack {
+    reply: Reply,
+    answer: Result<Applied<AnyAnswer>, StoreError>,
+}
+
+impl Ack {
+    /// Answers a request: with what it got, or with the error that befell its transaction.
+    fn send(self, error: Option<&StoreError>) {
+        // The receiver may be gone; that is fine.
+        drop(self.reply.send(error.cloned().map_or(self.answer, Err)));
+    }
+}
+
+/// The writer's own.
+pub(in crate::store::embedded) struct Writer {
+    pub(in crate::store::embedded) shared: Arc<Shared>,
+    pub(in crate::store::embedded) queue: Receiver<Command>,
+    pub(in crate::store::embedded) sink: Arc<dyn CommitSink>,
+    pub(in crate::store::embedded) keep_versions: u64,
+    pub(in crate::store::embedded) known: Known,
+    /// Told when the file is closed.
+    pub(in crate::store::embedded) closed: watch::Sender<Option<Result<(), StoreError>>>,
+}
+
+impl Writer {
+    /// Works until nobody can ask any more, then closes the file.
+    pub(in crate::store::embedded) fn run(mut self) {
+        let mut attempts = Attempts::new();
+        let mut commands = Vec::with_capacity(BATCH_COMMANDS);
+        loop {
+            self.mend(&mut attempts);
+            let first = if matches!(self.shared.health(), Health::Broken(_) | Health::ReadOnly(_)) {
+                match self.queue.recv_timeout(attempts.next.saturating_duration_since(Instant::now())) {
+                    Ok(command) => command,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            } else {
+                match self.queue.recv() {
+                    Ok(command) => command,
+                    Err(_) => break,
+                }
+            };
+            self.gather(first, &mut commands);
+            let commits = self.shared.commits.load(Ordering::Relaxed);
+            // A panic inside the engine must not leave every later request waiting for ever.
+            self.shared.set_busy(Some(Instant::now()));
+            let panicked = catch_unwind(AssertUnwindSafe(|| self.serve(&mut commands))).is_err();
+            self.shared.set_busy(None);
+            if panicked {
+                commands.clear();
+                self.known = Known::default();
+                let mut health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
+                self.shared.fail(&mut health, StoreError::Unavailable("the writer panicked; restart".into()));
+            }
+            // A file that takes a try but no request has not been mended: only a request's commit ends the pauses.
+            if self.shared.commits.load(Ordering::Relaxed) > commits {
+                attempts = Attempts::new();
+            }
+        }
+        let closing = self.shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let result =
+            closing.map_or(Ok(()), |database| database.close().map_err(|error| Failure::from(error).into_error()));
+        self.closed.send_replace(Some(result));
+    }
+
+    fn gather(&self, first: Command, commands: &mut Vec<Command>) {
+        let mut bytes = first.weight();
+        commands.push(first);
+        while commands.len() < BATCH_COMMANDS && bytes < BATCH_BYTES {
+            match self.queue.try_recv() {
+                Ok(command) => {
+                    bytes += command.weight();
+                    commands.push(command);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        self.shared.queued.fetch_sub(commands.len(), Ordering::Relaxed);
+        self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn serve(&mut self, commands: &mut Vec<Command>) {
+        if let Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) = self.shared.health() {
+            commands.drain(..).for_each(|command| command.refuse(error.clone()));
+            return;
+        }
+        self.refuse_by_space(commands);
+        if commands.is_empty() {
+            return;
+        }
+        let mut acks = Vec::with_capacity(commands.len());
+        let began = Instant::now();
+        match self.commit(commands, &mut acks) {
+            Ok(committed) => {
+                if let Some(Finished { changes, last_id, noted_backup }) = committed {
+                    self.shared.commit_time.record(began.elapsed());
+                    self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                    self.shared.writes.fetch_add(acks.len() as u64, Ordering::Relaxed);
+                    self.shared.last_id.store(last_id, Ordering::Release);
+                    if noted_backup.is_some() {
+                        *self.shared.last_backup.lock().unwrap_or_else(PoisonError::into_inner) = noted_backup;
+                    }
+                    if !changes.is_empty() {
+                        self.sink.committed(changes);
+                    }
+                }
+                acks.into_iter().for_each(|ack| ack.send(None));
+            }
+            Err(failure) => {
+                // What is known by heart may be ahead of the disk, or the disk ahead of it.
+                self.known = Known::default();
+                let error = match self.shared.note(&failure) {
+                    full @ (StoreError::Full(_) | StoreError::Corrupt(_)) => full,
+                    other => StoreError::Unavailable(other.to_string()),
+                };
+                acks.into_iter().for_each(|ack| ack.send(Some(&error)));
+                commands.drain(..).for_each(|command| command.refuse(error.clone()));
+            }
+        }
+    }
+
+    /// Refuses what the disk has no room for; what takes rights away or makes room goes on for longer.
+    fn refuse_by_space(&self, commands: &mut Vec<Command>) {
+        let Some(error) = self.shared.too_full(Class::Work) else { return };
+        let all = self.shared.too_full(Class::Relief);
+        for command in std::mem::take(commands) {
+            let refusal = match &command {
+                Command::Write(write, _) if write.operation.class() == Class::Relief => all.as_ref(),
+                Command::Write(..) => Some(&error),
+                Command::Mend => None,
+            };
+            match refusal {
+                Some(error) => command.refuse(error.clone()),
+                None => commands.push(command),
+            }
+        }
+    }
+
+    /// One transaction for all commands; what has been taken from them has its ack in `acks`.
+    fn commit(&mut self, commands: &mut Vec<Command>, acks: &mut Vec<Ack>) -> Outcome<Option<Finished>> {
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.shared.why_not())) };
+        let mut tx = open.begin_write()?;
+        tx.set_durability(Durability::Immediate)?;
+        tx.set_quick_repair(true);
+        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, Timestamp(0), self.keep_versions)?;
+        let mut failed = None;
+        for command in commands.drain(..) {
+            let Command::Write(write, reply) = command else { continue };
+            // A refusal is an answer; any other failure is the end of the transaction.
+            match batch.run(*write) {
+                Ok(applied) => acks.push(Ack { reply, answer: Ok(applied) }),
+                Err(Failure::Refused(refusal)) => acks.push(Ack { reply, answer: Err(StoreError::Refused(refusal)) }),
+                Err(failure) => {
+                    acks.push(Ack { reply, answer: Err(StoreError::Unavailable(String::new())) });
+                    failed = Some(failure);
+                    break;
+                }
+            }
+        }
+        if let Some(failure) = failed {
+            return Err(failure);
+        }
+        let Some(told) = batch.finish()? else {
+            tx.abort()?;
+            return Ok(None);
+        };
+        tx.commit()?;
+        Ok(Some(told))
+    }
+
+    /// Opens the file again if it has to be, and tries whether it takes a write when it is time to.
+    fn mend(&mut self, attempts: &mut Attempts) {
+        if let Health::Broken(error) = self.shared.health() {
+            // Readers wait for it: only where it does not open is there a pause before the next time.
+            if (attempts.does_open || attempts.are_due()) && !self.reopen(error) {
+                attempts.does_open = false;
+                attempts.count_one();
+                return;
+            }
+            attempts.does_open = true;
+        }
+        while matches!(self.shared.health(), Health::ReadOnly(_)) && attempts.are_due() {
+            attempts.count_one();
+            match self.try_a_write() {
+                Ok(()) => {
+                    self.shared.set_health(Health::Well);
+                    tracing::info!("the database takes writes again");
+                }
+                Err(failure) => {
+                    let error = self.shared.note(&failure);
+                    if matches!(self.shared.health(), Health::Broken(_)) && !self.reopen(error) {
+                        attempts.does_open = false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes what is there already.
+    fn try_a_write(&self) -> Outcome<()> {
+        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.shared.why_not())) };
+        let mut tx = open.begin_write()?;
+        tx.set_durability(Durability::Immediate)?;
+        tx.set_quick_repair(true);
+        {
+            let mut tables = Tables::of(&tx);
+            let next = get_number(tables.meta.read()?, meta::NEXT_ID)?.unwrap_or(1);
+            tables.meta.write()?.insert(meta::NEXT_ID, encode(&next, &mut Vec::new())?)?;
+        }
+        Ok(tx.commit()?)
+    }
+
+    /// Closes the file and opens it again, for reading until a write has been tried, and tells who waits for that.
+    fn reopen(&mut self, why: StoreError) -> bool {
+        let is_open = self.open_again(why);
+        self.shared.reopenings.send_modify(|times| *times += 1);
+        is_open
+    }
+
+    /// Waits for the readers, who get errors anyway.
+    fn open_again(&mut self, why: StoreError) -> bool {
+        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        // The old handle holds the lock of the file until it is dropped.
+        *database = None;
+        let opened = self.shared.opener.open_again().map_err(|error| error.to_string()).and_then(|opened| {
+            let next = opened
+                .begin_read()
+                .map_err(Failure::from)
+                .and_then(|tx| get_number(&Snapshot::new(tx).meta()?, meta::NEXT_ID))
+                .map_err(|failure| failure.into_error().to_string())?;
+            Ok((opened, next.unwrap_or(1)))
+        });
+        self.known = Known::default();
+        match opened {
+            Ok((opened, next)) => {
+                // Before the first reader comes: what it notes of the new file must not be overwritten, and who can read
+                // finds the store open.
+                self.shared.last_id.store(next.saturating_sub(1), Ordering::Release);
+                self.shared.set_health(Health::ReadOnly(why));
+                *database = Some(opened);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the database does not open yet");
+                false
+            }
+        }
+    }
+}
+
+/// When a file that met an error is tried again.
+struct Attempts {
+    next: Instant,
+    pause: Duration,
+    /// Whether it opened the last time.
+    does_open: bool,
+}
+
+impl Attempts {
+    fn new() -> Attempts {
+        Attempts { next: Instant::now(), pause: PAUSE_FIRST, does_open: true }
+    }
+
+    fn are_due(&self) -> bool {
+        Instant::now() >= self.next
+    }
+
+    fn count_one(&mut self) {
+        self.next = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(PAUSE_LONGEST);
+    }
+}

@@ -1,0 +1,197 @@
+//! What a store that takes another one's place must not lose: erasures made since, legal holds, and the audit trail. A
+//! restore goes back in time with the data, and not with these.
+
+use crate::domain::audit::{AuditEntry, AuditRecord, Link};
+use crate::domain::privacy::{Erasure, ErasureCounts, Hold};
+use crate::domain::{Timestamp, UserId};
+use crate::store::StoreError;
+use crate::store::embedded::engine::batch::{Batch, Known};
+use crate::store::embedded::engine::codec::encode;
+use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::schema::{Tables, k8, meta};
+use crate::store::embedded::offline::rows::OfflineFile;
+use crate::store::embedded::privacy::rows::{HoldRow, hold_key};
+
+/// So many things are erased by one transaction.
+const SLICE: usize = 2_000;
+/// So many records of the trail are held in memory at a time.
+const RECORDS: usize = 1_000;
+
+/// What was carried over.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Who was erased again.
+    pub erased: Vec<UserId>,
+    /// How many holds stand.
+    pub holds: usize,
+    /// How many revocations and blocks stand.
+    pub bans: usize,
+    /// How many records of the trail were added.
+    pub audit: u64,
+    /// Whether every record of the other store's trail is in this one's now. If not, this trail goes on by itself, and the
+    /// other one is to be kept elsewhere.
+    pub is_same_trail: bool,
+    /// Whether something could not be carried over, as it could not be read.
+    pub is_incomplete: bool,
+}
+
+impl OfflineFile {
+    /// Does something of the writer's inside one transaction.
+    pub(in crate::store::embedded) fn batch<T>(
+        &self,
+        now: Timestamp,
+        work: impl FnOnce(&mut Batch<'_, '_>) -> Outcome<T>,
+    ) -> Result<T, StoreError> {
+        let mut known = Known::default();
+        self.write_with(|tables| {
+            // No version of progress is trimmed here.
+            let mut batch = Batch::new(tables, &mut known, now, u64::MAX)?;
+            let value = work(&mut batch)?;
+            batch.finish()?;
+            Ok(value)
+        })
+    }
+
+    /// Adds a record to the audit trail.
+    ///
+    /// # Errors
+    /// What kept it from being written.
+    pub fn record(&self, entry: AuditEntry) -> Result<AuditRecord, StoreError> {
+        self.batch(entry.at, |batch| batch.record(entry))
+    }
+
+    /// All erasures ever made.
+    ///
+    /// # Errors
+    /// What kept them from being read.
+    pub fn erasures(&self) -> Result<Vec<Erasure>, StoreError> {
+        self.read(crate::store::embedded::engine::schema::Snapshot::all_erasures)
+    }
+
+    /// All holds.
+    ///
+    /// # Errors
+    /// What kept them from being read.
+    pub fn holds(&self) -> Result<Vec<Hold>, StoreError> {
+        self.read(crate::store::embedded::engine::schema::Snapshot::all_holds)
+    }
+
+    /// The audit trail behind a number.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub fn audit_after(&self, after: u64, limit: usize) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read(|snapshot| snapshot.audit_after(after, limit))
+    }
+
+    /// What the trail begins behind, and its last record.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub fn audit_ends(&self) -> Result<(Link, Link), StoreError> {
+        self.read(crate::store::embedded::engine::schema::Snapshot::audit_ends)
+    }
+
+    /// Takes over from a store whose place this one takes. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// What kept it from being done.
+    pub fn carry_over(&self, from: &OfflineFile, now: Timestamp) -> Result<Carried, StoreError> {
+        let mut carried = Carried::default();
+        if from.format < 2 {
+            // Older formats know none of these, and have no trail that could be lost.
+            carried.is_same_trail = true;
+            return Ok(carried);
+        }
+        let known = self.erasures()?;
+        for erasure in from.erasures()? {
+            let is_known = known.iter().any(|other| other.user == erasure.user && other.at >= erasure.at);
+            if !is_known {
+                self.erase_again(&erasure, now)?;
+                carried.erased.push(erasure.user);
+            }
+        }
+        let holds = from.holds()?;
+        carried.holds = holds.len();
+        self.write(|tables| put_holds(tables, &holds))?;
+        if from.format >= 3 {
+            carried.bans = self.carry_bans(from, now)?;
+        }
+        self.carry_trail(from, &mut carried)?;
+        Ok(carried)
+    }
+
+    /// Who was shut out stays so, and what was revoked since. What was lifted since is as it was: not in the newer store.
+    fn carry_bans(&self, from: &OfflineFile, now: Timestamp) -> Result<usize, StoreError> {
+        let standing = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
+        self.write(|tables| {
+            tables.bans.write()?.retain(|_, _| false)?;
+            Ok(())
+        })?;
+        let count = standing.len();
+        self.batch(now, |batch| standing.into_iter().try_for_each(|banned| batch.put_ban(banned).map(drop)))?;
+        Ok(count)
+    }
+
+    fn erase_again(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
+        let begun = Erasure { counts: ErasureCounts::default(), finished_at: None, ..erasure.clone() };
+        self.batch(now, |batch| batch.put_erasure(&begun))?;
+        while !self.batch(now, |batch| batch.erase(&erasure.user, SLICE))?.is_finished {}
+        Ok(())
+    }
+
+    /// The records that this store's trail does not have, if its own trail is the beginning of the other.
+    fn carry_trail(&self, from: &OfflineFile, carried: &mut Carried) -> Result<(), StoreError> {
+        let (_, head) = self.audit_ends()?;
+        let (_, from_head) = from.audit_ends()?;
+        if from_head.number == 0 || self.has_point(from_head)? {
+            // The other trail is empty, or this one goes on where it ends: there is nothing to carry.
+            carried.is_same_trail = true;
+            return Ok(());
+        }
+        if !from.has_point(head)? {
+            return Ok(());
+        }
+        let mut at = head.number;
+        loop {
+            let records = from.audit_after(at, RECORDS)?;
+            let Some(last) = records.last() else { break };
+            at = last.number;
+            carried.audit += records.len() as u64;
+            self.write(|tables| put_records(tables, &records))?;
+        }
+        carried.is_same_trail = true;
+        Ok(())
+    }
+
+    /// Whether the trail passes through a point: its beginning, its end, or a record that is kept.
+    fn has_point(&self, point: Link) -> Result<bool, StoreError> {
+        let (anchor, head) = self.audit_ends()?;
+        if point == anchor || point == head {
+            return Ok(true);
+        }
+        let there = self.audit_after(point.number.saturating_sub(1), 1)?;
+        Ok(there.first().is_some_and(|record| Link::from(record) == point))
+    }
+}
+
+fn put_holds(tables: &mut Tables<'_>, holds: &[Hold]) -> Outcome<()> {
+    let mut buffer = Vec::new();
+    // One that was released since stays released.
+    tables.holds.write()?.retain(|_, _| false)?;
+    for hold in holds {
+        let (key, row) = (hold_key(&hold.subject), HoldRow::of(hold));
+        tables.holds.write()?.insert(key.as_bytes(), encode(&row, &mut buffer)?)?;
+    }
+    Ok(())
+}
+
+fn put_records(tables: &mut Tables<'_>, records: &[AuditRecord]) -> Outcome<()> {
+    let mut buffer = Vec::new();
+    for record in records {
+        let row = crate::store::embedded::privacy::rows::AuditRow::of(record);
+        tables.audit.write()?.insert(&k8(record.number), encode(&row, &mut buffer)?)?;
+        tables.meta.write()?.insert(meta::AUDIT_HEAD, encode(&Link::from(record), &mut buffer)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,473 @@
+//! The walk through a whole store that says what contradicts what. It knows the tables and nothing of how they are
+//! written, so that it does not repeat the writer's mistakes.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use crate::domain::audit::{Broken, Link};
+use crate::domain::notification::Audience;
+use crate::domain::{RoomId, UserId};
+use crate::store::OpenError;
+use crate::store::embedded::access::rows::{MemberRow, NAMED_SLOT, Person, decode_room};
+use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
+use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
+use crate::store::embedded::engine::counts;
+use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::file::{NAME, SUSPECT};
+use crate::store::embedded::engine::first_answers::AnswerRow;
+use crate::store::embedded::engine::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, meta, pair, triple};
+use crate::store::embedded::inbox::rows::{decode_broadcast, decode_notification};
+use crate::store::embedded::inbox::view::{DELETED, NAMED, READ, audience_space, user_space};
+use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
+use crate::store::embedded::privacy::rows::AuditRow;
+use crate::store::embedded::privacy::rows::VersionRow;
+use crate::store::embedded::progress::rows::ProgressRow;
+
+/// More than so many violations say no more than these.
+const MOST: usize = 100;
+
+pub(in crate::store::embedded) fn check(data_dir: &Path) -> Result<Vec<String>, OpenError> {
+    let held = Held::take(data_dir)?;
+    let mut file = held.open()?;
+    Ok(file.check(&mut |_| {}))
+}
+
+/// Looks at a database that the service had to stop because of, before it is served again.
+pub(in crate::store::embedded) fn examine_a_suspect(data_dir: &Path) -> Result<(), OpenError> {
+    let marker = data_dir.join(SUSPECT);
+    if !marker.exists() || !data_dir.join(NAME).exists() {
+        return Ok(());
+    }
+    tracing::warn!("the database is looked at, as the service had to stop because of it");
+    let held = Held::take(data_dir)?;
+    let mut file = held.open()?;
+    let mut found = match file.check_integrity() {
+        // What an older format means is looked at behind its migration.
+        Ok(true) if file.format < FORMAT => Vec::new(),
+        Ok(true) => file.check(&mut |_| {}),
+        Ok(false) => vec!["pages are damaged".to_owned()],
+        Err(error) => vec![error.to_string()],
+    };
+    drop(file);
+    if !found.is_empty() {
+        found.truncate(TOLD);
+        return Err(OpenError::Unsound { path: held.path(), found });
+    }
+    tracing::info!("the database is sound");
+    remove_if_there(&marker).map_err(|source| OpenError::Io { path: marker, source })
+}
+
+impl OfflineFile {
+    /// Looks at everything: the engine's pages, then what contradicts what. An empty list is a sound store. `step` hears
+    /// what is looked at. Blocks, for as long as the store is large.
+    pub fn check(&mut self, step: &mut dyn FnMut(&'static str)) -> Vec<String> {
+        let mut found = Vec::new();
+        step("pages");
+        match self.check_integrity() {
+            Ok(true) => {}
+            Ok(false) => found.push("the engine found damaged pages and repaired what it could".to_owned()),
+            Err(error) => found.push(error.to_string()),
+        }
+        if self.format < FORMAT {
+            found.push(format!("it has format {}: migrate it with `academy-rt db upgrade` first", self.format));
+            return found;
+        }
+        if let Err(error) = self.read(|snapshot| walk(snapshot, &mut found, step)) {
+            found.push(error.to_string());
+        }
+        found.truncate(MOST);
+        found
+    }
+}
+
+/// So many things that were found in a suspect are told.
+const TOLD: usize = 5;
+
+type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
+
+const LOOKS: [(&str, Look); 12] = [
+    ("rooms", rooms),
+    ("messages", messages),
+    ("changes", room_changes),
+    ("progress", progress),
+    ("notifications", notifications),
+    ("people", people),
+    ("answers", answers),
+    ("authors", authors),
+    ("kept counts", kept_counts),
+    ("withheld versions", withheld),
+    ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
+    ("audit trail", audit),
+];
+
+fn walk(snapshot: &Snapshot, found: &mut Vec<String>, step: &mut dyn FnMut(&'static str)) -> Outcome<()> {
+    for (name, look) in LOOKS {
+        step(name);
+        look(snapshot, found)?;
+    }
+    Ok(())
+}
+
+/// `seq` goes on without a gap behind what was purged, and the room's record agrees with its last message.
+fn rooms(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (table, room_no) = (snapshot.rooms()?, snapshot.room_no()?);
+    let doomed: Vec<u64> = get_value(&snapshot.meta()?, meta::DOOMED)?.unwrap_or_default();
+    // A room's last message, as far as it is seen, and where its messages must begin.
+    let mut last: HashMap<u64, (u64, u64)> = HashMap::new();
+    let mut records = HashMap::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let (no, room) = (u64::from_be_bytes(*key.value()), decode_room(value.value())?);
+        let leads_to_it = get_number(&room_no, room.id.canonical().as_bytes())? == Some(no);
+        if leads_to_it == doomed.contains(&no) {
+            found.push(format!("room {no}: its id does not lead to it, or still does though it is removed"));
+        }
+        last.insert(no, (0, room.purged_seq));
+        records.insert(no, (room.last_id, room.last_seq));
+    }
+    for row in snapshot.msg_by_room()?.iter()? {
+        let (key, value) = row?;
+        let ((room, id), seq) = (pair(key.value()), decode::<u64>(value.value())?);
+        match last.get_mut(&room) {
+            None => found.push(format!("room {room}: has message {id}, but no record")),
+            Some(before) => {
+                if seq != before.1 + 1 {
+                    found.push(format!("room {room}: message {id} has seq {seq} behind {}", before.1));
+                }
+                *before = (id, seq);
+            }
+        }
+        if found.len() > MOST {
+            return Ok(());
+        }
+    }
+    for (no, (last_id, last_seq)) in records {
+        let (id, seq) = last.get(&no).copied().unwrap_or_default();
+        if last_seq != seq || id > 0 && last_id != id {
+            found.push(format!("room {no}: its record ends at {last_id} ({last_seq}), its messages at {id} ({seq})"));
+        }
+    }
+    Ok(())
+}
+
+/// The log and its two indexes hold the same messages, all below the next id.
+fn messages(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (log, by_room, by_user) = (snapshot.messages()?, snapshot.msg_by_room()?, snapshot.msg_by_user()?);
+    let last_id = snapshot.last_id()?;
+    let nowhere = RoomId::parse("0")
+        .map_err(|error| crate::store::embedded::engine::failure::Failure::Damaged(error.to_string()))?;
+    for row in log.iter()? {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let (message, place) = decode_message(value.value(), id, &nowhere)?;
+        if get_number(&by_room, &k16(place.room, id))? != Some(message.seq) {
+            found.push(format!("message {id}: the index of room {} does not have it as {}", place.room, message.seq));
+        }
+        if by_user.get(&k16(place.sender, id))?.is_none() {
+            found.push(format!("message {id}: the index of its sender does not have it"));
+        }
+        if message.deleted_at.is_some() && !message.content.is_empty() {
+            found.push(format!("message {id}: is deleted, but has content"));
+        }
+        if id > last_id {
+            found.push(format!("message {id}: is beyond the last id {last_id}"));
+        }
+    }
+    for (name, len) in [("rooms", by_room.len()?), ("senders", by_user.len()?)] {
+        if len != log.len()? {
+            found.push(format!("the index of {name} has {len} messages, the log {}", log.len()?));
+        }
+    }
+    Ok(())
+}
+
+/// Changes lead to what they are of, and that leads back: the latest alone is kept.
+fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (log, members) = (snapshot.messages()?, snapshot.members()?);
+    let nowhere = RoomId::parse("0")
+        .map_err(|error| crate::store::embedded::engine::failure::Failure::Damaged(error.to_string()))?;
+    for row in snapshot.changes_by_room()?.iter()? {
+        let (key, value) = row?;
+        let (room, change) = pair(key.value());
+        let leads_back = match decode(value.value())? {
+            RoomChangeRow::Edited(id) | RoomChangeRow::Deleted(id) => {
+                get(&log, &k8(id), |row| decode_message(row, id, &nowhere))?.map(|(_, place)| place.change)
+            }
+            RoomChangeRow::Read(user) => get(&members, &k16(room, user), MemberRow::decode)?.map(|row| row.read_change),
+        };
+        if leads_back != Some(change) {
+            found.push(format!("change {change} of room {room}: what it is of does not know it"));
+        }
+    }
+    let (member_rooms, by_room, rooms) = (snapshot.member_rooms()?, snapshot.msg_by_room()?, snapshot.rooms()?);
+    for row in members.iter()? {
+        let (key, value) = row?;
+        let ((room, user), row) = (pair(key.value()), MemberRow::decode(value.value())?);
+        if member_rooms.get(&k16(user, room))?.is_none() {
+            found.push(format!("user {user}: takes part in room {room}, which is not on their list"));
+        }
+        // A message that was purged may have been read.
+        let purged_seq = get(&rooms, &k8(room), decode_room)?.map_or(0, |room| room.purged_seq);
+        if row.read_seq > purged_seq && get_number(&by_room, &k16(room, row.read_up_to))? != Some(row.read_seq) {
+            found.push(format!("user {user}: has read message {} of room {room}, which is not there", row.read_up_to));
+        }
+    }
+    if member_rooms.len()? != members.len()? {
+        found.push("the lists of members and of their rooms differ in length".to_owned());
+    }
+    Ok(())
+}
+
+/// Versions are kept without gaps up to the current one, and each lesson has one change.
+fn progress(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (current, by_change) = (snapshot.progress()?, snapshot.progress_by_change()?);
+    let mut last: HashMap<(u64, u64), u64> = HashMap::new();
+    for row in snapshot.progress_versions()?.iter()? {
+        let (user, lesson, version) = triple(row?.0.value());
+        let before = last.insert((user, lesson), version);
+        if before.is_some_and(|before| before + 1 != version) {
+            found.push(format!("user {user}, lesson {lesson}: version {version} follows {before:?}"));
+        }
+    }
+    for row in current.iter()? {
+        let (key, value) = row?;
+        let ((user, lesson), row) = (pair(key.value()), decode::<ProgressRow<'_>>(value.value())?);
+        let version = row.read()?.version;
+        if last.remove(&(user, lesson)) != Some(version) {
+            found.push(format!("user {user}, lesson {lesson}: version {version} is not the last one kept"));
+        }
+        if get_number(&by_change, &k16(user, row.change))? != Some(lesson) {
+            found.push(format!("user {user}, lesson {lesson}: its change {} does not lead to it", row.change));
+        }
+    }
+    found.extend(last.keys().map(|(user, lesson)| format!("user {user}, lesson {lesson}: has versions but no state")));
+    if by_change.len()? != current.len()? {
+        found.push("there are more changes of progress than lessons".to_owned());
+    }
+    Ok(())
+}
+
+/// Each notification is where its audience looks for it.
+fn notifications(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (by_audience, inbox, user_no) = (snapshot.notif_by_audience()?, snapshot.inbox()?, snapshot.user_no()?);
+    let table = snapshot.notifications()?;
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let audience = decode_notification(value.value(), id, false)?.audience;
+        if let Some(code) = crate::store::embedded::inbox::view::audience_code(&audience)
+            && by_audience.get(&k16(code, id))?.is_none()
+        {
+            found.push(format!("notification {id}: its audience does not see it"));
+        }
+        if let Audience::Users(users) = audience {
+            for user in users {
+                let no = get_number(&user_no, user.canonical().as_bytes())?.unwrap_or(0);
+                if get(&inbox, &k16(no, id), |row| decode::<u8>(row))?.is_none_or(|flags| flags & NAMED == 0) {
+                    found.push(format!("notification {id}: user {user} does not see it"));
+                }
+            }
+        }
+    }
+    for row in by_audience.iter()? {
+        let (_, id) = pair(row?.0.value());
+        if table.get(&k8(id))?.is_none() {
+            found.push(format!("notification {id}: is indexed, but not there"));
+        }
+    }
+    for row in inbox.iter()? {
+        let (key, value) = row?;
+        let ((user, id), flags) = (pair(key.value()), decode::<u8>(value.value())?);
+        // A mark may outlive what was purged by age until it is swept away; a name must not.
+        if flags & NAMED != 0 && table.get(&k8(id))?.is_none() {
+            found.push(format!("notification {id}: is in the inbox of user {user}, but not there"));
+        }
+    }
+    Ok(())
+}
+
+fn people(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (users, user_no) = (snapshot.users()?, snapshot.user_no()?);
+    for row in users.iter()? {
+        let (key, value) = row?;
+        let (no, person) = (u64::from_be_bytes(*key.value()), Person::decode(value.value())?);
+        if get_number(&user_no, person.id.canonical().as_bytes())? != Some(no) {
+            found.push(format!("user {no}: their id does not lead to them"));
+        }
+    }
+    if users.len()? != user_no.len()? {
+        found.push("there are more or fewer user numbers than users".to_owned());
+    }
+    Ok(())
+}
+
+fn answers(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (answers, by_expiry) = (snapshot.answers()?, snapshot.answers_by_expiry()?);
+    for row in answers.iter()? {
+        let (key, value) = row?;
+        let expires = AnswerRow::decode(value.value())?.expires;
+        if by_expiry.get(&expiry_key(expires, key.value()))?.is_none() {
+            found.push(format!("an answer that expires at {expires} will never be cleared away"));
+        }
+    }
+    for row in by_expiry.iter()? {
+        let (expires, key) = expiry_of(row?.0.value());
+        if answers.get(&key)?.is_none() {
+            found.push(format!("an answer that expires at {expires} is not there"));
+        }
+    }
+    Ok(())
+}
+
+/// Who has written in a room is known to have; of a room that is being removed that is forgotten with the first of their
+/// messages.
+fn authors(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (authors, nowhere) = (snapshot.authors()?, RoomId::number(0));
+    let doomed: Vec<u64> = get_value(&snapshot.meta()?, meta::DOOMED)?.unwrap_or_default();
+    let mut seen = HashSet::new();
+    for row in snapshot.messages()?.iter()? {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let (message, place) = decode_message(value.value(), id, &nowhere)?;
+        // Nobody's messages are anybody's.
+        let is_of_interest = message.sender != UserId::erased() && !doomed.contains(&place.room);
+        if !is_of_interest || !seen.insert((place.sender, place.room)) {
+            continue;
+        }
+        if authors.get(&k16(place.sender, place.room))?.is_none() {
+            found
+                .push(format!("user {}: has written in room {}, which is not known of them", place.sender, place.room));
+        }
+    }
+    Ok(())
+}
+
+/// What is counted as it comes is what counting gives.
+fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (tombstones, nowhere) = (snapshot.tombstones()?, RoomId::number(0));
+    let mut by_room: HashMap<u64, u64> = HashMap::new();
+    for row in snapshot.messages()?.iter()? {
+        let (key, value) = row?;
+        let (message, place) = decode_message(value.value(), u64::from_be_bytes(*key.value()), &nowhere)?;
+        if message.deleted_at.is_some() {
+            *by_room.entry(place.room).or_default() += 1;
+            if !counts::has(&tombstones, place.room, message.seq)? {
+                found.push(format!("message {}: is a tombstone that is not counted", message.id));
+            }
+        }
+    }
+    for row in snapshot.rooms()?.iter()? {
+        let (key, value) = row?;
+        let (no, room) = (u64::from_be_bytes(*key.value()), decode_room(value.value())?);
+        let (there, kept) = (by_room.remove(&no).unwrap_or(0), counts::behind(&tombstones, no, 0)?);
+        if there != kept || there != room.deleted {
+            found.push(format!(
+                "room {no}: has {there} tombstones, {kept} are counted, its record says {}",
+                room.deleted
+            ));
+        }
+    }
+    let kept = snapshot.inbox_counts()?;
+    let mut spaces: HashMap<u64, u64> = HashMap::new();
+    for row in snapshot.notif_by_audience()?.iter()? {
+        let (code, _) = pair(row?.0.value());
+        *spaces.entry(audience_space(code)).or_default() += 1;
+    }
+    let notifications = snapshot.notifications()?;
+    for row in snapshot.inbox()?.iter()? {
+        let (key, value) = row?;
+        let ((user, id), flags) = (pair(key.value()), decode::<u8>(value.value())?);
+        let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.audience.kind());
+        // A mark may outlive what was purged by age until it is swept away: its audience is not known any more.
+        let Some(kind) = get(&notifications, &k8(id), read)? else { continue };
+        if (flags & NAMED != 0) != (flags & (READ | DELETED) != 0) {
+            *spaces.entry(user_space(user, kind)).or_default() += 1;
+            if !counts::has(&kept, user_space(user, kind), id)? {
+                found.push(format!("notification {id}: is not counted in the inbox of user {user}"));
+            }
+        }
+    }
+    for (space, there) in spaces.into_iter().filter(|(space, _)| *space < 8) {
+        let counted = counts::behind(&kept, space, 0)?;
+        if counted != there {
+            found.push(format!("audience {space}: has {there} notifications, {counted} are counted"));
+        }
+    }
+    let (inbox, erasing) = (snapshot.inbox()?, erasing(snapshot)?);
+    let blocks = counts::walk(&kept, |space, id| {
+        let (user, slot) = (space / 8, space % 8);
+        let is_named = slot == NAMED_SLOT as u64;
+        let flags: u8 = get_value(&inbox, &k16(user, id))?.unwrap_or(0);
+        // An audience's own; what is counted of somebody who is being erased goes as a whole at the end.
+        let is_passed_over = user == 0 || erasing.contains(&user);
+        if !is_passed_over && ((flags & NAMED != 0) != is_named || (flags & (READ | DELETED) != 0) == is_named) {
+            found.push(format!("notification {id}: is counted in the inbox of user {user}, and should not be"));
+        }
+        Ok(())
+    })?;
+    found.extend(blocks);
+    found.extend(counts::walk(&tombstones, |_, _| Ok(()))?);
+    Ok(())
+}
+
+/// Whose erasures are under way, by number.
+fn erasing(snapshot: &Snapshot) -> Outcome<HashSet<u64>> {
+    let mut erasing = HashSet::new();
+    for erasure in snapshot.all_erasures()?.into_iter().filter(|erasure| !erasure.is_finished()) {
+        erasing.extend(snapshot.find_user(&erasure.user)?);
+    }
+    Ok(erasing)
+}
+
+/// A withheld version is of a message that is there, and a back end's name leads to one.
+fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let messages = snapshot.messages()?;
+    for row in snapshot.withheld()?.iter()? {
+        let (key, value) = row?;
+        decode::<VersionRow<'_>>(value.value())?.version()?;
+        let (message, _) = pair(key.value());
+        if messages.get(&k8(message))?.is_none() {
+            found.push(format!("message {message}: has a withheld version, but is not there"));
+        }
+    }
+    let by_message = snapshot.external_by_message()?;
+    for row in snapshot.external_ids()?.iter()? {
+        let message: u64 = decode(row?.1.value())?;
+        if messages.get(&k8(message))?.is_none() || by_message.get(&k8(message))?.is_none() {
+            found.push(format!("message {message}: a back end's name leads to it, and it does not know the name"));
+        }
+    }
+    if snapshot.external_ids()?.len()? != by_message.len()? {
+        found.push("there are more or fewer names that back ends gave than messages that know of one".to_owned());
+    }
+    for row in snapshot.outbox()?.iter()? {
+        decode_broadcast(row?.1.value())?;
+    }
+    Ok(())
+}
+
+/// The trail is a chain from where it begins to its last record.
+fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (anchor, head) = snapshot.audit_ends()?;
+    let mut link = anchor;
+    for row in snapshot.audit()?.iter()? {
+        let (key, value) = row?;
+        let record = decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value()));
+        match link.follow(&record) {
+            Ok(next) => link = next,
+            Err(broken) => {
+                found.push(format!("audit trail: {broken}"));
+                link = Link::from(&record);
+            }
+        }
+        if found.len() > MOST {
+            return Ok(());
+        }
+    }
+    if link != head {
+        found.push(format!("audit trail: {}", Broken::WrongEnd { found: link.number, head: head.number }));
+    }
+    Ok(())
+}

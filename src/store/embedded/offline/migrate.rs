@@ -1,0 +1,218 @@
+//! Migrations of older formats, in slices, each a transaction that says how far it is: cut short at any point, the next
+//! start goes on. The new format's number is written first, so that an older version no longer opens the file from the
+//! first slice on. Who calls it has made a backup before.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use redb::ReadableTable;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::chat::RoomRecord;
+use crate::domain::{RoomId, Timestamp};
+use crate::store::StoreError;
+use crate::store::embedded::access::rows::{decode_room, encode_room};
+use crate::store::embedded::chat::rows::decode_message;
+use crate::store::embedded::engine::codec::{IdRow, decode, encode, get, get_value};
+use crate::store::embedded::engine::counts;
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::schema::{FORMAT, Tables, k8, k16, meta, second};
+use crate::store::embedded::inbox::rows::decode_notification;
+use crate::store::embedded::inbox::view::{DELETED, NAMED, READ, audience_code, audience_space, user_space};
+use crate::store::embedded::offline::rows::OfflineFile;
+
+/// So many rows share a transaction.
+const SLICE: usize = 2_000;
+/// So many people's inboxes do.
+const INBOXES: usize = 200;
+
+/// Brings a file to this version's format. `progress` hears how many rows are done. A file that is at it stays as it is.
+///
+/// # Errors
+/// What kept it from being migrated; calling it again goes on where it stopped.
+pub fn migrate(file: &mut OfflineFile, progress: &mut dyn FnMut(u64)) -> Result<(), StoreError> {
+    let mut rows = 0;
+    while file.format < FORMAT {
+        let Some(done) = file.write(|tables| slice(tables, file.format))? else {
+            file.format = FORMAT;
+            break;
+        };
+        rows += done;
+        progress(rows);
+    }
+    Ok(())
+}
+
+/// What is written anew, one behind the other. `meta` has the format that a migration comes from and how far it is: the phase
+/// and the last row of it that is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Since format 2 a room knows up to which `seq` it has been purged.
+    Rooms,
+    /// Since format 4 it is known who has written where, and how many tombstones a room has.
+    Messages,
+    /// Since format 4 an audience's notifications are counted as they come.
+    Audiences,
+    /// Since format 4 what somebody has marked, and what names them, is counted as it comes.
+    Inboxes,
+}
+
+const PHASES: [Phase; 4] = [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes];
+
+/// Phases have numbers of their own in what `meta` says, so that a migration of format 1 that an older version has begun goes
+/// on: it kept a room's number alone.
+const PHASE_SHIFT: u32 = 60;
+
+/// One slice; `None` when all is done.
+fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
+    if !(1..FORMAT).contains(&from) {
+        return Err(Failure::Damaged(format!("there is no way from format {from} to {FORMAT}")));
+    }
+    let state: Option<(u32, u64)> = get_value(tables.meta.read()?, meta::MIGRATING)?;
+    let first = if from == 1 { 0 } else { 1_u64 << PHASE_SHIFT };
+    let at = state.map_or(first, |(_, at)| at);
+    let (number, done) = (at >> PHASE_SHIFT, at & ((1_u64 << PHASE_SHIFT) - 1));
+    let phase = usize::try_from(number).ok().and_then(|number| PHASES.get(number).copied());
+    let mut buffer = Vec::new();
+    tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
+    tables.meta.write()?.insert(meta::VERSION, encode(&env!("CARGO_PKG_VERSION"), &mut buffer)?)?;
+    let Some(phase) = phase else {
+        if get_value::<_, [u8; 32]>(tables.meta.read()?, meta::CURSOR_KEY)?.is_none() {
+            let key = crate::store::embedded::engine::file::random_key()?;
+            tables.meta.write()?.insert(meta::CURSOR_KEY, encode(&key, &mut buffer)?)?;
+        }
+        tables.meta.write()?.remove(meta::MIGRATING)?;
+        return Ok(None);
+    };
+    let (rows, last) = match phase {
+        Phase::Rooms => rooms(tables, done)?,
+        Phase::Messages => messages(tables, done)?,
+        Phase::Audiences => audiences(tables, done)?,
+        Phase::Inboxes => inboxes(tables, done)?,
+    };
+    let next = match last {
+        Some(last) => (number << PHASE_SHIFT) | last,
+        None => (number + 1) << PHASE_SHIFT,
+    };
+    tables.meta.write()?.insert(meta::MIGRATING, encode(&(from, next), &mut buffer)?)?;
+    Ok(Some(rows))
+}
+
+/// How many rows a slice has done, and the last of them; `None` behind the last slice.
+type Sliced = Outcome<(u64, Option<u64>)>;
+
+fn rooms(tables: &mut Tables<'_>, done: u64) -> Sliced {
+    let mut buffer = Vec::new();
+    let mut slice = Vec::new();
+    for row in tables.rooms.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
+        let (key, value) = row?;
+        slice.push((u64::from_be_bytes(*key.value()), decode_room_1(value.value())?));
+    }
+    for (no, room) in &slice {
+        tables.rooms.write()?.insert(&k8(*no), encode_room(room, &mut buffer)?)?;
+    }
+    Ok((slice.len() as u64, slice.last().map(|(no, _)| *no)))
+}
+
+fn messages(tables: &mut Tables<'_>, done: u64) -> Sliced {
+    let mut buffer = Vec::new();
+    let nowhere = RoomId::number(0);
+    let mut slice = Vec::new();
+    for row in tables.messages.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let (message, place) = decode_message(value.value(), id, &nowhere)?;
+        slice.push((id, message.seq, message.at, message.deleted_at.is_some(), place));
+    }
+    let mut rooms: HashMap<u64, RoomRecord> = HashMap::new();
+    for (_, seq, at, is_deleted, place) in &slice {
+        tables.authors.write()?.insert(&k16(place.sender, place.room), ())?;
+        let room = match rooms.entry(place.room) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(gap) => match get(tables.rooms.read()?, &k8(place.room), decode_room)? {
+                Some(room) => gap.insert(room),
+                None => continue,
+            },
+        };
+        // A wrong clock of before is not what the room's times begin with.
+        room.last_at = room.last_at.max(*at);
+        if *is_deleted {
+            room.deleted += 1;
+            counts::change(tables.tombstones.write()?, place.room, *seq, true)?;
+        }
+    }
+    for (no, room) in &rooms {
+        tables.rooms.write()?.insert(&k8(*no), encode_room(room, &mut buffer)?)?;
+    }
+    Ok((slice.len() as u64, slice.last().map(|(id, ..)| *id)))
+}
+
+fn audiences(tables: &mut Tables<'_>, done: u64) -> Sliced {
+    let mut slice = Vec::new();
+    for row in tables.notifications.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        slice.push((id, audience_code(&decode_notification(value.value(), id, false)?.audience)));
+    }
+    for (id, code) in &slice {
+        if let Some(code) = code {
+            counts::change(tables.inbox_counts.write()?, audience_space(*code), *id, true)?;
+        }
+    }
+    Ok((slice.len() as u64, slice.last().map(|(id, _)| *id)))
+}
+
+/// User by user: the rows of an inbox have a key of two numbers, and a user's are never many.
+fn inboxes(tables: &mut Tables<'_>, done: u64) -> Sliced {
+    let mut users = Vec::new();
+    for row in tables.users.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(INBOXES) {
+        users.push(u64::from_be_bytes(*row?.0.value()));
+    }
+    let mut rows = 0;
+    for user in &users {
+        let mut found = Vec::new();
+        for row in tables.inbox.read()?.range::<&[u8; 16]>(&k16(*user, 0)..=&k16(*user, u64::MAX))? {
+            let (key, value) = row?;
+            found.push((second(key.value()), decode::<u8>(value.value())?));
+        }
+        rows += found.len() as u64 + 1;
+        for (id, flags) in found {
+            let is_marked = flags & (READ | DELETED) != 0;
+            let is_named = flags & NAMED != 0;
+            let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.audience.kind());
+            let Some(kind) = get(tables.notifications.read()?, &k8(id), read)? else { continue };
+            if is_named != is_marked {
+                counts::change(tables.inbox_counts.write()?, user_space(*user, kind), id, true)?;
+            }
+        }
+    }
+    Ok((rows, users.last().copied()))
+}
+
+/// A room's row as format 1 has it.
+#[derive(Serialize, Deserialize)]
+struct RoomRow1<'a> {
+    #[serde(borrow)]
+    id: IdRow<'a>,
+    name: Option<&'a str>,
+    private: bool,
+    last_id: u64,
+    last_seq: u64,
+    created_at: u64,
+}
+
+/// A room of format 1.
+pub(in crate::store::embedded) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRecord> {
+    let row: RoomRow1<'_> = decode(bytes)?;
+    Ok(RoomRecord {
+        id: row.id.room()?,
+        name: row.name.map(str::to_owned),
+        private: row.private,
+        last_id: row.last_id,
+        last_seq: row.last_seq,
+        ..RoomRecord::new(row.id.room()?, Timestamp(row.created_at))
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,449 @@
+//! Stores of older formats, whose rows are written here as their versions wrote them, and migrations that are cut short.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Builder, TableDefinition};
+
+use crate::domain::access::{Ban, Banned};
+use crate::domain::chat::{Author, Draft, MessageKind, RoomPolicy};
+use crate::domain::notification::{Audience, AudienceKind, Selection};
+use crate::domain::privacy::{Hold, Subject};
+use crate::domain::progress::{Percent, Update};
+use crate::domain::{Actor, Fingerprint, LessonId, Refusal, Role, SystemClock, UserId};
+use crate::store::embedded::access::rows::{MemberRow, Person};
+use crate::store::embedded::check;
+use crate::store::embedded::engine::codec::{membership_code, role_code};
+use crate::store::embedded::engine::file::NAME;
+use crate::store::embedded::engine::first_answers::{AnswerRow, First};
+use crate::store::embedded::engine::schema::{K8, K16, K24, Row};
+use crate::store::embedded::inbox::rows::InboxChangeRow;
+use crate::store::embedded::offline::migrate::*;
+use crate::store::embedded::offline::rows::Held;
+use crate::store::embedded::open;
+use crate::store::embedded::privacy::rows::ErasureRow;
+use crate::store::embedded::tests::note;
+use crate::store::operations::*;
+use crate::store::{InboxQuery, LessonFilter, NoSink, OpenError, Page, Store, StoreConfig, StoreError};
+
+const ROOMS: u64 = SLICE as u64 * 2 + 7;
+const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
+
+fn config(dir: &Path) -> StoreConfig {
+    let (data_dir, cache_bytes) = (dir.to_owned(), 4 << 20);
+    StoreConfig { data_dir, cache_bytes, progress_versions: 5, min_free_bytes: 0, min_free_admin_bytes: 0 }
+}
+
+fn opened(dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
+    open(&config(dir), SystemClock::shared(), Arc::new(NoSink))
+}
+
+fn run<T>(case: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(case)
+}
+
+/// Migrates one slice, as if a kill came behind it. `true` when all is done.
+fn migrate_and_cut(dir: &Path, seen: &mut Vec<u64>) -> bool {
+    let held = Held::take(dir).unwrap();
+    let mut file = held.open().unwrap();
+    let cut = catch_unwind(AssertUnwindSafe(|| {
+        migrate(&mut file, &mut |rows| {
+            seen.push(rows);
+            std::panic::resume_unwind(Box::new("killed"));
+        })
+    }));
+    cut.is_ok_and(|done| {
+        done.unwrap();
+        file.close().unwrap();
+        true
+    })
+}
+
+fn migrate_all(dir: &Path, seen: &mut Vec<u64>) {
+    let held = Held::take(dir).unwrap();
+    let mut file = held.open().unwrap();
+    migrate(&mut file, &mut |rows| seen.push(rows)).unwrap();
+    file.close().unwrap();
+}
+
+/// A store of format 1 with many rooms; of which an older version has migrated some, so that their rows are of format 2.
+fn of_format_1(dir: &Path, migrated: u64) {
+    run(opened(dir).unwrap().close()).unwrap();
+    let held = Held::take(dir).unwrap();
+    let file = held.open().unwrap();
+    let written = file.write(|tables| {
+        let mut buffer = Vec::new();
+        for no in 1..=ROOMS {
+            let id = RoomId::number(no);
+            let (id_row, name): (IdRow<'_>, Option<&str>) = (id.id().into(), None);
+            let row = if no <= migrated {
+                encode(&(id_row, name, false, 0u64, 0u64, no, 0u64), &mut buffer)?
+            } else {
+                encode(&(id_row, name, false, 0u64, 0u64, no), &mut buffer)?
+            };
+            tables.rooms.write()?.insert(&k8(no), row)?;
+            let canonical = id.canonical();
+            tables.room_no.write()?.insert(canonical.as_bytes(), encode(&no, &mut buffer)?)?;
+        }
+        tables.meta.write()?.insert(meta::NEXT_ROOM, encode(&(ROOMS + 1), &mut buffer)?)?;
+        let format: u32 = if migrated > 0 { 3 } else { 1 };
+        tables.meta.write()?.insert(meta::FORMAT, encode(&format, &mut buffer)?)?;
+        if migrated > 0 {
+            tables.meta.write()?.insert(meta::MIGRATING, encode(&(1u32, migrated), &mut buffer)?)?;
+        }
+        tables.meta.write()?.remove(meta::CURSOR_KEY)?;
+        Ok(())
+    });
+    written.unwrap();
+    file.close().unwrap();
+}
+
+#[test]
+fn a_migration_that_is_cut_short_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    of_format_1(dir.path(), 0);
+    let is_older = || matches!(opened(dir.path()), Err(OpenError::Older { found: 1, known: FORMAT, .. }));
+    assert!(is_older());
+    let mut seen = Vec::new();
+    for _ in 0..2 {
+        assert!(!migrate_and_cut(dir.path(), &mut seen));
+        assert!(is_older(), "it is not served half migrated");
+    }
+    migrate_all(dir.path(), &mut seen);
+    assert_eq!(seen[..3], [SLICE as u64, SLICE as u64, 7], "each slice once");
+    assert!(seen[3..].iter().all(|rows| *rows == 7), "the other phases find nothing: {seen:?}");
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    run(opened(dir.path()).unwrap().close()).unwrap();
+}
+
+#[test]
+fn a_migration_that_an_older_version_has_begun_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    of_format_1(dir.path(), 3_000);
+    assert!(matches!(opened(dir.path()), Err(OpenError::Older { found: 1, known: FORMAT, .. })));
+    let mut seen = Vec::new();
+    migrate_all(dir.path(), &mut seen);
+    assert!(seen.iter().all(|rows| *rows == ROOMS - 3_000), "{seen:?}");
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    run(opened(dir.path()).unwrap().close()).unwrap();
+}
+
+fn user(text: &str) -> UserId {
+    UserId::parse(text).unwrap()
+}
+
+fn room(text: &str) -> RoomId {
+    RoomId::parse(text).unwrap()
+}
+
+fn author(who: &str) -> Author {
+    Author { user: user(who), name: who.to_owned(), admin: false }
+}
+
+fn draft(to: &str, who: &str, content: &str) -> Draft {
+    let (room, author, content) = (room(to), author(who), content.to_owned());
+    Draft { room, author, content, kind: MessageKind::Text, reply_to: None, client_id: None }
+}
+
+fn post(draft: Draft, key: Option<&str>) -> PostMessage {
+    let (caller, fingerprint) = (draft.author.user.clone(), draft.fingerprint());
+    let key = key.map(|key| RequestKey { caller, kind: KeyKind::Message, key: key.to_owned(), fingerprint });
+    PostMessage { draft, policy: OPEN, key, external_id: None, origin: None }
+}
+
+async fn ask<O: Operation>(store: &dyn Store, operation: O) -> O::Answer {
+    store.apply(SystemClock::shared().now(), operation).await.unwrap()
+}
+
+fn sent(payload: &str) -> SendBroadcast {
+    let broadcast = Broadcast { rooms: Vec::new(), event: "e".into(), payload: payload.into() };
+    let (key, fingerprint) = ("b".to_owned(), Fingerprint::of(&[payload]));
+    let key = Some(RequestKey { caller: user("svc"), kind: KeyKind::Passing, key, fingerprint });
+    SendBroadcast { broadcast: Arc::new(broadcast), key, sockets: 3 }
+}
+
+const MESSAGES: usize = 2 * SLICE + 7;
+const NOTIFICATIONS: usize = SLICE + 9;
+const PEOPLE: usize = 2 * INBOXES + 3;
+
+/// A store with everything of which format 4 has changed a row or counts something, more than a slice of each.
+async fn live(dir: &Path) {
+    let store = opened(dir).unwrap();
+    let store = &*store;
+    for who in 0..PEOPLE {
+        let (user, name, roles) = (user(&format!("p{who}")), format!("P{who}"), vec![Role::Learner]);
+        ask(store, Arrive { user, name, roles }).await;
+    }
+    ask(store, post(draft("r", "p0", "the first"), Some("k"))).await;
+    ask(store, JoinRoom { room: room("r"), author: author("p1"), policy: OPEN }).await;
+    let said = (2..=MESSAGES).map(|n| post(draft("r", &format!("p{}", 2 * (n % 5)), &n.to_string()), None));
+    let said = said.map(|post| store.apply(SystemClock::shared().now(), post)).collect::<Vec<_>>();
+    let mut ids = Vec::new();
+    for one in said {
+        ids.push(one.await.unwrap().id);
+    }
+    for id in ids.iter().step_by(10) {
+        let (target, admin) = (MessageTarget::Id(*id), Author { admin: true, ..author("root") });
+        let deletion = DeleteMessage { room: room("r"), target, author: admin, policy: OPEN, key: None };
+        ask(store, deletion).await;
+    }
+    let mark = MarkRead { room: room("r"), reader: author("p1"), message_id: ids[2_345], policy: OPEN };
+    ask(store, mark).await;
+    for n in 0..NOTIFICATIONS {
+        let audience = match n % 4 {
+            0 => Audience::All,
+            1 => Audience::Role(Role::Learner),
+            2 => Audience::Users(vec![user(&format!("p{}", n % PEOPLE)), user("p1")]),
+            _ => Audience::Role(Role::Coach),
+        };
+        let one = ask(store, note(audience)).await.notification.id;
+        if n % 9 == 0 {
+            let (selection, action) = (Selection::Ids(vec![one]), [InboxAction::Read, InboxAction::Delete][n % 2]);
+            let (user, roles) = (user("p1"), vec![Role::Learner]);
+            ask(store, MarkInbox { user, roles, selection, action, origin: None }).await;
+        }
+        if n == 500 {
+            // One mark over all audiences, as an older version has it.
+            let marks = AudienceKind::ALL.map(|audience| (user("p3"), DeliveryMark { audience, up_to: one }));
+            ask(store, Delivered { marks: marks.to_vec() }).await;
+            let (user, roles) = (user("p3"), vec![Role::Learner]);
+            let (selection, action) = (Selection::All { up_to: None }, InboxAction::Read);
+            ask(store, MarkInbox { user, roles, selection, action, origin: None }).await;
+        }
+    }
+    let update = Update {
+        lesson: LessonId::parse("1").unwrap(),
+        progress: Percent::new(50.0).unwrap(),
+        time_spent: 1,
+        course: None,
+        module: None,
+        status: None,
+        sync_id: Some("s".into()),
+        base_version: None,
+    };
+    ask(store, SyncProgress { reports: vec![Report::new(&user("p1"), user("p1"), update)] }).await;
+    ask(store, sent("{}")).await;
+    let (ban, by, before) = (Ban::User(user("p9")), "root".to_owned(), Timestamp(0));
+    ask(store, SetBan { banned: Banned { ban, before, until: None, by, at: Timestamp(1) } }).await;
+    erase(store, "p5").await;
+    store.close().await.unwrap();
+}
+
+async fn erase(store: &dyn Store, who: &str) {
+    let (by, floor) = ("root".to_owned(), std::time::Duration::ZERO);
+    ask(store, BeginErasure { user: user(who), by, consent: false, floor }).await;
+    let act = || Act {
+        actor: "root".into(),
+        origin: "local".into(),
+        action: crate::domain::audit::action::USER_ERASE,
+        target: who.into(),
+        note: String::new(),
+    };
+    while !ask(store, EraseSlice { user: user(who), limit: 1_000, act: act() }).await.is_finished {}
+}
+
+/// What people see of it.
+async fn seen_of(store: &dyn Store) -> String {
+    let mut seen = String::new();
+    for who in ["p0", "p1", "p2", "p3", "p7", "p402"] {
+        let me = Actor { user: user(who), roles: vec![Role::Learner], ..Actor::local_admin() };
+        let inbox = store.inbox(me.clone(), InboxQuery { limit: 10_000, ..InboxQuery::default() }).await.unwrap();
+        let counted = inbox.items.iter().filter(|one| !one.read).count() as u64;
+        assert_eq!(inbox.unread, counted, "{who}");
+        let ids: Vec<_> = inbox.items.iter().map(|one| (one.id, one.read)).collect();
+        let arrival = store.arrival(me.clone(), 10_000).await.unwrap();
+        let waiting: Vec<_> = arrival.undelivered.iter().map(|one| one.id).collect();
+        let rooms = store.rooms_of(user(who)).await.unwrap();
+        let progress = store.progress(user(who), LessonFilter::default()).await.unwrap();
+        let replay = store.replay(me, vec![room("r")], 0, 20_000).await.unwrap();
+        seen.push_str(&format!("{who}: {ids:?} {waiting:?} {rooms:?} {progress:?} {replay:?}\n"));
+    }
+    let page = Page { limit: 10_000, ..Page::default() };
+    let page = store.history(room("r"), author("p1"), page, OPEN).await.unwrap();
+    let (bans, trail) = (store.bans().await.unwrap(), store.audit(0, 100).await.unwrap());
+    format!("{seen}{page:?} {bans:?} {trail:?}")
+}
+
+/// Makes of a store of today one that format 3 has written: its rows, and none of the tables that came later.
+fn make_format_3(dir: &Path) {
+    let database = Builder::new().open(dir.join(NAME)).unwrap();
+    let tx = database.begin_write().unwrap();
+    rewrite(&mut Tables::of(&tx)).unwrap();
+    for name in ["authors", "withheld", "tombstones", "inbox_counts"] {
+        assert!(tx.delete_table(TableDefinition::<K16, Row>::new(name)).is_ok() || is_of_units(&tx, name));
+    }
+    assert!(tx.delete_table(TableDefinition::<K24, Row>::new("external_ids")).unwrap());
+    for name in ["external_by_message", "outbox"] {
+        assert!(tx.delete_table(TableDefinition::<K8, Row>::new(name)).unwrap());
+    }
+    tx.commit().unwrap();
+    database.close().unwrap();
+}
+
+fn is_of_units(tx: &redb::WriteTransaction, name: &str) -> bool {
+    tx.delete_table(TableDefinition::<K16, ()>::new(name)).unwrap()
+}
+
+fn rewrite(tables: &mut Tables<'_>) -> Outcome<()> {
+    let mut buffer = Vec::new();
+    let mut old: Vec<([u8; 8], Vec<u8>)> = Vec::new();
+    for row in tables.users.read()?.iter()? {
+        let (key, value) = row?;
+        let person = Person::decode(value.value())?;
+        let roles: Vec<u8> = person.roles.iter().copied().map(role_code).collect();
+        let marks = person.marks(AudienceKind::All);
+        let (first_at, last_at) = (person.first_seen_at.0, person.last_seen_at.0);
+        let row = (
+            (IdRow::from(person.id.id()), person.name.as_str(), roles, person.first_seen_id, first_at, last_at),
+            (marks.delivered, marks.read, marks.deleted),
+        );
+        old.push((*key.value(), encode(&row, &mut buffer)?.to_vec()));
+    }
+    for (key, row) in old.drain(..) {
+        tables.users.write()?.insert(&key, row.as_slice())?;
+    }
+    for row in tables.rooms.read()?.iter()? {
+        let (key, value) = row?;
+        let room = decode_room(value.value())?;
+        let row = (
+            (IdRow::from(room.id.id()), room.name.as_deref(), room.private),
+            (room.last_id, room.last_seq, room.created_at.0, room.purged_seq),
+        );
+        old.push((*key.value(), encode(&row, &mut buffer)?.to_vec()));
+    }
+    for (key, row) in old.drain(..) {
+        tables.rooms.write()?.insert(&key, row.as_slice())?;
+    }
+    let mut pairs: Vec<([u8; 16], Vec<u8>)> = Vec::new();
+    for row in tables.members.read()?.iter()? {
+        let (key, value) = row?;
+        let member = MemberRow::decode(value.value())?;
+        let row = (membership_code(member.membership()?), member.read_up_to, member.read_seq, member.read_change);
+        pairs.push((*key.value(), encode(&row, &mut buffer)?.to_vec()));
+    }
+    for (key, row) in pairs.drain(..) {
+        tables.members.write()?.insert(&key, row.as_slice())?;
+    }
+    for row in tables.inbox_changes.read()?.iter()? {
+        let (key, value) = row?;
+        let change = InboxChangeRow::decode(value.value())?;
+        pairs.push((*key.value(), encode(&(change.ids, change.action), &mut buffer)?.to_vec()));
+    }
+    for (key, row) in pairs.drain(..) {
+        tables.inbox_changes.write()?.insert(&key, row.as_slice())?;
+    }
+    let mut answers: Vec<([u8; 24], Vec<u8>)> = Vec::new();
+    for row in tables.answers.read()?.iter()? {
+        let (key, value) = row?;
+        let AnswerRow { expires, first, .. } = AnswerRow::decode(value.value())?;
+        let text = match first {
+            First::Sent(sockets) => format!("{{\"sockets\":{sockets}}}").into_bytes(),
+            _ => Vec::new(),
+        };
+        let first = if text.is_empty() { first } else { First::Bytes(&text) };
+        answers.push((*key.value(), encode(&(expires, first), &mut buffer)?.to_vec()));
+    }
+    for (key, row) in answers {
+        tables.answers.write()?.insert(&key, row.as_slice())?;
+    }
+    let mut erasures: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for row in tables.erasures.read()?.iter()? {
+        let (key, value) = row?;
+        let erasure = ErasureRow::decode(value.value())?.erasure()?;
+        let row = (IdRow::from(erasure.user.id()), erasure.at.0, erasure.counts, erasure.is_finished());
+        erasures.push((key.value().to_vec(), encode(&row, &mut buffer)?.to_vec()));
+    }
+    for (key, row) in erasures {
+        tables.erasures.write()?.insert(key.as_slice(), row.as_slice())?;
+    }
+    for name in [meta::CURSOR_KEY, meta::PRUNED, meta::NOTIFICATIONS_PURGED] {
+        tables.meta.write()?.remove(name)?;
+    }
+    tables.meta.write()?.insert(meta::FORMAT, encode(&3u32, &mut buffer)?)?;
+    Ok(())
+}
+
+#[test]
+fn format_3_is_migrated_over_cuts_behind_each_slice() {
+    let dir = tempfile::tempdir().unwrap();
+    let before = run(async {
+        live(dir.path()).await;
+        let store = opened(dir.path()).unwrap();
+        let seen = seen_of(&*store).await;
+        store.close().await.unwrap();
+        seen
+    });
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    make_format_3(dir.path());
+    let is_older = || matches!(opened(dir.path()), Err(OpenError::Older { found: 3, known: FORMAT, .. }));
+    let mut rows = Vec::new();
+    assert!(is_older());
+    while !migrate_and_cut(dir.path(), &mut rows) {
+        assert!(is_older(), "it is not served half migrated, behind {rows:?}");
+    }
+    // Each phase has its slices, and one that finds nothing more.
+    let slice = SLICE as u64;
+    assert_eq!(rows[..7], [slice, slice, 7, 0, slice, 9, 0], "messages, notifications");
+    assert_eq!((rows.len(), rows.last()), (7 + 4, Some(&0)), "and people in three: {rows:?}");
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    run(async {
+        let store = opened(dir.path()).unwrap();
+        assert_eq!(seen_of(&*store).await, before);
+        assert_ne!(store.identity().cursor_key, [0; 32]);
+        // Keys hold; of their requests nothing is known that could contradict.
+        assert!(ask(&*store, post(draft("r", "p0", "the first"), Some("k"))).await.duplicate);
+        assert!(ask(&*store, post(draft("r", "p0", "another"), Some("k"))).await.duplicate);
+        // A back end's messages had their keys as their authors' own.
+        let by_a_back_end = |content: &str| {
+            let draft = draft("r", "p0", content);
+            let (caller, kind, fingerprint) = (user("svc"), KeyKind::PlatformMessage, draft.fingerprint());
+            let key = Some(RequestKey { caller, kind, key: "k".to_owned(), fingerprint });
+            PostMessage { key, ..post(draft, None) }
+        };
+        assert!(ask(&*store, by_a_back_end("the first")).await.duplicate);
+        let other = ask(&*store, by_a_back_end("the author's own key was the same by chance")).await;
+        assert!(!other.duplicate);
+        let again = ask(&*store, by_a_back_end("the author's own key was the same by chance")).await;
+        assert_eq!((again.duplicate, again.id), (true, other.id));
+        let again = ask(&*store, sent("{}")).await;
+        assert_eq!((again.duplicate, again.sockets), (true, 3));
+        // An erasure of before has its certificate.
+        let erasure = store.erasure(user("p5")).await.unwrap().unwrap();
+        assert!(erasure.certificate(store.identity().store_id).is_some());
+        // Who has written somewhere is known to have, whether they are in it or not.
+        let hold =
+            Hold { subject: Subject::Room(room("r")), reason: "case".into(), by: "root".into(), at: Timestamp(1) };
+        ask(&*store, SetHold { hold }).await;
+        let (by, floor) = ("root".to_owned(), std::time::Duration::ZERO);
+        let begin = BeginErasure { user: user("p4"), by, consent: false, floor };
+        let refused = store.apply(Timestamp(1), begin).await;
+        assert_eq!(refused, Err(StoreError::Refused(Refusal::Held("room r (case)".into()))));
+        // Times go on from the last one.
+        let late = store.apply(Timestamp(1), post(draft("r", "p2", "late"), None)).await.unwrap();
+        assert!(late.at > Timestamp(1_000));
+        store.close().await.unwrap();
+    });
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn a_newer_format_is_refused_and_left_alone() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        opened(dir.path()).unwrap().close().await.unwrap();
+        let database = Builder::new().open(dir.path().join(NAME)).unwrap();
+        let tx = database.begin_write().unwrap();
+        let newer = FORMAT + 1;
+        let newest = encode(&newer, &mut Vec::new()).unwrap().to_vec();
+        Tables::of(&tx).meta.write().unwrap().insert(meta::FORMAT, newest.as_slice()).unwrap();
+        tx.commit().unwrap();
+        database.close().unwrap();
+        let again = opened(dir.path());
+        assert!(matches!(
+            again,
+            Err(OpenError::Newer { found, known, version, .. })
+                if (found, known) == (newer, FORMAT) && version == env!("CARGO_PKG_VERSION")
+        ));
+    });
+}

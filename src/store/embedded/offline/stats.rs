@@ -1,0 +1,138 @@
+//! What a database file holds, in figures for people: the ground of `restore --dry-run` and `db stats`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redb::ReadableTable;
+
+use crate::domain::{RoomId, Timestamp};
+use crate::store::StoreError;
+use crate::store::embedded::access::rows::{Person, decode_room};
+use crate::store::embedded::chat::rows::decode_message;
+use crate::store::embedded::engine::codec::decode;
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::schema::Snapshot;
+use crate::store::embedded::offline::rows::OfflineFile;
+
+/// What a store holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Rows by table.
+    pub rows: BTreeMap<&'static str, u64>,
+    /// Canonical ids of people.
+    pub users: BTreeSet<String>,
+    /// Canonical ids of rooms.
+    pub rooms: BTreeSet<String>,
+    /// When the newest message was stored.
+    pub newest_message: Option<Timestamp>,
+    /// The store's life.
+    pub epoch: u64,
+    /// The next id that it gives.
+    pub next_id: u64,
+    /// Which store.
+    pub store_id: [u8; 16],
+}
+
+impl Census {
+    /// The rows of a table.
+    #[must_use]
+    pub fn rows_of(&self, table: &str) -> u64 {
+        self.rows.get(table).copied().unwrap_or_default()
+    }
+}
+
+/// A table's size, and how it grows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableStats {
+    /// The table.
+    pub name: &'static str,
+    /// Its rows.
+    pub rows: u64,
+    /// Keys and values, in bytes.
+    pub stored_bytes: u64,
+    /// Headers, indexes and free space in its pages, in bytes.
+    pub overhead_bytes: u64,
+    /// Rows a day, over the days that were counted; `None` before the second day.
+    pub rows_a_day: Option<f64>,
+}
+
+impl OfflineFile {
+    /// Counts what it holds.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub fn census(&self) -> Result<Census, StoreError> {
+        let is_old = self.format < crate::store::embedded::offline::rows::newest_format();
+        self.read(|snapshot| census(snapshot, is_old))
+    }
+
+    /// The size of each table and its growth. Reads every page.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub fn stats(&self) -> Result<Vec<TableStats>, StoreError> {
+        self.read(|snapshot| {
+            let growth = growth(snapshot)?;
+            let sizes = snapshot.sizes()?;
+            Ok(sizes
+                .into_iter()
+                .map(|size| TableStats {
+                    name: size.name,
+                    rows: size.rows,
+                    stored_bytes: size.stored_bytes,
+                    overhead_bytes: size.overhead_bytes,
+                    rows_a_day: growth.get(size.name).copied(),
+                })
+                .collect())
+        })
+    }
+}
+
+fn census(snapshot: &Snapshot, is_old: bool) -> Outcome<Census> {
+    let preface = snapshot.preface()?;
+    let (epoch, next_id, store_id) = (preface.epoch, preface.next_id, preface.store_id);
+    let mut census = Census { epoch, next_id, store_id, ..Census::default() };
+    census.rows = snapshot.counts()?.into_iter().collect();
+    for row in snapshot.users()?.iter()? {
+        census.users.insert(Person::decode(row?.1.value())?.id.canonical());
+    }
+    for row in snapshot.rooms()?.iter()? {
+        let (_, value) = row?;
+        let room = if is_old {
+            crate::store::embedded::offline::migrate::decode_room_1(value.value())
+        } else {
+            decode_room(value.value())
+        }?;
+        census.rooms.insert(room.id.canonical());
+    }
+    if let Some((key, value)) = snapshot.messages()?.last()? {
+        let id = u64::from_be_bytes(*key.value());
+        census.newest_message = Some(decode_message(value.value(), id, &RoomId::number(0))?.0.at);
+    }
+    Ok(census)
+}
+
+/// Rows a day of each table, between the first and the last day that were counted.
+fn growth(snapshot: &Snapshot) -> Outcome<BTreeMap<String, f64>> {
+    let mut days = Vec::new();
+    let table = match snapshot.growth() {
+        // Format 1 does not count.
+        Err(Failure::Engine(redb::Error::TableDoesNotExist(_))) => return Ok(BTreeMap::new()),
+        table => table?,
+    };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let counts: Vec<(&str, u64)> = decode(value.value())?;
+        let counts: BTreeMap<String, u64> = counts.into_iter().map(|(name, rows)| (name.to_owned(), rows)).collect();
+        days.push((u64::from_be_bytes(*key.value()), counts));
+    }
+    let mut growth = BTreeMap::new();
+    if let (Some((first_day, first)), Some((last_day, last))) = (days.first(), days.last())
+        && last_day > first_day
+    {
+        for (name, rows) in last {
+            let before = first.get(name).copied().unwrap_or_default();
+            growth.insert(name.clone(), (*rows as f64 - before as f64) / (last_day - first_day) as f64);
+        }
+    }
+    Ok(growth)
+}

@@ -1,0 +1,220 @@
+//! Reads for administrators: the audit trail, holds, erasures, and all that is stored of a person.
+
+use std::collections::HashMap;
+
+use redb::ReadableTable;
+
+use crate::domain::audit::{AuditRecord, Link};
+use crate::domain::chat::RoomRecord;
+use crate::domain::privacy::{Erasure, Hold};
+use crate::domain::{Refusal, RoomId, Timestamp, UserId};
+use crate::store::embedded::access::rows::{Person, decode_room};
+use crate::store::embedded::chat::rows::decode_message;
+use crate::store::embedded::engine::codec::{decode, get, get_value};
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::schema::{Snapshot, k8, k16, k24, meta, second, triple};
+use crate::store::embedded::inbox::rows::decode_notification;
+use crate::store::embedded::inbox::view::{DELETED, NAMED, READ};
+use crate::store::embedded::privacy::rows::{AuditRow, ErasureRow, HoldRow};
+use crate::store::embedded::progress::rows::ProgressRow;
+use crate::store::{ExportCursor, ExportPage, UserItem, UserProfile};
+
+impl Snapshot {
+    pub(in crate::store::embedded) fn audit_after(&self, after: u64, limit: usize) -> Outcome<Vec<AuditRecord>> {
+        let mut records = Vec::new();
+        for row in self.audit()?.range::<&[u8; 8]>(&k8(after.saturating_add(1))..)?.take(limit) {
+            let (key, value) = row?;
+            records.push(decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value())));
+        }
+        Ok(records)
+    }
+
+    pub(in crate::store::embedded) fn audit_ends(&self) -> Outcome<(Link, Link)> {
+        let table = self.meta()?;
+        let anchor = get_value(&table, meta::AUDIT_ANCHOR)?.unwrap_or(Link::START);
+        let head = get_value(&table, meta::AUDIT_HEAD)?.unwrap_or(Link::START);
+        Ok((anchor, head))
+    }
+
+    pub(in crate::store::embedded) fn all_holds(&self) -> Outcome<Vec<Hold>> {
+        let mut holds = Vec::new();
+        for row in self.holds()?.iter()? {
+            let (key, value) = row?;
+            let key = String::from_utf8_lossy(key.value()).into_owned();
+            holds.push(decode::<HoldRow<'_>>(value.value())?.hold(&key)?);
+        }
+        Ok(holds)
+    }
+
+    pub(in crate::store::embedded) fn all_erasures(&self) -> Outcome<Vec<Erasure>> {
+        let mut erasures = Vec::new();
+        for row in self.erasures()?.iter()? {
+            erasures.push(ErasureRow::decode(row?.1.value())?.erasure()?);
+        }
+        Ok(erasures)
+    }
+
+    pub(in crate::store::embedded) fn last_backup(&self) -> Outcome<Option<(Timestamp, u64)>> {
+        let found: Option<(u64, u64)> = get_value(&self.meta()?, meta::LAST_BACKUP)?;
+        Ok(found.map(|(at, bytes)| (Timestamp(at), bytes)))
+    }
+
+    fn room_record(&self, no: u64) -> Outcome<RoomRecord> {
+        get(&self.rooms()?, &k8(no), decode_room)?
+            .ok_or_else(|| Failure::Damaged(format!("room {no} is spoken of, but has no record")))
+    }
+
+    pub(in crate::store::embedded) fn erasure_of(&self, user: &UserId) -> Outcome<Option<Erasure>> {
+        get(&self.erasures()?, user.canonical().as_bytes(), |row| ErasureRow::decode(row)?.erasure())
+    }
+
+    /// A part of all that is stored of somebody: section by section, each in the order of its keys.
+    pub(in crate::store::embedded) fn export_page(
+        &self,
+        user: &UserId,
+        cursor: ExportCursor,
+        limit: usize,
+    ) -> Outcome<ExportPage> {
+        let (no, person) = self.find_person(user)?.ok_or(Refusal::NotFound)?;
+        let mut page = ExportPage::default();
+        let ExportCursor { section, after } = cursor;
+        let next_section = ExportCursor { section: section + 1, after: (0, 0) };
+        let last = match section {
+            0 => {
+                page.items.push(UserItem::Profile(person.profile()));
+                None
+            }
+            1 => self.export_rooms(no, after.0, limit, &mut page.items)?,
+            2 => self.export_messages(no, after.0, limit, &mut page.items)?,
+            3 => self.export_lessons(no, after.0, limit, &mut page.items)?,
+            4 => self.export_versions(no, after, limit, &mut page.items)?,
+            5 => self.export_inbox(no, after.0, limit, &mut page.items)?,
+            6 => self.export_audit(user, after.0, limit, &mut page.items)?,
+            _ => return Ok(page),
+        };
+        page.next = Some(last.map_or(next_section, |after| ExportCursor { section, after }));
+        Ok(page)
+    }
+
+    fn export_rooms(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let mut last = Pages::new(limit);
+        for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+            let room = second(row?.0.value());
+            items.push(UserItem::Room(self.summary(room, no)?.0));
+            last.note((room, 0));
+        }
+        Ok(last.end())
+    }
+
+    fn export_messages(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let (messages, held) = (self.messages()?, self.held()?);
+        let mut rooms: HashMap<u64, RoomRecord> = HashMap::new();
+        let mut last = Pages::new(limit);
+        for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+            let id = second(row?.0.value());
+            last.note((id, 0));
+            let Some(row) = messages.get(&k8(id))? else { continue };
+            let (mut message, place) = decode_message(row.value(), id, &RoomId::number(0))?;
+            let room = match rooms.entry(place.room) {
+                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::hash_map::Entry::Vacant(gap) => gap.insert(self.room_record(place.room)?),
+            };
+            message.room = room.id.clone();
+            let versions = self.versions_of_message(id, &held)?;
+            items.push(UserItem::Message { message, versions });
+        }
+        Ok(last.end())
+    }
+
+    fn export_lessons(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let mut last = Pages::new(limit);
+        for row in self.progress()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+            let (key, value) = row?;
+            items.push(UserItem::Lesson(decode::<ProgressRow<'_>>(value.value())?.read()?));
+            last.note((second(key.value()), 0));
+        }
+        Ok(last.end())
+    }
+
+    fn export_versions(&self, no: u64, after: (u64, u64), limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let mut last = Pages::new(limit);
+        let (low, high) = (k24(no, after.0, after.1 + 1), k24(no, u64::MAX, u64::MAX));
+        for row in self.progress_versions()?.range::<&[u8; 24]>(&low..=&high)?.take(limit) {
+            let (key, value) = row?;
+            items.push(UserItem::Version(decode::<ProgressRow<'_>>(value.value())?.read()?));
+            let (_, lesson, version) = triple(key.value());
+            last.note((lesson, version));
+        }
+        Ok(last.end())
+    }
+
+    fn export_inbox(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let notifications = self.notifications()?;
+        let mut last = Pages::new(limit);
+        for row in self.inbox()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+            let (key, value) = row?;
+            let (id, flags) = (second(key.value()), decode::<u8>(value.value())?);
+            last.note((id, 0));
+            if flags & (NAMED | READ | DELETED) == 0 {
+                continue;
+            }
+            let Some(row) = notifications.get(&k8(id))? else { continue };
+            let notification = decode_notification(row.value(), id, flags & READ != 0)?;
+            items.push(UserItem::Notification { notification, is_deleted: flags & DELETED != 0 });
+        }
+        Ok(last.end())
+    }
+
+    fn export_audit(&self, user: &UserId, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let (name, subject) = (user.canonical(), format!("user {user}"));
+        let mut last = Pages::new(limit);
+        for row in self.audit()?.range::<&[u8; 8]>(&k8(after + 1)..)?.take(limit) {
+            let (key, value) = row?;
+            let record = decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value()));
+            last.note((record.number, 0));
+            if record.entry.actor == name || record.entry.target == subject {
+                items.push(UserItem::Audit(record));
+            }
+        }
+        Ok(last.end())
+    }
+}
+
+/// Where a section of an export stopped; `None` at its end.
+type Last = Option<(u64, u64)>;
+
+/// Counts the rows of a page, and knows its last key.
+struct Pages {
+    limit: usize,
+    rows: usize,
+    last: Last,
+}
+
+impl Pages {
+    fn new(limit: usize) -> Pages {
+        Pages { limit, rows: 0, last: None }
+    }
+
+    fn note(&mut self, key: (u64, u64)) {
+        self.rows += 1;
+        self.last = Some(key);
+    }
+
+    fn end(self) -> Last {
+        self.last.filter(|_| self.rows >= self.limit)
+    }
+}
+
+impl Person {
+    /// Who they are.
+    pub(in crate::store::embedded) fn profile(self) -> UserProfile {
+        let has_arrived = self.has_arrived();
+        UserProfile {
+            user: self.id,
+            name: self.name,
+            roles: self.roles,
+            first_seen: has_arrived.then_some(self.first_seen_at),
+            last_seen: has_arrived.then_some(self.last_seen_at),
+        }
+    }
+}

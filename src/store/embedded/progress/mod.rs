@@ -1,0 +1,4 @@
+//! Progress of lessons.
+
+pub(in crate::store::embedded) mod rows;
+mod write;
