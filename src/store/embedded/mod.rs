@@ -9,9 +9,11 @@
 //! the store's traits onto these.
 
 mod access;
+mod audit;
 mod chat;
 mod engine;
 mod inbox;
+mod maintenance;
 pub mod offline;
 mod privacy;
 mod progress;

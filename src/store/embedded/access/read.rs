@@ -8,11 +8,11 @@ use crate::domain::access::Banned;
 use crate::domain::chat::{MemberEntry, RoomEntry};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::access::LOOKED_AT;
+use crate::store::embedded::access::rows::BanRow;
 use crate::store::embedded::access::rows::{MemberRow, Person, decode_room};
 use crate::store::embedded::engine::codec::{decode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{Snapshot, k8, k16, second};
-use crate::store::embedded::privacy::rows::BanRow;
 use crate::store::{ListPage, ListQuery, MemberPage, UserProfile};
 
 impl Snapshot {

@@ -1,7 +1,8 @@
-//! Rows of users, rooms and members.
+//! Rows of users, rooms, members and bans.
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{Membership, RoomRecord};
 use crate::domain::notification::AudienceKind;
 use crate::domain::{Role, Timestamp, UserId};
@@ -277,6 +278,59 @@ impl MemberRow {
             let row = MemberRow::guest(0);
             // Whether they have written is looked up at their next message.
             Ok(MemberRow { membership, read_up_to, read_seq, read_change, ..row })
+        })
+    }
+}
+
+/// The key of a ban: its kind and its subject.
+pub(in crate::store::embedded) fn ban_key(ban: &Ban) -> String {
+    match ban {
+        Ban::Token(id) => format!("t:{id}"),
+        Ban::TokensOf(user) => format!("u:{user}"),
+        Ban::AllTokens => "a:".to_owned(),
+        Ban::User(user) => format!("b:{user}"),
+    }
+}
+
+/// A ban; of what is in its key.
+#[derive(Serialize, Deserialize)]
+pub(in crate::store::embedded) struct BanRow<'a> {
+    /// The user with its JSON type, if it is of one.
+    #[serde(borrow)]
+    user: Option<IdRow<'a>>,
+    pub(in crate::store::embedded) before: u64,
+    pub(in crate::store::embedded) until: Option<u64>,
+    by: &'a str,
+    at: u64,
+}
+
+impl<'a> BanRow<'a> {
+    pub(in crate::store::embedded) fn of(banned: &'a Banned) -> BanRow<'a> {
+        let user = match &banned.ban {
+            Ban::TokensOf(user) | Ban::User(user) => Some(user.id().into()),
+            Ban::Token(_) | Ban::AllTokens => None,
+        };
+        let Banned { before, until, by, at, .. } = banned;
+        BanRow { user, before: before.0, until: until.map(|until| until.0), by, at: at.0 }
+    }
+
+    pub(in crate::store::embedded) fn banned(&self, key: &[u8]) -> Outcome<Banned> {
+        let unreadable = || Failure::Damaged("a ban has a key that cannot be read".to_owned());
+        let key = std::str::from_utf8(key).map_err(|_| unreadable())?;
+        let user = || -> Outcome<UserId> { self.user.ok_or_else(unreadable)?.user() };
+        let ban = match key.split_once(':') {
+            Some(("t", id)) => Ban::Token(id.to_owned()),
+            Some(("u", _)) => Ban::TokensOf(user()?),
+            Some(("a", "")) => Ban::AllTokens,
+            Some(("b", _)) => Ban::User(user()?),
+            _ => return Err(unreadable()),
+        };
+        Ok(Banned {
+            ban,
+            before: Timestamp(self.before),
+            until: self.until.map(Timestamp),
+            by: self.by.to_owned(),
+            at: Timestamp(self.at),
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::domain::{Refusal, RoomId};
 use crate::store::Change;
 use crate::store::access::MAX_BANS;
 use crate::store::change::Admitted;
+use crate::store::embedded::access::rows::{BanRow, ban_key};
 use crate::store::embedded::access::rows::{MemberRow, decode_room, encode_room};
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::batch::{Apply, Batch};
@@ -19,7 +20,6 @@ use crate::store::embedded::engine::codec::{decode, encode, get, get_value, memb
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{k8, k16, meta, second};
-use crate::store::embedded::privacy::rows::{BanRow, ban_key};
 use crate::store::operations::{
     CreateRoom, Disconnect, LiftBan, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetBan, SetMember,
 };

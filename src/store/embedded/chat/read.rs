@@ -1,28 +1,22 @@
-//! Reads of chat and progress. A row is turned into its noun while the snapshot is held, which costs about what copying
+//! Reads of rooms and their messages. A row is turned into its noun while the snapshot is held, which costs about what copying
 //! its bytes would; nothing is serialised or sent before the snapshot is dropped.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use redb::ReadableTable;
 
 use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, is_listed, may_enter};
 use crate::domain::privacy::{Subject, WithheldVersion};
-use crate::domain::progress::Progress;
-use crate::domain::{LessonId, Refusal, RoomId, UserId};
+use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person, decode_room};
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::first_answers::AnswerRow;
-use crate::store::embedded::engine::schema::{NOBODY, Snapshot, answer_key, k8, k16, k24, meta, second};
-use crate::store::embedded::inbox::rows::decode_broadcast;
+use crate::store::embedded::engine::schema::{NOBODY, Snapshot, k8, k16, meta, second};
 use crate::store::embedded::privacy::holds::Held;
 use crate::store::embedded::privacy::rows::VersionRow;
-use crate::store::embedded::progress::rows::ProgressRow;
-use crate::store::operations::{Broadcast, RequestKey};
-use crate::store::{LessonFilter, MessagePage, Page};
+use crate::store::{MessagePage, Page};
 
 impl Snapshot {
     /// The last id given.
@@ -213,71 +207,6 @@ impl Snapshot {
         // The room where something was said last comes first.
         summaries.sort_by_cached_key(|one| (std::cmp::Reverse(one.room.last_id), one.room.id.canonical()));
         Ok(summaries)
-    }
-
-    /// Whether a request with this key has a first answer, as far as the store knows: an expired one counts until it is gone.
-    pub(in crate::store::embedded) fn is_answered(&self, key: &RequestKey) -> Outcome<bool> {
-        let Some(caller) = self.find_user(&key.caller)? else { return Ok(false) };
-        let row = self.answers()?.get(&answer_key(caller, key.kind, &key.key))?;
-        row.map(|row| AnswerRow::decode(row.value()).map(drop)).transpose().map(|row| row.is_some())
-    }
-
-    pub(in crate::store::embedded) fn unsent_broadcasts(&self) -> Outcome<Vec<(u64, Arc<Broadcast>)>> {
-        let mut unsent = Vec::new();
-        for row in self.outbox()?.iter()? {
-            let (key, value) = row?;
-            unsent.push((u64::from_be_bytes(*key.value()), Arc::new(decode_broadcast(value.value())?)));
-        }
-        Ok(unsent)
-    }
-
-    pub(in crate::store::embedded) fn progress_of(
-        &self,
-        user: &UserId,
-        filter: &LessonFilter,
-    ) -> Outcome<(Vec<Progress>, u64)> {
-        let since = filter.since.unwrap_or(0);
-        let last = self.check_cursor(since)?;
-        let Some(no) = self.find_user(user)? else { return Ok((Vec::new(), last)) };
-        let table = self.progress()?;
-        let mut items = Vec::new();
-        let mut take = |lesson: u64| -> Outcome<()> {
-            let row = get(&table, &k16(no, lesson), |row| {
-                let row: ProgressRow<'_> = decode(row)?;
-                Ok((row.read()?, row.change))
-            })?;
-            let Some((progress, change)) = row else { return Ok(()) };
-            let in_course = filter.course.is_none() || filter.course == progress.course;
-            if change > since && in_course {
-                items.push(progress);
-            }
-            Ok(())
-        };
-        if let Some(lesson) = &filter.lesson {
-            if let Some(lesson) = self.find_lesson(lesson)? {
-                take(lesson)?;
-            }
-        } else {
-            let behind = k16(no, since.saturating_add(1));
-            for row in self.progress_by_change()?.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))? {
-                take(decode(row?.1.value())?)?;
-            }
-        }
-        Ok((items, last))
-    }
-
-    fn find_lesson(&self, lesson: &LessonId) -> Outcome<Option<u64>> {
-        get_number(&self.lesson_no()?, lesson.canonical().as_bytes())
-    }
-
-    pub(in crate::store::embedded) fn versions_of(&self, user: &UserId, lesson: &LessonId) -> Outcome<Vec<Progress>> {
-        let Some(user) = self.find_user(user)? else { return Ok(Vec::new()) };
-        let Some(lesson) = self.find_lesson(lesson)? else { return Ok(Vec::new()) };
-        let table = self.progress_versions()?;
-        table
-            .range::<&[u8; 24]>(&k24(user, lesson, 0)..=&k24(user, lesson, u64::MAX))?
-            .map(|row| decode::<ProgressRow<'_>>(row?.1.value())?.read())
-            .collect()
     }
 }
 

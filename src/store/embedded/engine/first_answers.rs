@@ -7,10 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Fingerprint, Refusal};
 use crate::store::embedded::engine::batch::Batch;
-use crate::store::embedded::engine::codec::decode_2;
-use crate::store::embedded::engine::codec::encode_2;
+use crate::store::embedded::engine::codec::{decode_2, encode_2};
 use crate::store::embedded::engine::failure::Outcome;
-use crate::store::embedded::engine::schema::{answer_key, expiry_key, expiry_of};
+use crate::store::embedded::engine::schema::{Snapshot, answer_key, expiry_key, expiry_of};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::RequestKey;
 
@@ -121,5 +120,14 @@ impl Batch<'_, '_> {
             self.t.answers.write()?.remove(&expiry_of(key).1)?;
         }
         Ok(())
+    }
+}
+
+impl Snapshot {
+    /// Whether a request with this key has a first answer, as far as the store knows: an expired one counts until it is gone.
+    pub(in crate::store::embedded) fn is_answered(&self, key: &RequestKey) -> Outcome<bool> {
+        let Some(caller) = self.find_user(&key.caller)? else { return Ok(false) };
+        let row = self.answers()?.get(&answer_key(caller, key.kind, &key.key))?;
+        row.map(|row| AnswerRow::decode(row.value()).map(drop)).transpose().map(|row| row.is_some())
     }
 }

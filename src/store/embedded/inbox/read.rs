@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use redb::ReadOnlyTable;
+use redb::{ReadOnlyTable, ReadableTable};
 
 use crate::domain::chat::ReadMark;
 use crate::domain::notification::{AudienceKind, Notification, Selection};
@@ -14,9 +14,10 @@ use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
 use crate::store::embedded::engine::codec::{action_of, decode, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{K16, Row, Snapshot, k8, k16, meta, second};
-use crate::store::embedded::inbox::rows::{InboxChangeRow, decode_notification};
+use crate::store::embedded::inbox::rows::{InboxChangeRow, decode_broadcast, decode_notification};
 use crate::store::embedded::inbox::view::{Entry, InboxTables, Owner, Span};
 use crate::store::embedded::progress::rows::ProgressRow;
+use crate::store::operations::Broadcast;
 use crate::store::{Arrival, Change, InboxPage, InboxQuery, Replay};
 
 /// The tables of inboxes, as readers open them.
@@ -210,4 +211,15 @@ struct Missed {
     after: u64,
     wanted: usize,
     changes: Vec<Change>,
+}
+
+impl Snapshot {
+    pub(in crate::store::embedded) fn unsent_broadcasts(&self) -> Outcome<Vec<(u64, Arc<Broadcast>)>> {
+        let mut unsent = Vec::new();
+        for row in self.outbox()?.iter()? {
+            let (key, value) = row?;
+            unsent.push((u64::from_be_bytes(*key.value()), Arc::new(decode_broadcast(value.value())?)));
+        }
+        Ok(unsent)
+    }
 }

@@ -189,7 +189,7 @@ fn put_holds(tables: &mut Tables<'_>, holds: &[Hold]) -> Outcome<()> {
 fn put_records(tables: &mut Tables<'_>, records: &[AuditRecord]) -> Outcome<()> {
     let mut buffer = Vec::new();
     for record in records {
-        let row = crate::store::embedded::privacy::rows::AuditRow::of(record);
+        let row = crate::store::embedded::audit::rows::AuditRow::of(record);
         tables.audit.write()?.insert(&k8(record.number), encode(&row, &mut buffer)?)?;
         tables.meta.write()?.insert(meta::AUDIT_HEAD, encode(&Link::from(record), &mut buffer)?)?;
     }

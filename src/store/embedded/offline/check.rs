@@ -11,6 +11,7 @@ use crate::domain::notification::Audience;
 use crate::domain::{RoomId, UserId};
 use crate::store::OpenError;
 use crate::store::embedded::access::rows::{MemberRow, NAMED_SLOT, Person, decode_room};
+use crate::store::embedded::audit::rows::AuditRow;
 use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
 use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
@@ -21,7 +22,6 @@ use crate::store::embedded::engine::schema::{FORMAT, Snapshot, expiry_key, expir
 use crate::store::embedded::inbox::rows::{decode_broadcast, decode_notification};
 use crate::store::embedded::inbox::view::{DELETED, NAMED, READ, audience_space, user_space};
 use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
-use crate::store::embedded::privacy::rows::AuditRow;
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::progress::rows::ProgressRow;
 

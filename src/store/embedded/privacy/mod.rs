@@ -1,7 +1,7 @@
 //! Legal holds, erasures, exports, purges, and the audit trail.
 
+pub(in crate::store::embedded) mod erase;
 pub(in crate::store::embedded) mod holds;
 pub(in crate::store::embedded) mod purge;
 pub(in crate::store::embedded) mod read;
 pub(in crate::store::embedded) mod rows;
-pub(in crate::store::embedded) mod write;

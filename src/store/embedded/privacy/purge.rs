@@ -12,6 +12,7 @@ use crate::domain::privacy::PurgeKind;
 use crate::domain::{RoomId, Timestamp};
 use crate::store::Change;
 use crate::store::embedded::access::rows::decode_room;
+use crate::store::embedded::audit::rows::AuditRow;
 use crate::store::embedded::chat::rows::{Place, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_number};
@@ -22,7 +23,6 @@ use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{NAMED, audience_code, audience_space, user_spaces};
 use crate::store::embedded::inbox::write::forget_inbox_row;
 use crate::store::embedded::privacy::holds::Held;
-use crate::store::embedded::privacy::rows::AuditRow;
 use crate::store::operations::{Purge, PurgeCursor, PurgeStep};
 
 /// In a purge of notifications: what is left of marks on those that are gone is looked for from here on.

@@ -1,41 +1,25 @@
-//! Reads for administrators: the audit trail, holds, erasures, and all that is stored of a person.
+//! Reads of legal holds and erasures, and of all that is stored of a user.
 
 use std::collections::HashMap;
 
 use redb::ReadableTable;
 
-use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::RoomRecord;
 use crate::domain::privacy::{Erasure, Hold};
-use crate::domain::{Refusal, RoomId, Timestamp, UserId};
+use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::embedded::access::rows::{Person, decode_room};
+use crate::store::embedded::audit::rows::AuditRow;
 use crate::store::embedded::chat::rows::decode_message;
-use crate::store::embedded::engine::codec::{decode, get, get_value};
+use crate::store::embedded::engine::codec::{decode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{Snapshot, k8, k16, k24, meta, second, triple};
+use crate::store::embedded::engine::schema::{Snapshot, k8, k16, k24, second, triple};
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{DELETED, NAMED, READ};
-use crate::store::embedded::privacy::rows::{AuditRow, ErasureRow, HoldRow};
+use crate::store::embedded::privacy::rows::{ErasureRow, HoldRow};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::{ExportCursor, ExportPage, UserItem, UserProfile};
 
 impl Snapshot {
-    pub(in crate::store::embedded) fn audit_after(&self, after: u64, limit: usize) -> Outcome<Vec<AuditRecord>> {
-        let mut records = Vec::new();
-        for row in self.audit()?.range::<&[u8; 8]>(&k8(after.saturating_add(1))..)?.take(limit) {
-            let (key, value) = row?;
-            records.push(decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value())));
-        }
-        Ok(records)
-    }
-
-    pub(in crate::store::embedded) fn audit_ends(&self) -> Outcome<(Link, Link)> {
-        let table = self.meta()?;
-        let anchor = get_value(&table, meta::AUDIT_ANCHOR)?.unwrap_or(Link::START);
-        let head = get_value(&table, meta::AUDIT_HEAD)?.unwrap_or(Link::START);
-        Ok((anchor, head))
-    }
-
     pub(in crate::store::embedded) fn all_holds(&self) -> Outcome<Vec<Hold>> {
         let mut holds = Vec::new();
         for row in self.holds()?.iter()? {
@@ -52,11 +36,6 @@ impl Snapshot {
             erasures.push(ErasureRow::decode(row?.1.value())?.erasure()?);
         }
         Ok(erasures)
-    }
-
-    pub(in crate::store::embedded) fn last_backup(&self) -> Outcome<Option<(Timestamp, u64)>> {
-        let found: Option<(u64, u64)> = get_value(&self.meta()?, meta::LAST_BACKUP)?;
-        Ok(found.map(|(at, bytes)| (Timestamp(at), bytes)))
     }
 
     fn room_record(&self, no: u64) -> Outcome<RoomRecord> {

@@ -1,53 +1,12 @@
-//! What the values of the administrators' tables hold.
+//! Rows of legal holds, of what is withheld under them, and of erasures.
 
-use crate::domain::privacy::{VersionEnd, WithheldVersion};
-use crate::store::embedded::chat::rows::Place;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::access::{Ban, Banned};
-use crate::domain::audit::{AuditEntry, AuditRecord, Hash};
-use crate::domain::privacy::{Erasure, ErasureCounts, Hold, Subject};
-use crate::domain::{Timestamp, UserId};
+use crate::domain::Timestamp;
+use crate::domain::privacy::{Erasure, ErasureCounts, Hold, Subject, VersionEnd, WithheldVersion};
+use crate::store::embedded::chat::rows::Place;
 use crate::store::embedded::engine::codec::{IdRow, decode_2};
-use crate::store::embedded::engine::failure::{Failure, Outcome};
-
-/// A record of the audit trail; its number is its key.
-#[derive(Serialize, Deserialize)]
-pub(in crate::store::embedded) struct AuditRow<'a> {
-    pub(in crate::store::embedded) at: u64,
-    actor: &'a str,
-    origin: &'a str,
-    action: &'a str,
-    target: &'a str,
-    outcome: &'a str,
-    pub(in crate::store::embedded) hash: Hash,
-}
-
-impl<'a> AuditRow<'a> {
-    pub(in crate::store::embedded) fn of(record: &'a AuditRecord) -> AuditRow<'a> {
-        AuditRow {
-            at: record.entry.at.0,
-            actor: &record.entry.actor,
-            origin: &record.entry.origin,
-            action: &record.entry.action,
-            target: &record.entry.target,
-            outcome: &record.entry.outcome,
-            hash: record.hash,
-        }
-    }
-
-    pub(in crate::store::embedded) fn record(&self, number: u64) -> AuditRecord {
-        let entry = AuditEntry {
-            at: Timestamp(self.at),
-            actor: self.actor.to_owned(),
-            origin: self.origin.to_owned(),
-            action: self.action.to_owned(),
-            target: self.target.to_owned(),
-            outcome: self.outcome.to_owned(),
-        };
-        AuditRecord { number, entry, hash: self.hash }
-    }
-}
+use crate::store::embedded::engine::failure::Outcome;
 
 /// The key of a hold: its subject's kind and canonical id.
 pub(in crate::store::embedded) fn hold_key(subject: &Subject) -> String {
@@ -128,59 +87,6 @@ impl<'a> ErasureRow<'a> {
             consent: self.consent,
             finished_at: self.finished_at.map(Timestamp),
             counts: self.counts,
-        })
-    }
-}
-
-/// The key of a ban: its kind and its subject.
-pub(in crate::store::embedded) fn ban_key(ban: &Ban) -> String {
-    match ban {
-        Ban::Token(id) => format!("t:{id}"),
-        Ban::TokensOf(user) => format!("u:{user}"),
-        Ban::AllTokens => "a:".to_owned(),
-        Ban::User(user) => format!("b:{user}"),
-    }
-}
-
-/// A ban; of what is in its key.
-#[derive(Serialize, Deserialize)]
-pub(in crate::store::embedded) struct BanRow<'a> {
-    /// The user with its JSON type, if it is of one.
-    #[serde(borrow)]
-    user: Option<IdRow<'a>>,
-    pub(in crate::store::embedded) before: u64,
-    pub(in crate::store::embedded) until: Option<u64>,
-    by: &'a str,
-    at: u64,
-}
-
-impl<'a> BanRow<'a> {
-    pub(in crate::store::embedded) fn of(banned: &'a Banned) -> BanRow<'a> {
-        let user = match &banned.ban {
-            Ban::TokensOf(user) | Ban::User(user) => Some(user.id().into()),
-            Ban::Token(_) | Ban::AllTokens => None,
-        };
-        let Banned { before, until, by, at, .. } = banned;
-        BanRow { user, before: before.0, until: until.map(|until| until.0), by, at: at.0 }
-    }
-
-    pub(in crate::store::embedded) fn banned(&self, key: &[u8]) -> Outcome<Banned> {
-        let unreadable = || Failure::Damaged("a ban has a key that cannot be read".to_owned());
-        let key = std::str::from_utf8(key).map_err(|_| unreadable())?;
-        let user = || -> Outcome<UserId> { self.user.ok_or_else(unreadable)?.user() };
-        let ban = match key.split_once(':') {
-            Some(("t", id)) => Ban::Token(id.to_owned()),
-            Some(("u", _)) => Ban::TokensOf(user()?),
-            Some(("a", "")) => Ban::AllTokens,
-            Some(("b", _)) => Ban::User(user()?),
-            _ => return Err(unreadable()),
-        };
-        Ok(Banned {
-            ban,
-            before: Timestamp(self.before),
-            until: self.until.map(Timestamp),
-            by: self.by.to_owned(),
-            at: Timestamp(self.at),
         })
     }
 }

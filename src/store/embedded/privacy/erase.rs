@@ -1,8 +1,7 @@
-//! How administrators look after data: the audit trail, erasures, and the daily count of rows.
+//! Erasures: slice by slice, to the certificate of what has gone.
 
 use redb::ReadableTable;
 
-use crate::domain::audit::{AuditEntry, AuditRecord, Link};
 use crate::domain::notification::Audience;
 use crate::domain::privacy::{Erasure, ErasureCounts, is_below_floor};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
@@ -10,25 +9,16 @@ use crate::store::Change;
 use crate::store::embedded::access::rows::MemberRow;
 use crate::store::embedded::chat::rows::{Place, RoomChangeRow, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
-use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_value};
+use crate::store::embedded::engine::codec::{decode, encode_2, get, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::AnswerRow;
 use crate::store::embedded::engine::schema::{expiry_key, k8, k16, k24, meta, pair, second, triple};
 use crate::store::embedded::inbox::rows::{decode_notification, encode_notification};
 use crate::store::embedded::inbox::view::{NAMED, user_spaces};
-use crate::store::embedded::privacy::rows::{AuditRow, ErasureRow};
+use crate::store::embedded::privacy::rows::ErasureRow;
 use crate::store::embedded::progress::rows::ProgressRow;
-use crate::store::operations::{BeginErasure, EraseSlice, ErasureBegun, ErasureStep, NoteBackup, Record, SampleGrowth};
-
-/// So many days of the count of rows are kept.
-const GROWTH_DAYS: u64 = 400;
-
-impl Apply for Record {
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<AuditRecord> {
-        batch.record(self.entry)
-    }
-}
+use crate::store::operations::{BeginErasure, EraseSlice, ErasureBegun, ErasureStep};
 
 impl Apply for BeginErasure {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<ErasureBegun> {
@@ -72,49 +62,7 @@ impl Apply for EraseSlice {
     }
 }
 
-impl Apply for SampleGrowth {
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
-        let SampleGrowth { day, counts } = self;
-        if batch.t.growth.read()?.get(&k8(day))?.is_some() {
-            return Ok(());
-        }
-        batch.touch();
-        let row: Vec<(&str, u64)> = counts;
-        batch.t.growth.write()?.insert(&k8(day), encode(&row, &mut batch.buffer)?)?;
-        let mut old = Vec::new();
-        for row in batch.t.growth.read()?.range::<&[u8; 8]>(..&k8(day.saturating_sub(GROWTH_DAYS)))? {
-            old.push(*row?.0.value());
-        }
-        for key in &old {
-            batch.t.growth.write()?.remove(key)?;
-        }
-        Ok(())
-    }
-}
-
-impl Apply for NoteBackup {
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
-        batch.touch();
-        batch.noted_backup = Some((batch.now, self.bytes));
-        let row = encode(&(batch.now.0, self.bytes), &mut batch.buffer)?;
-        batch.t.meta.write()?.insert(meta::LAST_BACKUP, row)?;
-        Ok(())
-    }
-}
-
 impl Batch<'_, '_> {
-    /// Adds a record to the trail.
-    pub(in crate::store::embedded) fn record(&mut self, entry: AuditEntry) -> Outcome<AuditRecord> {
-        let head: Link = get_value(self.t.meta.read()?, meta::AUDIT_HEAD)?.unwrap_or(Link::START);
-        let record = head.next(entry);
-        let row = AuditRow::of(&record);
-        self.t.audit.write()?.insert(&k8(record.number), encode(&row, &mut self.buffer)?)?;
-        self.t.meta.write()?.insert(meta::AUDIT_HEAD, encode(&Link::from(&record), &mut self.buffer)?)?;
-        let id = self.take_id()?;
-        self.tell(Change::Recorded { id, record: record.clone() });
-        Ok(record)
-    }
-
     fn erasure(&self, user: &UserId) -> Outcome<Option<Erasure>> {
         get(self.t.erasures.read()?, user.canonical().as_bytes(), |row| ErasureRow::decode(row)?.erasure())
     }

@@ -1,0 +1,5 @@
+//! The audit trail.
+
+pub(in crate::store::embedded) mod read;
+pub(in crate::store::embedded) mod rows;
+pub(in crate::store::embedded) mod write;
