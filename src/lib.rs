@@ -22,13 +22,13 @@
 //!
 //! # The way of a message
 //!
-//! 1. [`transport::socketio::intake`] puts what a socket sends into one queue, in order, and decodes it.
+//! 1. [`transport::socketio::mailbox`] puts what a socket sends into one queue, in order, and decodes it.
 //! 2. [`services::chat`] checks what the store cannot know (has the socket joined? is it too fast?) and hands a draft on.
 //! 3. The store's one writer takes all that waits into one transaction, syncs, and tells the [`services::feed::Feed`]
 //!    in the order of the ids; only then is anybody answered.
-//! 4. [`transport::socketio::pump`] takes what one commit has stored, encodes nothing (the feed has, once), and gives each
+//! 4. [`transport::socketio::fanout`] takes what one commit has stored, encodes nothing (the feed has, once), and gives each
 //!    socket of the room one write, through its [`services::sockets::Gate`].
-//! 5. [`transport::wire`] puts the frame on the connection, between two frames of the WebSocket library.
+//! 5. [`transport::socketio::engine`] puts the frame on the connection, between two frames of the WebSocket library.
 //!
 //! # Decisions
 //!
@@ -51,7 +51,7 @@
 //! - Sockets are sent away by their connection, not by their namespace: a stock client then comes back by itself. One on
 //!   polling has its last word in one answer, and what closes it in the next: in the same one the client would drop the word.
 //! - A room that is not there costs the store the same look-ups as a private one: no time tells a stranger which exist.
-//! - A poll that waits is given back as what is left to do ([`transport::http::later`]): the routes' state is let go first.
+//! - A poll that waits is given back as what is left to do ([`transport::http::deferred`]): the routes' state is let go first.
 //! - TLS handshakes have threads of their own: a flood of them waits in no queue that messages wait in.
 //! - The allocator is jemalloc: glibc's keeps what a flood of connections has taken. An idle socket pays some 2 KiB for it.
 //!

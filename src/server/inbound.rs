@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::transport::wire::{Cut, Wire};
+use crate::transport::socketio::engine::connection::{Cut, Wire};
 
 /// What a body must bring for each second more than it is granted: a payload of 1 MB over a poor mobile network is not an attack.
 const BYTES_A_SECOND: u64 = 16 * 1024;

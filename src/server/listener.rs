@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::observability::process;
-use crate::transport::wire::{Cut, StreamWire, Wire, WireIo, WireLimits};
+use crate::transport::socketio::engine::connection::{Cut, StreamWire, Wire, WireIo, WireLimits};
 
 use super::handshakes::Handshakes;
 use super::inbound::Inbound;

@@ -32,11 +32,11 @@ use crate::observability::counters::Tally;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::http::ErrorBody;
 use crate::transport::http::Process;
-use crate::transport::http::later::Later;
+use crate::transport::http::deferred::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::front::{EndedSession, token_of};
-use crate::transport::wire::Wire;
+use crate::transport::socketio::engine::connection::Wire;
+use crate::transport::socketio::engine::handshake::{EndedSession, token_of};
 
 use super::inbound::Inbound;
 

@@ -3,4 +3,3 @@
 pub mod http;
 pub mod origin;
 pub mod socketio;
-pub mod wire;

@@ -13,9 +13,10 @@ use academy_rt::protocol::cursor::{Cursor, Life, Seal};
 use academy_rt::protocol::request::*;
 use academy_rt::protocol::{decode, packet};
 use academy_rt::store::rows::Digests;
-use academy_rt::transport::http::read::{self, Kind};
+use academy_rt::transport::http::extract;
+use academy_rt::transport::http::extract::Kind;
 use academy_rt::transport::origin::{forwarded_for, is_own};
-use academy_rt::transport::socketio::front::token_of;
+use academy_rt::transport::socketio::engine::handshake::token_of;
 use bytes::Bytes;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::value::RawValue;
@@ -170,18 +171,18 @@ pub fn config(bytes: &[u8]) {
 pub fn http(bytes: &[u8]) {
     const KNOWN: [(&str, Kind); 4] =
         [("before", Kind::Number), ("roomId", Kind::Id), ("since", Kind::Text), ("unreadOnly", Kind::Flag)];
-    let _ = read::from_body::<ChatEdit>(&Bytes::copy_from_slice(bytes), [("roomId", "a".into())]);
+    let _ = extract::from_body::<ChatEdit>(&Bytes::copy_from_slice(bytes), [("roomId", "a".into())]);
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let _ = read::from_query::<ChatHistory>(text, &KNOWN, []);
-    let _ = read::from_query::<ProgressGet>(text, &KNOWN, []);
-    let _ = read::from_query::<NotificationList>(text, &KNOWN, []);
+    let _ = extract::from_query::<ChatHistory>(text, &KNOWN, []);
+    let _ = extract::from_query::<ProgressGet>(text, &KNOWN, []);
+    let _ = extract::from_query::<NotificationList>(text, &KNOWN, []);
     // What the headers say of where a request is from.
     let trusted = [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))];
     assert!(!forwarded_for(text.lines(), &trusted).is_some_and(|address| trusted.contains(&address)));
     if let Some((origin, host)) = text.split_once('\n') {
         assert!(!is_own(origin, host, true) || origin.to_lowercase() == format!("https://{}", host.to_lowercase()));
     }
-    let _ = (read::room(text), read::user(text), read::number_in_path("id", text));
+    let _ = (extract::room(text), extract::user(text), extract::number_in_path("id", text));
     for name in ["authorization", "cookie"] {
         let request = http::Request::builder().uri(format!("/ws?{text}")).header(name, text).body(());
         if let Ok(request) = request {

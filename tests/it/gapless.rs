@@ -24,7 +24,7 @@ use academy_rt::services::sockets::{Arrived, Gate, Kind, Outlet, SocketHandle};
 use academy_rt::services::{Caller, Services, Settings};
 use academy_rt::store::operations::{Delivered, DeliveryMark};
 use academy_rt::store::{self, Change, CommitSink, Page, Store};
-use academy_rt::transport::socketio::pump::Pump;
+use academy_rt::transport::socketio::fanout::Pump;
 use bytes::Bytes;
 use proptest::prelude::*;
 use serde_json::Value;

@@ -50,7 +50,7 @@ const HOMES: [(&str, &[&str]); 12] = [
 ];
 
 /// Over 500 lines a file asks to become two rooms; these have been asked, and must not grow beyond.
-const LARGE: [(&str, usize); 2] = [("services/sockets.rs", 506), ("transport/wire.rs", 518)];
+const LARGE: [(&str, usize); 2] = [("services/sockets.rs", 506), ("transport/socketio/engine/connection.rs", 518)];
 
 fn sources() -> Vec<(String, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {

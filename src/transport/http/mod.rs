@@ -2,14 +2,11 @@
 //! what they share: who asks, how bodies and queries are read, how answers are written.
 
 pub mod admin;
-pub mod back_end;
-pub mod care;
+pub mod broadcast;
+pub mod client;
+pub mod deferred;
+pub mod extract;
 pub mod health;
-pub mod later;
-pub mod people;
-pub mod polling;
-pub mod read;
-pub mod rooms;
 mod sdk;
 
 use std::sync::Arc;
@@ -33,7 +30,7 @@ use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::{Caller, Services};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::front::bearer_of;
+use crate::transport::socketio::engine::handshake::bearer_of;
 use crate::transport::socketio::identify;
 
 /// What the process says of itself.
@@ -91,17 +88,17 @@ pub(crate) type Asker = Result<Caller, WireError>;
 #[must_use]
 pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     health::routes(&api)
-        .or(back_end::routes(&api))
+        .or(broadcast::routes(&api))
         .unify()
-        .or(polling::routes(&api))
+        .or(client::routes(&api))
         .unify()
         .or(admin::routes(&api))
         .unify()
-        .or(care::routes(&api))
+        .or(admin::data::routes(&api))
         .unify()
-        .or(people::routes(&api))
+        .or(admin::users::routes(&api))
         .unify()
-        .or(rooms::routes(&api))
+        .or(admin::rooms::routes(&api))
         .unify()
         .or(sdk::routes())
         .unify()

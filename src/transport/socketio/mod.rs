@@ -2,14 +2,13 @@
 //!
 //! [`SocketIoTransport::mount`] gives the layer that goes around the HTTP API; [`front`] sees each request before it.
 
-pub mod directory;
-pub mod events;
-pub mod front;
+pub mod dispatch;
+mod drain;
+pub mod engine;
+pub mod fanout;
 pub mod identity;
-pub mod intake;
-mod leaving;
-pub mod link;
-pub mod pump;
+pub mod mailbox;
+pub mod socket;
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
@@ -37,14 +36,14 @@ use crate::protocol::http::SocketCounts;
 use crate::services::Services;
 use crate::services::sockets::{Arrived, Kind, Outlet, SocketHandle};
 use crate::transport::origin::{self, ClientAddress};
-use crate::transport::wire::{Cut, Wire};
+use crate::transport::socketio::engine::connection::{Cut, Wire};
 
-use directory::Directory;
-use front::HandshakeToken;
+use engine::handshake::HandshakeToken;
+use engine::sessions::Directory;
 pub(crate) use identity::identify;
 use identity::{Refused, wire_error};
-use intake::Intake;
-use link::{Came, Link};
+use mailbox::Intake;
+use socket::{Came, Link};
 
 /// A client is warned so long before its token ends.
 const WARNED_BEFORE: Duration = Duration::from_secs(60);
@@ -159,7 +158,7 @@ impl SocketIoTransport {
 
     /// Pumps deliveries until the feed ends.
     pub async fn pump(&self) {
-        pump::run(self.services.clone(), self.delivered.clone()).await;
+        fanout::run(self.services.clone(), self.delivered.clone()).await;
     }
 
     /// The tasks of all sockets.
@@ -221,7 +220,7 @@ impl SocketIoTransport {
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.services.now() };
         let link = Link::new(number, socket.id.to_string(), actor, came, &self.directory);
         let intake = Intake::new(link.clone(), self.clone());
-        socket.on_fallback::<_, intake::InOrder>(intake.clone());
+        socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
         socket.on_disconnect(move || {
             let (link, transport) = (leaving.clone(), transport.clone());
@@ -243,7 +242,7 @@ impl SocketIoTransport {
             self.directory.tasks().spawn(async move {
                 drop(socket.disconnect());
                 // A client hangs up by itself; what does not is hung up on.
-                tokio::time::sleep(link::FAREWELL).await;
+                tokio::time::sleep(socket::FAREWELL).await;
                 if let Some(wire) = wire {
                     wire.cut(Cut::Ended);
                 }

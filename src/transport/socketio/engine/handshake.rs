@@ -13,11 +13,11 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 use zeroize::Zeroizing;
 
-use crate::transport::wire::Wire;
+use crate::transport::socketio::engine::connection::Wire;
 
-use super::SocketIoTransport;
-use super::directory::PollGuard;
-use super::link::Link;
+use crate::transport::socketio::SocketIoTransport;
+use crate::transport::socketio::engine::sessions::PollGuard;
+use crate::transport::socketio::socket::Link;
 
 /// The headers that the library needs.
 const KEPT: [HeaderName; 11] = [

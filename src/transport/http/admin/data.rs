@@ -15,13 +15,14 @@ use crate::protocol::decode;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::services::streams::ByteStream;
 
-use super::read::{self, Kind, room, text, user};
-use super::{Asker, HttpApi, answer, asker, body, failure, query, with_api};
+use crate::transport::http::extract;
+use crate::transport::http::extract::{Kind, room, text, user};
+use crate::transport::http::{Asker, HttpApi, answer, asker, body, failure, query, with_api};
 
 /// What a backup is, on the wire.
 const ARCHIVE: &str = "application/vnd.academy-rt.backup";
 
-pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let admin = || warp::path("api").and(warp::path("v1")).and(warp::path("admin"));
     let backup = admin().and(warp::path!("backup")).and(warp::get()).and(with_api(api)).and(asker(api)).then(backup);
     let backup_kept = admin()
@@ -111,7 +112,7 @@ async fn audit(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     let known = [("after", Kind::Number), ("limit", Kind::Number), ("export", Kind::Flag)];
     let result = async {
         let caller = asker?;
-        let AuditQuery { after, limit, export } = read::from_query(&query, &known, [])?;
+        let AuditQuery { after, limit, export } = extract::from_query(&query, &known, [])?;
         api.services.audit(&caller, after, limit, export).await
     };
     answer(result.await)
@@ -157,7 +158,7 @@ async fn erase(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Re
     let result = async {
         let caller = asker?;
         let user = user(&id)?;
-        let EraseQuery { consent } = read::from_query(&query, &[("consent", Kind::Flag)], [])?;
+        let EraseQuery { consent } = extract::from_query(&query, &[("consent", Kind::Flag)], [])?;
         api.services.erase_user(&caller, user, consent).await
     };
     answer(result.await)

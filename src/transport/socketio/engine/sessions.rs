@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::transport::origin::network_of;
-use crate::transport::wire::Wire;
+use crate::transport::socketio::engine::connection::Wire;
 
-use super::link::Link;
+use crate::transport::socketio::socket::Link;
 
 /// How many sessions that were hung up on are remembered: polls of theirs are refused, so that the library forgets them.
 const MAX_REFUSED: usize = 10_000;

@@ -1,5 +1,9 @@
 //! Administration (CONTRACT 3.4).
 
+pub mod data;
+pub mod rooms;
+pub mod users;
+
 use std::sync::Arc;
 
 use ::http::StatusCode;
@@ -14,9 +18,9 @@ use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::services::may;
 
-use super::{Asker, HttpApi, asker, failure, json, with_api};
+use crate::transport::http::{Asker, HttpApi, asker, failure, json, with_api};
 
-pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     warp::path!("api" / "v1" / "admin" / "status")
         .and(warp::get())
         .and(with_api(api))

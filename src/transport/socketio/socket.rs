@@ -18,9 +18,9 @@ use crate::protocol::event::ServerEvent;
 use crate::protocol::packet::{Frame, frame_len, json_of};
 use crate::services::Caller;
 use crate::services::sockets::{Outlet, SocketHandle};
-use crate::transport::wire::{Cut, MARKER, Wire};
+use crate::transport::socketio::engine::connection::{Cut, MARKER, Wire};
 
-use super::directory::Directory;
+use crate::transport::socketio::engine::sessions::Directory;
 
 /// After a last word the client has so long to hang up.
 pub const FAREWELL: Duration = Duration::from_secs(3);

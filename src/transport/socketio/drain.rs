@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::event::ServerEvent;
 
-use super::SocketIoTransport;
-use super::link::Link;
+use crate::transport::socketio::SocketIoTransport;
+use crate::transport::socketio::socket::Link;
 
 /// Sockets that are sent away go in so many steps.
 const DISMISSALS: usize = 100;

@@ -22,8 +22,8 @@ use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::request::ClientEvent;
 
-use super::SocketIoTransport;
-use super::link::{Ack, Link};
+use crate::transport::socketio::SocketIoTransport;
+use crate::transport::socketio::socket::{Ack, Link};
 
 /// The most requests of one socket that wait.
 const MAX_WAITING: usize = 1_024;

@@ -13,11 +13,11 @@ use crate::protocol::decode;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::services::may;
 
-use super::read::{from_body, text, user};
-use super::rooms::{listed, numbered};
-use super::{Asker, HttpApi, answer, asker, body, query, with_api};
+use crate::transport::http::admin::rooms::{listed, numbered};
+use crate::transport::http::extract::{from_body, text, user};
+use crate::transport::http::{Asker, HttpApi, answer, asker, body, query, with_api};
 
-pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let admin = || warp::path!("api" / "v1" / "admin" / ..);
     let users = || admin().and(warp::path("users"));
     let list = users().and(warp::path::end()).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
@@ -48,7 +48,7 @@ async fn acted(id: String, what: String, api: Arc<HttpApi>, asker: Asker, body: 
         "block" => answer(async { api.services.block(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
         "unblock" => answer(async { api.services.unblock(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
         "disconnect" => answer(async { api.services.disconnect(&asker?, user(&id)?).await }.await),
-        _ => super::failure(&WireError::new(ErrorCode::NotFound, "there is nothing at this address")),
+        _ => crate::transport::http::failure(&WireError::new(ErrorCode::NotFound, "there is nothing at this address")),
     }
 }
 

@@ -17,9 +17,9 @@ use crate::protocol::request::ProgressSync;
 use crate::protocol::view::RoomView;
 use crate::services::polling::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
-use super::later::Later;
-use super::read::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
-use super::{Asker, HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
+use crate::transport::http::deferred::Later;
+use crate::transport::http::extract::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
+use crate::transport::http::{Asker, HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
 
 const PAGE: [(&str, Kind); 4] =
     [("before", Kind::Number), ("after", Kind::Number), ("limit", Kind::Number), ("versions", Kind::Flag)];

@@ -10,8 +10,8 @@ use warp::reply::Response;
 use crate::protocol::decode;
 use crate::protocol::request::NotificationTarget;
 
-use super::read::text;
-use super::{Asker, HttpApi, answer, asker, body, with_api};
+use crate::transport::http::extract::text;
+use crate::transport::http::{Asker, HttpApi, answer, asker, body, with_api};
 
 pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let key = || warp::header::optional::<String>("idempotency-key");

@@ -10,9 +10,9 @@ use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::request::{AuthRefresh, ChatJoin, ClientEvent, ProgressSync, RoomOnly};
 use crate::protocol::view::RoomView;
 
-use super::SocketIoTransport;
-use super::intake::refuse;
-use super::link::{Ack, Link};
+use crate::transport::socketio::SocketIoTransport;
+use crate::transport::socketio::mailbox::refuse;
+use crate::transport::socketio::socket::{Ack, Link};
 
 impl SocketIoTransport {
     /// Does what an event asks, and answers it.

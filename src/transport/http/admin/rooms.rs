@@ -11,10 +11,11 @@ use crate::protocol::admin::access::{ListRequest, NumberedRequest};
 use crate::protocol::decode;
 use crate::protocol::error::WireError;
 
-use super::read::{self, Kind, from_body, room, text, user};
-use super::{Asker, HttpApi, answer, asker, body, query, with_api};
+use crate::transport::http::extract;
+use crate::transport::http::extract::{Kind, from_body, room, text, user};
+use crate::transport::http::{Asker, HttpApi, answer, asker, body, query, with_api};
 
-pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
+pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let rooms = || warp::path!("api" / "v1" / "admin" / "rooms" / ..);
     let list = rooms().and(warp::path::end()).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
     let create = rooms().and(warp::path::end()).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api));
@@ -33,12 +34,12 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 
 /// What a query asks for of a list.
 pub(super) fn listed(query: &str) -> Result<ListRequest, WireError> {
-    read::from_query(query, &[("after", Kind::Text), ("limit", Kind::Number), ("text", Kind::Text)], [])
+    extract::from_query(query, &[("after", Kind::Text), ("limit", Kind::Number), ("text", Kind::Text)], [])
 }
 
 /// The same of a list in the order of numbers.
 pub(super) fn numbered(query: &str) -> Result<NumberedRequest, WireError> {
-    read::from_query(query, &[("after", Kind::Number), ("limit", Kind::Number)], [])
+    extract::from_query(query, &[("after", Kind::Number), ("limit", Kind::Number)], [])
 }
 
 async fn all(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use super::*;
 use crate::protocol::packet::Frame;
+use crate::transport::socketio::engine::connection::*;
 
 const LIMITS: WireLimits = WireLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
 const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Response;
+use crate::transport::http::Response;
 
 type Rest = Pin<Box<dyn Future<Output = Response> + Send>>;
 
