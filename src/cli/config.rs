@@ -8,7 +8,7 @@ use serde_json::{Map, json};
 use crate::config::keys::{default_file, in_toml};
 use crate::config::{KEYS, Origin};
 use crate::domain::{Clock, SystemClock};
-use crate::server::checks;
+use crate::server::preflight;
 
 use super::Global;
 use super::exit::{Exit, Failure, say};
@@ -60,7 +60,7 @@ fn check(global: &Global) -> anyhow::Result<Exit> {
     let mut warnings = Vec::new();
     // Files are looked at when it is clear which ones.
     if wrong.is_empty() {
-        let checked = checks::check(&config, SystemClock.now());
+        let checked = preflight::check(&config, SystemClock.now());
         wrong.extend(checked.problems.into_iter().map(Failure::from));
         warnings = checked.warnings;
     }

@@ -17,7 +17,8 @@ use crate::archive::backup::day;
 use crate::config::{Config, TlsMode};
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::observability::certificate::{CertificateFacts, Validity};
-use crate::server::{ServeError, certificate, checks};
+use crate::server::tls::self_signed;
+use crate::server::{ServeError, preflight};
 
 use super::Global;
 use super::client::{Call, ServerArgs, call};
@@ -98,7 +99,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     for problem in &problems {
         findings.push(Finding::problem("configuration", problem.to_string(), "Correct it there."));
     }
-    let checked = checks::check(&config, now);
+    let checked = preflight::check(&config, now);
     for error in &checked.problems {
         findings.push(Finding::failed("start", error));
     }
@@ -150,7 +151,7 @@ fn certificate_end(leaf: &CertificateFacts, config: &Config, now: Timestamp) -> 
         "Put a new certificate in its place: it is taken without a restart."
     };
     let unknown =
-        certificate::host_name().filter(|host| !leaf.is_for(host) && leaf.names.iter().all(|name| name == "localhost"));
+        self_signed::host_name().filter(|host| !leaf.is_for(host) && leaf.names.iter().all(|name| name == "localhost"));
     match (leaf.validity(now), unknown) {
         (Validity::Expired | Validity::NotYet, _) => {
             Finding::problem("certificate", format!("for {names}: good until {end}, and not now"), remedy)
@@ -198,7 +199,7 @@ fn absent(config: &Config, error: &anyhow::Error) -> Vec<Finding> {
     let remedy = failure.map_or("Start it, and look again.", |failure| failure.remedy.as_str());
     let mut findings = vec![Finding::problem("server", error.to_string(), remedy)];
     findings.extend(machine::store_lock(config));
-    match checks::address(config) {
+    match preflight::address(config) {
         Ok(()) => findings.push(Finding::good("port", format!("{} is free", config.server.listen))),
         Err(error) => findings.push(Finding::failed("port", &error)),
     }

@@ -16,7 +16,8 @@ use crate::config::keys::annotated_file;
 use crate::config::load::examine;
 use crate::config::{Config, Sources};
 use crate::domain::{Clock, SystemClock};
-use crate::server::{certificate, tls};
+use crate::server::tls;
+use crate::server::tls::self_signed;
 
 use super::exit::{Exit, Failure};
 use super::{Global, path_text};
@@ -141,7 +142,7 @@ fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
     }
     let asks = !args.non_interactive;
     let hosts = if args.host.is_empty() {
-        let default = certificate::host_name().unwrap_or_else(|| "localhost".to_owned());
+        let default = self_signed::host_name().unwrap_or_else(|| "localhost".to_owned());
         ask(asks, "Name that clients reach this server by (several with spaces)", &default, |text| {
             text.split_whitespace().map(host).collect()
         })?
@@ -183,7 +184,7 @@ fn wrong(flag: &str, why: String) -> Failure {
 }
 
 fn host(text: &str) -> Result<String, String> {
-    if certificate::is_host(text) {
+    if self_signed::is_host(text) {
         Ok(text.to_ascii_lowercase())
     } else {
         Err(format!("'{text}' is neither a host name nor an address"))
@@ -290,7 +291,7 @@ fn write(
     ];
     let pair = match (&answers.own_pair, args.behind_proxy) {
         (None, false) => {
-            let made = certificate::make_pem(&answers.hosts, now);
+            let made = self_signed::make_pem(&answers.hosts, now);
             Some(made.map_err(|error| {
                 Failure::new("no certificate could be made", error, "Give other names with --host.")
             })?)
@@ -314,7 +315,7 @@ fn write(
         };
         Failure::new(format!("nothing was written: {}", path.display()), error, remedy)
     })?;
-    let last_day = day(now.plus(certificate::GOOD_FOR));
+    let last_day = day(now.plus(self_signed::GOOD_FOR));
     Ok(Written { certificate: pair.map(|_| (places.cert.clone(), last_day)), is_for_service: service.is_some() })
 }
 

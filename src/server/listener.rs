@@ -25,10 +25,10 @@ use crate::config::Limits;
 use crate::observability::process;
 use crate::transport::socketio::engine::connection::{Cut, StreamWire, Wire, WireIo, WireLimits};
 
-use super::handshakes::Handshakes;
-use super::inbound::Inbound;
-use super::newcomers::{Newcomer, Newcomers};
-use super::outer::{Outer, Peer};
+use crate::server::body_timeout::Inbound;
+use crate::server::middleware::{Outer, Peer};
+use crate::server::pending::{Newcomer, Newcomers};
+use crate::server::tls::handshakes::Handshakes;
 
 /// The most bytes that wait for one slow reader.
 const QUEUED_BYTES: usize = 4 << 20;

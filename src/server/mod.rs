@@ -1,22 +1,20 @@
 //! The process: it composes everything, listens, and ends in phases. Nothing of the house's work is done here.
 
-mod binding;
-pub mod certificate;
-pub mod checks;
-mod figures;
-mod handshakes;
-mod inbound;
-mod keys;
+mod addresses;
+mod body_timeout;
+mod file_watcher;
+mod key_reload;
 pub mod listener;
-mod newcomers;
+mod metrics_listener;
+pub mod middleware;
 pub mod offline;
-mod opening;
-pub mod outer;
+mod open_store;
+mod pending;
+pub mod preflight;
 mod reload;
+mod supervisor;
 mod systemd;
-mod tasks;
 pub mod tls;
-mod watched;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -39,13 +37,13 @@ use crate::store::StoreError;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 
-use handshakes::Handshakes;
 use listener::{ConnectionLimits, Connections};
-use opening::open_store;
-use outer::{Outer, OuterSettings};
+use middleware::{Outer, OuterSettings};
+use open_store::open_store;
 use reload::Reloader;
-use tasks::Tasks;
+use supervisor::Tasks;
 use tls::Tls;
+use tls::handshakes::Handshakes;
 
 /// A write may make no progress for so long; together with the watch's half second a reader that has stopped is cut off
 /// within ten.
@@ -272,11 +270,11 @@ impl Server {
         let addresses: Vec<SocketAddr> = passed.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let configured = [config.server.listen];
         for address in if addresses.is_empty() { configured.as_slice() } else { addresses.as_slice() } {
-            binding::refuse_plain_http_outside(&config, *address)?;
+            addresses::refuse_plain_http_outside(&config, *address)?;
         }
-        binding::make_private_dir(&data_dir)?;
+        addresses::make_private_dir(&data_dir)?;
         sources::load_or_create(&config, config.credentials_dir.as_deref())?;
-        let (keys, key_files) = keys::load(&config)?;
+        let (keys, key_files) = key_reload::load(&config)?;
         warnings.extend(keys.warnings);
         let clock = SystemClock::shared();
         let tls = tls::load(&config, clock.now())?;
@@ -284,10 +282,10 @@ impl Server {
         let tls = tls.map(|material| Arc::new(Tls::new(material)));
         // The addresses before the store: a busy port is found before anything is written.
         let figures = match config.metrics.listen {
-            Some(address) => Some(binding::bind(address).await?),
+            Some(address) => Some(addresses::bind(address).await?),
             None => None,
         };
-        let listeners = binding::listeners(&config, passed).await?;
+        let listeners = addresses::listeners(&config, passed).await?;
         let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
 
         let feed = Feed::new(random_number()?);
@@ -337,7 +335,7 @@ impl Server {
         let limits = ConnectionLimits::new(&config.limits, STALL);
         let connections = Connections::new(outer.clone(), limits, draining.clone());
         let control = config.control_socket();
-        let control_listener = binding::bind_control(&control)?;
+        let control_listener = addresses::bind_control(&control)?;
 
         let mut tasks = Tasks::default();
         let mut own = |name, task| tasks.own(name, task);
@@ -346,7 +344,7 @@ impl Server {
             own("accept", Box::pin(connections.clone().accept_tcp(listener, handshakes.clone())));
         }
         if let Some(listener) = figures {
-            own("figures", Box::pin(figures::serve(listener, api, stopping.clone())));
+            own("figures", Box::pin(metrics_listener::serve(listener, api, stopping.clone())));
         }
         own("control", Box::pin(connections.clone().accept_control(control_listener)));
         own(PUMP, {

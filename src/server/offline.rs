@@ -20,10 +20,10 @@ use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
 
 use super::listener::{ConnectionLimits, Connections};
-use super::opening::open_store;
-use super::outer::{Outer, OuterSettings};
 use super::reload::settings;
 use super::{ServeError, random_number, unreadable_access};
+use crate::server::middleware::{Outer, OuterSettings};
+use crate::server::open_store::open_store;
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);

@@ -19,10 +19,11 @@ use crate::services::privacy::Retention;
 use crate::services::{Services, Settings};
 use crate::transport::socketio::SocketIoTransport;
 
-use super::outer::{Outer, OuterSettings};
 use super::tls::{self, Material, Tls};
-use super::watched::Watched;
-use super::{BACKUP_RESTS, Launcher, ServeError, State, binding, keys, systemd};
+use super::{BACKUP_RESTS, Launcher, ServeError, State, systemd};
+use crate::server::file_watcher::Watched;
+use crate::server::middleware::{Outer, OuterSettings};
+use crate::server::{addresses, key_reload};
 
 /// How often the files of the certificate and of the keys are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -144,13 +145,14 @@ impl Reloader {
         let old = self.config();
         let new = self.launcher.reread()?;
         for address in &self.state.listening {
-            binding::refuse_plain_http_outside(&new, *address)?;
+            addresses::refuse_plain_http_outside(&new, *address)?;
         }
         // Reads files: not on a thread that serves.
         let (config, now) = (new.clone(), self.clock.now());
-        let (loaded, material) = tokio::task::spawn_blocking(move || (keys::load(&config), tls::load(&config, now)))
-            .await
-            .map_err(|error| ServeError::new("the reload did not end", error, "Try again."))?;
+        let (loaded, material) =
+            tokio::task::spawn_blocking(move || (key_reload::load(&config), tls::load(&config, now)))
+                .await
+                .map_err(|error| ServeError::new("the reload did not end", error, "Try again."))?;
         let ((loaded, watched), material) = (loaded?, material?);
         if let (Some(tls), Some(material)) = (&self.tls, &material) {
             material.may_replace(&tls.material(), now)?;

@@ -6,7 +6,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{ServerName, UnixTime};
 
-use super::*;
+use crate::server::tls::*;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -27,7 +27,7 @@ fn with_files(cert: &Path, key: &Path) -> Config {
 /// A pair made at a time, in a directory.
 fn pair(dir: &Path, at: Timestamp) -> (PathBuf, PathBuf) {
     let (cert, key) = (dir.join("c.pem"), dir.join("k.pem"));
-    certificate::make(&["rt.example.ca".to_owned()], &cert, &key, at).unwrap();
+    self_signed::make(&["rt.example.ca".to_owned()], &cert, &key, at).unwrap();
     (cert, key)
 }
 
@@ -61,7 +61,7 @@ fn a_pair_that_is_made_again_keeps_the_names_of_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let cert = config.self_signed_cert();
-    certificate::make(&["rt.example.ca".to_owned()], &cert, &cert.with_file_name("key.pem"), NOW).unwrap();
+    self_signed::make(&["rt.example.ca".to_owned()], &cert, &cert.with_file_name("key.pem"), NOW).unwrap();
     assert_eq!(loaded(&config, NOW).leaf().unwrap().names, ["rt.example.ca"]);
     let renewed = loaded(&config, NOW.plus(DAY * 800));
     let leaf = renewed.leaf().unwrap();

@@ -38,7 +38,7 @@ use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::Wire;
 use crate::transport::socketio::engine::handshake::{EndedSession, token_of};
 
-use super::inbound::Inbound;
+use crate::server::body_timeout::Inbound;
 
 /// What every answer says to a browser that shows it: run nothing, be shown nowhere else, tell nobody where one was.
 const PAGE_HEADERS: [(HeaderName, &str); 6] = [

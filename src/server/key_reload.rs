@@ -9,9 +9,9 @@ use crate::auth::Keys;
 use crate::auth::sources::{self, LoadedKeys};
 use crate::config::{Auth, Config};
 
-use super::ServeError;
-use super::reload::Reloader;
-use super::watched::Watched;
+use crate::server::ServeError;
+use crate::server::file_watcher::Watched;
+use crate::server::reload::Reloader;
 
 /// The keys of a configuration, with their files as they were before they were read.
 pub(super) fn load(config: &Config) -> Result<(LoadedKeys, Watched), ServeError> {

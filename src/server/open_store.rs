@@ -8,7 +8,7 @@ use crate::archive::rebuild;
 use crate::config::Config;
 use crate::store::{self, CommitSink, OpenError, StoreConfig};
 
-use super::ServeError;
+use crate::server::ServeError;
 
 /// Opens the store on a thread that may block.
 pub(super) async fn open_store(

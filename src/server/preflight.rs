@@ -10,8 +10,8 @@ use crate::auth::sources::{self, LoadedKeys};
 use crate::config::Config;
 use crate::domain::Timestamp;
 
-use super::tls::Material;
-use super::{ServeError, binding, tls};
+use crate::server::tls::Material;
+use crate::server::{ServeError, addresses, tls};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct Checked {
 #[must_use]
 pub fn check(config: &Config, now: Timestamp) -> Checked {
     let mut checked = Checked::default();
-    checked.problems.extend(binding::refuse_plain_http_outside(config, config.server.listen).err());
+    checked.problems.extend(addresses::refuse_plain_http_outside(config, config.server.listen).err());
     match tls::load_existing(config, now) {
         Ok(material) => {
             checked.warnings.extend(material.iter().flat_map(|material| material.warnings.iter().cloned()));
@@ -57,7 +57,7 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
 /// Why not.
 pub fn address(config: &Config) -> Result<(), ServeError> {
     let address = config.server.listen;
-    TcpListener::bind(address).map(drop).map_err(|error| binding::refused(address, &error))
+    TcpListener::bind(address).map(drop).map_err(|error| addresses::refused(address, &error))
 }
 
 /// Whether the data directory can be used, or made.

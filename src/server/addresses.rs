@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::{Config, TlsMode};
 
-use super::ServeError;
+use crate::server::ServeError;
 
 /// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that ends TLS.
 pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) -> Result<(), ServeError> {

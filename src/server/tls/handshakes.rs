@@ -14,8 +14,8 @@ use tokio::task::JoinError;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::ServeError;
-use super::tls::Tls;
+use crate::server::ServeError;
+use crate::server::tls::Tls;
 
 /// Makes handshakes.
 #[derive(Debug)]

@@ -2,6 +2,9 @@
 //! directory, kept there, and made again before its end. Each thing that can be wrong with them has its own message. What is
 //! in force can be replaced at any time: new connections get the new one, live ones keep theirs.
 
+pub mod handshakes;
+pub mod self_signed;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io;
@@ -23,8 +26,8 @@ use crate::config::{Config, TlsMode, TlsProfile, TlsVersion};
 use crate::domain::Timestamp;
 use crate::observability::certificate::{CertificateFacts, Validity, chain_fault};
 
-use super::watched::Watched;
-use super::{ServeError, certificate};
+use crate::server::ServeError;
+use crate::server::file_watcher::Watched;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A certificate of its own is made again so long before its end.
@@ -181,11 +184,11 @@ fn place(config: &Config) -> Result<Option<Place>, ServeError> {
 
 /// Makes the server's own pair, if there is none or it is near its end. One that somebody else has put there is left alone.
 fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), ServeError> {
-    let mut names = certificate::own_names(config);
+    let mut names = self_signed::own_names(config);
     if place.cert.exists() && place.key.exists() {
         let Ok(der) = CertificateDer::from_pem_file(&place.cert) else { return Ok(()) };
         let Ok(old) = CertificateFacts::read(&der) else { return Ok(()) };
-        let is_ours = old.is_self_issued && old.subject == format!("CN={}", certificate::COMMON_NAME);
+        let is_ours = old.is_self_issued && old.subject == format!("CN={}", self_signed::COMMON_NAME);
         if !is_ours || old.not_after > now.plus(RENEWED_BEFORE) {
             return Ok(());
         }
@@ -193,7 +196,7 @@ fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), ServeErro
         let more: Vec<String> = old.names.into_iter().filter(|name| !names.contains(name)).collect();
         names.extend(more);
     }
-    certificate::make(&names, &place.cert, &place.key, now).map_err(|error| {
+    self_signed::make(&names, &place.cert, &place.key, now).map_err(|error| {
         let what = format!("no certificate could be made at {}", place.cert.display());
         ServeError::new(what, error, "Make the data directory writable, or give --tls-cert and --tls-key.")
     })
