@@ -1,32 +1,10 @@
 //! The command line. A file a command: its arguments, what it does, its words.
 
-pub mod audit;
-pub mod backup;
-pub mod broadcast;
 pub mod client;
-pub mod completions;
-pub mod config;
-mod connect;
-pub mod db;
-pub mod doctor;
+pub mod commands;
 pub mod exit;
-pub mod history;
-pub mod hold;
-pub mod init;
-pub mod key;
-pub mod listing;
 pub mod logging;
-pub mod man;
-pub mod names;
-pub mod notify;
-pub mod progress;
-pub mod restore;
-pub mod revoke;
-pub mod room;
-pub mod serve;
-pub mod status;
-pub mod token;
-pub mod user;
+pub mod progress_bar;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,6 +17,10 @@ use crate::config::load::{examine, is_read};
 use crate::config::{Config, ConfigError, Origin, Sources};
 use crate::observability::process;
 
+use commands::{
+    audit, backup, broadcast, completions, config, db, doctor, history, hold, init, key, man, notify, restore, room,
+    serve, status, token, user,
+};
 use exit::{Exit, Failure};
 
 /// Real-time server for a language academy: chat, progress, notifications and broadcasts over Socket.IO, in one binary.

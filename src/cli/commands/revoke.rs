@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use crate::archive::backup::{at_moment, moment};
 use crate::domain::{Timestamp, UserId};
 
-use super::Global;
-use super::client::{Call, ServerArgs, call};
-use super::exit::Exit;
-use super::listing::{lines, number, text};
-use super::user::user_id;
+use crate::cli::Global;
+use crate::cli::client::listing::{lines, number, text};
+use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::commands::user::user_id;
+use crate::cli::exit::Exit;
 
 /// Revoke tokens. They are refused from now on, and connections that came with them are closed.
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ pub fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<Exit> {
     global.print(&answer, || {
         format!("revoked: {}\n{} connections are closed", line(&answer), number(&answer, "disconnected"))
     })?;
-    super::user::must_be_durable(&answer)?;
+    crate::cli::commands::user::must_be_durable(&answer)?;
     Ok(Exit::Done)
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use super::exit::{Exit, say};
+use crate::cli::exit::{Exit, say};
 
 /// Print the completions of a shell
 ///
@@ -20,7 +20,7 @@ pub struct CompletionsArgs {
 /// If standard output is closed.
 pub fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::command(), "academy-rt", &mut script);
+    clap_complete::generate(args.shell, &mut crate::cli::command(), "academy-rt", &mut script);
     let mut script = String::from_utf8_lossy(&script).into_owned();
     if args.shell == Shell::Bash {
         // clap_complete 4.6 gives the states of a program with a hyphen in its name two spellings, and completes no

@@ -1,5 +1,9 @@
 //! How a command talks to a running server: over its control socket, or over `--url` with a token.
 
+pub mod connect;
+pub mod dns;
+pub mod listing;
+
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,10 +23,10 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::server::offline::{Offline, OfflineError};
 
-use super::Global;
-use super::connect::{Stream, Trust, connect};
-use super::exit::Failure;
-use super::token::data_dir_flag;
+use crate::cli::Global;
+use crate::cli::client::connect::{Stream, Trust, connect};
+use crate::cli::commands::token::data_dir_flag;
+use crate::cli::exit::Failure;
 
 /// The whole call may take so long.
 const PATIENCE: Duration = Duration::from_secs(30);

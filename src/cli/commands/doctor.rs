@@ -20,10 +20,10 @@ use crate::observability::certificate::{CertificateFacts, Validity};
 use crate::server::tls::self_signed;
 use crate::server::{ServeError, preflight};
 
-use super::Global;
-use super::client::{Call, ServerArgs, call};
-use super::connect::Trust;
-use super::exit::{Exit, Failure};
+use crate::cli::Global;
+use crate::cli::client::connect::Trust;
+use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::exit::{Exit, Failure};
 
 /// A backup that is older is worth a word: one was to come every night.
 const BACKUP_OLD: Duration = Duration::from_secs(2 * 24 * 60 * 60);
@@ -89,7 +89,7 @@ impl Finding {
 /// # Errors
 /// If the bundle cannot be written; what is wrong is a finding.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
-    let flags = super::token::data_dir_flag(args.server.data_dir())?;
+    let flags = crate::cli::commands::token::data_dir_flag(args.server.data_dir())?;
     let (config, problems) = global.examine(flags)?;
     let now = SystemClock.now();
     let mut findings = Vec::new();

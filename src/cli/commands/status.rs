@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::archive::backup::{day, moment};
 use crate::domain::Timestamp;
 
-use super::client::{Call, ServerArgs, call, runtime};
-use super::exit::{Exit, Failure};
-use super::{Global, Output};
+use crate::cli::client::{Call, ServerArgs, call, runtime};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Global, Output};
 
 /// Back to the upper left corner of a terminal, and everything below it gone.
 const CLEAR: &str = "\x1b[H\x1b[2J";

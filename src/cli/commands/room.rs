@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 use crate::archive::backup::moment;
 use crate::domain::{RoomId, Timestamp, UserId};
 
-use super::Global;
-use super::client::{Call, ServerArgs, call, segment};
-use super::exit::{Exit, Failure};
-use super::listing::{self, number, text};
-use super::user::user_id;
+use crate::cli::Global;
+use crate::cli::client::listing;
+use crate::cli::client::listing::{number, text};
+use crate::cli::client::{Call, ServerArgs, call, segment};
+use crate::cli::commands::user::user_id;
+use crate::cli::exit::{Exit, Failure};
 
 /// What to do with chat rooms.
 #[derive(Debug, Subcommand)]

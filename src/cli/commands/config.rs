@@ -10,8 +10,8 @@ use crate::config::{KEYS, Origin};
 use crate::domain::{Clock, SystemClock};
 use crate::server::preflight;
 
-use super::Global;
-use super::exit::{Exit, Failure, say};
+use crate::cli::Global;
+use crate::cli::exit::{Exit, Failure, say};
 
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]

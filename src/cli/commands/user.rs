@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use crate::archive::backup::moment;
 use crate::domain::{Timestamp, UserId};
 
-use super::Global;
-use super::client::{Call, ServerArgs, call, download, segment};
-use super::exit::{Exit, Failure, say};
-use super::listing::{self, number, text};
+use crate::cli::Global;
+use crate::cli::client::listing;
+use crate::cli::client::listing::{number, text};
+use crate::cli::client::{Call, ServerArgs, call, download, segment};
+use crate::cli::exit::{Exit, Failure, say};
 
 /// What to do with people.
 #[derive(Debug, Subcommand)]
@@ -268,7 +269,7 @@ fn show_certificate(global: &Global, id: &UserId, answer: &Value) -> anyhow::Res
         format!(
             "user {} was erased on {} by {}: {} messages, {} memberships, {} lessons with {} versions, {} notifications, {} marks, {} kept answers\ncertificate {hash}\nThe old bytes leave the database file with `academy-rt db compact`; backups made before still have them.",
             id,
-            moment(Timestamp(super::listing::number(answer, "erasedAt"))),
+            moment(Timestamp(crate::cli::client::listing::number(answer, "erasedAt"))),
             text(answer, "by"),
             number("messages"),
             number("memberships"),

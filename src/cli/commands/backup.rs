@@ -18,11 +18,11 @@ use crate::archive::restore::{RestoreOptions, Step};
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::store::embedded::offline::rows::newest_format;
 
-use super::client::{Call, ServerArgs, call, download};
-use super::exit::{Exit, Failure, warn};
-use super::progress::{rows, show, size};
-use super::token::data_dir_flag;
-use super::{Global, Output};
+use crate::cli::client::{Call, ServerArgs, call, download};
+use crate::cli::commands::token::data_dir_flag;
+use crate::cli::exit::{Exit, Failure, warn};
+use crate::cli::progress_bar::{rows, show, size};
+use crate::cli::{Global, Output};
 
 /// How much the command steps back behind everything else.
 const POLITE: i32 = 10;

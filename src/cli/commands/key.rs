@@ -18,10 +18,11 @@ use crate::config::keys::in_toml;
 use crate::config::{KEYS, units};
 use crate::domain::{Clock, SystemClock, Timestamp};
 
-use super::exit::{self, Exit, Failure};
-use super::listing::{items_of, number, text};
-use super::token::{data_dir_flag, load_keys};
-use super::{Global, path_text};
+use crate::cli::client::listing::{items_of, number, text};
+use crate::cli::commands::token::{data_dir_flag, load_keys};
+use crate::cli::exit;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Global, path_text};
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]

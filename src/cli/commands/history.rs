@@ -9,11 +9,11 @@ use serde_json::Value;
 use crate::archive::backup::moment;
 use crate::domain::{RoomId, Timestamp};
 
-use super::client::{Call, ServerArgs, call, segment};
-use super::exit::{Exit, plain, say, warn};
-use super::listing::{number, text};
-use super::room::room_id;
-use super::{Global, Output};
+use crate::cli::client::listing::{number, text};
+use crate::cli::client::{Call, ServerArgs, call, segment};
+use crate::cli::commands::room::room_id;
+use crate::cli::exit::{Exit, plain, say, warn};
+use crate::cli::{Global, Output};
 
 /// A server that restarts is asked again after so long.
 const PAUSE: Duration = Duration::from_secs(2);

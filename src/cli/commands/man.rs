@@ -8,15 +8,15 @@ use clap::Args;
 
 use crate::config::KEYS;
 
-use super::exit::Exit;
+use crate::cli::exit::Exit;
 
 /// When the pages were last looked over; the day of a build would make every build another one.
 const REVISED: &str = "2026-11-23";
 /// The page about concepts, by hand.
-const CONCEPTS: &str = include_str!("../../assets/academy-rt.7");
+const CONCEPTS: &str = include_str!("../../../assets/academy-rt.7");
 
 /// Has the page about security.
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../../README.md");
 
 /// Write the man pages into a directory.
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub fn pages() -> anyhow::Result<Vec<(String, String)>> {
     ];
     pages.push(("academy-rt-metrics.7".to_owned(), figures()));
     pages.push(("academy-rt-security.7".to_owned(), security()));
-    let mut command = super::command();
+    let mut command = crate::cli::command();
     command.build();
     render(&command, "academy-rt", &mut pages)?;
     Ok(pages)

@@ -13,11 +13,11 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::Config;
 
-use super::exit::Failure;
-use super::names;
+use crate::cli::client::dns;
+use crate::cli::exit::Failure;
 
 /// What bytes go over, whatever is below.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(in crate::cli) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Whom a connection trusts, and who it says it is.
@@ -32,7 +32,11 @@ pub struct Trust<'a> {
 }
 
 /// A connection, and the host as a request names it.
-pub(super) async fn connect(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<(Box<dyn Stream>, String)> {
+pub(in crate::cli) async fn connect(
+    config: &Config,
+    url: &str,
+    trust: Trust<'_>,
+) -> anyhow::Result<(Box<dyn Stream>, String)> {
     // The address is not repeated: somebody may have put a password or a token into it.
     let bad = |why: &str| Failure::usage("--url is not a server's address", why, "Write https://HOST:PORT.");
     let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
@@ -51,7 +55,7 @@ pub(super) async fn connect(config: &Config, url: &str, trust: Trust<'_>) -> any
     let failed = |error: std::io::Error| {
         Failure::new(format!("no connection to {authority}"), error, "Check the address, and that the server runs.")
     };
-    let stream = names::connect(&host, port).await.map_err(failed)?;
+    let stream = dns::connect(&host, port).await.map_err(failed)?;
     if !is_tls {
         return Ok((Box::new(stream), authority.to_string()));
     }

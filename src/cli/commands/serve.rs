@@ -11,9 +11,9 @@ use crate::config::{Config, Origin};
 use crate::observability::process;
 use crate::server::{self, Launcher, ServeError, Started};
 
-use super::exit::{Exit, Failure, say};
-use super::logging::Log;
-use super::{Global, logging, path_text};
+use crate::cli::exit::{Exit, Failure, say};
+use crate::cli::logging::Log;
+use crate::cli::{Global, logging, path_text};
 
 /// Threads for reads of the store.
 const READERS: usize = 8;

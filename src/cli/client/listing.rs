@@ -3,8 +3,8 @@
 use http::Method;
 use serde_json::Value;
 
-use super::Global;
-use super::client::{Call, ServerArgs, call, segment};
+use crate::cli::Global;
+use crate::cli::client::{Call, ServerArgs, call, segment};
 
 /// A whole list: the first answer, with the items of all pages.
 ///

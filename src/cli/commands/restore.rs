@@ -13,10 +13,10 @@ use crate::archive::restore::{RestoreOptions, Restored, Step};
 use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::stats::Census;
 
-use super::Global;
-use super::exit::{Exit, Failure, warn};
-use super::progress::{rows, show};
-use super::token::data_dir_flag;
+use crate::cli::Global;
+use crate::cli::commands::token::data_dir_flag;
+use crate::cli::exit::{Exit, Failure, warn};
+use crate::cli::progress_bar::{rows, show};
 
 /// So many names of a list are shown.
 const SHOWN: usize = 10;

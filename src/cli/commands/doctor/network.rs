@@ -11,10 +11,10 @@ use hyper_util::rt::TokioIo;
 
 use crate::config::Config;
 
-use super::super::client::runtime;
-use super::super::connect::{Stream, Trust, connect};
-use super::super::exit::Failure;
-use super::Finding;
+use crate::cli::client::connect::{Stream, Trust, connect};
+use crate::cli::client::runtime;
+use crate::cli::commands::doctor::Finding;
+use crate::cli::exit::Failure;
 
 /// One request may take so long.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use crate::auth::sources;
 use crate::config::{Config, KEYS};
 
-use super::super::Global;
-use super::super::client::{Call, ServerArgs, call};
-use super::super::exit::Failure;
+use crate::cli::Global;
+use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::exit::Failure;
 
 /// What stands in place of a secret.
 const MASK: &str = "(masked)";

@@ -11,11 +11,11 @@ use crate::archive::restore::RestoreOptions;
 use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::rows::newest_format;
 
-use super::Global;
-use super::exit::{Exit, Failure, warn};
-use super::progress::{rows, size, steps};
-use super::restore::{local_actor, watcher};
-use super::token::data_dir_flag;
+use crate::cli::Global;
+use crate::cli::commands::restore::{local_actor, watcher};
+use crate::cli::commands::token::data_dir_flag;
+use crate::cli::exit::{Exit, Failure, warn};
+use crate::cli::progress_bar::{rows, size, steps};
 
 /// What to do with the database.
 #[derive(Debug, Subcommand)]

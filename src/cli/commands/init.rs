@@ -19,8 +19,8 @@ use crate::domain::{Clock, SystemClock};
 use crate::server::tls;
 use crate::server::tls::self_signed;
 
-use super::exit::{Exit, Failure};
-use super::{Global, path_text};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Global, path_text};
 
 /// The user that the packages make for the service.
 const SERVICE_USER: &str = "academy-rt";

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use crate::archive::backup::moment;
 use crate::domain::{RoomId, Timestamp, UserId};
 
-use super::Global;
-use super::client::{Call, ServerArgs, call, segment};
-use super::exit::{Exit, Failure};
-use super::listing::{lines, number, text};
-use super::room::room_id;
-use super::user::user_id;
+use crate::cli::Global;
+use crate::cli::client::listing::{lines, number, text};
+use crate::cli::client::{Call, ServerArgs, call, segment};
+use crate::cli::commands::room::room_id;
+use crate::cli::commands::user::user_id;
+use crate::cli::exit::{Exit, Failure};
 
 /// What to do with legal holds.
 #[derive(Debug, Subcommand)]

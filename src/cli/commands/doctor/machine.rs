@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::store::embedded::offline::rows::{newest_format, peek_format};
 
-use super::Finding;
+use crate::cli::commands::doctor::Finding;
 
 /// No clock was right before this version was made: 2026-01-01.
 const THIS_VERSION: Timestamp = Timestamp(1_767_225_600_000);

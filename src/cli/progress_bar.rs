@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::{Global, Output};
+use crate::cli::{Global, Output};
 
 const BAR: &str = "{msg:14} [{bar:30}] {percent:>3} %  {rate}  {eta} left";
 const STEPS: &str = "{spinner} {msg}";

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::domain::UserId;
 
-use super::Global;
-use super::client::{Call, ServerArgs, call};
-use super::exit::{Exit, Failure};
+use crate::cli::Global;
+use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::exit::{Exit, Failure};
 
 /// To whom something is sent.
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `token`: test and service tokens, offline, with the configured keys. What is revoked is in [`revoke`](super::revoke).
+//! `token`: test and service tokens, offline, with the configured keys. What is revoked is in [`revoke`](crate::cli::commands::revoke).
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use crate::auth::{Grant, Verifier, issue};
 use crate::config::{Config, units};
 use crate::domain::{Clock, Scope, SystemClock, UserId};
 
-use super::exit::{Exit, Failure};
-use super::revoke::{self, RevokeArgs, RevokedArgs};
-use super::{Global, path_text};
+use crate::cli::commands::revoke;
+use crate::cli::commands::revoke::{RevokeArgs, RevokedArgs};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Global, path_text};
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]

@@ -15,10 +15,10 @@ use crate::archive::backup::moment;
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Hash, Link, from_hex, hex};
 
-use super::Global;
-use super::client::{Call, ServerArgs, call};
-use super::exit::{Exit, Failure};
-use super::listing::items_of;
+use crate::cli::Global;
+use crate::cli::client::listing::items_of;
+use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::exit::{Exit, Failure};
 
 /// So many records are fetched at a time.
 const PAGE: usize = 1_000;

@@ -4,10 +4,10 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::Global;
-use super::broadcast::{TargetArgs, say_sent};
-use super::client::{Call, ServerArgs, call};
-use super::exit::Exit;
+use crate::cli::Global;
+use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::commands::broadcast::{TargetArgs, say_sent};
+use crate::cli::exit::Exit;
 
 /// Send a stored notification: it reaches who is connected now, and the others when they come.
 #[derive(Debug, Args)]

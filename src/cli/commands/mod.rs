@@ -1,0 +1,22 @@
+//! A file a command: its arguments, what it does, its words.
+
+pub mod audit;
+pub mod backup;
+pub mod broadcast;
+pub mod completions;
+pub mod config;
+pub mod db;
+pub mod doctor;
+pub mod history;
+pub mod hold;
+pub mod init;
+pub mod key;
+pub mod man;
+pub mod notify;
+pub mod restore;
+pub mod revoke;
+pub mod room;
+pub mod serve;
+pub mod status;
+pub mod token;
+pub mod user;
