@@ -3,7 +3,7 @@
 //! # The house
 //!
 //! A message walks straight through it and never turns back: `transport -> services -> store`, and after the commit
-//! `store -> services::feed::Feed -> transport -> out`. Reading order is the order of the layers; each imports only
+//! `store -> realtime::feed::Feed -> transport -> out`. Reading order is the order of the layers; each imports only
 //! earlier ones (`tests/it/tidy.rs` holds it).
 //!
 //! | layer | is | may import |
@@ -12,11 +12,12 @@
 //! | [`protocol`] | everything a client can see | domain |
 //! | [`config`] | flag > environment > file > default | domain |
 //! | [`auth`] | token -> Actor | domain, config |
-//! | [`store`] | the seam, and two engines behind it | domain, config |
+//! | [`store`] | the seam, and the engine behind it | domain, config |
 //! | [`observability`] | metrics, counters, findings | domain, config, store |
 //! | [`archive`] | backup, restore, rebuilding | domain, config, store, observability |
-//! | [`services`] | what academy-rt does, whatever the transport | domain, protocol, config, store, archive, observability |
-//! | [`transport`] | decode -> service -> encode; the wire | all of these but store |
+//! | [`realtime`] | the feed, who is connected where, the subscriber of the store's changes | domain, protocol, store, observability |
+//! | [`services`] | what academy-rt does, whatever the transport | domain, protocol, config, store, archive, observability, realtime |
+//! | [`transport`] | decode -> service -> encode; the WebSocket | all of these but store |
 //! | [`server`] | the process | all of these |
 //! | [`cli`] | the command line | all of these |
 //!
@@ -24,17 +25,17 @@
 //!
 //! 1. [`transport::socketio::mailbox`] puts what a socket sends into one queue, in order, and decodes it.
 //! 2. [`services::chat`] checks what the store cannot know (has the socket joined? is it too fast?) and hands a draft on.
-//! 3. The store's one writer takes all that waits into one transaction, syncs, and tells the [`services::feed::Feed`]
+//! 3. The store's one writer takes all that waits into one transaction, syncs, and tells the [`realtime::feed::Feed`]
 //!    in the order of the ids; only then is anybody answered.
 //! 4. [`transport::socketio::fanout`] takes what one commit has stored, encodes nothing (the feed has, once), and gives each
-//!    socket of the room one write, through its [`services::sockets::Gate`].
+//!    socket of the room one write, through its [`realtime::gate::Gate`].
 //! 5. [`transport::socketio::engine`] puts the frame on the connection, between two frames of the WebSocket library.
 //!
 //! # Decisions
 //!
 //! - Acks and events go by the same way as each other, never through the library's own queue once a socket is on a
 //!   WebSocket: their order is that of the calls, a delivery is one `send`, and no task is woken for it.
-//! - Rooms are ours ([`services::sockets`]), not the library's: a membership has a gate, so that a history page and the live
+//! - Rooms are ours ([`realtime::registry`]), not the library's: a membership has a gate, so that a history page and the live
 //!   stream meet without gap or double.
 //! - The store's writer waits for a pump that is too far behind. Its queue then fills, and clients are told `unavailable`:
 //!   a server that cannot deliver does not take in either.
@@ -66,6 +67,7 @@ pub mod config;
 pub mod domain;
 pub mod observability;
 pub mod protocol;
+pub mod realtime;
 pub mod server;
 pub mod services;
 pub mod store;

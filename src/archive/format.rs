@@ -16,7 +16,7 @@
 //! reads theirs, which have none. The same holds for `auditHead` in the header, where the audit trail in the archive ends.
 //!
 //! Writing and reading take about two blocks of memory, whatever the size. A file of a stranger is read with bounds: no
-//! block is larger than [`MAX_BLOCK_BYTES`], packed or unpacked.
+//! block is larger than `MAX_BLOCK_BYTES`, packed or unpacked.
 
 use std::io::{self, Read, Write};
 

@@ -1,6 +1,6 @@
 //! The archive that a whole store goes into and comes out of: backups, restores, and rebuilding a database file.
 //!
-//! [`format`] is the file and [`authenticity`] says whose it is; [`backup`] makes and verifies one; [`restore`] takes one
+//! [`mod@format`] is the file and [`authenticity`] says whose it is; [`backup`] makes and verifies one; [`restore`] takes one
 //! back and goes back from it; [`rebuild`] makes a database anew without one; [`kept_audit`] keeps an audit trail that a
 //! restore would drop.
 

@@ -1,108 +1,27 @@
-//! Who is shut out, whatever their token says: revocations and blocks. They are held in memory, so that each connection and
-//! each request is looked at for the price of a look-up, and nobody waits for the store. A change is durable first, then in
-//! memory, then the sockets that it is about are closed: the last two by [`super::live`]. Where the disk is so full that not
-//! even a ban can be stored, it holds in memory, says so, and is stored as soon as there is room.
+//! Blocks and revocations, as administrators set and lift them. A ban is durable first, then in memory, then the sockets that it
+//! is about are closed: the last two by [`crate::realtime::subscriber`]. Where the disk is so full that not even a ban can be stored,
+//! it holds in memory, says so, and is stored as soon as there is room.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::domain::access::{Ban, Banned, Barred, MAX_TOKEN_ID_CHARS, is_issued_before};
+use crate::domain::access::{Ban, Banned, MAX_TOKEN_ID_CHARS};
 use crate::domain::audit::action;
-use crate::domain::{Actor, Refusal, Scope, Timestamp, UserId};
+use crate::domain::{Actor, Refusal, Scope, UserId};
 use crate::protocol::admin::access::{
     BanView, BlockChanged, Disconnected, ListRequest, Listed, PersonDetails, ReasonRequest, RevokeRequest, Revoked,
 };
 use crate::protocol::error::{ErrorCode, WireError};
+use crate::services::errors::person_error;
+use crate::services::rooms::list_query;
+use crate::services::{Caller, Services, may, store_error};
 use crate::store::access::MAX_BANS;
 use crate::store::operations::{Act, Disconnect, LiftBan, SetBan};
 use crate::store::{StoreError, UserProfile};
-
-use super::errors::person_error;
-use super::rooms::list_query;
-use super::{Caller, Services, may, store_error};
 
 /// The longest reason, in characters.
 const REASON_CHARS: usize = 500;
 /// So many bans that could not be stored are held; one more is refused.
 const MAX_UNSTORED: usize = 1_000;
-
-/// All bans, by what is asked of them. At most [`MAX_BANS`], and those that could not be stored.
-#[derive(Debug, Clone, Default)]
-struct AccessBook {
-    /// `jti`, and until when it matters.
-    tokens: HashMap<String, Option<Timestamp>>,
-    /// Tokens issued before this.
-    users: HashMap<UserId, Timestamp>,
-    everybody: Option<Timestamp>,
-    blocked: HashSet<UserId>,
-}
-
-impl AccessBook {
-    fn of(bans: Vec<Banned>) -> AccessBook {
-        let mut book = AccessBook::default();
-        bans.into_iter().for_each(|banned| book.set(banned));
-        book
-    }
-
-    fn set(&mut self, banned: Banned) {
-        match banned.ban {
-            Ban::Token(id) => drop(self.tokens.insert(id, banned.until)),
-            Ban::TokensOf(user) => drop(self.users.insert(user, banned.before)),
-            Ban::AllTokens => self.everybody = Some(banned.before),
-            Ban::User(user) => drop(self.blocked.insert(user)),
-        }
-    }
-
-    fn lift(&mut self, ban: &Ban) {
-        match ban {
-            Ban::Token(id) => drop(self.tokens.remove(id)),
-            Ban::TokensOf(user) => drop(self.users.remove(user)),
-            Ban::AllTokens => self.everybody = None,
-            Ban::User(user) => drop(self.blocked.remove(user)),
-        }
-    }
-
-    /// Why somebody is shut out at this moment, if they are.
-    fn barred(&self, actor: &Actor, now: Timestamp) -> Option<Barred> {
-        if self.blocked.contains(&actor.user) {
-            return Some(Barred::Blocked);
-        }
-        let token = actor.token_id.as_ref().and_then(|id| self.tokens.get(id));
-        let is_revoked = token.is_some_and(|until| until.is_none_or(|until| until > now))
-            || self.users.get(&actor.user).is_some_and(|moment| is_issued_before(actor, *moment))
-            || self.everybody.is_some_and(|moment| is_issued_before(actor, moment));
-        is_revoked.then_some(Barred::Revoked)
-    }
-}
-
-/// Who is shut out now.
-#[derive(Debug, Default)]
-pub(super) struct Access(RwLock<AccessBook>);
-
-impl Access {
-    fn read(&self) -> RwLockReadGuard<'_, AccessBook> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn change(&self) -> RwLockWriteGuard<'_, AccessBook> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A ban stands.
-    pub(super) fn set(&self, banned: Banned) {
-        self.change().set(banned);
-    }
-
-    /// A ban stands no more.
-    pub(super) fn lift(&self, ban: &Ban) {
-        self.change().lift(ban);
-    }
-
-    /// What somebody is told who is shut out at this moment.
-    pub(super) fn barred(&self, actor: &Actor, now: Timestamp) -> Option<WireError> {
-        self.read().barred(actor, now).map(refusal)
-    }
-}
 
 /// Bans that the disk had no room for, with what the trail will say of them.
 #[derive(Debug, Default)]
@@ -114,24 +33,13 @@ impl UnstoredBans {
     }
 }
 
-fn refusal(barred: Barred) -> WireError {
-    match barred {
-        Barred::Revoked => WireError::new(ErrorCode::TokenRevoked, "the token has been revoked; sign in again"),
-        Barred::Blocked => WireError::new(
-            ErrorCode::UserBlocked,
-            "this account may not connect here any more; ask whoever administers the service",
-        ),
-    }
-}
-
 impl Services {
     /// Reads revocations and blocks from the store, once, before anybody is let in; from then on they follow its changes.
     ///
     /// # Errors
     /// What kept them from being read.
     pub async fn load_access(&self) -> Result<(), StoreError> {
-        let book = AccessBook::of(self.store.bans().await?);
-        *self.live.access.change() = book;
+        self.live.access.replace(self.store.bans().await?);
         Ok(())
     }
 
@@ -321,11 +229,11 @@ impl Services {
     }
 
     fn details(&self, profile: UserProfile) -> PersonDetails {
-        let book = self.live.access.read();
+        let (blocked, tokens_revoked_before) = self.live.access.state_of(&profile.user);
         PersonDetails {
             sockets: self.sockets.count_of(&profile.user),
-            blocked: book.blocked.contains(&profile.user),
-            tokens_revoked_before: book.users.get(&profile.user).copied(),
+            blocked,
+            tokens_revoked_before,
             user_id: profile.user,
             name: profile.name,
             roles: profile.roles,
@@ -341,57 +249,5 @@ fn words(request: &ReasonRequest) -> Result<String, WireError> {
         0 => Ok(String::new()),
         1..=REASON_CHARS => Ok(reason),
         _ => Err(WireError::field("reason", format!("reason must have at most {REASON_CHARS} characters"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn actor(id: &str, token: Option<&str>, issued_at: Option<u64>) -> Actor {
-        Actor {
-            user: UserId::parse(id).unwrap(),
-            token_id: token.map(str::to_owned),
-            issued_at: issued_at.map(Timestamp),
-            ..Actor::local_admin()
-        }
-    }
-
-    fn banned(ban: Ban, before: u64, until: Option<u64>) -> Banned {
-        Banned { ban, before: Timestamp(before), until: until.map(Timestamp), by: "1".into(), at: Timestamp(0) }
-    }
-
-    #[test]
-    fn each_ban_is_for_what_it_names() {
-        let user = |id: &str| UserId::parse(id).unwrap();
-        let book = AccessBook::of(vec![
-            banned(Ban::Token("j".into()), 0, Some(1_000)),
-            banned(Ban::TokensOf(user("7")), 500, None),
-            banned(Ban::AllTokens, 100, None),
-            banned(Ban::User(user("8")), 0, None),
-        ]);
-        let barred = |who: &Actor, now| book.barred(who, Timestamp(now));
-        assert_eq!(barred(&actor("1", Some("j"), Some(900)), 999), Some(Barred::Revoked));
-        assert_eq!(barred(&actor("1", Some("j"), Some(900)), 1_000), None, "it has ended by itself");
-        assert_eq!(barred(&actor("1", Some("k"), Some(900)), 999), None);
-        assert_eq!(barred(&actor("7", None, Some(499)), 999), Some(Barred::Revoked));
-        assert_eq!(barred(&actor("7", None, Some(500)), 999), None);
-        assert_eq!(barred(&actor("7", None, None), 999), Some(Barred::Revoked), "it does not say when it was issued");
-        assert_eq!(barred(&actor("1", None, Some(99)), 999), Some(Barred::Revoked));
-        assert_eq!(barred(&actor("1", None, Some(100)), 999), None);
-        assert_eq!(barred(&actor("8", Some("x"), Some(999_999)), 999), Some(Barred::Blocked));
-        assert_eq!(barred(&actor("1", None, Some(999)), 999), None);
-        // 7 and "7" are the same person.
-        let number: UserId = serde_json::from_str("7").unwrap();
-        assert!(barred(&Actor { user: number, ..actor("x", None, Some(1)) }, 999).is_some());
-    }
-
-    #[test]
-    fn a_later_revocation_of_the_same_holds_and_an_earlier_one_takes_nothing_back() {
-        let first = banned(Ban::AllTokens, 500, None);
-        assert_eq!(banned(Ban::AllTokens, 400, None).following(Some(&first)).before, Timestamp(500));
-        assert_eq!(banned(Ban::AllTokens, 600, None).following(Some(&first)).before, Timestamp(600));
-        let forever = banned(Ban::Token("j".into()), 0, None);
-        assert_eq!(banned(Ban::Token("j".into()), 0, Some(5)).following(Some(&forever)).until, None);
     }
 }

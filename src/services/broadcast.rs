@@ -24,9 +24,9 @@ use crate::store::operations::{
     SendBroadcast,
 };
 
-use super::delivery::broadcast_deliveries;
-use super::notifications::draft_of;
 use super::{Caller, Services, may, store_error};
+use crate::realtime::delivery::broadcast_deliveries;
+use crate::services::inbox::draft_of;
 
 /// The most users that one target may name.
 const MAX_USERS: usize = 1_000;

@@ -21,8 +21,8 @@ use crate::store::operations::{
 use crate::store::{MessagePage, Page, StoreError};
 
 use super::limits::Rate;
-use super::sockets::Gate;
 use super::{Caller, Services, may, store_error};
+use crate::realtime::registry::Gate;
 
 /// A join that has been granted: the transport says `answer` while it opens the gate.
 #[derive(Debug)]
@@ -281,7 +281,7 @@ impl Services {
             self.must_be_let_into(caller, &request.room_id).await?;
         }
         if request.is_typing {
-            self.live.begin_typing(request.room_id, caller);
+            self.live.begin_typing(request.room_id, &caller.actor, caller.socket);
         } else {
             self.live.end_typing(&request.room_id, &caller.actor.user);
         }

@@ -2,25 +2,19 @@
 //! rule is here (or in [`crate::domain`]) once, so that Socket.IO and HTTP cannot differ.
 
 pub mod access;
+pub mod audit;
 pub mod broadcast;
-pub mod care;
 pub mod chat;
-pub mod delivery;
 mod errors;
-pub mod feed;
-pub mod gate;
-mod known_users;
+pub mod housekeeping;
+pub mod inbox;
 pub mod limits;
-pub mod live;
-pub mod notifications;
-pub mod polling;
+pub mod long_poll;
 pub mod presence;
 pub mod privacy;
 pub mod progress;
 pub mod rooms;
-pub mod sockets;
 pub mod streams;
-pub mod trail;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -42,14 +36,14 @@ use crate::protocol::view::Session;
 use crate::store::operations::{Act, Applied, EnlistMembers, Operation, RequestKey};
 use crate::store::{Identity, Store, StoreError};
 
+use crate::realtime::feed::Feed;
+use crate::realtime::registry::Sockets;
+use crate::realtime::subscriber::{FollowUp, Live};
 use access::UnstoredBans;
+use audit::Refusals;
 use errors::{resync, store_error};
-use feed::Feed;
 use limits::{Limits, Rate, RateLimits};
-use live::{FollowUp, Live};
 use privacy::Retention;
-use sockets::Sockets;
-use trail::Refusals;
 
 /// After the clock has gone ahead nothing is purged by age for so long.
 const PURGES_REST: Duration = Duration::from_secs(60 * 60);

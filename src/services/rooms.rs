@@ -1,5 +1,5 @@
 //! Rooms, for administrators. Whoever may not be in a room any more is out of it while it is live, too: of what is stored
-//! [`super::live`] sees to that, and here is what the server's own settings and a renewed token change.
+//! [`crate::realtime::subscriber`] sees to that, and here is what the server's own settings and a renewed token change.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ use crate::protocol::error::{ErrorCode, WireError};
 use crate::store::operations::{Act, CreateRoom, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetMember};
 use crate::store::{ListQuery, StoreError};
 
-use super::sockets::Occupant;
 use super::{Caller, Services, may, store_error};
+use crate::realtime::registry::Occupant;
 
 /// So many messages are removed by one transaction.
 const REMOVE_SLICE: usize = 500;

@@ -1,4 +1,4 @@
-//! `token`: test and service tokens, offline, with the configured keys. What is revoked is in [`revoke`](crate::cli::commands::revoke).
+//! `token`: test and service tokens, offline, with the configured keys. What is revoked is in [`revoke`](super::revoke).
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@
 //! What holds here: acknowledged means synced (an answer and the sink's word come after the commit); every change has an
 //! id of one rising sequence; a refused request leaves no trace but the record that it was refused.
 //!
-//! [`engine`] is the file, the writer and the tables; each noun has its own folder, with what its operations `write`, how it
-//! is `read`, and the `rows` that it lies in; [`offline`] has what is done to a whole file that nobody serves; [`seam`] maps
+//! `engine` is the file, the writer and the tables; each noun has its own folder, with what its operations `write`, how it
+//! is `read`, and the `rows` that it lies in; [`offline`] has what is done to a whole file that nobody serves; `seam` maps
 //! the store's traits onto these.
 
 mod access;

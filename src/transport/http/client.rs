@@ -15,7 +15,7 @@ use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::http::{Polled, PolledEvent, Resync};
 use crate::protocol::request::ProgressSync;
 use crate::protocol::view::RoomView;
-use crate::services::polling::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
+use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use crate::transport::http::deferred::Later;
 use crate::transport::http::extract::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};

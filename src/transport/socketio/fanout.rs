@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::domain::Room;
+use crate::realtime::delivery::Placed;
+use crate::realtime::registry::{Group, Member};
 use crate::services::Services;
-use crate::services::delivery::Placed;
-use crate::services::sockets::{Group, Member};
 
 /// The most deliveries taken at a time.
 const BATCH: usize = 1_024;
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use crate::domain::RoomId;
     use crate::protocol::packet::Frame;
-    use crate::services::delivery::{Delivery, DeliveryKind};
+    use crate::realtime::delivery::{Delivery, DeliveryKind};
 
     #[test]
     fn a_room_keeps_its_order() {

@@ -1,6 +1,6 @@
 //! Socket.IO at its path: the handshake, the events, the deliveries. It knows the services and nothing behind them.
 //!
-//! [`SocketIoTransport::mount`] gives the layer that goes around the HTTP API; [`front`] sees each request before it.
+//! [`SocketIoTransport::mount`] gives the layer that goes around the HTTP API; [`engine::handshake`] sees each request before it.
 
 pub mod dispatch;
 mod drain;
@@ -33,8 +33,8 @@ use crate::protocol::admin::access::ConnectionView;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::http::SocketCounts;
+use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
 use crate::services::Services;
-use crate::services::sockets::{Arrived, Kind, Outlet, SocketHandle};
 use crate::transport::origin::{self, ClientAddress};
 use crate::transport::socketio::engine::connection::{Cut, Wire};
 

@@ -16,8 +16,8 @@ use crate::domain::{Actor, Timestamp};
 use crate::protocol::error::WireError;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::packet::{Frame, frame_len, json_of};
+use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
-use crate::services::sockets::{Outlet, SocketHandle};
 use crate::transport::socketio::engine::connection::{Cut, MARKER, Wire};
 
 use crate::transport::socketio::engine::sessions::Directory;

@@ -1,9 +1,9 @@
 //! The feed: its order, its bounds, and what is taken back of its past.
 
-use super::*;
 use crate::domain::chat::MessageKind;
 use crate::domain::{Role, Timestamp};
 use crate::protocol::packet::Frame;
+use crate::realtime::feed::*;
 
 fn delivery(n: u64) -> Delivery {
     Delivery {

@@ -15,8 +15,8 @@ use crate::store::StoreError;
 use crate::store::operations::{Act, NoteBackup, SampleGrowth};
 use crate::store::rows::{Preface, RowSink};
 
-use super::streams::{ByteStream, PieceWriter};
-use super::{Caller, Services, may, store_error};
+use crate::services::streams::{ByteStream, PieceWriter};
+use crate::services::{Caller, Services, may, store_error};
 
 /// The longest and the shortest time between two looks at what is due.
 const SELDOM: Duration = Duration::from_secs(60 * 60);

@@ -17,12 +17,12 @@ use crate::protocol::event::ServerEvent;
 use crate::store::change::Admitted;
 use crate::store::{Change, CommitSink};
 
-use super::access::Access;
-use super::delivery::Delivery;
-use super::feed::Feed;
-use super::known_users::KnownUsers;
-use super::presence::Presences;
-use super::sockets::{Kind, Occupant, Sockets};
+use crate::realtime::access::Access;
+use crate::realtime::delivery::Delivery;
+use crate::realtime::feed::Feed;
+use crate::realtime::known_users::KnownUsers;
+use crate::realtime::presence::Presences;
+use crate::realtime::registry::{Kind, Occupant, Sockets};
 
 /// Of so many changes it is remembered how many sockets they closed.
 const EFFECTS: usize = 1_024;
@@ -46,12 +46,12 @@ pub enum FollowUp {
 /// Everything that is live, and follows the store's changes.
 #[derive(Debug)]
 pub struct Live {
-    pub(super) feed: Arc<Feed>,
-    pub(super) sockets: Arc<Sockets>,
-    pub(super) access: Access,
-    pub(super) presences: Presences,
-    pub(super) known_users: KnownUsers,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) access: Access,
+    pub(crate) presences: Presences,
+    pub(crate) known_users: KnownUsers,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Where sockets that are shown out finish by themselves: the writer's thread is none of the runtime's.
     runtime: Option<tokio::runtime::Handle>,
     /// How many sockets each of the last changes has closed.
@@ -80,12 +80,12 @@ impl Live {
     }
 
     /// What is to be followed up; for the one task that does it.
-    pub(super) fn take_follow_ups(&self) -> Option<mpsc::Receiver<FollowUp>> {
+    pub(crate) fn take_follow_ups(&self) -> Option<mpsc::Receiver<FollowUp>> {
         self.follow_ups.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Waits until what the changes of before have made necessary is done, as far as it is.
-    pub(super) async fn followed_up(&self) {
+    pub(crate) async fn followed_up(&self) {
         let (done, is_done) = oneshot::channel();
         if self.follow_up.send(FollowUp::Barrier(done)).await.is_ok() {
             // Without an answer the server stops.
@@ -94,7 +94,7 @@ impl Live {
     }
 
     /// How many sockets of people a change has closed.
-    pub(super) fn effect_of(&self, change: u64) -> usize {
+    pub(crate) fn effect_of(&self, change: u64) -> usize {
         let effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
         effects.iter().rev().find(|(id, _)| *id == change).map_or(0, |(_, closed)| *closed)
     }
@@ -137,7 +137,7 @@ impl Live {
     }
 
     /// Closes the sockets, and ends the polls, of whoever is shut out now. Gives how many sockets of people there were.
-    pub(super) fn expel_the_barred(&self) -> usize {
+    pub(crate) fn expel_the_barred(&self) -> usize {
         let now = self.clock.now();
         self.sockets.expel_where(|actor| self.access.barred(actor, now))
     }
@@ -160,7 +160,7 @@ impl Live {
     }
 
     /// Takes a socket out of a room, and tells it.
-    pub(super) fn evict(&self, occupant: &Occupant, room: &RoomId) {
+    pub(crate) fn evict(&self, occupant: &Occupant, room: &RoomId) {
         let Some((user, name)) = self.sockets.name_of(occupant.socket) else { return };
         let Some(was_last) = self.sockets.leave(occupant.socket, room) else { return };
         if occupant.kind != Kind::Waiter && was_last {
@@ -200,7 +200,7 @@ impl Live {
     }
 
     /// Publishes what is not stored. A feed that is full drops it: nobody waits for it, and it is never acknowledged.
-    pub(super) fn publish_passing(&self, delivery: Delivery) {
+    pub(crate) fn publish_passing(&self, delivery: Delivery) {
         if self.feed.publish(vec![delivery]).is_err() {
             tracing::debug!("too much is on its way; a passing event was dropped");
         }

@@ -11,7 +11,7 @@ use crate::protocol::error::WireError;
 use crate::store::operations::{Act, Record};
 use crate::store::{StoreError, TrailPart};
 
-use super::{Caller, Services, may, store_error};
+use crate::services::{Caller, Services, may, store_error};
 
 /// So many kinds of refused sign-ins (address and reason) are told apart between two records; more are counted together.
 const KINDS: usize = 64;

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::*;
 use crate::protocol::packet::Frame;
+use crate::realtime::registry::*;
 
 #[derive(Default)]
 struct Recorder(Mutex<Vec<String>>);

@@ -8,10 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::delivery::{Delivery, DeliveryKind, Placed, deliveries_of};
 use crate::domain::chat::Message;
 use crate::domain::{Room, RoomId, UserId};
 use crate::observability::counters::Tally;
+use crate::realtime::delivery::{Delivery, DeliveryKind, Placed, deliveries_of};
 use crate::store::Change;
 
 /// So many edits of a message that have not gone out are each told; of those before them only the ids have passed.

@@ -55,7 +55,7 @@ impl Presence {
     }
 
     /// A notification has come live.
-    pub(super) fn note_live(&self, kind: AudienceKind, id: u64) {
+    pub(crate) fn note_live(&self, kind: AudienceKind, id: u64) {
         let mut sent = self.lock();
         let Sent { up_to, ahead, .. } = &mut *sent;
         match ahead {
@@ -69,7 +69,7 @@ impl Presence {
 
     /// Somebody with these roles comes, and is sent what waits up to an id, or to its end. Gives whether a notification
     /// has been sent before: of two sockets that come at the same moment, one is sent what the other is not.
-    pub(super) fn note_arrival(
+    pub(crate) fn note_arrival(
         &self,
         roles: &[Role],
         up_to: u64,
@@ -92,7 +92,7 @@ impl Presence {
     }
 
     /// The marks that the store does not know yet.
-    pub(super) fn unrecorded(&self) -> Vec<(UserId, DeliveryMark)> {
+    pub(crate) fn unrecorded(&self) -> Vec<(UserId, DeliveryMark)> {
         let sent = self.lock();
         let marks = AudienceKind::ALL.into_iter().filter_map(|audience| {
             let up_to = of(&sent.up_to, audience);
@@ -122,14 +122,14 @@ struct Here {
 
 /// People with at least one socket or who poll, and the marks of those who have just gone.
 #[derive(Default)]
-pub(super) struct People {
+pub(crate) struct People {
     here: HashMap<UserId, Here>,
     lingering: HashMap<UserId, Arc<Presence>>,
 }
 
 /// As what somebody comes or goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum As {
+pub(crate) enum As {
     /// With a socket.
     Socket,
     /// By polling.
@@ -138,7 +138,7 @@ pub(super) enum As {
 
 impl People {
     /// What the sockets of a user share; for the first of them, with what is known from the one before.
-    pub(super) fn presence_of(&self, user: &UserId) -> Arc<Presence> {
+    pub(crate) fn presence_of(&self, user: &UserId) -> Arc<Presence> {
         match (self.here.get(user), self.lingering.get(user)) {
             (Some(here), _) => here.presence.clone(),
             (None, Some(known)) => Presence::new(user, known.lock().clone()),
@@ -147,7 +147,7 @@ impl People {
     }
 
     /// Somebody comes.
-    pub(super) fn come(&mut self, user: &UserId, presence: &Arc<Presence>, how: As) {
+    pub(crate) fn come(&mut self, user: &UserId, presence: &Arc<Presence>, how: As) {
         let new = || Here { presence: presence.clone(), sockets: 0, polls: false };
         let here = self.here.entry(user.clone()).or_insert_with(new);
         match how {
@@ -158,7 +158,7 @@ impl People {
     }
 
     /// Somebody goes. Gives whether they are not here any more in any way.
-    pub(super) fn go(&mut self, user: &UserId, how: As) -> bool {
+    pub(crate) fn go(&mut self, user: &UserId, how: As) -> bool {
         let Some(here) = self.here.get_mut(user) else { return false };
         match how {
             As::Socket => here.sockets = here.sockets.saturating_sub(1),
@@ -177,27 +177,27 @@ impl People {
     }
 
     /// How many sockets somebody has.
-    pub(super) fn count_of(&self, user: &UserId) -> usize {
+    pub(crate) fn count_of(&self, user: &UserId) -> usize {
         self.here.get(user).map_or(0, |here| here.sockets as usize)
     }
 
     /// Whether somebody is here in any way.
-    pub(super) fn is_here(&self, user: &UserId) -> bool {
+    pub(crate) fn is_here(&self, user: &UserId) -> bool {
         self.here.contains_key(user)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.here.len()
     }
 
     /// The marks that the store does not know yet.
-    pub(super) fn unrecorded(&self) -> Vec<(UserId, DeliveryMark)> {
+    pub(crate) fn unrecorded(&self) -> Vec<(UserId, DeliveryMark)> {
         let here = self.here.values().map(|here| &here.presence);
         here.chain(self.lingering.values()).flat_map(|presence| presence.unrecorded()).collect()
     }
 
     /// The store knows these marks.
-    pub(super) fn note_recorded(&mut self, marks: &[(UserId, DeliveryMark)]) {
+    pub(crate) fn note_recorded(&mut self, marks: &[(UserId, DeliveryMark)]) {
         for (user, mark) in marks {
             let here = self.here.get(user).map(|here| &here.presence);
             if let Some(presence) = here.or_else(|| self.lingering.get(user)) {
@@ -210,7 +210,7 @@ impl People {
     }
 
     /// Nothing of somebody is remembered who has gone.
-    pub(super) fn forget(&mut self, user: &UserId) {
+    pub(crate) fn forget(&mut self, user: &UserId) {
         self.lingering.remove(user);
     }
 }

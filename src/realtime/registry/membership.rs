@@ -1,17 +1,17 @@
 //! One socket in one room, as the pump delivers to it.
 
-use super::*;
+use crate::realtime::registry::*;
 
 /// One socket in one room.
 #[derive(Clone)]
 pub struct Member {
-    pub(super) socket: u64,
-    pub(super) presence: Arc<Presence>,
-    pub(super) name: Arc<str>,
-    pub(super) outlet: Arc<dyn Outlet>,
-    pub(super) gate: Arc<Gate>,
+    pub(crate) socket: u64,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) name: Arc<str>,
+    pub(crate) outlet: Arc<dyn Outlet>,
+    pub(crate) gate: Arc<Gate>,
     /// Whether it is sent what is delivered, as a person's socket, and not woken or only present.
-    pub(super) is_person: bool,
+    pub(crate) is_person: bool,
 }
 
 impl std::fmt::Debug for Member {
@@ -98,7 +98,7 @@ impl Member {
 }
 
 /// The audience of what is delivered to a room.
-pub(super) fn audience_of(room: &Room) -> Option<AudienceKind> {
+pub(crate) fn audience_of(room: &Room) -> Option<AudienceKind> {
     match room {
         Room::All => Some(AudienceKind::All),
         Room::Role(role) => Some(AudienceKind::Role(*role)),

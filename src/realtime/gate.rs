@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::domain::Room;
 use crate::protocol::error::WireError;
 
-use super::delivery::{Delivery, DeliveryKind, Placed};
+use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
 
 /// The way to one socket. Both methods return at once.
 pub trait Outlet: Send + Sync {
@@ -30,14 +30,14 @@ const MAX_HELD_BYTES: usize = 8 << 20;
 
 /// What a closed gate holds back.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(crate) struct Held {
     deliveries: Vec<Arc<Delivery>>,
     bytes: usize,
 }
 
 impl Held {
     /// Holds deliveries back, all or none; `false` if there is no room for them.
-    pub(super) fn add<'d>(&mut self, deliveries: impl Iterator<Item = &'d Arc<Delivery>>) -> bool {
+    pub(crate) fn add<'d>(&mut self, deliveries: impl Iterator<Item = &'d Arc<Delivery>>) -> bool {
         let before = self.deliveries.len();
         self.deliveries.extend(deliveries.cloned());
         let added = self.deliveries.iter().skip(before).map(|delivery| delivery.frame.bytes().len()).sum::<usize>();
@@ -51,7 +51,7 @@ impl Held {
 pub struct Gate(Mutex<GateState>);
 
 #[derive(Debug)]
-pub(super) enum GateState {
+pub(crate) enum GateState {
     Held {
         held: Held,
         /// As in `Open`: what was told before it was closed again.
@@ -71,7 +71,7 @@ pub(super) enum GateState {
 }
 
 impl Gate {
-    pub(super) fn held() -> Arc<Gate> {
+    pub(crate) fn held() -> Arc<Gate> {
         Arc::new(Gate(Mutex::new(GateState::Held {
             held: Held::default(),
             after_seq: 0,
@@ -80,7 +80,7 @@ impl Gate {
         })))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, GateState> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, GateState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -113,7 +113,7 @@ impl Gate {
     }
 
     /// Holds back what comes from now on, until it is opened again.
-    pub(super) fn hold(&self) {
+    pub(crate) fn hold(&self) {
         let mut state = self.lock();
         if let GateState::Open { after_seq, after_notification, behind } = *state {
             *state = GateState::Held { held: Held::default(), after_seq, after_notification, behind };
@@ -121,7 +121,7 @@ impl Gate {
     }
 
     /// Does something while the membership lasts, so that its end is told behind it. `false` if it is over.
-    pub(super) fn unless_gone(&self, tell: impl FnOnce()) -> bool {
+    pub(crate) fn unless_gone(&self, tell: impl FnOnce()) -> bool {
         let state = self.lock();
         let is_here = !matches!(*state, GateState::Gone);
         if is_here {
@@ -130,16 +130,16 @@ impl Gate {
         is_here
     }
 
-    pub(super) fn leave(&self) {
+    pub(crate) fn leave(&self) {
         *self.lock() = GateState::Gone;
     }
 
-    pub(super) fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         matches!(*self.lock(), GateState::Open { .. })
     }
 }
 
-pub(super) fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u64) -> bool {
+pub(crate) fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u64) -> bool {
     match delivery.kind {
         DeliveryKind::Message(seq) => seq <= after_seq,
         DeliveryKind::Notification(id) => id <= after_notification,
@@ -150,18 +150,18 @@ pub(super) fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u
 /// Deliveries behind each other to the same room, with one encoding of them all.
 #[derive(Debug)]
 pub struct Group {
-    pub(super) deliveries: Vec<Placed>,
+    pub(crate) deliveries: Vec<Placed>,
     /// All frames in one piece: one write a socket.
-    pub(super) frames: Bytes,
+    pub(crate) frames: Bytes,
     /// Where each delivery's frame begins in it.
-    pub(super) offsets: Vec<usize>,
+    pub(crate) offsets: Vec<usize>,
     /// Whether each membership of the room has a gate of its own, which then knows how far it has been served.
-    pub(super) is_chat: bool,
+    pub(crate) is_chat: bool,
     /// The lowest message `seq` and notification id in it; `u64::MAX` without one.
-    pub(super) first_seq: u64,
-    pub(super) first_notification: u64,
+    pub(crate) first_seq: u64,
+    pub(crate) first_notification: u64,
     /// Whether some receiver is excepted, or some delivery volatile.
-    pub(super) is_mixed: bool,
+    pub(crate) is_mixed: bool,
 }
 
 impl Group {
@@ -212,12 +212,12 @@ impl Group {
     }
 
     /// The position behind the last delivery.
-    pub(super) fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.deliveries.last().map_or(0, |placed| placed.position + 1)
     }
 
     /// The index of the first delivery at or behind a position.
-    pub(super) fn index_from(&self, position: u64) -> usize {
+    pub(crate) fn index_from(&self, position: u64) -> usize {
         match self.deliveries.first() {
             Some(first) if first.position >= position => 0,
             _ => self.deliveries.partition_point(|placed| placed.position < position),

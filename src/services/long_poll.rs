@@ -1,5 +1,5 @@
 //! The long poll (CONTRACT 3.3): what a socket in some rooms would have been sent since a cursor. Where the gap is short
-//! it is read from the [`Feed`](super::feed::Feed), in the very order of the sockets and with what is not stored; over a
+//! it is read from the [`Feed`](crate::realtime::feed::Feed), in the very order of the sockets and with what is not stored; over a
 //! longer gap or a restart the stored kinds are read from the store.
 
 use std::sync::{Arc, OnceLock};
@@ -12,10 +12,10 @@ use crate::domain::{Actor, Role, Room, RoomId, UserId};
 use crate::protocol::cursor::Cursor;
 use crate::protocol::error::WireError;
 
-use super::delivery::{Delivery, deliveries_of};
-use super::presence::Polling;
-use super::sockets::{Kind, Outlet};
-use super::{Caller, Services, resync, store_error};
+use crate::realtime::delivery::{Delivery, deliveries_of};
+use crate::realtime::presence::Polling;
+use crate::realtime::registry::{Kind, Outlet};
+use crate::services::{Caller, Services, resync, store_error};
 
 /// The most events of one answer.
 const MOST_EVENTS: usize = 500;
@@ -165,7 +165,7 @@ impl Services {
             None => self.place_of_now(&audience),
         };
         // Before what has happened is read: whoever is told of somebody's coming finds them there.
-        let polling = self.live.note_poll(caller, &rooms, !wait.is_zero() && cursor.is_some());
+        let polling = self.live.note_poll(&caller.actor, &rooms, !wait.is_zero() && cursor.is_some());
         if cursor.is_none() {
             let answer = PollAnswer { deliveries: Vec::new(), cursor: self.write_place(&caller.actor.user, place) };
             return Ok(PollStep::Answered(answer));

@@ -10,18 +10,18 @@ const MAX_KNOWN: usize = 100_000;
 
 /// The users who are known.
 #[derive(Debug, Default)]
-pub(super) struct KnownUsers(Mutex<HashSet<UserId>>);
+pub(crate) struct KnownUsers(Mutex<HashSet<UserId>>);
 
 impl KnownUsers {
     fn lock(&self) -> MutexGuard<'_, HashSet<UserId>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn has(&self, user: &UserId) -> bool {
+    pub(crate) fn has(&self, user: &UserId) -> bool {
         self.lock().contains(user)
     }
 
-    pub(super) fn add(&self, user: &UserId) {
+    pub(crate) fn add(&self, user: &UserId) {
         let mut known = self.lock();
         if known.len() >= MAX_KNOWN {
             known.clear();
@@ -29,7 +29,7 @@ impl KnownUsers {
         known.insert(user.clone());
     }
 
-    pub(super) fn forget(&self, user: &UserId) {
+    pub(crate) fn forget(&self, user: &UserId) {
         self.lock().remove(user);
     }
 }

@@ -1,5 +1,5 @@
 //! One delivery: who gets what, encoded once. What has been committed and what is said in passing goes through one
-//! [`Feed`](super::feed::Feed), in one order; the Socket.IO pump and the long poll both read it there (ARCHITECTURE, "One
+//! [`Feed`](crate::realtime::feed::Feed), in one order; the Socket.IO pump and the long poll both read it there (ARCHITECTURE, "One
 //! delivery").
 
 use std::borrow::Cow;

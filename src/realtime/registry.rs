@@ -4,8 +4,8 @@
 //! Each membership has a [`Gate`]: closed while its owner is still being told what was before, so that history and live
 //! stream join without gap and in order; gone when the socket has left, so that a late delivery is not sent.
 
-mod marks;
-mod member;
+mod membership;
+mod watermarks;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +16,14 @@ use crate::domain::{Actor, Role, Room, RoomId, UserId};
 use crate::protocol::error::WireError;
 use crate::store::operations::DeliveryMark;
 
-pub use super::gate::{Gate, Group, Outlet};
-pub use marks::Presence;
-pub use member::Member;
+pub use crate::realtime::gate::{Gate, Group, Outlet};
+pub use membership::Member;
+pub use watermarks::Presence;
 
-use super::delivery::{Delivery, DeliveryKind, Placed};
-use super::gate::{GateState, is_told};
-use marks::{As, People};
-use member::audience_of;
+use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
+use crate::realtime::gate::{GateState, is_told};
+use membership::audience_of;
+use watermarks::{As, People};
 
 /// One authenticated socket, as its transport holds it.
 #[derive(Clone)]

@@ -10,8 +10,8 @@ use crate::protocol::request::{
 use crate::store::operations::{Arrive, Delivered, DeliveryMark, InboxAction, MarkInbox, Marked};
 use crate::store::{InboxQuery, StoreError};
 
-use super::sockets::{Arrived, SocketHandle};
-use super::{Caller, Services, store_error};
+use crate::realtime::registry::{Arrived, SocketHandle};
+use crate::services::{Caller, Services, store_error};
 
 /// The most undelivered notifications that are sent on arrival.
 pub const MAX_ON_ARRIVAL: usize = 100;
