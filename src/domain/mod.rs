@@ -13,7 +13,7 @@ pub mod progress;
 pub mod time;
 
 pub use id::{Id, IdError, LessonId, RoomId, UserId};
-pub use time::{Clock, SystemClock, Timestamp};
+pub use time::{Clock, ExpiryClock, SystemClock, Timestamp};
 
 use serde::{Deserialize, Serialize};
 
@@ -263,6 +263,9 @@ pub enum Refusal {
     /// The user is being erased.
     #[error("the erasure of user {0} is under way")]
     Erasing(UserId),
+    /// A room is being removed, with what the request is about.
+    #[error("the removal of room {0} is under way")]
+    Removing(RoomId),
     /// What a released hold kept is still being removed: a new hold would keep some of it.
     #[error("what a released hold kept is still being removed")]
     Unsettled,
@@ -275,7 +278,7 @@ impl Refusal {
     /// Whether an administrative act that was refused for this reason stands in the audit trail as refused.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
-        matches!(self, Refusal::Held(_) | Refusal::Erasing(_) | Refusal::BelowFloor)
+        matches!(self, Refusal::Held(_) | Refusal::Erasing(_) | Refusal::Removing(_) | Refusal::BelowFloor)
     }
 }
 

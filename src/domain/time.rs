@@ -2,7 +2,7 @@
 //! test can move time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,47 @@ impl Timestamp {
 pub trait Clock: Send + Sync + std::fmt::Debug {
     /// Now.
     fn now(&self) -> Timestamp;
+
+    /// How time passes, by a clock that nobody sets.
+    fn passing(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// A clock is believed that is ahead by no more than this.
+const DRIFT: Duration = Duration::from_secs(60);
+/// A clock that has been ahead for so long is right.
+const RIGHT_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// The time by which something is dropped for good. A clock that is set ahead for a moment must not end what holds for a day:
+/// until it has been ahead for an hour, time goes on as it passes. A clock that is set back is followed at once, as that
+/// drops nothing too early. A machine that slept looks like one whose clock went ahead.
+#[derive(Debug, Clone)]
+pub struct ExpiryClock {
+    wall: Timestamp,
+    passing: Instant,
+    ahead_since: Option<Instant>,
+}
+
+impl ExpiryClock {
+    /// Begins at a moment, as both clocks tell it.
+    #[must_use]
+    pub fn new(wall: Timestamp, passing: Instant) -> ExpiryClock {
+        ExpiryClock { wall, passing, ahead_since: None }
+    }
+
+    /// What has ended by now, as both clocks tell it.
+    pub fn now(&mut self, wall: Timestamp, passing: Instant) -> Timestamp {
+        let expected = self.wall.plus(passing.saturating_duration_since(self.passing));
+        if wall > expected.plus(DRIFT) {
+            let since = *self.ahead_since.get_or_insert(passing);
+            if passing.saturating_duration_since(since) < RIGHT_AFTER {
+                return expected;
+            }
+        }
+        *self = ExpiryClock::new(wall, passing);
+        wall
+    }
 }
 
 /// The machine's own clock.
@@ -66,5 +107,29 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         Timestamp(since_epoch.as_millis().try_into().unwrap_or(u64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_for_a_moment_ends_nothing() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let (begin, month) = (Timestamp::from_secs(1_000_000), 30 * 86_400);
+        let mut clock = ExpiryClock::new(begin, start);
+        let seen = |clock: &mut ExpiryClock, wall, passed| clock.now(Timestamp::from_secs(wall), at(passed)).as_secs();
+        assert_eq!(seen(&mut clock, 1_000_010, 10), 1_000_010);
+        assert_eq!(seen(&mut clock, 1_000_070, 20), 1_000_070, "a minute is no jump");
+        assert_eq!(seen(&mut clock, 1_000_071 + month, 21), 1_000_071, "time goes on as it passes");
+        assert_eq!(seen(&mut clock, 1_000_100 + month, 50), 1_000_100);
+        assert_eq!(seen(&mut clock, 1_000_110, 60), 1_000_110, "it was set right");
+        assert_eq!(seen(&mut clock, 999_000, 61), 999_000, "back is followed at once");
+        assert_eq!(seen(&mut clock, 999_001 + month, 62), 999_001);
+        assert_eq!(seen(&mut clock, 1_002_600 + month, 3_661), 1_002_600, "an hour less a second");
+        assert_eq!(seen(&mut clock, 1_002_601 + month, 3_662), 1_002_601 + month, "who is ahead for an hour is right");
+        assert_eq!(seen(&mut clock, 1_002_602 + month, 3_663), 1_002_602 + month);
     }
 }

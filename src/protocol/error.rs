@@ -173,6 +173,12 @@ impl From<Refusal> for WireError {
                 ErrorCode::Conflict,
                 format!("an erasure of user {user} is under way; try again when it has ended"),
             ),
+            Refusal::Removing(room) => WireError::new(
+                ErrorCode::Conflict,
+                format!(
+                    "a removal of room {room} is under way, and its messages are going; try again when it has ended"
+                ),
+            ),
             Refusal::Unsettled => WireError {
                 retry_after_ms: Some(1_000),
                 ..WireError::new(

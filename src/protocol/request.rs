@@ -2,6 +2,7 @@
 //! newer than its server.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
 use crate::domain::chat::MessageKind;
@@ -334,6 +335,7 @@ pub struct Target {
 
 /// `POST /api/v1/broadcast`.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Broadcast {
     /// To whom.
     pub target: Target,
@@ -421,9 +423,24 @@ pub struct NotificationContent {
 /// `POST /api/v1/notifications`: the target, beside which the body has a [`NotificationContent`]. They are read one after
 /// the other from the same text, so that `metadata` keeps the text it was given.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct NotificationTarget {
     /// To whom.
     pub target: Target,
+    #[serde(default, rename = "type")]
+    _kind: IgnoredAny,
+    #[serde(default, rename = "title")]
+    _title: IgnoredAny,
+    #[serde(default, rename = "message")]
+    _message: IgnoredAny,
+    #[serde(default, rename = "titleFr")]
+    _title_fr: IgnoredAny,
+    #[serde(default, rename = "messageFr")]
+    _message_fr: IgnoredAny,
+    #[serde(default, rename = "link")]
+    _link: IgnoredAny,
+    #[serde(default, rename = "metadata")]
+    _metadata: IgnoredAny,
 }
 
 /// Checks the length of a client's own key.

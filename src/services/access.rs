@@ -2,6 +2,8 @@
 //! is about are closed: the last two by [`crate::realtime::subscriber`]. Where the disk is so full that not even a ban can be stored,
 //! it holds in memory, says so, and is stored as soon as there is room.
 
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::domain::access::{Ban, Banned, MAX_TOKEN_ID_CHARS};
@@ -23,13 +25,75 @@ const REASON_CHARS: usize = 500;
 /// So many bans that could not be stored are held; one more is refused.
 const MAX_UNSTORED: usize = 1_000;
 
-/// Bans that the disk had no room for, with what the trail will say of them.
+/// What the disk had no room for.
+#[derive(Debug, Clone)]
+enum BanChange {
+    Set(Banned),
+    Lift(Ban),
+}
+
+impl BanChange {
+    fn ban(&self) -> &Ban {
+        match self {
+            BanChange::Set(banned) => &banned.ban,
+            BanChange::Lift(ban) => ban,
+        }
+    }
+}
+
+/// Bans that were set and lifted while the disk had no room for them, in their order, with what the trail will say of each.
 #[derive(Debug, Default)]
-pub(super) struct UnstoredBans(Mutex<Vec<(Banned, Act)>>);
+pub(super) struct UnstoredBans {
+    changes: Mutex<VecDeque<(BanChange, Act)>>,
+    /// One task stores them at a time, so that they keep their order.
+    storing: AtomicBool,
+}
 
 impl UnstoredBans {
-    fn lock(&self) -> MutexGuard<'_, Vec<(Banned, Act)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(BanChange, Act)>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a change for later.
+    fn push(&self, change: BanChange, act: Act) -> Result<(), WireError> {
+        let mut changes = self.lock();
+        if changes.len() >= MAX_UNSTORED {
+            return Err(WireError::unavailable());
+        }
+        changes.push_back((change, act));
+        Ok(())
+    }
+
+    /// Whether a change of this ban waits.
+    fn has(&self, ban: &Ban) -> bool {
+        self.lock().iter().any(|(change, _)| change.ban() == ban)
+    }
+
+    /// What is stored, as it will be.
+    fn follow(&self, mut stored: Vec<Banned>) -> Vec<Banned> {
+        for (change, _) in self.lock().iter() {
+            let before = stored.iter().position(|banned| banned.ban == *change.ban());
+            let before = before.map(|at| stored.remove(at));
+            if let BanChange::Set(banned) = change {
+                stored.push(banned.clone().following(before.as_ref()));
+            }
+        }
+        stored
+    }
+}
+
+/// The turn of one task, given back when it ends, however it ends.
+struct Turn<'t>(&'t AtomicBool);
+
+impl<'t> Turn<'t> {
+    fn take(is_taken: &'t AtomicBool) -> Option<Turn<'t>> {
+        (!is_taken.swap(true, Ordering::AcqRel)).then_some(Turn(is_taken))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -53,21 +117,20 @@ impl Services {
 
     /// Sets a ban. Gives how many sockets it has closed, and whether it is durable.
     async fn set_ban(&self, banned: Banned, act: Act) -> Result<(usize, bool), WireError> {
-        match self.act(SetBan { banned: banned.clone() }, act.clone()).await {
+        let outcome = if self.waits_behind(&banned.ban).await {
+            Err(StoreError::Busy)
+        } else {
+            self.act(SetBan { banned: banned.clone() }, act.clone()).await
+        };
+        match outcome {
             Ok(applied) => Ok((self.live.effect_of(applied.change), true)),
-            // A process that serves nobody takes the ban with it when it ends.
-            Err(error @ (StoreError::Full(_) | StoreError::Unavailable(_) | StoreError::Corrupt(_)))
-                if !self.feed.is_closed() =>
-            {
-                let mut unstored = self.unstored_bans.lock();
-                if unstored.len() >= MAX_UNSTORED {
-                    return Err(WireError::unavailable());
-                }
+            Err(error) if self.is_kept_for_later(&error) => {
+                let is_stored = self.store.bans().await.is_ok_and(|stored| stands_already(&stored, &banned))
+                    && !self.unstored_bans.has(&banned.ban);
                 tracing::error!(%error, ban = %banned.ban, "a ban holds in memory alone: the store does not take it");
-                unstored.push((banned.clone(), act));
-                drop(unstored);
+                self.unstored_bans.push(BanChange::Set(banned.clone()), act)?;
                 self.live.access.set(banned);
-                Ok((self.live.expel_the_barred(), false))
+                Ok((self.live.expel_the_barred(), is_stored))
             }
             Err(StoreError::Refused(Refusal::Conflict)) => {
                 let message = format!(
@@ -79,22 +142,42 @@ impl Services {
         }
     }
 
-    /// Stores the bans that the store did not take, as soon as it does. What failed may have been stored all the same.
+    /// Whether a change of this ban must wait behind one that could not be stored.
+    async fn waits_behind(&self, ban: &Ban) -> bool {
+        if self.unstored_bans.has(ban) {
+            self.store_bans().await;
+        }
+        self.unstored_bans.has(ban)
+    }
+
+    /// A process that serves nobody takes what it holds in memory with it when it ends.
+    fn is_kept_for_later(&self, error: &StoreError) -> bool {
+        use StoreError::{Busy, Corrupt, Full, Unavailable};
+        matches!(error, Full(_) | Unavailable(_) | Corrupt(_) | Busy) && !self.feed.is_closed()
+    }
+
+    /// Stores what the store did not take, in its order, as soon as it does. What failed may have been stored all the same.
     pub(super) async fn store_bans(&self) {
+        let unstored = &self.unstored_bans;
+        let Some(_turn) = Turn::take(&unstored.storing) else { return };
         loop {
-            let Some((banned, act)) = self.unstored_bans.lock().first().cloned() else { return };
-            let ban = banned.ban.clone();
-            let Ok(standing) = self.store.bans().await else { return };
-            if standing.contains(&banned) {
-                self.unstored_bans.lock().retain(|(other, _)| *other != banned);
-                continue;
-            }
-            match self.act(SetBan { banned }, act).await {
-                Ok(_) => tracing::info!(%ban, "a ban that held in memory alone is durable now"),
+            let Some((change, act)) = unstored.lock().front().cloned() else { break };
+            let Ok(stored) = self.store.bans().await else { break };
+            let ban = change.ban().clone();
+            let outcome = match change {
+                BanChange::Set(banned) if stored.contains(&banned) => Ok(()),
+                BanChange::Set(banned) => self.act(SetBan { banned }, act).await.map(drop),
+                BanChange::Lift(ban) => match self.act(LiftBan { ban }, act).await.map(drop) {
+                    Err(StoreError::Refused(Refusal::NotFound)) => Ok(()),
+                    outcome => outcome,
+                },
+            };
+            match outcome {
+                Ok(()) => tracing::info!(%ban, "a change of a ban that held in memory alone is durable now"),
                 Err(StoreError::Refused(refusal)) => tracing::error!(%ban, %refusal, "a ban could not be stored"),
-                Err(_) => return,
+                Err(_) => break,
             }
-            self.unstored_bans.lock().retain(|(banned, _)| banned.ban != ban);
+            unstored.lock().pop_front();
         }
     }
 
@@ -134,8 +217,8 @@ impl Services {
     /// `forbidden`, `unavailable`.
     pub async fn revoked(&self, caller: &Caller) -> Result<Vec<BanView>, WireError> {
         may(caller, Scope::Users)?;
-        let (mut bans, now) = (self.store.bans().await.map_err(store_error)?, self.now());
-        bans.extend(self.unstored_bans.lock().iter().map(|(banned, _)| banned.clone()));
+        let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.now());
+        let bans = self.unstored_bans.follow(bans);
         let standing = bans.iter().filter(|banned| banned.until.is_none_or(|until| until > now));
         Ok(standing.map(BanView::from).collect())
     }
@@ -175,26 +258,27 @@ impl Services {
         may(caller, Scope::Users)?;
         let act = Act { note: words(&request)?, ..caller.act(action::USER_UNBLOCK, format!("user {user}")) };
         let ban = Ban::User(user.clone());
-        let was_unstored = {
-            let mut unstored = self.unstored_bans.lock();
-            let before = unstored.len();
-            unstored.retain(|(banned, _)| banned.ban != ban);
-            unstored.len() < before
+        let outcome = if self.waits_behind(&ban).await {
+            Err(StoreError::Busy)
+        } else {
+            self.act(LiftBan { ban: ban.clone() }, act.clone()).await.map(drop)
         };
-        match self.act(LiftBan { ban: ban.clone() }, act).await {
-            Ok(_) => {}
-            // It was never stored, and holds in memory no more.
-            Err(StoreError::Refused(Refusal::NotFound) | StoreError::Full(_) | StoreError::Unavailable(_))
-                if was_unstored =>
-            {
+        let durable = match outcome {
+            Ok(()) => true,
+            Err(error) if self.is_kept_for_later(&error) => {
+                let stored = self.unstored_bans.follow(self.store.bans().await.map_err(store_error)?);
+                if !stored.iter().any(|banned| banned.ban == ban) {
+                    return Err(not_blocked());
+                }
+                tracing::error!(%error, %ban, "a ban is lifted in memory alone: the store does not take it");
+                self.unstored_bans.push(BanChange::Lift(ban.clone()), act)?;
                 self.live.access.lift(&ban);
+                false
             }
-            Err(StoreError::Refused(Refusal::NotFound)) => {
-                return Err(WireError::new(ErrorCode::NotFound, "this user is not blocked"));
-            }
+            Err(StoreError::Refused(Refusal::NotFound)) => return Err(not_blocked()),
             Err(other) => return Err(store_error(other)),
-        }
-        Ok(BlockChanged { user_id: user, blocked: false, disconnected: 0, durable: true })
+        };
+        Ok(BlockChanged { user_id: user, blocked: false, disconnected: 0, durable })
     }
 
     /// Closes somebody's sockets. They may connect again.
@@ -241,6 +325,18 @@ impl Services {
             last_seen: profile.last_seen,
         }
     }
+}
+
+fn not_blocked() -> WireError {
+    WireError::new(ErrorCode::NotFound, "this user is not blocked")
+}
+
+/// Whether what is stored shuts out whom this ban would.
+fn stands_already(stored: &[Banned], banned: &Banned) -> bool {
+    stored.iter().filter(|other| other.ban == banned.ban).any(|other| match banned.ban {
+        Ban::Token(_) | Ban::User(_) => true,
+        Ban::TokensOf(_) | Ban::AllTokens => other.before >= banned.before,
+    })
 }
 
 fn words(request: &ReasonRequest) -> Result<String, WireError> {

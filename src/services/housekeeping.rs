@@ -21,6 +21,8 @@ use crate::services::{Caller, Services, may, store_error};
 /// The longest and the shortest time between two looks at what is due.
 const SELDOM: Duration = Duration::from_secs(60 * 60);
 const OFTEN: Duration = Duration::from_secs(1);
+/// The time to the next look where something could not be finished.
+const UNSETTLED: Duration = Duration::from_secs(5);
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// A backup works for so long at a time.
@@ -89,26 +91,41 @@ impl Services {
                 if let Err(error) = self.sample_growth().await {
                     tracing::debug!(%error, "the rows were not counted");
                 }
-                self.resume_erasures().await;
-                self.resume_removals().await;
-                if let Err(error) = self.prune_withheld().await {
-                    tracing::warn!(%error, "withheld versions could not be removed; it is tried again");
-                }
+                let is_settled = self.settle().await;
                 self.purge_by_age().await;
+                is_settled
             };
-            tokio::select! {
+            let is_settled = tokio::select! {
                 () = stop.cancelled() => return,
-                () = due => {}
-            }
+                is_settled = due => is_settled,
+            };
             // A twentieth of the shortest age: nothing lives much longer than it may.
             let shortest = self.settings.load().retention.shortest();
             let pause = shortest.map_or(SELDOM, |age| (age / 20).clamp(OFTEN, SELDOM));
+            let pause = if is_settled { pause } else { pause.min(UNSETTLED) };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.resettled.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Finishes what was cut short: erasures, removals of rooms, and of what a released hold kept. `false` if something is left.
+    async fn settle(&self) -> bool {
+        let outcomes = [
+            ("an erasure", self.resume_erasures().await),
+            ("a removal of a room", self.finish_removals().await),
+            ("a removal of withheld versions", self.prune_withheld().await),
+        ];
+        let mut is_settled = true;
+        for (what, outcome) in outcomes {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "{what} could not be finished; it is tried again in a few seconds");
+                is_settled = false;
+            }
+        }
+        is_settled
     }
 
     async fn sample_growth(&self) -> Result<(), StoreError> {

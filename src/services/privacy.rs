@@ -14,7 +14,7 @@ use crate::protocol::admin::data::{AuditView, ExportedNotification, HoldRequest,
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::store::operations::{
-    Act, BeginErasure, EraseSlice, PruneWithheld, Purge, PurgeCursor, ReleaseHold, SetHold,
+    Act, BeginErasure, EraseSlice, PruneWithheld, Purge, PurgeCursor, Record, ReleaseHold, SetHold,
 };
 use crate::store::{ExportCursor, StoreError, UserItem};
 
@@ -198,7 +198,12 @@ impl Services {
         if !begun.answer.erasure.is_finished() {
             // It goes on by itself if the caller does not wait for it.
             self.resettled.notify_one();
-            self.finish_erasure(&user).await.map_err(store_error)?;
+            self.finish_erasure(&user).await.map_err(|error| WireError {
+                message: "the erasure has begun, and goes on by itself as soon as the store takes it; ask for its \
+                          certificate then"
+                    .into(),
+                ..store_error(error)
+            })?;
         }
         self.certificate_of(user).await
     }
@@ -235,16 +240,11 @@ impl Services {
     }
 
     /// Finishes erasures that were cut short, or whose caller has gone.
-    pub(super) async fn resume_erasures(&self) {
-        let pending = match self.store.erasures().await {
-            Ok(erasures) => erasures.into_iter().filter(|erasure| !erasure.is_finished()),
-            Err(error) => return tracing::warn!(%error, "erasures could not be looked for"),
-        };
-        for erasure in pending {
-            if let Err(error) = self.finish_erasure(&erasure.user).await {
-                tracing::warn!(%error, "an erasure could not be finished; it is tried again");
-            }
+    pub(super) async fn resume_erasures(&self) -> Result<(), StoreError> {
+        for erasure in self.store.erasures().await?.iter().filter(|erasure| !erasure.is_finished()) {
+            self.finish_erasure(&erasure.user).await?;
         }
+        Ok(())
     }
 
     /// Removes withheld versions of messages that nothing holds any more.
@@ -282,9 +282,18 @@ impl Services {
             let act = house.act(action::PURGE, kind.as_str().to_owned());
             let purge = Purge { kind, before, cursor, limit: PURGE_SLICE, act };
             let step = self.store.apply(self.now(), purge).await?;
+            let (purged, held) = (cursor.purged + step.purged, cursor.held + step.held);
             match step.next {
-                Some(next) if !self.is_ending() => cursor = next,
-                _ => return Ok((cursor.purged + step.purged, cursor.held + step.held)),
+                None => return Ok((purged, held)),
+                Some(_) if self.is_ending() => {
+                    if purged > 0 {
+                        let act = house.act(action::PURGE, kind.as_str().to_owned());
+                        let outcome = format!("stopped with the server: {purged} purged so far, {held} held");
+                        self.store.apply(self.now(), Record { entry: act.entry(self.now(), &outcome) }).await?;
+                    }
+                    return Ok((purged, held));
+                }
+                Some(next) => cursor = next,
             }
             tokio::time::sleep(PURGE_PAUSE).await;
         }

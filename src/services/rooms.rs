@@ -131,18 +131,11 @@ impl Services {
         Ok(RoomDetails::new(RoomEntry { record, ..entry }, 0))
     }
 
-    async fn finish_removals(&self) -> Result<(), StoreError> {
+    pub(super) async fn finish_removals(&self) -> Result<(), StoreError> {
         while !self.store.apply(self.now(), RemoveMessages { limit: REMOVE_SLICE }).await? {
             tokio::time::sleep(REMOVE_PAUSE).await;
         }
         Ok(())
-    }
-
-    /// Removes what is left of rooms whose removal a stop has cut short.
-    pub(super) async fn resume_removals(&self) {
-        if let Err(error) = self.finish_removals().await {
-            tracing::warn!(%error, "a room could not be removed to its end; it is tried again");
-        }
     }
 
     /// Admits somebody to a room, or makes them something else in it.

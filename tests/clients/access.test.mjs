@@ -156,6 +156,25 @@ test('all tokens of a user, and of everybody, issued before a moment are revoked
   await server.stop();
 });
 
+test('a field of a service or admin body that nobody knows is refused, and nothing is done', async () => {
+  const server = await Appliance.start({ env: noLimits });
+  await act(server, 'POST', '/rooms', { roomId: 'board', private: true, members: [7] });
+  for (const [method, path, body, field] of [
+    ['POST', '/admin/rooms', { roomId: 'p', privat: true }, 'privat'], ['PATCH', '/admin/rooms/board', { private: true, nam: 'x' }, 'nam'],
+    ['PUT', '/admin/rooms/board/members/8', { rolle: 'moderator' }, 'rolle'], ['POST', '/admin/tokens/revoke', { jti: 'j', expires_at: 5 }, 'expires_at'],
+    ['POST', '/admin/users/8/block', { reasn: 'x' }, 'reasn'], ['POST', '/admin/holds', { userId: 8, reason: 'x', until: 5 }, 'until'],
+    ['POST', '/broadcast', { target: { all: true }, event: 'e', payload: {}, room: 'r' }, 'room'], ['POST', '/broadcast', { target: { al: true }, event: 'e' }, 'al'],
+    ['POST', '/notifications', { target: { all: true }, title: 't', message: 'm', title_fr: 'f' }, 'title_fr'],
+  ]) {
+    const { status, json } = await server.fetch(`/api/v1${path}`, { method, body, claims: admin });
+    assert.deepEqual([status, json.error.code], [400, 'invalid_payload'], `${path} ${JSON.stringify(body)}`);
+    assert.match(JSON.stringify(json.error), new RegExp(`\\b${field}\\b`), 'it is named');
+  }
+  assert.deepEqual((await act(server, 'GET', '/rooms')).items.map((one) => [one.roomId, one.private, one.members]), [['board', true, 1]]);
+  assert.deepEqual([(await act(server, 'GET', '/tokens/revoked')).items, (await act(server, 'GET', '/holds')).items], [[], []]);
+  await server.stop();
+});
+
 test('a bad revocation is refused with its field, and revokes nothing', async () => {
   const server = await Appliance.start({ env: noLimits });
   const ann = await server.signedIn({ userId: 7, jti: 'a' });

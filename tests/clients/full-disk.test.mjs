@@ -201,6 +201,48 @@ describe('below the second floor', () => {
       await server.stop();
     });
   }
+
+  test('bans are set and lifted in their order, each with its record, and the answers say what is durable', async (t) => {
+    const { server, fillTo, empty } = await onSmallDisk(t);
+    for (const userId of [7, 8, 9]) await say(server, { userId }, 'crowd', 'here');
+    assert.equal((await act(server, 'POST', '/users/7/block', { reason: 'first' })).durable, true);
+    fillTo(2 * MIB);
+    assert.equal((await act(server, 'POST', '/users/7/block', { reason: 'second' })).durable, true, 'it stands already');
+    assert.equal((await act(server, 'POST', '/users/7/unblock', {})).durable, false);
+    assert.equal((await act(server, 'POST', '/users/8/block', { reason: 'third' })).durable, false);
+    assert.equal((await act(server, 'POST', '/users/8/unblock', {})).durable, false);
+    assert.equal((await act(server, 'POST', '/users/8/block', { reason: 'fourth' })).durable, false);
+    for (const user of [7, 9]) assert.equal((await call(server, admin, 'POST', `/admin/users/${user}/unblock`, {})).status, 404, 'not blocked');
+    const state = async () => Promise.all([7, 8, 9].map(async (userId) => (await call(server, { userId }, 'GET', '/session')).status));
+    assert.deepEqual(await state(), [200, 403, 200]);
+    assert.deepEqual((await act(server, 'GET', '/tokens/revoked')).items.map((one) => one.userId), [8], 'it is shown as it is in force');
+    empty();
+    const acts = async () => (await trail(server)).filter((one) => /user\.(un)?block/.test(one.action)).map((one) => `${one.action} ${one.target}`);
+    const all = ['user.block user 7', 'user.block user 7', 'user.unblock user 7', 'user.block user 8', 'user.unblock user 8', 'user.block user 8'];
+    await until(async () => (await acts()).length >= all.length, 'they are stored and recorded');
+    assert.deepEqual(await acts(), all);
+    await server.kill();
+    await server.launch();
+    assert.deepEqual(await state(), [200, 403, 200], 'over kill -9');
+    await server.stop();
+  });
+
+  test('an erasure that was cut short by it says so, and goes on when there is room', async (t) => {
+    const { server, fillTo, empty } = await onSmallDisk(t, { mib: 96, env: { ACADEMY_RT_STORAGE_MIN_FREE: '8MiB', ACADEMY_RT_STORAGE_MIN_FREE_ADMIN: '4MiB' } });
+    for (let n = 0; n < 60; n += 1) await Promise.all(Array.from({ length: 50 }, (_, k) => say(server, ann, `r${k % 2}`, 'x'.repeat(1_200) + k)));
+    let isCut = false;
+    for (let spare = 8; spare > 0 && !isCut; spare -= 1) {
+      fillTo(4 * MIB + spare * 40_000);
+      const answer = await call(server, admin, 'DELETE', '/admin/users/7');
+      isCut = answer.status === 503 && /the erasure has begun, and goes on by itself/.test(answer.json.error.message);
+      if (!isCut) assert.equal(answer.status, 503, 'it did not begin');
+    }
+    assert.ok(isCut);
+    assert.equal((await call(server, admin, 'GET', '/admin/users/7/erasure')).status, 404, 'it is not done');
+    empty();
+    await until(async () => (await call(server, admin, 'GET', '/admin/users/7/erasure')).status === 200, 'it goes on by itself', 15_000);
+    await server.stop();
+  });
 });
 
 describe('a disk full at each operation', () => {

@@ -96,6 +96,51 @@ fn a_restore_refuses_beside_a_server_tells_what_changes_and_can_be_taken_back() 
 }
 
 #[test]
+fn what_was_held_then_and_has_been_released_and_erased_since_is_gone_behind_a_restore() {
+    let server = lived_in();
+    let (data, ann, root) = (server.data(), server.token("7", "learner"), server.token("1", "admin"));
+    let admin = |server: &Appliance, method: &str, path: &str, body: &str| {
+        let (status, answer) = server.call(&root, method, &format!("/api/v1/admin/{path}"), body);
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+        answer
+    };
+    let carl = server.token("carl", "learner");
+    let said = server.say(&carl, "english", "a first draft");
+    for who in ["7", "\"carl\""] {
+        admin(&server, "POST", "holds", &format!("{{\"userId\":{who},\"reason\":\"case 12\"}}"));
+    }
+    let (status, _) =
+        server.call(&carl, "PATCH", &format!("/api/v1/rooms/english/messages/{said}"), "{\"content\":\"a second\"}");
+    assert_eq!(status, 200);
+    let file = server.dir.path().join("a.backup");
+    good(&academy(&data, &["backup", file.to_str().unwrap()]));
+    for who in ["7", "carl"] {
+        admin(&server, "DELETE", &format!("holds/user/{who}"), "");
+    }
+    let certificate = admin(&server, "DELETE", "users/7", "");
+    let dir = server.end();
+
+    good(&academy(&data, &["restore", file.to_str().unwrap()]));
+    sound(&data);
+    let server = Appliance::start_in(dir, &[]);
+    let (_, page) = server.call(&ann, "GET", "/api/v1/rooms/french/messages?limit=100", "");
+    assert!(page["messages"].as_array().unwrap().iter().all(|one| one["senderId"] != 7), "{page}");
+    assert_eq!(admin(&server, "GET", "users/7/erasure", ""), certificate, "asked again, it is the same document");
+    // She has been seen again, with a token of before: nothing of her has to be erased, and the document stands.
+    assert_eq!(server.call(&ann, "GET", "/api/v1/session", "").0, 200);
+    assert_eq!(admin(&server, "DELETE", "users/7", ""), certificate);
+    // What the released hold had kept does not come back with another one.
+    admin(&server, "POST", "holds", "{\"userId\":\"carl\",\"reason\":\"case 13\"}");
+    let (status, page) = server.call(&root, "GET", "/api/v1/rooms/english/messages?limit=100&versions=true", "");
+    let page = page.to_string();
+    assert!(status == 200 && page.contains("a second") && !page.contains("a first draft"), "{page}");
+    let dir = server.end();
+    sound(&data);
+    good(&academy(&data, &["restore", "--undo"]));
+    drop(dir);
+}
+
+#[test]
 fn a_restore_onto_a_fresh_machine_skips_the_ids_that_it_does_not_know() {
     let server = lived_in();
     let data = server.data();

@@ -17,7 +17,7 @@ use std::ops::Deref;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use academy_rt::domain::access::{Ban, Banned};
 use academy_rt::domain::audit::{AuditEntry, AuditRecord, action};
@@ -41,23 +41,36 @@ pub const CLOSED: RoomPolicy = RoomPolicy { open_rooms: false };
 pub const DAY: u64 = 24 * 60 * 60 * 1000;
 
 #[derive(Debug)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    begin: Instant,
+    passed: AtomicU64,
+    ahead: AtomicU64,
+}
 
 impl Default for ManualClock {
     fn default() -> Self {
-        ManualClock(AtomicU64::new(1_000))
+        ManualClock { begin: Instant::now(), passed: AtomicU64::new(1_000), ahead: AtomicU64::new(0) }
     }
 }
 
 impl ManualClock {
     pub fn advance(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.passed.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// Sets the clock ahead of the time that has passed.
+    pub fn set_ahead(&self, ms: u64) {
+        self.ahead.store(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.passed.load(Ordering::SeqCst) + self.ahead.load(Ordering::SeqCst))
+    }
+
+    fn passing(&self) -> Instant {
+        self.begin + Duration::from_millis(self.passed.load(Ordering::SeqCst))
     }
 }
 
@@ -107,7 +120,10 @@ impl Desk {
 
     /// The same store at another time.
     pub fn at(&self, ms: u64) -> Desk {
-        Desk { store: self.store.clone(), clock: Arc::new(ManualClock(AtomicU64::new(ms))) }
+        Desk {
+            store: self.store.clone(),
+            clock: Arc::new(ManualClock { passed: AtomicU64::new(ms), ..ManualClock::default() }),
+        }
     }
 
     pub fn ask<O: Operation>(&self, operation: O) -> Asked<O::Answer> {
@@ -505,13 +521,14 @@ conformance! {
         a_repeated_report_adds_nothing, since_gives_what_changed_behind_it, progress_of_unknown_people_is_empty;
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,
         reading_and_deleting, all_is_read_and_deleted_at_once, inbox_pages, a_repeated_notification_is_the_first,
-        people_are_seen, first_answers_hold_a_day, each_audience_has_marks_of_its_own,
+        people_are_seen, first_answers_hold_a_day, a_clock_that_is_ahead_for_a_moment_ends_no_key_and_no_ban, each_audience_has_marks_of_its_own,
         all_up_to_an_id_leaves_what_came_later, unread_is_kept_and_is_what_counting_gives;
     cases_care: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
         purges_go_on_past_what_is_dated_into_the_future, an_erasure_asks_for_the_floor_or_for_consent;
     cases_holds: what_was_changed_under_a_hold_is_kept_while_it_stands, a_held_author_is_held_in_every_room,
         who_has_written_in_a_held_room_is_not_erased, who_has_nothing_left_in_a_held_room_is_erased, a_hold_that_comes_too_late_is_refused,
+        a_hold_does_not_come_into_the_removal_of_a_room, what_somebody_who_is_held_has_learned_is_not_rolled_out,
         of_a_hold_and_an_erasure_one_wins, nothing_of_somebody_is_stored_while_they_are_erased,
         an_erasure_and_a_removal_go_on_beside_each_other;
     cases_acts: an_act_and_its_record_are_one, acts_at_once_make_one_chain,

@@ -16,7 +16,7 @@ pub const MAX_LISTED: usize = 1_000;
 
 /// `POST /api/v1/admin/rooms`.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoomRequest {
     /// The id.
     pub room_id: RoomId,
@@ -36,7 +36,7 @@ pub struct RoomRequest {
 
 /// `PATCH /api/v1/admin/rooms/{id}`; what is absent stays.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoomPatchRequest {
     /// The name; null takes it away.
     #[serde(default, deserialize_with = "given")]
@@ -56,7 +56,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 
 /// `PUT /api/v1/admin/rooms/{id}/members/{userId}`.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MemberRequest {
     /// What they are in it.
     #[serde(default)]
@@ -253,6 +253,7 @@ pub struct BlockChanged {
 
 /// Why, in the words of who did it.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReasonRequest {
     /// The words; they are in the audit trail.
     #[serde(default)]
@@ -261,7 +262,7 @@ pub struct ReasonRequest {
 
 /// `POST /api/v1/admin/tokens/revoke`: exactly one of `jti`, `userId` and `all`.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RevokeRequest {
     /// One token.
     #[serde(default)]

@@ -76,7 +76,7 @@ pub struct AuditPage {
 
 /// `POST /api/v1/admin/holds`.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HoldRequest {
     /// The person, or
     #[serde(default)]
@@ -125,7 +125,7 @@ pub struct Holds {
 
 /// `POST /api/v1/admin/backup`: a stream was kept and read back.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackupKept {
     /// The file's size in bytes.
     pub bytes: u64,

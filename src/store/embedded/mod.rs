@@ -37,7 +37,7 @@ use self::engine::file::{Disk, Opener};
 use self::engine::health::{Health, Shared};
 use self::engine::schema::Snapshot;
 use self::engine::writer::{Command, QUEUE, QUEUE_BYTES, Writer};
-use crate::domain::Clock;
+use crate::domain::{Clock, ExpiryClock};
 use crate::store::operations::Class;
 use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreError};
 
@@ -130,6 +130,8 @@ impl Embedded {
             sink,
             keep_versions: config.progress_versions.max(1) as u64,
             known: Known::default(),
+            expiry: ExpiryClock::new(clock.now(), clock.passing()),
+            clock,
             closed: closed_sender,
         };
         std::thread::Builder::new()

@@ -40,7 +40,7 @@ async fn notify(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Byte
     let result = async {
         let caller = asker?;
         let json = text(&body)?;
-        let NotificationTarget { target } = decode::request(json)?;
+        let NotificationTarget { target, .. } = decode::request(json)?;
         api.services.post_notification(&caller, target, decode::request(json)?, key).await
     };
     answer(result.await)

@@ -178,6 +178,48 @@ pub async fn a_hold_that_comes_too_late_is_refused(bed: Bed) {
     bed.end().await;
 }
 
+pub async fn a_hold_does_not_come_into_the_removal_of_a_room(bed: Bed) {
+    let store = &bed.store;
+    for who in ["7", "7", "8"] {
+        bed.say("r", who, "evidence").await;
+    }
+    bed.say("s", "9", "elsewhere").await;
+    store.begin_removal(room("r")).await.unwrap();
+    assert!(!store.remove_messages(1).await.unwrap());
+    // Another room of the same id is not what is being removed, but nobody can tell them apart.
+    for subject in [Subject::User(user("7")), Subject::User(user("8")), Subject::Room(room("r"))] {
+        refused(store.hold(hold(subject)).await, Refusal::Removing(room("r")));
+    }
+    store.hold(hold(Subject::User(user("9")))).await.unwrap();
+    let bed = bed.reopen().await;
+    assert!(!bed.store.remove_messages(1).await.unwrap());
+    bed.store.hold(hold(Subject::User(user("7")))).await.unwrap();
+    refused(bed.store.hold(hold(Subject::User(user("8")))).await, Refusal::Removing(room("r")));
+    while !bed.store.remove_messages(1).await.unwrap() {}
+    for subject in [Subject::User(user("8")), Subject::Room(room("r"))] {
+        bed.store.hold(hold(subject)).await.unwrap();
+    }
+    bed.end().await;
+}
+
+pub async fn what_somebody_who_is_held_has_learned_is_not_rolled_out(bed: Bed) {
+    let store = &bed.store;
+    store.hold(hold(Subject::User(user("7")))).await.unwrap();
+    for who in ["7", "8"] {
+        for n in 1..=6 {
+            let update = report("1", f64::from(n), 5, Some(&format!("s{n}")));
+            store.sync_progress(user(who), vec![update], Timestamp(20)).await.unwrap();
+        }
+    }
+    let versions = async |bed: &Bed, who| bed.store.progress_history(user(who), lesson("1")).await.unwrap().len();
+    assert_eq!((versions(&bed, "7").await, versions(&bed, "8").await), (6, 3));
+    bed.store.release(Subject::User(user("7"))).await.unwrap();
+    let update = report("1", 50.0, 5, Some("s7"));
+    bed.store.sync_progress(user("7"), vec![update], Timestamp(20)).await.unwrap();
+    assert_eq!(versions(&bed, "7").await, 3);
+    bed.end().await;
+}
+
 pub async fn of_a_hold_and_an_erasure_one_wins(bed: Bed) {
     for n in 0..20 {
         let who = format!("u{n}");

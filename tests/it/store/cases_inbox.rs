@@ -167,6 +167,34 @@ pub async fn first_answers_hold_a_day(bed: Bed) {
     assert_eq!(ask("7", 5).await.unwrap(), Some(4));
 }
 
+pub async fn a_clock_that_is_ahead_for_a_moment_ends_no_key_and_no_ban(bed: Bed) {
+    let ask = |bed: &Bed, who, sockets| bed.store.first_answer(key(who, "k"), "{}", sockets);
+    assert_eq!(ask(&bed, "7", 1).await.unwrap(), None);
+    let (ban, by, at) = (Ban::Token("stolen".into()), "root".to_owned(), bed.now());
+    let stolen = Banned { ban, before: at, until: Some(at.plus(Duration::from_secs(7_200))), by, at };
+    bed.store.ban(stolen.clone()).await.unwrap();
+    let other = |n: u64| Banned { ban: Ban::Token(format!("other {n}")), until: None, ..stolen.clone() };
+    bed.clock.set_ahead(30 * DAY);
+    // Other requests clear away what has ended.
+    for n in 0..5 {
+        bed.store.ban(other(n)).await.unwrap();
+        bed.say("r", "9", "meanwhile").await;
+    }
+    assert_eq!(ask(&bed, "7", 2).await.unwrap(), Some(1), "while it is ahead");
+    bed.clock.set_ahead(0);
+    assert_eq!(ask(&bed, "7", 3).await.unwrap(), Some(1));
+    let stands = async |bed: &Bed| bed.store.bans().await.unwrap().contains(&stolen);
+    assert!(stands(&bed).await);
+    // A clock that stays ahead for an hour is right.
+    bed.clock.set_ahead(30 * DAY);
+    bed.store.ban(other(6)).await.unwrap();
+    bed.clock.advance(60 * 60 * 1_000);
+    bed.store.ban(other(7)).await.unwrap();
+    assert!(!stands(&bed).await);
+    assert_eq!(ask(&bed, "7", 4).await.unwrap(), None);
+    bed.end().await;
+}
+
 pub async fn each_audience_has_marks_of_its_own(bed: Bed) {
     const BOTH: &[Role] = &[Role::Learner, Role::Coach];
     arrive(&bed, "7", LEARNER).await;

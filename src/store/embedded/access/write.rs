@@ -160,7 +160,7 @@ impl Batch<'_, '_> {
 
     /// Keeps a ban, and gives it as it stands now.
     pub(in crate::store::embedded) fn put_ban(&mut self, banned: Banned) -> Outcome<Banned> {
-        let now = self.now.0;
+        let now = self.due().0;
         let mut ended = Vec::new();
         let mut standing = 0;
         for row in self.t.bans.read()?.iter()? {

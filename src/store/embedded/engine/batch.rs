@@ -95,6 +95,8 @@ pub(in crate::store::embedded) struct Batch<'t, 'k> {
     /// A good backup was noted: when, and its size.
     pub(in crate::store::embedded) noted_backup: Option<(Timestamp, u64)>,
     pub(in crate::store::embedded) now: Timestamp,
+    /// What ends before this has ended, whatever [`now`](Self::now) is: see [`ExpiryClock`].
+    due: Timestamp,
     pub(in crate::store::embedded) keep_versions: u64,
     pub(in crate::store::embedded) buffer: Vec<u8>,
 }
@@ -105,6 +107,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         t: Tables<'t>,
         known: &'k mut Known,
         now: Timestamp,
+        due: Timestamp,
         keep_versions: u64,
     ) -> Outcome<Self> {
         known.trim();
@@ -133,9 +136,15 @@ impl<'t, 'k> Batch<'t, 'k> {
             wrote: false,
             noted_backup: None,
             now,
+            due,
             keep_versions,
             buffer: Vec::with_capacity(512),
         })
+    }
+
+    /// What ends before this may be dropped for good.
+    pub(in crate::store::embedded) fn due(&self) -> Timestamp {
+        self.now.min(self.due)
     }
 
     /// Writes what was put off to the end, and gives what has come of it; `None` if there is nothing to commit.

@@ -86,7 +86,7 @@ impl Batch<'_, '_> {
         let Some(caller) = self.find_user(&key.caller)? else { return Ok(None) };
         let Some(row) = self.t.answers.read()?.get(&answer_key(caller, key.kind, &key.key))? else { return Ok(None) };
         let row = AnswerRow::decode(row.value())?;
-        if row.expires <= self.now.0 { Ok(None) } else { read(row) }
+        if row.expires <= self.due().0 { Ok(None) } else { read(row) }
     }
 
     /// Keeps a first answer for as long as answers hold.
@@ -110,7 +110,7 @@ impl Batch<'_, '_> {
 
     /// Answers that have expired go a few at a time with each commit.
     pub(in crate::store::embedded) fn purge_answers(&mut self) -> Outcome<()> {
-        let end = expiry_key(self.now.0.saturating_add(1), &[0; 24]);
+        let end = expiry_key(self.due().0.saturating_add(1), &[0; 24]);
         let mut expired = Vec::new();
         for row in self.t.answers_by_expiry.read()?.range::<&[u8; 32]>(..&end)?.take(PURGE_SLICE) {
             expired.push(*row?.0.value());

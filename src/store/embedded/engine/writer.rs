@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use redb::{Durability, ReadableDatabase};
 use tokio::sync::{oneshot, watch};
 
-use crate::domain::Timestamp;
+use crate::domain::{Clock, ExpiryClock, Timestamp};
 use crate::store::embedded::engine::batch::{Batch, Finished, Known};
 use crate::store::embedded::engine::codec::{encode, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
@@ -106,6 +106,8 @@ pub(in crate::store::embedded) struct Writer {
     pub(in crate::store::embedded) sink: Arc<dyn CommitSink>,
     pub(in crate::store::embedded) keep_versions: u64,
     pub(in crate::store::embedded) known: Known,
+    pub(in crate::store::embedded) clock: Arc<dyn Clock>,
+    pub(in crate::store::embedded) expiry: ExpiryClock,
     /// Told when the file is closed.
     pub(in crate::store::embedded) closed: watch::Sender<Option<Result<(), StoreError>>>,
 }
@@ -232,7 +234,8 @@ impl Writer {
         let mut tx = open.begin_write()?;
         tx.set_durability(Durability::Immediate)?;
         tx.set_quick_repair(true);
-        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, Timestamp(0), self.keep_versions)?;
+        let due = self.expiry.now(self.clock.now(), self.clock.passing());
+        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, Timestamp(0), due, self.keep_versions)?;
         let mut failed = None;
         for command in commands.drain(..) {
             let Command::Write(write, reply) = command else { continue };

@@ -45,7 +45,7 @@ impl OfflineFile {
         let mut known = Known::default();
         self.write_with(|tables| {
             // No version of progress is trimmed here.
-            let mut batch = Batch::new(tables, &mut known, now, u64::MAX)?;
+            let mut batch = Batch::new(tables, &mut known, now, now, u64::MAX)?;
             let value = work(&mut batch)?;
             batch.finish()?;
             Ok(value)
@@ -103,6 +103,10 @@ impl OfflineFile {
             carried.is_same_trail = true;
             return Ok(carried);
         }
+        // What was erased since was not held then, whatever is held in this store.
+        let holds = from.holds()?;
+        let holds_before = self.holds()?;
+        self.write(|tables| put_holds(tables, &[], false))?;
         let known = self.erasures()?;
         for erasure in from.erasures()? {
             let is_known = known.iter().any(|other| other.user == erasure.user && other.at >= erasure.at);
@@ -111,9 +115,9 @@ impl OfflineFile {
                 carried.erased.push(erasure.user);
             }
         }
-        let holds = from.holds()?;
         carried.holds = holds.len();
-        self.write(|tables| put_holds(tables, &holds))?;
+        let has_changed = holds_before.iter().any(|before| !holds.iter().any(|hold| hold.subject == before.subject));
+        self.write(|tables| put_holds(tables, &holds, has_changed))?;
         if from.format >= 3 {
             carried.bans = self.carry_bans(from, now)?;
         }
@@ -136,8 +140,17 @@ impl OfflineFile {
     fn erase_again(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
         let begun = Erasure { counts: ErasureCounts::default(), finished_at: None, ..erasure.clone() };
         self.batch(now, |batch| batch.put_erasure(&begun))?;
-        while !self.batch(now, |batch| batch.erase(&erasure.user, SLICE))?.is_finished {}
-        Ok(())
+        let mut counts = ErasureCounts::default();
+        loop {
+            let step = self.batch(now, |batch| batch.erase(&erasure.user, SLICE))?;
+            counts = counts.plus(step.counts);
+            if step.is_finished {
+                break;
+            }
+        }
+        // One that had ended keeps its certificate, which the trail has; the next start ends the other, and records it.
+        let kept = if erasure.is_finished() { erasure.clone() } else { Erasure { counts, ..begun } };
+        self.batch(now, |batch| batch.put_erasure(&kept))
     }
 
     /// The records that this store's trail does not have, if its own trail is the beginning of the other.
@@ -175,13 +188,17 @@ impl OfflineFile {
     }
 }
 
-fn put_holds(tables: &mut Tables<'_>, holds: &[Hold]) -> Outcome<()> {
+/// `settle`: what is withheld by holds that are gone is to be removed before anything is held anew.
+fn put_holds(tables: &mut Tables<'_>, holds: &[Hold], settle: bool) -> Outcome<()> {
     let mut buffer = Vec::new();
     // One that was released since stays released.
     tables.holds.write()?.retain(|_, _| false)?;
     for hold in holds {
         let (key, row) = (hold_key(&hold.subject), HoldRow::of(hold));
         tables.holds.write()?.insert(key.as_bytes(), encode(&row, &mut buffer)?)?;
+    }
+    if settle {
+        tables.meta.write()?.insert(meta::PRUNED, encode(&(0_u64, 0_u64), &mut buffer)?)?;
     }
     Ok(())
 }

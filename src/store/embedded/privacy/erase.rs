@@ -29,10 +29,17 @@ impl Apply for BeginErasure {
             let erasure = before.ok_or(Refusal::NotFound)?;
             return Ok(ErasureBegun { erasure, is_new: false });
         };
-        if let Some(under_way) = before.filter(|erasure| !erasure.is_finished()) {
-            return Ok(ErasureBegun { erasure: under_way, is_new: false });
+        if let Some(under_way) = before.as_ref().filter(|erasure| !erasure.is_finished()) {
+            return Ok(ErasureBegun { erasure: under_way.clone(), is_new: false });
         }
         batch.refuse_held_person(&user, no)?;
+        // Who has only been seen again since has nothing to be erased: the certificate of before stands.
+        if let Some(before) = before
+            && batch.has_nothing(no)?
+        {
+            batch.forget_user(&user, no)?;
+            return Ok(ErasureBegun { erasure: before, is_new: false });
+        }
         if !consent && is_below_floor(batch.newest_of(no)?, floor, batch.now) {
             return Err(Refusal::BelowFloor.into());
         }
@@ -74,6 +81,20 @@ impl Batch<'_, '_> {
         let key = erasure.user.canonical();
         self.t.erasures.write()?.insert(key.as_bytes(), encode_2(&row, &mut self.buffer)?)?;
         Ok(())
+    }
+
+    /// Whether nothing is stored of a user but that they have been here.
+    fn has_nothing(&self, no: u64) -> Outcome<bool> {
+        let (low, high) = (k16(no, 0), k16(no, u64::MAX));
+        let (low_24, high_24) = (k24(no, 0, 0), k24(no, u64::MAX, u64::MAX));
+        Ok(self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && self.t.authors.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && self.t.member_rooms.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && self.t.progress.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && self.t.progress_versions.read()?.range::<&[u8; 24]>(&low_24..=&high_24)?.next().is_none()
+            && self.t.inbox.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && self.t.inbox_changes.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && self.t.answers.read()?.range::<&[u8; 24]>(&low_24..=&high_24)?.next().is_none())
     }
 
     /// When the newest message, progress or notification of a person was stored.

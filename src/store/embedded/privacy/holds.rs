@@ -8,10 +8,11 @@ use crate::domain::privacy::{HeldSubjects, Hold, Subject};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::decode_room;
+use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_value};
-use crate::store::embedded::engine::failure::Outcome;
-use crate::store::embedded::engine::schema::{k8, k16, meta, pair};
+use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::schema::{k8, k16, meta, pair, second};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::privacy::rows::{HoldRow, hold_key};
 use crate::store::operations::{PruneWithheld, ReleaseHold, SetHold};
@@ -19,10 +20,14 @@ use crate::store::operations::{PruneWithheld, ReleaseHold, SetHold};
 /// Who and what is held, by number.
 pub(in crate::store::embedded) type Held = HeldSubjects<u64, u64>;
 
+/// So many messages of somebody are looked at for one in a room that is being removed.
+const LOOKED_AT: usize = 20_000;
+
 impl Apply for SetHold {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
         let hold = self.hold;
         batch.refuse_hold_on_erased(&hold.subject)?;
+        batch.refuse_hold_on_removed(&hold.subject)?;
         let (row, key) = (HoldRow::of(&hold), hold_key(&hold.subject));
         let is_new = batch.t.holds.read()?.get(key.as_bytes())?.is_none();
         if is_new && batch.t.meta.read()?.get(meta::PRUNED)?.is_some() {
@@ -131,6 +136,52 @@ impl Batch<'_, '_> {
             }
         }
         self.refuse_by(&against)
+    }
+
+    /// Refuses a hold that would come too late: on a room that is being removed, or on somebody with messages in one.
+    fn refuse_hold_on_removed(&mut self, subject: &Subject) -> Outcome<()> {
+        let doomed = self.doomed()?;
+        let held = match subject {
+            _ if doomed.is_empty() => None,
+            Subject::Room(room) => {
+                let mut found = None;
+                for no in &doomed {
+                    if self.room_of(*no)?.is_some_and(|removed| removed == *room) {
+                        found = Some(*no);
+                    }
+                }
+                found
+            }
+            Subject::User(user) => match self.find_user(user)? {
+                Some(no) => self.doomed_with_messages_of(no, &doomed)?,
+                None => None,
+            },
+        };
+        match held {
+            Some(no) => {
+                let missing = || Failure::Damaged(format!("room {no} is to be removed, and has no record"));
+                Err(Refusal::Removing(self.room_of(no)?.ok_or_else(missing)?).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One of these rooms in which somebody has messages still; the first of them, too, where looking takes too long.
+    fn doomed_with_messages_of(&self, user: u64, doomed: &[u64]) -> Outcome<Option<u64>> {
+        let nowhere = RoomId::number(0);
+        let (low, high) = (k16(user, 0), k16(user, u64::MAX));
+        for (looked_at, row) in self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.rev().enumerate() {
+            let id = second(row?.0.value());
+            let read = |row: &[u8]| Ok(decode_message(row, id, &nowhere)?.1.room);
+            let room = get(self.t.messages.read()?, &k8(id), read)?;
+            if let Some(room) = room.filter(|room| doomed.contains(room)) {
+                return Ok(Some(room));
+            }
+            if looked_at >= LOOKED_AT {
+                return Ok(doomed.first().copied());
+            }
+        }
+        Ok(None)
     }
 
     /// Refuses a hold that would come too late: on somebody who is being erased, or on a room with messages of theirs.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use redb::ReadableTable;
 
+use crate::domain::privacy::Subject;
 use crate::domain::progress::{Progress, is_merged, merge};
 use crate::domain::{Fingerprint, Refusal};
 use crate::store::Change;
@@ -12,6 +13,7 @@ use crate::store::embedded::engine::codec::{decode, encode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::First;
 use crate::store::embedded::engine::schema::{k16, k24};
+use crate::store::embedded::privacy::rows::hold_key;
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::{Report, RequestKey, SyncProgress, Synced};
 
@@ -84,6 +86,10 @@ impl Batch<'_, '_> {
         let Some(last) = progress.version.checked_sub(self.keep_versions).filter(|last| *last > 0) else {
             return Ok(());
         };
+        // What is held is not lost to reports that come behind it.
+        if self.t.holds.read()?.get(hold_key(&Subject::User(progress.user.clone())).as_bytes())?.is_some() {
+            return Ok(());
+        }
         // One at a time while the limit stays; several after it has been lowered.
         let mut old = Vec::new();
         for row in
