@@ -99,8 +99,9 @@ fn writer(c: &mut Criterion) {
 struct Counter(AtomicU64);
 
 impl Outlet for Counter {
-    fn send(&self, frames: &Bytes) {
+    fn send(&self, frames: &Bytes) -> bool {
         self.0.fetch_add(frames.len() as u64, Ordering::Relaxed);
+        true
     }
     fn send_volatile(&self, frames: &Bytes) {
         self.send(frames);

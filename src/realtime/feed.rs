@@ -9,10 +9,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use crate::domain::chat::Message;
+use crate::domain::notification::Selection;
 use crate::domain::{Room, RoomId, UserId};
 use crate::observability::counters::Tally;
 use crate::realtime::delivery::{Delivery, DeliveryKind, Placed, deliveries_of};
 use crate::store::Change;
+use crate::store::operations::InboxAction;
 
 /// So many edits of a message that have not gone out are each told; of those before them only the ids have passed.
 const MAX_EDITS_TOLD: usize = 64;
@@ -263,6 +265,17 @@ impl Ring {
             Change::RoomRemoved { room, .. } => {
                 let room = Room::Chat(room.clone());
                 self.forget_where(|delivery| delivery.room == room);
+            }
+            Change::InboxChanged { user, selection, action: InboxAction::Delete, .. } => {
+                let own = Room::User(user.clone());
+                let is_gone = |id: u64| match selection {
+                    Selection::Ids(ids) => ids.contains(&id),
+                    Selection::All { up_to } => up_to.is_none_or(|up_to| id <= up_to),
+                };
+                self.forget_where(|delivery| match delivery.kind {
+                    DeliveryKind::Notification(id) => delivery.room == own && is_gone(id),
+                    _ => false,
+                });
             }
             Change::Erased { user, is_finished: true, .. } => {
                 self.bar(Bar::User(user.clone()));

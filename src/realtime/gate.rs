@@ -13,8 +13,9 @@ use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
 
 /// The way to one socket. Both methods return at once.
 pub trait Outlet: Send + Sync {
-    /// Sends whole frames behind what was sent before. A reader that does not keep up is cut off.
-    fn send(&self, frames: &Bytes);
+    /// Sends whole frames behind what was sent before. A reader that does not keep up is cut off. `false` if nothing of it goes
+    /// out, as the socket is about to end: what is kept for its user is not told to them then.
+    fn send(&self, frames: &Bytes) -> bool;
 
     /// Sends frames if nothing waits before them, and drops them otherwise.
     fn send_volatile(&self, frames: &Bytes);
@@ -101,8 +102,8 @@ impl Gate {
             let (after_seq, after_notification) = (after_seq.max(*seq), after_notification.max(*notification));
             for delivery in std::mem::take(held).deliveries {
                 if !is_told(&delivery, after_seq, after_notification) {
-                    outlet.send(delivery.frame.bytes());
-                    if let DeliveryKind::Notification(id) = delivery.kind {
+                    let is_sent = outlet.send(delivery.frame.bytes());
+                    if let (true, DeliveryKind::Notification(id)) = (is_sent, delivery.kind) {
                         notifications.push((delivery.room.clone(), id));
                     }
                 }

@@ -52,7 +52,9 @@ struct Nowhere {
 }
 
 impl Outlet for Nowhere {
-    fn send(&self, _: &Bytes) {}
+    fn send(&self, _: &Bytes) -> bool {
+        true
+    }
 
     fn send_volatile(&self, _: &Bytes) {}
 
@@ -275,9 +277,21 @@ impl Live {
 
     /// Somebody who polls leaves a room by their own will.
     pub(crate) fn stop_polling(&self, user: &UserId, room: &RoomId) {
+        self.stop_polling_if(user, room, |_| true);
+    }
+
+    /// Somebody leaves a room by their own will in which they have polled: unless a poll of theirs waits, they are out of it.
+    pub(crate) fn stop_idle_polling(&self, user: &UserId, room: &RoomId) {
+        self.stop_polling_if(user, room, |stay| stay.waiting == 0);
+    }
+
+    fn stop_polling_if(&self, user: &UserId, room: &RoomId, stops: impl FnOnce(&Stay) -> bool) {
         let number = {
             let mut book = self.presences.lock();
             let Some(poller) = book.pollers.get_mut(user) else { return };
+            if !poller.rooms.get(room).is_some_and(stops) {
+                return;
+            }
             poller.rooms.remove(room).map(|_| poller.number)
         };
         if let Some(number) = number {

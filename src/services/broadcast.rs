@@ -31,6 +31,8 @@ use crate::services::inbox::draft_of;
 /// The most users that one target may name.
 const MAX_USERS: usize = 1_000;
 const MAX_EVENT_CHARS: usize = 64;
+/// As of a token's `name`.
+const MAX_NAME_CHARS: usize = 200;
 
 /// A broadcast on its way to the store: who sends it, its key, and what the trail says of it.
 struct Sending<'c> {
@@ -143,6 +145,7 @@ impl Services {
     ) -> Result<BroadcastSent, WireError> {
         let message: PlatformMessage = decode::request(payload)?;
         self.check_content(&message.content)?;
+        check_sender(message.sender_id.as_ref(), message.sender_name.as_deref())?;
         let external_id = message.external_id.map(|name| sending.external_id(name)).transpose()?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
         let draft = Draft {
@@ -307,6 +310,23 @@ fn check_event(event: &str) -> Result<(), WireError> {
     }
     if RESERVED_EVENTS.contains(&event) {
         return Err(WireError::field("event", format!("'{event}' is reserved by Socket.IO; choose another name")));
+    }
+    Ok(())
+}
+
+/// Who a message of a back end's is by: nobody can be erased who is `erased`, and a name is one.
+fn check_sender(id: Option<&UserId>, name: Option<&str>) -> Result<(), WireError> {
+    if id.is_some_and(|id| *id == UserId::erased()) {
+        return Err(WireError::field(
+            "senderId",
+            "'erased' is nobody's user id; leave senderId out for a message of the system",
+        ));
+    }
+    let is_name =
+        |name: &str| (1..=MAX_NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if name.is_some_and(|name| !is_name(name)) {
+        let message = format!("senderName must have 1 to {MAX_NAME_CHARS} characters, and no control characters");
+        return Err(WireError::field("senderName", message));
     }
     Ok(())
 }

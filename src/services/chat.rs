@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomSummary};
+use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomSummary, may_enter};
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::{RoomId, Scope, Timestamp, UserId};
 use crate::protocol::answer::{
@@ -111,6 +111,8 @@ impl Services {
             }
             None => self.live.stop_polling(user, &room),
         }
+        // What is left of polls that have ended does not keep them there.
+        self.live.stop_idle_polling(user, &room);
         if !self.sockets.is_present(user, &room) {
             let left = self.store.apply(self.now(), LeaveRoom { room: room.clone(), user: user.clone() }).await;
             match left {
@@ -248,12 +250,15 @@ impl Services {
         })
     }
 
-    /// The user's rooms.
+    /// The user's rooms: those that they may read. Who was a guest of a room that has become private is none of it any more.
     ///
     /// # Errors
     /// `unavailable`.
     pub async fn rooms(&self, caller: &Caller) -> Result<Vec<RoomSummary>, WireError> {
-        self.store.rooms_of(caller.actor.user.clone()).await.map_err(store_error)
+        let mut rooms = self.store.rooms_of(caller.actor.user.clone()).await.map_err(store_error)?;
+        let (viewer, policy) = (Author::of(&caller.actor), self.policy());
+        rooms.retain(|one| may_enter(Some(one.room.private), Some(one.membership), viewer.admin, policy).is_ok());
+        Ok(rooms)
     }
 
     /// Moves the read mark.

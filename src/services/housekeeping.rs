@@ -23,6 +23,8 @@ const SELDOM: Duration = Duration::from_secs(60 * 60);
 const OFTEN: Duration = Duration::from_secs(1);
 /// The time to the next look where something could not be finished.
 const UNSETTLED: Duration = Duration::from_secs(5);
+/// And where the disk is full: what is deleted meanwhile has made room inside the database file.
+const FULL: Duration = Duration::from_secs(60);
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// A backup works for so long at a time.
@@ -93,6 +95,9 @@ impl Services {
                 }
                 let is_settled = self.settle().await;
                 self.purge_by_age().await;
+                if let Err(error) = self.store.measure_room().await {
+                    tracing::debug!(%error, "the room inside the database file was not measured");
+                }
                 is_settled
             };
             let is_settled = tokio::select! {
@@ -102,7 +107,11 @@ impl Services {
             // A twentieth of the shortest age: nothing lives much longer than it may.
             let shortest = self.settings.load().retention.shortest();
             let pause = shortest.map_or(SELDOM, |age| (age / 20).clamp(OFTEN, SELDOM));
-            let pause = if is_settled { pause } else { pause.min(UNSETTLED) };
+            let pause = match self.store.ready() {
+                _ if !is_settled => pause.min(UNSETTLED),
+                Err(StoreError::Full(_)) => pause.min(FULL),
+                _ => pause,
+            };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.resettled.notified() => {}

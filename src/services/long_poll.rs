@@ -2,6 +2,7 @@
 //! it is read from the [`Feed`](crate::realtime::feed::Feed), in the very order of the sockets and with what is not stored; over a
 //! longer gap or a restart the stored kinds are read from the store.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -114,8 +115,9 @@ struct Waiter {
 }
 
 impl Outlet for Waiter {
-    fn send(&self, _: &Bytes) {
+    fn send(&self, _: &Bytes) -> bool {
         self.woken.notify_one();
+        true
     }
 
     fn send_volatile(&self, _: &Bytes) {
@@ -171,6 +173,7 @@ impl Services {
             return Ok(PollStep::Answered(answer));
         }
         let (place, deliveries) = self.read(caller, place, &audience).await?;
+        self.must_still_be_let_into(caller, &deliveries).await?;
         if !deliveries.is_empty() || wait.is_zero() {
             let cursor = self.write_place(&caller.actor.user, place);
             return Ok(PollStep::Answered(PollAnswer { deliveries, cursor }));
@@ -216,6 +219,7 @@ impl Services {
         self.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
         let mut audience = Audience::new(&caller.actor, &rooms);
+        let mut lost: Vec<Room> = Vec::new();
         for room in rooms {
             // A gate of its own: whoever is put out of one room still hears of the others.
             if let Some((gate, _)) = self.sockets.join(number, &room) {
@@ -230,8 +234,15 @@ impl Services {
         loop {
             // Registered first, looked second: nothing falls in between.
             // Of a room that they were taken out of while they wait, nothing more is told.
-            audience.rooms = self.sockets.still_in(number, &audience.rooms);
+            let still_in = self.sockets.still_in(number, &audience.rooms);
+            lost.extend(audience.rooms.iter().filter(|room| !still_in.contains(room)).cloned());
+            audience.rooms = still_in;
             let (next, deliveries) = self.read(caller, place, &audience).await?;
+            self.must_still_be_let_into(caller, &deliveries).await?;
+            // Unless they are let in again: what has been said there since is behind the place of before, and is not passed over.
+            if self.is_let_into_any(caller, &lost).await {
+                return Ok((place, Vec::new()));
+            }
             place = next;
             if !deliveries.is_empty() {
                 return Ok((place, deliveries));
@@ -245,6 +256,29 @@ impl Services {
                 return Err(error.clone());
             }
         }
+    }
+
+    async fn is_let_into_any(&self, caller: &Caller, rooms: &[Room]) -> bool {
+        for room in rooms {
+            if let Room::Chat(room) = room
+                && self.must_be_let_into(caller, room).await.is_ok()
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whoever lost the right to a room while it was read is not told what was said in it since.
+    async fn must_still_be_let_into(&self, caller: &Caller, found: &[Arc<Delivery>]) -> Result<(), WireError> {
+        let rooms = found.iter().filter_map(|delivery| match &delivery.room {
+            Room::Chat(room) => Some(room),
+            _ => None,
+        });
+        for room in rooms.collect::<HashSet<_>>() {
+            self.must_be_let_into(caller, room).await?;
+        }
+        Ok(())
     }
 
     /// What is behind a place, from the feed as far as it reaches back, else from the store.

@@ -429,7 +429,9 @@ impl Services {
         }
     }
 
-    fn is_ending(&self) -> bool {
+    /// Whether the server is about to stop: sockets are being sent away, and polls are answered.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
         self.polls_end.is_cancelled()
     }
 

@@ -82,6 +82,9 @@ pub trait Care: Send + Sync {
     /// How many rows each table has, for [`super::operations::SampleGrowth`].
     fn row_counts(&self) -> Answer<'_, Vec<(&'static str, u64)>>;
 
+    /// Measures the room that purges and erasures have made inside the file, where the disk has none, so that writes go on in it.
+    fn measure_room(&self) -> Answer<'_, ()>;
+
     /// Takes no more writes, commits what waits, and closes the file. Calling it again does nothing.
     ///
     /// # Errors

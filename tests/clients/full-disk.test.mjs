@@ -154,6 +154,32 @@ describe('below the first floor', () => {
     await server.stop();
   });
 
+  test('what data have filled, retention empties: writes go on inside the file', async (t) => {
+    const { server, empty, fillTo } = await onSmallDisk(t, { mib: 64, env: { ACADEMY_RT_STORAGE_MIN_FREE: '16MiB' } });
+    const text = '\u{1D11E}'.repeat(3_900);
+    let isFull = false;
+    while (!isFull) isFull = (await Promise.all(Array.from({ length: 100 }, () => write(server, ann, text)))).some((one) => one.status === 503);
+    fillTo(15 * MIB);
+    await refused(server);
+    console.log('# full', Date.now());
+    await server.halt();
+    console.log('# halted', Date.now());
+    server.env = { ...server.env, ACADEMY_RT_RETENTION_CHAT: '20s' };
+    await server.launch({ ready: 503 });
+    await until(async () => (await done(server, ann, 'GET', '/rooms/r/messages')).messages.length === 0, 'all of it is purged', 60_000);
+    console.log('# purged', Date.now());
+    await until(async () => (await server.fetch('/readyz')).status === 200, 'there is room inside the file', 30_000);
+    console.log('# room', Date.now());
+    for (let n = 0; n < 50; n += 1) assert.equal((await write(server, ann, `${n} ${text}`)).status, 200);
+    // That is no room without end.
+    let taken = 0;
+    while ((await write(server, ann, text)).status === 200) taken += 1;
+    assert.ok(taken < 64 * MIB / Buffer.byteLength(text), `${taken}`);
+    empty();
+    await until(async () => (await write(server, ann)).status === 200, 'there is room on the disk');
+    await server.stop();
+  });
+
   test('the second floor is a quarter of the first, or what storage.min_free_admin says', async (t) => {
     const { server, fillTo } = await onSmallDisk(t, { env: { ACADEMY_RT_STORAGE_MIN_FREE_ADMIN: '10MiB' } });
     fillTo(11 * MIB);

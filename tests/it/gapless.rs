@@ -74,13 +74,14 @@ enum Said {
 }
 
 impl Outlet for Sent {
-    fn send(&self, frames: &Bytes) {
+    fn send(&self, frames: &Bytes) -> bool {
         let mut rest = &frames[..];
         while let Some(len) = frame_len(rest) {
             let (name, payload): (String, Value) = serde_json::from_str(json_of(&rest[..len]).unwrap()).unwrap();
             self.0.lock().unwrap().push(Said::Event(name, payload));
             rest = &rest[len..];
         }
+        true
     }
 
     fn send_volatile(&self, frames: &Bytes) {

@@ -48,19 +48,20 @@ impl Member {
                 let Some(offset) = group.offsets.get(from) else { return 0 };
                 let (after_seq, after_notification) = (*after_seq, *after_notification);
                 let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
-                let sent = if told || group.is_mixed {
-                    self.deliver_singly(group, from, after_seq, after_notification)
-                } else {
-                    match offset {
-                        0 => self.outlet.send(&group.frames),
-                        offset => self.outlet.send(&group.frames.slice(*offset..)),
-                    }
-                    group.len() - from
-                };
-                if group.first_notification != u64::MAX {
-                    self.note_notifications(group);
+                if told || group.is_mixed {
+                    return self.deliver_singly(group, from, after_seq, after_notification);
                 }
-                sent
+                let is_sent = match offset {
+                    0 => self.outlet.send(&group.frames),
+                    offset => self.outlet.send(&group.frames.slice(*offset..)),
+                };
+                if !is_sent {
+                    return 0;
+                }
+                if group.first_notification != u64::MAX {
+                    group.deliveries.iter().for_each(|placed| self.note_notification(&placed.delivery));
+                }
+                group.len() - from
             }
         }
     }
@@ -73,8 +74,10 @@ impl Member {
             }
             if delivery.kind == DeliveryKind::Volatile {
                 self.outlet.send_volatile(delivery.frame.bytes());
+            } else if self.outlet.send(delivery.frame.bytes()) {
+                self.note_notification(delivery);
             } else {
-                self.outlet.send(delivery.frame.bytes());
+                return sent;
             }
             sent += 1;
         }
@@ -85,14 +88,11 @@ impl Member {
         delivery.except_socket != Some(self.socket) && delivery.except_user.as_ref() != Some(&self.presence.user)
     }
 
-    fn note_notifications(&self, group: &Group) {
-        if !self.is_person {
-            return;
-        }
-        for Placed { delivery, .. } in &group.deliveries {
-            if let (DeliveryKind::Notification(id), Some(kind)) = (delivery.kind, audience_of(&delivery.room)) {
-                self.presence.note_live(kind, id);
-            }
+    fn note_notification(&self, delivery: &Delivery) {
+        if let (true, DeliveryKind::Notification(id), Some(kind)) =
+            (self.is_person, delivery.kind, audience_of(&delivery.room))
+        {
+            self.presence.note_live(kind, id);
         }
     }
 }

@@ -9,13 +9,14 @@ use crate::realtime::registry::*;
 struct Recorder(Mutex<Vec<String>>);
 
 impl Outlet for Recorder {
-    fn send(&self, frames: &Bytes) {
+    fn send(&self, frames: &Bytes) -> bool {
         let mut rest = &frames[..];
         while let Some(len) = crate::protocol::packet::frame_len(rest) {
             let text = String::from_utf8_lossy(&rest[..len]).into_owned();
             self.0.lock().unwrap().push(text[text.find("42").unwrap() + 2..].to_owned());
             rest = &rest[len..];
         }
+        true
     }
     fn send_volatile(&self, frames: &Bytes) {
         self.send(frames);

@@ -41,8 +41,8 @@ struct Sent {
     up_to: MarkOfEach,
     /// Up to where the store has been told.
     recorded: MarkOfEach,
-    /// `Some` while there is more waiting than is sent on one arrival: what has come live meanwhile, beyond what waits.
-    ahead: Option<BTreeSet<(u64, AudienceKind)>>,
+    /// The audiences of which more waits than is sent on one arrival: what has come live meanwhile, beyond what waits.
+    ahead: HashMap<AudienceKind, BTreeSet<u64>>,
 }
 
 impl Presence {
@@ -58,11 +58,9 @@ impl Presence {
     pub(crate) fn note_live(&self, kind: AudienceKind, id: u64) {
         let mut sent = self.lock();
         let Sent { up_to, ahead, .. } = &mut *sent;
-        match ahead {
+        match ahead.get_mut(&kind) {
             None => raise(up_to, kind, id),
-            Some(ahead) if ahead.len() < MAX_AHEAD => {
-                ahead.insert((id, kind));
-            }
+            Some(ahead) if ahead.len() < MAX_AHEAD => drop(ahead.insert(id)),
             Some(_) => {}
         }
     }
@@ -77,17 +75,18 @@ impl Presence {
     ) -> impl Fn(&Notification) -> bool + use<> {
         let mut sent = self.lock();
         let before = sent.clone();
-        AudienceKind::of(roles).for_each(|kind| raise(&mut sent.up_to, kind, up_to));
-        if has_more {
-            sent.ahead.get_or_insert_default();
-        } else {
-            for (id, kind) in sent.ahead.take().into_iter().flatten() {
-                raise(&mut sent.up_to, kind, id);
+        // Of the audiences that these roles have, and of no other: another socket's may still wait.
+        for kind in AudienceKind::of(roles) {
+            raise(&mut sent.up_to, kind, up_to);
+            if has_more {
+                sent.ahead.entry(kind).or_default();
+            } else if let Some(last) = sent.ahead.remove(&kind).and_then(|ahead| ahead.last().copied()) {
+                raise(&mut sent.up_to, kind, last);
             }
         }
         move |notification| {
             let (id, kind) = (notification.id, notification.audience.kind());
-            id <= of(&before.up_to, kind) || before.ahead.as_ref().is_some_and(|ahead| ahead.contains(&(id, kind)))
+            id <= of(&before.up_to, kind) || before.ahead.get(&kind).is_some_and(|ahead| ahead.contains(&id))
         }
     }
 
@@ -107,7 +106,7 @@ impl Presence {
 
     /// Whether something is known here that the store does not tell.
     fn is_worth_keeping(&self) -> bool {
-        !self.unrecorded().is_empty() || self.lock().ahead.as_ref().is_some_and(|ahead| !ahead.is_empty())
+        !self.unrecorded().is_empty() || self.lock().ahead.values().any(|ahead| !ahead.is_empty())
     }
 }
 

@@ -113,6 +113,7 @@ impl Embedded {
             min_free_bytes: config.min_free_bytes,
             min_free_admin_bytes: config.min_free_admin_bytes.min(config.min_free_bytes),
             free_bytes,
+            room_in_file: AtomicU64::new(0),
             last_id: AtomicU64::new(last_id),
             last_backup: Mutex::new(last_backup),
             queued: AtomicUsize::new(0),

@@ -210,6 +210,16 @@ impl Care for Embedded {
         Box::pin(self.read(|snapshot| snapshot.counts()))
     }
 
+    fn measure_room(&self) -> Answer<'_, ()> {
+        Box::pin(async move {
+            if self.shared.is_room_measured() {
+                return Ok(());
+            }
+            let shared = Arc::clone(&self.shared);
+            self.read_apart(move |snapshot| shared.measure_room(snapshot)).await
+        })
+    }
+
     fn close(&self) -> Answer<'_, ()> {
         Box::pin(Embedded::close(self))
     }

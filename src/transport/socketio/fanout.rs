@@ -30,7 +30,7 @@ const SENDS_A_STRETCH: usize = 2_048;
 pub async fn run(services: Arc<Services>, delivered: Arc<AtomicU64>) {
     tokio::task::unconstrained(async move {
         let feed = services.feed().clone();
-        let mut pump = Pump::new(services, MEMBERS_A_TURN);
+        let mut pump = Pump::new(services.clone(), MEMBERS_A_TURN);
         let mut stretch = 0;
         while let Some(batch) = feed.take(BATCH).await {
             pump.add(batch);
@@ -42,7 +42,10 @@ pub async fn run(services: Arc<Services>, delivered: Arc<AtomicU64>) {
                     tokio::task::yield_now().await;
                 }
             }
-            feed.note_all_sent();
+            // Sockets that have been told to leave take nothing more: what has gone to nobody goes out at the next start.
+            if !services.is_ending() {
+                feed.note_all_sent();
+            }
         }
     })
     .await;

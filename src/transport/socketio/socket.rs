@@ -212,7 +212,7 @@ impl Link {
         }
     }
 
-    fn note(&self, was_pushed: bool, wire: &dyn Wire) {
+    fn note(&self, was_pushed: bool, wire: &dyn Wire) -> bool {
         if !was_pushed
             && wire.is_cut() == Some(Cut::SlowReader)
             && !self.is_gone.swap(true, Ordering::AcqRel)
@@ -220,6 +220,7 @@ impl Link {
         {
             directory.note_slow_reader(Some(self.number));
         }
+        was_pushed
     }
 
     /// Ends the connection behind a last word, and not the namespace: a stock client connects again by itself then. What
@@ -306,9 +307,9 @@ fn send_by_library(socket: &SocketRef, frames: &Bytes) -> Result<(), SendError> 
 }
 
 impl Outlet for Link {
-    fn send(&self, frames: &Bytes) {
+    fn send(&self, frames: &Bytes) -> bool {
         if self.is_gone() {
-            return;
+            return false;
         }
         // The hot path: no lock of ours, no count of references.
         if let Some(wire) = self.direct.get() {
@@ -317,12 +318,16 @@ impl Outlet for Link {
         let state = locked(&self.state);
         if let Some(wire) = self.wire(&state) {
             drop(state);
-            self.note(wire.push(frames), &**wire);
-        } else if let Some(socket) = &state.socket {
-            let sent = send_by_library(socket, frames);
-            drop(state);
-            if let Err(error) = sent {
+            return self.note(wire.push(frames), &**wire);
+        }
+        let Some(socket) = &state.socket else { return false };
+        let sent = send_by_library(socket, frames);
+        drop(state);
+        match sent {
+            Ok(()) => true,
+            Err(error) => {
                 self.library_failed(&error);
+                false
             }
         }
     }
@@ -330,7 +335,7 @@ impl Outlet for Link {
     fn send_volatile(&self, frames: &Bytes) {
         match self.direct.get() {
             Some(wire) => wire.push_volatile(frames),
-            None => self.send(frames),
+            None => drop(self.send(frames)),
         }
     }
 

@@ -1,7 +1,8 @@
 //! How the store is, and what the writer and the readers share: a failure that either meets is noted here once, and decides
 //! what is answered until the writer has mended it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,14 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::file::Opener;
 use crate::store::embedded::engine::schema::Snapshot;
 use crate::store::operations::Class;
+
+/// What a file system counts blocks in.
+const BLOCK: u64 = 512;
+/// What the engine needs for itself: a share of what is stored, and some.
+const ENGINE_SHARE: u64 = 8;
+const ENGINE_ROOM: u64 = 1 << 20;
+/// What a commit takes beside what it was asked to write.
+const COMMIT_ROOM: u64 = 4_096;
 
 /// How the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +52,8 @@ pub(in crate::store::embedded) struct Shared {
     pub(in crate::store::embedded) min_free_admin_bytes: u64,
     /// Asks the operating system for the free bytes. A field, so that a test can fill the disk.
     pub(in crate::store::embedded) free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
+    /// Bytes inside the file that writes may use where the disk has too few; 0 until they are measured.
+    pub(in crate::store::embedded) room_in_file: AtomicU64,
     pub(in crate::store::embedded) last_id: AtomicU64,
     /// When the last good backup was made, and its size.
     pub(in crate::store::embedded) last_backup: Mutex<Option<(Timestamp, u64)>>,
@@ -156,6 +167,33 @@ impl Shared {
         }
         // A file system that does not say how full it is does not stop the store; redb's own error would.
         let free = (self.free_bytes)().ok()?;
-        (free < kept).then(|| StoreError::Full(format!("{free} bytes are free, {kept} are kept")))
+        if free >= kept {
+            return None;
+        }
+        // What has gone leaves room inside the file. Some of what is kept stays free, whatever the file has.
+        let in_file = if class == Class::Work { self.room_in_file.load(Ordering::Relaxed).min(kept / 2) } else { 0 };
+        (free + in_file < kept).then(|| StoreError::Full(format!("{free} bytes are free, {kept} are kept")))
+    }
+
+    /// Whether there is nothing to measure: the disk has room enough without what is inside the file.
+    pub(in crate::store::embedded) fn is_room_measured(&self) -> bool {
+        self.min_free_bytes == 0 || (self.free_bytes)().is_ok_and(|free| free >= self.min_free_bytes)
+    }
+
+    /// The file's blocks that hold nothing: its length says less, as it grows ahead with holes that take no room.
+    pub(in crate::store::embedded) fn measure_room(&self, snapshot: &Snapshot) -> Outcome<()> {
+        let used: u64 = snapshot.sizes()?.iter().map(|table| table.stored_bytes + table.overhead_bytes).sum();
+        let blocks = std::fs::metadata(self.opener.path()).map_or(0, |file| file.blocks() * BLOCK);
+        let room = blocks.saturating_sub(used + used / ENGINE_SHARE + ENGINE_ROOM);
+        tracing::info!(used, room, "measured the room inside the database file");
+        self.room_in_file.store(room, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A commit has taken some of the room inside the file: about twice what it was asked to write.
+    pub(in crate::store::embedded) fn use_room(&self, bytes: u64) {
+        let left = |room: u64| Some(room.saturating_sub(2 * bytes + COMMIT_ROOM));
+        // The closure never refuses.
+        let _ = self.room_in_file.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
     }
 }

@@ -180,12 +180,14 @@ impl Writer {
             return;
         }
         let mut acks = Vec::with_capacity(commands.len());
+        let bytes = commands.iter().map(Command::weight).sum::<usize>() as u64;
         let began = Instant::now();
         match self.commit(commands, &mut acks) {
             Ok(committed) => {
                 if let Some(Finished { changes, last_id, noted_backup }) = committed {
                     self.shared.commit_time.record(began.elapsed());
                     self.shared.commits.fetch_add(1, Ordering::Relaxed);
+                    self.shared.use_room(bytes);
                     self.shared.writes.fetch_add(acks.len() as u64, Ordering::Relaxed);
                     self.shared.last_id.store(last_id, Ordering::Release);
                     if noted_backup.is_some() {
