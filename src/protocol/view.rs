@@ -10,7 +10,7 @@ use crate::domain::progress::{Percent, Progress, Status};
 use crate::domain::{LessonId, Role, RoomId, Timestamp, UserId};
 
 /// A message, as an event and in a page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Clone)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageView<'a> {
     /// Unique over all rooms.

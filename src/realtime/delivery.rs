@@ -11,6 +11,7 @@ use crate::domain::notification::{Audience, Selection};
 use crate::domain::{Room, Timestamp, UserId};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::packet::Frame;
+use crate::protocol::view::MessageView;
 use crate::store::Change;
 use crate::store::operations::{Broadcast, InboxAction};
 
@@ -27,6 +28,8 @@ pub struct Delivery {
     pub name: Cow<'static, str>,
     /// The event, encoded.
     pub frame: Frame,
+    /// The event as its subject's own sockets and polls get it, where that differs: with the key that they gave it.
+    pub own: Option<Frame>,
     /// The id of the stored change that it tells of; `None` for what is not stored.
     pub stored: Option<u64>,
     /// What the gates of the sockets must know of it.
@@ -73,11 +76,24 @@ impl Delivery {
             except_user: None,
             name: Cow::Borrowed(""),
             frame,
+            own: None,
             stored: None,
             kind: DeliveryKind::Event,
             subject: None,
             outbox: None,
         }
+    }
+
+    /// The event as a user gets it.
+    #[must_use]
+    pub fn frame_for(&self, user: &UserId) -> &Frame {
+        self.own.as_ref().filter(|_| self.subject.as_ref() == Some(user)).unwrap_or(&self.frame)
+    }
+
+    /// The bytes of its frames.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.frame.bytes().len() + self.own.as_ref().map_or(0, |own| own.bytes().len())
     }
 
     /// The same, speaking of somebody.
@@ -104,12 +120,15 @@ impl Delivery {
 pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
     let stored = Some(change.id());
     let (room, event, kind, subject) = match change {
-        Change::Posted { message, .. } => (
-            Room::Chat(message.room.clone()),
-            ServerEvent::ChatMessage((&**message).into()),
-            DeliveryKind::Message(message.seq),
-            Some(message.sender.clone()),
-        ),
+        Change::Posted { message, .. } => {
+            let view = MessageView::from(&**message);
+            let own = view.client_id.is_some().then(|| ServerEvent::ChatMessage(view.clone()).encode());
+            // A key is its caller's, and is shown to nobody else.
+            let event = ServerEvent::ChatMessage(MessageView { client_id: None, ..view });
+            let kind = DeliveryKind::Message(message.seq);
+            let told = Delivery::passing(Room::Chat(message.room.clone()), &event);
+            return vec![Delivery { stored, kind, own, subject: Some(message.sender.clone()), ..told }];
+        }
         Change::Edited { id, message, supersedes } => (
             Room::Chat(message.room.clone()),
             ServerEvent::ChatMessageEdited {

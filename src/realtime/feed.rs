@@ -70,7 +70,7 @@ struct Slot {
 
 impl Slot {
     fn bytes(&self) -> usize {
-        self.delivery.as_ref().map_or(0, |delivery| delivery.frame.bytes().len())
+        self.delivery.as_ref().map_or(0, |delivery| delivery.bytes())
     }
 
     fn stored(&self) -> Option<u64> {
@@ -115,7 +115,7 @@ impl Ring {
         if self.closed {
             return;
         }
-        let bytes = delivery.frame.bytes().len();
+        let bytes = delivery.bytes();
         // What the pump has not taken yet is never dropped.
         while (self.slots.len() >= RING || self.bytes + bytes > RING_BYTES) && self.taken > self.start {
             let gone = self.slots.pop_front();
@@ -346,7 +346,7 @@ impl Feed {
     /// # Errors
     /// [`FeedFull`] if the pump is too far behind.
     pub fn publish(&self, deliveries: Vec<Delivery>) -> Result<(), FeedFull> {
-        let bytes: usize = deliveries.iter().map(|delivery| delivery.frame.bytes().len()).sum();
+        let bytes: usize = deliveries.iter().map(Delivery::bytes).sum();
         let mut ring = self.lock();
         let is_over = ring.backlog() + deliveries.len() as u64 > RING as u64 || ring.backlog_bytes + bytes > RING_BYTES;
         if is_over && ring.backlog() > 0 {

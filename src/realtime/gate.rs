@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::domain::Room;
+use crate::domain::{Room, UserId};
 use crate::protocol::error::WireError;
 
 use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
@@ -38,10 +38,10 @@ pub(crate) struct Held {
 
 impl Held {
     /// Holds deliveries back, all or none; `false` if there is no room for them.
-    pub(crate) fn add<'d>(&mut self, deliveries: impl Iterator<Item = &'d Arc<Delivery>>) -> bool {
+    pub(crate) fn add(&mut self, deliveries: impl Iterator<Item = Arc<Delivery>>) -> bool {
         let before = self.deliveries.len();
-        self.deliveries.extend(deliveries.cloned());
-        let added = self.deliveries.iter().skip(before).map(|delivery| delivery.frame.bytes().len()).sum::<usize>();
+        self.deliveries.extend(deliveries);
+        let added = self.deliveries.iter().skip(before).map(|delivery| delivery.bytes()).sum::<usize>();
         self.bytes += added;
         self.deliveries.len() <= MAX_HELD && self.bytes <= MAX_HELD_BYTES
     }
@@ -163,6 +163,8 @@ pub struct Group {
     pub(crate) first_notification: u64,
     /// Whether some receiver is excepted, or some delivery volatile.
     pub(crate) is_mixed: bool,
+    /// Who gets some delivery in a form of their own.
+    pub(crate) authors: Vec<UserId>,
 }
 
 impl Group {
@@ -176,6 +178,7 @@ impl Group {
             first_seq: u64::MAX,
             first_notification: u64::MAX,
             is_mixed: false,
+            authors: Vec::new(),
             deliveries,
         };
         let mut end = 0;
@@ -189,6 +192,7 @@ impl Group {
                 DeliveryKind::Volatile => group.is_mixed = true,
             }
             group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();
+            group.authors.extend(delivery.own.as_ref().and(delivery.subject.clone()));
         }
         group.frames = match group.deliveries.as_slice() {
             [one] => one.delivery.frame.bytes().clone(),

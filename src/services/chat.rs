@@ -128,13 +128,14 @@ impl Services {
     async fn join_stored(&self, caller: &Caller, room: &RoomId, page: Page) -> Result<MessagePage, WireError> {
         let (author, policy) = (Author::of(&caller.actor), self.policy());
         let read = || self.store.history(room.clone(), author.clone(), page.clone(), policy);
-        let first = read().await.map_err(store_error)?;
+        let theirs = |page| without_keys_of_others(page, &caller.actor.user);
+        let first = read().await.map(theirs).map_err(store_error)?;
         // Coming back is the common case, and needs no transaction.
         if first.is_settled {
             return Ok(first);
         }
         match self.store.apply(self.now(), JoinRoom { room: room.clone(), author: author.clone(), policy }).await {
-            Ok(()) => read().await.map_err(store_error),
+            Ok(()) => read().await.map(theirs).map_err(store_error),
             // Reading goes on with a full disk; the room is on their list when they join or write again.
             Err(StoreError::Full(_)) => Ok(first),
             Err(error) => Err(store_error(error)),
@@ -240,6 +241,7 @@ impl Services {
             .history(room.clone(), Author::of(&caller.actor), page, self.policy())
             .await
             .map_err(store_error)?;
+        let page = without_keys_of_others(page, &caller.actor.user);
         let versions = if request.versions { self.withheld(&room, &page.messages).await? } else { HashMap::new() };
         Ok(History {
             room_id: room,
@@ -341,4 +343,12 @@ pub(super) fn posted_answer(posted: Posted) -> MessagePosted {
 
 fn gone() -> WireError {
     WireError::new(ErrorCode::Unavailable, "the socket has gone")
+}
+
+/// A key is its caller's, and is shown to nobody else.
+fn without_keys_of_others(mut page: MessagePage, viewer: &UserId) -> MessagePage {
+    for message in page.messages.iter_mut().filter(|message| message.sender != *viewer) {
+        message.client_id = None;
+    }
+    page
 }

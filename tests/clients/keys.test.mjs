@@ -81,6 +81,45 @@ describe('a key belongs to who called and to the kind of the request', () => {
     assert.deepEqual(await contents(server, 'kinds'), ['own', 'sent']);
   });
 
+  test('a clientId is shown to its author alone: live on each transport, held back, joined, in the history, by polls of feed and store', async () => {
+    const own = await Appliance.start({ env: noLimits });
+    const [ann, bob] = [{ userId: 74, name: 'Ann' }, { userId: 75, name: 'Bob' }];
+    const send = caller(own);
+    const sockets = [];
+    for (const claims of [ann, bob]) for (const transport of WAYS) sockets.push([claims, await joinedTo(own, 'mine', claims, transport)]);
+    const cursors = await Promise.all([ann, bob].map(async (claims) => (await send(claims, 'GET', '/events?rooms=mine')).json.cursor));
+    const said = [];
+    // Several at once, so that some share a write.
+    await Promise.all(Array.from({ length: 40 }, async (_, n) => {
+      const { json } = await send([ann, bob][n % 2], 'POST', '/rooms/mine/messages', { content: `${n}`, clientId: `secret-${n % 2}-${n}` });
+      said.push(json.id);
+    }));
+    const isRight = (messages, claims, where) => {
+      const shown = messages.filter((one) => said.includes(one.id));
+      assert.equal(shown.length, said.length, where);
+      for (const one of shown) assert.equal(one.clientId, one.senderId === claims.userId ? `secret-${one.senderId - 74}-${one.content}` : undefined, `${where}: ${JSON.stringify(one)}`);
+    };
+    for (const [claims, socket] of sockets) {
+      await until(() => all(socket, 'chat:message').length >= said.length, 'all have come');
+      isRight(all(socket, 'chat:message'), claims, 'live');
+      isRight((await ask(socket, 'chat:history', { roomId: 'mine', limit: 100 })).messages, claims, 'history');
+      isRight((await ask(await own.signedIn(claims), 'chat:join', { roomId: 'mine', limit: 100 })).messages, claims, 'join');
+    }
+    const polled = async (where) => {
+      for (const [n, claims] of [ann, bob].entries()) {
+        const { json } = await send(claims, 'GET', `/events?rooms=mine&cursor=${cursors[n]}&wait=0`);
+        isRight(json.events.filter((one) => one.event === 'chat:message').map((one) => one.payload), claims, where);
+      }
+    };
+    await polled('a poll of the feed');
+    await own.halt();
+    await own.launch();
+    await polled('a poll of the store');
+    const page = await caller(own)(ADMIN, 'GET', '/rooms/mine/messages?limit=100');
+    assert.ok(!page.raw.includes('secret-'), 'nor to an administrator');
+    await own.stop();
+  });
+
   test('the room does not see the key of a broadcast: not live, not in the history, not by a poll', async () => {
     const socket = await joined('unseen', { userId: 72 });
     const { cursor } = (await http({ userId: 73 }, 'GET', '/events?rooms=unseen')).json;

@@ -12,6 +12,7 @@ fn delivery(n: u64) -> Delivery {
         except_user: None,
         name: "e".into(),
         frame: Frame::event("e", &n),
+        own: None,
         stored: Some(n),
         kind: DeliveryKind::Event,
         subject: None,

@@ -32,7 +32,8 @@ impl Member {
             GateState::Held { held, behind, .. } => {
                 let from = if group.is_chat { group.index_from(*behind) } else { 0 };
                 let waiting = group.deliveries.iter().skip(from).map(|placed| &placed.delivery);
-                let has_room = held.add(waiting.filter(|delivery| self.is_for(delivery)));
+                let has_room =
+                    held.add(waiting.filter(|delivery| self.is_for(delivery)).map(|delivery| self.as_theirs(delivery)));
                 if has_room {
                     *behind = group.end();
                 } else {
@@ -48,7 +49,7 @@ impl Member {
                 let Some(offset) = group.offsets.get(from) else { return 0 };
                 let (after_seq, after_notification) = (*after_seq, *after_notification);
                 let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
-                if told || group.is_mixed {
+                if told || group.is_mixed || group.authors.contains(&self.presence.user) {
                     return self.deliver_singly(group, from, after_seq, after_notification);
                 }
                 let is_sent = match offset {
@@ -74,7 +75,7 @@ impl Member {
             }
             if delivery.kind == DeliveryKind::Volatile {
                 self.outlet.send_volatile(delivery.frame.bytes());
-            } else if self.outlet.send(delivery.frame.bytes()) {
+            } else if self.outlet.send(delivery.frame_for(&self.presence.user).bytes()) {
                 self.note_notification(delivery);
             } else {
                 return sent;
@@ -82,6 +83,16 @@ impl Member {
             sent += 1;
         }
         sent
+    }
+
+    /// A delivery as this member gets it, whatever knows them no more when it is sent.
+    fn as_theirs(&self, delivery: &Arc<Delivery>) -> Arc<Delivery> {
+        match &delivery.own {
+            Some(own) if delivery.subject.as_ref() == Some(&self.presence.user) => {
+                Arc::new(Delivery { frame: own.clone(), own: None, ..Delivery::clone(delivery) })
+            }
+            _ => Arc::clone(delivery),
+        }
     }
 
     fn is_for(&self, delivery: &Delivery) -> bool {

@@ -15,6 +15,7 @@ use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::http::{Polled, PolledEvent, Resync};
 use crate::protocol::request::ProgressSync;
 use crate::protocol::view::RoomView;
+use crate::services::Caller;
 use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use crate::transport::http::deferred::Later;
@@ -338,25 +339,25 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
         wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.services.now().0)));
     }
     match api.services.poll(&caller, cursor.as_deref(), rooms.clone(), wait).await {
-        Ok(PollStep::Answered(polled)) => polled_response(Ok(polled)),
+        Ok(PollStep::Answered(polled)) => polled_response(Ok(polled), &caller),
         Ok(PollStep::Waits(poll)) => Later::response(async move {
             let polled = api.services.wait_for(&caller, poll).await;
-            polled_response(polled)
+            polled_response(polled, &caller)
         }),
         Err(error) if error.code == ErrorCode::Resync => {
             failure_with(&error, &Resync { error: &error, cursor: api.services.poll_cursor(&caller, &rooms) })
         }
-        Err(error) => polled_response(Err(error)),
+        Err(error) => polled_response(Err(error), &caller),
     }
 }
 
-fn polled_response(polled: Result<PollAnswer, WireError>) -> Response {
+fn polled_response(polled: Result<PollAnswer, WireError>, caller: &Caller) -> Response {
     match polled {
         Ok(polled) => {
-            let events = polled
-                .deliveries
-                .iter()
-                .filter_map(|delivery| Some(PolledEvent { event: &delivery.name, payload: delivery.frame.payload()? }));
+            let events = polled.deliveries.iter().filter_map(|delivery| {
+                let payload = delivery.frame_for(&caller.actor.user).payload()?;
+                Some(PolledEvent { event: &delivery.name, payload })
+            });
             json(::http::StatusCode::OK, &Polled { events: events.collect(), cursor: polled.cursor })
         }
         Err(error) => failure(&error),
