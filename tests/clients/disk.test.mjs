@@ -71,12 +71,13 @@ for (const [name, minFree] of [['the guard', '3MiB'], ['ENOSPC in the engine', '
     assert.equal((await server.fetch('/readyz')).status, 200);
     const stored = [];
     for (let after = 0; ;) {
-      const page = await ask(bob, 'chat:history', { roomId: 'r', after, limit: 200 });
+      const page = await ask(ann, 'chat:history', { roomId: 'r', after, limit: 200 });
       stored.push(...page.messages);
       if (!page.hasMore) break;
       after = page.messages.at(-1).id;
     }
     assert.deepEqual(stored.map((one) => one.seq), stored.map((_, at) => at + 1), 'seq has no gaps');
+    // A key is shown to its author alone: the one message of somebody else has none.
     const byKey = new Map(stored.map((one) => [one.clientId, one.id]));
     assert.equal(byKey.size, stored.length, 'nothing is there twice');
     assert.equal(stored.length, n + 2, 'and everything once');
