@@ -189,7 +189,8 @@ for (const tls of [false, true]) {
           assert.deepEqual([pushed.type, pushed.title, pushed.message, pushed.titleFr, pushed.read], ['info', 'first', 'm', 'fr', false]);
           assert.equal(JSON.stringify(pushed.metadata), '{"b":1,"a":[2]}');
           phone.disconnect();
-          await until(async () => (await server.fetch('/api/v1/admin/status', { claims: { userId: 1, role: 'admin' } })).json, 'status');
+          const sockets = async () => (await server.fetch(`/api/v1/admin/users/${userId}`, { claims: { userId: 1, role: 'admin' } })).json.sockets;
+          await until(async () => (await sockets()) === 0, 'the phone has gone');
           await notify('second');
           await notify('third');
           const laptop = await join({ userId });
