@@ -84,10 +84,16 @@ impl Delivery {
         }
     }
 
+    /// The event in the form that is this user's alone, if they get another one than the rest of the room.
+    #[must_use]
+    pub fn own_frame(&self, user: &UserId) -> Option<&Frame> {
+        self.own.as_ref().filter(|_| self.subject.as_ref() == Some(user))
+    }
+
     /// The event as a user gets it.
     #[must_use]
     pub fn frame_for(&self, user: &UserId) -> &Frame {
-        self.own.as_ref().filter(|_| self.subject.as_ref() == Some(user)).unwrap_or(&self.frame)
+        self.own_frame(user).unwrap_or(&self.frame)
     }
 
     /// The bytes of its frames.

@@ -192,7 +192,12 @@ impl Group {
                 DeliveryKind::Volatile => group.is_mixed = true,
             }
             group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();
-            group.authors.extend(delivery.own.as_ref().and(delivery.subject.clone()));
+            // Each once: every member looks for themselves here.
+            if let (Some(_), Some(author)) = (&delivery.own, &delivery.subject)
+                && !group.authors.contains(author)
+            {
+                group.authors.push(author.clone());
+            }
         }
         group.frames = match group.deliveries.as_slice() {
             [one] => one.delivery.frame.bytes().clone(),

@@ -108,11 +108,11 @@ impl Services {
                         self.live.announce_guest(&room, user, &caller.actor.name, false);
                     }
                 }
+                // What is left of polls that have ended does not keep them there.
+                self.live.stop_idle_polling(user, &room);
             }
             None => self.live.stop_polling(user, &room),
         }
-        // What is left of polls that have ended does not keep them there.
-        self.live.stop_idle_polling(user, &room);
         if !self.sockets.is_present(user, &room) {
             let left = self.store.apply(self.now(), LeaveRoom { room: room.clone(), user: user.clone() }).await;
             match left {

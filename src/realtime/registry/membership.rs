@@ -87,11 +87,9 @@ impl Member {
 
     /// A delivery as this member gets it, whatever knows them no more when it is sent.
     fn as_theirs(&self, delivery: &Arc<Delivery>) -> Arc<Delivery> {
-        match &delivery.own {
-            Some(own) if delivery.subject.as_ref() == Some(&self.presence.user) => {
-                Arc::new(Delivery { frame: own.clone(), own: None, ..Delivery::clone(delivery) })
-            }
-            _ => Arc::clone(delivery),
+        match delivery.own_frame(&self.presence.user) {
+            Some(own) => Arc::new(Delivery { frame: own.clone(), own: None, ..Delivery::clone(delivery) }),
+            None => Arc::clone(delivery),
         }
     }
 

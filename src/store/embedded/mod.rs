@@ -114,6 +114,7 @@ impl Embedded {
             min_free_admin_bytes: config.min_free_admin_bytes.min(config.min_free_bytes),
             free_bytes,
             room_in_file: AtomicU64::new(0),
+            measured_at: AtomicU64::new(u64::MAX),
             last_id: AtomicU64::new(last_id),
             last_backup: Mutex::new(last_backup),
             queued: AtomicUsize::new(0),

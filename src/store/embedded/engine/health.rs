@@ -54,6 +54,8 @@ pub(in crate::store::embedded) struct Shared {
     pub(in crate::store::embedded) free_bytes: Box<dyn Fn() -> std::io::Result<u64> + Send + Sync>,
     /// Bytes inside the file that writes may use where the disk has too few; 0 until they are measured.
     pub(in crate::store::embedded) room_in_file: AtomicU64,
+    /// How many commits there had been when they were measured; `u64::MAX` before that.
+    pub(in crate::store::embedded) measured_at: AtomicU64,
     pub(in crate::store::embedded) last_id: AtomicU64,
     /// When the last good backup was made, and its size.
     pub(in crate::store::embedded) last_backup: Mutex<Option<(Timestamp, u64)>>,
@@ -175,18 +177,23 @@ impl Shared {
         (free + in_file < kept).then(|| StoreError::Full(format!("{free} bytes are free, {kept} are kept")))
     }
 
-    /// Whether there is nothing to measure: the disk has room enough without what is inside the file.
+    /// Whether there is nothing to measure: the disk has room enough without what is inside the file, or nothing has been
+    /// committed since it was measured. A measurement walks the whole file.
     pub(in crate::store::embedded) fn is_room_measured(&self) -> bool {
-        self.min_free_bytes == 0 || (self.free_bytes)().is_ok_and(|free| free >= self.min_free_bytes)
+        self.min_free_bytes == 0
+            || (self.free_bytes)().is_ok_and(|free| free >= self.min_free_bytes)
+            || self.measured_at.load(Ordering::Relaxed) == self.commits.load(Ordering::Relaxed)
     }
 
     /// The file's blocks that hold nothing: its length says less, as it grows ahead with holes that take no room.
     pub(in crate::store::embedded) fn measure_room(&self, snapshot: &Snapshot) -> Outcome<()> {
+        let commits = self.commits.load(Ordering::Relaxed);
         let used: u64 = snapshot.sizes()?.iter().map(|table| table.stored_bytes + table.overhead_bytes).sum();
         let blocks = std::fs::metadata(self.opener.path()).map_or(0, |file| file.blocks() * BLOCK);
         let room = blocks.saturating_sub(used + used / ENGINE_SHARE + ENGINE_ROOM);
         tracing::info!(used, room, "measured the room inside the database file");
         self.room_in_file.store(room, Ordering::Relaxed);
+        self.measured_at.store(commits, Ordering::Relaxed);
         Ok(())
     }
 

@@ -265,28 +265,26 @@ impl Writer {
 
     /// Opens the file again if it has to be, and tries whether it takes a write when it is time to.
     fn mend(&mut self, attempts: &mut Attempts) {
-        if let Health::Broken(error) = self.shared.health() {
-            // Readers wait for it: only where it does not open is there a pause before the next time.
-            if (attempts.does_open || attempts.are_due()) && !self.reopen(error) {
-                attempts.does_open = false;
-                attempts.count_one();
-                return;
-            }
-            attempts.does_open = true;
-        }
-        while matches!(self.shared.health(), Health::ReadOnly(_)) && attempts.are_due() {
-            attempts.count_one();
-            match self.try_a_write() {
-                Ok(()) => {
-                    self.shared.set_health(Health::Well);
-                    tracing::info!("the database takes writes again");
-                }
-                Err(failure) => {
-                    let error = self.shared.note(&failure);
-                    if matches!(self.shared.health(), Health::Broken(_)) && !self.reopen(error) {
-                        attempts.does_open = false;
+        loop {
+            match self.shared.health() {
+                // Readers wait for it: only where it does not open is there a pause before the next time.
+                Health::Broken(error) if attempts.does_open || attempts.are_due() => {
+                    attempts.does_open = self.reopen(error);
+                    if !attempts.does_open {
+                        return attempts.count_one();
                     }
                 }
+                Health::ReadOnly(_) if attempts.are_due() => {
+                    attempts.count_one();
+                    match self.try_a_write() {
+                        Ok(()) => {
+                            self.shared.set_health(Health::Well);
+                            tracing::info!("the database takes writes again");
+                        }
+                        Err(failure) => drop(self.shared.note(&failure)),
+                    }
+                }
+                _ => return,
             }
         }
     }

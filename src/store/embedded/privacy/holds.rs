@@ -13,12 +13,21 @@ use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{k8, k16, meta, pair, second};
-use crate::store::embedded::privacy::rows::VersionRow;
-use crate::store::embedded::privacy::rows::{HoldRow, hold_key};
+use crate::store::embedded::privacy::rows::{HoldRow, VersionRow, hold_key};
 use crate::store::operations::{PruneWithheld, ReleaseHold, SetHold};
 
 /// Who and what is held, by number.
 pub(in crate::store::embedded) type Held = HeldSubjects<u64, u64>;
+
+/// Where somebody has written, of some rooms.
+pub(in crate::store::embedded) enum WrittenIn {
+    /// In this one.
+    Room(u64),
+    /// In none of them.
+    None,
+    /// It was not found out among the messages that were looked at.
+    Unknown,
+}
 
 /// So many messages of somebody are looked at for one in a room that is being removed.
 const LOOKED_AT: usize = 20_000;
@@ -153,7 +162,12 @@ impl Batch<'_, '_> {
                 found
             }
             Subject::User(user) => match self.find_user(user)? {
-                Some(no) => self.doomed_with_messages_of(no, &doomed)?,
+                // Where looking takes too long, the first of them stands for all.
+                Some(no) => match self.written_in(no, 0, &doomed, LOOKED_AT)? {
+                    WrittenIn::Room(room) => Some(room),
+                    WrittenIn::Unknown => doomed.first().copied(),
+                    WrittenIn::None => None,
+                },
                 None => None,
             },
         };
@@ -166,22 +180,27 @@ impl Batch<'_, '_> {
         }
     }
 
-    /// One of these rooms in which somebody has messages still; the first of them, too, where looking takes too long.
-    fn doomed_with_messages_of(&self, user: u64, doomed: &[u64]) -> Outcome<Option<u64>> {
+    /// In which of these rooms somebody has a message behind an id. It looks at so many of their messages.
+    pub(in crate::store::embedded) fn written_in(
+        &self,
+        user: u64,
+        after: u64,
+        rooms: &[u64],
+        most: usize,
+    ) -> Outcome<WrittenIn> {
         let nowhere = RoomId::number(0);
-        let (low, high) = (k16(user, 0), k16(user, u64::MAX));
-        for (looked_at, row) in self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.rev().enumerate() {
+        let (low, high) = (k16(user, after.saturating_add(1)), k16(user, u64::MAX));
+        for (looked_at, row) in self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.enumerate() {
+            if looked_at >= most {
+                return Ok(WrittenIn::Unknown);
+            }
             let id = second(row?.0.value());
             let read = |row: &[u8]| Ok(decode_message(row, id, &nowhere)?.1.room);
-            let room = get(self.t.messages.read()?, &k8(id), read)?;
-            if let Some(room) = room.filter(|room| doomed.contains(room)) {
-                return Ok(Some(room));
-            }
-            if looked_at >= LOOKED_AT {
-                return Ok(doomed.first().copied());
+            if let Some(room) = get(self.t.messages.read()?, &k8(id), read)?.filter(|room| rooms.contains(room)) {
+                return Ok(WrittenIn::Room(room));
             }
         }
-        Ok(None)
+        Ok(WrittenIn::None)
     }
 
     /// Refuses a hold that would come too late: on somebody who is being erased, or on a room with messages of theirs.

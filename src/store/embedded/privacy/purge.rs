@@ -22,7 +22,7 @@ use crate::store::embedded::engine::schema::{k8, k16, meta, pair, second};
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{NAMED, audience_code, audience_space, user_spaces};
 use crate::store::embedded::inbox::write::forget_inbox_row;
-use crate::store::embedded::privacy::holds::Held;
+use crate::store::embedded::privacy::holds::{Held, WrittenIn};
 use crate::store::operations::{Purge, PurgeCursor, PurgeStep};
 
 /// In a purge of notifications: what is left of marks on those that are gone is looked for from here on.
@@ -30,7 +30,7 @@ const SWEEP: u64 = u64::MAX;
 /// A purge of the trail looks so many slices ahead for a record that is old, past those that are dated into the future.
 const LOOK_AHEAD: usize = 20;
 /// So many later messages of an author are looked at for one in the same room.
-const AUTHOR_LOOK_AHEAD: u32 = 1_000;
+const AUTHOR_LOOK_AHEAD: usize = 1_000;
 
 impl Apply for Purge {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<PurgeStep> {
@@ -177,16 +177,8 @@ impl Batch<'_, '_> {
         if self.member(room, user)?.is_some() {
             return Ok(());
         }
-        let (low, high) = (k16(user, purged_to.saturating_add(1)), k16(user, u64::MAX));
-        let nowhere = RoomId::number(0);
-        let mut looked_at = 0;
-        for row in self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)? {
-            let id = second(row?.0.value());
-            let read = |row: &[u8]| Ok(decode_message(row, id, &nowhere)?.1.room);
-            looked_at += 1;
-            if looked_at > AUTHOR_LOOK_AHEAD || get(self.t.messages.read()?, &k8(id), read)? == Some(room) {
-                return Ok(());
-            }
+        if !matches!(self.written_in(user, purged_to, &[room], AUTHOR_LOOK_AHEAD)?, WrittenIn::None) {
+            return Ok(());
         }
         self.t.authors.write()?.remove(&k16(user, room))?;
         Ok(())

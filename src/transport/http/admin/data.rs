@@ -14,9 +14,7 @@ use crate::protocol::admin::data::Holds;
 use crate::protocol::decode;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::services::streams::ByteStream;
-
-use crate::transport::http::extract;
-use crate::transport::http::extract::{Kind, room, text, user};
+use crate::transport::http::extract::{self, Kind, room, text, user};
 use crate::transport::http::{Asker, HttpApi, answer, asker, body, failure, query, with_api};
 
 /// What a backup is, on the wire.

@@ -10,9 +10,7 @@ use warp::reply::Response;
 use crate::protocol::admin::access::{ListRequest, NumberedRequest};
 use crate::protocol::decode;
 use crate::protocol::error::WireError;
-
-use crate::transport::http::extract;
-use crate::transport::http::extract::{Kind, from_body, room, text, user};
+use crate::transport::http::extract::{self, Kind, from_body, room, text, user};
 use crate::transport::http::{Asker, HttpApi, answer, asker, body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
