@@ -156,8 +156,9 @@ test('all tokens of a user, and of everybody, issued before a moment are revoked
   await server.stop();
 });
 
-test('a field of a service or admin body that nobody knows is refused, and nothing is done', async () => {
+test('a field of a service or admin body that nobody knows is refused, and nothing is done', async (t) => {
   const server = await Appliance.start({ env: noLimits });
+  t.after(() => server.stop());
   await act(server, 'POST', '/rooms', { roomId: 'board', private: true, members: [7] });
   for (const [method, path, body, field] of [
     ['POST', '/admin/rooms', { roomId: 'p', privat: true }, 'privat'], ['PATCH', '/admin/rooms/board', { private: true, nam: 'x' }, 'nam'],
@@ -172,7 +173,6 @@ test('a field of a service or admin body that nobody knows is refused, and nothi
   }
   assert.deepEqual((await act(server, 'GET', '/rooms')).items.map((one) => [one.roomId, one.private, one.members]), [['board', true, 1]]);
   assert.deepEqual([(await act(server, 'GET', '/tokens/revoked')).items, (await act(server, 'GET', '/holds')).items], [[], []]);
-  await server.stop();
 });
 
 test('a bad revocation is refused with its field, and revokes nothing', async () => {

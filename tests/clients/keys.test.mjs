@@ -81,8 +81,9 @@ describe('a key belongs to who called and to the kind of the request', () => {
     assert.deepEqual(await contents(server, 'kinds'), ['own', 'sent']);
   });
 
-  test('a clientId is shown to its author alone: live on each transport, held back, joined, in the history, by polls of feed and store', async () => {
+  test('a clientId is shown to its author alone: live on each transport, held back, joined, in the history, by polls of feed and store', async (t) => {
     const own = await Appliance.start({ env: noLimits });
+    t.after(() => own.stop());
     const [ann, bob] = [{ userId: 74, name: 'Ann' }, { userId: 75, name: 'Bob' }];
     const send = caller(own);
     const sockets = [];
@@ -117,7 +118,6 @@ describe('a key belongs to who called and to the kind of the request', () => {
     await polled('a poll of the store');
     const page = await caller(own)(ADMIN, 'GET', '/rooms/mine/messages?limit=100');
     assert.ok(!page.raw.includes('secret-'), 'nor to an administrator');
-    await own.stop();
   });
 
   test('the room does not see the key of a broadcast: not live, not in the history, not by a poll', async () => {

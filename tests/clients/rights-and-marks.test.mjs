@@ -16,6 +16,7 @@ test('a poll of many rooms never tells what was said in one of them since it bec
   const cursors = await Promise.all(strangers.map((one) => cursorOf(server, one, 'board')));
   const leaked = [];
   let isOver = false;
+  t.after(() => { isOver = true; });
   let read = 0;
   const polls = strangers.map(async (one, n) => {
     while (!isOver) {
@@ -43,7 +44,7 @@ for (const [how, room, lose, regain] of [
   ['a member who is removed and admitted again', { private: true, members: [66] }, ['DELETE', '/members/66'], ['PUT', '/members/66', {}]],
   ['a stranger of a room that is made private and opened again', { private: false }, ['PATCH', '', { private: true }], ['PATCH', '', { private: false }]],
 ]) {
-  test(`${how} while a poll waits hears all that was said since`, async (t) => {
+  test(`${how} while a poll waits hears all that was said since`, { timeout: 30_000 }, async (t) => {
     const server = await served(t);
     const eve = { userId: 66, name: 'Eve' };
     for (const roomId of ['a', 'b']) await act(server, 'POST', '/rooms', { roomId, ...room });
@@ -131,6 +132,7 @@ test('a notification that comes while the server sends its sockets away is told 
         if (answer?.status === 200) sent.push(answer.json.id);
       }
     });
+    t.after(() => { isOver = true; });
     await until(() => sent.length > 50, 'some have been sent');
     server.child.kill('SIGTERM');
     assert.equal((await server.exited).code, 0);
