@@ -227,14 +227,14 @@ impl Storage {
 }
 
 /// `[chat]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chat {
     /// Whether a room that nobody has registered may be joined.
     pub open_rooms: bool,
 }
 
 /// `[limits]`: 0 switches a rate or a count off.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Chat messages a second and user.
     pub messages_per_second: u32,
@@ -271,7 +271,7 @@ pub struct Limits {
 }
 
 /// `[retention]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// How many versions of a lesson's progress are kept.
     pub progress_versions: usize,

@@ -186,6 +186,15 @@ impl Actor {
         self.is_admin() || self.scopes.contains(&scope) || self.scopes.contains(&Scope::Admin)
     }
 
+    /// The rooms that the actor is in by being who they are: those of their roles, their own, and everybody's.
+    #[must_use]
+    pub fn own_rooms(&self) -> Vec<Room> {
+        let mut rooms: Vec<Room> = self.roles.iter().copied().map(Room::Role).collect();
+        rooms.push(Room::User(self.user.clone()));
+        rooms.push(Room::All);
+        rooms
+    }
+
     /// The first role, in the order of [`Role::ALL`].
     #[must_use]
     pub fn role(&self) -> Option<Role> {

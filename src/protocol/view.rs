@@ -7,7 +7,7 @@ use crate::domain::chat::{Message, MessageKind, RoomSummary};
 use crate::domain::notification::Notification;
 use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::progress::{Percent, Progress, Status};
-use crate::domain::{LessonId, Role, RoomId, Timestamp, UserId};
+use crate::domain::{Actor, LessonId, Role, Room, RoomId, Timestamp, UserId};
 
 /// A message, as an event and in a page.
 #[derive(Debug, Serialize, Clone)]
@@ -234,4 +234,21 @@ pub struct Session<'a> {
     pub server_time: Timestamp,
     /// Unread notifications.
     pub unread: u64,
+}
+
+impl<'a> Session<'a> {
+    /// What an actor is told of themselves at this moment, with so many unread notifications.
+    #[must_use]
+    pub fn new(actor: &'a Actor, unread: u64, server_time: Timestamp) -> Session<'a> {
+        Session {
+            user_id: &actor.user,
+            name: &actor.name,
+            role: actor.role(),
+            roles: &actor.roles,
+            rooms: actor.own_rooms().iter().map(Room::name).collect(),
+            expires_at: actor.expires_at,
+            server_time,
+            unread,
+        }
+    }
 }

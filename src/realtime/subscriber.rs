@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::chat::Message;
 use crate::domain::{Actor, Clock, Room, RoomId, UserId};
+use crate::observability::counters::Tally;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::event::ServerEvent;
 use crate::store::change::Admitted;
@@ -46,8 +47,10 @@ pub enum FollowUp {
 /// Everything that is live, and follows the store's changes.
 #[derive(Debug)]
 pub struct Live {
-    pub(crate) feed: Arc<Feed>,
-    pub(crate) sockets: Arc<Sockets>,
+    /// The deliveries, in order.
+    pub feed: Arc<Feed>,
+    /// Who is connected, and in which rooms.
+    pub sockets: Arc<Sockets>,
     pub(crate) access: Access,
     pub(crate) presences: Presences,
     pub(crate) known_users: KnownUsers,
@@ -77,6 +80,20 @@ impl Live {
             follow_up,
             follow_ups: Mutex::new(Some(follow_ups)),
         })
+    }
+
+    /// What has happened since the start.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        self.feed.tally()
+    }
+
+    /// Whether somebody with a good token may connect and ask: they are neither blocked, nor is the token revoked.
+    ///
+    /// # Errors
+    /// `token_revoked`, `user_blocked`.
+    pub fn require_access(&self, actor: &Actor) -> Result<(), WireError> {
+        self.access.barred(actor, self.clock.now()).map_or(Ok(()), Err)
     }
 
     /// What is to be followed up; for the one task that does it.

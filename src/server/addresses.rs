@@ -11,16 +11,24 @@ use crate::config::{Config, TlsMode};
 
 use crate::server::ServeError;
 
-/// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that ends TLS.
+/// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that terminates TLS.
 pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
     if config.tls.mode == TlsMode::Off && !address.ip().is_loopback() && !config.server.behind_proxy {
         return Err(ServeError::new(
             format!("plain HTTP is refused on {address}"),
             "tokens and messages would cross the network unencrypted",
-            "Leave TLS on, listen on 127.0.0.1, or set server.behind_proxy = true if a proxy in front ends TLS.",
+            "Leave TLS on, listen on 127.0.0.1, or set server.behind_proxy = true if a proxy in front terminates TLS.",
         ));
     }
     Ok(())
+}
+
+/// The same for all addresses that a server will listen on.
+pub(super) fn refuse_plain_http(config: &Config, passed: &[std::net::TcpListener]) -> Result<(), ServeError> {
+    let addresses: Vec<SocketAddr> = passed.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let configured = [config.server.listen];
+    let addresses = if addresses.is_empty() { configured.as_slice() } else { addresses.as_slice() };
+    addresses.iter().try_for_each(|address| refuse_plain_http_outside(config, *address))
 }
 
 pub(super) fn make_private_dir(path: &Path) -> Result<(), ServeError> {

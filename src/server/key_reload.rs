@@ -43,7 +43,7 @@ impl Reloader {
         let (loaded, watched) =
             loaded.map_err(|error| ServeError::new("the keys were not read", error, "Try again."))??;
         if let Some(changes) = self.put_keys(&auth, loaded, watched) {
-            self.services.record_keys(changes).await;
+            self.app.audit.record_keys(changes).await;
         }
         Ok(())
     }

@@ -12,18 +12,15 @@ use crate::auth::Verifier;
 use crate::config::{Config, Secret};
 use crate::domain::SystemClock;
 use crate::realtime::feed::Feed;
-use crate::realtime::subscriber::Live;
-use crate::services::{Services, Settings};
+use crate::services::{App, Settings, app};
 use crate::store::OpenError;
 use crate::store::embedded::offline::rows::Held;
-use crate::transport::http::{HttpApi, Process, routes};
-use crate::transport::socketio::{SocketIoSettings, SocketIoTransport};
+use crate::transport::http::{Process, routes};
 
+use super::ServeError;
+use super::compose::{self, Transports, random_number};
 use super::listener::{ConnectionLimits, Connections};
-use super::reload::settings;
-use super::{ServeError, random_number, unreadable_access};
 use crate::server::middleware::{Outer, OuterSettings};
-use crate::server::open_store::open_store;
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -68,7 +65,7 @@ impl From<ServeError> for OfflineError {
 
 /// The services over a store that no server uses.
 pub struct Offline {
-    services: Arc<Services>,
+    app: Arc<App>,
     connection: JoinHandle<()>,
 }
 
@@ -102,35 +99,14 @@ impl Offline {
         // Nobody is connected, and nobody takes what is told.
         let feed = Feed::new(random_number()?);
         feed.close();
-        let live = Live::new(feed, clock.clone());
-        let store = open_store(config, clock, live.clone(), false).await?;
         // There is nobody to be considerate of.
-        let settings = Settings { backup_rests: 0, ..settings(config) };
-        let services = Services::new(store, live, settings).signing_with_key_of(&config.storage.data_dir);
-        let services = Arc::new(services);
-        services.load_access().await.map_err(unreadable_access)?;
+        let settings = Settings::new(config, 0);
+        let app = compose::app(config, clock, feed, settings, false).await?;
         // No token is taken here; a secret that nobody knows says so.
         let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));
         let verifier = Arc::new(Verifier::new(&config.auth, &secret));
-        let sockets = SocketIoTransport::new(
-            services.clone(),
-            verifier.clone(),
-            SocketIoSettings {
-                path: config.server.path.clone(),
-                payload_bytes: config.limits.payload,
-                send_queue: config.limits.send_queue,
-                sign_in: config.limits.sign_in,
-            },
-        );
         let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
-        let api = Arc::new(HttpApi {
-            services: services.clone(),
-            verifier,
-            sockets: sockets.clone(),
-            process: process.clone(),
-            payload_bytes: config.limits.payload as u64,
-        });
-        let (layer, _io) = sockets.mount();
+        let Transports { sockets, api, layer, .. } = compose::transports(config, &app, &verifier, process.clone());
         let outer = Outer::new(
             &layer,
             routes(api),
@@ -152,7 +128,7 @@ impl Offline {
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let user = rustix::process::getuid().as_raw();
         let connection = tokio::spawn(async move { connections.serve_alone(ours, user).await });
-        Ok((Offline { services, connection }, theirs))
+        Ok((Offline { app, connection }, theirs))
     }
 
     /// Closes the store; what was written is on disk.
@@ -161,7 +137,7 @@ impl Offline {
     /// What closing the file said.
     pub async fn close(self) -> Result<(), ServeError> {
         self.connection.abort();
-        self.services.close().await.map_err(|error| {
+        app::close(&self.app).await.map_err(|error| {
             ServeError::new("the store was not closed cleanly", error, "Look at it with `academy-rt db check`.")
         })
     }

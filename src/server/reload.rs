@@ -14,9 +14,7 @@ use crate::auth::Verifier;
 use crate::config::{Config, KEYS, TlsMode};
 use crate::domain::Clock;
 use crate::observability::certificate::Validity;
-use crate::services::limits::Limits;
-use crate::services::privacy::Retention;
-use crate::services::{Services, Settings};
+use crate::services::{App, Settings};
 use crate::transport::socketio::SocketIoTransport;
 
 use super::tls::{self, Material, Tls};
@@ -32,35 +30,10 @@ const DAILY: Duration = Duration::from_secs(24 * 60 * 60);
 /// When Socket.IO is switched off, sockets are closed over so long a time: they all come back by polling.
 const SPREAD: Duration = Duration::from_secs(3);
 
-/// What the services are told of the configuration, at the start and at each reload.
-pub(super) fn settings(config: &Config) -> Settings {
-    let limits = &config.limits;
-    Settings {
-        open_rooms: config.chat.open_rooms,
-        message_chars: limits.message_chars,
-        limits: Limits {
-            messages_per_second: limits.messages_per_second,
-            message_burst: limits.message_burst,
-            typing_per_second: limits.typing_per_second,
-            syncs_per_second: limits.syncs_per_second,
-            joins_per_second: limits.joins_per_second,
-            sockets_per_user: limits.sockets_per_user,
-            sockets_per_address: limits.sockets_per_address,
-        },
-        retention: Retention {
-            chat: config.retention.chat,
-            notifications: config.retention.notifications,
-            audit: config.retention.audit,
-            floor: config.retention.floor,
-        },
-        backup_rests: BACKUP_RESTS,
-    }
-}
-
 /// Everything that a reload reaches.
 pub(super) struct Reloader {
     pub(super) launcher: Arc<dyn Launcher>,
-    pub(super) services: Arc<Services>,
+    pub(super) app: Arc<App>,
     pub(super) verifier: Arc<Verifier>,
     pub(super) outer: Arc<Outer>,
     pub(super) sockets: Arc<SocketIoTransport>,
@@ -163,18 +136,19 @@ impl Reloader {
             tls.replace(material);
         }
         let key_changes = self.put_keys(&new.auth, loaded, watched);
-        self.services.resettle(settings(&new));
+        self.app.rates.replace(&new.limits);
+        self.app.settings.replace(Settings::new(&new, BACKUP_RESTS));
         self.outer.resettle(OuterSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
         self.launcher.resettle_log(&new);
         // Who is in a room that they could not join any more is out of it.
         if old.chat.open_rooms && !new.chat.open_rooms {
-            self.services.recheck_rooms().await;
+            self.app.rooms.recheck_all().await;
         }
         let waiting = waiting_for_restart(&old, &new);
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         if let Some(changes) = key_changes {
-            self.services.record_keys(changes).await;
+            self.app.audit.record_keys(changes).await;
         }
         Ok(waiting)
     }

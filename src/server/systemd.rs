@@ -8,7 +8,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio_util::sync::CancellationToken;
 
-use crate::services::Services;
+use crate::services::App;
 
 use super::ServeError;
 use super::listener::Connections;
@@ -56,12 +56,7 @@ pub(super) fn stopping() {
 }
 
 /// Feeds the watchdog (`WatchdogSec=`) until it is told to stop. The server owns the task.
-pub(super) async fn watchdog(
-    services: &Services,
-    connections: &Connections,
-    addresses: &[SocketAddr],
-    stop: CancellationToken,
-) {
+pub(super) async fn watchdog(app: &App, connections: &Connections, addresses: &[SocketAddr], stop: CancellationToken) {
     // Without a watchdog there is nothing to feed.
     let Some(patience) = sd_notify::watchdog_enabled() else { return stop.cancelled().await };
     // Twice within its patience, as sd_watchdog_enabled(3) advises.
@@ -73,7 +68,7 @@ pub(super) async fn watchdog(
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        match health(services, connections, addresses, half).await {
+        match health(app, connections, addresses, half).await {
             Ok(()) => tell(&[NotifyState::Watchdog]),
             Err(why) => tracing::error!(why, "the watchdog is not fed: the service manager will restart the service"),
         }
@@ -81,12 +76,12 @@ pub(super) async fn watchdog(
 }
 
 async fn health(
-    services: &Services,
+    app: &App,
     connections: &Connections,
     addresses: &[SocketAddr],
     patience: Duration,
 ) -> Result<(), String> {
-    let busy = services.store_status().busy;
+    let busy = app.store.status().busy;
     if busy > patience {
         return Err(format!("the writer has been at one commit for {} s", busy.as_secs()));
     }

@@ -4,18 +4,20 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::access::{Ban, Banned, MAX_TOKEN_ID_CHARS};
 use crate::domain::audit::action;
-use crate::domain::{Actor, Refusal, Scope, UserId};
+use crate::domain::{Refusal, Scope, UserId};
 use crate::protocol::admin::access::{
     BanView, BlockChanged, Disconnected, ListRequest, Listed, PersonDetails, ReasonRequest, RevokeRequest, Revoked,
 };
 use crate::protocol::error::{ErrorCode, WireError};
-use crate::services::errors::person_error;
+use crate::realtime::subscriber::Live;
+use crate::services::errors::{store_error, user_error};
 use crate::services::rooms::list_query;
-use crate::services::{Caller, Services, may, store_error};
+use crate::services::storage::Storage;
+use crate::services::{Caller, authorize};
 use crate::store::access::MAX_BANS;
 use crate::store::operations::{Act, Disconnect, LiftBan, SetBan};
 use crate::store::{StoreError, UserProfile};
@@ -43,7 +45,7 @@ impl BanChange {
 
 /// Bans that were set and lifted while the disk had no room for them, in their order, with what the trail will say of each.
 #[derive(Debug, Default)]
-pub(super) struct UnstoredBans {
+struct UnstoredBans {
     changes: Mutex<VecDeque<(BanChange, Act)>>,
     /// One task stores them at a time, so that they keep their order.
     storing: AtomicBool,
@@ -97,22 +99,28 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl Services {
-    /// Reads revocations and blocks from the store, once, before anybody is let in; from then on they follow its changes.
+/// Blocks and revocations, and the users that they are about.
+#[derive(Debug, Clone)]
+pub struct Access {
+    store: Storage,
+    /// Where a ban takes effect: sockets are closed, polls are ended.
+    live: Arc<Live>,
+    /// Bans that the disk had no room for: they hold in memory, and are stored as soon as there is room.
+    unstored: Arc<UnstoredBans>,
+}
+
+impl Access {
+    pub(super) fn new(store: Storage, live: Arc<Live>) -> Access {
+        Access { store, live, unstored: Arc::default() }
+    }
+
+    /// Reads revocations and blocks from the store, once, before anybody may connect; from then on they follow its changes.
     ///
     /// # Errors
     /// What kept them from being read.
-    pub async fn load_access(&self) -> Result<(), StoreError> {
+    pub async fn load(&self) -> Result<(), StoreError> {
         self.live.access.replace(self.store.bans().await?);
         Ok(())
-    }
-
-    /// Whether somebody with a good token is let in.
-    ///
-    /// # Errors
-    /// `token_revoked`, `user_blocked`.
-    pub fn let_in(&self, actor: &Actor) -> Result<(), WireError> {
-        self.live.access.barred(actor, self.now()).map_or(Ok(()), Err)
     }
 
     /// Sets a ban. Gives how many sockets it has closed, and whether it is durable.
@@ -120,15 +128,15 @@ impl Services {
         let outcome = if self.waits_behind(&banned.ban).await {
             Err(StoreError::Busy)
         } else {
-            self.act(SetBan { banned: banned.clone() }, act.clone()).await
+            self.store.act(SetBan { banned: banned.clone() }, act.clone()).await
         };
         match outcome {
             Ok(applied) => Ok((self.live.effect_of(applied.change), true)),
             Err(error) if self.is_kept_for_later(&error) => {
                 let is_stored = self.store.bans().await.is_ok_and(|stored| stands_already(&stored, &banned))
-                    && !self.unstored_bans.has(&banned.ban);
+                    && !self.unstored.has(&banned.ban);
                 tracing::error!(%error, ban = %banned.ban, "a ban holds in memory alone: the store does not take it");
-                self.unstored_bans.push(BanChange::Set(banned.clone()), act)?;
+                self.unstored.push(BanChange::Set(banned.clone()), act)?;
                 self.live.access.set(banned);
                 Ok((self.live.expel_the_barred(), is_stored))
             }
@@ -144,21 +152,21 @@ impl Services {
 
     /// Whether a change of this ban must wait behind one that could not be stored.
     async fn waits_behind(&self, ban: &Ban) -> bool {
-        if self.unstored_bans.has(ban) {
+        if self.unstored.has(ban) {
             self.store_bans().await;
         }
-        self.unstored_bans.has(ban)
+        self.unstored.has(ban)
     }
 
     /// A process that serves nobody takes what it holds in memory with it when it ends.
     fn is_kept_for_later(&self, error: &StoreError) -> bool {
         use StoreError::{Busy, Corrupt, Full, Unavailable};
-        matches!(error, Full(_) | Unavailable(_) | Corrupt(_) | Busy) && !self.feed.is_closed()
+        matches!(error, Full(_) | Unavailable(_) | Corrupt(_) | Busy) && !self.live.feed.is_closed()
     }
 
     /// Stores what the store did not take, in its order, as soon as it does. What failed may have been stored all the same.
     pub(super) async fn store_bans(&self) {
-        let unstored = &self.unstored_bans;
+        let unstored = &*self.unstored;
         let Some(_turn) = Turn::take(&unstored.storing) else { return };
         loop {
             let Some((change, act)) = unstored.lock().front().cloned() else { break };
@@ -166,8 +174,8 @@ impl Services {
             let ban = change.ban().clone();
             let outcome = match change {
                 BanChange::Set(banned) if stored.contains(&banned) => Ok(()),
-                BanChange::Set(banned) => self.act(SetBan { banned }, act).await.map(drop),
-                BanChange::Lift(ban) => match self.act(LiftBan { ban }, act).await.map(drop) {
+                BanChange::Set(banned) => self.store.act(SetBan { banned }, act).await.map(drop),
+                BanChange::Lift(ban) => match self.store.act(LiftBan { ban }, act).await.map(drop) {
                     Err(StoreError::Refused(Refusal::NotFound)) => Ok(()),
                     outcome => outcome,
                 },
@@ -186,9 +194,9 @@ impl Services {
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict`, `unavailable`.
     pub async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<Revoked, WireError> {
-        may(caller, if request.all { Scope::Admin } else { Scope::Users })?;
-        let before = request.issued_before.unwrap_or_else(|| self.now());
-        if before > self.now() {
+        authorize(caller, if request.all { Scope::Admin } else { Scope::Users })?;
+        let before = request.issued_before.unwrap_or_else(|| self.store.now());
+        if before > self.store.now() {
             return Err(WireError::field("issuedBefore", "issuedBefore must not be in the future"));
         }
         let ban = match (request.jti, request.user_id, request.all) {
@@ -206,7 +214,7 @@ impl Services {
         };
         let until = request.expires_at.filter(|_| matches!(ban, Ban::Token(_)));
         let act = caller.act(action::TOKEN_REVOKE, ban.to_string());
-        let banned = Banned { ban, before, until, by: caller.actor.user.canonical(), at: self.now() };
+        let banned = Banned { ban, before, until, by: caller.actor.user.canonical(), at: self.store.now() };
         let (disconnected, durable) = self.set_ban(banned.clone(), act).await?;
         Ok(Revoked { revocation: BanView::from(&banned), disconnected, durable })
     }
@@ -215,10 +223,10 @@ impl Services {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn revoked(&self, caller: &Caller) -> Result<Vec<BanView>, WireError> {
-        may(caller, Scope::Users)?;
-        let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.now());
-        let bans = self.unstored_bans.follow(bans);
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<BanView>, WireError> {
+        authorize(caller, Scope::Users)?;
+        let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.store.now());
+        let bans = self.unstored.follow(bans);
         let standing = bans.iter().filter(|banned| banned.until.is_none_or(|until| until > now));
         Ok(standing.map(BanView::from).collect())
     }
@@ -233,13 +241,13 @@ impl Services {
         user: UserId,
         request: ReasonRequest,
     ) -> Result<BlockChanged, WireError> {
-        may(caller, Scope::Users)?;
+        authorize(caller, Scope::Users)?;
         if user == caller.actor.user {
             return Err(WireError::field("userId", "this is yourself; somebody else must block you"));
         }
-        let reason = words(&request)?;
+        let reason = reason_of(&request)?;
         let act = Act { note: reason, ..caller.act(action::USER_BLOCK, format!("user {user}")) };
-        let (ban, at) = (Ban::User(user.clone()), self.now());
+        let (ban, at) = (Ban::User(user.clone()), self.store.now());
         let banned = Banned { ban, before: at, until: None, by: caller.actor.user.canonical(), at };
         let (disconnected, durable) = self.set_ban(banned, act).await?;
         Ok(BlockChanged { user_id: user, blocked: true, disconnected, durable })
@@ -255,23 +263,23 @@ impl Services {
         user: UserId,
         request: ReasonRequest,
     ) -> Result<BlockChanged, WireError> {
-        may(caller, Scope::Users)?;
-        let act = Act { note: words(&request)?, ..caller.act(action::USER_UNBLOCK, format!("user {user}")) };
+        authorize(caller, Scope::Users)?;
+        let act = Act { note: reason_of(&request)?, ..caller.act(action::USER_UNBLOCK, format!("user {user}")) };
         let ban = Ban::User(user.clone());
         let outcome = if self.waits_behind(&ban).await {
             Err(StoreError::Busy)
         } else {
-            self.act(LiftBan { ban: ban.clone() }, act.clone()).await.map(drop)
+            self.store.act(LiftBan { ban: ban.clone() }, act.clone()).await.map(drop)
         };
         let durable = match outcome {
             Ok(()) => true,
             Err(error) if self.is_kept_for_later(&error) => {
-                let stored = self.unstored_bans.follow(self.store.bans().await.map_err(store_error)?);
+                let stored = self.unstored.follow(self.store.bans().await.map_err(store_error)?);
                 if !stored.iter().any(|banned| banned.ban == ban) {
                     return Err(not_blocked());
                 }
                 tracing::error!(%error, %ban, "a ban is lifted in memory alone: the store does not take it");
-                self.unstored_bans.push(BanChange::Lift(ban.clone()), act)?;
+                self.unstored.push(BanChange::Lift(ban.clone()), act)?;
                 self.live.access.lift(&ban);
                 false
             }
@@ -286,9 +294,9 @@ impl Services {
     /// # Errors
     /// `forbidden`, `unavailable`.
     pub async fn disconnect(&self, caller: &Caller, user: UserId) -> Result<Disconnected, WireError> {
-        may(caller, Scope::Users)?;
+        authorize(caller, Scope::Users)?;
         let act = caller.act(action::USER_DISCONNECT, format!("user {user}"));
-        let applied = self.act(Disconnect { user: user.clone() }, act).await.map_err(store_error)?;
+        let applied = self.store.act(Disconnect { user: user.clone() }, act).await.map_err(store_error)?;
         Ok(Disconnected { user_id: user, disconnected: self.live.effect_of(applied.change) })
     }
 
@@ -296,8 +304,8 @@ impl Services {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn people(&self, caller: &Caller, request: ListRequest) -> Result<Listed<PersonDetails>, WireError> {
-        may(caller, Scope::Users)?;
+    pub async fn users(&self, caller: &Caller, request: ListRequest) -> Result<Listed<PersonDetails>, WireError> {
+        authorize(caller, Scope::Users)?;
         let page = self.store.list_people(list_query(request)).await.map_err(store_error)?;
         Ok(Listed { items: page.items.into_iter().map(|profile| self.details(profile)).collect(), next: page.next })
     }
@@ -306,16 +314,16 @@ impl Services {
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
-    pub async fn person(&self, caller: &Caller, user: UserId) -> Result<PersonDetails, WireError> {
-        may(caller, Scope::Users)?;
-        let profile = self.store.profile(user).await.map_err(person_error)?;
+    pub async fn user(&self, caller: &Caller, user: UserId) -> Result<PersonDetails, WireError> {
+        authorize(caller, Scope::Users)?;
+        let profile = self.store.profile(user).await.map_err(user_error)?;
         Ok(self.details(profile))
     }
 
     fn details(&self, profile: UserProfile) -> PersonDetails {
         let (blocked, tokens_revoked_before) = self.live.access.state_of(&profile.user);
         PersonDetails {
-            sockets: self.sockets.count_of(&profile.user),
+            sockets: self.live.sockets.count_of(&profile.user),
             blocked,
             tokens_revoked_before,
             user_id: profile.user,
@@ -339,7 +347,7 @@ fn stands_already(stored: &[Banned], banned: &Banned) -> bool {
     })
 }
 
-fn words(request: &ReasonRequest) -> Result<String, WireError> {
+fn reason_of(request: &ReasonRequest) -> Result<String, WireError> {
     let reason: String = request.reason.trim().chars().filter(|c| !c.is_control()).collect();
     match reason.chars().count() {
         0 => Ok(String::new()),

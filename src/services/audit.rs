@@ -2,17 +2,23 @@
 //! thousand tokens fills neither the trail nor the disk.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::archive::format::AuditPoint;
 use crate::domain::audit::{AuditEntry, action};
-use crate::domain::{Actor, Scope, Timestamp};
+use crate::domain::{Scope, Timestamp};
 use crate::protocol::admin::data::{AuditPage, AuditView, LinkView};
 use crate::protocol::error::WireError;
 use crate::store::operations::{Act, Record};
 use crate::store::{StoreError, TrailPart};
 
-use crate::services::{Caller, Services, may, store_error};
+use crate::realtime::subscriber::Live;
+use crate::services::errors::store_error;
+use crate::services::storage::Storage;
+use crate::services::{Caller, authorize};
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// So many kinds of refused sign-ins (address and reason) are told apart between two records; more are counted together.
 const KINDS: usize = 64;
 /// So many records that the store did not take are kept.
@@ -22,7 +28,7 @@ const MOST: usize = 1_000;
 
 /// Refused sign-ins that are not yet recorded.
 #[derive(Debug, Default)]
-pub(super) struct Refusals {
+struct Refusals {
     gathered: Mutex<Gathered>,
     /// Records that the store did not take; at most [`KEPT`].
     kept: Mutex<Vec<AuditEntry>>,
@@ -66,11 +72,27 @@ impl Refusals {
     }
 }
 
-impl Services {
+/// The audit trail.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    store: Storage,
+    /// Whose counters refused sign-ins are among.
+    live: Arc<Live>,
+    /// Refused sign-ins that are not yet recorded.
+    refusals: Arc<Refusals>,
+    /// The day on which the end of the trail was logged last.
+    head_logged_on: Arc<AtomicU64>,
+}
+
+impl Audit {
+    pub(super) fn new(store: Storage, live: Arc<Live>) -> Audit {
+        Audit { store, live, refusals: Arc::default(), head_logged_on: Arc::default() }
+    }
+
     /// Notes that a token was not good. It is in the trail within some seconds, together with others like it.
     pub fn note_refused_sign_in(&self, error: &WireError, origin: &str) {
-        self.tally().refused_sign_ins.add(error.code.as_str());
-        self.refusals.add(origin, error.code.as_str(), self.now());
+        self.live.tally().refused_sign_ins.add(error.code.as_str());
+        self.refusals.add(origin, error.code.as_str(), self.store.now());
     }
 
     /// Puts the refused sign-ins that were noted into the trail.
@@ -81,11 +103,11 @@ impl Services {
         entries.extend(kept);
         entries.sort_by_key(|entry| entry.at);
         if gathered.others > 0 {
-            entries.push(refusal(self.now(), "many addresses".to_owned(), "various", gathered.others));
+            entries.push(refusal(self.store.now(), "many addresses".to_owned(), "various", gathered.others));
         }
         let mut entries = entries.into_iter();
         while let Some(entry) = entries.next() {
-            if let Err(error) = self.store.apply(self.now(), Record { entry: entry.clone() }).await {
+            if let Err(error) = self.store.write(Record { entry: entry.clone() }).await {
                 let left = 1 + entries.len();
                 tracing::warn!(%error, left, "refused sign-ins are not in the audit trail yet; it is tried again");
                 self.refusals.keep(std::iter::once(entry).chain(entries).collect());
@@ -94,36 +116,29 @@ impl Services {
         }
     }
 
-    /// Records that somebody reads what is to be read by few: before they do. Reading goes on where nothing can be stored any
-    /// more, as it is wanted most of all then: what is missing in the trail is in the log.
-    ///
-    /// # Errors
-    /// `unavailable`, where the store could have taken the record and did not.
-    pub(super) async fn record_reading(
-        &self,
-        caller: &Caller,
-        action: &'static str,
-        target: String,
-    ) -> Result<(), WireError> {
-        let act = caller.act(action, target);
-        let outcome = if action == action::BACKUP { "begun" } else { "done" };
-        match self.store.apply(self.now(), Record { entry: act.entry(self.now(), outcome) }).await {
-            Ok(_) => Ok(()),
-            Err(StoreError::Full(why)) => {
-                tracing::error!(%why, actor = act.actor, origin = act.origin, action, target = act.target,
-                    "the disk is too full for a record of the audit trail; this act is in the log alone");
-                Ok(())
+    /// Logs where the audit trail ends: at the start and once a day. The log is kept elsewhere, so that a trail that was cut
+    /// back or rewritten as a whole is found by it (`audit verify --expect`).
+    pub(super) async fn log_head(&self) {
+        // Behind the first day of the calendar; 0 is "never".
+        let day = 1 + self.store.now().as_millis() / DAY_MS;
+        if self.head_logged_on.load(Ordering::Relaxed) == day {
+            return;
+        }
+        match self.store.audit_ends().await {
+            Ok((_, head)) => {
+                tracing::info!(head = %AuditPoint::from(head), "the audit trail ends with this record");
+                self.head_logged_on.store(day, Ordering::Relaxed);
             }
-            Err(error) => Err(store_error(error)),
+            Err(error) => tracing::warn!(%error, "the end of the audit trail could not be read, and is not logged"),
         }
     }
 
     /// Records that the server has found other keys in its files. Who has put them there it cannot know.
     pub async fn record_keys(&self, changes: String) {
-        let caller = Caller::house(Actor::local_admin());
+        let caller = Caller::server();
         let act = Act { note: changes, ..caller.act(action::KEYS, String::new()) };
-        let entry = act.entry(self.now(), "done");
-        if let Err(error) = self.store.apply(self.now(), Record { entry }).await {
+        let entry = act.entry(self.store.now(), "done");
+        if let Err(error) = self.store.write(Record { entry }).await {
             tracing::error!(%error, changes = act.note, "a change of keys was not recorded in the audit trail");
         }
     }
@@ -132,16 +147,16 @@ impl Services {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn audit(
+    pub async fn page(
         &self,
         caller: &Caller,
         after: u64,
         limit: usize,
         is_export: bool,
     ) -> Result<AuditPage, WireError> {
-        may(caller, Scope::Admin)?;
+        authorize(caller, Scope::Admin)?;
         if is_export && after == 0 {
-            self.record_reading(caller, action::AUDIT_EXPORT, String::new()).await?;
+            record_reading(&self.store, caller, action::AUDIT_EXPORT, String::new()).await?;
         }
         let limit = limit.clamp(1, MOST);
         // Of one moment: a record that comes in between would look like a broken end.
@@ -149,6 +164,30 @@ impl Services {
         let has_more = records.len() > limit;
         let items = records.iter().take(limit).map(AuditView::from).collect();
         Ok(AuditPage { items, has_more, anchor: LinkView::from(anchor), head: LinkView::from(head) })
+    }
+}
+
+/// Records that somebody reads what is to be read by few: before they do. Reading goes on where nothing can be stored any
+/// more, as it is wanted most of all then: what is missing in the trail is in the log.
+///
+/// # Errors
+/// `unavailable`, where the store could have taken the record and did not.
+pub(super) async fn record_reading(
+    store: &Storage,
+    caller: &Caller,
+    action: &'static str,
+    target: String,
+) -> Result<(), WireError> {
+    let act = caller.act(action, target);
+    let outcome = if action == action::BACKUP { "begun" } else { "done" };
+    match store.write(Record { entry: act.entry(store.now(), outcome) }).await {
+        Ok(_) => Ok(()),
+        Err(StoreError::Full(why)) => {
+            tracing::error!(%why, actor = act.actor, origin = act.origin, action, target = act.target,
+                "the disk is too full for a record of the audit trail; this act is in the log alone");
+            Ok(())
+        }
+        Err(error) => Err(store_error(error)),
     }
 }
 

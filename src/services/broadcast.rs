@@ -3,7 +3,7 @@
 //! notification; any other goes to who is connected. A key belongs to who calls, whatever they send and in whose name.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -17,16 +17,20 @@ use crate::protocol::decode;
 use crate::protocol::error::WireError;
 use crate::protocol::event::RESERVED_EVENTS;
 use crate::protocol::request::{
-    Broadcast, MAX_KEY_CHARS, NotificationContent, PlatformDeletion, PlatformEdit, PlatformMessage, Target, check_key,
+    self, MAX_KEY_CHARS, NotificationContent, PlatformDeletion, PlatformEdit, PlatformMessage, Target, check_key,
 };
 use crate::store::operations::{
     self, Act, BroadcastsOut, DeleteMessage, EditMessage, ExternalId, KeyKind, MessageTarget, PostMessage, RequestKey,
     SendBroadcast,
 };
 
-use super::{Caller, Services, may, store_error};
 use crate::realtime::delivery::broadcast_deliveries;
+use crate::realtime::subscriber::Live;
+use crate::services::errors::store_error;
 use crate::services::inbox::draft_of;
+use crate::services::settings::LiveSettings;
+use crate::services::storage::Storage;
+use crate::services::{Caller, authorize};
 
 /// The most users that one target may name.
 const MAX_USERS: usize = 1_000;
@@ -67,18 +71,47 @@ impl Sending<'_> {
     }
 }
 
-impl Services {
+/// What back ends send.
+#[derive(Debug, Clone)]
+pub struct Broadcast {
+    /// Where messages, notifications and kept broadcasts go.
+    store: Storage,
+    /// Who is connected.
+    live: Arc<Live>,
+    /// The rules of open rooms, and how long a message may be.
+    settings: Arc<LiveSettings>,
+    /// Which kept broadcasts have gone out.
+    marks: Arc<Marks>,
+}
+
+/// Which kept broadcasts have gone out.
+#[derive(Debug)]
+struct Marks {
+    /// The last that had gone out as of the last look.
+    sent: AtomicU64,
+    /// The last that the store knows of.
+    noted: AtomicU64,
+    /// The first change id of this process: what is kept from before it is another's.
+    first_of_now: u64,
+}
+
+impl Broadcast {
+    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>) -> Broadcast {
+        let marks = Marks { sent: AtomicU64::new(0), noted: AtomicU64::new(0), first_of_now: store.last_id() + 1 };
+        Broadcast { store, live, settings, marks: Arc::new(marks) }
+    }
+
     /// Sends an event. `key` is the `Idempotency-Key`.
     ///
     /// # Errors
     /// `invalid_payload`, `forbidden`, `not_found`, `conflict`, `unavailable`.
-    pub async fn broadcast(
+    pub async fn send(
         &self,
         caller: &Caller,
-        request: Broadcast,
+        request: request::Broadcast,
         key: Option<String>,
     ) -> Result<BroadcastSent, WireError> {
-        may(caller, Scope::Broadcast)?;
+        authorize(caller, Scope::Broadcast)?;
         check_event(&request.event)?;
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("{} to {}", request.event, words(&request.target));
@@ -106,23 +139,23 @@ impl Services {
     /// Stores and sends a notification to a target.
     ///
     /// # Errors
-    /// As [`Services::broadcast`].
-    pub async fn post_notification(
+    /// As [`Broadcast::send`].
+    pub async fn notify(
         &self,
         caller: &Caller,
         target: Target,
         content: NotificationContent,
         key: Option<String>,
     ) -> Result<BroadcastSent, WireError> {
-        may(caller, Scope::Notify)?;
+        authorize(caller, Scope::Notify)?;
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("notification:new to {}", words(&target));
         let audience = audience_of(rooms_of(target)?)?;
         self.send_draft(sending(caller, words, key), draft_of(audience, content)?).await
     }
 
-    async fn send<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, WireError> {
-        self.store.submit(self.now(), operation, act).await.map(|applied| applied.answer).map_err(store_error)
+    async fn store<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, WireError> {
+        self.store.submit(self.store.now(), operation, act).await.map(|applied| applied.answer).map_err(store_error)
     }
 
     async fn send_draft(&self, mut sending: Sending<'_>, draft: NotificationDraft) -> Result<BroadcastSent, WireError> {
@@ -133,7 +166,7 @@ impl Services {
         });
         let key = sending.key(KeyKind::Notify, draft.fingerprint());
         let notify = operations::Notify { draft, key };
-        let operations::Notified { notification, duplicate } = self.send(notify, sending.act).await?;
+        let operations::Notified { notification, duplicate } = self.store(notify, sending.act).await?;
         Ok(stored(notification.id, duplicate, sockets))
     }
 
@@ -144,7 +177,7 @@ impl Services {
         payload: &str,
     ) -> Result<BroadcastSent, WireError> {
         let message: PlatformMessage = decode::request(payload)?;
-        self.check_content(&message.content)?;
+        self.settings.check_content(&message.content)?;
         check_sender(message.sender_id.as_ref(), message.sender_name.as_deref())?;
         let external_id = message.external_id.map(|name| sending.external_id(name)).transpose()?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
@@ -163,8 +196,8 @@ impl Services {
         let external = external_id.as_ref().map_or("", |external| &external.name);
         let author = [&draft.author.user.canonical(), &draft.author.name, external];
         let fingerprint = draft.fingerprint().with(&author);
-        let (policy, key) = (self.policy(), sending.key(KeyKind::PlatformMessage, fingerprint));
-        let posted = self.send(PostMessage { draft, policy, key, external_id, origin: None }, sending.act).await?;
+        let (policy, key) = (self.settings.policy(), sending.key(KeyKind::PlatformMessage, fingerprint));
+        let posted = self.store(PostMessage { draft, policy, key, external_id, origin: None }, sending.act).await?;
         Ok(stored(posted.id, posted.duplicate, sockets))
     }
 
@@ -175,7 +208,7 @@ impl Services {
         payload: &str,
     ) -> Result<BroadcastSent, WireError> {
         let edit: PlatformEdit = decode::request(payload)?;
-        self.check_content(&edit.new_content)?;
+        self.settings.check_content(&edit.new_content)?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
         let target = sending.target(edit.message_id, edit.external_id)?;
         let fingerprint = Fingerprint::of(&["edit", &room.canonical(), &words_of(&target), &edit.new_content]);
@@ -184,10 +217,10 @@ impl Services {
             target,
             author: sending.platform(),
             content: edit.new_content,
-            policy: self.policy(),
+            policy: self.settings.policy(),
             key: sending.key(KeyKind::PlatformChange, fingerprint),
         };
-        let changed = self.send(edit, sending.act).await?;
+        let changed = self.store(edit, sending.act).await?;
         Ok(stored(changed.message_id, changed.duplicate, sockets))
     }
 
@@ -205,10 +238,10 @@ impl Services {
             room,
             target,
             author: sending.platform(),
-            policy: self.policy(),
+            policy: self.settings.policy(),
             key: sending.key(KeyKind::PlatformChange, fingerprint),
         };
-        let changed = self.send(deletion, sending.act).await?;
+        let changed = self.store(deletion, sending.act).await?;
         Ok(stored(changed.message_id, changed.duplicate, sockets))
     }
 
@@ -223,48 +256,48 @@ impl Services {
         let sockets = self.reach(&rooms);
         let broadcast = operations::Broadcast { rooms, event: event.to_owned(), payload: payload.to_owned() };
         if sending.key.is_none() && sending.act.is_none() {
-            self.feed.publish(broadcast_deliveries(None, &broadcast)).map_err(|_| WireError::unavailable())?;
+            self.live.feed.publish(broadcast_deliveries(None, &broadcast)).map_err(|_| WireError::unavailable())?;
             return Ok(BroadcastSent { sockets, id: None, duplicate: false });
         }
         let targets: Vec<String> = broadcast.rooms.iter().map(Room::name).collect();
         let fingerprint = Fingerprint::of(&[event, &targets.join(","), &normal(payload)]);
         let key = sending.key(KeyKind::Passing, fingerprint);
         let broadcast = SendBroadcast { broadcast: Arc::new(broadcast), key, sockets: sockets as u64 };
-        let operations::BroadcastSent { sockets, duplicate } = self.send(broadcast, sending.act).await?;
+        let operations::BroadcastSent { sockets, duplicate } = self.store(broadcast, sending.act).await?;
         Ok(BroadcastSent { sockets: usize::try_from(sockets).unwrap_or(usize::MAX), id: None, duplicate })
     }
 
     /// The store need not keep broadcasts any more that have gone out.
-    pub(super) async fn note_broadcasts(&self) {
+    pub(super) async fn note_sent(&self) {
         // One look later: what was handed to a connection has left this process by then.
-        let up_to = self.broadcasts_sent.swap(self.feed.broadcasts_sent(), Ordering::Relaxed);
-        if up_to <= self.broadcasts_noted.load(Ordering::Relaxed) {
+        let up_to = self.marks.sent.swap(self.live.feed.broadcasts_sent(), Ordering::Relaxed);
+        if up_to <= self.marks.noted.load(Ordering::Relaxed) {
             return;
         }
-        match self.store.apply(self.now(), BroadcastsOut { up_to }).await {
-            Ok(()) => self.broadcasts_noted.store(up_to, Ordering::Relaxed),
+        match self.store.write(BroadcastsOut { up_to }).await {
+            Ok(()) => self.marks.noted.store(up_to, Ordering::Relaxed),
             Err(error) => tracing::debug!(%error, "broadcasts that have gone out were not noted; it is tried again"),
         }
     }
 
     /// Broadcasts that an earlier process acknowledged, and of which it is not known that they have gone out, go out now. What
     /// was sent just before a crash may so come twice.
-    pub(super) async fn resend_broadcasts(&self) {
+    pub(super) async fn resend(&self) {
         let unsent = match self.store.unsent_broadcasts().await {
             Ok(unsent) => unsent,
             Err(error) => return tracing::warn!(%error, "broadcasts that were not sent could not be looked for"),
         };
-        let first_of_now = self.first_change;
+        let first_of_now = self.marks.first_of_now;
         for (id, broadcast) in unsent.into_iter().filter(|(id, _)| *id < first_of_now) {
             tracing::info!(event = broadcast.event, "a broadcast that was acknowledged before the start goes out");
-            if self.feed.publish(broadcast_deliveries(Some(id), &broadcast)).is_err() {
+            if self.live.feed.publish(broadcast_deliveries(Some(id), &broadcast)).is_err() {
                 tracing::warn!(event = broadcast.event, "too much is on its way for it; it goes out at the next start");
             }
         }
     }
 
     fn reach(&self, rooms: &[Room]) -> usize {
-        rooms.iter().map(|room| self.sockets.count(room)).sum()
+        rooms.iter().map(|room| self.live.sockets.count(room)).sum()
     }
 }
 

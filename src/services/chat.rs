@@ -4,9 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomSummary, may_enter};
 use crate::domain::privacy::WithheldVersion;
-use crate::domain::{RoomId, Scope, Timestamp, UserId};
+use crate::domain::{RoomId, Scope, UserId};
 use crate::protocol::answer::{
     History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, VersionedMessages,
 };
@@ -15,14 +17,19 @@ use crate::protocol::request::{
     ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly, check_key,
 };
 use crate::store::operations::{
-    DeleteMessage, EditMessage, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged, MessageTarget, PostMessage,
-    Posted, RequestKey,
+    DeleteMessage, EditMessage, EnlistMembers, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged, MessageTarget,
+    PostMessage, Posted, RequestKey,
 };
 use crate::store::{MessagePage, Page, StoreError};
 
-use super::limits::Rate;
-use super::{Caller, Services, may, store_error};
 use crate::realtime::registry::Gate;
+use crate::realtime::subscriber::{FollowUp, Live};
+use crate::services::caller::{require_join, require_membership};
+use crate::services::errors::store_error;
+use crate::services::limits::{Rate, Rates};
+use crate::services::settings::LiveSettings;
+use crate::services::storage::Storage;
+use crate::services::{Caller, authorize};
 
 /// A join that has been granted: the transport says `answer` while it opens the gate.
 #[derive(Debug)]
@@ -35,28 +42,45 @@ pub struct JoinGrant {
     pub after_seq: u64,
 }
 
-impl Services {
+/// Chat as its users see it: joining, posting, editing, reading.
+#[derive(Debug, Clone)]
+pub struct Chat {
+    /// Messages, rooms and read marks.
+    store: Storage,
+    /// Who is in a room, who types, and the feed.
+    live: Arc<Live>,
+    /// How often somebody may ask.
+    rates: Arc<Rates>,
+    /// The rules of open rooms, and how long a message may be.
+    settings: Arc<LiveSettings>,
+}
+
+impl Chat {
+    pub(super) fn new(store: Storage, live: Arc<Live>, rates: Arc<Rates>, settings: Arc<LiveSettings>) -> Chat {
+        Chat { store, live, rates, settings }
+    }
+
     /// Joins a room. Deliveries to the socket wait at the gate until the transport has sent the answer.
     ///
     /// # Errors
     /// `forbidden`, `resync`, `rate_limited`, `unavailable`.
     pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, WireError> {
         let socket = caller.socket.ok_or_else(|| WireError::new(ErrorCode::Internal, "only a socket can join"))?;
-        self.count(Rate::Joins, &caller.actor.user)?;
+        self.rates.count(Rate::Joins, &caller.actor.user)?;
         let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
         let room = request.room_id;
-        let was_in = self.sockets.is_in(socket, &room);
+        let was_in = self.live.sockets.is_in(socket, &room);
         if !was_in {
             // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
-            self.must_be_let_into(caller, &room).await?;
+            require_membership(&self.store, &self.settings, caller, &room).await?;
         }
         // Enter first, then read: what is committed in between waits at the gate.
-        let (gate, is_first) = self.sockets.join(socket, &room).ok_or_else(gone)?;
+        let (gate, is_first) = self.live.sockets.join(socket, &room).ok_or_else(gone)?;
         let page = match self.join_stored(caller, &room, page).await {
             Ok(page) => page,
             Err(error) => {
                 if !was_in {
-                    self.sockets.leave(socket, &room);
+                    self.live.sockets.leave(socket, &room);
                 }
                 return Err(error);
             }
@@ -66,7 +90,7 @@ impl Services {
             // Who has gone in the meantime has been said to have left, or has another socket here.
             let is_here =
                 gate.unless_gone(|| self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true));
-            if !is_here && self.sockets.is_present(&caller.actor.user, &room) {
+            if !is_here && self.live.sockets.is_present(&caller.actor.user, &room) {
                 self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
             }
         }
@@ -77,19 +101,19 @@ impl Services {
     /// Joins a room over HTTP: the user takes part in it, and what happens in it is asked for by the long poll.
     ///
     /// # Errors
-    /// As [`Services::join`].
+    /// As [`Chat::join`].
     pub async fn take_part(&self, caller: &Caller, request: ChatJoin) -> Result<Joined, WireError> {
-        self.count(Rate::Joins, &caller.actor.user)?;
+        self.rates.count(Rate::Joins, &caller.actor.user)?;
         let room = request.room_id;
         let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
-        self.must_be_let_into(caller, &room).await?;
+        require_membership(&self.store, &self.settings, caller, &room).await?;
         let page = self.join_stored(caller, &room, page).await?;
         Ok(self.joined(room, page))
     }
 
     fn joined(&self, room: RoomId, page: MessagePage) -> Joined {
         let MessagePage { messages, has_more, last_id, last_seq, read_up_to, .. } = page;
-        let members = self.sockets.head_count(&room);
+        let members = self.live.sockets.head_count(&room);
         Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to }
     }
 
@@ -102,7 +126,7 @@ impl Services {
         let (room, user) = (request.room_id, &caller.actor.user);
         match caller.socket {
             Some(socket) => {
-                if let Some(was_last) = self.sockets.leave(socket, &room) {
+                if let Some(was_last) = self.live.sockets.leave(socket, &room) {
                     self.live.end_typing_of(socket, &room, user, was_last);
                     if was_last {
                         self.live.announce_guest(&room, user, &caller.actor.name, false);
@@ -113,8 +137,8 @@ impl Services {
             }
             None => self.live.stop_polling(user, &room),
         }
-        if !self.sockets.is_present(user, &room) {
-            let left = self.store.apply(self.now(), LeaveRoom { room: room.clone(), user: user.clone() }).await;
+        if !self.live.sockets.is_present(user, &room) {
+            let left = self.store.write(LeaveRoom { room: room.clone(), user: user.clone() }).await;
             match left {
                 // They are out of it; the list follows another time.
                 Ok(()) | Err(StoreError::Full(_)) => {}
@@ -126,7 +150,7 @@ impl Services {
 
     /// Reads a page, and takes part in the room from now on, if it is registered.
     async fn join_stored(&self, caller: &Caller, room: &RoomId, page: Page) -> Result<MessagePage, WireError> {
-        let (author, policy) = (Author::of(&caller.actor), self.policy());
+        let (author, policy) = (Author::of(&caller.actor), self.settings.policy());
         let read = || self.store.history(room.clone(), author.clone(), page.clone(), policy);
         let theirs = |page| without_keys_of_others(page, &caller.actor.user);
         let first = read().await.map(theirs).map_err(store_error)?;
@@ -134,7 +158,7 @@ impl Services {
         if first.is_settled {
             return Ok(first);
         }
-        match self.store.apply(self.now(), JoinRoom { room: room.clone(), author: author.clone(), policy }).await {
+        match self.store.write(JoinRoom { room: room.clone(), author: author.clone(), policy }).await {
             Ok(()) => read().await.map(theirs).map_err(store_error),
             // Reading goes on with a full disk; the room is on their list when they join or write again.
             Err(StoreError::Full(_)) => Ok(first),
@@ -149,7 +173,7 @@ impl Services {
     /// `invalid_payload`, `too_large`, `forbidden`, `conflict`, `rate_limited`, `unavailable`.
     pub async fn post(&self, caller: &Caller, request: ChatMessage) -> Result<MessagePosted, WireError> {
         check_key("clientId", request.client_id.as_deref())?;
-        self.check_content(&request.content)?;
+        self.settings.check_content(&request.content)?;
         let kind = request.kind.unwrap_or_default();
         if kind == MessageKind::System {
             return Err(WireError::field("type", "type must be text, image or file"));
@@ -168,10 +192,14 @@ impl Services {
             key,
             fingerprint: draft.fingerprint(),
         });
-        self.count_once(Rate::Messages, &caller.actor.user, key.as_ref()).await?;
+        self.rates.count_once(&self.store, Rate::Messages, &caller.actor.user, key.as_ref()).await?;
         self.live.end_typing(&draft.room, &caller.actor.user);
-        let (policy, origin) = (self.policy(), caller.socket);
-        let posted = self.apply(PostMessage { draft, policy, key, external_id: None, origin }).await?;
+        let (policy, origin) = (self.settings.policy(), caller.socket);
+        let posted = self
+            .store
+            .write(PostMessage { draft, policy, key, external_id: None, origin })
+            .await
+            .map_err(store_error)?;
         if posted.seq == 1 && !posted.duplicate {
             // Who was in the room before it was registered has it on their list when this is answered.
             self.live.followed_up().await;
@@ -182,19 +210,19 @@ impl Services {
     /// Changes a message.
     ///
     /// # Errors
-    /// As [`Services::post`], and `not_found`.
+    /// As [`Chat::post`], and `not_found`.
     pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, WireError> {
-        self.check_content(&request.content)?;
-        self.count(Rate::Messages, &caller.actor.user)?;
+        self.settings.check_content(&request.content)?;
+        self.rates.count(Rate::Messages, &caller.actor.user)?;
         let edit = EditMessage {
             room: request.room_id,
             target: MessageTarget::Id(request.message_id),
             author: Author::of(&caller.actor),
             content: request.content,
-            policy: self.policy(),
+            policy: self.settings.policy(),
             key: None,
         };
-        let MessageChanged { message_id, at, .. } = self.apply(edit).await?;
+        let MessageChanged { message_id, at, .. } = self.store.write(edit).await.map_err(store_error)?;
         Ok(MessageEdited { message_id, edited_at: at })
     }
 
@@ -203,15 +231,15 @@ impl Services {
     /// # Errors
     /// `not_found`, `forbidden`, `rate_limited`, `unavailable`.
     pub async fn delete(&self, caller: &Caller, request: MessageRef) -> Result<MessageDeleted, WireError> {
-        self.count(Rate::Messages, &caller.actor.user)?;
+        self.rates.count(Rate::Messages, &caller.actor.user)?;
         let deletion = DeleteMessage {
             room: request.room_id,
             target: MessageTarget::Id(request.message_id),
             author: Author::of(&caller.actor),
-            policy: self.policy(),
+            policy: self.settings.policy(),
             key: None,
         };
-        let MessageChanged { message_id, at, .. } = self.apply(deletion).await?;
+        let MessageChanged { message_id, at, .. } = self.store.write(deletion).await.map_err(store_error)?;
         Ok(MessageDeleted { message_id, deleted_at: at })
     }
 
@@ -232,13 +260,13 @@ impl Services {
     /// `forbidden`, `resync`, `unavailable`.
     pub async fn history(&self, caller: &Caller, request: ChatHistory) -> Result<History, WireError> {
         if request.versions {
-            may(caller, Scope::Admin)?;
+            authorize(caller, Scope::Admin)?;
         }
         let room = request.room_id;
         let page = Page { before: request.before, after: request.after, limit: page_limit(request.limit)? };
         let page = self
             .store
-            .history(room.clone(), Author::of(&caller.actor), page, self.policy())
+            .history(room.clone(), Author::of(&caller.actor), page, self.settings.policy())
             .await
             .map_err(store_error)?;
         let page = without_keys_of_others(page, &caller.actor.user);
@@ -258,9 +286,33 @@ impl Services {
     /// `unavailable`.
     pub async fn rooms(&self, caller: &Caller) -> Result<Vec<RoomSummary>, WireError> {
         let mut rooms = self.store.rooms_of(caller.actor.user.clone()).await.map_err(store_error)?;
-        let (viewer, policy) = (Author::of(&caller.actor), self.policy());
+        let (viewer, policy) = (Author::of(&caller.actor), self.settings.policy());
         rooms.retain(|one| may_enter(Some(one.room.private), Some(one.membership), viewer.admin, policy).is_ok());
         Ok(rooms)
+    }
+
+    /// Does in the store what changes have made necessary, until the server stops. The server owns the task.
+    pub async fn follow_up(&self, stop: CancellationToken) {
+        let Some(mut follow_ups) = self.live.take_follow_ups() else { return stop.cancelled().await };
+        loop {
+            let next = tokio::select! {
+                () = stop.cancelled() => return,
+                next = follow_ups.recv() => next,
+            };
+            let (room, users) = match next {
+                Some(FollowUp::Enlist { room, users }) => (room, users),
+                Some(FollowUp::Barrier(done)) => {
+                    // The receiver may be gone; that is fine.
+                    let _ = done.send(());
+                    continue;
+                }
+                None => return,
+            };
+            let enlistment = EnlistMembers { room, users, policy: self.settings.policy() };
+            if let Err(error) = self.store.write(enlistment).await {
+                tracing::debug!(%error, "who was in a new room was not recorded as taking part");
+            }
+        }
     }
 
     /// Moves the read mark.
@@ -270,7 +322,11 @@ impl Services {
     pub async fn mark_read(&self, caller: &Caller, request: MessageRef) -> Result<ReadUpTo, WireError> {
         let MessageRef { room_id: room, message_id } = request;
         let reader = Author::of(&caller.actor);
-        let mark = self.apply(MarkRead { room, reader, message_id, policy: self.policy() }).await?;
+        let mark = self
+            .store
+            .write(MarkRead { room, reader, message_id, policy: self.settings.policy() })
+            .await
+            .map_err(store_error)?;
         Ok(ReadUpTo { room_id: mark.room, message_id: mark.message_id })
     }
 
@@ -279,13 +335,13 @@ impl Services {
     /// # Errors
     /// `not_joined`, `forbidden`, `rate_limited`.
     pub async fn typing(&self, caller: &Caller, request: ChatTyping) -> Result<(), WireError> {
-        self.must_have_joined(caller, &request.room_id)?;
+        require_join(&self.live, caller, &request.room_id)?;
         // That it ends is never refused: somebody would type for ever.
         if request.is_typing {
-            self.count(Rate::Typing, &caller.actor.user)?;
+            self.rates.count(Rate::Typing, &caller.actor.user)?;
         }
         if caller.socket.is_none() {
-            self.must_be_let_into(caller, &request.room_id).await?;
+            require_membership(&self.store, &self.settings, caller, &request.room_id).await?;
         }
         if request.is_typing {
             self.live.begin_typing(request.room_id, &caller.actor, caller.socket);
@@ -293,38 +349,6 @@ impl Services {
             self.live.end_typing(&request.room_id, &caller.actor.user);
         }
         Ok(())
-    }
-
-    pub(super) fn must_have_joined(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
-        match caller.socket {
-            Some(socket) if !self.sockets.is_in(socket, room) => {
-                Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) async fn must_be_let_into(&self, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
-        self.store.may_enter(room.clone(), Author::of(&caller.actor), self.policy()).await.map_err(store_error)
-    }
-
-    pub(super) fn check_content(&self, content: &str) -> Result<(), WireError> {
-        let most = self.settings.load().message_chars;
-        if content.chars().take(most + 1).count() > most {
-            return Err(WireError {
-                field: Some("content".to_owned()),
-                ..WireError::new(ErrorCode::TooLarge, format!("content may have at most {most} characters"))
-            });
-        }
-        if content.trim().is_empty() {
-            return Err(WireError::field("content", "content must have at least one character"));
-        }
-        Ok(())
-    }
-
-    /// When something was last heard of the users, in the order asked.
-    pub(super) async fn last_seen(&self, users: Vec<UserId>) -> Result<Vec<Option<(String, Timestamp)>>, WireError> {
-        self.store.last_seen(users).await.map_err(store_error)
     }
 }
 
@@ -336,7 +360,7 @@ fn page_limit(limit: Option<usize>) -> Result<usize, WireError> {
     }
 }
 
-pub(super) fn posted_answer(posted: Posted) -> MessagePosted {
+fn posted_answer(posted: Posted) -> MessagePosted {
     let Posted { id, seq, at, duplicate } = posted;
     MessagePosted { id, seq, timestamp: at, duplicate }
 }

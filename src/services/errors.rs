@@ -8,8 +8,8 @@ pub(super) fn resync() -> WireError {
     Refusal::Resync.into()
 }
 
-/// What is asked of somebody of whom nothing is known, or another error of the store.
-pub(super) fn person_error(error: StoreError) -> WireError {
+/// What a client sees where nothing is stored of a user, or of another error of the store.
+pub(super) fn user_error(error: StoreError) -> WireError {
     match error {
         StoreError::Refused(Refusal::NotFound) => WireError::new(ErrorCode::NotFound, "nothing is stored of this user"),
         other => store_error(other),

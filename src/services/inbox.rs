@@ -1,5 +1,7 @@
 //! Notifications and each user's inbox: what waits on arrival, what is read, what is gone.
 
+use std::sync::Arc;
+
 use crate::domain::notification::{Audience, NotificationBody, NotificationDraft, Selection};
 use crate::domain::{Actor, UserId};
 use crate::protocol::answer::{InboxMarked, NotificationItems};
@@ -11,7 +13,10 @@ use crate::store::operations::{Arrive, Delivered, DeliveryMark, InboxAction, Mar
 use crate::store::{InboxQuery, StoreError};
 
 use crate::realtime::registry::{Arrived, SocketHandle};
-use crate::services::{Caller, Services, store_error};
+use crate::realtime::subscriber::Live;
+use crate::services::Caller;
+use crate::services::errors::store_error;
+use crate::services::storage::Storage;
 
 /// The most undelivered notifications that are sent on arrival.
 pub const MAX_ON_ARRIVAL: usize = 100;
@@ -21,7 +26,20 @@ const MAX_LINK_CHARS: usize = 2_000;
 const MAX_KIND_CHARS: usize = 64;
 const MAX_METADATA_BYTES: usize = 16 * 1024;
 
-impl Services {
+/// The notifications of each user.
+#[derive(Debug, Clone)]
+pub struct Inbox {
+    /// Notifications, and who has seen them.
+    store: Storage,
+    /// Who is connected, and who is known to the store.
+    live: Arc<Live>,
+}
+
+impl Inbox {
+    pub(super) fn new(store: Storage, live: Arc<Live>) -> Inbox {
+        Inbox { store, live }
+    }
+
     /// Somebody has come: their inbox is counted, and what no socket of theirs was sent yet is given.
     ///
     /// # Errors
@@ -34,7 +52,7 @@ impl Services {
         if !marks.is_empty() {
             self.record_delivered(marks).await;
         }
-        match self.store.apply(self.now(), arrival_of(actor)).await {
+        match self.store.write(arrival_of(actor)).await {
             // With a full disk people still come in and read; they are noted as seen another time. So does somebody who is
             // being erased.
             Ok(()) | Err(StoreError::Full(_) | StoreError::Refused(_)) => {}
@@ -48,25 +66,19 @@ impl Services {
         Ok(Arrived { unread: arrival.unread, undelivered, up_to, has_more })
     }
 
-    /// Tells the store what was sent. What it does not take is tried again.
-    pub(super) async fn record_delivered(&self, marks: Vec<(UserId, DeliveryMark)>) {
-        match self.store.apply(self.now(), Delivered { marks: marks.clone() }).await {
-            Ok(()) => self.sockets.note_recorded(&marks),
-            Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
+    /// Tells the store what was sent since the last time.
+    pub(super) async fn record_deliveries(&self) {
+        let marks = self.live.sockets.unrecorded_deliveries();
+        if !marks.is_empty() {
+            self.record_delivered(marks).await;
         }
     }
 
-    /// Makes sure that somebody who only polls is known: roles and everybody are sent to who has been seen. Once a user
-    /// and process; a store that takes no writes still lets them read.
-    pub(super) async fn meet(&self, caller: &Caller) {
-        let user = &caller.actor.user;
-        // Who administers on this machine is no person with an inbox.
-        if *user == UserId::system() || caller.socket.is_some() || self.live.known_users.has(user) {
-            return;
-        }
-        match self.store.apply(self.now(), arrival_of(&caller.actor)).await {
-            Ok(()) => self.live.known_users.add(user),
-            Err(error) => tracing::debug!(%error, "an arrival was not recorded"),
+    /// Tells the store what was sent. What it does not take is tried again.
+    async fn record_delivered(&self, marks: Vec<(UserId, DeliveryMark)>) {
+        match self.store.write(Delivered { marks: marks.clone() }).await {
+            Ok(()) => self.live.sockets.note_recorded(&marks),
+            Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
         }
     }
 
@@ -75,7 +87,7 @@ impl Services {
     /// # Errors
     /// `unavailable`.
     pub async fn unread(&self, caller: &Caller) -> Result<u64, WireError> {
-        self.meet(caller).await;
+        note_user(&self.store, &self.live, caller).await;
         let query = InboxQuery { before: None, limit: 1, unread_only: true };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
         Ok(page.unread)
@@ -85,12 +97,12 @@ impl Services {
     ///
     /// # Errors
     /// `invalid_payload`, `unavailable`.
-    pub async fn inbox(&self, caller: &Caller, request: NotificationList) -> Result<NotificationItems, WireError> {
+    pub async fn list(&self, caller: &Caller, request: NotificationList) -> Result<NotificationItems, WireError> {
         let limit = request.limit.unwrap_or(DEFAULT_PAGE);
         if !(1..=MAX_PAGE).contains(&limit) {
             return Err(WireError::field("limit", format!("limit must be 1 to {MAX_PAGE}")));
         }
-        self.meet(caller).await;
+        note_user(&self.store, &self.live, caller).await;
         let query = InboxQuery { before: request.before, limit, unread_only: request.unread_only };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
         Ok(NotificationItems { items: page.items, unread: page.unread, has_more: page.has_more })
@@ -100,11 +112,7 @@ impl Services {
     ///
     /// # Errors
     /// `invalid_payload`, `unavailable`.
-    pub async fn read_notifications(
-        &self,
-        caller: &Caller,
-        request: NotificationRead,
-    ) -> Result<InboxMarked, WireError> {
+    pub async fn read(&self, caller: &Caller, request: NotificationRead) -> Result<InboxMarked, WireError> {
         if request.up_to.is_some() && !request.all {
             return Err(WireError::field("upTo", "upTo goes with all: true"));
         }
@@ -129,18 +137,29 @@ impl Services {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn delete_notification(
-        &self,
-        caller: &Caller,
-        request: NotificationDelete,
-    ) -> Result<InboxMarked, WireError> {
+    pub async fn delete(&self, caller: &Caller, request: NotificationDelete) -> Result<InboxMarked, WireError> {
         self.mark(caller, Selection::Ids(vec![request.id]), InboxAction::Delete).await
     }
 
     async fn mark(&self, caller: &Caller, selection: Selection, action: InboxAction) -> Result<InboxMarked, WireError> {
         let (user, roles, origin) = (caller.actor.user.clone(), caller.actor.roles.clone(), caller.socket);
-        let Marked { ids, unread } = self.apply(MarkInbox { user, roles, selection, action, origin }).await?;
+        let Marked { ids, unread } =
+            self.store.write(MarkInbox { user, roles, selection, action, origin }).await.map_err(store_error)?;
         Ok(InboxMarked { ids, unread })
+    }
+}
+
+/// Makes sure that somebody who only polls is known: roles and everybody are sent to who has been seen. Once a user
+/// and process; a store that takes no writes still lets them read.
+pub(super) async fn note_user(store: &Storage, live: &Live, caller: &Caller) {
+    let user = &caller.actor.user;
+    // Who administers on this machine is no person with an inbox.
+    if *user == UserId::system() || caller.socket.is_some() || live.known_users.has(user) {
+        return;
+    }
+    match store.write(arrival_of(&caller.actor)).await {
+        Ok(()) => live.known_users.add(user),
+        Err(error) => tracing::debug!(%error, "an arrival was not recorded"),
     }
 }
 

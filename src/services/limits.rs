@@ -1,32 +1,19 @@
-//! How much one user may ask in a while (CONTRACT 2.7). One decision for both transports: the same buckets count what comes
+//! How much one user may ask in a while . One decision for both transports: the same buckets count what comes
 //! over Socket.IO and over HTTP.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
+use crate::config::Limits;
 use crate::domain::UserId;
+use crate::observability::counters::Tally;
 use crate::protocol::error::WireError;
-
-/// The rates and counts; 0 switches one off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Chat messages a second and user (edits and deletions too).
-    pub messages_per_second: u32,
-    /// Messages that may come at once after a rest.
-    pub message_burst: u32,
-    /// Typing signals a second and user.
-    pub typing_per_second: u32,
-    /// Progress reports a second and user; a batch counts once.
-    pub syncs_per_second: u32,
-    /// Joins a second and user.
-    pub joins_per_second: u32,
-    /// Sockets a user.
-    pub sockets_per_user: usize,
-    /// Sockets an address.
-    pub sockets_per_address: usize,
-}
+use crate::services::storage::Storage;
+use crate::store::operations::RequestKey;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +43,61 @@ impl Rate {
 
 type Buckets = Option<DefaultKeyedRateLimiter<UserId>>;
 
+/// The rates in force, and how often they refuse.
+#[derive(Debug)]
+pub struct Rates {
+    buckets: ArcSwap<RateLimits>,
+    tally: Arc<Tally>,
+}
+
+impl Rates {
+    /// Full buckets. Refusals are counted in `tally`.
+    #[must_use]
+    pub fn new(limits: &Limits, tally: Arc<Tally>) -> Rates {
+        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), tally }
+    }
+
+    /// Goes by other rates from now on, if they are others: who has used up a part of one begins anew then.
+    pub fn replace(&self, limits: &Limits) {
+        if self.buckets.load().limits != *limits {
+            self.buckets.store(Arc::new(RateLimits::new(limits)));
+        }
+    }
+
+    /// Counts a request against the limits.
+    pub(super) fn count(&self, rate: Rate, user: &UserId) -> Result<(), WireError> {
+        let counted = self.buckets.load().count(rate, user);
+        if counted.is_err() {
+            self.tally.rate_limited.add(rate.name());
+        }
+        counted
+    }
+
+    /// Counts a request against the limits, unless it is the repetition of one that was answered.
+    pub(super) async fn count_once(
+        &self,
+        store: &Storage,
+        rate: Rate,
+        user: &UserId,
+        key: Option<&RequestKey>,
+    ) -> Result<(), WireError> {
+        match self.count(rate, user) {
+            Err(error) if !store.has_answered(key).await => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Drops the buckets that are full again.
+    pub(super) fn forget_the_idle(&self) {
+        self.buckets.load().forget_the_idle();
+    }
+}
+
 /// The buckets of all users.
 #[derive(Debug)]
 pub struct RateLimits {
+    /// What they were made from.
+    limits: Limits,
     messages: Buckets,
     typing: Buckets,
     syncs: Buckets,
@@ -76,6 +115,7 @@ impl RateLimits {
     #[must_use]
     pub fn new(limits: &Limits) -> RateLimits {
         RateLimits {
+            limits: limits.clone(),
             messages: buckets(limits.messages_per_second, limits.message_burst),
             typing: buckets(limits.typing_per_second, limits.typing_per_second),
             syncs: buckets(limits.syncs_per_second, limits.syncs_per_second),
@@ -112,6 +152,7 @@ impl RateLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
     use crate::protocol::ErrorCode;
 
     #[test]
@@ -122,8 +163,7 @@ mod tests {
             typing_per_second: 0,
             syncs_per_second: 1,
             joins_per_second: 1,
-            sockets_per_user: 0,
-            sockets_per_address: 0,
+            ..Config::default().limits
         };
         let rates = RateLimits::new(&limits);
         let (one, other) = (UserId::parse("1").unwrap(), UserId::parse("2").unwrap());

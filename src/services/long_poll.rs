@@ -1,4 +1,4 @@
-//! The long poll (CONTRACT 3.3): what a socket in some rooms would have been sent since a cursor. Where the gap is short
+//! The long poll, `GET /api/v1/events`: what a socket in some rooms would have been sent since a cursor. Where the gap is short
 //! it is read from the [`Feed`](crate::realtime::feed::Feed), in the very order of the sockets and with what is not stored; over a
 //! longer gap or a restart the stored kinds are read from the store.
 
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Actor, Role, Room, RoomId, UserId};
 use crate::protocol::cursor::Cursor;
@@ -16,7 +17,13 @@ use crate::protocol::error::WireError;
 use crate::realtime::delivery::{Delivery, deliveries_of};
 use crate::realtime::presence::Polling;
 use crate::realtime::registry::{Kind, Outlet};
-use crate::services::{Caller, Services, resync, store_error};
+use crate::realtime::subscriber::Live;
+use crate::services::Caller;
+use crate::services::caller::require_membership;
+use crate::services::errors::{resync, store_error};
+use crate::services::inbox::note_user;
+use crate::services::settings::LiveSettings;
+use crate::services::storage::Storage;
 
 /// The most events of one answer.
 const MOST_EVENTS: usize = 500;
@@ -85,7 +92,7 @@ fn role_bit(role: Role) -> u64 {
 
 impl Audience {
     fn new(actor: &Actor, chats: &[RoomId]) -> Audience {
-        let mut rooms = Services::base_rooms(actor);
+        let mut rooms = actor.own_rooms();
         rooms.extend(chats.iter().cloned().map(Room::Chat));
         let mut names: Vec<String> = chats.iter().map(RoomId::canonical).collect();
         names.sort_unstable();
@@ -133,20 +140,42 @@ impl Outlet for Waiter {
 
 /// Takes a waiter out of its rooms when the poll ends, however it ends.
 struct Waiting<'a> {
-    services: &'a Services,
+    live: &'a Live,
     number: u64,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.services.sockets.exit(self.number);
-        self.services.tally().polls_waiting.take();
+        self.live.sockets.exit(self.number);
+        self.live.tally().polls_waiting.take();
     }
 }
 
-impl Services {
+/// Who asks over HTTP what has happened.
+#[derive(Debug, Clone)]
+pub struct LongPoll {
+    /// Stored changes, over a longer gap.
+    store: Storage,
+    /// The feed, and who waits for it.
+    live: Arc<Live>,
+    /// The rules of open rooms.
+    settings: Arc<LiveSettings>,
+    /// The server is about to stop: polls are answered, whatever they wait for.
+    ending: CancellationToken,
+}
+
+impl LongPoll {
+    pub(super) fn new(
+        store: Storage,
+        live: Arc<Live>,
+        settings: Arc<LiveSettings>,
+        ending: CancellationToken,
+    ) -> LongPoll {
+        LongPoll { store, live, settings, ending }
+    }
+
     /// Answers with what has happened in the caller's own rooms and the chat rooms named, or says that it is to be waited for
-    /// ([`Services::wait_for`]).
+    /// ([`LongPoll::wait`]).
     ///
     /// # Errors
     /// `forbidden` for a room, `resync` for a cursor that is not of this store's life, `unavailable`.
@@ -158,9 +187,9 @@ impl Services {
         wait: Duration,
     ) -> Result<PollStep, WireError> {
         for room in &rooms {
-            self.must_be_let_into(caller, room).await?;
+            require_membership(&self.store, &self.settings, caller, room).await?;
         }
-        self.meet(caller).await;
+        note_user(&self.store, &self.live, caller).await;
         let audience = Audience::new(&caller.actor, &rooms);
         let place = match cursor {
             Some(cursor) => self.read_place(&caller.actor.user, cursor)?,
@@ -173,7 +202,7 @@ impl Services {
             return Ok(PollStep::Answered(answer));
         }
         let (place, deliveries) = self.read(caller, place, &audience).await?;
-        self.must_still_be_let_into(caller, &deliveries).await?;
+        self.require_membership_still(caller, &deliveries).await?;
         if !deliveries.is_empty() || wait.is_zero() {
             let cursor = self.write_place(&caller.actor.user, place);
             return Ok(PollStep::Answered(PollAnswer { deliveries, cursor }));
@@ -185,62 +214,69 @@ impl Services {
     ///
     /// # Errors
     /// Why the caller is shut out meanwhile.
-    pub async fn wait_for(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, WireError> {
-        let (place, deliveries) = self.wait(caller, poll).await?;
+    pub async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, WireError> {
+        let (place, deliveries) = self.wait_at(caller, poll).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(&caller.actor.user, place) })
     }
 
     /// Answers all polls that wait: the server is about to stop.
-    pub fn end_polls(&self) {
-        self.polls_end.cancel();
+    pub fn end_all(&self) {
+        self.ending.cancel();
+    }
+
+    /// Whether the server is about to stop: sockets are being sent away, and polls are answered.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
     }
 
     /// A cursor of now, for whose own is refused.
     #[must_use]
-    pub fn poll_cursor(&self, caller: &Caller, rooms: &[RoomId]) -> String {
+    pub fn cursor_of_now(&self, caller: &Caller, rooms: &[RoomId]) -> String {
         let audience = Audience::new(&caller.actor, rooms);
         self.write_place(&caller.actor.user, self.place_of_now(&audience))
     }
 
     fn place_of_now(&self, audience: &Audience) -> Place {
-        let (stored, feed) = (self.store.last_id(), self.feed.id());
-        Place { stored, feed, position: self.feed.head(), audience: audience.mark }
+        let (stored, feed) = (self.store.last_id(), self.live.feed.id());
+        Place { stored, feed, position: self.live.feed.head(), audience: audience.mark }
     }
 
-    async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+    async fn wait_at(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
         let PollWait { mut place, rooms, wait, polling: _polling } = poll;
-        let base = Services::base_rooms(&caller.actor);
+        let base = caller.actor.own_rooms();
         let waiter = Arc::new(Waiter::default());
-        let number = self.sockets.next_number();
-        let Some(handle) = self.sockets.enter(number, &caller.actor, &base, waiter.clone(), 0, Kind::Waiter) else {
+        let number = self.live.sockets.next_number();
+        let Some(handle) = self.live.sockets.enter(number, &caller.actor, &base, waiter.clone(), 0, Kind::Waiter)
+        else {
             return Ok((place, Vec::new()));
         };
-        let _leave = Waiting { services: self, number };
-        self.tally().polls_waiting.add();
+        let _leave = Waiting { live: &self.live, number };
+        self.live.tally().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
         let mut audience = Audience::new(&caller.actor, &rooms);
         let mut lost: Vec<Room> = Vec::new();
         for room in rooms {
             // A gate of its own: whoever is put out of one room still hears of the others.
-            if let Some((gate, _)) = self.sockets.join(number, &room) {
+            if let Some((gate, _)) = self.live.sockets.join(number, &room) {
                 gate.open(&*waiter, 0, 0, || {});
             }
             // Whoever lost a right before they were entered here was not found among those to be put out.
-            self.must_be_let_into(caller, &room).await?;
+            require_membership(&self.store, &self.settings, caller, &room).await?;
         }
         // Who was shut out before this wait could be found did not hear of it.
-        self.let_in(&caller.actor)?;
+        self.live.require_access(&caller.actor)?;
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Registered first, looked second: nothing falls in between.
             // Of a room that they were taken out of while they wait, nothing more is told.
-            let still_in = self.sockets.still_in(number, &audience.rooms);
+            let still_in = self.live.sockets.still_in(number, &audience.rooms);
             lost.extend(audience.rooms.iter().filter(|room| !still_in.contains(room)).cloned());
             audience.rooms = still_in;
             let (next, deliveries) = self.read(caller, place, &audience).await?;
-            self.must_still_be_let_into(caller, &deliveries).await?;
+            self.require_membership_still(caller, &deliveries).await?;
             // Unless they are let in again: what has been said there since is behind the place of before, and is not passed over.
-            if self.is_let_into_any(caller, &lost).await {
+            if self.may_enter_any(caller, &lost).await {
                 return Ok((place, Vec::new()));
             }
             place = next;
@@ -250,7 +286,7 @@ impl Services {
             tokio::select! {
                 () = waiter.woken.notified() => {}
                 () = tokio::time::sleep_until(deadline) => return Ok((place, deliveries)),
-                () = self.polls_end.cancelled() => return Ok((place, deliveries)),
+                () = self.ending.cancelled() => return Ok((place, deliveries)),
             }
             if let Some(error) = waiter.expelled.get() {
                 return Err(error.clone());
@@ -258,10 +294,10 @@ impl Services {
         }
     }
 
-    async fn is_let_into_any(&self, caller: &Caller, rooms: &[Room]) -> bool {
+    async fn may_enter_any(&self, caller: &Caller, rooms: &[Room]) -> bool {
         for room in rooms {
             if let Room::Chat(room) = room
-                && self.must_be_let_into(caller, room).await.is_ok()
+                && require_membership(&self.store, &self.settings, caller, room).await.is_ok()
             {
                 return true;
             }
@@ -270,13 +306,13 @@ impl Services {
     }
 
     /// Whoever lost the right to a room while it was read is not told what was said in it since.
-    async fn must_still_be_let_into(&self, caller: &Caller, found: &[Arc<Delivery>]) -> Result<(), WireError> {
+    async fn require_membership_still(&self, caller: &Caller, found: &[Arc<Delivery>]) -> Result<(), WireError> {
         let rooms = found.iter().filter_map(|delivery| match &delivery.room {
             Room::Chat(room) => Some(room),
             _ => None,
         });
         for room in rooms.collect::<HashSet<_>>() {
-            self.must_be_let_into(caller, room).await?;
+            require_membership(&self.store, &self.settings, caller, room).await?;
         }
         Ok(())
     }
@@ -297,13 +333,13 @@ impl Services {
 
     /// `None` if the feed is another process's, or has run past the place.
     fn read_feed(&self, caller: &Caller, mut place: Place, audience: &Audience) -> Option<(Place, Vec<Arc<Delivery>>)> {
-        if place.feed != self.feed.id() {
+        if place.feed != self.live.feed.id() {
             return None;
         }
         let user = &caller.actor.user;
         let mut found = Vec::new();
         'feed: loop {
-            match self.feed.since(place.position, 1_024) {
+            match self.live.feed.since(place.position, 1_024) {
                 Some(batch) if batch.is_empty() => break,
                 Some(batch) => {
                     for delivery in batch {
@@ -318,7 +354,7 @@ impl Services {
                         let is_told = || match (delivery.stored, &delivery.room) {
                             (Some(id), _) => id <= place.stored,
                             (None, room) if !audience.hears_of(room, place.audience) => true,
-                            (None, Room::Chat(room)) => position < self.feed.passed_before(user, room),
+                            (None, Room::Chat(room)) => position < self.live.feed.passed_before(user, room),
                             (None, _) => false,
                         };
                         if is_for && !is_told() {
@@ -344,7 +380,7 @@ impl Services {
         audience: &[Room],
     ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
         // The place in the feed first, the store second: what is committed in between is in both, and told once, by its id.
-        let position = self.feed.head();
+        let position = self.live.feed.head();
         let rooms = audience.iter().filter_map(|room| match room {
             Room::Chat(room) => Some(room.clone()),
             _ => None,
@@ -365,24 +401,25 @@ impl Services {
             .map(Arc::new)
             .collect();
         // With more to come from the store, the place in the feed is not this process's yet.
-        let (feed, position) = if replay.has_more { (0, 0) } else { (self.feed.id(), position) };
+        let (feed, position) = if replay.has_more { (0, 0) } else { (self.live.feed.id(), position) };
         Ok((Place { stored: replay.up_to, feed, position, audience: place.audience }, deliveries))
     }
 
     fn write_place(&self, user: &UserId, place: Place) -> String {
         let Place { stored, feed, position, audience } = place;
-        self.write_cursor(user, [stored, feed, position, audience])
+        self.store.write_cursor(user, [stored, feed, position, audience])
     }
 
     fn read_place(&self, user: &UserId, cursor: &str) -> Result<Place, WireError> {
-        let Some(Cursor { life, numbers: [stored, feed, position, audience] }) = self.parse_cursor(user, cursor) else {
+        let Some(Cursor { life, numbers: [stored, feed, position, audience] }) = self.store.parse_cursor(user, cursor)
+        else {
             return Err(resync());
         };
-        let is_here = feed == self.feed.id();
+        let is_here = feed == self.live.feed.id();
         // Who was erased, and comes again, is somebody else.
-        let is_past = is_here && position < self.feed.erased_before(user);
-        let is_ahead = is_past || stored > self.store.last_id() || (is_here && position > self.feed.head());
+        let is_past = is_here && position < self.live.feed.erased_before(user);
+        let is_ahead = is_past || stored > self.store.last_id() || (is_here && position > self.live.feed.head());
         let place = Place { stored, feed, position, audience };
-        if life != self.life() || is_ahead { Err(resync()) } else { Ok(place) }
+        if life != self.store.life() || is_ahead { Err(resync()) } else { Ok(place) }
     }
 }

@@ -1,13 +1,35 @@
 //! Who is in a room, and when somebody was last seen.
 
+use std::sync::Arc;
+
 use crate::domain::UserId;
 use crate::protocol::answer::{PresenceItems, Present};
 use crate::protocol::error::WireError;
 use crate::protocol::request::RoomOnly;
-use crate::services::{Caller, Services};
+use crate::realtime::subscriber::Live;
+use crate::services::Caller;
+use crate::services::caller::{require_join, require_membership};
+use crate::services::errors::store_error;
+use crate::services::settings::LiveSettings;
+use crate::services::storage::Storage;
 use crate::store::operations::Left;
 
-impl Services {
+/// Who is in a room, and when somebody was last seen.
+#[derive(Debug, Clone)]
+pub struct Presence {
+    /// When somebody was last seen, and who may enter a room.
+    store: Storage,
+    /// Who is in a room at this moment.
+    live: Arc<Live>,
+    /// The rules of open rooms.
+    settings: Arc<LiveSettings>,
+}
+
+impl Presence {
+    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>) -> Presence {
+        Presence { store, live, settings }
+    }
+
     /// A socket has gone, by whatever way.
     pub async fn depart(&self, socket: u64) {
         if let Some(user) = self.live.depart(socket) {
@@ -16,7 +38,7 @@ impl Services {
     }
 
     async fn note_left(&self, user: UserId) {
-        if let Err(error) = self.store.apply(self.now(), Left { user }).await {
+        if let Err(error) = self.store.write(Left { user }).await {
             tracing::debug!(%error, "the time somebody was last seen was not recorded");
         }
     }
@@ -31,16 +53,17 @@ impl Services {
     ///
     /// # Errors
     /// `not_joined`, `forbidden`, `unavailable`.
-    pub async fn present(&self, caller: &Caller, request: RoomOnly) -> Result<PresenceItems, WireError> {
-        self.must_have_joined(caller, &request.room_id)?;
+    pub async fn list(&self, caller: &Caller, request: RoomOnly) -> Result<PresenceItems, WireError> {
+        require_join(&self.live, caller, &request.room_id)?;
         if caller.socket.is_none() {
-            self.must_be_let_into(caller, &request.room_id).await?;
+            require_membership(&self.store, &self.settings, caller, &request.room_id).await?;
         }
-        let people = self.sockets.people_in(&request.room_id);
-        let seen = self.last_seen(people.iter().map(|(user, _)| user.clone()).collect()).await?;
-        let now = self.now();
+        let people = self.live.sockets.people_in(&request.room_id);
+        let seen =
+            self.store.last_seen(people.iter().map(|(user, _)| user.clone()).collect()).await.map_err(store_error)?;
+        let now = self.store.now();
         let users = people.into_iter().zip(seen).map(|((user_id, name), seen)| {
-            let online = self.sockets.is_online(&user_id);
+            let online = self.live.sockets.is_online(&user_id);
             let last_seen = if online { now } else { seen.map_or(now, |(_, at)| at) };
             Present { user_id, name, online, last_seen }
         });

@@ -1,70 +1,46 @@
-//! What administrators do with people's data: legal holds, exports of all that is stored of somebody, erasures with their
-//! certificate, and purges by age.
+//! What administrators do with people's data: legal holds, exports of all that is stored of somebody, and erasures with
+//! their certificate.
 
 use std::io;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use bytes::Bytes;
 
 use crate::domain::audit::action;
-use crate::domain::privacy::{Certificate, Hold, PurgeKind, Subject};
-use crate::domain::{Actor, Refusal, Scope, Timestamp, UserId};
+use crate::domain::privacy::{Certificate, Hold, Subject};
+use crate::domain::{Refusal, Scope, UserId};
 use crate::protocol::admin::data::{AuditView, ExportedNotification, HoldRequest, HoldView, ProfileView};
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedMessage};
-use crate::store::operations::{
-    Act, BeginErasure, EraseSlice, PruneWithheld, Purge, PurgeCursor, Record, ReleaseHold, SetHold,
-};
+use crate::store::operations::{Act, BeginErasure, EraseSlice, PruneWithheld, ReleaseHold, SetHold};
 use crate::store::{ExportCursor, StoreError, UserItem};
 
-use super::errors::person_error;
-use super::streams::{ByteStream, JsonSections};
-use super::{Caller, Services, may, store_error};
+use crate::services::audit::record_reading;
+use crate::services::errors::{store_error, user_error};
+use crate::services::settings::LiveSettings;
+use crate::services::storage::Storage;
+use crate::services::streams::{ByteStream, JsonSections, Streams};
+use crate::services::{Caller, authorize};
 
 /// So many things are erased by one transaction.
 const ERASE_SLICE: usize = 500;
-/// So many things are looked at by one transaction of a purge.
-const PURGE_SLICE: usize = 250;
-/// Between two slices of a purge the writer is others' for so long.
-const PURGE_PAUSE: Duration = Duration::from_millis(5);
+/// So many withheld versions are looked at by one transaction.
+const PRUNE_SLICE: usize = 250;
+/// Between two slices the writer is others' for so long.
+const PRUNE_PAUSE: Duration = Duration::from_millis(5);
 /// So many rows of an export are read at a time.
 const EXPORT_PAGE: usize = 200;
 /// A receiver that takes nothing of its export for so long has it cut off: others wait for the turn.
 const EXPORT_STALLS: Duration = Duration::from_secs(60);
+/// So many exports are made at a time.
+const MAX_EXPORTS: usize = 4;
 /// Whoever wants an export while others are made comes again after so long.
 const EXPORT_RETRY: Duration = Duration::from_secs(5);
 /// The longest reason of a hold, in characters.
 const REASON_CHARS: usize = 500;
-
-/// What is purged by its age, and what must stay.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Retention {
-    /// Chat messages older than this go; `None`: never.
-    pub chat: Option<Duration>,
-    /// Notifications older than this go.
-    pub notifications: Option<Duration>,
-    /// Records of the audit trail older than this go.
-    pub audit: Option<Duration>,
-    /// Nobody is erased whose newest data are younger than this, unless with consent.
-    pub floor: Duration,
-}
-
-impl Retention {
-    fn of(&self, kind: PurgeKind) -> Option<Duration> {
-        match kind {
-            PurgeKind::Chat => self.chat,
-            PurgeKind::Notifications => self.notifications,
-            PurgeKind::Audit => self.audit,
-        }
-    }
-
-    /// The shortest that is set.
-    #[must_use]
-    pub fn shortest(&self) -> Option<Duration> {
-        PurgeKind::ALL.into_iter().filter_map(|kind| self.of(kind)).min()
-    }
-}
 
 /// Writes one thing that is stored of a person as JSON.
 fn write_item(out: &mut JsonSections<Vec<u8>>, item: &UserItem) -> io::Result<()> {
@@ -86,13 +62,30 @@ fn write_item(out: &mut JsonSections<Vec<u8>>, item: &UserItem) -> io::Result<()
     }
 }
 
-impl Services {
+/// Legal holds, exports and erasures.
+#[derive(Debug, Clone)]
+pub struct Privacy {
+    /// All that is stored of somebody.
+    store: Storage,
+    /// The retention floor, and the calendar that finishes what was cut short.
+    settings: Arc<LiveSettings>,
+    /// The exports that are being sent.
+    streams: Streams,
+    /// The turns of exports.
+    exports: Arc<Semaphore>,
+}
+
+impl Privacy {
+    pub(super) fn new(store: Storage, settings: Arc<LiveSettings>, streams: Streams) -> Privacy {
+        Privacy { store, settings, streams, exports: Arc::new(Semaphore::new(MAX_EXPORTS)) }
+    }
+
     /// All legal holds.
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
     pub async fn holds(&self, caller: &Caller) -> Result<Vec<HoldView>, WireError> {
-        may(caller, Scope::Admin)?;
+        authorize(caller, Scope::Admin)?;
         let holds = self.store.holds().await.map_err(store_error)?;
         Ok(holds.iter().map(HoldView::from).collect())
     }
@@ -102,7 +95,7 @@ impl Services {
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict` while an erasure of that user is under way, `unavailable`.
     pub async fn set_hold(&self, caller: &Caller, request: HoldRequest) -> Result<HoldView, WireError> {
-        may(caller, Scope::Admin)?;
+        authorize(caller, Scope::Admin)?;
         let subject = match (request.user_id, request.room_id) {
             (Some(user), None) => Subject::User(user),
             (None, Some(room)) => Subject::Room(room),
@@ -112,10 +105,10 @@ impl Services {
         if reason.is_empty() || reason.chars().count() > REASON_CHARS {
             return Err(WireError::field("reason", format!("reason must have 1 to {REASON_CHARS} characters")));
         }
-        let hold = Hold { subject, reason, by: caller.actor.user.canonical(), at: self.now() };
+        let hold = Hold { subject, reason, by: caller.actor.user.canonical(), at: self.store.now() };
         let act = Act { note: hold.reason.clone(), ..caller.act(action::HOLD_SET, hold.subject.to_string()) };
         loop {
-            match self.act(SetHold { hold: hold.clone() }, act.clone()).await {
+            match self.store.act(SetHold { hold: hold.clone() }, act.clone()).await {
                 Ok(_) => return Ok(HoldView::from(&hold)),
                 Err(StoreError::Refused(Refusal::Unsettled)) => self.prune_withheld().await.map_err(store_error)?,
                 Err(error) => return Err(store_error(error)),
@@ -128,11 +121,11 @@ impl Services {
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
     pub async fn release_hold(&self, caller: &Caller, subject: Subject) -> Result<HoldView, WireError> {
-        may(caller, Scope::Admin)?;
+        authorize(caller, Scope::Admin)?;
         let act = caller.act(action::HOLD_RELEASE, subject.to_string());
-        let hold = self.act(ReleaseHold { subject }, act).await.map_err(store_error)?.answer;
+        let hold = self.store.act(ReleaseHold { subject }, act).await.map_err(store_error)?.answer;
         // What it withheld is shown to nobody from now on, and goes in a moment.
-        self.resettled.notify_one();
+        self.settings.wake_calendar();
         Ok(HoldView::from(&hold))
     }
 
@@ -142,17 +135,17 @@ impl Services {
     /// # Errors
     /// `forbidden`, `not_found`, `rate_limited` while others are made, `unavailable`.
     pub async fn export_user(&self, caller: &Caller, user: UserId) -> Result<ByteStream, WireError> {
-        may(caller, Scope::Users)?;
+        authorize(caller, Scope::Users)?;
         let Ok(turn) = self.exports.clone().try_acquire_owned() else {
             let message = "other exports are being made; try again when one of them has ended";
             return Err(WireError::rate_limited(EXPORT_RETRY, message));
         };
         let first = self.store.export_page(user.clone(), ExportCursor::default(), EXPORT_PAGE).await;
-        let mut page = first.map_err(person_error)?;
-        self.record_reading(caller, action::USER_EXPORT, format!("user {user}")).await?;
+        let mut page = first.map_err(user_error)?;
+        record_reading(&self.store, caller, action::USER_EXPORT, format!("user {user}")).await?;
         let (stream, sender) = ByteStream::pieces();
-        let store = self.store.0.clone();
-        self.tasks.spawn(async move {
+        let store = self.store.clone();
+        self.streams.spawn(async move {
             let _turn = turn;
             let mut out = JsonSections::new(Vec::new());
             loop {
@@ -186,18 +179,18 @@ impl Services {
     /// `forbidden`, `not_found`, `conflict` under a legal hold or below the retention floor without `consent`,
     /// `unavailable`.
     pub async fn erase_user(&self, caller: &Caller, user: UserId, consent: bool) -> Result<Certificate, WireError> {
-        may(caller, Scope::Users)?;
+        authorize(caller, Scope::Users)?;
         if user == UserId::system() || user == UserId::erased() {
             return Err(WireError::field("userId", "this is not a person"));
         }
-        let floor = self.settings.load().retention.floor;
+        let floor = self.settings.get().retention.floor;
         let by = caller.actor.user.canonical();
         let act = caller.act(action::USER_ERASE, format!("user {user}"));
-        let begun = self.act(BeginErasure { user: user.clone(), by, consent, floor }, act).await;
-        let begun = begun.map_err(person_error)?;
+        let begun = self.store.act(BeginErasure { user: user.clone(), by, consent, floor }, act).await;
+        let begun = begun.map_err(user_error)?;
         if !begun.answer.erasure.is_finished() {
             // It goes on by itself if the caller does not wait for it.
-            self.resettled.notify_one();
+            self.settings.wake_calendar();
             self.finish_erasure(&user).await.map_err(|error| WireError {
                 message: "the erasure has begun, and goes on by itself as soon as the store takes it; ask for its \
                           certificate then"
@@ -213,7 +206,7 @@ impl Services {
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
     pub async fn certificate(&self, caller: &Caller, user: UserId) -> Result<Certificate, WireError> {
-        may(caller, Scope::Users)?;
+        authorize(caller, Scope::Users)?;
         self.certificate_of(user).await
     }
 
@@ -225,11 +218,11 @@ impl Services {
 
     /// Erases to the end what has been begun.
     async fn finish_erasure(&self, user: &UserId) -> Result<(), StoreError> {
-        let house = Caller::house(Actor::local_admin());
+        let server = Caller::server();
         loop {
-            let act = house.act(action::USER_ERASE, format!("user {user}"));
+            let act = server.act(action::USER_ERASE, format!("user {user}"));
             let slice = EraseSlice { user: user.clone(), limit: ERASE_SLICE, act };
-            match self.store.apply(self.now(), slice).await {
+            match self.store.write(slice).await {
                 Ok(step) if step.is_finished => return Ok(()),
                 Ok(_) => {}
                 // Somebody else has finished it meanwhile.
@@ -249,53 +242,9 @@ impl Services {
 
     /// Removes withheld versions of messages that nothing holds any more.
     pub(super) async fn prune_withheld(&self) -> Result<(), StoreError> {
-        while !self.store.apply(self.now(), PruneWithheld { limit: PURGE_SLICE }).await? {
-            tokio::time::sleep(PURGE_PAUSE).await;
+        while !self.store.write(PruneWithheld { limit: PRUNE_SLICE }).await? {
+            tokio::time::sleep(PRUNE_PAUSE).await;
         }
         Ok(())
-    }
-
-    /// Purges what is older than `[retention]` says, beside the traffic. Called from time to time.
-    pub(super) async fn purge_by_age(&self) {
-        let rests_until = *self.purges_rest_until.lock().unwrap_or_else(PoisonError::into_inner);
-        if rests_until.is_some_and(|until| Instant::now() < until) {
-            return;
-        }
-        for kind in PurgeKind::ALL {
-            let Some(age) = self.settings.load().retention.of(kind) else { continue };
-            let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-            let before = Timestamp(self.now().as_millis().saturating_sub(age_ms));
-            match self.purge(kind, before).await {
-                Ok((0, _)) => {}
-                Ok((purged, held)) => {
-                    tracing::info!(kind = kind.as_str(), purged, held, "purged by age");
-                }
-                Err(error) => tracing::warn!(%error, kind = kind.as_str(), "a purge stopped; it is tried again"),
-            }
-        }
-    }
-
-    async fn purge(&self, kind: PurgeKind, before: Timestamp) -> Result<(u64, u64), StoreError> {
-        let house = Caller::house(Actor::local_admin());
-        let mut cursor = PurgeCursor::default();
-        loop {
-            let act = house.act(action::PURGE, kind.as_str().to_owned());
-            let purge = Purge { kind, before, cursor, limit: PURGE_SLICE, act };
-            let step = self.store.apply(self.now(), purge).await?;
-            let (purged, held) = (cursor.purged + step.purged, cursor.held + step.held);
-            match step.next {
-                None => return Ok((purged, held)),
-                Some(_) if self.is_ending() => {
-                    if purged > 0 {
-                        let act = house.act(action::PURGE, kind.as_str().to_owned());
-                        let outcome = format!("stopped with the server: {purged} purged so far, {held} held");
-                        self.store.apply(self.now(), Record { entry: act.entry(self.now(), &outcome) }).await?;
-                    }
-                    return Ok((purged, held));
-                }
-                Some(next) => cursor = next,
-            }
-            tokio::time::sleep(PURGE_PAUSE).await;
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! Progress reports: checked here, merged by [`crate::domain::progress`] inside the store's transaction.
 
+use std::sync::Arc;
+
 use crate::domain::progress::{MAX_TIME_SPENT, Update};
 use crate::domain::{Scope, UserId};
 use crate::protocol::answer::{ProgressItems, ProgressSynced, ProgressVersions};
@@ -8,10 +10,25 @@ use crate::protocol::request::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, Pro
 use crate::store::LessonFilter;
 use crate::store::operations::{Report, SyncProgress};
 
-use super::limits::Rate;
-use super::{Caller, Services, may, store_error};
+use crate::services::errors::store_error;
+use crate::services::limits::{Rate, Rates};
+use crate::services::storage::Storage;
+use crate::services::{Caller, authorize};
 
-impl Services {
+/// Reports of lessons, and what is known of them.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Lessons and their versions.
+    store: Storage,
+    /// How often somebody may report.
+    rates: Arc<Rates>,
+}
+
+impl Progress {
+    pub(super) fn new(store: Storage, rates: Arc<Rates>) -> Progress {
+        Progress { store, rates }
+    }
+
     /// Stores reports, all or none, in their order.
     ///
     /// # Errors
@@ -34,7 +51,7 @@ impl Services {
             all.push(Report::new(&caller.actor.user, user, Update::from(report)));
         }
         self.count_syncs(caller, &all).await?;
-        let synced = self.apply(SyncProgress { reports: all }).await?;
+        let synced = self.store.write(SyncProgress { reports: all }).await.map_err(store_error)?;
         Ok(synced
             .into_iter()
             .map(|one| ProgressSynced { progress: one.progress, duplicate: one.duplicate, merged: one.merged })
@@ -43,9 +60,9 @@ impl Services {
 
     /// A batch that was answered as a whole is answered again before any rate is asked.
     async fn count_syncs(&self, caller: &Caller, reports: &[Report]) -> Result<(), WireError> {
-        let Err(error) = self.count(Rate::Syncs, &caller.actor.user) else { return Ok(()) };
+        let Err(error) = self.rates.count(Rate::Syncs, &caller.actor.user) else { return Ok(()) };
         for report in reports {
-            if !self.is_answered(report.key.as_ref()).await {
+            if !self.store.has_answered(report.key.as_ref()).await {
                 return Err(error);
             }
         }
@@ -56,23 +73,19 @@ impl Services {
     ///
     /// # Errors
     /// `resync`, `unavailable`.
-    pub async fn progress(&self, caller: &Caller, request: ProgressGet) -> Result<ProgressItems, WireError> {
+    pub async fn get(&self, caller: &Caller, request: ProgressGet) -> Result<ProgressItems, WireError> {
         let user = on_behalf(caller, request.user_id)?;
-        let since = request.since.as_deref().map(|cursor| self.read_cursor(&user, cursor)).transpose()?;
+        let since = request.since.as_deref().map(|cursor| self.store.read_cursor(&user, cursor)).transpose()?;
         let filter = LessonFilter { lesson: request.lesson_id, course: request.course_id, since };
         let (items, up_to) = self.store.progress(user.clone(), filter).await.map_err(store_error)?;
-        Ok(ProgressItems { items, cursor: self.cursor(&user, up_to) })
+        Ok(ProgressItems { items, cursor: self.store.write_cursor(&user, [up_to]) })
     }
 
     /// The kept versions of a lesson.
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn progress_history(
-        &self,
-        caller: &Caller,
-        request: ProgressHistory,
-    ) -> Result<ProgressVersions, WireError> {
+    pub async fn history(&self, caller: &Caller, request: ProgressHistory) -> Result<ProgressVersions, WireError> {
         let user = on_behalf(caller, request.user_id)?;
         let versions = self.store.progress_history(user, request.lesson_id).await.map_err(store_error)?;
         Ok(ProgressVersions { versions })
@@ -83,7 +96,7 @@ impl Services {
 fn on_behalf(caller: &Caller, named: Option<UserId>) -> Result<UserId, WireError> {
     match named {
         Some(user) if user != caller.actor.user => {
-            may(caller, Scope::Progress)?;
+            authorize(caller, Scope::Progress)?;
             Ok(user)
         }
         _ => Ok(caller.actor.user.clone()),

@@ -1,6 +1,7 @@
 //! Answers that are too large for memory: made on a thread that may block, sent in bounded pieces. Who takes them too slowly
 //! holds the maker up; who goes away ends it.
 
+use std::future::Future;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -8,11 +9,29 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 /// The size of a piece, about.
 const PIECE_BYTES: usize = 64 << 10;
 /// So many pieces wait at most.
 const PIECES: usize = 8;
+
+/// The answers that are being streamed out: who stops the server waits for them.
+#[derive(Debug, Clone, Default)]
+pub struct Streams(TaskTracker);
+
+impl Streams {
+    /// Makes an answer on a task of its own.
+    pub(super) fn spawn(&self, make: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(make);
+    }
+
+    /// Resolves when no answer is being sent any more.
+    pub(super) async fn ended(&self) {
+        self.0.close();
+        self.0.wait().await;
+    }
+}
 
 /// The receiving end: a stream of pieces. An error in it means that the answer is not complete.
 #[derive(Debug)]

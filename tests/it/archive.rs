@@ -14,7 +14,7 @@ use academy_rt::archive::restore::RestoreOptions;
 use academy_rt::domain::{Clock, SystemClock};
 use academy_rt::realtime::feed::Feed;
 use academy_rt::realtime::subscriber::Live;
-use academy_rt::services::Services;
+use academy_rt::services::{App, app, housekeeping};
 use academy_rt::store;
 use academy_rt::store::embedded::check;
 use serde_json::{Value, json};
@@ -573,11 +573,11 @@ fn the_head_of_the_chain_is_logged_at_the_start_and_then_once_a_day() {
     runtime.block_on(async {
         let store = store::open(&crate::store::config(dir.path()), clock.clone(), Arc::new(store::NoSink)).unwrap();
         let settings = crate::gapless::settings();
-        let services = Arc::new(Services::new(store, Live::new(Feed::new(1), clock.clone()), settings));
+        let app = Arc::new(App::new(store, Live::new(Feed::new(1), clock.clone()), settings.clone(), None));
         let stop = CancellationToken::new();
         let calendar = tokio::spawn({
-            let (services, stop) = (services.clone(), stop.clone());
-            async move { services.keep_calendar(stop).await }
+            let (app, stop) = (app.clone(), stop.clone());
+            async move { housekeeping::keep_calendar(&app, stop).await }
         });
         let until = async |count: usize| {
             tokio::time::timeout(Duration::from_secs(20), async {
@@ -590,15 +590,15 @@ fn the_head_of_the_chain_is_logged_at_the_start_and_then_once_a_day() {
         };
         until(1).await;
         // It looks again on the same day, and says nothing.
-        services.resettle(settings);
+        app.settings.replace(settings.clone());
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(heads(), 1);
         clock.advance(crate::store::DAY);
-        services.resettle(settings);
+        app.settings.replace(settings.clone());
         until(2).await;
         stop.cancel();
         calendar.await.unwrap();
-        services.close().await.unwrap();
+        app::close(&app).await.unwrap();
     });
 }
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use academy_rt::config::Config;
 use academy_rt::domain::chat::{Author, Message};
 use academy_rt::domain::notification::{Audience, AudienceKind};
 use academy_rt::domain::{Actor, Role, Room, RoomId};
@@ -18,10 +19,8 @@ use academy_rt::realtime::delivery::Delivery;
 use academy_rt::realtime::feed::Feed;
 use academy_rt::realtime::registry::{Arrived, Gate, Kind, Outlet, SocketHandle};
 use academy_rt::realtime::subscriber::Live;
-use academy_rt::services::limits::Limits;
 use academy_rt::services::long_poll::{PollAnswer, PollStep};
-use academy_rt::services::privacy::Retention;
-use academy_rt::services::{Caller, Services, Settings};
+use academy_rt::services::{App, Caller, Settings};
 use academy_rt::store::operations::{Delivered, DeliveryMark};
 use academy_rt::store::{self, Change, CommitSink, Page, Store};
 use academy_rt::transport::socketio::fanout::Pump;
@@ -32,15 +31,10 @@ use serde_json::Value;
 use crate::store::{Desk, ManualClock, OPEN, actor, author, change, config, draft, note, room, user};
 
 /// A poll as a client makes one: what it finds, or what it has waited for.
-async fn poll(
-    services: &Services,
-    caller: &Caller,
-    cursor: Option<&str>,
-    wait: Duration,
-) -> Result<PollAnswer, WireError> {
-    match services.poll(caller, cursor, rooms(), wait).await? {
+async fn poll(app: &App, caller: &Caller, cursor: Option<&str>, wait: Duration) -> Result<PollAnswer, WireError> {
+    match app.long_poll.poll(caller, cursor, rooms(), wait).await? {
         PollStep::Answered(answer) => Ok(answer),
-        PollStep::Waits(poll) => services.wait_for(caller, poll).await,
+        PollStep::Waits(poll) => app.long_poll.wait(caller, poll).await,
     }
 }
 
@@ -238,7 +232,7 @@ struct World {
     commits: Arc<Commits>,
     store: Desk,
     live: Arc<Live>,
-    services: Arc<Services>,
+    app: Arc<App>,
     pump: Pump,
     lives: u64,
     clients: Vec<Client>,
@@ -252,24 +246,20 @@ fn open(dir: &tempfile::TempDir, clock: &Arc<ManualClock>, sink: &Arc<Commits>) 
 }
 
 /// A server on a store; its feed has this id.
-fn serve(store: &Desk, clock: &Arc<ManualClock>, feed: u64) -> (Arc<Live>, Arc<Services>) {
+fn serve(store: &Desk, clock: &Arc<ManualClock>, feed: u64) -> (Arc<Live>, Arc<App>) {
     let live = Live::new(Feed::new(feed), clock.clone());
-    let services = Arc::new(Services::new(store.store.clone(), live.clone(), settings()));
-    (live, services)
+    let app = Arc::new(App::new(store.store.clone(), live.clone(), settings(), None));
+    (live, app)
 }
 
 pub fn settings() -> Settings {
-    let limits = Limits {
-        messages_per_second: 0,
-        message_burst: 0,
-        typing_per_second: 0,
-        syncs_per_second: 0,
-        joins_per_second: 0,
-        sockets_per_user: 0,
-        sockets_per_address: 0,
-    };
-    let retention = Retention { chat: None, notifications: None, audit: None, floor: Duration::ZERO };
-    Settings { open_rooms: true, message_chars: 4_000, limits, retention, backup_rests: 0 }
+    let mut config = Config::default();
+    let limits = &mut config.limits;
+    (limits.messages_per_second, limits.typing_per_second, limits.syncs_per_second, limits.joins_per_second) =
+        (0, 0, 0, 0);
+    (limits.sockets_per_user, limits.sockets_per_address) = (0, 0);
+    config.retention.floor = Duration::ZERO;
+    Settings::new(&config, 0)
 }
 
 fn caller(actor: &Arc<Actor>, socket: Option<u64>) -> Caller {
@@ -284,7 +274,7 @@ impl World {
     async fn new() -> World {
         let (dir, clock, commits) = (tempfile::tempdir().unwrap(), Arc::default(), Arc::default());
         let store = open(&dir, &clock, &commits);
-        let (live, services) = serve(&store, &clock, 1);
+        let (live, app) = serve(&store, &clock, 1);
         let clients = (0..CLIENTS).map(|n| Client {
             actor: Arc::new(actor(&format!("c{n}"), &[Role::Learner])),
             room: room(ROOMS[n % ROOMS.len()]),
@@ -295,12 +285,12 @@ impl World {
         let mut pollers = Vec::new();
         for n in 0..POLLERS {
             let caller = caller(&Arc::new(actor(&format!("p{n}"), &[Role::Coach])), None);
-            let cursor = poll(&services, &caller, None, Duration::ZERO).await.unwrap().cursor;
+            let cursor = poll(&app, &caller, None, Duration::ZERO).await.unwrap().cursor;
             pollers.push(Poller { caller, cursor, views: BTreeMap::new(), notifications: Vec::new(), waiting: None });
         }
-        let pump = Pump::new(services.clone(), 1);
+        let pump = Pump::new(app.clone(), 1);
         let clients = clients.collect();
-        World { dir, clock, commits, store, live, services, pump, lives: 1, clients, pollers, notifications: vec![] }
+        World { dir, clock, commits, store, live, app, pump, lives: 1, clients, pollers, notifications: vec![] }
     }
 
     /// What one commit has stored is told.
@@ -315,7 +305,7 @@ impl World {
 
     fn pump_all(&mut self) {
         loop {
-            let arrived = self.services.feed().take_now(1_024);
+            let arrived = self.app.live.feed.take_now(1_024);
             let is_idle = arrived.is_empty();
             self.pump.add(arrived);
             while self.pump.turn().is_some() {}
@@ -330,7 +320,7 @@ impl World {
         for _ in 0..RUN_PAST / 1_000 {
             let frame = academy_rt::protocol::packet::Frame::event("e", &());
             let elsewhere = Delivery { name: "e".into(), ..Delivery::framed(Room::Role(Role::Hr), frame) };
-            self.services.feed().publish(vec![elsewhere; 1_000]).unwrap();
+            self.app.live.feed.publish(vec![elsewhere; 1_000]).unwrap();
             self.pump_all();
         }
     }
@@ -340,12 +330,12 @@ impl World {
         if client.life.is_some() {
             return;
         }
-        let sockets = self.services.sockets();
+        let sockets = &self.app.live.sockets;
         let (number, sent) = (sockets.next_number(), Arc::new(Sent::default()));
         let caller = caller(&client.actor, Some(number));
-        let base = Services::base_rooms(&client.actor);
+        let base = client.actor.own_rooms();
         let handle = sockets.enter(number, &client.actor, &base, sent.clone(), 0, Kind::Socket).unwrap();
-        let arrived = self.services.arrive(&caller, &handle).await.unwrap();
+        let arrived = self.app.inbox.arrive(&caller, &handle).await.unwrap();
         handle.welcome(&client.actor.roles, &arrived, |_, _| {});
         client.fresh = View::default();
         client.life = Some(Life { caller, handle, sent, received: 0, stage: Stage::Out, next: None, page_after: None });
@@ -359,13 +349,13 @@ impl World {
         life.stage = match std::mem::replace(&mut life.stage, Stage::Out) {
             Stage::Out if by_service => {
                 let request = ChatJoin { room_id: room, after, limit: Some(limit) };
-                let grant = self.services.join(&life.caller, request).await.unwrap();
+                let grant = self.app.chat.join(&life.caller, request).await.unwrap();
                 let answer = grant.answer;
                 let (last_seq, has_more) = (answer.last_seq, answer.has_more);
                 let said = Said::Joined { last_seq, messages: answer.messages, has_more };
                 Stage::Read(grant.gate, grant.after_seq, said)
             }
-            Stage::Out => Stage::Entered(self.services.sockets().join(number, &room).unwrap().0),
+            Stage::Out => Stage::Entered(self.app.live.sockets.join(number, &room).unwrap().0),
             Stage::Entered(gate) => {
                 let page = Page { before: None, after, limit };
                 let page = self.store.join_room(room, Author::of(&client.actor), page, OPEN).await.unwrap();
@@ -380,7 +370,7 @@ impl World {
             Stage::In => {
                 // Once more, while the stream goes on.
                 let request = ChatJoin { room_id: room, after, limit: Some(limit) };
-                let grant = self.services.join(&life.caller, request).await.unwrap();
+                let grant = self.app.chat.join(&life.caller, request).await.unwrap();
                 let answer = grant.answer;
                 let (last_seq, has_more) = (answer.last_seq, answer.has_more);
                 let said = Said::Joined { last_seq, messages: answer.messages, has_more };
@@ -397,7 +387,7 @@ impl World {
         let Some(life) = &mut client.life else { return };
         // A client asks for one thing behind the other.
         if matches!(life.stage, Stage::In) {
-            self.services.leave(&life.caller, RoomOnly { room_id: client.room.clone() }).await.unwrap();
+            self.app.chat.leave(&life.caller, RoomOnly { room_id: client.room.clone() }).await.unwrap();
             (life.stage, life.next, life.page_after) = (Stage::Out, None, None);
             client.fresh = View::default();
         }
@@ -407,7 +397,7 @@ impl World {
     async fn disconnect(&mut self, n: usize, arrived: usize) {
         self.clients[n].receive(arrived);
         if let Some(life) = self.clients[n].life.take() {
-            self.services.depart(life.handle.socket).await;
+            self.app.presence.depart(life.handle.socket).await;
             let before = life.sent.0.lock().unwrap().len();
             self.pump_all();
             assert_eq!(life.sent.0.lock().unwrap().len(), before, "nothing is sent to who has gone");
@@ -421,7 +411,7 @@ impl World {
         let Some(after) = life.page_after else { return };
         let (room_id, after, limit) = (client.room.clone(), Some(after), Some(limit));
         let request = ChatHistory { room_id, before: None, after, limit, versions: false };
-        let page = self.services.history(&life.caller, request).await.unwrap();
+        let page = self.app.chat.history(&life.caller, request).await.unwrap();
         let messages = page.messages.messages;
         life.page_after = messages.last().filter(|_| page.has_more).map(|message| message.id);
         messages.iter().for_each(|message| client.take(message));
@@ -430,7 +420,7 @@ impl World {
     async fn poll(&mut self, n: usize, is_lost: bool) {
         let poller = &mut self.pollers[n];
         poller.waiting = None;
-        let answer = poll(&self.services, &poller.caller, Some(&poller.cursor), Duration::ZERO).await.unwrap();
+        let answer = poll(&self.app, &poller.caller, Some(&poller.cursor), Duration::ZERO).await.unwrap();
         if !is_lost {
             poller.take(answer);
         }
@@ -442,8 +432,8 @@ impl World {
         let grace = Duration::from_millis(if is_patient { 20 } else { 0 });
         let poller = &mut self.pollers[n];
         let mut waiting = poller.waiting.take().unwrap_or_else(|| {
-            let (services, caller, cursor) = (self.services.clone(), poller.caller.clone(), poller.cursor.clone());
-            Box::pin(async move { poll(&services, &caller, Some(&cursor), Duration::from_secs(30)).await })
+            let (app, caller, cursor) = (self.app.clone(), poller.caller.clone(), poller.cursor.clone());
+            Box::pin(async move { poll(&app, &caller, Some(&cursor), Duration::from_secs(30)).await })
         });
         match tokio::time::timeout(grace, &mut waiting).await {
             Ok(answer) => poller.take(answer.unwrap()),
@@ -463,8 +453,8 @@ impl World {
         self.store.close().await.unwrap();
         self.store = open(&self.dir, &self.clock, &self.commits);
         self.lives += 1;
-        (self.live, self.services) = serve(&self.store, &self.clock, self.lives);
-        self.pump = Pump::new(self.services.clone(), 1);
+        (self.live, self.app) = serve(&self.store, &self.clock, self.lives);
+        self.pump = Pump::new(self.app.clone(), 1);
     }
 
     async fn perform(&mut self, (what, a, b): (u8, u8, u8)) {
@@ -496,7 +486,7 @@ impl World {
             }
             7 | 8 => self.tell(1 + usize::from(b) % 9),
             9 | 10 => {
-                let arrived = self.services.feed().take_now(1 + usize::from(b) % 9);
+                let arrived = self.app.live.feed.take_now(1 + usize::from(b) % 9);
                 self.pump.add(arrived);
             }
             11..=14 => {
@@ -528,7 +518,7 @@ impl World {
                     self.wait(n, true).await;
                 }
                 let (poller, is_waiting) = (&self.pollers[n], self.pollers[n].waiting.is_some());
-                let now = poll(&self.services, &poller.caller, Some(&poller.cursor), Duration::ZERO).await;
+                let now = poll(&self.app, &poller.caller, Some(&poller.cursor), Duration::ZERO).await;
                 assert!(!is_waiting || now.unwrap().deliveries.is_empty(), "a poll waits for what is there");
             }
             while self.pollers[n].views.values().map(|view| view.0.len()).sum::<usize>() < self.total().await {
@@ -665,8 +655,8 @@ fn a_refused_join_leaves_nobody_behind() {
             (Some(u64::MAX), None, ErrorCode::Resync),
         ] {
             let request = ChatJoin { room_id: room(ROOMS[0]), after, limit };
-            assert_eq!(world.services.join(&who, request).await.unwrap_err().code, code);
-            let here = world.services.sockets().head_count(&room(ROOMS[0]));
+            assert_eq!(world.app.chat.join(&who, request).await.unwrap_err().code, code);
+            let here = world.app.live.sockets.head_count(&room(ROOMS[0]));
             assert_eq!(here, POLLERS, "those who poll in it, and nobody else");
         }
     });
@@ -674,10 +664,9 @@ fn a_refused_join_leaves_nobody_behind() {
 
 /// Arrives with one more socket, and gives what waited.
 async fn arrive(world: &World, who: &Arc<Actor>, number: u64) -> (SocketHandle, Arrived) {
-    let base = Services::base_rooms(who);
-    let handle =
-        world.services.sockets().enter(number, who, &base, Arc::new(Sent::default()), 0, Kind::Socket).unwrap();
-    let arrived = world.services.arrive(&caller(who, Some(number)), &handle).await.unwrap();
+    let base = who.own_rooms();
+    let handle = world.app.live.sockets.enter(number, who, &base, Arc::new(Sent::default()), 0, Kind::Socket).unwrap();
+    let arrived = world.app.inbox.arrive(&caller(who, Some(number)), &handle).await.unwrap();
     (handle, arrived)
 }
 
@@ -693,15 +682,15 @@ fn what_was_delivered_is_known_when_the_last_socket_has_gone() {
         let world = World::new().await;
         let ann = Arc::new(actor("ann", &[Role::Learner]));
         arrive(&world, &ann, 1).await;
-        world.services.depart(1).await;
+        world.app.presence.depart(1).await;
         let stored = world.store.notify(note(Audience::All, "n"), None).await.unwrap().0.id;
         // Both come before either is told: one of them is.
         let (one, two) = (arrive(&world, &ann, 2).await, arrive(&world, &ann, 3).await);
         assert_eq!((welcomed(&one), welcomed(&two)), (vec![stored], vec![]));
         for number in [2, 3] {
-            world.services.depart(number).await;
+            world.app.presence.depart(number).await;
         }
-        let sockets = world.services.sockets();
+        let sockets = &world.app.live.sockets;
         let marks =
             AudienceKind::of(&[Role::Learner]).map(|audience| (user("ann"), DeliveryMark { audience, up_to: stored }));
         assert_eq!(sockets.unrecorded_deliveries(), marks.collect::<Vec<_>>(), "it is not forgotten with the socket");
@@ -717,7 +706,7 @@ fn what_waits_behind_a_full_arrival_is_not_lost_to_what_comes_live() {
         let mut world = World::new().await;
         let ann = Arc::new(actor("ann", &[Role::Learner]));
         arrive(&world, &ann, 1).await;
-        world.services.depart(1).await;
+        world.app.presence.depart(1).await;
         let mut ids = Vec::new();
         let tell = async |world: &World| world.store.notify(note(Audience::All, "n"), None).await.unwrap().0.id;
         for _ in 0..250 {
@@ -737,22 +726,22 @@ fn what_waits_behind_a_full_arrival_is_not_lost_to_what_comes_live() {
         live(&mut world);
         assert_eq!(welcomed(&tablet), ids[100..200]);
         for number in [2, 3] {
-            world.services.depart(number).await;
+            world.app.presence.depart(number).await;
         }
-        let marks = world.services.sockets().unrecorded_deliveries();
+        let marks = world.app.live.sockets.unrecorded_deliveries();
         world.store.ask(Delivered { marks: marks.clone() }).await.unwrap();
-        world.services.sockets().note_recorded(&marks);
+        world.app.live.sockets.note_recorded(&marks);
         assert_eq!(
             welcomed(&arrive(&world, &ann, 4).await),
             ids[200..],
             "the rest, and neither of the live ones again"
         );
-        world.services.depart(4).await;
+        world.app.presence.depart(4).await;
         assert_eq!(welcomed(&arrive(&world, &ann, 5).await), Vec::<u64>::new());
         let third = tell(&world).await;
         live(&mut world);
         let mark = DeliveryMark { audience: AudienceKind::All, up_to: third };
-        assert_eq!(world.services.sockets().unrecorded_deliveries(), [(user("ann"), mark)]);
+        assert_eq!(world.app.live.sockets.unrecorded_deliveries(), [(user("ann"), mark)]);
         assert!(first < second && second < third);
     });
 }

@@ -33,7 +33,7 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 }
 
 async fn broadcast(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Bytes) -> Response {
-    answer(async { api.services.broadcast(&asker?, decode::request(text(&body)?)?, key).await }.await)
+    answer(async { api.app.broadcast.send(&asker?, decode::request(text(&body)?)?, key).await }.await)
 }
 
 async fn notify(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Bytes) -> Response {
@@ -41,7 +41,7 @@ async fn notify(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Byte
         let caller = asker?;
         let json = text(&body)?;
         let NotificationTarget { target, .. } = decode::request(json)?;
-        api.services.post_notification(&caller, target, decode::request(json)?, key).await
+        api.app.broadcast.notify(&caller, target, decode::request(json)?, key).await
     };
     answer(result.await)
 }

@@ -9,12 +9,13 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::domain::{RoomId, UserId};
+
 use crate::protocol::answer::{BatchSynced, Done, RoomList};
 use crate::protocol::decode;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::http::{Polled, PolledEvent, Resync};
 use crate::protocol::request::ProgressSync;
-use crate::protocol::view::RoomView;
+use crate::protocol::view::{RoomView, Session};
 use crate::services::Caller;
 use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
@@ -163,30 +164,30 @@ async fn session(api: Arc<HttpApi>, asker: Asker) -> Response {
         Ok(caller) => caller,
         Err(error) => return failure(&error),
     };
-    let unread = api.services.unread(&caller).await;
-    answer(unread.map(|unread| api.services.session(&caller.actor, unread)))
+    let unread = api.app.inbox.unread(&caller).await;
+    answer(unread.map(|unread| Session::new(&caller.actor, unread, api.app.store.now())))
 }
 
 async fn rooms(api: Arc<HttpApi>, asker: Asker) -> Response {
-    let rooms = async { api.services.rooms(&asker?).await }.await;
+    let rooms = async { api.app.chat.rooms(&asker?).await }.await;
     let list = rooms.as_ref().map(|rooms| RoomList { rooms: rooms.iter().map(RoomView::from).collect() });
     answer(list.map_err(Clone::clone))
 }
 
 async fn history(room: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    let result = async { api.services.history(&asker?, from_query(&query, &PAGE, [room_id(&room)?])?).await };
+    let result = async { api.app.chat.history(&asker?, from_query(&query, &PAGE, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
 async fn post(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.services.post(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    let result = async { api.app.chat.post(&asker?, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
 async fn edit(room: String, message: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
     let result = async {
         let caller = asker?;
-        api.services.edit(&caller, from_body(&body, [room_id(&room)?, number_in_path("messageId", &message)?])?).await
+        api.app.chat.edit(&caller, from_body(&body, [room_id(&room)?, number_in_path("messageId", &message)?])?).await
     };
     answer(result.await)
 }
@@ -195,30 +196,30 @@ async fn delete(room: String, message: String, api: Arc<HttpApi>, asker: Asker) 
     let result = async {
         let caller = asker?;
         let given = [room_id(&room)?, number_in_path("messageId", &message)?];
-        api.services.delete(&caller, from_body(&Bytes::new(), given)?).await
+        api.app.chat.delete(&caller, from_body(&Bytes::new(), given)?).await
     };
     answer(result.await)
 }
 
 async fn typing(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.services.typing(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    let result = async { api.app.chat.typing(&asker?, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await.map(|()| Done {}))
 }
 
 async fn mark_read(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.services.mark_read(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    let result = async { api.app.chat.mark_read(&asker?, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
 async fn join(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.services.take_part(&asker?, from_body(&body, [room_id(&room)?])?).await };
+    let result = async { api.app.chat.take_part(&asker?, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
 async fn leave(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
     let result = async {
         let caller = asker?;
-        api.services.leave(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
+        api.app.chat.leave(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
     };
     answer(result.await)
 }
@@ -226,7 +227,7 @@ async fn leave(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
 async fn presence(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
     let result = async {
         let caller = asker?;
-        api.services.present(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
+        api.app.presence.list(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
     };
     answer(result.await)
 }
@@ -238,7 +239,7 @@ fn room_id(segment: &str) -> Result<Given, WireError> {
 async fn progress(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     const KNOWN: [(&str, Kind); 4] =
         [("lessonId", Kind::Id), ("courseId", Kind::Id), ("since", Kind::Text), ("userId", Kind::Id)];
-    let result = async { api.services.progress(&asker?, from_query(&query, &KNOWN, [])?).await };
+    let result = async { api.app.progress.get(&asker?, from_query(&query, &KNOWN, [])?).await };
     answer(result.await)
 }
 
@@ -264,7 +265,7 @@ async fn sync(api: Arc<HttpApi>, asker: Asker, query: String, body: Bytes) -> Re
         Ok(read) => read,
         Err(error) => return failure(&error),
     };
-    let synced = api.services.sync(&caller, reports).await;
+    let synced = api.app.progress.sync(&caller, reports).await;
     if is_batch {
         return answer(synced.map(|results| BatchSynced { results }));
     }
@@ -277,19 +278,19 @@ async fn versions(lesson: String, api: Arc<HttpApi>, asker: Asker, query: String
     let result = async {
         let caller = asker?;
         let request = from_query(&query, &USER, [id_in_path("lessonId", &lesson)?])?;
-        api.services.progress_history(&caller, request).await
+        api.app.progress.history(&caller, request).await
     };
     answer(result.await)
 }
 
 async fn inbox(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     const KNOWN: [(&str, Kind); 3] = [("before", Kind::Number), ("limit", Kind::Number), ("unreadOnly", Kind::Flag)];
-    let result = async { api.services.inbox(&asker?, from_query(&query, &KNOWN, [])?).await };
+    let result = async { api.app.inbox.list(&asker?, from_query(&query, &KNOWN, [])?).await };
     answer(result.await)
 }
 
 async fn read_notifications(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.services.read_notifications(&asker?, from_body(&body, [])?).await };
+    let result = async { api.app.inbox.read(&asker?, from_body(&body, [])?).await };
     answer(result.await)
 }
 
@@ -297,7 +298,7 @@ async fn delete_notification(id: String, api: Arc<HttpApi>, asker: Asker) -> Res
     let result = async {
         let caller = asker?;
         let request = from_body(&Bytes::new(), [number_in_path("id", &id)?])?;
-        api.services.delete_notification(&caller, request).await
+        api.app.inbox.delete(&caller, request).await
     };
     answer(result.await)
 }
@@ -336,16 +337,16 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     // Nobody waits longer than their token is good for; the next poll is refused then.
     if let Some(expires_at) = caller.actor.expires_at {
         let ends = expires_at.plus(api.verifier.leeway());
-        wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.services.now().0)));
+        wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.app.store.now().0)));
     }
-    match api.services.poll(&caller, cursor.as_deref(), rooms.clone(), wait).await {
+    match api.app.long_poll.poll(&caller, cursor.as_deref(), rooms.clone(), wait).await {
         Ok(PollStep::Answered(polled)) => polled_response(Ok(polled), &caller),
         Ok(PollStep::Waits(poll)) => Later::response(async move {
-            let polled = api.services.wait_for(&caller, poll).await;
+            let polled = api.app.long_poll.wait(&caller, poll).await;
             polled_response(polled, &caller)
         }),
         Err(error) if error.code == ErrorCode::Resync => {
-            failure_with(&error, &Resync { error: &error, cursor: api.services.poll_cursor(&caller, &rooms) })
+            failure_with(&error, &Resync { error: &error, cursor: api.app.long_poll.cursor_of_now(&caller, &rooms) })
         }
         Err(error) => polled_response(Err(error), &caller),
     }

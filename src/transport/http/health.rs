@@ -34,7 +34,7 @@ impl HttpApi {
         if self.process.is_draining() {
             return Err("the server is stopping".to_owned());
         }
-        self.services.ready()
+        self.app.store.ready().map_err(|error| error.to_string())
     }
 }
 
@@ -83,7 +83,7 @@ impl HttpApi {
     #[must_use]
     pub fn metrics(&self, headers: &HeaderMap) -> Response {
         let counts = self.sockets.counts();
-        let (users, rooms) = self.services.sockets().totals();
+        let (users, rooms) = self.app.live.sockets.totals();
         let roles = counts.roles;
         let figures = metrics::Figures {
             uptime: self.process.uptime(),
@@ -100,16 +100,16 @@ impl HttpApi {
             rooms,
             deliveries: self.sockets.delivered(),
             slow_readers: self.sockets.slow_readers(),
-            store: self.services.store_status(),
+            store: self.app.store.status(),
             is_ready: self.readiness().is_ok(),
             is_websocket_enabled: self.process.websocket_enabled(),
-            now: self.services.now(),
+            now: self.app.store.now(),
             process: process::read(),
             free_bytes: self.process.free_bytes(),
             certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),
             is_reload_refused: self.process.config_error().or(self.process.keys_error()).is_some(),
         };
-        let text = metrics::render(&figures, self.services.tally());
+        let text = metrics::render(&figures, self.app.live.tally());
         let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (content_type, text) = if accepts.contains("application/openmetrics-text") {
             (metrics::OPEN_METRICS, text)

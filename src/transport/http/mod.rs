@@ -27,7 +27,7 @@ use crate::domain::Actor;
 use crate::protocol::answer::Ok as OkAnswer;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
-use crate::services::{Caller, Services};
+use crate::services::{App, Caller};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::handshake::bearer_of;
@@ -64,7 +64,7 @@ pub trait Process: Send + Sync {
 /// Everything the handlers need.
 pub struct HttpApi {
     /// What the house does.
-    pub services: Arc<Services>,
+    pub app: Arc<App>,
     /// Who is who.
     pub verifier: Arc<Verifier>,
     /// The sockets, for the figures.
@@ -128,10 +128,10 @@ impl HttpApi {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }
         let token = bearer_of(headers);
-        match identify(&self.verifier, &self.services, token.as_deref().map(String::as_str)) {
+        match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => Ok(Caller::http(actor, &origin)),
             Err(error) => {
-                self.services.note_refused_sign_in(&error, &origin);
+                self.app.audit.note_refused_sign_in(&error, &origin);
                 Err(error)
             }
         }

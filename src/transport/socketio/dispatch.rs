@@ -18,65 +18,65 @@ impl SocketIoTransport {
     /// Does what an event asks, and answers it.
     pub(super) async fn handle(&self, link: &Link, event: ClientEvent, payload: &str, ack: Option<Ack>) {
         let caller = link.caller();
-        let services = &*self.services;
+        let app = &*self.app;
         match event {
             ClientEvent::ChatJoin => self.join(link, payload, ack).await,
             ClientEvent::ChatLeave => {
                 let result = match room_only(payload) {
-                    Ok(request) => services.leave(&caller, request).await,
+                    Ok(request) => app.chat.leave(&caller, request).await,
                     Err(error) => Err(error),
                 };
                 answer(link, event, ack, result);
             }
             ClientEvent::ChatMessage => {
-                let result = with(payload, async |request| services.post(&caller, request).await).await;
+                let result = with(payload, async |request| app.chat.post(&caller, request).await).await;
                 answer(link, event, ack, result);
             }
             ClientEvent::ChatEdit => {
-                answer(link, event, ack, with(payload, async |request| services.edit(&caller, request).await).await);
+                answer(link, event, ack, with(payload, async |request| app.chat.edit(&caller, request).await).await);
             }
             ClientEvent::ChatDelete => {
-                answer(link, event, ack, with(payload, async |request| services.delete(&caller, request).await).await);
+                answer(link, event, ack, with(payload, async |request| app.chat.delete(&caller, request).await).await);
             }
             ClientEvent::ChatTyping => {
-                let result = with(payload, async |request| services.typing(&caller, request).await).await;
+                let result = with(payload, async |request| app.chat.typing(&caller, request).await).await;
                 answer(link, event, ack, result.map(|()| Done {}));
             }
             ClientEvent::ChatRead => {
-                let result = with(payload, async |request| services.mark_read(&caller, request).await).await;
+                let result = with(payload, async |request| app.chat.mark_read(&caller, request).await).await;
                 answer(link, event, ack, result);
             }
             ClientEvent::ChatHistory => {
-                answer(link, event, ack, with(payload, async |request| services.history(&caller, request).await).await);
+                answer(link, event, ack, with(payload, async |request| app.chat.history(&caller, request).await).await);
             }
             ClientEvent::ChatRooms => {
-                let rooms = services.rooms(&caller).await;
+                let rooms = app.chat.rooms(&caller).await;
                 let list = rooms.as_ref().map(|rooms| RoomList { rooms: rooms.iter().map(RoomView::from).collect() });
                 answer(link, event, ack, list.map_err(Clone::clone));
             }
             ClientEvent::ProgressSync => self.sync(link, payload, ack).await,
             ClientEvent::ProgressGet => {
-                let result = with(payload, async |request| services.progress(&caller, request).await).await;
+                let result = with(payload, async |request| app.progress.get(&caller, request).await).await;
                 answer(link, event, ack, result);
             }
             ClientEvent::ProgressHistory => {
-                let result = with(payload, async |request| services.progress_history(&caller, request).await).await;
+                let result = with(payload, async |request| app.progress.history(&caller, request).await).await;
                 answer(link, event, ack, result);
             }
             ClientEvent::NotificationList => {
-                answer(link, event, ack, with(payload, async |request| services.inbox(&caller, request).await).await);
+                answer(link, event, ack, with(payload, async |request| app.inbox.list(&caller, request).await).await);
             }
             ClientEvent::NotificationRead => {
-                let result = with(payload, async |request| services.read_notifications(&caller, request).await).await;
+                let result = with(payload, async |request| app.inbox.read(&caller, request).await).await;
                 answer(link, event, ack, result);
             }
             ClientEvent::NotificationDelete => {
-                let result = with(payload, async |request| services.delete_notification(&caller, request).await).await;
+                let result = with(payload, async |request| app.inbox.delete(&caller, request).await).await;
                 answer(link, event, ack, result);
             }
             ClientEvent::PresenceList => {
                 let result = match room_only(payload) {
-                    Ok(request) => services.present(&caller, request).await,
+                    Ok(request) => app.presence.list(&caller, request).await,
                     Err(error) => Err(error),
                 };
                 answer(link, event, ack, result);
@@ -100,7 +100,7 @@ impl SocketIoTransport {
             bare_room(payload).map(|room_id| ChatJoin { room_id, after: None, limit: None })
         };
         let granted = match request {
-            Ok(request) => self.services.join(&link.caller(), request).await,
+            Ok(request) => self.app.chat.join(&link.caller(), request).await,
             Err(error) => Err(error),
         };
         let grant = match granted {
@@ -119,11 +119,12 @@ impl SocketIoTransport {
         let caller = link.caller();
         let event = ClientEvent::ProgressSync;
         if payload.trim_start().starts_with('[') {
-            let result = with(payload, async |reports: Vec<ProgressSync>| self.services.sync(&caller, reports).await);
+            let result =
+                with(payload, async |reports: Vec<ProgressSync>| self.app.progress.sync(&caller, reports).await);
             return answer(link, event, ack, result.await.map(|results| BatchSynced { results }));
         }
         let result = with(payload, async |report: ProgressSync| {
-            let mut synced = self.services.sync(&caller, vec![report]).await?;
+            let mut synced = self.app.progress.sync(&caller, vec![report]).await?;
             synced.pop().ok_or_else(|| WireError::new(ErrorCode::Internal, "the report has no answer"))
         });
         answer(link, event, ack, result.await);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::domain::Room;
 use crate::realtime::delivery::Placed;
 use crate::realtime::registry::{Group, Member};
-use crate::services::Services;
+use crate::services::App;
 
 /// The most deliveries taken at a time.
 const BATCH: usize = 1_024;
@@ -27,10 +27,10 @@ const SENDS_A_STRETCH: usize = 2_048;
 ///
 /// Run outside of tokio's cooperative budget: a send is not a wait, and a budget that ends in the middle of a room would
 /// make every other send look blocked.
-pub async fn run(services: Arc<Services>, delivered: Arc<AtomicU64>) {
+pub async fn run(app: Arc<App>, delivered: Arc<AtomicU64>) {
     tokio::task::unconstrained(async move {
-        let feed = services.feed().clone();
-        let mut pump = Pump::new(services.clone(), MEMBERS_A_TURN);
+        let feed = app.live.feed.clone();
+        let mut pump = Pump::new(app.clone(), MEMBERS_A_TURN);
         let mut stretch = 0;
         while let Some(batch) = feed.take(BATCH).await {
             pump.add(batch);
@@ -43,7 +43,7 @@ pub async fn run(services: Arc<Services>, delivered: Arc<AtomicU64>) {
                 }
             }
             // Sockets that have been told to leave take nothing more: what has gone to nobody goes out at the next start.
-            if !services.is_ending() {
+            if !app.long_poll.is_ending() {
                 feed.note_all_sent();
             }
         }
@@ -54,7 +54,7 @@ pub async fn run(services: Arc<Services>, delivered: Arc<AtomicU64>) {
 /// The pump between two turns. Somebody may come, go, or say something there.
 #[derive(Debug)]
 pub struct Pump {
-    services: Arc<Services>,
+    app: Arc<App>,
     members_a_turn: usize,
     jobs: Jobs,
     serving: Option<Serving>,
@@ -82,8 +82,8 @@ pub struct Turn {
 impl Pump {
     /// A pump with nothing to do. After so many members it looks for what has come since.
     #[must_use]
-    pub fn new(services: Arc<Services>, members_a_turn: usize) -> Pump {
-        Pump { services, members_a_turn: members_a_turn.max(1), jobs: Jobs::default(), serving: None }
+    pub fn new(app: Arc<App>, members_a_turn: usize) -> Pump {
+        Pump { app, members_a_turn: members_a_turn.max(1), jobs: Jobs::default(), serving: None }
     }
 
     /// Takes what has arrived.
@@ -106,7 +106,7 @@ impl Pump {
         serving.served += done.members;
         // What is not taken is the feed's backlog, which the store's writer waits for.
         if self.jobs.count < MOST_JOBS {
-            self.jobs.add(self.services.feed().take_now(BATCH));
+            self.jobs.add(self.app.live.feed.take_now(BATCH));
         }
         if serving.served < serving.members.len() {
             if matches!(serving.room, Room::Chat(_))
@@ -124,7 +124,7 @@ impl Pump {
     fn begin(&mut self) -> Option<Serving> {
         loop {
             let (room, deliveries) = self.jobs.next()?;
-            if let Some(members) = self.services.sockets().members(&room) {
+            if let Some(members) = self.app.live.sockets.members(&room) {
                 let group = Group::new(&room, deliveries);
                 return Some(Serving { room, members, served: 0, group });
             }

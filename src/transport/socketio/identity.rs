@@ -3,16 +3,16 @@
 use crate::auth::{TokenError, Verifier};
 use crate::domain::Actor;
 use crate::protocol::error::{ErrorCode, WireError};
-use crate::services::Services;
+use crate::services::App;
 
 /// Who a token says one is, if it is good and they are let in.
 ///
 /// # Errors
 /// What a client sees of why not.
-pub(crate) fn identify(verifier: &Verifier, services: &Services, token: Option<&str>) -> Result<Actor, WireError> {
+pub(crate) fn identify(verifier: &Verifier, app: &App, token: Option<&str>) -> Result<Actor, WireError> {
     let token = token.ok_or(TokenError::Missing);
-    let actor = token.and_then(|token| verifier.verify(token, services.now())).map_err(|error| wire_error(&error))?;
-    services.let_in(&actor)?;
+    let actor = token.and_then(|token| verifier.verify(token, app.store.now())).map_err(|error| wire_error(&error))?;
+    app.live.require_access(&actor)?;
     Ok(actor)
 }
 

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
+use crate::config::{Config, Limits};
 use crate::domain::{Actor, Timestamp};
 use crate::observability::clock_watch::ClockWatch;
 use crate::observability::counters::Tally;
@@ -33,8 +34,9 @@ use crate::protocol::admin::access::ConnectionView;
 use crate::protocol::error::{ErrorCode, WireError};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::http::SocketCounts;
+use crate::protocol::view::Session;
 use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
-use crate::services::Services;
+use crate::services::App;
 use crate::transport::origin::{self, ClientAddress};
 use crate::transport::socketio::engine::connection::{Cut, Wire};
 
@@ -53,24 +55,14 @@ const WATCH: Duration = Duration::from_millis(500);
 /// Whoever has too many sockets is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(10);
 
-/// How Socket.IO is set up.
-#[derive(Debug, Clone)]
-pub struct SocketIoSettings {
-    /// The path, `/ws`.
-    pub path: String,
-    /// The largest message or polling body of a client, in bytes.
-    pub payload_bytes: usize,
-    /// The most packets that wait for a socket on polling.
-    pub send_queue: usize,
-    /// A connection that has not signed in by then is closed.
-    pub sign_in: Duration,
-}
-
 /// The Socket.IO side of the server.
 pub struct SocketIoTransport {
-    pub(crate) services: Arc<Services>,
+    pub(crate) app: Arc<App>,
     verifier: Arc<Verifier>,
-    settings: SocketIoSettings,
+    /// The path, `/ws`.
+    path: String,
+    /// How large messages may be, and how long a client may take to sign in.
+    limits: Limits,
     pub(crate) directory: Arc<Directory>,
     /// When a socket must be warned or expelled.
     ends: Mutex<Ends>,
@@ -103,11 +95,12 @@ struct AuthPayload {
 impl SocketIoTransport {
     /// The Socket.IO side of the services.
     #[must_use]
-    pub fn new(services: Arc<Services>, verifier: Arc<Verifier>, settings: SocketIoSettings) -> Arc<SocketIoTransport> {
+    pub fn new(app: Arc<App>, verifier: Arc<Verifier>, config: &Config) -> Arc<SocketIoTransport> {
         Arc::new(SocketIoTransport {
-            services,
+            app,
             verifier,
-            settings,
+            path: config.server.path.clone(),
+            limits: config.limits.clone(),
             directory: Arc::default(),
             ends: Mutex::default(),
             delivered: Arc::default(),
@@ -118,16 +111,16 @@ impl SocketIoTransport {
     #[must_use]
     pub fn mount(self: &Arc<Self>) -> (SocketIoLayer, SocketIo) {
         let (layer, io) = SocketIo::builder()
-            .req_path(self.settings.path.clone())
-            .max_payload(self.settings.payload_bytes as u64)
+            .req_path(self.path.clone())
+            .max_payload(self.limits.payload as u64)
             // The polling limit does not hold for WebSocket messages.
-            .ws_max_message_size(self.settings.payload_bytes)
-            .ws_max_frame_size(self.settings.payload_bytes)
+            .ws_max_message_size(self.limits.payload)
+            .ws_max_frame_size(self.limits.payload)
             // It is kept for each socket, and a client's messages are short.
             .ws_read_buffer_size(2_048)
             // It counts packets and drops silently when it is full: each emit's result is looked at.
-            .max_buffer_size(self.settings.send_queue.max(64))
-            .connect_timeout(self.settings.sign_in)
+            .max_buffer_size(self.limits.send_queue.max(64))
+            .connect_timeout(self.limits.sign_in)
             .build_layer();
         // Handlers are registered in the middleware: in the connect handler it is too late for a client that leaves or
         // emits at once. Both are plain functions, which the library runs in line, before it reads on.
@@ -158,7 +151,7 @@ impl SocketIoTransport {
 
     /// Pumps deliveries until the feed ends.
     pub async fn pump(&self) {
-        fanout::run(self.services.clone(), self.delivered.clone()).await;
+        fanout::run(self.app.clone(), self.delivered.clone()).await;
     }
 
     /// The tasks of all sockets.
@@ -170,7 +163,7 @@ impl SocketIoTransport {
     /// What has happened since the start.
     #[must_use]
     pub fn tally(&self) -> &Arc<Tally> {
-        self.services.tally()
+        self.app.live.tally()
     }
 
     /// Sockets by transport.
@@ -200,14 +193,14 @@ impl SocketIoTransport {
         let handshake = socket.req_parts().extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
         let token = auth.token.or(handshake);
         let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
-        let actor = match identify(&self.verifier, &self.services, token.as_deref().map(String::as_str)) {
+        let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
                 let address = origin::words(None, address);
                 if self.tally().quiet.may_say(error.code.as_str()) {
                     tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
                 }
-                self.services.note_refused_sign_in(&error, &address);
+                self.app.audit.note_refused_sign_in(&error, &address);
                 if self.verifier.rejects_in_handshake() {
                     return Err(Refused(error));
                 }
@@ -215,9 +208,9 @@ impl SocketIoTransport {
                 return Ok(());
             }
         };
-        self.services.tally().sign_ins.add();
-        let number = self.services.sockets().next_number();
-        let came = Came { from: address.map(|ClientAddress(address)| address), at: self.services.now() };
+        self.app.live.tally().sign_ins.add();
+        let number = self.app.live.sockets.next_number();
+        let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
         let link = Link::new(number, socket.id.to_string(), actor, came, &self.directory);
         let intake = Intake::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
@@ -255,7 +248,7 @@ impl SocketIoTransport {
             if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
                 self.directory.set_wire(&link.session, wire);
             }
-            let most = self.services.limits().sockets_per_address;
+            let most = self.app.settings.get().limits.sockets_per_address;
             let has_place = self.directory.add(&link, most);
             link.attach(socket.clone());
             if link.is_gone() {
@@ -273,12 +266,11 @@ impl SocketIoTransport {
     /// The first work of a socket: it is entered, and told who it is and what waits, before anything else.
     pub(crate) async fn arrive(&self, link: &Arc<Link>) {
         let caller = link.caller();
-        let rooms = Services::base_rooms(&caller.actor);
-        let most = self.services.limits().sockets_per_user;
-        let entered =
-            self.services.sockets().enter(link.number, &caller.actor, &rooms, link.clone(), most, Kind::Socket);
+        let rooms = caller.actor.own_rooms();
+        let most = self.app.settings.get().limits.sockets_per_user;
+        let entered = self.app.live.sockets.enter(link.number, &caller.actor, &rooms, link.clone(), most, Kind::Socket);
         let Some(handle) = entered else {
-            self.services.tally().rate_limited.add("sockets");
+            self.app.live.tally().rate_limited.add("sockets");
             return link.expel(&too_many(most, "of yours"));
         };
         link.set_handle(handle.clone());
@@ -287,7 +279,7 @@ impl SocketIoTransport {
             return self.depart(link).await;
         }
         // Who was shut out before it was entered was not found among those to be expelled.
-        if let Err(error) = self.services.let_in(&caller.actor) {
+        if let Err(error) = self.app.live.require_access(&caller.actor) {
             return link.expel(&error);
         }
         if self.greet(link, &handle).await {
@@ -298,12 +290,12 @@ impl SocketIoTransport {
     /// Tells a socket who it is and what waits for it; `false` if it is shown out instead.
     pub(crate) async fn greet(&self, link: &Link, handle: &SocketHandle) -> bool {
         let caller = link.caller();
-        let arrival = match self.services.arrive(&caller, handle).await {
+        let arrival = match self.app.inbox.arrive(&caller, handle).await {
             Ok(arrival) => arrival,
             Err(error) => {
                 // A store that takes no writes still lets people read.
                 tracing::warn!(code = error.code.as_str(), "an arrival was not recorded");
-                match self.services.unread(&caller).await {
+                match self.app.inbox.unread(&caller).await {
                     Ok(unread) => Arrived { unread, undelivered: Vec::new(), up_to: 0, has_more: true },
                     Err(error) => {
                         link.expel(&error);
@@ -313,7 +305,7 @@ impl SocketIoTransport {
             }
         };
         handle.welcome(&caller.actor.roles, &arrival, |unread, waiting| {
-            link.emit(&ServerEvent::Authenticated(self.services.session(&caller.actor, unread)));
+            link.emit(&ServerEvent::Authenticated(Session::new(&caller.actor, unread, self.app.store.now())));
             for notification in waiting {
                 link.emit(&ServerEvent::NotificationNew((*notification).into()));
             }
@@ -324,7 +316,7 @@ impl SocketIoTransport {
     async fn depart(&self, link: &Arc<Link>) {
         link.close();
         self.directory.remove(link);
-        self.services.depart(link.number).await;
+        self.app.presence.depart(link.number).await;
     }
 
     fn watch_token(&self, socket: u64, actor: &Actor) {
@@ -332,7 +324,7 @@ impl SocketIoTransport {
         ends.0.retain(|(_, number), _| *number != socket);
         if let Some(expires_at) = actor.expires_at {
             // A token that ends sooner is warned of at once.
-            let warn_at = Timestamp(expires_at.0.saturating_sub(millis(WARNED_BEFORE))).max(self.services.now());
+            let warn_at = Timestamp(expires_at.0.saturating_sub(millis(WARNED_BEFORE))).max(self.app.store.now());
             if warn_at < expires_at {
                 ends.0.insert((warn_at, socket), End::Warn);
             } else {
@@ -351,15 +343,16 @@ impl SocketIoTransport {
     ) {
         let mut ticks = tokio::time::interval(WATCH);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut clocks = ClockWatch::new(self.services.now(), Instant::now());
+        let mut clocks = ClockWatch::new(self.app.store.now(), Instant::now());
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
             let now = Instant::now();
-            if let Some(jump) = clocks.look(self.services.now(), now) {
-                self.services.note_clock_jump(jump);
+            if let Some(jump) = clocks.look(self.app.store.now(), now) {
+                self.tally().clock_jumps.add();
+                self.app.purges.note_clock_jump(jump);
             }
             for wire in wires() {
                 if wire.check_stall(now) {
@@ -396,7 +389,7 @@ impl SocketIoTransport {
     }
 
     fn end_tokens(&self) {
-        let now = self.services.now();
+        let now = self.app.store.now();
         loop {
             let (socket, end) = {
                 let mut ends = self.lock_ends();
@@ -425,7 +418,7 @@ impl SocketIoTransport {
 
     /// A new token for a live socket.
     pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, WireError> {
-        let actor = identify(&self.verifier, &self.services, Some(token))?;
+        let actor = identify(&self.verifier, &self.app, Some(token))?;
         let before = link.actor();
         if actor.user != before.user {
             return Err(WireError::new(ErrorCode::Forbidden, "the token is another user's; connect anew with it"));
@@ -435,14 +428,14 @@ impl SocketIoTransport {
         let actor = Arc::new(actor);
         link.set_actor(actor.clone());
         if let Some(handle) = link.handle() {
-            self.services.sockets().renew(&handle, &actor, &Services::base_rooms(&actor));
+            self.app.live.sockets.renew(&handle, &actor, &actor.own_rooms());
         }
         // What an administrator may enter is not what everybody may.
         if is_less {
-            self.services.recheck_socket(link.number).await;
+            self.app.rooms.recheck_socket(link.number).await;
         }
         // The token may have been revoked between the look at it and its place in the registry.
-        self.services.let_in(&actor).inspect_err(|error| link.expel(error))?;
+        self.app.live.require_access(&actor).inspect_err(|error| link.expel(error))?;
         Ok(Refreshed { expires_at })
     }
 }

@@ -71,7 +71,7 @@ pub struct Link {
     state: Mutex<State>,
     /// The wire, from the moment on at which everything goes by it. Until then the library's queue is the way.
     direct: OnceLock<Arc<dyn Wire>>,
-    /// Set once the socket has been entered into the services' registry.
+    /// Set once the socket has been entered into the registry.
     handle: Mutex<Option<SocketHandle>>,
     is_gone: AtomicBool,
     directory: Weak<Directory>,
@@ -130,12 +130,12 @@ impl Link {
         *locked(&self.actor) = actor;
     }
 
-    /// Its place in the services' registry, once it has one.
+    /// Its place in the registry, once it has one.
     pub fn handle(&self) -> Option<SocketHandle> {
         locked(&self.handle).clone()
     }
 
-    /// Notes its place in the services' registry.
+    /// Notes its place in the registry.
     pub fn set_handle(&self, handle: SocketHandle) {
         *locked(&self.handle) = Some(handle);
     }

@@ -84,11 +84,11 @@ fn streamed(stream: Result<ByteStream, WireError>, content_type: &'static str) -
 }
 
 async fn backup(api: Arc<HttpApi>, asker: Asker) -> Response {
-    streamed(async { api.services.backup(&asker?).await }.await, ARCHIVE)
+    streamed(async { api.app.backups.stream(&asker?).await }.await, ARCHIVE)
 }
 
 async fn backup_kept(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.services.note_backup(&asker?, decode::request(text(&body)?)?).await }.await)
+    answer(async { api.app.backups.note(&asker?, decode::request(text(&body)?)?).await }.await)
 }
 
 /// What is asked of the trail.
@@ -111,17 +111,17 @@ async fn audit(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     let result = async {
         let caller = asker?;
         let AuditQuery { after, limit, export } = extract::from_query(&query, &known, [])?;
-        api.services.audit(&caller, after, limit, export).await
+        api.app.audit.page(&caller, after, limit, export).await
     };
     answer(result.await)
 }
 
 async fn holds(api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.services.holds(&asker?).await.map(|items| Holds { items }) }.await)
+    answer(async { api.app.privacy.holds(&asker?).await.map(|items| Holds { items }) }.await)
 }
 
 async fn set_hold(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.services.set_hold(&asker?, decode::request(text(&body)?)?).await }.await)
+    answer(async { api.app.privacy.set_hold(&asker?, decode::request(text(&body)?)?).await }.await)
 }
 
 async fn release(kind: String, id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
@@ -132,17 +132,17 @@ async fn release(kind: String, id: String, api: Arc<HttpApi>, asker: Asker) -> R
             "room" => Subject::Room(room(&id)?),
             _ => return Err(WireError::new(ErrorCode::NotFound, "write holds/user/ID or holds/room/ID")),
         };
-        api.services.release_hold(&caller, subject).await
+        api.app.privacy.release_hold(&caller, subject).await
     };
     answer(result.await)
 }
 
 async fn export(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    streamed(async { api.services.export_user(&asker?, user(&id)?).await }.await, "application/json")
+    streamed(async { api.app.privacy.export_user(&asker?, user(&id)?).await }.await, "application/json")
 }
 
 async fn certificate(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.services.certificate(&asker?, user(&id)?).await }.await)
+    answer(async { api.app.privacy.certificate(&asker?, user(&id)?).await }.await)
 }
 
 /// How somebody is erased.
@@ -157,7 +157,7 @@ async fn erase(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Re
         let caller = asker?;
         let user = user(&id)?;
         let EraseQuery { consent } = extract::from_query(&query, &[("consent", Kind::Flag)], [])?;
-        api.services.erase_user(&caller, user, consent).await
+        api.app.privacy.erase_user(&caller, user, consent).await
     };
     answer(result.await)
 }

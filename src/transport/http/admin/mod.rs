@@ -16,7 +16,7 @@ use crate::domain::Scope;
 use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
-use crate::services::may;
+use crate::services::authorize;
 
 use crate::transport::http::{Asker, HttpApi, asker, failure, json, with_api};
 
@@ -34,13 +34,13 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
         Ok(caller) => caller,
         Err(error) => return failure(&error),
     };
-    if let Err(error) = may(&caller, Scope::Admin) {
+    if let Err(error) = authorize(&caller, Scope::Admin) {
         return failure(&error);
     }
-    let (readiness, now) = (api.readiness(), api.services.now());
-    let (users, rooms) = api.services.sockets().totals();
-    let store = api.services.store_status();
-    let tally = api.services.tally();
+    let (readiness, now) = (api.readiness(), api.app.store.now());
+    let (users, rooms) = api.app.live.sockets.totals();
+    let store = api.app.store.status();
+    let tally = api.app.live.tally();
     let rates = tally.rates(api.sockets.delivered());
     let process = process::read();
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);

@@ -41,30 +41,30 @@ pub(super) fn numbered(query: &str) -> Result<NumberedRequest, WireError> {
 }
 
 async fn all(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    answer(async { api.services.all_rooms(&asker?, listed(&query)?).await }.await)
+    answer(async { api.app.rooms.list(&asker?, listed(&query)?).await }.await)
 }
 
 async fn created(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.services.create_room(&asker?, decode::request(text(&body)?)?).await }.await)
+    answer(async { api.app.rooms.create(&asker?, decode::request(text(&body)?)?).await }.await)
 }
 
 async fn shown(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    answer(async { api.services.room(&asker?, room(&id)?, numbered(&query)?).await }.await)
+    answer(async { api.app.rooms.get(&asker?, room(&id)?, numbered(&query)?).await }.await)
 }
 
 async fn patched(id: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.services.patch_room(&asker?, room(&id)?, from_body(&body, [])?).await }.await)
+    answer(async { api.app.rooms.patch(&asker?, room(&id)?, from_body(&body, [])?).await }.await)
 }
 
 async fn deleted(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.services.delete_room(&asker?, room(&id)?).await }.await)
+    answer(async { api.app.rooms.delete(&asker?, room(&id)?).await }.await)
 }
 
 async fn admitted(id: String, who: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.services.set_member(&asker?, room(&id)?, user(&who)?, from_body(&body, [])?).await };
+    let result = async { api.app.rooms.set_member(&asker?, room(&id)?, user(&who)?, from_body(&body, [])?).await };
     answer(result.await)
 }
 
 async fn removed(id: String, who: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.services.remove_member(&asker?, room(&id)?, user(&who)?).await }.await)
+    answer(async { api.app.rooms.remove_member(&asker?, room(&id)?, user(&who)?).await }.await)
 }

@@ -11,7 +11,7 @@ use crate::domain::Scope;
 use crate::protocol::admin::access::{Listed, MAX_LISTED, NumberedRequest};
 use crate::protocol::decode;
 use crate::protocol::error::{ErrorCode, WireError};
-use crate::services::may;
+use crate::services::authorize;
 
 use crate::transport::http::admin::rooms::{listed, numbered};
 use crate::transport::http::extract::{from_body, text, user};
@@ -36,33 +36,33 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
 }
 
 async fn all(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    answer(async { api.services.people(&asker?, listed(&query)?).await }.await)
+    answer(async { api.app.access.users(&asker?, listed(&query)?).await }.await)
 }
 
 async fn shown(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.services.person(&asker?, user(&id)?).await }.await)
+    answer(async { api.app.access.user(&asker?, user(&id)?).await }.await)
 }
 
 async fn acted(id: String, what: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
     match what.as_str() {
-        "block" => answer(async { api.services.block(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
-        "unblock" => answer(async { api.services.unblock(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
-        "disconnect" => answer(async { api.services.disconnect(&asker?, user(&id)?).await }.await),
+        "block" => answer(async { api.app.access.block(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
+        "unblock" => answer(async { api.app.access.unblock(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
+        "disconnect" => answer(async { api.app.access.disconnect(&asker?, user(&id)?).await }.await),
         _ => crate::transport::http::failure(&WireError::new(ErrorCode::NotFound, "there is nothing at this address")),
     }
 }
 
 async fn token_revoked(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.services.revoke(&asker?, decode::request(text(&body)?)?).await }.await)
+    answer(async { api.app.access.revoke(&asker?, decode::request(text(&body)?)?).await }.await)
 }
 
 async fn all_revoked(api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.services.revoked(&asker?).await.map(|items| Listed { items, next: None }) }.await)
+    answer(async { api.app.access.list(&asker?).await.map(|items| Listed { items, next: None }) }.await)
 }
 
 async fn connected(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     let result = async {
-        may(&asker?, Scope::Admin)?;
+        authorize(&asker?, Scope::Admin)?;
         let NumberedRequest { after, limit } = numbered(&query)?;
         let limit = limit.clamp(1, MAX_LISTED);
         let items = api.sockets.connections(after, limit);

@@ -90,7 +90,7 @@ impl SocketIoTransport {
     /// Whether a path is Socket.IO's.
     #[must_use]
     pub fn is_path(&self, path: &str) -> bool {
-        path.strip_prefix(&self.settings.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(&self.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Prepares a request for the library. `token` is what was found outside of the Socket.IO handshake.
@@ -128,8 +128,7 @@ impl SocketIoTransport {
         }
         // The library keeps the head of the request that opens a session: a URL without the token, in memory of its own,
         // and few headers (the others would pin the connection's read buffer).
-        parts.uri =
-            format!("{}{kept}", self.settings.path).parse::<Uri>().map_err(|_| EndedSession { is_poll: false })?;
+        parts.uri = format!("{}{kept}", self.path).parse::<Uri>().map_err(|_| EndedSession { is_poll: false })?;
         parts.headers = compact(&parts.headers);
         parts.extensions.insert(HandshakeToken::new(token));
         if is_websocket && session.is_none() {

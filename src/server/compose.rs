@@ -1,0 +1,83 @@
+//! The parts that a server and a command without one have in common: the store, the services, and the transports before them.
+
+use std::sync::Arc;
+
+use socketioxide::SocketIo;
+use socketioxide::layer::SocketIoLayer;
+
+use crate::auth::Verifier;
+use crate::config::Config;
+use crate::domain::Clock;
+use crate::realtime::feed::Feed;
+use crate::realtime::subscriber::Live;
+use crate::server::ServeError;
+use crate::server::open_store::open_store;
+use crate::services::{App, Settings};
+use crate::transport::http::{HttpApi, Process};
+use crate::transport::socketio::SocketIoTransport;
+
+/// Opens the store, and composes the services over it. Its commits go to `feed`; an older format is migrated if `migrates`.
+///
+/// # Errors
+/// Why the store cannot be opened, or who is blocked cannot be read.
+pub(super) async fn app(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    feed: Arc<Feed>,
+    settings: Settings,
+    migrates: bool,
+) -> Result<Arc<App>, ServeError> {
+    let live = Live::new(feed, clock.clone());
+    let store = open_store(config, clock, live.clone(), migrates).await?;
+    let app = Arc::new(App::new(store, live, settings, Some(&config.storage.data_dir)));
+    app.access.load().await.map_err(|error| {
+        ServeError::new(
+            "revocations and blocks cannot be read",
+            error,
+            "Look at the database with `academy-rt db check`; if it is damaged, restore a backup.",
+        )
+    })?;
+    Ok(app)
+}
+
+/// What stands before the services.
+pub(super) struct Transports {
+    /// Socket.IO.
+    pub(super) sockets: Arc<SocketIoTransport>,
+    /// The HTTP API.
+    pub(super) api: Arc<HttpApi>,
+    /// The library's layer at the path of Socket.IO.
+    pub(super) layer: SocketIoLayer,
+    /// What ends it.
+    pub(super) io: SocketIo,
+}
+
+/// Both transports over the services.
+pub(super) fn transports(
+    config: &Config,
+    app: &Arc<App>,
+    verifier: &Arc<Verifier>,
+    process: Arc<dyn Process>,
+) -> Transports {
+    let sockets = SocketIoTransport::new(app.clone(), verifier.clone(), config);
+    let (layer, io) = sockets.mount();
+    let api = Arc::new(HttpApi {
+        app: app.clone(),
+        verifier: verifier.clone(),
+        sockets: sockets.clone(),
+        process,
+        payload_bytes: config.limits.payload as u64,
+    });
+    Transports { sockets, api, layer, io }
+}
+
+/// A number that cannot be guessed, and is not 0: 0 is nobody's feed.
+///
+/// # Errors
+/// The system gives none.
+pub(super) fn random_number() -> Result<u64, ServeError> {
+    let mut bytes = [0_u8; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| ServeError::new("the system gives no random numbers", error, "Check /dev/urandom."))?;
+    Ok(u64::from_le_bytes(bytes) | 1)
+}

@@ -1,0 +1,83 @@
+//! How the server ends: in phases, each with a limit.
+
+use std::sync::atomic::Ordering;
+
+use crate::server::{FAREWELL, FEED_READER, ServeError, Server};
+use crate::services::app;
+
+/// The signals that end the server.
+pub(super) struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Handles them from now on, instead of being ended by them.
+    pub(super) fn new() -> Result<Signals, ServeError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| signal(kind).map_err(|e| ServeError::new("signals cannot be handled", e, "Report this."));
+        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Resolves at the first of them.
+    pub(super) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+impl Server {
+    /// Ends the server: nothing new is accepted, sockets are told, what is under way is finished within the drain, the store
+    /// is committed and closed. A second signal skips the waiting, never the store.
+    pub(super) async fn stop(mut self, mut signals: Signals) -> Result<(), ServeError> {
+        self.state.draining.store(true, Ordering::Release);
+        self.app.long_poll.end_all();
+        // Who is between two polls has to come once more to hear of it.
+        self.sockets.take_leave().await;
+        self.draining.cancel();
+        let drain = self.reloader.config().server.drain;
+        let deadline = tokio::time::Instant::now() + drain;
+        let tracker = self.connections.tracker();
+        let drained = async {
+            self.sockets.let_go(drain / 3).await;
+            // Requests that sockets have made are answered before the library ends what is left.
+            let tasks = self.sockets.tasks();
+            tasks.close();
+            let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
+            if tokio::time::timeout(FAREWELL, self.io.close()).await.is_err() {
+                tracing::info!("some sockets did not take their farewell; they are cut off");
+            }
+            tracker.close();
+            tracker.wait().await;
+        };
+        tokio::select! {
+            result = tokio::time::timeout_at(deadline, drained) => {
+                if result.is_err() {
+                    tracing::warn!(connections = tracker.len(), "the drain is over; what is left is cut off");
+                }
+            }
+            () = signals.wait() => tracing::warn!("told to stop at once"),
+        }
+        self.connections.cut_all();
+        // The tasks first: the last marks that they record are in the store when it is closed. The pump ends with the feed.
+        self.stopping.cancel();
+        self.tasks.end_all(FAREWELL, |name| name != FEED_READER).await;
+        let closed = app::close(&self.app).await;
+        self.tasks.end_all(FAREWELL, |_| true).await;
+        // A path that is not there any more is as good.
+        let _ = std::fs::remove_file(&self.control);
+        match closed {
+            Ok(()) => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+            Err(error) => Err(ServeError::new(
+                "the store was not closed cleanly",
+                error,
+                "Nothing acknowledged is lost; the next start checks it.",
+            )),
+        }
+    }
+}

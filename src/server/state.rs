@@ -1,0 +1,89 @@
+//! What the process says of itself, for the status and the health of a server that runs.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::Config;
+use crate::domain::{Clock, SystemClock};
+use crate::observability::process;
+use crate::protocol::http::CertificateStatus;
+use crate::server::tls::Tls;
+use crate::transport::http::Process;
+
+/// What the process says of itself.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) started: Instant,
+    pub(super) listening: Vec<SocketAddr>,
+    pub(super) addresses: Vec<String>,
+    pub(super) websocket_enabled: AtomicBool,
+    pub(super) draining: AtomicBool,
+    pub(super) data_dir: PathBuf,
+    pub(super) tls: Option<Arc<Tls>>,
+    /// Why the last reload was refused.
+    pub(super) config_error: Mutex<Option<String>>,
+    /// Why keys that have changed are not used.
+    pub(super) keys_error: Mutex<Option<String>>,
+}
+
+impl State {
+    /// A process that serves from now on.
+    pub(super) fn new(config: &Config, listening: Vec<SocketAddr>, tls: Option<Arc<Tls>>) -> State {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        State {
+            started: Instant::now(),
+            addresses: listening.iter().map(|address| format!("{scheme}://{address}")).collect(),
+            listening,
+            websocket_enabled: AtomicBool::new(config.server.websocket_enabled),
+            draining: AtomicBool::new(false),
+            data_dir: config.storage.data_dir.clone(),
+            tls,
+            config_error: Mutex::default(),
+            keys_error: Mutex::default(),
+        }
+    }
+}
+
+impl Process for State {
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn addresses(&self) -> Vec<String> {
+        self.addresses.clone()
+    }
+
+    fn websocket_enabled(&self) -> bool {
+        self.websocket_enabled.load(Ordering::Acquire)
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    fn certificate(&self) -> Option<CertificateStatus> {
+        let material = self.tls.as_ref()?.material();
+        let leaf = material.leaf()?;
+        Some(CertificateStatus {
+            names: leaf.names.clone(),
+            not_after: leaf.not_after,
+            days_left: leaf.days_left(SystemClock.now()),
+            self_signed: leaf.is_self_issued,
+        })
+    }
+
+    fn config_error(&self) -> Option<String> {
+        self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn keys_error(&self) -> Option<String> {
+        self.keys_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn free_bytes(&self) -> Option<u64> {
+        process::free_bytes(&self.data_dir)
+    }
+}

@@ -1,0 +1,128 @@
+//! Everything behind the transports, composed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::Clock;
+use crate::realtime::subscriber::Live;
+use crate::services::access::Access;
+use crate::services::audit::Audit;
+use crate::services::backups::Backups;
+use crate::services::broadcast::Broadcast;
+use crate::services::chat::Chat;
+use crate::services::inbox::Inbox;
+use crate::services::limits::Rates;
+use crate::services::long_poll::LongPoll;
+use crate::services::presence::Presence;
+use crate::services::privacy::Privacy;
+use crate::services::progress::Progress;
+use crate::services::purges::Purges;
+use crate::services::rooms::Rooms;
+use crate::services::settings::{LiveSettings, Settings};
+use crate::services::storage::Storage;
+use crate::services::streams::Streams;
+use crate::store::{Store, StoreError};
+
+/// Answers that are streamed out are given so long to end when the server stops.
+const STREAMS_END: Duration = Duration::from_secs(5);
+/// The store is given so long to close while it may wait for deliveries.
+const STORE_CLOSES: Duration = Duration::from_secs(10);
+
+/// One of each service, for the process, and what they share. It has no behaviour of its own.
+#[derive(Debug)]
+pub struct App {
+    /// Rooms as their users see them: join, post, read.
+    pub chat: Chat,
+    /// Reports of lessons, and what is known of them.
+    pub progress: Progress,
+    /// Notifications of each user.
+    pub inbox: Inbox,
+    /// Who is in a room.
+    pub presence: Presence,
+    /// Blocks and revocations, and the users that they are about.
+    pub access: Access,
+    /// Rooms as administrators see them.
+    pub rooms: Rooms,
+    /// Legal holds, exports and erasures.
+    pub privacy: Privacy,
+    /// What goes by its age.
+    pub purges: Purges,
+    /// The audit trail.
+    pub audit: Audit,
+    /// Backups while the server runs.
+    pub backups: Backups,
+    /// What back ends send.
+    pub broadcast: Broadcast,
+    /// Who asks over HTTP what has happened.
+    pub long_poll: LongPoll,
+    /// The store with the clock, for readiness and figures.
+    pub store: Storage,
+    /// Who is connected, who is shut out, and the feed of deliveries.
+    pub live: Arc<Live>,
+    /// The settings in force.
+    pub settings: Arc<LiveSettings>,
+    /// The rates in force.
+    pub rates: Arc<Rates>,
+    /// The answers that are being streamed out.
+    pub streams: Streams,
+}
+
+impl App {
+    /// The services over a store whose commits go to `live`. Backups are signed with the key in `key_dir`, if there is one.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, live: Arc<Live>, settings: Settings, key_dir: Option<&Path>) -> App {
+        let clock: Arc<dyn Clock> = live.clock.clone();
+        let store = Storage::new(store, clock);
+        let rates = Arc::new(Rates::new(&settings.limits, live.tally().clone()));
+        let settings = Arc::new(LiveSettings::new(settings));
+        let ending = CancellationToken::new();
+        let streams = Streams::default();
+        App {
+            chat: Chat::new(store.clone(), live.clone(), rates.clone(), settings.clone()),
+            progress: Progress::new(store.clone(), rates.clone()),
+            inbox: Inbox::new(store.clone(), live.clone()),
+            presence: Presence::new(store.clone(), live.clone(), settings.clone()),
+            access: Access::new(store.clone(), live.clone()),
+            rooms: Rooms::new(store.clone(), live.clone(), settings.clone()),
+            privacy: Privacy::new(store.clone(), settings.clone(), streams.clone()),
+            purges: Purges::new(store.clone(), settings.clone(), ending.clone()),
+            audit: Audit::new(store.clone(), live.clone()),
+            backups: Backups::new(store.clone(), settings.clone(), streams.clone(), key_dir.map(Path::to_owned)),
+            broadcast: Broadcast::new(store.clone(), live.clone(), settings.clone()),
+            long_poll: LongPoll::new(store.clone(), live.clone(), settings.clone(), ending),
+            store,
+            live,
+            settings,
+            rates,
+            streams,
+        }
+    }
+}
+
+/// Records what was gathered, commits what waits and closes the store; the feed ends with it. The tasks that write to the store
+/// have ended by then.
+///
+/// # Errors
+/// What closing the file said.
+pub async fn close(app: &App) -> Result<(), StoreError> {
+    app.audit.record_refusals().await;
+    // Their receivers are cut off by now: each ends at its next piece.
+    if tokio::time::timeout(STREAMS_END, app.streams.ended()).await.is_err() {
+        tracing::warn!("an answer that was streamed out did not end");
+    }
+    let closing = app.store.close();
+    tokio::pin!(closing);
+    let closed = match tokio::time::timeout(STORE_CLOSES, &mut closing).await {
+        Ok(closed) => closed,
+        Err(_) => {
+            tracing::warn!("the store waits for deliveries that nobody takes; it is closed without them");
+            app.live.feed.close();
+            closing.await
+        }
+    };
+    app.live.feed.close();
+    closed
+}

@@ -1,0 +1,175 @@
+//! Backups while the server runs: an archive of one moment, streamed out beside the writers, and the note that one was kept.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::archive::authenticity;
+use crate::archive::authenticity::BackupKey;
+use crate::archive::format::{AuditPoint, Writer};
+use crate::domain::Scope;
+use crate::domain::audit::action;
+use crate::protocol::admin::data::{BackupKept, LastBackup};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::services::audit::record_reading;
+use crate::services::errors::store_error;
+use crate::services::settings::LiveSettings;
+use crate::services::storage::Storage;
+use crate::services::streams::{ByteStream, PieceWriter, Streams};
+use crate::services::{Caller, authorize};
+use crate::store::operations::{Act, NoteBackup};
+use crate::store::rows::{Preface, RowSink};
+
+/// A backup works for so long at a time.
+const WORK: Duration = Duration::from_millis(4);
+/// So many rows pass between two looks at the time.
+const LOOK_ROWS: u32 = 64;
+
+/// An archive that is streamed out. It holds the turn: one backup at a time.
+struct Outgoing {
+    archive: Writer<PieceWriter>,
+    rest: Rest,
+    _turn: tokio::sync::OwnedSemaphorePermit,
+}
+
+/// Makes a backup rest between two pieces of work. A low priority alone does not do it: measured on two processors, anything
+/// that computes without a pause costs those who wait for each other (a client, the writer, the disk) a third of their rate.
+struct Rest {
+    /// As often as the work took; 0: never.
+    times: u32,
+    rows: u32,
+    since: Instant,
+}
+
+impl Rest {
+    fn after_a_row(&mut self) {
+        self.rows += 1;
+        if self.times == 0 || !self.rows.is_multiple_of(LOOK_ROWS) {
+            return;
+        }
+        let worked = self.since.elapsed();
+        if worked >= WORK {
+            // An early waking makes this rest shorter, and no more than that.
+            std::thread::park_timeout(worked.min(WORK * 4) * self.times);
+            self.since = Instant::now();
+        }
+    }
+}
+
+impl RowSink for Outgoing {
+    fn begin(&mut self, preface: &Preface) -> std::io::Result<()> {
+        if let Some(head) = preface.audit_head.map(AuditPoint::from) {
+            tracing::info!(%head, "a backup begins; the audit trail in it ends with this record");
+        }
+        self.archive.begin(preface)
+    }
+
+    fn row(&mut self, table: &str, key: &[u8], value: &[u8]) -> std::io::Result<()> {
+        self.archive.row(table, key, value)?;
+        self.rest.after_a_row();
+        Ok(())
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.archive.end()
+    }
+}
+
+/// Backups while the server runs.
+#[derive(Debug, Clone)]
+pub struct Backups {
+    /// What is backed up.
+    store: Storage,
+    /// How considerate a backup is of those who write meanwhile.
+    settings: Arc<LiveSettings>,
+    /// The backups that are being sent.
+    streams: Streams,
+    /// The directory of the key that backups are signed with; without one they are not.
+    key_dir: Option<PathBuf>,
+    /// The turn of backups: one at a time.
+    turn: Arc<Semaphore>,
+}
+
+impl Backups {
+    pub(super) fn new(
+        store: Storage,
+        settings: Arc<LiveSettings>,
+        streams: Streams,
+        key_dir: Option<PathBuf>,
+    ) -> Backups {
+        Backups { store, settings, streams, key_dir, turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// The key that backups are signed with. A backup is wanted most of all where nothing can be written any more: without
+    /// a key it is made all the same, and says so.
+    async fn backup_key(&self) -> Option<BackupKey> {
+        let dir = self.key_dir.clone()?;
+        match tokio::task::spawn_blocking(move || authenticity::load_or_make(&dir)).await {
+            Ok(Ok(found)) => {
+                if let Some(warning) = &found.warning {
+                    tracing::warn!("{warning}");
+                }
+                Some(found.key)
+            }
+            Ok(Err(finding)) => {
+                tracing::warn!(%finding, "a backup is not signed");
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a backup is not signed: its key was not looked for");
+                None
+            }
+        }
+    }
+
+    /// A backup of this moment, streaming; the archive says at its end that it is whole. Writers go on meanwhile.
+    ///
+    /// # Errors
+    /// `forbidden`, `conflict` while another one is under way, `unavailable`.
+    pub async fn stream(&self, caller: &Caller) -> Result<ByteStream, WireError> {
+        authorize(caller, Scope::Admin)?;
+        let Ok(turn) = self.turn.clone().try_acquire_owned() else {
+            let message = "another backup is being made; try again when it has ended";
+            return Err(WireError::new(ErrorCode::Conflict, message));
+        };
+        record_reading(&self.store, caller, action::BACKUP, String::new()).await?;
+        let (mut stream, writer) = ByteStream::new();
+        let breaker = writer.breaker();
+        let rest = Rest { times: self.settings.get().backup_rests, rows: 0, since: Instant::now() };
+        let archive = Writer::new(writer, self.store.now()).signed(self.backup_key().await);
+        let outgoing = Box::new(Outgoing { archive, rest, _turn: turn });
+        let store = self.store.clone();
+        let (answer, outcome) = tokio::sync::oneshot::channel();
+        self.streams.spawn(async move {
+            let sent = store.rows(outgoing).await;
+            if let Err(error) = &sent {
+                tracing::warn!(%error, "a backup was not sent to its end");
+                breaker.fail(error.to_string()).await;
+            }
+            // Who does not wait for it has the stream already.
+            let _ = answer.send(sent);
+        });
+        if stream.begins().await {
+            return Ok(stream);
+        }
+        match outcome.await {
+            Ok(Err(error)) => Err(store_error(error)),
+            _ => Err(WireError::unavailable()),
+        }
+    }
+
+    /// A backup that was streamed out has been kept and read back.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn note(&self, caller: &Caller, kept: BackupKept) -> Result<LastBackup, WireError> {
+        authorize(caller, Scope::Admin)?;
+        let at = self.store.now();
+        let name: String = kept.name.chars().filter(|c| !c.is_control()).take(200).collect();
+        let act = Act { note: format!("{} bytes", kept.bytes), ..caller.act(action::BACKUP, name) };
+        self.store.act(NoteBackup { bytes: kept.bytes }, act).await.map_err(store_error)?;
+        Ok(LastBackup { at, bytes: kept.bytes })
+    }
+}

@@ -1,0 +1,86 @@
+//! Who asks, and what they may ask for.
+
+use std::sync::Arc;
+
+use crate::domain::chat::Author;
+use crate::domain::{Actor, RoomId, Scope};
+use crate::protocol::error::{ErrorCode, WireError};
+use crate::realtime::subscriber::Live;
+use crate::services::errors::store_error;
+use crate::services::settings::LiveSettings;
+use crate::services::storage::Storage;
+use crate::store::operations::Act;
+
+/// Who asks, and from which socket.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The identity.
+    pub actor: Arc<Actor>,
+    /// The socket's number; `None` over HTTP.
+    pub socket: Option<u64>,
+    /// Where the request came from, for the audit trail; `None` for a socket's.
+    pub origin: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// Somebody over HTTP.
+    #[must_use]
+    pub fn http(actor: Actor, origin: &str) -> Caller {
+        Caller { actor: Arc::new(actor), socket: None, origin: Some(origin.into()) }
+    }
+
+    /// The server itself, for what it does without being asked.
+    #[must_use]
+    pub fn server() -> Caller {
+        Caller::http(Actor::local_admin(), "server")
+    }
+
+    /// What the audit trail says of an act of this caller's.
+    pub(super) fn act(&self, action: &'static str, target: String) -> Act {
+        Act {
+            actor: self.actor.user.canonical(),
+            origin: self.origin.as_deref().unwrap_or("socket").to_owned(),
+            action,
+            target,
+            note: String::new(),
+        }
+    }
+}
+
+/// Whether somebody may use an administrative call.
+///
+/// # Errors
+/// `forbidden`.
+pub fn authorize(caller: &Caller, scope: Scope) -> Result<(), WireError> {
+    if caller.actor.may(scope) {
+        return Ok(());
+    }
+    let message = format!("this needs role admin or a token with the scope {}", scope.as_str());
+    Err(WireError::new(ErrorCode::Forbidden, message))
+}
+
+/// Whether the caller may enter a room, by what is stored at this moment.
+///
+/// # Errors
+/// `forbidden`, `unavailable`.
+pub(super) async fn require_membership(
+    store: &Storage,
+    settings: &LiveSettings,
+    caller: &Caller,
+    room: &RoomId,
+) -> Result<(), WireError> {
+    store.may_enter(room.clone(), Author::of(&caller.actor), settings.policy()).await.map_err(store_error)
+}
+
+/// Whether the caller's socket has joined a room. Over HTTP nobody joins, and nothing is asked.
+///
+/// # Errors
+/// `not_joined`.
+pub(super) fn require_join(live: &Live, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
+    match caller.socket {
+        Some(socket) if !live.sockets.is_in(socket, room) => {
+            Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"))
+        }
+        _ => Ok(()),
+    }
+}

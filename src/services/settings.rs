@@ -1,0 +1,97 @@
+//! What the services are told by the configuration, and can be told anew while they run.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
+
+use crate::config::{Chat, Config, Limits, Retention};
+use crate::domain::chat::RoomPolicy;
+use crate::protocol::error::{ErrorCode, WireError};
+
+/// The parts of the configuration that the services go by.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The rules of rooms.
+    pub chat: Chat,
+    /// Rates and counts.
+    pub limits: Limits,
+    /// What is purged by its age.
+    pub retention: Retention,
+    /// A backup rests so many times as long as it works, for those who write meanwhile; 0 where there is nobody.
+    pub backup_rests: u32,
+}
+
+impl Settings {
+    /// What a configuration says.
+    #[must_use]
+    pub fn new(config: &Config, backup_rests: u32) -> Settings {
+        Settings {
+            chat: config.chat.clone(),
+            limits: config.limits.clone(),
+            retention: config.retention.clone(),
+            backup_rests,
+        }
+    }
+}
+
+/// The settings in force. A reload replaces them as a whole.
+#[derive(Debug)]
+pub struct LiveSettings {
+    current: ArcSwap<Settings>,
+    calendar: Notify,
+}
+
+impl LiveSettings {
+    /// These are in force.
+    #[must_use]
+    pub fn new(settings: Settings) -> LiveSettings {
+        LiveSettings { current: ArcSwap::from_pointee(settings), calendar: Notify::new() }
+    }
+
+    /// The settings in force at this moment.
+    #[must_use]
+    pub fn get(&self) -> Guard<Arc<Settings>> {
+        self.current.load()
+    }
+
+    /// Goes by other settings from now on.
+    pub fn replace(&self, settings: Settings) {
+        self.current.store(Arc::new(settings));
+        self.wake_calendar();
+    }
+
+    /// What goes by the calendar looks again now, and not only at its next turn.
+    pub(super) fn wake_calendar(&self) {
+        self.calendar.notify_one();
+    }
+
+    /// Resolves when the calendar is to look again.
+    pub(super) async fn calendar_woken(&self) {
+        self.calendar.notified().await;
+    }
+
+    /// Who may enter a room that nobody has registered.
+    pub(super) fn policy(&self) -> RoomPolicy {
+        RoomPolicy { open_rooms: self.get().chat.open_rooms }
+    }
+
+    /// Whether this can be the content of a message: at least one character that is no white space, and at most
+    /// `limits.message_chars`.
+    ///
+    /// # Errors
+    /// `too_large`, `invalid_payload`.
+    pub(super) fn check_content(&self, content: &str) -> Result<(), WireError> {
+        let most = self.get().limits.message_chars;
+        if content.chars().take(most + 1).count() > most {
+            return Err(WireError {
+                field: Some("content".to_owned()),
+                ..WireError::new(ErrorCode::TooLarge, format!("content may have at most {most} characters"))
+            });
+        }
+        if content.trim().is_empty() {
+            return Err(WireError::field("content", "content must have at least one character"));
+        }
+        Ok(())
+    }
+}
