@@ -1,10 +1,10 @@
 //! What has happened since the start, counted where it happens: one addition each, without waiting. The kinds are fixed, so
 //! that nobody outside can make more of them.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::domain::histogram::Histogram;
 use crate::store::Change;
@@ -172,7 +172,7 @@ impl Tally {
     /// Notes the totals of this moment, for the rates. Called every second or so.
     pub fn sample(&self, deliveries: u64) {
         let now = self.now(deliveries);
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = self.samples.lock();
         samples.retain(|sample| now.at.duration_since(sample.at) <= RATE_OVER);
         samples.push(now);
     }
@@ -181,7 +181,7 @@ impl Tally {
     #[must_use]
     pub fn rates(&self, deliveries: u64) -> Rates {
         let now = self.now(deliveries);
-        let oldest = self.samples.lock().unwrap_or_else(PoisonError::into_inner).first().copied();
+        let oldest = self.samples.lock().first().copied();
         let Some(before) = oldest else { return Rates::default() };
         let seconds = now.at.duration_since(before.at).as_secs_f64();
         if seconds < 0.5 {

@@ -2,8 +2,9 @@
 //! and told as one.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// So many lines of one reason within [`WINDOW`].
 const LINES: u32 = 20;
@@ -64,7 +65,7 @@ impl Quiet {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Window>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

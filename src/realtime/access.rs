@@ -3,7 +3,8 @@
 //! memory, then the sockets that it is about are closed: the last two by [`super::subscriber`].
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::domain::access::{Ban, Banned, Barred, is_issued_before};
 use crate::domain::{Actor, Timestamp, UserId};
@@ -64,11 +65,11 @@ pub(crate) struct Access(RwLock<AccessBook>);
 
 impl Access {
     fn read(&self) -> RwLockReadGuard<'_, AccessBook> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read()
     }
 
     fn change(&self) -> RwLockWriteGuard<'_, AccessBook> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write()
     }
 
     /// These bans stand, and no others.

@@ -4,8 +4,9 @@
 //! again; positions stay.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::domain::chat::Message;
@@ -301,7 +302,7 @@ impl Feed {
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ring.lock()
     }
 
     /// What has happened since the start.
@@ -365,7 +366,7 @@ impl Feed {
     pub fn wait_for_room(&self) {
         let mut ring = self.lock();
         while ring.is_behind() && !ring.closed {
-            ring = self.pumped.wait(ring).unwrap_or_else(PoisonError::into_inner);
+            self.pumped.wait(&mut ring);
         }
     }
 

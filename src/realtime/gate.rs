@@ -2,9 +2,10 @@
 //! of deliveries that pass together. A gate is closed while its owner is still being told what was before, and gone when
 //! the socket has left.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::{Room, UserId};
 use crate::protocol::error::WireError;
@@ -82,7 +83,7 @@ impl Gate {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, GateState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Says what was before by `first`, sends what was held back behind it, and lets everything pass from now on, except

@@ -1,7 +1,8 @@
 //! Users over HTTP whom the store knows to have been here: each is noted once a process.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::UserId;
 
@@ -14,7 +15,7 @@ pub(crate) struct KnownUsers(Mutex<HashSet<UserId>>);
 
 impl KnownUsers {
     fn lock(&self) -> MutexGuard<'_, HashSet<UserId>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(crate) fn has(&self, user: &UserId) -> bool {

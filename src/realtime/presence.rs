@@ -2,11 +2,12 @@
 //! polling is here as who has a socket is: while a poll waits, and for a while behind it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::domain::{Actor, Room, RoomId, Timestamp, UserId};
@@ -108,7 +109,7 @@ pub(crate) struct Presences(Mutex<Book>);
 
 impl Presences {
     fn lock(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Nothing is remembered of somebody who has been erased.

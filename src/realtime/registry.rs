@@ -8,8 +8,10 @@ mod membership;
 mod watermarks;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::notification::{AudienceKind, Notification};
 use crate::domain::{Actor, Role, Room, RoomId, UserId};
@@ -247,7 +249,7 @@ impl std::fmt::Debug for Sockets {
 
 impl Sockets {
     fn lock(&self) -> MutexGuard<'_, Registry> {
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+        self.registry.lock()
     }
 
     /// A number for a new socket.

@@ -6,8 +6,9 @@
 //! change applied, and here how many sockets it has closed.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::chat::Message;
@@ -98,7 +99,7 @@ impl Live {
 
     /// What is to be followed up; for the one task that does it.
     pub(crate) fn take_follow_ups(&self) -> Option<mpsc::Receiver<FollowUp>> {
-        self.follow_ups.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.follow_ups.lock().take()
     }
 
     /// Waits until what the changes of before have made necessary is done, as far as it is.
@@ -112,12 +113,12 @@ impl Live {
 
     /// How many sockets of people a change has closed.
     pub(crate) fn effect_of(&self, change: u64) -> usize {
-        let effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
+        let effects = self.effects.lock();
         effects.iter().rev().find(|(id, _)| *id == change).map_or(0, |(_, closed)| *closed)
     }
 
     fn note_effect(&self, change: u64, closed: usize) {
-        let mut effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut effects = self.effects.lock();
         if effects.len() >= EFFECTS {
             effects.pop_front();
         }

@@ -2,7 +2,7 @@
 //! were, and is told in the log and in the status until it is mended. Live sockets keep what they have: a key that is gone
 //! ends none of them before its token does.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::archive::backup::moment;
 use crate::auth::Keys;
@@ -23,7 +23,7 @@ pub(super) fn load(config: &Config) -> Result<(LoadedKeys, Watched), ServeError>
 impl Reloader {
     /// Takes keys whose files have changed. What was said of files that cannot be used is said once.
     pub(super) async fn take_changed_keys(&self, said: &mut String) {
-        let watched = self.key_files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let watched = self.key_files.lock().clone();
         let is_outdated = tokio::task::spawn_blocking(move || watched.is_outdated()).await.unwrap_or_default();
         let error = if is_outdated { self.renew_keys().await.err() } else { None };
         let words = error.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -33,7 +33,7 @@ impl Reloader {
             tracing::error!(%error, "the changed keys are not used: the old ones stay in force");
         }
         *said = words;
-        *self.state.keys_error.lock().unwrap_or_else(PoisonError::into_inner) = error.map(|error| error.to_string());
+        *self.state.keys_error.lock() = error.map(|error| error.to_string());
     }
 
     async fn renew_keys(&self) -> Result<(), ServeError> {
@@ -55,7 +55,7 @@ impl Reloader {
         }
         let changes = changes(&self.verifier.keys(), &loaded.keys);
         self.verifier.replace(auth, loaded.keys);
-        *self.key_files.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(watched);
+        *self.key_files.lock() = Arc::new(watched);
         // A file that was written anew with what was in it before is no news.
         if let Some(changes) = &changes {
             tracing::info!(changes, "other keys of tokens are in force");

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::Request;
@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::oneshot;
@@ -133,7 +134,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<dyn Wire>>> {
-        self.wires.lock().unwrap_or_else(PoisonError::into_inner)
+        self.wires.lock()
     }
 
     /// The tasks of all connections.
@@ -228,7 +229,7 @@ impl Connections {
     }
 
     fn lock_probes(&self) -> MutexGuard<'_, HashMap<SocketAddr, oneshot::Sender<()>>> {
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.probes.lock()
     }
 
     fn is_probe(&self, peer: SocketAddr) -> bool {
@@ -302,7 +303,7 @@ impl Connections {
         let (newcomer, patience) = (Mutex::new(newcomer), self.limits.body);
         let service = service_fn(move |request: Request<Incoming>| {
             if !asks.swap(true, Ordering::Relaxed) {
-                drop(newcomer.lock().unwrap_or_else(PoisonError::into_inner).take());
+                drop(newcomer.lock().take());
             }
             let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
             let answer =

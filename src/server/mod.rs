@@ -22,9 +22,10 @@ pub mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use socketioxide::SocketIo;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::Signal;

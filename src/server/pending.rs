@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::transport::origin::network_of;
 
@@ -46,7 +48,7 @@ impl Newcomers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, u64>> {
-        self.count.lock().unwrap_or_else(PoisonError::into_inner)
+        self.count.lock()
     }
 }
 

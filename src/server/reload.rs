@@ -2,10 +2,11 @@
 //! log says why. Certificates and keys are taken when their files change, too. Live connections are never touched by it, but for one
 //! case: Socket.IO is switched off.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ pub(super) fn hangup() -> Result<Signal, ServeError> {
 impl Reloader {
     /// The configuration in force.
     pub(super) fn config(&self) -> Arc<Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config.lock().clone()
     }
 
     /// Reloads when asked, takes certificates and keys that have changed, and warns of their end, until it is told to stop.
@@ -91,7 +92,7 @@ impl Reloader {
         let began = Instant::now();
         let taken = self.take().await;
         let error = taken.as_ref().err().map(ToString::to_string);
-        *self.state.config_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+        *self.state.config_error.lock() = error;
         match taken {
             Ok(waiting) => {
                 let took_ms = began.elapsed().as_millis();
@@ -146,7 +147,7 @@ impl Reloader {
             self.app.rooms.recheck_all().await;
         }
         let waiting = waiting_for_restart(&old, &new);
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.config.lock() = Arc::new(new);
         if let Some(changes) = key_changes {
             self.app.audit.record_keys(changes).await;
         }

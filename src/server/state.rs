@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::config::Config;
 use crate::domain::{Clock, SystemClock};
@@ -76,11 +78,11 @@ impl Process for State {
     }
 
     fn config_error(&self) -> Option<String> {
-        self.config_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.config_error.lock().clone()
     }
 
     fn keys_error(&self) -> Option<String> {
-        self.keys_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.keys_error.lock().clone()
     }
 
     fn free_bytes(&self) -> Option<u64> {

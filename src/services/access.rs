@@ -3,8 +3,10 @@
 //! it holds in memory, says so, and is stored as soon as there is room.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::access::{Ban, Banned, MAX_TOKEN_ID_CHARS};
 use crate::domain::audit::action;
@@ -53,7 +55,7 @@ struct UnstoredBans {
 
 impl UnstoredBans {
     fn lock(&self) -> MutexGuard<'_, VecDeque<(BanChange, Act)>> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock()
     }
 
     /// Keeps a change for later.

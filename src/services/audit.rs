@@ -2,8 +2,10 @@
 //! thousand tokens fills neither the trail nor the disk.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::archive::format::AuditPoint;
 use crate::domain::audit::{AuditEntry, action};
@@ -44,7 +46,7 @@ struct Gathered {
 
 impl Refusals {
     fn add(&self, origin: &str, code: &'static str, at: Timestamp) {
-        let mut gathered = self.gathered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = self.gathered.lock();
         let key = (origin.to_owned(), code);
         if gathered.kinds.len() >= KINDS && !gathered.kinds.contains_key(&key) {
             gathered.others += 1;
@@ -55,8 +57,8 @@ impl Refusals {
 
     /// What was gathered since, and before it what the store did not take.
     fn take(&self) -> (Vec<AuditEntry>, Gathered) {
-        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        (kept, std::mem::take(&mut *self.gathered.lock().unwrap_or_else(PoisonError::into_inner)))
+        let kept = std::mem::take(&mut *self.kept.lock());
+        (kept, std::mem::take(&mut *self.gathered.lock()))
     }
 
     /// Keeps records for later. Beyond so many the oldest stay, as they tell of the beginning, and the log tells of the rest.
@@ -68,7 +70,7 @@ impl Refusals {
             );
             entries.truncate(KEPT);
         }
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = entries;
+        *self.kept.lock() = entries;
     }
 }
 

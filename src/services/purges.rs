@@ -1,9 +1,10 @@
 //! What goes by its age: chat, notifications and records of the audit trail, as `[retention]` says. Where the clock has gone
 //! ahead nothing is purged for a while: if it is wrong, there is time to put it right before anything is gone.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Retention;
@@ -60,7 +61,7 @@ impl Purges {
     pub fn note_clock_jump(&self, jump: Jump) {
         let seconds = jump.by.as_secs();
         if jump.is_ahead {
-            *self.rest_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + REST);
+            *self.rest_until.lock() = Some(Instant::now() + REST);
             tracing::warn!(seconds, "the clock went ahead, or the machine slept: tokens end by the new time");
         } else {
             tracing::warn!(seconds, "the clock was set back: tokens end by the new time");
@@ -69,7 +70,7 @@ impl Purges {
 
     /// Purges what is older than `[retention]` says, beside the traffic. Called from time to time.
     pub(super) async fn purge_by_age(&self) {
-        let rests_until = *self.rest_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests_until = *self.rest_until.lock();
         if rests_until.is_some_and(|until| Instant::now() < until) {
             return;
         }

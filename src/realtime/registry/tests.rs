@@ -13,7 +13,7 @@ impl Outlet for Recorder {
         let mut rest = &frames[..];
         while let Some(len) = crate::protocol::packet::frame_len(rest) {
             let text = String::from_utf8_lossy(&rest[..len]).into_owned();
-            self.0.lock().unwrap().push(text[text.find("42").unwrap() + 2..].to_owned());
+            self.0.lock().push(text[text.find("42").unwrap() + 2..].to_owned());
             rest = &rest[len..];
         }
         true
@@ -51,11 +51,11 @@ fn history_and_live_stream_join_without_gap_or_double() {
     let (gate, is_first) = sockets.join(1, &room).unwrap();
     assert!(is_first && !sockets.is_in(1, &room));
     deliver(&sockets, &room, &[4, 5, 6]);
-    assert!(outlet.0.lock().unwrap().is_empty(), "held back");
-    gate.open(&*outlet, 5, 0, || outlet.0.lock().unwrap().push("page up to 5".into()));
+    assert!(outlet.0.lock().is_empty(), "held back");
+    gate.open(&*outlet, 5, 0, || outlet.0.lock().push("page up to 5".into()));
     deliver(&sockets, &room, &[5]);
     deliver(&sockets, &room, &[7, 8]);
-    let seen = outlet.0.lock().unwrap().clone();
+    let seen = outlet.0.lock().clone();
     assert_eq!(seen, ["page up to 5", "[\"m\",6]", "[\"m\",7]", "[\"m\",8]"]);
     assert!(sockets.is_in(1, &room));
 }
@@ -78,7 +78,7 @@ fn a_member_gets_each_delivery_once_however_often_the_pump_comes_by() {
     for member in sockets.members(&chat).unwrap().iter() {
         assert_eq!(member.deliver(&grown), 1);
     }
-    let seen = outlet.0.lock().unwrap().clone();
+    let seen = outlet.0.lock().clone();
     assert_eq!(seen, (1..=5).map(|seq| format!("[\"m\",{seq}]")).collect::<Vec<_>>());
 }
 
@@ -92,7 +92,7 @@ fn nothing_arrives_after_leaving() {
     let members = sockets.members(&Room::Chat(room.clone())).unwrap();
     assert_eq!(sockets.leave(1, &room), Some(true));
     members[0].deliver(&Group::new(&Room::Chat(room.clone()), vec![message(&room, 1)]));
-    assert!(outlet.0.lock().unwrap().is_empty());
+    assert!(outlet.0.lock().is_empty());
     assert_eq!(sockets.leave(1, &room), None);
     assert!(sockets.members(&Room::Chat(room)).is_none(), "an empty room is forgotten");
 }

@@ -2,7 +2,9 @@
 //! between is remembered until the store knows, so that a page that is reloaded is not told everything again.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::notification::{AudienceKind, Notification};
 use crate::domain::{Role, UserId};
@@ -51,7 +53,7 @@ impl Presence {
     }
 
     fn lock(&self) -> MutexGuard<'_, Sent> {
-        self.sent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sent.lock()
     }
 
     /// A notification has come live.

@@ -22,11 +22,12 @@ mod seam;
 mod tests;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use parking_lot::{Mutex, RwLock};
 use redb::ReadableDatabase;
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -145,7 +146,7 @@ impl Embedded {
     }
 
     fn enqueue(&self, command: Command) -> Result<(), StoreError> {
-        let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
+        let queue = self.queue.read();
         let Some(queue) = queue.as_ref() else { return Err(StoreError::Closed) };
         let weight = command.weight();
         // One request that is larger than the bound is taken while nothing else waits.
@@ -224,7 +225,7 @@ impl Embedded {
     }
 
     fn ready(&self) -> Result<(), StoreError> {
-        if self.queue.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if self.queue.read().is_none() {
             return Err(StoreError::Closed);
         }
         match self.shared.health() {
@@ -235,7 +236,7 @@ impl Embedded {
 
     async fn close(&self) -> Result<(), StoreError> {
         // The writer sees the end of the queue when the last sender goes.
-        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.queue.write().take());
         let mut closed = self.closed.clone();
         let result = closed.wait_for(Option::is_some).await;
         result.map_or_else(

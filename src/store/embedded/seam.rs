@@ -2,8 +2,8 @@
 //! rule is decided here.
 
 use std::fs;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use tokio::sync::oneshot;
 
@@ -197,7 +197,7 @@ impl Care for Embedded {
             min_free_bytes: self.shared.min_free_bytes,
             writes: self.shared.writes.load(Ordering::Relaxed),
             last_id: self.last_id(),
-            last_backup: *self.shared.last_backup.lock().unwrap_or_else(PoisonError::into_inner),
+            last_backup: *self.shared.last_backup.lock(),
         }
     }
 

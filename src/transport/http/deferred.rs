@@ -3,7 +3,9 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::transport::http::Response;
 
@@ -24,6 +26,6 @@ impl Later {
     /// The rest, once.
     #[must_use]
     pub fn take(&self) -> Option<Pin<Box<dyn Future<Output = Response> + Send>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }

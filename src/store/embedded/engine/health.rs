@@ -3,9 +3,9 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, RwLock};
 use redb::{Database, ReadableDatabase};
 use tokio::sync::watch;
 
@@ -70,18 +70,18 @@ pub(in crate::store::embedded) struct Shared {
 
 impl Shared {
     pub(in crate::store::embedded) fn set_busy(&self, since: Option<Instant>) {
-        *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.busy_since.lock() = since;
     }
 
     /// How long the writer has been at what it does now.
     pub(in crate::store::embedded) fn busy(&self) -> Duration {
-        let since = *self.busy_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *self.busy_since.lock();
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Reads from a snapshot. An error of the engine is noted, so that the file is mended.
     pub(in crate::store::embedded) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Outcome<T>) -> Outcome<T> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = self.database.read();
         let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.why_not())) };
         let outcome = open.begin_read().map_err(Failure::from).and_then(|tx| read(&Snapshot::new(tx)));
         if let Err(failure @ (Failure::Engine(_) | Failure::Damaged(_))) = &outcome {
@@ -98,7 +98,7 @@ impl Shared {
     }
 
     pub(in crate::store::embedded) fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.health.lock().clone()
     }
 
     /// Only a restart helps: it shall look at everything first.
@@ -116,7 +116,7 @@ impl Shared {
     }
 
     pub(in crate::store::embedded) fn set_health(&self, health: Health) {
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+        *self.health.lock() = health;
     }
 
     pub(in crate::store::embedded) fn why_not(&self) -> StoreError {
@@ -140,7 +140,7 @@ impl Shared {
             Failure::NoFile(error) => return error.clone(),
             Failure::Stopped(why) => return StoreError::Unavailable(why.clone()),
         };
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut health = self.health.lock();
         if self.opener.disk.sync_failed() {
             let why = StoreError::Unavailable(format!("the disk did not keep what was written ({error}); restart"));
             tracing::error!(%error, "a sync of the database failed: no write is taken until the service is restarted");

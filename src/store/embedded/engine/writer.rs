@@ -7,9 +7,9 @@
 //! is damaged, which a running process cannot put right.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use redb::{Durability, ReadableDatabase};
@@ -140,7 +140,7 @@ impl Writer {
             if panicked {
                 commands.clear();
                 self.known = Known::default();
-                let mut health = self.shared.health.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut health = self.shared.health.lock();
                 self.shared.fail(&mut health, StoreError::Unavailable("the writer panicked; restart".into()));
             }
             // A file that takes a try but no request has not been mended: only a request's commit ends the pauses.
@@ -148,7 +148,7 @@ impl Writer {
                 attempts = Attempts::new();
             }
         }
-        let closing = self.shared.database.write().unwrap_or_else(PoisonError::into_inner).take();
+        let closing = self.shared.database.write().take();
         let result =
             closing.map_or(Ok(()), |database| database.close().map_err(|error| Failure::from(error).into_error()));
         self.closed.send_replace(Some(result));
@@ -191,7 +191,7 @@ impl Writer {
                     self.shared.writes.fetch_add(acks.len() as u64, Ordering::Relaxed);
                     self.shared.last_id.store(last_id, Ordering::Release);
                     if noted_backup.is_some() {
-                        *self.shared.last_backup.lock().unwrap_or_else(PoisonError::into_inner) = noted_backup;
+                        *self.shared.last_backup.lock() = noted_backup;
                     }
                     if !changes.is_empty() {
                         self.sink.committed(changes);
@@ -231,7 +231,7 @@ impl Writer {
 
     /// One transaction for all commands; what has been taken from them has its ack in `acks`.
     fn commit(&mut self, commands: &mut Vec<Command>, acks: &mut Vec<Ack>) -> Outcome<Option<Finished>> {
-        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = self.shared.database.read();
         let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.shared.why_not())) };
         let mut tx = open.begin_write()?;
         tx.set_durability(Durability::Immediate)?;
@@ -291,7 +291,7 @@ impl Writer {
 
     /// Writes what is there already.
     fn try_a_write(&self) -> Outcome<()> {
-        let database = self.shared.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = self.shared.database.read();
         let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.shared.why_not())) };
         let mut tx = open.begin_write()?;
         tx.set_durability(Durability::Immediate)?;
@@ -313,7 +313,7 @@ impl Writer {
 
     /// Waits for the readers, who get errors anyway.
     fn open_again(&mut self, why: StoreError) -> bool {
-        let mut database = self.shared.database.write().unwrap_or_else(PoisonError::into_inner);
+        let mut database = self.shared.database.write();
         // The old handle holds the lock of the file until it is dropped.
         *database = None;
         let opened = self.shared.opener.open_again().map_err(|error| error.to_string()).and_then(|opened| {

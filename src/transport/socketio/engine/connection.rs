@@ -16,11 +16,12 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::protocol::packet::frame_len;
@@ -118,21 +119,21 @@ struct Wakers {
 
 impl Wakers {
     fn set(slot: &Mutex<Option<Waker>>, waker: &Waker) {
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = slot.lock();
         if slot.as_ref().is_none_or(|known| !known.will_wake(waker)) {
             *slot = Some(waker.clone());
         }
     }
 
     fn wake_reader(&self) {
-        if let Some(waker) = &*self.reader.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(waker) = &*self.reader.lock() {
             waker.wake_by_ref();
         }
     }
 
     fn wake_all(&self) {
         self.wake_reader();
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let writer = self.writer.lock().take();
         if let Some(waker) = writer {
             waker.wake();
         }
@@ -183,7 +184,7 @@ impl<S> StreamWire<S> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<S>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

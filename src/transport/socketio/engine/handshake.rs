@@ -1,8 +1,8 @@
 //! What happens to a request before the Engine.IO library sees it: the token is taken out of it, what the library would
 //! keep for the life of the socket is copied small, and the connection is tied to the session.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
@@ -11,6 +11,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{StatusCode, Uri};
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::transport::socketio::engine::connection::Wire;
@@ -49,7 +50,7 @@ impl HandshakeToken {
     /// The token, the first time. From then on there is none, in no copy of this.
     #[must_use]
     pub fn take(&self) -> Option<Zeroizing<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.lock().take()
     }
 }
 
