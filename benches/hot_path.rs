@@ -16,13 +16,14 @@ use academy_rt::domain::{Actor, Room, RoomId, SystemClock, Timestamp, UserId};
 use academy_rt::protocol::decode;
 use academy_rt::protocol::error::WireError;
 use academy_rt::protocol::event::ServerEvent;
-use academy_rt::protocol::packet::Frame;
+use academy_rt::protocol::packet::Packet;
 use academy_rt::protocol::request::{ChatMessage, ProgressSync};
+use academy_rt::realtime::batch::Packets;
 use academy_rt::realtime::delivery::{Delivery, DeliveryKind, Placed};
 use academy_rt::realtime::registry::{Group, Kind, Outlet, Sockets};
 use academy_rt::store::operations::PostMessage;
 use academy_rt::store::{self, NoSink, StoreConfig};
-use bytes::Bytes;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use futures_util::future::join_all;
 
@@ -99,12 +100,12 @@ fn writer(c: &mut Criterion) {
 struct Counter(AtomicU64);
 
 impl Outlet for Counter {
-    fn send(&self, frames: &Bytes) -> bool {
-        self.0.fetch_add(frames.len() as u64, Ordering::Relaxed);
+    fn send(&self, packets: &Packets<'_>) -> bool {
+        self.0.fetch_add(packets.iter().count() as u64, Ordering::Relaxed);
         true
     }
-    fn send_volatile(&self, frames: &Bytes) {
-        self.send(frames);
+    fn send_volatile(&self, packets: &Packets<'_>) {
+        self.send(packets);
     }
     fn expel(&self, _: &WireError) {}
 }
@@ -129,7 +130,7 @@ fn fanout(c: &mut Criterion) {
             name: "chat:message".into(),
             stored: Some(seq),
             kind: DeliveryKind::Message(seq),
-            ..Delivery::framed(Room::Chat(room.clone()), Frame::event("chat:message", &"x".repeat(200)))
+            ..Delivery::of(Room::Chat(room.clone()), Packet::event("chat:message", &"x".repeat(200)))
         }),
     };
     let mut group = c.benchmark_group("fan-out to 500");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::domain::{RoomId, Timestamp, UserId};
 use crate::protocol::error::WireError;
-use crate::protocol::packet::Frame;
+use crate::protocol::packet::Packet;
 use crate::protocol::view::{MessageView, NotificationView, ProgressView, Session};
 
 /// An event to a client. [`ServerEvent::encode`] is the only place that spells the names.
@@ -147,34 +147,34 @@ impl ServerEvent<'_> {
 
     /// The one encoding of this event.
     #[must_use]
-    pub fn encode(&self) -> Frame {
+    pub fn encode(&self) -> Packet {
         let name = self.name();
         match self {
-            ServerEvent::Authenticated(session) => Frame::event(name, session),
-            ServerEvent::AuthError(error) => Frame::event(name, error),
-            ServerEvent::AuthExpiring { expires_at } => Frame::event(name, &Expiring { expires_at: *expires_at }),
+            ServerEvent::Authenticated(session) => Packet::event(name, session),
+            ServerEvent::AuthError(error) => Packet::event(name, error),
+            ServerEvent::AuthExpiring { expires_at } => Packet::event(name, &Expiring { expires_at: *expires_at }),
             ServerEvent::ServerDraining { retry_after_ms } => {
-                Frame::event(name, &Draining { retry_after_ms: *retry_after_ms })
+                Packet::event(name, &Draining { retry_after_ms: *retry_after_ms })
             }
-            ServerEvent::RequestError { event, error } => Frame::event(name, &RequestError { event, error }),
-            ServerEvent::ChatMessage(view) => Frame::event(name, view),
-            ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at, id } => Frame::event(
+            ServerEvent::RequestError { event, error } => Packet::event(name, &RequestError { event, error }),
+            ServerEvent::ChatMessage(view) => Packet::event(name, view),
+            ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at, id } => Packet::event(
                 name,
                 &Edited { room_id, message_id: *message_id, new_content, edited_at: *edited_at, id: *id },
             ),
             ServerEvent::ChatMessageDeleted { room_id, message_id, deleted_at, id } => {
-                Frame::event(name, &Deleted { room_id, message_id: *message_id, deleted_at: *deleted_at, id: *id })
+                Packet::event(name, &Deleted { room_id, message_id: *message_id, deleted_at: *deleted_at, id: *id })
             }
-            ServerEvent::ChatUserJoined(guest) | ServerEvent::ChatUserLeft(guest) => Frame::event(name, guest),
+            ServerEvent::ChatUserJoined(guest) | ServerEvent::ChatUserLeft(guest) => Packet::event(name, guest),
             ServerEvent::ChatTyping { room_id, user_id, user_name, is_typing } => {
-                Frame::event(name, &Typing { room_id, user_id, user_name, is_typing: *is_typing })
+                Packet::event(name, &Typing { room_id, user_id, user_name, is_typing: *is_typing })
             }
             ServerEvent::ChatRead { room_id, user_id, message_id } => {
-                Frame::event(name, &Read { room_id, user_id, message_id: *message_id })
+                Packet::event(name, &Read { room_id, user_id, message_id: *message_id })
             }
-            ServerEvent::ProgressUpdated(view) => Frame::event(name, view),
-            ServerEvent::NotificationNew(view) => Frame::event(name, view),
-            ServerEvent::NotificationUpdated { ids, up_to, read, unread } => Frame::event(
+            ServerEvent::ProgressUpdated(view) => Packet::event(name, view),
+            ServerEvent::NotificationNew(view) => Packet::event(name, view),
+            ServerEvent::NotificationUpdated { ids, up_to, read, unread } => Packet::event(
                 name,
                 &Updated {
                     ids: *ids,
@@ -186,7 +186,7 @@ impl ServerEvent<'_> {
                 },
             ),
             ServerEvent::PresenceChanged { user_id, online, last_seen } => {
-                Frame::event(name, &Presence { user_id, online: *online, last_seen: *last_seen })
+                Packet::event(name, &Presence { user_id, online: *online, last_seen: *last_seen })
             }
         }
     }

@@ -1,124 +1,83 @@
-//! The one encoding of a delivery. [`Frame`] holds the bytes of an unmasked WebSocket text frame (RFC 6455) around the
-//! Engine.IO message around the Socket.IO packet: a WebSocket writes it as it is, the polling transport and the long poll
-//! take the JSON out of the same bytes.
+//! The one encoding of a delivery: a [`Packet`] is the text of a Socket.IO packet inside its Engine.IO message, as every
+//! transport says it. A WebSocket puts a frame around it, polling and the long poll take the payload out of it; that is
+//! theirs to know.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Room for the longest header of a frame.
-const MAX_HEADER: usize = 10;
+/// What comes before the array of an event: an Engine.IO message, a Socket.IO event.
+const EVENT: &str = "42";
+/// And before that of the answer to a request, with the request's number behind it.
+const ACK: &str = "43";
 
 /// One encoded Socket.IO packet. Cloning it copies a pointer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame(Bytes);
+pub struct Packet {
+    text: Bytes,
+    /// Where the payload of an event begins; it ends before the last byte. 0 for an answer.
+    payload: usize,
+}
 
-impl Frame {
+impl Packet {
     /// `42["name",payload]`.
     #[must_use]
-    pub fn event<T: Serialize + ?Sized>(name: &str, payload: &T) -> Frame {
-        Frame::encode("42", &(name, payload))
+    pub fn event<T: Serialize + ?Sized>(name: &str, payload: &T) -> Packet {
+        let mut text = begun(EVENT);
+        // Serialising our own payloads cannot fail: no map has keys that are not text. Should one ever, the client gets null
+        // in its place rather than the process an abort.
+        append(&mut text, name);
+        text.put_u8(b',');
+        let payload_at = text.len();
+        append(&mut text, payload);
+        text.put_u8(b']');
+        Packet { text: text.freeze(), payload: payload_at }
     }
 
     /// `43<id>[payload]`: the answer to a request.
     #[must_use]
-    pub fn ack<T: Serialize + ?Sized>(id: i64, payload: &T) -> Frame {
-        Frame::encode(&format!("43{id}"), &(payload,))
+    pub fn ack<T: Serialize + ?Sized>(id: i64, payload: &T) -> Packet {
+        let mut text = begun(&format!("{ACK}{id}"));
+        append(&mut text, payload);
+        text.put_u8(b']');
+        Packet { text: text.freeze(), payload: 0 }
     }
 
-    fn encode<T: Serialize>(prefix: &str, array: &T) -> Frame {
-        let mut body = BytesMut::with_capacity(512);
-        body.put_bytes(0, MAX_HEADER);
-        body.put_slice(prefix.as_bytes());
-        // Serialising our own payloads cannot fail: no map has keys that are not text. Should one ever, the client gets an
-        // empty array in its place rather than the process an abort.
-        if serde_json::to_writer((&mut body).writer(), array).is_err() {
-            body.truncate(MAX_HEADER + prefix.len());
-            body.put_slice(b"[]");
-        }
-        let payload_len = body.len() - MAX_HEADER;
-        let mut header = [0_u8; MAX_HEADER];
-        let header_len = write_header(&mut header, payload_len);
-        let start = MAX_HEADER - header_len;
-        if let (Some(target), Some(source)) = (body.get_mut(start..MAX_HEADER), header.get(..header_len)) {
-            target.copy_from_slice(source);
-        }
-        Frame(body.freeze().slice(start..))
-    }
-
-    /// The whole WebSocket frame.
+    /// The text of the whole packet.
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        &self.0
+    pub fn text(&self) -> &Bytes {
+        &self.text
     }
 
-    /// The JSON array of the packet: `["name",payload]` or `[payload]`.
+    /// The name and the payload of an event, as JSON; `None` of an answer.
     #[must_use]
-    pub fn json(&self) -> &str {
-        json_of(&self.0).unwrap_or("[]")
+    pub fn parts(&self) -> Option<(String, &RawValue)> {
+        let end = self.payload.checked_sub(1)?;
+        let name = serde_json::from_slice(self.text.get(EVENT.len() + 1..end)?).ok()?;
+        Some((name, self.payload()?))
     }
 
-    /// The payload of an event, as JSON text.
+    /// The payload of an event, as JSON text; `None` of an answer.
     #[must_use]
     pub fn payload(&self) -> Option<&RawValue> {
-        let (_, payload): (&RawValue, &RawValue) = serde_json::from_str(self.json()).ok()?;
-        Some(payload)
+        let start = Some(self.payload).filter(|start| *start > 0)?;
+        serde_json::from_slice(self.text.get(start..self.text.len().checked_sub(1)?)?).ok()
     }
 }
 
-/// Writes the header of an unmasked text frame and gives its length.
-#[allow(clippy::cast_possible_truncation, reason = "each length is within the bound of its branch")]
-fn write_header(header: &mut [u8; MAX_HEADER], payload_len: usize) -> usize {
-    const FIN_TEXT: u8 = 0x81;
-    match payload_len {
-        0..=125 => {
-            header[0] = FIN_TEXT;
-            header[1] = payload_len as u8;
-            2
-        }
-        126..=0xffff => {
-            header[0] = FIN_TEXT;
-            header[1] = 126;
-            header[2..4].copy_from_slice(&(payload_len as u16).to_be_bytes());
-            4
-        }
-        _ => {
-            header[0] = FIN_TEXT;
-            header[1] = 127;
-            header[2..10].copy_from_slice(&(payload_len as u64).to_be_bytes());
-            10
-        }
-    }
+fn begun(prefix: &str) -> BytesMut {
+    let mut text = BytesMut::with_capacity(512);
+    text.put_slice(prefix.as_bytes());
+    text.put_u8(b'[');
+    text
 }
 
-/// The length of the whole frame that begins with these bytes, if its header is there. Only of frames that a server sends.
-#[must_use]
-pub fn frame_len(bytes: &[u8]) -> Option<usize> {
-    let (&first_len, rest) = (bytes.get(1)?, bytes.get(2..)?);
-    match first_len & 0x7f {
-        126 => {
-            let len: [u8; 2] = rest.get(..2)?.try_into().ok()?;
-            Some(4 + usize::from(u16::from_be_bytes(len)))
-        }
-        127 => {
-            let len: [u8; 8] = rest.get(..8)?.try_into().ok()?;
-            usize::try_from(u64::from_be_bytes(len)).ok()?.checked_add(10)
-        }
-        len => Some(2 + usize::from(len)),
+fn append<T: Serialize + ?Sized>(text: &mut BytesMut, value: &T) {
+    let before = text.len();
+    if serde_json::to_writer(text.writer(), value).is_err() {
+        text.truncate(before);
+        text.put_slice(b"null");
     }
-}
-
-/// The JSON array of the packet in a whole frame of ours.
-#[must_use]
-pub fn json_of(frame: &[u8]) -> Option<&str> {
-    let header = match frame.get(1)? & 0x7f {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    let packet = frame.get(header..)?;
-    let at = packet.iter().position(|byte| *byte == b'[')?;
-    std::str::from_utf8(packet.get(at..)?).ok()
 }
 
 #[cfg(test)]
@@ -128,36 +87,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_a_text_frame_around_a_packet() {
-        let frame = Frame::event("chat:typing", &serde_json::json!({"isTyping": true}));
-        let text = br#"42["chat:typing",{"isTyping":true}]"#;
-        assert_eq!(frame.bytes()[0], 0x81);
-        assert_eq!(usize::from(frame.bytes()[1]), text.len());
-        assert_eq!(&frame.bytes()[2..], text);
-        assert_eq!(frame.json(), r#"["chat:typing",{"isTyping":true}]"#);
-        assert_eq!(frame.payload().unwrap().get(), r#"{"isTyping":true}"#);
+    fn an_event_is_a_packet_with_its_name_and_payload() {
+        let packet = Packet::event("chat:typing", &serde_json::json!({"isTyping": true}));
+        assert_eq!(packet.text(), &br#"42["chat:typing",{"isTyping":true}]"#[..]);
+        assert_eq!(packet.payload().unwrap().get(), r#"{"isTyping":true}"#);
+        let (name, payload) = packet.parts().unwrap();
+        assert_eq!((name.as_str(), payload.get()), ("chat:typing", r#"{"isTyping":true}"#));
     }
 
     #[test]
-    fn an_ack_has_its_id_before_the_array() {
-        let frame = Frame::ack(12, &serde_json::json!({"ok": true}));
-        assert_eq!(&frame.bytes()[2..], br#"4312[{"ok":true}]"#);
-        assert_eq!(frame.json(), r#"[{"ok":true}]"#);
+    fn an_ack_has_its_id_before_the_array_and_is_no_event() {
+        let packet = Packet::ack(12, &serde_json::json!({"ok": true}));
+        assert_eq!(packet.text(), &br#"4312[{"ok":true}]"#[..]);
+        assert!(packet.payload().is_none() && packet.parts().is_none());
     }
 
     proptest! {
         #[test]
-        fn the_header_gives_the_length_back(len in prop_oneof![0usize..300, 65_000usize..66_000]) {
-            let frame = Frame::event("e", &"x".repeat(len));
-            prop_assert_eq!(frame_len(frame.bytes()), Some(frame.bytes().len()));
-            prop_assert_eq!(frame_len(&frame.bytes()[..1]), None);
-            let back: (String, String) = serde_json::from_str(frame.json()).unwrap();
-            prop_assert_eq!(back.1.len(), len);
-        }
-
-        #[test]
-        fn any_bytes_have_a_length_or_none(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
-            let _ = frame_len(&bytes);
+        fn any_name_and_text_come_back(name in ".{0,20}", text in ".{0,80}") {
+            let packet = Packet::event(&name, &text);
+            let (name_back, payload) = packet.parts().unwrap();
+            prop_assert_eq!(name_back, name);
+            prop_assert_eq!(serde_json::from_str::<String>(payload.get()).unwrap(), text);
         }
     }
 }

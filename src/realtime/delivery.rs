@@ -1,6 +1,5 @@
 //! One delivery: who gets what, encoded once. What has been committed and what is said in passing goes through one
-//! [`Feed`](crate::realtime::feed::Feed), in one order; the Socket.IO pump and the long poll both read it there (ARCHITECTURE, "One
-//! delivery").
+//! [`Feed`](crate::realtime::feed::Feed), in one order; the Socket.IO pump and the long poll both read it there.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::domain::notification::{Audience, Selection};
 use crate::domain::{Room, Timestamp, UserId};
 use crate::protocol::event::ServerEvent;
-use crate::protocol::packet::Frame;
+use crate::protocol::packet::Packet;
 use crate::protocol::view::MessageView;
 use crate::store::Change;
 use crate::store::operations::{Broadcast, InboxAction};
@@ -27,9 +26,9 @@ pub struct Delivery {
     /// The event's name.
     pub name: Cow<'static, str>,
     /// The event, encoded.
-    pub frame: Frame,
+    pub packet: Packet,
     /// The event as its subject's own sockets and polls get it, where that differs: with the key that they gave it.
-    pub own: Option<Frame>,
+    pub own: Option<Packet>,
     /// The id of the stored change that it tells of; `None` for what is not stored.
     pub stored: Option<u64>,
     /// What the gates of the sockets must know of it.
@@ -64,18 +63,18 @@ impl Delivery {
     /// An event that is not stored.
     #[must_use]
     pub fn passing(room: Room, event: &ServerEvent<'_>) -> Delivery {
-        Delivery { name: Cow::Borrowed(event.name()), ..Delivery::framed(room, event.encode()) }
+        Delivery { name: Cow::Borrowed(event.name()), ..Delivery::of(room, event.encode()) }
     }
 
-    /// A frame to a room, not stored, without a name yet.
+    /// A packet to a room, not stored, without a name yet.
     #[must_use]
-    pub fn framed(room: Room, frame: Frame) -> Delivery {
+    pub fn of(room: Room, packet: Packet) -> Delivery {
         Delivery {
             room,
             except_socket: None,
             except_user: None,
             name: Cow::Borrowed(""),
-            frame,
+            packet,
             own: None,
             stored: None,
             kind: DeliveryKind::Event,
@@ -86,20 +85,20 @@ impl Delivery {
 
     /// The event in the form that is this user's alone, if they get another one than the rest of the room.
     #[must_use]
-    pub fn own_frame(&self, user: &UserId) -> Option<&Frame> {
+    pub fn own_packet(&self, user: &UserId) -> Option<&Packet> {
         self.own.as_ref().filter(|_| self.subject.as_ref() == Some(user))
     }
 
     /// The event as a user gets it.
     #[must_use]
-    pub fn frame_for(&self, user: &UserId) -> &Frame {
-        self.own_frame(user).unwrap_or(&self.frame)
+    pub fn packet_for(&self, user: &UserId) -> &Packet {
+        self.own_packet(user).unwrap_or(&self.packet)
     }
 
-    /// The bytes of its frames.
+    /// The bytes of its packets.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.frame.bytes().len() + self.own.as_ref().map_or(0, |own| own.bytes().len())
+        self.packet.text().len() + self.own.as_ref().map_or(0, |own| own.text().len())
     }
 
     /// The same, speaking of somebody.
@@ -172,13 +171,12 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
         ),
         Change::Notified(notification) => {
             let event = ServerEvent::NotificationNew(notification.into());
-            let frame = event.encode();
+            let packet = event.encode();
             let to = |room| Delivery {
                 name: Cow::Borrowed(event.name()),
-                frame: frame.clone(),
                 stored,
                 kind: DeliveryKind::Notification(notification.id),
-                ..Delivery::framed(room, frame.clone())
+                ..Delivery::of(room, packet.clone())
             };
             return match &notification.audience {
                 Audience::All => vec![to(Room::All)],
@@ -218,9 +216,9 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
 #[must_use]
 pub fn broadcast_deliveries(outbox: Option<u64>, broadcast: &Broadcast) -> Vec<Delivery> {
     let payload = RawValue::from_string(broadcast.payload.clone()).ok();
-    let frame = Frame::event(&broadcast.event, &payload);
+    let packet = Packet::event(&broadcast.event, &payload);
     let name: Cow<'static, str> = broadcast.event.clone().into();
-    let to = |room: &Room| Delivery { name: name.clone(), outbox, ..Delivery::framed(room.clone(), frame.clone()) };
+    let to = |room: &Room| Delivery { name: name.clone(), outbox, ..Delivery::of(room.clone(), packet.clone()) };
     broadcast.rooms.iter().map(to).collect()
 }
 

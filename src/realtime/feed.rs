@@ -21,7 +21,7 @@ use crate::store::operations::InboxAction;
 const MAX_EDITS_TOLD: usize = 64;
 /// How many deliveries the pump may be behind, and how many stay for long polls.
 const RING: usize = 16_384;
-/// How many bytes of frames they have, about.
+/// How many bytes of packets they have, about.
 const RING_BYTES: usize = 32 << 20;
 
 /// So many bars are kept; beyond, nothing that passed before is told to anybody.

@@ -4,22 +4,22 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::{Room, UserId};
 use crate::protocol::error::WireError;
 
+use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
 
 /// The way to one socket. Both methods return at once.
 pub trait Outlet: Send + Sync {
-    /// Sends whole frames behind what was sent before. A reader that does not keep up is cut off. `false` if nothing of it goes
+    /// Sends packets behind what was sent before. A reader that does not keep up is cut off. `false` if nothing of it goes
     /// out, as the socket is about to end: what is kept for its user is not told to them then.
-    fn send(&self, frames: &Bytes) -> bool;
+    fn send(&self, packets: &Packets<'_>) -> bool;
 
-    /// Sends frames if nothing waits before them, and drops them otherwise.
-    fn send_volatile(&self, frames: &Bytes);
+    /// Sends packets if nothing waits before them, and drops them otherwise.
+    fn send_volatile(&self, packets: &Packets<'_>);
 
     /// Ends the socket after a last word: its token has expired, or somebody with the right to has said so.
     fn expel(&self, error: &WireError);
@@ -103,7 +103,7 @@ impl Gate {
             let (after_seq, after_notification) = (after_seq.max(*seq), after_notification.max(*notification));
             for delivery in std::mem::take(held).deliveries {
                 if !is_told(&delivery, after_seq, after_notification) {
-                    let is_sent = outlet.send(delivery.frame.bytes());
+                    let is_sent = outlet.send(&Batch::from(delivery.packet.clone()).all());
                     if let (true, DeliveryKind::Notification(id)) = (is_sent, delivery.kind) {
                         notifications.push((delivery.room.clone(), id));
                     }
@@ -153,10 +153,8 @@ pub(crate) fn is_told(delivery: &Delivery, after_seq: u64, after_notification: u
 #[derive(Debug)]
 pub struct Group {
     pub(crate) deliveries: Vec<Placed>,
-    /// All frames in one piece: one write a socket.
-    pub(crate) frames: Bytes,
-    /// Where each delivery's frame begins in it.
-    pub(crate) offsets: Vec<usize>,
+    /// Their packets: one write a socket.
+    pub(crate) batch: Batch,
     /// Whether each membership of the room has a gate of its own, which then knows how far it has been served.
     pub(crate) is_chat: bool,
     /// The lowest message `seq` and notification id in it; `u64::MAX` without one.
@@ -173,8 +171,7 @@ impl Group {
     #[must_use]
     pub fn new(room: &Room, deliveries: Vec<Placed>) -> Group {
         let mut group = Group {
-            frames: Bytes::new(),
-            offsets: Vec::with_capacity(deliveries.len()),
+            batch: Batch::new(deliveries.iter().map(|placed| placed.delivery.packet.clone()).collect()),
             is_chat: matches!(room, Room::Chat(_)),
             first_seq: u64::MAX,
             first_notification: u64::MAX,
@@ -182,10 +179,7 @@ impl Group {
             authors: Vec::new(),
             deliveries,
         };
-        let mut end = 0;
         for Placed { delivery, .. } in &group.deliveries {
-            group.offsets.push(end);
-            end += delivery.frame.bytes().len();
             match delivery.kind {
                 DeliveryKind::Message(seq) => group.first_seq = group.first_seq.min(seq),
                 DeliveryKind::Notification(id) => group.first_notification = group.first_notification.min(id),
@@ -200,16 +194,6 @@ impl Group {
                 group.authors.push(author.clone());
             }
         }
-        group.frames = match group.deliveries.as_slice() {
-            [one] => one.delivery.frame.bytes().clone(),
-            several => {
-                let mut frames = BytesMut::with_capacity(end);
-                for Placed { delivery, .. } in several {
-                    frames.extend_from_slice(delivery.frame.bytes());
-                }
-                frames.freeze()
-            }
-        };
         group
     }
 

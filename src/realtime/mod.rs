@@ -5,6 +5,7 @@
 //! what the [`feed`] still holds, and the feed hands deliveries on to the sockets of the [`registry`] and to long polls.
 
 pub mod access;
+pub mod batch;
 pub mod delivery;
 pub mod feed;
 pub mod gate;

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::domain::{Actor, Room, RoomId, Timestamp, UserId};
 use crate::protocol::error::WireError;
 use crate::protocol::event::{RoomGuest, ServerEvent};
+use crate::realtime::batch::Packets;
 use crate::realtime::delivery::Delivery;
 use crate::realtime::registry::{Kind, Outlet};
 use crate::realtime::subscriber::Live;
@@ -53,11 +53,11 @@ struct Nowhere {
 }
 
 impl Outlet for Nowhere {
-    fn send(&self, _: &Bytes) -> bool {
+    fn send(&self, _: &Packets<'_>) -> bool {
         true
     }
 
-    fn send_volatile(&self, _: &Bytes) {}
+    fn send_volatile(&self, _: &Packets<'_>) {}
 
     fn expel(&self, _: &WireError) {
         self.is_expelled.store(true, Ordering::Relaxed);

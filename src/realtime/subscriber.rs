@@ -20,6 +20,7 @@ use crate::store::change::Admitted;
 use crate::store::{Change, CommitSink};
 
 use crate::realtime::access::Access;
+use crate::realtime::batch::Batch;
 use crate::realtime::delivery::Delivery;
 use crate::realtime::feed::Feed;
 use crate::realtime::known_users::KnownUsers;
@@ -189,7 +190,8 @@ impl Live {
             field: Some("roomId".to_owned()),
             ..WireError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
         };
-        occupant.outlet.send(ServerEvent::RequestError { event: "chat:join", error: &error }.encode().bytes());
+        let told = ServerEvent::RequestError { event: "chat:join", error: &error }.encode();
+        occupant.outlet.send(&Batch::from(told).all());
     }
 
     fn enlist_present(&self, message: &Message) {

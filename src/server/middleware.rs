@@ -36,7 +36,7 @@ use crate::transport::http::deferred::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::Wire;
-use crate::transport::socketio::engine::handshake::{EndedSession, token_of};
+use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
 
 use crate::server::body_timeout::Inbound;
 
@@ -263,13 +263,20 @@ impl Outer {
         peer: &Peer,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
-        // Looked for only when nobody else may come: every poll passes here.
-        let is_newcomer = || !self.sockets.is_of_a_socket(request.uri());
+        let mut query = match SocketQuery::parse(request.uri().query().unwrap_or_default()) {
+            Ok(query) => query,
+            Err(name) => {
+                let message = format!("the query gives '{name}' more than once; give it once");
+                return refusal(&WireError::new(ErrorCode::InvalidPayload, message));
+            }
+        };
+        // Evaluated lazily: this runs for every poll.
+        let is_newcomer = || !self.sockets.is_of_a_socket(&query);
         if !self.process.websocket_enabled() && is_newcomer() {
             let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
             return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
         }
-        let is_first = !request.uri().query().is_some_and(|query| query.contains("sid="));
+        let is_first = query.session.is_none();
         if self.process.is_draining() && is_newcomer() {
             return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
@@ -278,9 +285,7 @@ impl Outer {
             return refusal(&WireError::new(ErrorCode::Forbidden, message));
         }
         // The library would answer 101 to a request whose upgrade a proxy has taken away (RFC 6455, 4.2.1).
-        if request.uri().query().is_some_and(|query| query.contains("transport=websocket"))
-            && !is_upgrade(request.headers())
-        {
+        if query.is_websocket && !is_upgrade(request.headers()) {
             let message =
                 "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
             return refusal(&WireError::new(ErrorCode::InvalidPayload, message));
@@ -298,8 +303,8 @@ impl Outer {
         let rules = self.rules.load_full();
         let is_of_a_page = parts.headers.contains_key(ORIGIN) || is_same_origin(&parts.headers);
         let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
-        let token = token_of(&parts, cookie);
-        let passage = match self.sockets.prepare(&mut parts, token, &peer.wire) {
+        let token = token_of(&mut query, &parts.headers, cookie);
+        let passage = match self.sockets.prepare(&mut parts, query, token, &peer.wire) {
             Ok(passage) => passage,
             Err(EndedSession { is_poll }) => return session_ended(is_poll),
         };

@@ -6,7 +6,6 @@ use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +13,7 @@ use crate::domain::{Actor, Role, Room, RoomId, UserId};
 use crate::protocol::cursor::Cursor;
 use crate::protocol::error::WireError;
 
+use crate::realtime::batch::Packets;
 use crate::realtime::delivery::{Delivery, deliveries_of};
 use crate::realtime::presence::Polling;
 use crate::realtime::registry::{Kind, Outlet};
@@ -122,12 +122,12 @@ struct Waiter {
 }
 
 impl Outlet for Waiter {
-    fn send(&self, _: &Bytes) -> bool {
+    fn send(&self, _: &Packets<'_>) -> bool {
         self.woken.notify_one();
         true
     }
 
-    fn send_volatile(&self, _: &Bytes) {
+    fn send_volatile(&self, _: &Packets<'_>) {
         self.woken.notify_one();
     }
 

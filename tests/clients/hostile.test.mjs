@@ -190,3 +190,46 @@ test('binary data is refused with a clear error', async () => {
   assert.equal(answer.error.code, 'invalid_payload');
   assert.equal(socket.connected, true);
 });
+
+test('a query that names two sessions, or two transports, is refused: none of two readers takes another one', async () => {
+  for (const [query, name] of [['sid=a&sid=b', 'sid'], ['transport=polling&transport=websocket', 'transport'], ['EIO=4&EIO=4', 'EIO']]) {
+    const { status, raw } = await server.fetch(`/ws/?${query}`);
+    assert.equal(status, 400, raw);
+    const { error } = JSON.parse(raw);
+    assert.equal(error.code, 'invalid_payload');
+    assert.match(error.message, new RegExp(`'${name}' more than once`));
+  }
+});
+
+test('no parameter that looks like a session takes a newcomer past the rate of new sockets', async () => {
+  const strict = await Appliance.start({ env: { ACADEMY_RT_LIMITS_CONNECTS_PER_SECOND: '3' } });
+  const statuses = [];
+  for (let n = 0; n < 12; n += 1) {
+    statuses.push((await strict.fetch('/ws/?EIO=4&transport=polling&xsid=1')).status);
+  }
+  assert.ok(statuses.includes(429), `${statuses}`);
+  await strict.stop();
+});
+
+test('a back end may broadcast the name that the server uses for itself: it is an event like any other', async () => {
+  const socket = server.connect(token({ userId: 4711 }), { transports: ['polling', 'websocket'] });
+  await heard(socket, 'authenticated');
+  const upgraded = new Promise((resolve) => {
+    if (socket.io.engine.transport.name === 'websocket') resolve();
+    else socket.io.engine.once('upgrade', resolve);
+  });
+  const got = [];
+  socket.on('wire:direct', (value) => got.push(value));
+  const send = async (payload) => {
+    const sent = await server.fetch('/api/v1/broadcast', { claims: { userId: 99, role: 'admin' }, method: 'POST', body: { target: { user: 4711 }, event: 'wire:direct', payload } });
+    assert.equal(sent.status, 200, sent.raw);
+  };
+  // While it is on polling or between the two, and on the WebSocket.
+  for (let n = 0; n < 20; n += 1) await send(n);
+  await upgraded;
+  await send(true);
+  await send('last');
+  await until(() => got.includes('last'));
+  assert.deepEqual(got, [...Array(20).keys(), true, 'last']);
+  socket.close();
+});

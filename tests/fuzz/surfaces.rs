@@ -10,13 +10,14 @@ use academy_rt::config::{Config, Secret, Sources, load};
 use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
 use academy_rt::protocol::admin::{access, data};
 use academy_rt::protocol::cursor::{Cursor, Life, Seal};
+use academy_rt::protocol::decode;
 use academy_rt::protocol::request::*;
-use academy_rt::protocol::{decode, packet};
 use academy_rt::store::rows::Digests;
 use academy_rt::transport::http::extract;
 use academy_rt::transport::http::extract::Kind;
 use academy_rt::transport::origin::{forwarded_for, is_own};
-use academy_rt::transport::socketio::engine::handshake::token_of;
+use academy_rt::transport::socketio::engine::frame;
+use academy_rt::transport::socketio::engine::handshake::{SocketQuery, token_of};
 use bytes::Bytes;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::value::RawValue;
@@ -186,15 +187,17 @@ pub fn http(bytes: &[u8]) {
     for name in ["authorization", "cookie"] {
         let request = http::Request::builder().uri(format!("/ws?{text}")).header(name, text).body(());
         if let Ok(request) = request {
-            let _ = token_of(&request.into_parts().0, Some("session"));
+            let parts = request.into_parts().0;
+            if let Ok(mut query) = SocketQuery::parse(parts.uri.query().unwrap_or_default()) {
+                let _ = token_of(&mut query, &parts.headers, Some("session"));
+            }
         }
     }
 }
 
-/// Frames of WebSocket, and what is in them.
+/// Frames of WebSocket.
 pub fn packets(bytes: &[u8]) {
-    if let Some(len) = packet::frame_len(bytes) {
+    if let Some(len) = frame::len_of(bytes) {
         assert!(len >= 2);
     }
-    let _ = packet::json_of(bytes);
 }

@@ -13,8 +13,9 @@ use academy_rt::domain::chat::{Author, Message};
 use academy_rt::domain::notification::{Audience, AudienceKind};
 use academy_rt::domain::{Actor, Role, Room, RoomId};
 use academy_rt::protocol::error::{ErrorCode, WireError};
-use academy_rt::protocol::packet::{frame_len, json_of};
+use academy_rt::protocol::packet::Packet;
 use academy_rt::protocol::request::{ChatHistory, ChatJoin, RoomOnly};
+use academy_rt::realtime::batch::Packets;
 use academy_rt::realtime::delivery::Delivery;
 use academy_rt::realtime::feed::Feed;
 use academy_rt::realtime::registry::{Arrived, Gate, Kind, Outlet, SocketHandle};
@@ -24,7 +25,7 @@ use academy_rt::services::{App, Caller, Settings};
 use academy_rt::store::operations::{Delivered, DeliveryMark};
 use academy_rt::store::{self, Change, CommitSink, Page, Store};
 use academy_rt::transport::socketio::fanout::Pump;
-use bytes::Bytes;
+
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -68,18 +69,16 @@ enum Said {
 }
 
 impl Outlet for Sent {
-    fn send(&self, frames: &Bytes) -> bool {
-        let mut rest = &frames[..];
-        while let Some(len) = frame_len(rest) {
-            let (name, payload): (String, Value) = serde_json::from_str(json_of(&rest[..len]).unwrap()).unwrap();
-            self.0.lock().unwrap().push(Said::Event(name, payload));
-            rest = &rest[len..];
+    fn send(&self, packets: &Packets<'_>) -> bool {
+        for packet in packets.iter() {
+            let (name, payload) = packet.parts().unwrap();
+            self.0.lock().unwrap().push(Said::Event(name, serde_json::from_str(payload.get()).unwrap()));
         }
         true
     }
 
-    fn send_volatile(&self, frames: &Bytes) {
-        self.send(frames);
+    fn send_volatile(&self, packets: &Packets<'_>) {
+        self.send(packets);
     }
 
     fn expel(&self, _: &WireError) {
@@ -203,7 +202,7 @@ impl Poller {
     fn take(&mut self, answer: PollAnswer) {
         self.cursor = answer.cursor;
         for delivery in &answer.deliveries {
-            let payload: Value = serde_json::from_str(delivery.frame.payload().unwrap().get()).unwrap();
+            let payload: Value = serde_json::from_str(delivery.packet.payload().unwrap().get()).unwrap();
             match &*delivery.name {
                 "chat:message" => {
                     let view = self.views.entry(payload["roomId"].as_str().unwrap().to_owned()).or_default();
@@ -318,8 +317,8 @@ impl World {
     /// More happens elsewhere than the feed keeps.
     fn run_past(&mut self) {
         for _ in 0..RUN_PAST / 1_000 {
-            let frame = academy_rt::protocol::packet::Frame::event("e", &());
-            let elsewhere = Delivery { name: "e".into(), ..Delivery::framed(Room::Role(Role::Hr), frame) };
+            let packet = Packet::event("e", &());
+            let elsewhere = Delivery { name: "e".into(), ..Delivery::of(Room::Role(Role::Hr), packet) };
             self.app.live.feed.publish(vec![elsewhere; 1_000]).unwrap();
             self.pump_all();
         }

@@ -2,7 +2,7 @@
 
 use crate::domain::chat::MessageKind;
 use crate::domain::{Role, Timestamp};
-use crate::protocol::packet::Frame;
+use crate::protocol::packet::Packet;
 use crate::realtime::feed::*;
 
 fn delivery(n: u64) -> Delivery {
@@ -11,7 +11,7 @@ fn delivery(n: u64) -> Delivery {
         except_socket: None,
         except_user: None,
         name: "e".into(),
-        frame: Frame::event("e", &n),
+        packet: Packet::event("e", &n),
         own: None,
         stored: Some(n),
         kind: DeliveryKind::Event,
@@ -63,7 +63,7 @@ fn message(id: u64, content: &str, is_deleted: bool) -> Arc<Message> {
 
 fn texts(feed: &Feed, from: u64) -> String {
     let told = feed.since(from, 1_000).unwrap().into_iter().flatten();
-    told.map(|delivery| delivery.frame.payload().unwrap().get().to_owned()).collect::<Vec<_>>().join(" ")
+    told.map(|delivery| delivery.packet.payload().unwrap().get().to_owned()).collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn nothing_of_somebody_erased_is_told_again() {
 #[tokio::test]
 async fn the_feed_is_bounded_by_bytes_too() {
     let feed = Feed::new(1);
-    let large = |n| Delivery { frame: Frame::event("e", &"x".repeat(RING_BYTES / 4)), ..delivery(n) };
+    let large = |n| Delivery { packet: Packet::event("e", &"x".repeat(RING_BYTES / 4)), ..delivery(n) };
     for n in 0..3 {
         feed.publish(vec![large(n)]).unwrap();
     }

@@ -1,5 +1,6 @@
 //! One socket in one room, as the pump delivers to it.
 
+use crate::realtime::batch::Batch;
 use crate::realtime::registry::*;
 
 /// One socket in one room.
@@ -46,17 +47,15 @@ impl Member {
             GateState::Open { after_seq, after_notification, behind } => {
                 let from = if group.is_chat { group.index_from(*behind) } else { 0 };
                 *behind = group.end();
-                let Some(offset) = group.offsets.get(from) else { return 0 };
+                if from >= group.len() {
+                    return 0;
+                }
                 let (after_seq, after_notification) = (*after_seq, *after_notification);
                 let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
                 if told || group.is_mixed || group.authors.contains(&self.presence.user) {
                     return self.deliver_singly(group, from, after_seq, after_notification);
                 }
-                let is_sent = match offset {
-                    0 => self.outlet.send(&group.frames),
-                    offset => self.outlet.send(&group.frames.slice(*offset..)),
-                };
-                if !is_sent {
+                if !self.outlet.send(&group.batch.starting_at(from)) {
                     return 0;
                 }
                 if group.first_notification != u64::MAX {
@@ -69,13 +68,20 @@ impl Member {
 
     fn deliver_singly(&self, group: &Group, from: usize, after_seq: u64, after_notification: u64) -> usize {
         let mut sent = 0;
-        for Placed { delivery, .. } in group.deliveries.iter().skip(from) {
+        for (index, Placed { delivery, .. }) in group.deliveries.iter().enumerate().skip(from) {
             if !self.is_for(delivery) || is_told(delivery, after_seq, after_notification) {
                 continue;
             }
-            if delivery.kind == DeliveryKind::Volatile {
-                self.outlet.send_volatile(delivery.frame.bytes());
-            } else if self.outlet.send(delivery.frame_for(&self.presence.user).bytes()) {
+            let is_sent = match delivery.own_packet(&self.presence.user) {
+                _ if delivery.kind == DeliveryKind::Volatile => {
+                    self.outlet.send_volatile(&group.batch.one(index));
+                    sent += 1;
+                    continue;
+                }
+                Some(own) => self.outlet.send(&Batch::from(own.clone()).all()),
+                None => self.outlet.send(&group.batch.one(index)),
+            };
+            if is_sent {
                 self.note_notification(delivery);
             } else {
                 return sent;
@@ -87,8 +93,8 @@ impl Member {
 
     /// A delivery as this member gets it, whatever knows them no more when it is sent.
     fn as_theirs(&self, delivery: &Arc<Delivery>) -> Arc<Delivery> {
-        match delivery.own_frame(&self.presence.user) {
-            Some(own) => Arc::new(Delivery { frame: own.clone(), own: None, ..Delivery::clone(delivery) }),
+        match delivery.own_packet(&self.presence.user) {
+            Some(own) => Arc::new(Delivery { packet: own.clone(), own: None, ..Delivery::clone(delivery) }),
             None => Arc::clone(delivery),
         }
     }

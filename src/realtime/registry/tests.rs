@@ -1,25 +1,20 @@
 //! Gates, groups, and who is where.
 
-use bytes::Bytes;
-
-use crate::protocol::packet::Frame;
+use crate::protocol::packet::Packet;
+use crate::realtime::batch::Packets;
 use crate::realtime::registry::*;
 
 #[derive(Default)]
 struct Recorder(Mutex<Vec<String>>);
 
 impl Outlet for Recorder {
-    fn send(&self, frames: &Bytes) -> bool {
-        let mut rest = &frames[..];
-        while let Some(len) = crate::protocol::packet::frame_len(rest) {
-            let text = String::from_utf8_lossy(&rest[..len]).into_owned();
-            self.0.lock().push(text[text.find("42").unwrap() + 2..].to_owned());
-            rest = &rest[len..];
-        }
+    fn send(&self, packets: &Packets<'_>) -> bool {
+        let texts = packets.iter().map(|packet| String::from_utf8_lossy(&packet.text()[2..]).into_owned());
+        self.0.lock().extend(texts);
         true
     }
-    fn send_volatile(&self, frames: &Bytes) {
-        self.send(frames);
+    fn send_volatile(&self, packets: &Packets<'_>) {
+        self.send(packets);
     }
     fn expel(&self, _: &WireError) {}
 }
@@ -29,9 +24,9 @@ fn actor(id: &str) -> Arc<Actor> {
 }
 
 fn message(room: &RoomId, seq: u64) -> Placed {
-    let frame = Frame::event("m", &seq);
+    let packet = Packet::event("m", &seq);
     let (stored, kind) = (Some(seq), DeliveryKind::Message(seq));
-    let delivery = Delivery { name: "m".into(), stored, kind, ..Delivery::framed(Room::Chat(room.clone()), frame) };
+    let delivery = Delivery { name: "m".into(), stored, kind, ..Delivery::of(Room::Chat(room.clone()), packet) };
     Placed { position: seq, delivery: Arc::new(delivery) }
 }
 

@@ -356,7 +356,7 @@ fn polled_response(polled: Result<PollAnswer, WireError>, caller: &Caller) -> Re
     match polled {
         Ok(polled) => {
             let events = polled.deliveries.iter().filter_map(|delivery| {
-                let payload = delivery.frame_for(&caller.actor.user).payload()?;
+                let payload = delivery.packet_for(&caller.actor.user).payload()?;
                 Some(PolledEvent { event: &delivery.name, payload })
             });
             json(::http::StatusCode::OK, &Polled { events: events.collect(), cursor: polled.cursor })

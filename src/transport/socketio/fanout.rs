@@ -172,7 +172,7 @@ impl Jobs {
 mod tests {
     use super::*;
     use crate::domain::RoomId;
-    use crate::protocol::packet::Frame;
+    use crate::protocol::packet::Packet;
     use crate::realtime::delivery::{Delivery, DeliveryKind};
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
                 name: "e".into(),
                 stored: Some(n),
                 kind: DeliveryKind::Message(n),
-                ..Delivery::framed(Room::Chat(RoomId::parse(room).unwrap()), Frame::event("e", &n))
+                ..Delivery::of(Room::Chat(RoomId::parse(room).unwrap()), Packet::event("e", &n))
             }),
         };
         let mut jobs = Jobs::default();

@@ -1,6 +1,6 @@
 //! One Socket.IO socket as the services see it: an [`Outlet`]. It sends through the Engine.IO library while the socket is on
 //! polling, and straight to the [`Wire`] when it is on a WebSocket; the change from one to the other keeps the order
-//! ([`MARKER`]).
+//! ([`Marker`]).
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,26 +8,25 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
-use serde_json::value::RawValue;
+use parking_lot::Mutex;
 use socketioxide::extract::{AckSender, SocketRef};
 use socketioxide::{SendError, SocketError, TransportType};
 
 use crate::domain::{Actor, Timestamp};
 use crate::protocol::error::WireError;
 use crate::protocol::event::ServerEvent;
-use crate::protocol::packet::{Frame, frame_len, json_of};
+use crate::protocol::packet::Packet;
+use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
-use crate::transport::socketio::engine::connection::{Cut, MARKER, Wire};
+use crate::transport::socketio::engine::connection::{Cut, Wire};
+use crate::transport::socketio::engine::frame;
+use crate::transport::socketio::engine::marker::Marker;
 
 use crate::transport::socketio::engine::sessions::Directory;
 
 /// After a last word the client has so long to hang up.
 pub const FAREWELL: Duration = Duration::from_secs(3);
-
-/// A WebSocket's close frame: 1012, the service restarts. The client closes the connection when it has read what is before.
-const CLOSE_FRAME: &[u8] = &[0x88, 0x02, 0x03, 0xf4];
 
 struct State {
     /// Cleared when the socket has gone: socket and link hold each other.
@@ -84,10 +83,6 @@ impl std::fmt::Debug for Link {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock()
-}
-
 impl Link {
     /// A link for a session whose token is good. It has no socket yet: one that leaves before its connect packet is out gets
     /// no disconnect, and link and socket would hold each other for good.
@@ -110,7 +105,7 @@ impl Link {
 
     /// The connect packet is out: from here on the socket's departure is told.
     pub fn attach(&self, socket: SocketRef) {
-        locked(&self.state).socket = Some(socket);
+        self.state.lock().socket = Some(socket);
         if self.is_gone() {
             self.close();
         }
@@ -118,27 +113,27 @@ impl Link {
 
     /// Who asks.
     pub fn caller(&self) -> Caller {
-        Caller { actor: locked(&self.actor).clone(), socket: Some(self.number), origin: None }
+        Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: None }
     }
 
     /// The identity of the last good token.
     pub fn actor(&self) -> Arc<Actor> {
-        locked(&self.actor).clone()
+        self.actor.lock().clone()
     }
 
     /// A new token of the same user has been given.
     pub fn set_actor(&self, actor: Arc<Actor>) {
-        *locked(&self.actor) = actor;
+        *self.actor.lock() = actor;
     }
 
     /// Its place in the registry, once it has one.
     pub fn handle(&self) -> Option<SocketHandle> {
-        locked(&self.handle).clone()
+        self.handle.lock().clone()
     }
 
     /// Notes its place in the registry.
     pub fn set_handle(&self, handle: SocketHandle) {
-        *locked(&self.handle) = Some(handle);
+        *self.handle.lock() = Some(handle);
     }
 
     /// Whether the socket has gone.
@@ -148,15 +143,15 @@ impl Link {
 
     /// Whether the socket is on a WebSocket now; `None` if it has gone.
     pub fn is_websocket(&self) -> Option<bool> {
-        let state = locked(&self.state);
+        let state = self.state.lock();
         state.socket.as_ref().map(|socket| socket.transport_type() == TransportType::Websocket)
     }
 
     /// The socket has gone: nothing is sent any more, and what it held is let go.
     pub fn close(&self) {
         self.is_gone.store(true, Ordering::Release);
-        locked(&self.state).socket = None;
-        *locked(&self.handle) = None;
+        self.state.lock().socket = None;
+        *self.handle.lock() = None;
     }
 
     /// Answers a request.
@@ -164,10 +159,11 @@ impl Link {
         if self.is_gone() {
             return;
         }
-        let state = locked(&self.state);
+        let state = self.state.lock();
         if let Some(wire) = self.wire(&state) {
             drop(state);
-            self.note(wire.push(Frame::ack(ack.id, body).bytes()), &**wire);
+            let answer = frame::encode(&[Packet::ack(ack.id, body)]);
+            self.note(wire.push(answer.bytes), &**wire);
             return;
         }
         // The library encodes it for the poll; one text, so that no key is sorted anew. The lock is held, so that nothing
@@ -182,7 +178,7 @@ impl Link {
 
     /// Sends an event to this socket alone.
     pub fn emit(&self, event: &ServerEvent<'_>) {
-        self.send(event.encode().bytes());
+        self.send(&Batch::from(event.encode()).all());
     }
 
     /// The wire, if the socket is on one; changes over to it when the time has come.
@@ -196,7 +192,7 @@ impl Link {
         }
         // A poll that began before the upgrade may still take what is queued, and would swallow the marker.
         let wire = self.directory.upgrade()?.wire_of(&self.session)?;
-        if let Err(error) = socket.emit(MARKER.0, &MARKER.1) {
+        if let Err(error) = socket.emit(Marker::EVENT, &Marker::secret()) {
             tracing::debug!(%error, "the marker was not queued");
             wire.cut(Cut::SlowReader);
         }
@@ -228,7 +224,7 @@ impl Link {
     /// waits is delivered first, and with it what closes the connection.
     pub fn send_away(&self, word: &ServerEvent<'_>) {
         let is_on_wire = {
-            let state = locked(&self.state);
+            let state = self.state.lock();
             self.wire(&state).is_some()
         };
         // First: the word is what a poll waits for.
@@ -242,13 +238,13 @@ impl Link {
     /// Ends a WebSocket behind what has been said. Gives whether it is one.
     pub fn leave_wire(&self) -> bool {
         let wire = {
-            let state = locked(&self.state);
+            let state = self.state.lock();
             self.wire(&state).cloned()
         };
         if let Some(wire) = &wire
             && !self.is_gone.swap(true, Ordering::AcqRel)
         {
-            wire.push(&Bytes::from_static(CLOSE_FRAME));
+            wire.push(Bytes::from_static(frame::CLOSE));
         }
         wire.is_some()
     }
@@ -271,7 +267,7 @@ impl Link {
     /// the disconnect handler in here, and the caller may hold a gate.
     fn hang_up(&self, grace: Duration) {
         let (socket, wire) = {
-            let state = locked(&self.state);
+            let state = self.state.lock();
             (state.socket.clone(), self.wire(&state).cloned())
         };
         let Some(directory) = self.directory.upgrade() else { return };
@@ -294,35 +290,29 @@ impl Link {
     }
 }
 
-fn send_by_library(socket: &SocketRef, frames: &Bytes) -> Result<(), SendError> {
-    let mut rest: &[u8] = frames;
-    while let Some(len) = frame_len(rest) {
-        let (frame, behind) = rest.split_at(len.min(rest.len()));
-        rest = behind;
-        let event: Option<(&str, &RawValue)> = json_of(frame).and_then(|json| serde_json::from_str(json).ok());
-        if let Some((name, payload)) = event {
-            socket.emit(name, payload)?;
-        }
+fn send_by_library(socket: &SocketRef, packets: &Packets<'_>) -> Result<(), SendError> {
+    for (name, payload) in packets.iter().filter_map(Packet::parts) {
+        socket.emit(name, payload)?;
     }
     Ok(())
 }
 
 impl Outlet for Link {
-    fn send(&self, frames: &Bytes) -> bool {
+    fn send(&self, packets: &Packets<'_>) -> bool {
         if self.is_gone() {
             return false;
         }
-        // The hot path: no lock of ours, no count of references.
+        // The hot path: no lock of ours.
         if let Some(wire) = self.direct.get() {
-            return self.note(wire.push(frames), &**wire);
+            return self.note(wire.push(packets.encoded(frame::encode)), &**wire);
         }
-        let state = locked(&self.state);
+        let state = self.state.lock();
         if let Some(wire) = self.wire(&state) {
             drop(state);
-            return self.note(wire.push(frames), &**wire);
+            return self.note(wire.push(packets.encoded(frame::encode)), &**wire);
         }
         let Some(socket) = &state.socket else { return false };
-        let sent = send_by_library(socket, frames);
+        let sent = send_by_library(socket, packets);
         drop(state);
         match sent {
             Ok(()) => true,
@@ -333,10 +323,10 @@ impl Outlet for Link {
         }
     }
 
-    fn send_volatile(&self, frames: &Bytes) {
+    fn send_volatile(&self, packets: &Packets<'_>) {
         match self.direct.get() {
-            Some(wire) => wire.push_volatile(frames),
-            None => drop(self.send(frames)),
+            Some(wire) => wire.push_volatile(packets.encoded(frame::encode)),
+            None => drop(self.send(packets)),
         }
     }
 

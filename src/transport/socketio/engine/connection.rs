@@ -4,7 +4,7 @@
 //! The Engine.IO library owns the WebSocket and writes its own packets (open, ping, close) through [`WireIo`]. What the
 //! server has to say (events and acks) is already a whole frame; [`Wire::push`] puts it between two frames of the library,
 //! straight to the socket when nothing waits before it, and into a bounded outbox otherwise. So there is one order: that
-//! of the calls. It becomes so when the library has written the [`MARKER`] packet, behind everything that was queued in
+//! of the calls. It becomes so when the library has written the [`Marker`] packet, behind everything that was queued in
 //! it before; until then what is pushed waits in the outbox.
 //!
 //! What holds here:
@@ -24,14 +24,8 @@ use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::protocol::packet::frame_len;
-
-/// The Socket.IO event that the server sends itself through the Engine.IO library to learn that everything queued there
-/// before has been written. It never reaches a client: the wire takes it out.
-pub const MARKER: (&str, bool) = ("wire:direct", true);
-
-/// The marker as the library writes it: an unmasked text frame around the packet of [`MARKER`].
-const MARKER_FRAME: [u8; 24] = *b"\x81\x1642[\"wire:direct\",true]";
+use crate::transport::socketio::engine::frame;
+use crate::transport::socketio::engine::marker::Marker;
 
 /// How a wire is bounded.
 #[derive(Debug, Clone, Copy)]
@@ -59,10 +53,10 @@ pub enum Cut {
 pub trait Wire: Send + Sync {
     /// Sends whole frames behind everything that was pushed before. Does not block. `false` if the wire is cut, or is cut
     /// by this because the reader does not keep up.
-    fn push(&self, frames: &Bytes) -> bool;
+    fn push(&self, frames: Bytes) -> bool;
 
     /// Sends whole frames if they can be written at once, and drops them otherwise.
-    fn push_volatile(&self, frames: &Bytes);
+    fn push_volatile(&self, frames: Bytes);
 
     /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it.
     fn expect_websocket(&self);
@@ -263,9 +257,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
     /// Writes bytes of the library, up to the next place where something of ours may come, and takes the marker out.
     fn poll_library(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.phase == Phase::Frames(0) {
-            if bytes.starts_with(&MARKER_FRAME) {
+            // A second one comes where a client leaves the namespace and joins it again.
+            if let Some(len) = Marker::len_in(bytes) {
                 self.is_direct = true;
-                return Poll::Ready(Ok(MARKER_FRAME.len()));
+                return Poll::Ready(Ok(len));
             }
             ready!(self.poll_outbox(cx))?;
         }
@@ -281,9 +276,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
             },
             Phase::Head(passed) => head_end(passed, bytes),
             // The library writes a header in one piece with its payload.
-            Phase::Frames(0) => {
-                frame_len(bytes).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "a frame without its header"))?
-            }
+            Phase::Frames(0) => frame::len_of(bytes)
+                .ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "a frame without its header"))?,
             Phase::Frames(rest) => rest,
         };
         let passing = bytes.get(..passing).unwrap_or(bytes);
@@ -297,7 +291,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
                         HEAD_END_LEN => Phase::Frames(0),
                         passed => Phase::Head(passed),
                     },
-                    Phase::Frames(0) => Phase::Frames(frame_len(bytes).unwrap_or(written).saturating_sub(written)),
+                    Phase::Frames(0) => Phase::Frames(frame::len_of(bytes).unwrap_or(written).saturating_sub(written)),
                     Phase::Frames(rest) => Phase::Frames(rest.saturating_sub(written)),
                 };
                 Poll::Ready(Ok(written))
@@ -344,7 +338,7 @@ fn head_end(mut passed: usize, bytes: &[u8]) -> usize {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
-    fn push(&self, frames: &Bytes) -> bool {
+    fn push(&self, frames: Bytes) -> bool {
         let mut inner = self.lock();
         if inner.cut.is_some() {
             return false;
@@ -353,7 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
         if inner.outbox.is_empty() && inner.is_between_frames() && !inner.is_blocked && !inner.needs_flush {
             let mut cx = Context::from_waker(&self.waker);
             let Some(stream) = inner.stream.as_mut() else { return false };
-            match Pin::new(stream).poll_write(&mut cx, frames) {
+            match Pin::new(stream).poll_write(&mut cx, &frames) {
                 Poll::Ready(Ok(len)) => {
                     written = len;
                     inner.needs_flush = true;
@@ -393,7 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
         true
     }
 
-    fn push_volatile(&self, frames: &Bytes) {
+    fn push_volatile(&self, frames: Bytes) {
         let is_free = {
             let inner = self.lock();
             inner.outbox.is_empty() && inner.is_between_frames() && !inner.is_blocked

@@ -60,6 +60,59 @@ impl std::fmt::Debug for HandshakeToken {
     }
 }
 
+/// The query of a request to Socket.IO, read once for everything that goes by it.
+#[derive(Default)]
+pub struct SocketQuery {
+    /// The session of a request that is not its first.
+    pub session: Option<String>,
+    /// Whether it asks for a WebSocket.
+    pub is_websocket: bool,
+    token: Option<Zeroizing<String>>,
+    /// What the library needs of it.
+    kept: String,
+}
+
+impl std::fmt::Debug for SocketQuery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SocketQuery").field("is_websocket", &self.is_websocket).finish_non_exhaustive()
+    }
+}
+
+/// What the library reads of a query. It takes the first of several, and another reader may take the last.
+const READ_ONCE: [&str; 4] = ["sid", "transport", "EIO", "b64"];
+
+impl SocketQuery {
+    /// Reads a query.
+    ///
+    /// # Errors
+    /// The name of a parameter that is given more than once, though only one can be meant: a request with two sessions would
+    /// be one session's for whoever reads the first, and another's for whoever reads the last.
+    pub fn parse(text: &str) -> Result<SocketQuery, &'static str> {
+        let mut query = SocketQuery { kept: String::with_capacity(64), ..SocketQuery::default() };
+        let mut seen = [false; READ_ONCE.len()];
+        for pair in text.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if key == "token" {
+                let decoded = form_urlencoded::parse(pair.as_bytes()).next();
+                query.token = query.token.or_else(|| decoded.map(|(_, token)| Zeroizing::new(token.into_owned())));
+                continue;
+            }
+            let Some((name, seen)) = READ_ONCE.iter().zip(&mut seen).find(|(name, _)| **name == key) else { continue };
+            if std::mem::replace(seen, true) {
+                return Err(name);
+            }
+            match key {
+                "sid" => query.session = Some(value.to_owned()),
+                "transport" => query.is_websocket = value == "websocket",
+                _ => {}
+            }
+            query.kept.push(if query.kept.is_empty() { '?' } else { '&' });
+            query.kept.push_str(pair);
+        }
+        Ok(query)
+    }
+}
+
 /// What a request is to a session.
 #[derive(Debug)]
 pub struct Passage {
@@ -101,25 +154,11 @@ impl SocketIoTransport {
     pub fn prepare(
         self: &Arc<Self>,
         parts: &mut Parts,
+        query: SocketQuery,
         token: Option<Zeroizing<String>>,
         wire: &Arc<dyn Wire>,
     ) -> Result<Passage, EndedSession> {
-        let mut session = None;
-        let mut is_websocket = false;
-        let mut kept = String::with_capacity(64);
-        for pair in parts.uri.query().unwrap_or_default().split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            match key {
-                "token" => continue,
-                "sid" => session = Some(value.to_owned()),
-                "transport" => is_websocket = value == "websocket",
-                _ => {}
-            }
-            if matches!(key, "sid" | "transport" | "EIO" | "b64") {
-                kept.push(if kept.is_empty() { '?' } else { '&' });
-                kept.push_str(pair);
-            }
-        }
+        let SocketQuery { session, is_websocket, kept, .. } = query;
         let has_ended = |session: &str| {
             let is_told = |link: Arc<Link>| link.is_told.load(Ordering::Acquire);
             self.directory.is_refused(session) || self.directory.signed_in(session).is_some_and(is_told)
@@ -146,10 +185,8 @@ impl SocketIoTransport {
 
     /// Whether a request belongs to a socket that is here: it may take its leave when nobody else may come.
     #[must_use]
-    pub fn is_of_a_socket(&self, uri: &Uri) -> bool {
-        let mut pairs = uri.query().unwrap_or_default().split('&');
-        let session = pairs.find_map(|pair| pair.strip_prefix("sid="));
-        session.is_some_and(|session| self.directory.signed_in(session).is_some())
+    pub fn is_of_a_socket(&self, query: &SocketQuery) -> bool {
+        query.session.as_deref().is_some_and(|session| self.directory.signed_in(session).is_some())
     }
 
     /// Looks at the library's answer before it goes out.
@@ -172,17 +209,15 @@ impl SocketIoTransport {
 
 /// The token in a request: query, then bearer header, then the cookie of that name.
 #[must_use]
-pub fn token_of(parts: &Parts, cookie_name: Option<&str>) -> Option<Zeroizing<String>> {
-    let query = parts.uri.query().unwrap_or_default();
-    let from_query = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "token");
-    if let Some((_, token)) = from_query {
-        return Some(Zeroizing::new(token.into_owned()));
+pub fn token_of(query: &mut SocketQuery, headers: &HeaderMap, cookie_name: Option<&str>) -> Option<Zeroizing<String>> {
+    if let Some(token) = query.token.take() {
+        return Some(token);
     }
-    if let Some(token) = bearer_of(&parts.headers) {
+    if let Some(token) = bearer_of(headers) {
         return Some(token);
     }
     let cookie_name = cookie_name?;
-    let cookies = parts.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     cookies
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
@@ -214,25 +249,42 @@ fn compact(headers: &HeaderMap) -> HeaderMap {
 mod tests {
     use super::*;
 
-    fn parts(uri: &str, headers: &[(&str, &str)]) -> Parts {
-        let mut request = http::Request::builder().uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        request.body(()).unwrap().into_parts().0
-    }
-
     #[test]
     fn the_token_is_looked_for_in_query_header_and_cookie_in_this_order() {
         let all = [("authorization", "Bearer b"), ("cookie", "x=1; session=c")];
-        let found = |uri: &str, headers: &[(&str, &str)], cookie: Option<&str>| {
-            token_of(&parts(uri, headers), cookie).map(|token| token.to_string())
+        let found = |query: &str, headers: &[(&'static str, &'static str)], cookie: Option<&str>| {
+            let headers =
+                headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            let mut query = SocketQuery::parse(query).unwrap();
+            token_of(&mut query, &headers.collect(), cookie).map(|token| token.to_string())
         };
-        assert_eq!(found("/ws?token=a%2E", &all, Some("session")).as_deref(), Some("a."));
-        assert_eq!(found("/ws", &all, Some("session")).as_deref(), Some("b"));
-        assert_eq!(found("/ws", &all[1..], Some("session")).as_deref(), Some("c"));
-        assert_eq!(found("/ws", &all[1..], None), None);
-        assert_eq!(found("/ws", &[("authorization", "Basic b")], None), None);
+        assert_eq!(found("token=a%2E&token=z", &all, Some("session")).as_deref(), Some("a."));
+        assert_eq!(found("", &all, Some("session")).as_deref(), Some("b"));
+        assert_eq!(found("", &all[1..], Some("session")).as_deref(), Some("c"));
+        assert_eq!(found("", &all[1..], None), None);
+        assert_eq!(found("", &[("authorization", "Basic b")], None), None);
+    }
+
+    #[test]
+    fn a_query_is_read_once_and_keeps_what_the_library_needs() {
+        let query = SocketQuery::parse("EIO=4&transport=websocket&token=secret&t=abc&xsid=no&sid=S").unwrap();
+        assert_eq!((query.session.as_deref(), query.is_websocket), (Some("S"), true));
+        assert_eq!(query.kept, "?EIO=4&transport=websocket&sid=S");
+        assert!(!format!("{query:?}").contains("secret"));
+        let query = SocketQuery::parse("EIO=4&xsid=1&xtransport=websocket").unwrap();
+        assert_eq!((query.session, query.is_websocket), (None, false), "another name is another parameter");
+    }
+
+    #[test]
+    fn what_can_be_meant_once_is_given_once() {
+        for (query, name) in [
+            ("sid=a&sid=b", "sid"),
+            ("sid=a&sid=a", "sid"),
+            ("transport=polling&transport=websocket", "transport"),
+            ("EIO=4&EIO=3", "EIO"),
+        ] {
+            assert_eq!(SocketQuery::parse(query).map(drop), Err(name), "{query}");
+        }
     }
 
     #[test]

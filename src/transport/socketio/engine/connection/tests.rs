@@ -3,14 +3,18 @@
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::protocol::packet::Frame;
+use crate::protocol::packet::Packet;
 use crate::transport::socketio::engine::connection::*;
 
 const LIMITS: WireLimits = WireLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
 const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
 
 fn frame(text: &str) -> Bytes {
-    Frame::event("e", text).bytes().clone()
+    frame::encode(&[Packet::event("e", text)]).bytes
+}
+
+fn marker() -> Bytes {
+    frame::encode(&[Packet::event(Marker::EVENT, Marker::secret())]).bytes
 }
 
 struct Rig {
@@ -41,7 +45,7 @@ async fn read_frames(client: &mut DuplexStream, many: usize) -> Vec<String> {
         let len = client.read(&mut part).await.unwrap();
         assert!(len > 0, "the wire ended after {seen:?}");
         bytes.extend_from_slice(&part[..len]);
-        while let Some(len) = frame_len(&bytes).filter(|len| *len <= bytes.len()) {
+        while let Some(len) = frame::len_of(&bytes).filter(|len| *len <= bytes.len()) {
             let frame: Vec<u8> = bytes.drain(..len).collect();
             let header = if frame[1] & 0x7f == 126 { 4 } else { 2 };
             seen.push(String::from_utf8(frame[header..].to_vec()).unwrap());
@@ -60,9 +64,9 @@ async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
     let mut rig = rig(4_096, LIMITS);
     upgrade(&mut rig).await;
     let (early, late, queued) = (frame("early"), frame("late"), frame("queued in the library"));
-    assert!(rig.wire.push(&early));
+    assert!(rig.wire.push(early.clone()));
     let mut library_bytes = queued.to_vec();
-    library_bytes.extend_from_slice(&MARKER_FRAME);
+    library_bytes.extend_from_slice(&marker());
     rig.library.write_all(&library_bytes).await.unwrap();
     // The reader of the library empties the outbox.
     let mut byte = [0];
@@ -70,28 +74,32 @@ async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
         let _ = rig.library.read(&mut byte).await;
     });
     assert_eq!(read_frames(&mut rig.client, 2).await, [text(&queued), text(&early)]);
-    assert!(rig.wire.push(&late));
+    assert!(rig.wire.push(late.clone()));
     assert_eq!(read_frames(&mut rig.client, 1).await, [text(&late)]);
     read.abort();
 }
 
 #[test]
 fn the_marker_frame_is_the_marker() {
-    assert_eq!(&MARKER_FRAME[..], &Frame::event(MARKER.0, &MARKER.1).bytes()[..]);
+    let marker = marker();
+    assert_eq!(Marker::len_in(&marker), Some(marker.len()));
+    // A broadcast of the same name is an event like any other.
+    let other = frame::encode(&[Packet::event(Marker::EVENT, &true)]).bytes;
+    assert_eq!(Marker::len_in(&other), None);
 }
 
 #[tokio::test]
 async fn a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it() {
     let mut rig = rig(64, WireLimits { queued_frames: 3, ..LIMITS });
     upgrade(&mut rig).await;
-    rig.library.write_all(&MARKER_FRAME).await.unwrap();
+    rig.library.write_all(&marker()).await.unwrap();
     let mut pushed = 0;
-    while rig.wire.push(&frame("0123456789012345678901234567890123456789")) {
+    while rig.wire.push(frame("0123456789012345678901234567890123456789")) {
         pushed += 1;
         assert!(pushed < 10);
     }
     assert_eq!(rig.wire.is_cut(), Some(Cut::SlowReader));
-    assert!(!rig.wire.push(&frame("more")));
+    assert!(!rig.wire.push(frame("more")));
     assert!(rig.library.read(&mut [0]).await.is_err());
     assert!(rig.library.write(b"x").await.is_err());
 }
@@ -100,10 +108,10 @@ async fn a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it(
 async fn a_stalled_write_is_noticed_after_the_limit() {
     let mut rig = rig(64, LIMITS);
     upgrade(&mut rig).await;
-    rig.library.write_all(&MARKER_FRAME).await.unwrap();
+    rig.library.write_all(&marker()).await.unwrap();
     let now = Instant::now();
     assert!(!rig.wire.check_stall(now + Duration::from_secs(60)), "nothing waits");
-    rig.wire.push(&frame(&"x".repeat(100)));
+    rig.wire.push(frame(&"x".repeat(100)));
     assert!(!rig.wire.check_stall(Instant::now()));
     assert!(rig.wire.check_stall(Instant::now() + Duration::from_secs(10)));
     assert!(rig.library.read(&mut [0]).await.is_err());
@@ -113,10 +121,10 @@ async fn a_stalled_write_is_noticed_after_the_limit() {
 async fn volatile_frames_are_dropped_rather_than_queued() {
     let mut rig = rig(64, LIMITS);
     upgrade(&mut rig).await;
-    rig.wire.push_volatile(&frame("before the marker"));
-    rig.library.write_all(&MARKER_FRAME).await.unwrap();
-    rig.wire.push(&frame(&"x".repeat(60)));
-    rig.wire.push_volatile(&frame("while another waits"));
+    rig.wire.push_volatile(frame("before the marker"));
+    rig.library.write_all(&marker()).await.unwrap();
+    rig.wire.push(frame(&"x".repeat(60)));
+    rig.wire.push_volatile(frame("while another waits"));
     let mut byte = [0];
     let read = tokio::spawn(async move {
         let _ = rig.library.read(&mut byte).await;
@@ -138,7 +146,7 @@ proptest! {
         runtime.block_on(async {
             let mut rig = rig(buffer.max(HEAD.len()), LIMITS);
             upgrade(&mut rig).await;
-            rig.library.write_all(&MARKER_FRAME).await.unwrap();
+            rig.library.write_all(&marker()).await.unwrap();
             let many = steps.len();
             let (mut reader, mut writer) = tokio::io::split(rig.library);
             let reading = tokio::spawn(async move { let _ = reader.read(&mut [0]).await; });
@@ -147,7 +155,7 @@ proptest! {
             for (at, (is_ours, len)) in steps.iter().enumerate() {
                 let bytes = frame(&format!("{}{at}-{}", if *is_ours { "o" } else { "t" }, "x".repeat(*len)));
                 if *is_ours {
-                    assert!(rig.wire.push(&bytes));
+                    assert!(rig.wire.push(bytes));
                     ours.push(at);
                 } else {
                     writer.write_all(&bytes).await.unwrap();
