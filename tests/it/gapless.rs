@@ -594,12 +594,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    #[ignore = "long"]
     fn everybody_sees_what_the_store_has(steps in prop::collection::vec((0u8..31, 0u8..12, 0u8..60), 1..250)) {
         play(steps);
     }
 }
 
 #[test]
+#[ignore = "long"]
 fn who_is_held_too_long_is_cut_off_before_the_gap() {
     on_one_thread(async {
         let mut world = World::new().await;

@@ -144,6 +144,7 @@ fn tokens_of_every_family_are_taken_as_another_implementation_signs_them() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_rotation_while_the_server_runs_takes_both_and_refuses_the_old_one_behind_its_time() {
     for lines in [plain(""), in_file("")] {
         let service = Service::start(&lines);
@@ -204,6 +205,7 @@ fn a_retired_key_is_refused_and_the_present_one_cannot_be_retired() {
 }
 
 #[test]
+#[ignore = "long"]
 fn a_key_file_that_cannot_be_used_keeps_the_old_keys_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     new_key(dir.path(), "idp.key", "ES256");

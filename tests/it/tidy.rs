@@ -125,16 +125,67 @@ fn every_file_says_what_it_is_for() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-fn the_readme_names_only_what_there_is() {
+/// The documents that a reader of the repository meets: the two at its root and the pages in docs/.
+fn documents() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    for path in ["tests/run", "tests/bench/fanout.mjs", "assets/academy-rt.toml", "man", "LICENSE"] {
-        assert!(readme.contains(path) && root.join(path).exists(), "{path}");
-    }
+    let mut found = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    found.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    found
 }
 
-/// The README's table of threats names tests: each of them is there, in Rust as a function, in JavaScript by its title.
+/// The anchor that a heading has on a page, as the common renderers of Markdown make it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.to_lowercase().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>();
+    kept.replace(' ', "-")
+}
+
+#[test]
+fn the_readme_is_short_and_names_only_what_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    for path in ["tests/run", "CONTRIBUTING.md", "docs/tutorial.md", "docs/admin.md", "docs/security.md", "LICENSE"] {
+        assert!(readme.contains(path) && root.join(path).exists(), "{path}");
+    }
+    assert!(readme.lines().count() <= 120, "{} lines: the details belong in docs/", readme.lines().count());
+}
+
+/// Each relative link leads to a file, and to a heading in it where it names one. The README links every page of docs/.
+#[test]
+fn each_link_of_the_documents_leads_somewhere() {
+    let mut wrong = Vec::new();
+    let mut linked = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains(' ') {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { document.clone() } else { document.parent().unwrap().join(path) };
+            let headings = || fs::read_to_string(&target).unwrap_or_default();
+            if !target.exists() {
+                wrong.push(format!("{}: {link} leads nowhere", document.display()));
+            } else if !heading.is_empty()
+                && !headings()
+                    .lines()
+                    .any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#').trim()) == heading)
+            {
+                wrong.push(format!("{}: {link} names no heading", document.display()));
+            }
+            if document.ends_with("README.md") {
+                linked.push(target);
+            }
+        }
+    }
+    let pages = documents().into_iter().filter(|page| page.parent().unwrap().ends_with("docs"));
+    wrong.extend(
+        pages.filter(|page| !linked.contains(page)).map(|page| format!("the README does not link {}", page.display())),
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The table of threats in docs/security.md names tests: each of them is there, in Rust as a function, in JavaScript by its title.
 #[test]
 fn each_test_that_the_page_about_security_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -147,8 +198,8 @@ fn each_test_that_the_page_about_security_names_is_there() {
             all.push_str(&fs::read_to_string(place).unwrap());
         }
     }
-    let readme = fs::read_to_string(root.join("README.md")).unwrap();
-    let section = readme.split("\n## ").find(|section| section.starts_with("Security\n")).unwrap();
+    let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let section = page.split("\n## ").find(|section| section.starts_with("Threats\n")).unwrap();
     let mut named = 0;
     for row in section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| threat")) {
         let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();

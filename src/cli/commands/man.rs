@@ -15,8 +15,8 @@ const REVISED: &str = "2026-11-23";
 /// The page about concepts, by hand.
 const CONCEPTS: &str = include_str!("../../../assets/academy-rt.7");
 
-/// Has the page about security.
-const README: &str = include_str!("../../../README.md");
+/// The page about security, which academy-rt-security(7) is made from.
+const SECURITY: &str = include_str!("../../../docs/security.md");
 
 /// Write the man pages into a directory.
 #[derive(Debug, Args)]
@@ -185,41 +185,53 @@ fn figures() -> String {
     page
 }
 
-/// academy-rt-security(7), from the README's section.
+/// academy-rt-security(7), from docs/security.md: its second-level headings, paragraphs, and the table of threats.
 fn security() -> String {
     let mut page = format!(
         ".TH academy\\-rt\\-security 7 \"{REVISED}\" \"academy\\-rt {}\"\n\
-         .SH NAME\nacademy\\-rt\\-security \\- what threatens the real\\-time server, and what stops it\n\
-         .\\\" Names of tests are long: lines are not stretched.\n.ad l\n.SH DESCRIPTION\n",
+         .SH NAME\nacademy\\-rt\\-security \\- access, keys and threats of the real\\-time server\n\
+         .\\\" Names of tests are long: lines are not stretched.\n.ad l\n",
         env!("CARGO_PKG_VERSION")
     );
-    let section = README.split("\n## ").find_map(|section| section.strip_prefix("Security\n")).unwrap_or_default();
-    let mut rows = 0;
-    let mut is_paragraph = false;
-    for line in section.lines().skip_while(|line| !line.starts_with("**")) {
-        let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
-        match cells.as_slice() {
-            [threat, stop, test] if line.starts_with('|') => {
-                rows += 1;
-                if rows == 1 {
-                    page.push_str(".SH THREATS\n");
-                } else {
-                    page.push_str(&format!(".TP\n.B {}\n{}.\nShown by: {}.\n", roff(threat), roff(stop), roff(test)));
+    // What stands before the first heading introduces the page in the repository, and is not part of the man page.
+    let sections = SECURITY.split("\n## ").skip(1);
+    for section in sections {
+        let (title, text) = section.split_once('\n').unwrap_or((section, ""));
+        page.push_str(&format!(".SH {}\n", roff(&title.to_uppercase())));
+        let mut rows = 0;
+        // The first paragraph follows its heading directly.
+        let mut needs_break = false;
+        let mut is_paragraph = false;
+        for line in text.lines() {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            match cells.as_slice() {
+                [threat, stop, test] if line.starts_with('|') => {
+                    rows += 1;
+                    // The first row is the table's head.
+                    if rows > 1 {
+                        page.push_str(&format!(
+                            ".TP\n.B {}\n{}.\nShown by: {}.\n",
+                            roff(threat),
+                            roff(stop),
+                            roff(test)
+                        ));
+                    }
                 }
-            }
-            _ if line.starts_with('|') => {}
-            _ if line.is_empty() => is_paragraph = false,
-            _ => {
-                if !is_paragraph {
-                    page.push_str(".PP\n");
+                _ if line.starts_with('|') => {}
+                _ if line.is_empty() => is_paragraph = false,
+                _ => {
+                    if !is_paragraph && needs_break {
+                        page.push_str(".PP\n");
+                    }
+                    needs_break = true;
+                    is_paragraph = true;
+                    page.push_str(&roff(line));
+                    page.push('\n');
                 }
-                is_paragraph = true;
-                page.push_str(&roff(line));
-                page.push('\n');
             }
         }
     }
-    page = page.replace("**", "").replace('`', "").replace(".SH DESCRIPTION\n.PP\n", ".SH DESCRIPTION\n");
+    page = page.replace("**", "").replace('`', "");
     page.push_str(".SH \"SEE ALSO\"\n.BR academy\\-rt.toml (5),\n.BR academy\\-rt (7)\n");
     page
 }

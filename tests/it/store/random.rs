@@ -205,6 +205,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
+    #[ignore = "long"]
     fn what_is_known_by_heart_is_what_lies_on_disk(
         steps in steps(120),
         reopen_at in prop::collection::btree_set(0usize..120, 1..4),

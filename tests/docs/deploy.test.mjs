@@ -1,0 +1,339 @@
+// The configurations of docs/deploy.md, as they stand there: each proxy is started with its own, the server with its own, and a
+// stock client goes through them. Only paths, ports and the server's address are replaced.
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { Agent as HttpAgent, request as httpRequest } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { after, before, describe, test } from 'node:test';
+import { io } from 'socket.io-client';
+import { Appliance, all, ask, binary, heard, noLimits, secret, token, until } from '../clients/harness.mjs';
+import { block, fitted } from './blocks.mjs';
+
+const here = dirname(fileURLToPath(import.meta.url));
+const NAME = 'rt.example.ca';
+// The client's own address: another one than the proxies connect from, so that the two can be told apart.
+const CLIENT = '127.0.0.2';
+const WAIT_S = 30;
+
+let dir;
+let certificate;
+const started = [];
+
+before(() => {
+  dir = mkdtempSync(join(tmpdir(), 'academy-rt-deploy-'));
+  // The page's own command makes the certificate.
+  const made = spawnSync('bash', ['-ec', block('deploy.md', 'deploy=certificate')], { cwd: dir, encoding: 'utf8' });
+  assert.equal(made.status, 0, made.stderr);
+  certificate = readFileSync(join(dir, 'cert.pem'));
+  writeFileSync(join(dir, 'both.pem'), Buffer.concat([certificate, readFileSync(join(dir, 'key.pem'))]));
+});
+
+after(async () => {
+  for (const end of started.reverse()) await end();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+function freePort() {
+  return new Promise((resolve) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = probe.address();
+      probe.close(() => resolve(port));
+    });
+  });
+}
+
+/** The server as an administrator starts it: its address and its TLS are in the configuration alone. */
+class Configured extends Appliance {
+  get ca() {
+    return this.tls ? certificate : undefined;
+  }
+
+  async launch() {
+    const env = { PATH: process.env.PATH, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0', ...noLimits };
+    this.child = spawn(binary, ['--config', this.file, 'serve', '--data-dir', this.data], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    this.stdout = '';
+    this.stderr = '';
+    this.child.stderr.on('data', (text) => { this.stderr += text; });
+    this.exited = new Promise((resolve) => this.child.once('exit', (code, signal) => resolve({ code, signal })));
+    await until(() => {
+      if (this.child.exitCode !== null) throw new Error(`the server ended at its start:\n${this.stderr}`);
+      return this.fetch('/readyz').then(({ status }) => status === 200, () => false);
+    }, 'the server is ready');
+  }
+}
+
+/** A server with a configuration of the page, which has this address in it. */
+async function serverWith(name, address, { tls = false, replacements = {} } = {}) {
+  const server = new Configured();
+  const port = await freePort();
+  const file = join(dir, `${name}-${port}.toml`);
+  writeFileSync(file, fitted(block('deploy.md', `deploy=${name}`), { [address]: `127.0.0.1:${port}`, ...replacements }));
+  Object.assign(server, { tls, port, file, dir: mkdtempSync(join(dir, 'server-')) });
+  started.push(() => server.stop());
+  await server.launch();
+  return server;
+}
+
+/** Starts a program and waits until it answers on the port. */
+async function program(command, args, port, { env = {}, cwd = dir, scheme = 'https', path = '/readyz' } = {}) {
+  const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+  let said = '';
+  let exit;
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => { said += text; });
+  const exited = new Promise((resolve) => child.once('exit', (code) => { exit = code ?? 'killed'; resolve(); }));
+  child.once('error', (error) => { exit = String(error); });
+  started.push(async () => {
+    if (exit === undefined) child.kill('SIGTERM');
+    const timer = setTimeout(() => child.kill('SIGKILL'), 5_000);
+    await exited;
+    clearTimeout(timer);
+  });
+  await until(async () => {
+    if (exit !== undefined) throw new Error(`${command} ended (${exit}):\n${said}`);
+    return fetched(`${scheme}://${NAME}:${port}`, path).then(({ status }) => status === 200, () => false);
+  }, `${command} passes on ${path}`);
+}
+
+function checked(command, ...args) {
+  const { status, stdout, stderr } = spawnSync(command, args, { cwd: dir, encoding: 'utf8' });
+  assert.equal(status, 0, `${command} ${args.join(' ')}:\n${stdout}${stderr}`);
+}
+
+/** The way of a client to the name: its address is found as if by DNS, and it comes from an address of its own. */
+function way(url) {
+  const lookup = (_name, { all: isForAll } = {}, done) => (isForAll ? done(null, [{ address: '127.0.0.1', family: 4 }]) : done(null, '127.0.0.1', 4));
+  const options = { lookup, localAddress: CLIENT, ca: certificate };
+  return url.startsWith('https:') ? new HttpsAgent(options) : new HttpAgent(options);
+}
+
+function fetched(base, path, { headers = {}, claims, method = 'GET', body, timeoutMs = 45_000 } = {}) {
+  return new Promise((resolve, reject) => {
+    const auth = claims ? { authorization: `Bearer ${token(claims)}` } : {};
+    const send = base.startsWith('https:') ? httpsRequest : httpRequest;
+    const sent = send(`${base}${path}`, { agent: way(base), method, headers: { ...auth, ...headers } }, (answer) => {
+      let raw = '';
+      answer.on('data', (part) => { raw += part; });
+      answer.on('end', () => {
+        let json;
+        try { json = JSON.parse(raw); } catch { /* not JSON */ }
+        resolve({ status: answer.statusCode, headers: answer.headers, raw, json });
+      });
+    });
+    sent.setTimeout(timeoutMs, () => sent.destroy(new Error('no answer')));
+    sent.on('error', reject);
+    sent.end(body);
+  });
+}
+
+/** A stock client through the proxy; `transports` as an application gives them. */
+async function arrived(base, claims, transports, options = {}) {
+  const socket = io(base, { path: '/ws', auth: { token: token(claims) }, forceNew: true, reconnection: false, transports, agent: way(base), ...options });
+  started.push(() => { socket.disconnect(); });
+  socket.heard = [];
+  socket.onAny((event, payload) => socket.heard.push({ event, payload }));
+  socket.on('connect_error', (error) => socket.heard.push({ event: 'connect_error', payload: `${error.message} ${error.description ?? ''} ${error.context?.responseText ?? ''}` }));
+  await heard(socket, 'authenticated');
+  return socket;
+}
+
+/** What holds for each proxy. `from` gives its public address once it runs. */
+function passesOn(name, from) {
+  let base;
+  before(async () => { base = await from(); });
+
+  test(`${name}: a stock client chats over WebSocket, over polling, and by the upgrade from one to the other`, async () => {
+    const ann = await arrived(base, { userId: 1, name: 'Ann' }, ['websocket']);
+    const bob = await arrived(base, { userId: 2, name: 'Bob' }, ['polling']);
+    const cid = await arrived(base, { userId: 3, name: 'Cid' }, ['polling', 'websocket']);
+    await until(() => cid.io.engine.transport.name === 'websocket', 'the upgrade to WebSocket is done');
+    assert.deepEqual([ann, bob].map((one) => one.io.engine.transport.name), ['websocket', 'polling']);
+    const people = [ann, bob, cid];
+    for (const one of people) assert.ok((await ask(one, 'chat:join', { roomId: name })).ok);
+    for (const [at, one] of people.entries()) assert.ok((await ask(one, 'chat:message', { roomId: name, content: `hello ${at}` })).ok);
+    for (const one of people) {
+      await until(() => all(one, 'chat:message').length === 3, 'all three messages have come');
+      assert.deepEqual(all(one, 'chat:message').map(({ content }) => content), ['hello 0', 'hello 1', 'hello 2']);
+    }
+  });
+
+  test(`${name}: a long poll waits its ${WAIT_S} seconds, an idle WebSocket outlives it, and both still hear what is said`, async () => {
+    const idle = await arrived(base, { userId: 4, name: 'Dan' }, ['websocket']);
+    const eve = { claims: { userId: 5, name: 'Eve' } };
+    const polled = (cursor, rooms = '') => fetched(base, `/api/v1/events?wait=${WAIT_S}&cursor=${encodeURIComponent(cursor)}${rooms}`, eve);
+    // Without a cursor the server answers at once with one.
+    const { json: { cursor } } = await fetched(base, '/api/v1/events', eve);
+    const began = Date.now();
+    const silent = await polled(cursor);
+    assert.equal(silent.status, 200, silent.raw);
+    assert.deepEqual(silent.json.events, []);
+    assert.ok(Date.now() - began >= (WAIT_S - 1) * 1000, 'it has waited');
+    const poll = polled(silent.json.cursor, `&rooms=idle-${name}`);
+    assert.ok((await ask(idle, 'chat:message', { roomId: `idle-${name}`, content: 'still here' })).ok, 'the idle socket still works');
+    assert.ok((await poll).json.events.some(({ event, payload }) => event === 'chat:message' && payload.content === 'still here'));
+  });
+
+  test(`${name}: the server sees the client's address, and not one that the client claims`, async () => {
+    const claims = { userId: 9, role: 'admin' };
+    for (const headers of [{}, { 'x-forwarded-for': '203.0.113.9' }]) {
+      const { status, json, raw } = await fetched(base, '/api/v1/admin/status', { claims, headers });
+      assert.equal(status, 200, raw);
+      assert.equal(json.seenFrom, CLIENT);
+    }
+    // A refused token over WebSocket has its record in the audit trail with the address, too.
+    const refused = io(base, { path: '/ws', auth: { token: token({ userId: 66 }, { key: 'somebody else\'s secret, long enough' }) }, forceNew: true, reconnection: false, transports: ['websocket'], agent: way(base), extraHeaders: { 'x-forwarded-for': '203.0.113.9' } });
+    await new Promise((resolve) => { refused.on('auth_error', resolve); });
+    refused.disconnect();
+    const records = await until(async () => {
+      const { json } = await fetched(base, '/api/v1/admin/audit?limit=100', { claims });
+      const found = json.items.filter((record) => JSON.stringify(record).includes('token_invalid'));
+      return found.length > 0 && found;
+    }, 'the refusal is in the audit trail');
+    assert.ok(records.every((record) => JSON.stringify(record).includes(CLIENT)), JSON.stringify(records));
+    assert.ok(!JSON.stringify(records).includes('203.0.113.9'));
+  });
+
+  test(`${name}: a page of the same host may connect, one of another site may not`, async () => {
+    const asked = (origin) => fetched(base, '/ws/?EIO=4&transport=polling', { headers: { origin } });
+    assert.equal((await asked(base)).status, 200);
+    const other = await asked('https://elsewhere.example');
+    assert.equal(other.status, 403);
+    assert.match(other.json.error.message, /add it to server.cors_origins/);
+  });
+
+  test(`${name}: a request nearly as large as the server takes is passed on to it`, async () => {
+    const body = JSON.stringify({ content: 'x'.repeat(950_000) });
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    const { json, raw } = await fetched(base, '/api/v1/rooms/1/messages', { method: 'POST', claims: { userId: 1 }, headers, body });
+    // The server itself finds the message too long, and says which field it is.
+    assert.equal(json?.error?.field, 'content', raw);
+  });
+}
+
+function redirects(name, plainPort, base) {
+  test(`${name}: port 80 redirects to HTTPS, and the answers carry HSTS`, async () => {
+    const { status, headers } = await fetched(`http://${NAME}:${plainPort()}`, '/healthz');
+    assert.ok([301, 308].includes(status), String(status));
+    assert.match(headers.location, /^https:\/\/rt\.example\.ca.*\/healthz$/);
+    assert.match((await fetched(base(), '/healthz')).headers['strict-transport-security'], /max-age=31536000/);
+  });
+}
+
+const backend = (server) => ({ '127.0.0.1:8080': `127.0.0.1:${server.port}` });
+const behindProxy = () => serverWith('behind-proxy', '127.0.0.1:8080');
+
+describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
+  describe('nginx', () => {
+    let plain;
+    let base;
+    passesOn('nginx', async () => {
+      const server = await behindProxy();
+      const port = await freePort();
+      plain = await freePort();
+      const site = join(dir, 'nginx-site.conf');
+      writeFileSync(site, fitted(block('deploy.md', 'deploy=nginx'), {
+        ...backend(server), 'listen 80;': `listen 127.0.0.1:${plain};`, 'listen 443 ssl;': `listen 127.0.0.1:${port} ssl;`, '/etc/nginx/tls': dir,
+      }));
+      // What Debian's nginx.conf has around the site, without its log files.
+      const whole = join(dir, 'nginx.conf');
+      mkdirSync(join(dir, 'nginx'));
+      const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${dir}/nginx/${kind};`).join(' ');
+      writeFileSync(whole, `daemon off; user root; pid ${dir}/nginx/pid; error_log stderr; events {} http { access_log off; ${temporary} include ${site}; }\n`);
+      checked('nginx', '-t', '-e', 'stderr', '-c', whole);
+      base = `https://${NAME}:${port}`;
+      await program('nginx', ['-e', 'stderr', '-c', whole], port);
+      return base;
+    });
+    redirects('nginx', () => plain, () => base);
+  });
+
+  describe('HAProxy', () => {
+    let plain;
+    let base;
+    passesOn('HAProxy', async () => {
+      const server = await behindProxy();
+      const port = await freePort();
+      plain = await freePort();
+      const file = join(dir, 'haproxy.cfg');
+      writeFileSync(file, fitted(block('deploy.md', 'deploy=haproxy'), {
+        ...backend(server), 'bind :80': `bind 127.0.0.1:${plain}`, 'bind :443': `bind 127.0.0.1:${port}`, '/etc/haproxy/tls/rt.example.ca.pem': join(dir, 'both.pem'),
+      }));
+      checked('haproxy', '-c', '-f', file);
+      base = `https://${NAME}:${port}`;
+      await program('haproxy', ['-db', '-f', file], port);
+      return base;
+    });
+    redirects('HAProxy', () => plain, () => base);
+  });
+
+  describe('Caddy', () => {
+    let plain;
+    let base;
+    passesOn('Caddy', async () => {
+      const server = await behindProxy();
+      const port = await freePort();
+      plain = await freePort();
+      const file = join(dir, 'Caddyfile');
+      const ports = `{\n\tadmin off\n\thttp_port ${plain}\n\thttps_port ${port}\n}\n`;
+      writeFileSync(file, ports + fitted(block('deploy.md', 'deploy=caddy'), { ...backend(server), '/etc/caddy/tls': dir }));
+      const args = ['--config', file, '--adapter', 'caddyfile'];
+      checked('caddy', 'validate', ...args);
+      base = `https://${NAME}:${port}`;
+      await program('caddy', ['run', ...args], port, { env: { HOME: dir, XDG_DATA_HOME: dir, XDG_CONFIG_HOME: dir } });
+      return base;
+    });
+    redirects('Caddy', () => plain, () => base);
+  });
+
+  describe('Express', () => {
+    let base;
+    passesOn('Express', async () => {
+      const server = await behindProxy();
+      const port = await freePort();
+      const app = mkdtempSync(join(dir, 'express-'));
+      writeFileSync(join(app, 'server.mjs'), block('deploy.md', 'deploy=express'));
+      symlinkSync(join(here, 'node_modules'), join(app, 'node_modules'));
+      base = `http://${NAME}:${port}`;
+      const env = { ACADEMY_RT_URL: server.url, PORT: String(port) };
+      // The health check is not among the paths that Express passes on.
+      await program(process.execPath, ['server.mjs'], port, { cwd: app, env, scheme: 'http', path: '/sdk/academy-rt.js' });
+      return base;
+    });
+
+    test('Express: its own pages are served beside it, and the SDK comes through', async () => {
+      assert.equal((await fetched(base, '/')).raw, 'The pages of the platform');
+      assert.match((await fetched(base, '/sdk/academy-rt.js')).raw, /export/);
+    });
+  });
+
+  describe('the server by itself', () => {
+    let server;
+    before(async () => {
+      server = await serverWith('direct', '0.0.0.0:443', { tls: true, replacements: { '/etc/academy-rt/tls': dir } });
+    });
+
+    test('by itself: a stock client that trusts the certificate chats, over both transports', async () => {
+      const base = `https://${NAME}:${server.port}`;
+      for (const transport of ['websocket', 'polling']) {
+        const socket = await arrived(base, { userId: 1 }, [transport]);
+        assert.ok((await ask(socket, 'chat:message', { roomId: 1, content: transport })).ok);
+      }
+      assert.match((await fetched(base, '/healthz')).headers['strict-transport-security'], /max-age=31536000/);
+    });
+
+    test('by itself: pages of the listed origin may connect, others may not', async () => {
+      const base = `https://${NAME}:${server.port}`;
+      const asked = (origin) => fetched(base, '/ws/?EIO=4&transport=polling', { headers: { origin } });
+      const listed = await asked('https://portal.example.ca');
+      assert.equal(listed.status, 200);
+      assert.equal(listed.headers['access-control-allow-origin'], 'https://portal.example.ca');
+      const other = await asked('https://elsewhere.example');
+      assert.equal(other.status, 403);
+      assert.equal(other.json.error.message, 'this origin may not connect; add it to server.cors_origins');
+    });
+  });
+});
