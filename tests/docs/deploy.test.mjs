@@ -298,7 +298,7 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
       writeFileSync(join(app, 'server.mjs'), block('deploy.md', 'deploy=express'));
       symlinkSync(join(here, 'node_modules'), join(app, 'node_modules'));
       base = `http://${NAME}:${port}`;
-      const env = { ACADEMY_RT_URL: server.url, PORT: String(port) };
+      const env = { REALTIME_URL: server.url, PORT: String(port) };
       // The health check is not among the paths that Express passes on.
       await program(process.execPath, ['server.mjs'], port, { cwd: app, env, scheme: 'http', path: '/sdk/academy-rt.js' });
       return base;

@@ -33,14 +33,14 @@ const step = (name) => block('tutorial.md', `tutorial=${name}`).replaceAll('8443
 
 /** Runs a step's commands to their end. */
 function run(name) {
-  const { status, stdout, stderr } = spawnSync('bash', ['-euc', step(name)], { cwd: dir, env, encoding: 'utf8' });
+  const { status, stdout, stderr } = spawnSync('bash', ['-ec', step(name)], { cwd: dir, env, encoding: 'utf8' });
   assert.equal(status, 0, `${name}: ${stdout}${stderr}`);
   return stdout;
 }
 
 /** Leaves a step's command running, as in a terminal of its own. */
 function leave(name) {
-  const child = spawn('bash', ['-euc', `exec ${step(name).trim()}`], { cwd: dir, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn('bash', ['-ec', `exec ${step(name).trim()}`], { cwd: dir, env, stdio: ['ignore', 'pipe', 'pipe'] });
   child.said = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => { child.said += text; });
   processes.push(child);
