@@ -74,6 +74,7 @@ case ${1:-install} in
       systemctl --quiet disable --now academy-rt.socket academy-rt-backup.timer academy-rt.service || true
     fi
     files | while IFS= read -r file; do rm -f "$root/$file"; done
+    for dir in docs assets; do rmdir "$root/usr/share/doc/academy-rt/$dir" 2>/dev/null || true; done
     rmdir "$root/usr/share/doc/academy-rt" 2>/dev/null || true
     [ "$running" = yes ] && systemctl daemon-reload
     echo "academy-rt is removed. Still there: /etc/academy-rt, /var/lib/academy-rt, /var/lib/academy-rt-backups, the user academy-rt."

@@ -1,4 +1,4 @@
-# Data, backups and the user stay: rpm knows no purge. The README says how to remove them.
+# Data, backups and the user stay: rpm knows no purge. docs/admin.md says how to remove them.
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload >/dev/null 2>&1 || :
 fi

@@ -216,3 +216,45 @@ fn each_test_that_the_page_about_security_names_is_there() {
     }
     assert!(named > 40, "{named} tests are named");
 }
+
+/// `cargo test` leaves out what is ignored; tests/run runs the long tests with the others and names each of the rest.
+#[test]
+fn tests_that_are_left_out_are_long_or_named_by_the_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = fs::read_to_string(root.join("tests/run")).unwrap();
+    assert!(run.contains("--include-ignored"), "tests/run leaves out the long tests");
+    let skipped: Vec<&str> = run.split("--skip ").skip(1).map(|rest| rest.split_whitespace().next().unwrap()).collect();
+    let mut used = vec![false; skipped.len()];
+    let mut places = vec![root.join("src"), root.join("tests/it")];
+    let mut wrong = Vec::new();
+    while let Some(place) = places.pop() {
+        if place.is_dir() {
+            places.extend(fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let Ok(text) = fs::read_to_string(&place) else { continue };
+        let path = place.strip_prefix(root).unwrap().with_extension("").to_string_lossy().replace('/', "::");
+        for test in text.split("#[test]").skip(1) {
+            let head = test.split('{').next().unwrap();
+            let name = head.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap_or_default();
+            let whole = format!("{path}::{name}");
+            let by: Vec<usize> = (0..skipped.len()).filter(|&at| whole.contains(skipped[at])).collect();
+            by.iter().for_each(|&at| used[at] = true);
+            let is_other = head.contains("#[ignore") && !head.contains("#[ignore = \"long\"]");
+            if is_other != !by.is_empty() {
+                wrong.push(format!(
+                    "{whole}: ignored for another reason than \"long\": {is_other}, skipped by tests/run: {}",
+                    !by.is_empty()
+                ));
+            }
+        }
+    }
+    wrong.extend(
+        skipped
+            .iter()
+            .zip(used)
+            .filter(|(_, is_used)| !is_used)
+            .map(|(skip, _)| format!("tests/run skips {skip}, which is no test")),
+    );
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

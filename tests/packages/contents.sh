@@ -16,7 +16,8 @@ usr/share/bash-completion/completions/academy-rt
 usr/share/fish/vendor_completions.d/academy-rt.fish
 usr/share/doc/academy-rt/LICENSE
 usr/share/doc/academy-rt/third-party-licences.txt
-usr/share/doc/academy-rt/sbom.cdx.json"
+usr/share/doc/academy-rt/sbom.cdx.json
+$(for page in docs/*.md; do echo "usr/share/doc/academy-rt/$page"; done)"
 
 has_all() {
   local list missing=0
