@@ -241,7 +241,7 @@ fn tests_that_are_left_out_are_long_or_named_by_the_run() {
             let by: Vec<usize> = (0..skipped.len()).filter(|&at| whole.contains(skipped[at])).collect();
             by.iter().for_each(|&at| used[at] = true);
             let is_other = head.contains("#[ignore") && !head.contains("#[ignore = \"long\"]");
-            if is_other != !by.is_empty() {
+            if is_other == by.is_empty() {
                 wrong.push(format!(
                     "{whole}: ignored for another reason than \"long\": {is_other}, skipped by tests/run: {}",
                     !by.is_empty()
@@ -257,4 +257,25 @@ fn tests_that_are_left_out_are_long_or_named_by_the_run() {
             .map(|(skip, _)| format!("tests/run skips {skip}, which is no test")),
     );
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the runbook quotes in its first columns is what the program says: `...` stands for what differs.
+#[test]
+fn the_runbook_quotes_messages_as_the_program_prints_them() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source: String = sources().into_iter().map(|(_, text)| text).collect();
+    let page = fs::read_to_string(root.join("docs/admin.md")).unwrap();
+    let runbook = page.split("\n## Runbook\n").nth(1).unwrap();
+    let mut wrong = Vec::new();
+    let mut quoted = 0;
+    for row in runbook.lines().filter(|line| line.starts_with("| ")) {
+        let symptom = row.split(" | ").next().unwrap();
+        for message in symptom.split('`').skip(1).step_by(2) {
+            quoted += 1;
+            let parts = message.split("...").map(str::trim).filter(|part| part.len() > 5);
+            wrong.extend(parts.filter(|part| !source.contains(part)).map(|part| format!("nothing says '{part}'")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(quoted > 30, "{quoted} messages are quoted");
 }
