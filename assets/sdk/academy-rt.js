@@ -380,7 +380,7 @@ const enc = (id) => encodeURIComponent(String(id));
 const without = (payload, ...names) => Object.fromEntries(Object.entries(payload).filter(([name]) => !names.includes(name)));
 const roomPath = (payload, rest) => `/rooms/${enc(payload.roomId)}/${rest}`;
 
-/** What each event is over HTTP (CONTRACT 3.3): method, path, body. */
+/** What each event is over HTTP: method, path, body. */
 const ROUTES = {
   'chat:join': (p) => ['POST', roomPath(p, 'join'), without(p, 'roomId')],
   'chat:leave': (p) => ['POST', roomPath(p, 'leave')],

@@ -1,49 +1,13 @@
 //! Whose a backup is: each is marked with a MAC under a key that lies in the data directory and in no backup. Checksums find
 //! what a disk has done to a file; the MAC finds what somebody has, who can compute checksums and has no key.
-//!
-//! The key is [`FILE`], 32 random bytes, made when the first backup is. It is never logged, and its value is never shown: its
-//! id, a hash, tells it apart from others.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use serde::Serialize;
 
 use crate::archive::ArchiveError;
-use crate::archive::backup::sync_parent;
 use crate::archive::format::Summary;
-use crate::archive::restore::give_to_owner_of;
-use crate::observability::findings::Finding;
-
-/// The key's name in the data directory.
-pub const FILE: &str = "backup.key";
-const KEY_BYTES: usize = 32;
-/// What the MAC's own key is derived for.
-const MAC_CONTEXT: &str = "academy-rt 2026-11-28 MAC of a backup";
-/// What the key's id is derived for: nothing of the key can be learnt from it.
-const ID_CONTEXT: &str = "academy-rt 2026-11-28 id of a backup key";
-/// So many hexadecimal digits of the id are written.
-const ID_DIGITS: usize = 16;
-
-/// The mark in an archive. Whoever reads it has a stranger's texts in hand.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Mac {
-    /// Which key it was made with.
-    pub key_id: String,
-    /// Keyed BLAKE3, in hexadecimal digits.
-    pub value: String,
-}
-
-impl Mac {
-    /// Whether its texts are no longer than those that are written.
-    pub(super) fn is_short(&self) -> bool {
-        self.key_id.len() <= ID_DIGITS && self.value.len() <= 2 * blake3::OUT_LEN
-    }
-}
+use crate::archive::key::{BackupKey, FILE, load};
 
 /// Whose an archive is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,44 +34,6 @@ impl Authenticity {
             Authenticity::Unsigned => "not signed",
         }
     }
-}
-
-/// The key of a data directory's backups.
-pub struct BackupKey(Zeroizing<[u8; KEY_BYTES]>);
-
-impl std::fmt::Debug for BackupKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("BackupKey").field(&self.id()).finish()
-    }
-}
-
-impl BackupKey {
-    /// Tells it apart from others, in 16 hexadecimal digits.
-    #[must_use]
-    pub fn id(&self) -> String {
-        let hash = blake3::Hash::from_bytes(blake3::derive_key(ID_CONTEXT, self.0.as_slice()));
-        hash.to_hex().chars().take(ID_DIGITS).collect()
-    }
-
-    /// The mark of an archive whose bytes before its trailer have this hash.
-    #[must_use]
-    pub fn mark(&self, content: &[u8; 32]) -> Mac {
-        Mac { key_id: self.id(), value: self.mac(content).to_hex().to_string() }
-    }
-
-    fn mac(&self, content: &[u8; 32]) -> blake3::Hash {
-        let key = Zeroizing::new(blake3::derive_key(MAC_CONTEXT, self.0.as_slice()));
-        blake3::keyed_hash(&key, content)
-    }
-}
-
-/// A key as it was found: with what is wrong about its file, if it can be used all the same.
-#[derive(Debug)]
-pub struct FoundKey {
-    /// The key.
-    pub key: BackupKey,
-    /// Its file can be read by others.
-    pub warning: Option<String>,
 }
 
 /// What there is to judge backups with, for whoever shows it: the key, if one is here, and what is wrong with it.
@@ -172,86 +98,5 @@ pub fn refuse_altered(here: &KeyHere, summary: &Summary) -> Result<Authenticity,
     match here.judge(summary) {
         Authenticity::Altered => Err(ArchiveError::Altered),
         other => Ok(other),
-    }
-}
-
-fn unusable(path: &Path, why: impl ToString) -> Finding {
-    let remedy = format!(
-        "Make sure that {} is the file of {KEY_BYTES} bytes that academy-rt made, and that its user can read it; without it, the next backup makes another one.",
-        path.display()
-    );
-    Finding::new(format!("the key of backups {} cannot be used", path.display()), why, remedy)
-}
-
-/// The key of a data directory, if it has one.
-///
-/// # Errors
-/// Why it cannot be used.
-pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Finding> {
-    let path = data_dir.join(FILE);
-    let mut file = match fs::File::open(&path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        opened => opened.map_err(|error| unusable(&path, error))?,
-    };
-    let mode = file.metadata().map_err(|error| unusable(&path, error))?.permissions().mode();
-    // One byte more than a key has: longer is no key either.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_BYTES + 1));
-    (&mut file).take(KEY_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| unusable(&path, error))?;
-    let Ok(key) = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()) else {
-        let than = if bytes.len() > KEY_BYTES { "longer" } else { "shorter" };
-        return Err(unusable(&path, format!("it is {than} than {KEY_BYTES} bytes")));
-    };
-    let warning = (mode & 0o077 != 0).then(|| {
-        let path = path.display();
-        format!(
-            "{path} can be used by others, who can make backups that pass for yours; mend it with: chmod 600 {path}"
-        )
-    });
-    Ok(Some(FoundKey { key: BackupKey(Zeroizing::new(key)), warning }))
-}
-
-/// The key of a data directory; one is made if it has none.
-///
-/// # Errors
-/// Why it cannot be used or made.
-pub fn load_or_make(data_dir: &Path) -> Result<FoundKey, Finding> {
-    if let Some(found) = load(data_dir)? {
-        return Ok(found);
-    }
-    let path = data_dir.join(FILE);
-    make(data_dir, &path).map_err(|error| {
-        let remedy = "Make room on that disk, or see that its user may write to the directory; backups are not signed until then.";
-        Finding::new(format!("the key of backups {} cannot be made", path.display()), error, remedy)
-    })?;
-    load(data_dir)?.ok_or_else(|| unusable(&path, "it is not there any more"))
-}
-
-/// Whole or not at all: what has the name has all its bytes. Who comes second leaves the first one's.
-fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
-    let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
-    getrandom::fill(key.as_mut_slice()).map_err(io::Error::other)?;
-    let partial = Partial(data_dir.join(format!(".{FILE}.partial-{}", std::process::id())));
-    match fs::remove_file(&partial.0) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial.0)?;
-    file.write_all(key.as_slice())?;
-    file.sync_all()?;
-    give_to_owner_of(data_dir, &partial.0);
-    match fs::hard_link(&partial.0, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        linked => linked.and_then(|()| sync_parent(path)),
-    }
-}
-
-struct Partial(PathBuf);
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // A name that is left behind holds the same key for the same user, and the next one to make a key takes it away.
-        let _ = fs::remove_file(&self.0);
     }
 }

@@ -17,8 +17,10 @@ use crate::domain::Timestamp;
 use crate::store::rows::Digests;
 
 use crate::archive::ArchiveError;
+use crate::archive::files::{parent, sync_parent};
 use crate::archive::format;
 use crate::archive::format::Summary;
+use crate::archive::moments::stamp;
 use crate::observability::findings::Finding;
 
 /// What the names of scheduled backups end with.
@@ -134,18 +136,6 @@ impl Drop for Target {
             let _ = fs::remove_file(partial);
         }
     }
-}
-
-fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Syncs the directory that a file lies in.
-///
-/// # Errors
-/// What the system said.
-pub fn sync_parent(path: &Path) -> io::Result<()> {
-    File::open(parent(path))?.sync_all()
 }
 
 fn target_failed(path: &Path, error: &io::Error) -> Finding {
@@ -408,41 +398,6 @@ pub fn verify(
 #[must_use]
 pub fn scheduled_name(at: Timestamp) -> String {
     format!("{SCHEDULED}{}.{EXTENSION}", stamp(at))
-}
-
-/// A moment as it stands in file names: `20261123T171055Z`.
-#[must_use]
-pub fn stamp(at: Timestamp) -> String {
-    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    let moment = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-    moment.strftime("%Y%m%dT%H%M%SZ").to_string()
-}
-
-/// A moment for people: `2026-11-23 17:10:55 UTC`.
-#[must_use]
-pub fn moment(at: Timestamp) -> String {
-    calendar(at).strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
-/// A moment as people write it: `2026-11-23T17:10:55Z`, another offset from UTC, or milliseconds since the Unix epoch.
-#[must_use]
-pub fn at_moment(text: &str) -> Option<Timestamp> {
-    if let Ok(millis) = text.parse::<u64>() {
-        return Some(Timestamp(millis));
-    }
-    let at = text.parse::<jiff::Timestamp>().ok()?;
-    u64::try_from(at.as_millisecond()).ok().map(Timestamp)
-}
-
-/// A day as people write it.
-#[must_use]
-pub fn day(at: Timestamp) -> String {
-    calendar(at).strftime("%Y-%m-%d").to_string()
-}
-
-fn calendar(at: Timestamp) -> jiff::Timestamp {
-    let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX)
 }
 
 /// Removes the oldest scheduled backups of a directory, so that `keep` are left; gives those that it removed. Files of

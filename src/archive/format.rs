@@ -26,7 +26,7 @@ use crate::domain::Timestamp;
 use crate::domain::audit::{Link, from_hex, hex};
 use crate::store::rows::{Digests, Preface, RowSink, TableDigest};
 
-use crate::archive::authenticity::{BackupKey, Mac};
+use crate::archive::key::{BackupKey, Mac};
 
 use super::error::ArchiveError;
 

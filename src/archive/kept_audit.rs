@@ -14,9 +14,10 @@ use crate::domain::audit::{AuditEntry, hex};
 use crate::store::StoreError;
 use crate::store::embedded::offline::rows::OfflineFile;
 
-use crate::archive::backup::{stamp, sync_parent};
+use crate::archive::files::sync_parent;
+use crate::archive::files::{give_to_owner_of, written};
 use crate::archive::format::AuditPoint;
-use crate::archive::restore::{give_to_owner_of, written};
+use crate::archive::moments::stamp;
 use crate::observability::findings::Finding;
 
 /// What the names of such files begin with.

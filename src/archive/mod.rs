@@ -7,10 +7,13 @@
 pub mod authenticity;
 pub mod backup;
 mod error;
+pub(crate) mod files;
 pub mod format;
 pub mod kept_audit;
+pub mod key;
+pub mod moments;
 pub mod rebuild;
 pub mod restore;
-mod undo;
+pub mod undo;
 
 pub use error::ArchiveError;

@@ -12,14 +12,16 @@ use crate::store::embedded::offline::migrate;
 use crate::store::embedded::offline::rows::{Held, NewFile, OfflineFile, newest_format};
 use crate::store::rows::{Digests, RowSink};
 
-use crate::archive::authenticity;
-use crate::archive::authenticity::BackupKey;
-use crate::archive::backup::{EXTENSION, Made, Recipients, receive, stamp, sync_parent};
+use crate::archive::backup::{EXTENSION, Made, Recipients, receive};
+use crate::archive::files::sync_parent;
+use crate::archive::files::{give_to_owner_of, written};
 use crate::archive::format;
 use crate::archive::format::TableSum;
+use crate::archive::key;
+use crate::archive::key::BackupKey;
+use crate::archive::moments::stamp;
 use crate::archive::restore::{
-    Both, Making, RestoreOptions, Step, Watch, compare, entry, give_to_owner_of, hold, open, opened, refuse_unsound,
-    stored, written,
+    Both, Making, RestoreOptions, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, stored,
 };
 use crate::observability::findings::Finding;
 
@@ -162,7 +164,7 @@ fn migrate_behind_a_backup(
         let made = fs::DirBuilder::new().mode(0o700).create(&dir);
         made.map_err(|error| written("the directory", &dir, &error))?;
     }
-    let (key, caution) = match authenticity::load_or_make(data_dir) {
+    let (key, caution) = match key::load_or_make(data_dir) {
         Ok(found) => (Some(found.key), found.warning),
         Err(finding) => (None, Some(format!("the backup is not signed: {finding}"))),
     };

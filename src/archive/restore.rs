@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::domain::Timestamp;
@@ -24,14 +24,15 @@ use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
 use crate::archive::authenticity::{Authenticity, KeyHere, refuse_altered};
-use crate::archive::backup::{Source, stamp, sync_parent, unusable};
+use crate::archive::backup::{Source, unusable};
+use crate::archive::files::sync_parent;
+use crate::archive::files::{give_to_owner_of, written};
 use crate::archive::format;
 use crate::archive::format::{Summary, TableSum};
 use crate::archive::kept_audit;
 use crate::archive::kept_audit::OldAudit;
+use crate::archive::moments::stamp;
 use crate::observability::findings::Finding;
-
-pub use crate::archive::undo::undo;
 
 /// So many ids are skipped when it is not known how many the life that has ended gave.
 const UNKNOWN_LIFE_IDS: u64 = 1 << 32;
@@ -115,31 +116,12 @@ pub(super) fn stored(error: StoreError) -> Finding {
     Finding::new("the store cannot be used", error, "Look at it with `academy-rt db check`.")
 }
 
-pub(super) fn written(what: &str, path: &Path, error: &io::Error) -> Finding {
-    let remedy = match error.kind() {
-        io::ErrorKind::StorageFull => "Make room on that disk; nothing has been changed.",
-        io::ErrorKind::PermissionDenied => "Run it as the user of the server, or as root; nothing has been changed.",
-        _ => "Check the directory and its disk; nothing has been changed.",
-    };
-    Finding::new(format!("{what} {} cannot be written", path.display()), error, remedy)
-}
-
 /// Holds a data directory.
 ///
 /// # Errors
 /// While a server runs in it.
 pub fn hold(data_dir: &Path) -> Result<Held, Finding> {
     Held::take(data_dir).map_err(opened)
-}
-
-/// Gives a file to whom its directory belongs: run as root, a command must not leave files that the server cannot open.
-pub(super) fn give_to_owner_of(dir: &Path, path: &Path) {
-    let Ok(owner) = fs::metadata(dir) else { return };
-    let is_ours = fs::metadata(path).is_ok_and(|file| (file.uid(), file.gid()) == (owner.uid(), owner.gid()));
-    // Who is not root cannot, and need not: their files are their own.
-    if !is_ours && let Err(error) = std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())) {
-        tracing::debug!(%error, "a file was not given to the owner of its directory");
-    }
 }
 
 /// Opens the database of a held directory.
@@ -250,7 +232,7 @@ pub fn restore(
         None if held.path().exists() => kept_audit::unreadable("the database does not open"),
         None => kept_audit::nothing(),
     };
-    let target = format!("backup of {}", crate::archive::backup::moment(summary.header.created_at));
+    let target = format!("backup of {}", crate::archive::moments::moment(summary.header.created_at));
     let done = AuditEntry { outcome: pending.audit().outcome(), ..entry(options, action::RESTORE, &target) };
     new.record(done).map_err(stored)?;
     let after = new.census().map_err(stored)?;

@@ -10,11 +10,12 @@ use crate::store::embedded::offline::rows::{
 };
 use crate::store::rows::Digests;
 
+use crate::archive::files::written;
 use crate::archive::format::TableSum;
 use crate::archive::kept_audit;
 use crate::archive::restore::{
     Both, Making, RestoreOptions, Restored, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, set_aside,
-    stored, swap, written,
+    stored, swap,
 };
 use crate::observability::findings::Finding;
 

@@ -1,4 +1,4 @@
-//! The claims of a token, as the academy's platform mints them, and what they say of a person (CONTRACT 1.2).
+//! The claims of a token, as the academy's platform mints them, and what they say of a person.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -7,8 +7,8 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 
+use super::file::read_public;
 use super::keys::{Key, KeyError, KeyOrigin, MAX_KID_BYTES};
-use super::sources::read_public;
 
 /// What the members of a key's private part are called (RFC 7518, 6.2.2, 6.3.2; RFC 8037).
 const PRIVATE: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];

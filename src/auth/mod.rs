@@ -2,6 +2,7 @@
 //! times here, against the clock that is handed in. A token never appears in an error.
 
 pub mod claims;
+mod file;
 pub mod generation;
 mod jwks;
 pub mod keys;

@@ -12,8 +12,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use super::file::read_public;
 use super::keys::{Fault, Key, KeyError, KeyOrigin};
-use super::sources::read_public;
 
 /// What such a file looks like.
 const FORM: &str =

@@ -13,10 +13,11 @@ use rustix::fs::{FlockOperation, flock};
 use crate::config::Config;
 use crate::domain::Timestamp;
 
+use super::file::modified;
 use super::keys::{KeyError, KeyOrigin, MAX_KEYS};
 use super::ring::{Ring, RingKey};
 use super::secret::{self, LoadedSecret};
-use super::sources::{self, modified};
+use super::sources;
 
 /// What a rotation has done.
 #[derive(Debug)]

@@ -1,18 +1,14 @@
 //! All keys that a configuration names: the shared secret and those before it, public keys, the JWKS file.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Secret};
 
+use super::file::modified;
 use super::keys::{Key, KeyError, KeyOrigin, Keys, MAX_TRIED};
 use super::ring::{self, Ring};
 use super::secret::{self, LoadedSecret};
 use super::{jwks, pem};
-
-/// No file of public keys is larger.
-const MAX_PUBLIC_BYTES: u64 = 1 << 20;
 
 /// What tokens are signed with here.
 #[derive(Debug, Clone)]
@@ -105,36 +101,4 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
         ));
     }
     Ok(LoadedKeys { keys, signing: SigningKey { secret, kid, origin }, secrets, warnings })
-}
-
-/// The bytes of a file of public keys. Who can change it lets in whom they like: it is not for everybody to write.
-pub(super) fn read_public(path: &Path, what: &str, key: &str) -> Result<Vec<u8>, KeyError> {
-    let failed = |error: io::Error| {
-        let remedy = match error.kind() {
-            io::ErrorKind::NotFound => format!("Check the path; it is in {key} in the configuration."),
-            io::ErrorKind::PermissionDenied => "Make it readable for the user that runs the server.".to_owned(),
-            _ => "Check the file.".to_owned(),
-        };
-        let why = format!("{}: {error}", path.display());
-        KeyError::new(format!("the {what} {} cannot be read", path.display()), why, remedy)
-    };
-    let file = File::open(path).map_err(failed)?;
-    secret::refuse_strange_hands(path)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_PUBLIC_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_PUBLIC_BYTES {
-        return Err(KeyError::new(
-            format!("the {what} {} cannot be used", path.display()),
-            "it is larger than 1 MiB",
-            "Check the path: it is another file, or one with keys that nobody needs.",
-        ));
-    }
-    Ok(bytes)
-}
-
-/// When a file was written.
-pub(super) fn modified(path: &Path) -> Option<crate::domain::Timestamp> {
-    let at = fs::metadata(path).ok()?.modified().ok()?;
-    let since = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(crate::domain::Timestamp(u64::try_from(since.as_millis()).ok()?))
 }

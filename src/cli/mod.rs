@@ -265,6 +265,15 @@ pub fn path_text(flag: &str, path: &Path) -> Result<String, Failure> {
     })
 }
 
+/// The flag of commands that need the server's data directory and nothing else of it.
+///
+/// # Errors
+/// If the path is not UTF-8.
+pub fn data_dir_flag(data_dir: Option<&Path>) -> Result<Vec<(&'static str, &'static str, String)>, Failure> {
+    let value = data_dir.map(|dir| path_text("--data-dir", dir)).transpose()?;
+    Ok(value.map(|value| ("storage.data_dir", "--data-dir", value)).into_iter().collect())
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

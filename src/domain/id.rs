@@ -1,5 +1,5 @@
 //! Ids that keep their JSON type. `7` and `"7"` name the same user, room or lesson, and what is emitted keeps the type it
-//! was given, so that `===` in a browser holds (CONTRACT 1.3). Equality and hashing look at the canonical text alone.
+//! was given, so that `===` in a browser holds. Equality and hashing look at the canonical text alone.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};

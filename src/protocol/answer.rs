@@ -1,4 +1,4 @@
-//! What a successful request is answered, as an ack and over HTTP (CONTRACT 2.3 to 2.6, 3.2).
+//! What a successful request is answered, as an ack and over HTTP.
 
 use std::collections::HashMap;
 

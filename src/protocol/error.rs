@@ -1,5 +1,5 @@
 //! The errors a client can see: the code on the wire, the HTTP status, and whether a retry may help. One table for both
-//! transports (CONTRACT 2.2, 3).
+//! transports.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Every event that the server sends, with its wire name and its payload (CONTRACT 2).
+//! Every event that the server sends, with its wire name and its payload.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! Bodies that only the HTTP API has: errors, health, status, the long poll (CONTRACT 3).
+//! Bodies that only the HTTP API has: errors, health, status, the long poll.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -1,4 +1,4 @@
-//! What a client may ask, field by field (CONTRACT 2.3 to 2.6). Unknown fields are passed over, so that a front end may be
+//! What a client may ask, field by field. Unknown fields are passed over, so that a front end may be
 //! newer than its server.
 
 use serde::Deserialize;

@@ -9,7 +9,7 @@ use crate::auth::Verifier;
 use crate::config::Config;
 use crate::domain::Clock;
 use crate::realtime::feed::Feed;
-use crate::realtime::subscriber::Live;
+use crate::realtime::live::Live;
 use crate::server::ServeError;
 use crate::server::open_store::open_store;
 use crate::services::{App, Settings};

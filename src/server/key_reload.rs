@@ -4,21 +4,15 @@
 
 use std::sync::Arc;
 
-use crate::archive::backup::moment;
+use crate::archive::moments::moment;
 use crate::auth::Keys;
-use crate::auth::sources::{self, LoadedKeys};
-use crate::config::{Auth, Config};
+use crate::auth::sources::LoadedKeys;
+use crate::config::Auth;
 
 use crate::server::ServeError;
 use crate::server::file_watcher::Watched;
+use crate::server::key_files;
 use crate::server::reload::Reloader;
-
-/// The keys of a configuration, with their files as they were before they were read.
-pub(super) fn load(config: &Config) -> Result<(LoadedKeys, Watched), ServeError> {
-    let credentials = config.credentials_dir.as_deref();
-    let watched = Watched::new(sources::files(config, credentials));
-    Ok((sources::load(config, credentials)?, watched))
-}
 
 impl Reloader {
     /// Takes keys whose files have changed. What was said of files that cannot be used is said once.
@@ -39,7 +33,7 @@ impl Reloader {
     async fn renew_keys(&self) -> Result<(), ServeError> {
         let config = self.config();
         let auth = config.auth.clone();
-        let loaded = tokio::task::spawn_blocking(move || load(&config)).await;
+        let loaded = tokio::task::spawn_blocking(move || key_files::load(&config)).await;
         let (loaded, watched) =
             loaded.map_err(|error| ServeError::new("the keys were not read", error, "Try again."))??;
         if let Some(changes) = self.put_keys(&auth, loaded, watched) {

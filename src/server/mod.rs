@@ -5,6 +5,7 @@ mod body_timeout;
 mod compose;
 mod error;
 mod file_watcher;
+mod key_files;
 mod key_reload;
 pub mod listener;
 mod metrics_listener;
@@ -164,7 +165,7 @@ struct Credentials {
 impl Credentials {
     fn load(config: &Config, clock: &dyn Clock) -> Result<Credentials, ServeError> {
         sources::load_or_create(config, config.credentials_dir.as_deref())?;
-        let (keys, key_files) = key_reload::load(config)?;
+        let (keys, key_files) = key_files::load(config)?;
         let material = tls::load(config, clock.now())?;
         let mut warnings = keys.warnings.clone();
         warnings.extend(material.iter().flat_map(|material| material.warnings.iter().cloned()));

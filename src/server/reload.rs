@@ -22,7 +22,7 @@ use super::tls::{self, Material, Tls};
 use super::{BACKUP_RESTS, Launcher, ServeError, State, systemd};
 use crate::server::file_watcher::Watched;
 use crate::server::middleware::{Outer, OuterSettings};
-use crate::server::{addresses, key_reload};
+use crate::server::{addresses, key_files};
 
 /// How often the files of the certificate and of the keys are looked at.
 const LOOK: Duration = Duration::from_secs(2);
@@ -124,7 +124,7 @@ impl Reloader {
         // Reads files: not on a thread that serves.
         let (config, now) = (new.clone(), self.clock.now());
         let (loaded, material) =
-            tokio::task::spawn_blocking(move || (key_reload::load(&config), tls::load(&config, now)))
+            tokio::task::spawn_blocking(move || (key_files::load(&config), tls::load(&config, now)))
                 .await
                 .map_err(|error| ServeError::new("the reload did not end", error, "Try again."))?;
         let ((loaded, watched), material) = (loaded?, material?);

@@ -15,7 +15,7 @@ use crate::protocol::admin::access::{
     BanView, BlockChanged, Disconnected, ListRequest, Listed, PersonDetails, ReasonRequest, RevokeRequest, Revoked,
 };
 use crate::protocol::error::{ErrorCode, WireError};
-use crate::realtime::subscriber::Live;
+use crate::realtime::live::Live;
 use crate::services::errors::{store_error, user_error};
 use crate::services::rooms::list_query;
 use crate::services::storage::Storage;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::Clock;
-use crate::realtime::subscriber::Live;
+use crate::realtime::live::Live;
 use crate::services::access::Access;
 use crate::services::audit::Audit;
 use crate::services::backups::Backups;

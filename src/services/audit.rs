@@ -15,7 +15,7 @@ use crate::protocol::error::WireError;
 use crate::store::operations::{Act, Record};
 use crate::store::{StoreError, TrailPart};
 
-use crate::realtime::subscriber::Live;
+use crate::realtime::live::Live;
 use crate::services::errors::store_error;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use crate::archive::authenticity;
-use crate::archive::authenticity::BackupKey;
 use crate::archive::format::{AuditPoint, Writer};
+use crate::archive::key;
+use crate::archive::key::BackupKey;
 use crate::domain::Scope;
 use crate::domain::audit::action;
 use crate::protocol::admin::data::{BackupKept, LastBackup};
@@ -106,7 +106,7 @@ impl Backups {
     /// a key it is made all the same, and says so.
     async fn backup_key(&self) -> Option<BackupKey> {
         let dir = self.key_dir.clone()?;
-        match tokio::task::spawn_blocking(move || authenticity::load_or_make(&dir)).await {
+        match tokio::task::spawn_blocking(move || key::load_or_make(&dir)).await {
             Ok(Ok(found)) => {
                 if let Some(warning) = &found.warning {
                     tracing::warn!("{warning}");

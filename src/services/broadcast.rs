@@ -25,7 +25,7 @@ use crate::store::operations::{
 };
 
 use crate::realtime::delivery::broadcast_deliveries;
-use crate::realtime::subscriber::Live;
+use crate::realtime::live::Live;
 use crate::services::errors::store_error;
 use crate::services::inbox::draft_of;
 use crate::services::settings::LiveSettings;

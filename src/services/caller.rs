@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::chat::Author;
 use crate::domain::{Actor, RoomId, Scope};
 use crate::protocol::error::{ErrorCode, WireError};
-use crate::realtime::subscriber::Live;
+use crate::realtime::live::Live;
 use crate::services::errors::store_error;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;

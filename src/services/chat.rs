@@ -22,8 +22,8 @@ use crate::store::operations::{
 };
 use crate::store::{MessagePage, Page, StoreError};
 
+use crate::realtime::live::{FollowUp, Live};
 use crate::realtime::registry::Gate;
-use crate::realtime::subscriber::{FollowUp, Live};
 use crate::services::caller::{require_join, require_membership};
 use crate::services::errors::store_error;
 use crate::services::limits::{Rate, Rates};

@@ -12,8 +12,8 @@ use crate::protocol::request::{
 use crate::store::operations::{Arrive, Delivered, DeliveryMark, InboxAction, MarkInbox, Marked};
 use crate::store::{InboxQuery, StoreError};
 
+use crate::realtime::live::Live;
 use crate::realtime::registry::{Arrived, SocketHandle};
-use crate::realtime::subscriber::Live;
 use crate::services::Caller;
 use crate::services::errors::store_error;
 use crate::services::storage::Storage;

@@ -13,11 +13,11 @@ use crate::domain::{Actor, Role, Room, RoomId, UserId};
 use crate::protocol::cursor::Cursor;
 use crate::protocol::error::WireError;
 
+use crate::realtime::announcements::Polling;
 use crate::realtime::batch::Packets;
 use crate::realtime::delivery::{Delivery, deliveries_of};
-use crate::realtime::presence::Polling;
+use crate::realtime::live::Live;
 use crate::realtime::registry::{Kind, Outlet};
-use crate::realtime::subscriber::Live;
 use crate::services::Caller;
 use crate::services::caller::require_membership;
 use crate::services::errors::{resync, store_error};

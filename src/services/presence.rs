@@ -6,7 +6,7 @@ use crate::domain::UserId;
 use crate::protocol::answer::{PresenceItems, Present};
 use crate::protocol::error::WireError;
 use crate::protocol::request::RoomOnly;
-use crate::realtime::subscriber::Live;
+use crate::realtime::live::Live;
 use crate::services::Caller;
 use crate::services::caller::{require_join, require_membership};
 use crate::services::errors::store_error;

@@ -15,8 +15,8 @@ use crate::protocol::error::{ErrorCode, WireError};
 use crate::store::operations::{Act, CreateRoom, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetMember};
 use crate::store::{ListQuery, StoreError};
 
+use crate::realtime::live::Live;
 use crate::realtime::registry::Occupant;
-use crate::realtime::subscriber::Live;
 use crate::services::errors::store_error;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;

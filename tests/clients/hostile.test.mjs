@@ -212,7 +212,7 @@ test('no parameter that looks like a session takes a newcomer past the rate of n
 });
 
 test('a back end may broadcast the name that the server uses for itself: it is an event like any other', async () => {
-  const socket = server.connect(token({ userId: 4711 }), { transports: ['polling', 'websocket'] });
+  const socket = server.client({ userId: 4711 }, { transports: ['polling', 'websocket'] });
   await heard(socket, 'authenticated');
   const upgraded = new Promise((resolve) => {
     if (socket.io.engine.transport.name === 'websocket') resolve();

@@ -22,7 +22,7 @@ function marked(what) {
   return text;
 }
 
-// The ways in which a client may show a token (CONTRACT 1.1).
+// The ways in which a client may show a token.
 const ways = {
   auth: (text) => ({ auth: { token: text } }),
   query: (text) => ({ auth: {}, query: { token: text } }),

@@ -13,7 +13,7 @@ use academy_rt::archive::rebuild;
 use academy_rt::archive::restore::RestoreOptions;
 use academy_rt::domain::{Clock, SystemClock};
 use academy_rt::realtime::feed::Feed;
-use academy_rt::realtime::subscriber::Live;
+use academy_rt::realtime::live::Live;
 use academy_rt::services::{App, app, housekeeping};
 use academy_rt::store;
 use academy_rt::store::embedded::check;

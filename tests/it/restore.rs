@@ -250,7 +250,7 @@ fn child() {
     let data = PathBuf::from(std::env::var(DATA).unwrap());
     match std::env::var(BACKUP) {
         Ok(backup) => drop(restore::restore(&data, Path::new(&backup), options, &mut watch).unwrap()),
-        Err(_) => drop(restore::undo(&data, options, &mut watch).unwrap()),
+        Err(_) => drop(academy_rt::archive::undo::undo(&data, options, &mut watch).unwrap()),
     }
 }
 

@@ -35,7 +35,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("toml", &["config/"]),
     ("jsonwebtoken", &["auth/"]),
     ("redb", &["store/embedded/"]),
-    ("socketioxide", &["transport/socketio/", "server/mod.rs", "server/middleware.rs"]),
+    ("socketioxide", &["transport/socketio/", "server/mod.rs", "server/compose.rs", "server/middleware.rs"]),
     ("warp", &["transport/http/", "server/middleware.rs"]),
     ("hyper", &["server/", "cli/client/", "cli/commands/doctor/network.rs"]),
     ("rustls", &["server/", "cli/client/connect.rs"]),
@@ -46,7 +46,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("indicatif", &["cli/"]),
 ];
 
-fn sources() -> Vec<(String, String)> {
+pub(crate) fn sources() -> Vec<(String, String)> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -64,7 +64,7 @@ fn sources() -> Vec<(String, String)> {
 }
 
 /// The code without its comments and without its tests.
-fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let before_tests = text.split("#[cfg(test)]").next().unwrap();
     let lines = before_tests.lines().filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")

@@ -25,7 +25,7 @@ use crate::server::offline::{Offline, OfflineError};
 
 use crate::cli::Global;
 use crate::cli::client::connect::{Stream, Trust, connect};
-use crate::cli::commands::token::data_dir_flag;
+use crate::cli::data_dir_flag;
 use crate::cli::exit::Failure;
 
 /// The whole call may take so long.

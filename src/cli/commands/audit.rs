@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::archive::backup::moment;
+use crate::archive::moments::moment;
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Hash, Link, from_hex, hex};
 

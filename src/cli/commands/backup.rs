@@ -19,7 +19,7 @@ use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::store::embedded::offline::rows::newest_format;
 
 use crate::cli::client::{Call, ServerArgs, call, download};
-use crate::cli::commands::token::data_dir_flag;
+use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
 use crate::cli::{Global, Output};
@@ -226,7 +226,7 @@ fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
     format!(
         "{} is whole\n  signature   {whose}{key}\n  made        {} by academy-rt {} (format {})\n  holds       {} messages, {} lessons, {} notifications, {} people\n  rows        {} ({} unpacked)\n  audit head  {head}\n  BLAKE3      {}",
         file.display(),
-        backup::moment(header.created_at),
+        crate::archive::moments::moment(header.created_at),
         header.application,
         header.format,
         summary.rows_of("messages"),

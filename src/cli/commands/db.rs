@@ -13,7 +13,7 @@ use crate::store::embedded::offline::rows::newest_format;
 
 use crate::cli::Global;
 use crate::cli::commands::restore::{local_actor, watcher};
-use crate::cli::commands::token::data_dir_flag;
+use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, size, steps};
 

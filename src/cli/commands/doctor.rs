@@ -13,7 +13,7 @@ use http::Method;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::archive::backup::day;
+use crate::archive::moments::day;
 use crate::config::{Config, TlsMode};
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::observability::certificate::{CertificateFacts, Validity};
@@ -89,7 +89,7 @@ impl Finding {
 /// # Errors
 /// If the bundle cannot be written; what is wrong is a finding.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
-    let flags = crate::cli::commands::token::data_dir_flag(args.server.data_dir())?;
+    let flags = crate::cli::data_dir_flag(args.server.data_dir())?;
     let (config, problems) = global.examine(flags)?;
     let now = SystemClock.now();
     let mut findings = Vec::new();

@@ -6,7 +6,7 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use crate::archive::backup::moment;
+use crate::archive::moments::moment;
 use crate::domain::{RoomId, Timestamp};
 
 use crate::cli::client::listing::{number, text};

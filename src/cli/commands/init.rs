@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
-use crate::archive::backup::day;
+use crate::archive::moments::day;
 use crate::auth::secret;
 use crate::config::keys::annotated_file;
 use crate::config::load::examine;

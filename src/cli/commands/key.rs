@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::archive::backup::moment;
+use crate::archive::moments::moment;
 use crate::auth::generation::{self, ALGORITHMS, KeyKind};
 use crate::auth::{Key, rotation};
 use crate::config::keys::in_toml;
@@ -19,7 +19,8 @@ use crate::config::{KEYS, units};
 use crate::domain::{Clock, SystemClock, Timestamp};
 
 use crate::cli::client::listing::{items_of, number, text};
-use crate::cli::commands::token::{data_dir_flag, load_keys};
+use crate::cli::commands::token::load_keys;
+use crate::cli::data_dir_flag;
 use crate::cli::exit;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Global, path_text};

@@ -6,15 +6,15 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::archive::backup::moment;
 use crate::archive::kept_audit::{KeptAudit, OldAudit};
+use crate::archive::moments::moment;
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Restored, Step};
 use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::stats::Census;
 
 use crate::cli::Global;
-use crate::cli::commands::token::data_dir_flag;
+use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show};
 
@@ -81,7 +81,7 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     let mut watch = watcher(&bar);
     let outcome = match &args.file {
         Some(file) => restore::restore(data_dir, file, options, &mut watch),
-        None => restore::undo(data_dir, options, &mut watch),
+        None => crate::archive::undo::undo(data_dir, options, &mut watch),
     };
     bar.finish_and_clear();
     let restored = outcome.map_err(Failure::from)?;

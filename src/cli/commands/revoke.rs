@@ -4,7 +4,7 @@ use clap::Args;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::archive::backup::{at_moment, moment};
+use crate::archive::moments::{at_moment, moment};
 use crate::domain::{Timestamp, UserId};
 
 use crate::cli::Global;

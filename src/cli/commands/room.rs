@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::archive::backup::moment;
+use crate::archive::moments::moment;
 use crate::domain::{RoomId, Timestamp, UserId};
 
 use crate::cli::Global;

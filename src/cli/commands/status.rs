@@ -7,7 +7,7 @@ use clap::Args;
 use http::Method;
 use serde_json::Value;
 
-use crate::archive::backup::{day, moment};
+use crate::archive::moments::{day, moment};
 use crate::domain::Timestamp;
 
 use crate::cli::client::{Call, ServerArgs, call, runtime};

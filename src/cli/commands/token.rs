@@ -1,7 +1,7 @@
 //! `token`: test and service tokens, offline, with the configured keys. What is revoked is in [`revoke`](super::revoke).
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,10 +13,11 @@ use crate::auth::{Grant, Verifier, issue};
 use crate::config::{Config, units};
 use crate::domain::{Clock, Scope, SystemClock, UserId};
 
+use crate::cli::Global;
 use crate::cli::commands::revoke;
 use crate::cli::commands::revoke::{RevokeArgs, RevokedArgs};
+use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::{Global, path_text};
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -101,15 +102,6 @@ pub fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Exit> {
         TokenCommand::Revoke(args) => revoke::revoke(global, &args),
         TokenCommand::Revoked(args) => revoke::revoked(global, &args),
     }
-}
-
-/// The flag of commands that need the server's data directory and nothing else of it.
-///
-/// # Errors
-/// If the path is not UTF-8.
-pub fn data_dir_flag(data_dir: Option<&Path>) -> Result<Vec<(&'static str, &'static str, String)>, Failure> {
-    let value = data_dir.map(|dir| path_text("--data-dir", dir)).transpose()?;
-    Ok(value.map(|value| ("storage.data_dir", "--data-dir", value)).into_iter().collect())
 }
 
 /// The keys that the server of this configuration has. Without a secret none is made: the server alone does that.

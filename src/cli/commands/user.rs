@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::archive::backup::moment;
+use crate::archive::moments::moment;
 use crate::domain::{Timestamp, UserId};
 
 use crate::cli::Global;

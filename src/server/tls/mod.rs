@@ -21,7 +21,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-use crate::archive::backup::day;
+use crate::archive::moments::day;
 use crate::config::{Config, TlsMode, TlsProfile, TlsVersion};
 use crate::domain::Timestamp;
 use crate::observability::certificate::{CertificateFacts, Validity, chain_fault};

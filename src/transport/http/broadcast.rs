@@ -1,4 +1,4 @@
-//! The broadcast service for back ends (CONTRACT 3.2).
+//! The broadcast service for back ends.
 
 use std::sync::Arc;
 

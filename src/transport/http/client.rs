@@ -1,4 +1,4 @@
-//! Everything the events do, by polling (CONTRACT 3.3). Each route is the event of the same row.
+//! Everything the events do, by polling. Each route is the event of the same row.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Health and figures (CONTRACT 3.1).
+//! Health and figures.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The HTTP API: health, the broadcast service, polling, administration (CONTRACT 3) and the SDK's files. Each resource is a file; here is
+//! The HTTP API: health, the broadcast service, polling, administration and the SDK's files. Each resource is a file; here is
 //! what they share: who asks, how bodies and queries are read, how answers are written.
 
 pub mod admin;

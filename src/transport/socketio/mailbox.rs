@@ -123,7 +123,7 @@ impl Intake {
             queue.is_worked = true;
             drop(queue);
             let this = self.clone();
-            self.transport.directory.tasks().spawn(async move { this.work().await });
+            self.transport.directory.sessions.tasks().spawn(async move { this.work().await });
         }
     }
 

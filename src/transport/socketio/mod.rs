@@ -2,6 +2,7 @@
 //!
 //! [`SocketIoTransport::mount`] gives the layer that goes around the HTTP API; [`engine::handshake`] sees each request before it.
 
+pub mod directory;
 pub mod dispatch;
 mod drain;
 pub mod engine;
@@ -41,8 +42,8 @@ use crate::services::App;
 use crate::transport::origin::{self, ClientAddress};
 use crate::transport::socketio::engine::connection::{Cut, Wire};
 
+use directory::Directory;
 use engine::handshake::HandshakeToken;
-use engine::sessions::Directory;
 pub(crate) use identity::identify;
 use identity::{Refused, wire_error};
 use mailbox::Intake;
@@ -147,7 +148,7 @@ impl SocketIoTransport {
     /// How many readers did not keep up.
     #[must_use]
     pub fn slow_readers(&self) -> u64 {
-        self.directory.slow_readers()
+        self.directory.sessions.slow_readers()
     }
 
     /// Pumps deliveries until the feed ends.
@@ -158,7 +159,7 @@ impl SocketIoTransport {
     /// The tasks of all sockets.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
-        self.directory.tasks()
+        self.directory.sessions.tasks()
     }
 
     /// What has happened since the start.
@@ -212,7 +213,7 @@ impl SocketIoTransport {
         self.app.live.tally().sign_ins.add();
         let number = self.app.live.sockets.next_number();
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
-        let link = Link::new(number, socket.id.to_string(), actor, came, &self.directory);
+        let link = Link::new(number, socket.id.to_string(), actor, came, &self.directory.sessions);
         let intake = Intake::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
@@ -231,23 +232,23 @@ impl SocketIoTransport {
                 tracing::debug!(%error, "a refused socket was not told why");
             }
             let session = socket.id.to_string();
-            let (socket, directory) = (socket.clone(), self.directory.clone());
+            let (socket, sessions) = (socket.clone(), self.directory.sessions.clone());
             let wire = socket.req_parts().extensions.get::<Arc<dyn Wire>>().cloned();
-            self.directory.tasks().spawn(async move {
+            self.directory.sessions.tasks().spawn(async move {
                 drop(socket.disconnect());
                 // A client hangs up by itself; what does not is hung up on.
                 tokio::time::sleep(socket::FAREWELL).await;
                 if let Some(wire) = wire {
                     wire.cut(Cut::Ended);
                 }
-                directory.refuse_session(&session);
+                sessions.refuse_session(&session);
             });
             return;
         }
         if let Some(Admitted(link, intake)) = socket.extensions.remove::<Admitted>() {
             // A WebSocket from the start: its connection is in the request. One that comes by an upgrade is found later.
             if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
-                self.directory.set_wire(&link.session, wire);
+                self.directory.sessions.set_wire(&link.session, wire);
             }
             let most = self.app.settings.get().limits.sockets_per_address;
             let has_place = self.directory.add(&link, most);
@@ -357,11 +358,11 @@ impl SocketIoTransport {
             }
             for wire in wires() {
                 if wire.check_stall(now) {
-                    self.directory.note_slow_reader(None);
+                    self.directory.sessions.note_slow_reader(None);
                 }
             }
             self.tally().sample(self.delivered());
-            self.directory.forget_the_dead();
+            self.directory.sessions.forget_the_dead();
             forget_the_idle();
             self.end_tokens();
         }

@@ -23,7 +23,7 @@ use crate::transport::socketio::engine::connection::{Cut, Wire};
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
-use crate::transport::socketio::engine::sessions::Directory;
+use crate::transport::socketio::engine::sessions::Sessions;
 
 /// After a last word the client has so long to hang up.
 pub const FAREWELL: Duration = Duration::from_secs(3);
@@ -52,13 +52,14 @@ pub struct Came {
 
 /// One authenticated socket.
 pub struct Link {
+    this: Weak<Link>,
     /// The server's own number of the socket.
     pub number: u64,
     /// The Engine.IO session.
     pub session: String,
     /// How it came.
     pub came: Came,
-    /// Whether it is counted among those from where it came; changed under the directory's lock.
+    /// Whether it is counted among those from where it came; changed under the lock of [`crate::transport::socketio::directory`].
     pub is_counted: AtomicBool,
     /// Whether its last word has been said: the answer to the poll that waits, or to the next one, brings it.
     pub is_closing: AtomicBool,
@@ -74,7 +75,7 @@ pub struct Link {
     /// Set once the socket has been entered into the registry.
     handle: Mutex<Option<SocketHandle>>,
     is_gone: AtomicBool,
-    directory: Weak<Directory>,
+    sessions: Arc<Sessions>,
 }
 
 impl std::fmt::Debug for Link {
@@ -86,8 +87,9 @@ impl std::fmt::Debug for Link {
 impl Link {
     /// A link for a session whose token is good. It has no socket yet: one that leaves before its connect packet is out gets
     /// no disconnect, and link and socket would hold each other for good.
-    pub fn new(number: u64, session: String, actor: Actor, came: Came, directory: &Arc<Directory>) -> Arc<Link> {
-        Arc::new(Link {
+    pub fn new(number: u64, session: String, actor: Actor, came: Came, sessions: &Arc<Sessions>) -> Arc<Link> {
+        Arc::new_cyclic(|this| Link {
+            this: this.clone(),
             number,
             session,
             came,
@@ -99,7 +101,7 @@ impl Link {
             direct: OnceLock::new(),
             handle: Mutex::new(None),
             is_gone: AtomicBool::new(false),
-            directory: Arc::downgrade(directory),
+            sessions: sessions.clone(),
         })
     }
 
@@ -139,6 +141,11 @@ impl Link {
     /// Whether the socket has gone.
     pub fn is_gone(&self) -> bool {
         self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// Whether the socket's departure has been told: nothing is left of it to hang up on.
+    fn has_departed(&self) -> bool {
+        self.is_gone() && self.state.lock().socket.is_none()
     }
 
     /// Whether the socket is on a WebSocket now; `None` if it has gone.
@@ -191,7 +198,7 @@ impl Link {
             return None;
         }
         // A poll that began before the upgrade may still take what is queued, and would swallow the marker.
-        let wire = self.directory.upgrade()?.wire_of(&self.session)?;
+        let wire = self.sessions.wire_of(&self.session)?;
         if let Err(error) = socket.emit(Marker::EVENT, &Marker::secret()) {
             tracing::debug!(%error, "the marker was not queued");
             wire.cut(Cut::SlowReader);
@@ -202,20 +209,15 @@ impl Link {
     fn library_failed(&self, error: &SendError) {
         if let SendError::Socket(SocketError::InternalChannelFull) = error
             && !self.is_gone.swap(true, Ordering::AcqRel)
-            && let Some(directory) = self.directory.upgrade()
         {
-            directory.note_slow_reader(Some(self.number));
+            self.sessions.note_slow_reader(Some(self.number));
             self.hang_up(Duration::ZERO);
         }
     }
 
     fn note(&self, was_pushed: bool, wire: &dyn Wire) -> bool {
-        if !was_pushed
-            && wire.is_cut() == Some(Cut::SlowReader)
-            && !self.is_gone.swap(true, Ordering::AcqRel)
-            && let Some(directory) = self.directory.upgrade()
-        {
-            directory.note_slow_reader(Some(self.number));
+        if !was_pushed && wire.is_cut() == Some(Cut::SlowReader) && !self.is_gone.swap(true, Ordering::AcqRel) {
+            self.sessions.note_slow_reader(Some(self.number));
         }
         was_pushed
     }
@@ -252,12 +254,10 @@ impl Link {
     /// As [`Link::send_away`], and a client that does not go is hung up on.
     pub fn dismiss(&self, word: &ServerEvent<'_>) {
         self.send_away(word);
-        let Some(directory) = self.directory.upgrade() else { return };
-        let number = self.number;
-        let still = directory.clone();
-        directory.tasks().spawn(async move {
+        let link = self.this.clone();
+        self.sessions.tasks().spawn(async move {
             tokio::time::sleep(FAREWELL).await;
-            if let Some(link) = still.link(number) {
+            if let Some(link) = link.upgrade().filter(|link| !link.has_departed()) {
                 link.hang_up(Duration::ZERO);
             }
         });
@@ -270,10 +270,8 @@ impl Link {
             let state = self.state.lock();
             (state.socket.clone(), self.wire(&state).cloned())
         };
-        let Some(directory) = self.directory.upgrade() else { return };
-        let session = self.session.clone();
-        let still = directory.clone();
-        directory.tasks().spawn(async move {
+        let (session, sessions) = (self.session.clone(), self.sessions.clone());
+        self.sessions.tasks().spawn(async move {
             if let Some(socket) = socket
                 && let Err(error) = socket.disconnect()
             {
@@ -285,7 +283,7 @@ impl Link {
             if let Some(wire) = wire {
                 wire.cut(Cut::Ended);
             }
-            still.refuse_session(&session);
+            sessions.refuse_session(&session);
         });
     }
 }

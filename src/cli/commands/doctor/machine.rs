@@ -11,8 +11,8 @@ use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
 
-use crate::archive::authenticity;
-use crate::archive::backup::moment;
+use crate::archive::key;
+use crate::archive::moments::moment;
 use crate::auth::ring;
 use crate::auth::sources::LoadedKeys;
 use crate::config::Config;
@@ -43,7 +43,7 @@ pub(super) fn keys(config: &Config) -> Vec<Finding> {
     let own_key = config.self_signed_cert().with_file_name("key.pem");
     let data_secret = config.storage.data_dir.join("jwt-secret");
     let ring = config.storage.data_dir.join(ring::FILE);
-    let backup_key = config.storage.data_dir.join(authenticity::FILE);
+    let backup_key = config.storage.data_dir.join(key::FILE);
     let key = config.tls.key.as_ref().unwrap_or(&own_key);
     let secret = config.auth.jwt_secret_file.as_ref().unwrap_or(&data_secret);
     let mut findings = Vec::new();

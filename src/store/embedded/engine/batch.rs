@@ -14,8 +14,7 @@ use crate::store::embedded::access::rows::{MemberRow, Person, decode_room, encod
 use crate::store::embedded::engine::codec::{encode, encode_2, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
-use crate::store::embedded::engine::writer::dispatch;
-use crate::store::operations::{AnyAnswer, Applied, Operation, Write};
+use crate::store::operations::Operation;
 
 /// How an operation is done inside a transaction: one implementation for each, in the file of its noun.
 pub(in crate::store::embedded) trait Apply: Operation {
@@ -90,7 +89,7 @@ pub(in crate::store::embedded) struct Batch<'t, 'k> {
     started_with: Next,
     members: HashMap<(u64, u64), Member>,
     changed_rooms: Vec<RoomId>,
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
     pub(in crate::store::embedded) wrote: bool,
     /// A good backup was noted: when, and its size.
     pub(in crate::store::embedded) noted_backup: Option<(Timestamp, u64)>,
@@ -181,27 +180,6 @@ impl<'t, 'k> Batch<'t, 'k> {
             last_id: next.id.saturating_sub(1),
             noted_backup: self.noted_backup,
         }))
-    }
-
-    /// Does a write, with the record of its act in the same transaction.
-    pub(in crate::store::embedded) fn run(&mut self, write: Write) -> Outcome<Applied<AnyAnswer>> {
-        let Write { at, operation, act } = write;
-        self.now = at;
-        let before = self.changes.len();
-        let done = dispatch(operation, self);
-        let change = self.changes.get(before..).and_then(<[Change]>::last).map_or(0, Change::id);
-        match (&done, act) {
-            (Ok(answer), Some(act)) => {
-                if let Some(outcome) = answer.outcome() {
-                    self.record(act.entry(at, &outcome))?;
-                }
-            }
-            (Err(Failure::Refused(refusal)), Some(act)) if refusal.is_recorded() => {
-                self.record(act.entry(at, &format!("refused: {refusal}")))?;
-            }
-            _ => {}
-        }
-        done.map(|answer| Applied { answer, change })
     }
 
     /// Whether somebody's erasure is under way: nothing of them is stored meanwhile.

@@ -3,6 +3,7 @@
 pub(in crate::store::embedded) mod batch;
 pub(in crate::store::embedded) mod codec;
 pub(in crate::store::embedded) mod counts;
+mod dispatch;
 pub(in crate::store::embedded) mod failure;
 pub(in crate::store::embedded) mod file;
 pub(in crate::store::embedded) mod first_answers;

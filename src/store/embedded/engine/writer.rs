@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 use crate::domain::{Clock, ExpiryClock, Timestamp};
 use crate::store::embedded::engine::batch::{Batch, Finished, Known};
 use crate::store::embedded::engine::codec::{encode, get_number};
+use crate::store::embedded::engine::dispatch::run;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::health::{Health, Shared};
 use crate::store::embedded::engine::schema::{Snapshot, Tables, meta};
@@ -63,27 +64,6 @@ impl Command {
         }
     }
 }
-
-macro_rules! dispatch {
-    ($($name:ident => $answer:ty, $class:ident, |$op:pat_param| $bytes:expr, |$given:pat_param| $outcome:expr;)*) => {
-        /// Does an operation inside a transaction.
-        pub(in crate::store::embedded) fn dispatch(operation: AnyOperation, batch: &mut Batch<'_, '_>) -> Outcome<AnyAnswer> {
-            match operation {
-                $(AnyOperation::$name(operation) => operation.apply(batch).map(AnyAnswer::$name),)*
-            }
-        }
-    };
-}
-
-mod table {
-    use crate::store::operations::*;
-
-    use crate::store::embedded::engine::batch::{Apply, Batch};
-    use crate::store::embedded::engine::failure::Outcome;
-
-    for_each_operation!(dispatch);
-}
-pub(in crate::store::embedded) use table::dispatch;
 
 /// An answer that waits for the commit.
 struct Ack {
@@ -242,7 +222,7 @@ impl Writer {
         for command in commands.drain(..) {
             let Command::Write(write, reply) = command else { continue };
             // A refusal is an answer; any other failure is the end of the transaction.
-            match batch.run(*write) {
+            match run(&mut batch, *write) {
                 Ok(applied) => acks.push(Ack { reply, answer: Ok(applied) }),
                 Err(Failure::Refused(refusal)) => acks.push(Ack { reply, answer: Err(StoreError::Refused(refusal)) }),
                 Err(failure) => {

@@ -1,4 +1,4 @@
-//! Administration of data (CONTRACT 3.4): backups, the audit trail, legal holds, exports and erasures.
+//! Administration of data: backups, the audit trail, legal holds, exports and erasures.
 
 use std::sync::Arc;
 

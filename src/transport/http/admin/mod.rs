@@ -1,4 +1,4 @@
-//! Administration (CONTRACT 3.4).
+//! Administration.
 
 pub mod data;
 pub mod rooms;

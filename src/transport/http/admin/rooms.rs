@@ -1,4 +1,4 @@
-//! Administration of chat rooms and their members (CONTRACT 3.4).
+//! Administration of chat rooms and their members.
 
 use std::sync::Arc;
 

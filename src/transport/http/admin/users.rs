@@ -1,4 +1,4 @@
-//! Administration of people (CONTRACT 3.4): who is known, who is connected, who is shut out, what is revoked.
+//! Administration of people: who is known, who is connected, who is shut out, what is revoked.
 
 use std::sync::Arc;
 

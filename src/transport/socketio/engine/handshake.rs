@@ -161,7 +161,7 @@ impl SocketIoTransport {
         let SocketQuery { session, is_websocket, kept, .. } = query;
         let has_ended = |session: &str| {
             let is_told = |link: Arc<Link>| link.is_told.load(Ordering::Acquire);
-            self.directory.is_refused(session) || self.directory.signed_in(session).is_some_and(is_told)
+            self.directory.sessions.is_refused(session) || self.directory.signed_in(session).is_some_and(is_told)
         };
         if session.as_deref().is_some_and(has_ended) {
             return Err(EndedSession { is_poll: !is_websocket && parts.method == http::Method::GET });
@@ -176,7 +176,7 @@ impl SocketIoTransport {
         }
         let poll = match &session {
             Some(session) if !is_websocket && parts.method == http::Method::GET => {
-                Some(self.directory.begin_poll(session))
+                Some(self.directory.sessions.begin_poll(session))
             }
             _ => None,
         };
@@ -201,7 +201,7 @@ impl SocketIoTransport {
         if status == StatusCode::SWITCHING_PROTOCOLS && passage.is_websocket {
             wire.expect_websocket();
             if let Some(session) = &passage.session {
-                self.directory.set_wire(session, wire);
+                self.directory.sessions.set_wire(session, wire);
             }
         }
     }

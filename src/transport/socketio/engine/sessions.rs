@@ -2,7 +2,6 @@
 //! connection of a session that was upgraded from polling; both are found here by the session's id.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -10,46 +9,38 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::transport::origin::network_of;
 use crate::transport::socketio::engine::connection::Wire;
-
-use crate::transport::socketio::socket::Link;
 
 /// How many sessions that were hung up on are remembered: polls of theirs are refused, so that the library forgets them.
 const MAX_REFUSED: usize = 10_000;
 
 #[derive(Default)]
-struct Sessions {
+struct Known {
     wires: HashMap<String, Weak<dyn Wire>>,
     /// Polls under way, and what ends them.
     polls: HashMap<String, (u32, CancellationToken)>,
-    links: HashMap<u64, Arc<Link>>,
-    /// How many sockets there are from each network.
-    networks: HashMap<IpAddr, usize>,
-    /// Sessions that have signed in, with the socket's number.
-    signed_in: HashMap<String, u64>,
     refused: HashSet<String>,
     refused_in_order: VecDeque<String>,
 }
 
 /// All sessions of the process. Its lock is held for a look-up at a time.
 #[derive(Default)]
-pub struct Directory {
-    sessions: Mutex<Sessions>,
+pub struct Sessions {
+    known: Mutex<Known>,
     tasks: TaskTracker,
     slow_readers: AtomicU64,
 }
 
-impl std::fmt::Debug for Directory {
+impl std::fmt::Debug for Sessions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Directory").finish_non_exhaustive()
+        f.debug_struct("Sessions").finish_non_exhaustive()
     }
 }
 
 /// A poll under way.
 #[derive(Debug)]
 pub struct PollGuard {
-    directory: Arc<Directory>,
+    sessions: Arc<Sessions>,
     session: String,
     ended: CancellationToken,
 }
@@ -63,19 +54,19 @@ impl PollGuard {
 
 impl Drop for PollGuard {
     fn drop(&mut self) {
-        let mut sessions = self.directory.lock();
-        if let Some((polls, _)) = sessions.polls.get_mut(&self.session) {
+        let mut known = self.sessions.lock();
+        if let Some((polls, _)) = known.polls.get_mut(&self.session) {
             *polls -= 1;
             if *polls == 0 {
-                sessions.polls.remove(&self.session);
+                known.polls.remove(&self.session);
             }
         }
     }
 }
 
-impl Directory {
-    fn lock(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock()
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock()
     }
 
     /// The owner of the tasks of all sockets.
@@ -86,12 +77,12 @@ impl Directory {
     /// A poll of a session begins.
     pub fn begin_poll(self: &Arc<Self>, session: &str) -> PollGuard {
         let ended = {
-            let mut sessions = self.lock();
-            let (polls, ended) = sessions.polls.entry(session.to_owned()).or_default();
+            let mut known = self.lock();
+            let (polls, ended) = known.polls.entry(session.to_owned()).or_default();
             *polls += 1;
             ended.clone()
         };
-        PollGuard { directory: self.clone(), session: session.to_owned(), ended }
+        PollGuard { sessions: self.clone(), session: session.to_owned(), ended }
     }
 
     /// A session has got a WebSocket.
@@ -101,82 +92,38 @@ impl Directory {
 
     /// The connection of a session's WebSocket, once no poll of the session is under way.
     pub fn wire_of(&self, session: &str) -> Option<Arc<dyn Wire>> {
-        let sessions = self.lock();
-        if sessions.polls.contains_key(session) {
+        let known = self.lock();
+        if known.polls.contains_key(session) {
             return None;
         }
-        sessions.wires.get(session)?.upgrade()
+        known.wires.get(session)?.upgrade()
     }
 
-    /// A socket is here. Gives whether it is one of at most `most` from where it came (0: no bound); one too many is known
-    /// here until it has gone, and not counted.
-    pub fn add(&self, link: &Arc<Link>, most: usize) -> bool {
-        let mut sessions = self.lock();
-        sessions.links.insert(link.number, link.clone());
-        sessions.signed_in.insert(link.session.clone(), link.number);
-        let Some(from) = link.came.from else { return true };
-        let count = sessions.networks.entry(network_of(from)).or_default();
-        if most > 0 && *count >= most {
-            return false;
-        }
-        *count += 1;
-        link.is_counted.store(true, Ordering::Relaxed);
-        true
-    }
-
-    /// A socket has gone.
-    pub fn remove(&self, link: &Link) {
-        let mut sessions = self.lock();
-        sessions.wires.remove(&link.session);
-        sessions.signed_in.remove(&link.session);
-        sessions.links.remove(&link.number);
-        if link.is_counted.swap(false, Ordering::Relaxed)
-            && let Some(network) = link.came.from.map(network_of)
-            && let Some(count) = sessions.networks.get_mut(&network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                sessions.networks.remove(&network);
-            }
-        }
-    }
-
-    /// All sockets.
-    pub fn links(&self) -> Vec<Arc<Link>> {
-        self.lock().links.values().cloned().collect()
-    }
-
-    /// One socket.
-    pub fn link(&self, number: u64) -> Option<Arc<Link>> {
-        self.lock().links.get(&number).cloned()
-    }
-
-    /// The socket of a session, once it has signed in.
-    pub fn signed_in(&self, session: &str) -> Option<Arc<Link>> {
-        let sessions = self.lock();
-        sessions.links.get(sessions.signed_in.get(session)?).cloned()
+    /// A session has gone.
+    pub fn forget(&self, session: &str) {
+        self.lock().wires.remove(session);
     }
 
     /// Polls of this session are refused from now on, and one that waits is ended.
     pub fn refuse_session(&self, session: &str) {
-        let mut sessions = self.lock();
-        if let Some((_, ended)) = sessions.polls.get(session) {
+        let mut known = self.lock();
+        if let Some((_, ended)) = known.polls.get(session) {
             ended.cancel();
         }
-        if sessions.refused.insert(session.to_owned()) {
-            sessions.refused_in_order.push_back(session.to_owned());
+        if known.refused.insert(session.to_owned()) {
+            known.refused_in_order.push_back(session.to_owned());
         }
-        while sessions.refused_in_order.len() > MAX_REFUSED {
-            if let Some(oldest) = sessions.refused_in_order.pop_front() {
-                sessions.refused.remove(&oldest);
+        while known.refused_in_order.len() > MAX_REFUSED {
+            if let Some(oldest) = known.refused_in_order.pop_front() {
+                known.refused.remove(&oldest);
             }
         }
     }
 
     /// Whether polls of this session are refused.
     pub fn is_refused(&self, session: &str) -> bool {
-        let sessions = self.lock();
-        !sessions.refused.is_empty() && sessions.refused.contains(session)
+        let known = self.lock();
+        !known.refused.is_empty() && known.refused.contains(session)
     }
 
     /// Forgets connections that have gone without a word.
