@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use academy_rt::domain::chat::{Author, Draft, Message, MessageKind, RoomPolicy};
 use academy_rt::domain::{Actor, Room, RoomId, SystemClock, Timestamp, UserId};
 use academy_rt::protocol::decode;
-use academy_rt::protocol::error::WireError;
+use academy_rt::protocol::error::ApiError;
 use academy_rt::protocol::event::ServerEvent;
 use academy_rt::protocol::packet::Packet;
 use academy_rt::protocol::request::{ChatMessage, ProgressSync};
@@ -107,7 +107,7 @@ impl Outlet for Counter {
     fn send_volatile(&self, packets: &Packets<'_>) {
         self.send(packets);
     }
-    fn expel(&self, _: &WireError) {}
+    fn expel(&self, _: &ApiError) {}
 }
 
 fn fanout(c: &mut Criterion) {

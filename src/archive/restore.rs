@@ -18,7 +18,7 @@ use crate::store::embedded::offline::migrate;
 use crate::store::embedded::offline::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
-use crate::store::embedded::offline::stats::Census;
+use crate::store::embedded::offline::stats::RowCensus;
 use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
@@ -82,9 +82,9 @@ pub struct Restored {
     /// The backup; `None` if a restore was taken back.
     pub summary: Option<Summary>,
     /// What was there before; `None` if there was nothing, or nothing that could be read.
-    pub before: Option<Census>,
+    pub before: Option<RowCensus>,
     /// What is there now.
-    pub after: Census,
+    pub after: RowCensus,
     /// What was carried over.
     pub carried: Carried,
     /// What has become of the audit trail that was there.
@@ -294,7 +294,7 @@ pub(super) fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> 
 struct Existing {
     file: OfflineFile,
     /// What it holds; `None` if its rows make no sense.
-    census: Option<Census>,
+    census: Option<RowCensus>,
 }
 
 /// What is there now. Data that cannot be read may hold erasures that nobody could carry over.

@@ -166,7 +166,7 @@ impl Key {
     fn new(decoding: DecodingKey, algorithms: &[Algorithm], origin: KeyOrigin) -> Key {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.algorithms = algorithms.to_vec();
-        // Times, issuer and audience are checked elsewhere: against the clock of the house, and with errors of their own.
+        // Times, issuer and audience are checked elsewhere: against the server's clock, and with errors of their own.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_nbf = false;

@@ -94,9 +94,12 @@ pub const KEYS: &[Key] = &[
         c.server.cors_origins = origins;
         Ok(())
     }),
-    key("server.behind_proxy", "false", "Whether a proxy in front ends TLS; then plain HTTP is allowed.", |c, v| {
-        flag(&mut c.server.behind_proxy, v)
-    }),
+    key(
+        "server.behind_proxy",
+        "false",
+        "Whether a proxy in front terminates TLS; then plain HTTP is allowed.",
+        |c, v| flag(&mut c.server.behind_proxy, v),
+    ),
     key("server.trusted_proxies", "[]", "Addresses of proxies whose X-Forwarded-For is believed.", |c, v| {
         let parsed: Result<_, _> =
             list(v).iter().map(|text| text.parse::<IpAddr>().map(|ip| ip.to_canonical())).collect();

@@ -98,7 +98,7 @@ pub struct Server {
     pub websocket_enabled: bool,
     /// Origins of other sites that may use the server from a browser.
     pub cors_origins: Vec<String>,
-    /// Whether a proxy in front ends TLS.
+    /// Whether a proxy in front terminates TLS.
     pub behind_proxy: bool,
     /// The proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,

@@ -140,7 +140,7 @@ impl Membership {
     }
 }
 
-/// The rules of the house that a room decision needs.
+/// The rules that a room decision needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomPolicy {
     /// `chat.open_rooms`: whether a room that nobody has registered may be joined, and is registered by its first message.
@@ -294,7 +294,7 @@ pub struct RoomEntry {
 /// Somebody who takes part in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberEntry {
-    /// Who.
+    /// The user.
     pub user: UserId,
     /// The name as last given.
     pub name: String,

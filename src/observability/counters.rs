@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::domain::histogram::Histogram;
 use crate::store::Change;
 
-use crate::observability::log_limiter::Quiet;
+use crate::observability::log_limiter::LogLimiter;
 
 /// How far back a rate looks.
 const RATE_OVER: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ impl<const N: usize> Counts<N> {
 
 /// Everything that is counted.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Counters {
     /// What was stored, by kind.
     pub stored: Counts<{ Change::KINDS.len() }>,
     /// Sockets whose token was good.
@@ -94,7 +94,7 @@ pub struct Tally {
     /// Long polls that wait now.
     pub polls_waiting: Count,
     /// What may still be logged of refusals.
-    pub quiet: Quiet,
+    pub log_limiter: LogLimiter,
     /// Totals as they were within the last minute.
     samples: Mutex<Vec<Sample>>,
 }
@@ -118,9 +118,9 @@ pub struct Rates {
     pub requests: f64,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
-        Tally {
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
             stored: Counts::new(Change::KINDS),
             sign_ins: Count::default(),
             refused_sign_ins: Counts::new([
@@ -150,13 +150,13 @@ impl Default for Tally {
             tls_failures: Count::default(),
             clock_jumps: Count::default(),
             polls_waiting: Count::default(),
-            quiet: Quiet::default(),
+            log_limiter: LogLimiter::default(),
             samples: Mutex::default(),
         }
     }
 }
 
-impl Tally {
+impl Counters {
     /// Counts an HTTP answer.
     pub fn answered(&self, status: u16, took: Duration) {
         self.http.add(match status / 100 {
@@ -207,15 +207,15 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_counted_under_the_last_kind() {
-        let tally = Tally::default();
+        let counters = Counters::default();
         for code in ["token_expired", "nonsense", "forbidden", "token_expired"] {
-            tally.refused_sign_ins.add(code);
+            counters.refused_sign_ins.add(code);
         }
-        let counts: Vec<_> = tally.refused_sign_ins.read().filter(|(_, count)| *count > 0).collect();
+        let counts: Vec<_> = counters.refused_sign_ins.read().filter(|(_, count)| *count > 0).collect();
         assert_eq!(counts, [("token_expired", 2), ("other", 2)]);
-        tally.answered(404, Duration::from_millis(3));
-        tally.answered(999, Duration::ZERO);
-        assert_eq!(tally.http.read().map(|(_, count)| count).collect::<Vec<_>>(), [0, 0, 0, 1, 1]);
-        assert_eq!((tally.http.total(), tally.http_time.read().count()), (2, 2));
+        counters.answered(404, Duration::from_millis(3));
+        counters.answered(999, Duration::ZERO);
+        assert_eq!(counters.http.read().map(|(_, count)| count).collect::<Vec<_>>(), [0, 0, 0, 1, 1]);
+        assert_eq!((counters.http.total(), counters.http_time.read().count()), (2, 2));
     }
 }

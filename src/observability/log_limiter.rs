@@ -13,7 +13,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// What may still be logged.
 #[derive(Debug, Default)]
-pub struct Quiet(Mutex<HashMap<&'static str, Window>>);
+pub struct LogLimiter(Mutex<HashMap<&'static str, Window>>);
 
 #[derive(Debug)]
 struct Window {
@@ -22,13 +22,13 @@ struct Window {
     unsaid: u64,
 }
 
-impl Quiet {
+impl LogLimiter {
     /// Whether a line of this reason is logged; counts it otherwise.
-    pub fn may_say(&self, reason: &'static str) -> bool {
-        self.may_say_at(reason, Instant::now())
+    pub fn may_log(&self, reason: &'static str) -> bool {
+        self.may_log_at(reason, Instant::now())
     }
 
-    fn may_say_at(&self, reason: &'static str, now: Instant) -> bool {
+    fn may_log_at(&self, reason: &'static str, now: Instant) -> bool {
         let mut windows = self.lock();
         let window = windows.entry(reason).or_insert(Window { since: now, said: 0, unsaid: 0 });
         // What was not said is still to be told: the window ends when it is.
@@ -44,24 +44,24 @@ impl Quiet {
     }
 
     /// The reasons of which more happened than was logged, and how often, for windows that are over.
-    pub fn untold(&self) -> Vec<(&'static str, u64)> {
-        self.untold_at(Instant::now())
+    pub fn suppressed(&self) -> Vec<(&'static str, u64)> {
+        self.suppressed_at(Instant::now())
     }
 
-    fn untold_at(&self, now: Instant) -> Vec<(&'static str, u64)> {
+    fn suppressed_at(&self, now: Instant) -> Vec<(&'static str, u64)> {
         let mut windows = self.lock();
-        let mut untold = Vec::new();
+        let mut suppressed = Vec::new();
         windows.retain(|reason, window| {
             if now.duration_since(window.since) < WINDOW {
                 return true;
             }
             if window.unsaid > 0 {
-                untold.push((*reason, window.unsaid));
+                suppressed.push((*reason, window.unsaid));
             }
             false
         });
-        untold.sort_unstable();
-        untold
+        suppressed.sort_unstable();
+        suppressed
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<&'static str, Window>> {
@@ -75,13 +75,13 @@ mod tests {
 
     #[test]
     fn a_flood_is_twenty_lines_and_one_number_a_minute() {
-        let (quiet, start) = (Quiet::default(), Instant::now());
-        let said = (0..1_000).filter(|_| quiet.may_say_at("token_invalid", start)).count();
+        let (log_limiter, start) = (LogLimiter::default(), Instant::now());
+        let said = (0..1_000).filter(|_| log_limiter.may_log_at("token_invalid", start)).count();
         assert_eq!(said, 20);
-        assert!(quiet.may_say_at("tls_handshake", start), "another reason has its own lines");
-        assert!(quiet.untold_at(start + WINDOW / 2).is_empty());
-        assert_eq!(quiet.untold_at(start + WINDOW), [("token_invalid", 980)]);
-        assert!(quiet.untold_at(start + WINDOW).is_empty());
-        assert!(quiet.may_say_at("token_invalid", start + WINDOW));
+        assert!(log_limiter.may_log_at("tls_handshake", start), "another reason has its own lines");
+        assert!(log_limiter.suppressed_at(start + WINDOW / 2).is_empty());
+        assert_eq!(log_limiter.suppressed_at(start + WINDOW), [("token_invalid", 980)]);
+        assert!(log_limiter.suppressed_at(start + WINDOW).is_empty());
+        assert!(log_limiter.may_log_at("token_invalid", start + WINDOW));
     }
 }

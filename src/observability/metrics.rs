@@ -18,7 +18,7 @@ use crate::domain::Timestamp;
 use crate::domain::histogram::{BOUNDS_US, Durations};
 use crate::store::StoreStatus;
 
-use crate::observability::counters::{Counts, Tally};
+use crate::observability::counters::{Counters, Counts};
 use crate::observability::process::ProcessFigures;
 
 /// The type of the text for who understands OpenMetrics.
@@ -121,7 +121,7 @@ impl TypedMetric for Seconds {
 
 /// The figures as OpenMetrics text.
 #[must_use]
-pub fn render(figures: &Figures, tally: &Tally) -> String {
+pub fn render(figures: &Figures, counters: &Counters) -> String {
     let mut registry = Registry::with_prefix("academy_rt");
     let mut gauge = |name: &str, help: &str, value: u64| registry.register(name, help, ConstGauge::new(signed(value)));
     gauge("uptime_seconds", "Seconds since the start", figures.uptime.as_secs());
@@ -134,8 +134,8 @@ pub fn render(figures: &Figures, tally: &Tally) -> String {
     );
     gauge("users", "Users with a socket", figures.users as u64);
     gauge("rooms", "Chat rooms with a socket", figures.rooms as u64);
-    gauge("polls_waiting", "Long polls that wait", tally.polls_waiting.get());
-    gauge("connections_open", "Connections open, of all kinds", tally.connections_open.get());
+    gauge("polls_waiting", "Long polls that wait", counters.polls_waiting.get());
+    gauge("connections_open", "Connections open, of all kinds", counters.connections_open.get());
     gauge("store_file_bytes", "Size of the database file", figures.store.file_bytes);
     gauge("store_queue", "Requests waiting for the writer", figures.store.queued as u64);
     gauge("store_min_free_bytes", "Writes are refused below so many free bytes", figures.store.min_free_bytes);
@@ -158,10 +158,10 @@ pub fn render(figures: &Figures, tally: &Tally) -> String {
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("deliveries", "Events sent to sockets", figures.deliveries);
     counter("slow_readers", "Sockets cut off because they did not keep up", figures.slow_readers);
-    counter("sign_ins", "Sockets whose token was good", tally.sign_ins.get());
-    counter("connections", "Connections accepted", tally.connections.get());
-    counter("tls_failures", "TLS handshakes that failed", tally.tls_failures.get());
-    counter("clock_jumps", "Times the machine's clock was set while the server ran", tally.clock_jumps.get());
+    counter("sign_ins", "Sockets whose token was good", counters.sign_ins.get());
+    counter("connections", "Connections accepted", counters.connections.get());
+    counter("tls_failures", "TLS handshakes that failed", counters.tls_failures.get());
+    counter("clock_jumps", "Times the machine's clock was set while the server ran", counters.clock_jumps.get());
     counter("store_commits", "Transactions committed", figures.store.commits);
     counter("store_writes", "Requests in committed transactions", figures.store.writes);
 
@@ -175,26 +175,26 @@ pub fn render(figures: &Figures, tally: &Tally) -> String {
     }
     registry.register("sockets_by_role", "Authenticated sockets, by their users' first role", roles);
     let of = |kinds| family(kinds, |kind| Kind { kind });
-    registry.register("stored", "What was stored, by kind", of(&tally.stored));
+    registry.register("stored", "What was stored, by kind", of(&counters.stored));
     registry.register(
         "refused_sign_ins",
         "Tokens refused, by the code of the refusal",
-        family(&tally.refused_sign_ins, |code| Code { code }),
+        family(&counters.refused_sign_ins, |code| Code { code }),
     );
     registry.register(
         "rate_limited",
         "Requests beyond a limit, by the limit",
-        family(&tally.rate_limited, |limit| Limit { limit }),
+        family(&counters.rate_limited, |limit| Limit { limit }),
     );
     registry.register(
         "http_requests",
         "HTTP requests answered, without Socket.IO and waiting polls, by class of status",
-        family(&tally.http, |class| Class { class }),
+        family(&counters.http, |class| Class { class }),
     );
     registry.register(
         "http_request_duration_seconds",
         "Seconds until an answer begins, without Socket.IO and waiting polls",
-        Seconds(tally.http_time.read()),
+        Seconds(counters.http_time.read()),
     );
     registry.register(
         "store_commit_duration_seconds",
@@ -255,7 +255,7 @@ pub fn catalogue() -> Vec<(String, String, String)> {
         roles: [("admin", 0), ("hr", 0), ("coach", 0), ("learner", 0), ("none", 0)],
         ..Figures::default()
     };
-    let text = plain(&render(&figures, &Tally::default()));
+    let text = plain(&render(&figures, &Counters::default()));
     let word = |line: &str, place: usize| line.split(' ').nth(place).unwrap_or_default().to_owned();
     let lines: Vec<&str> = text.lines().collect();
     let headings = lines.iter().zip(lines.iter().skip(1)).filter(|(line, _)| line.starts_with("# HELP "));
@@ -289,9 +289,9 @@ mod tests {
 
     #[test]
     fn names_have_the_prefix_and_counters_their_suffix() {
-        let tally = Tally::default();
-        tally.refused_sign_ins.add("token_expired");
-        tally.answered(200, Duration::from_millis(3));
+        let counters = Counters::default();
+        counters.refused_sign_ins.add("token_expired");
+        counters.answered(200, Duration::from_millis(3));
         let figures = Figures {
             uptime: Duration::from_secs(3),
             websocket_sockets: 2,
@@ -301,7 +301,7 @@ mod tests {
             now: Timestamp(90_000),
             ..Figures::default()
         };
-        let text = render(&figures, &tally);
+        let text = render(&figures, &counters);
         for line in [
             "academy_rt_uptime_seconds 3",
             "academy_rt_deliveries_total 9",

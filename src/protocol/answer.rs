@@ -39,13 +39,13 @@ pub struct Done {}
 #[derive(Debug, Serialize)]
 pub struct Failed<'a> {
     ok: bool,
-    error: &'a crate::protocol::WireError,
+    error: &'a crate::protocol::ApiError,
 }
 
 impl<'a> Failed<'a> {
     /// A refused request.
     #[must_use]
-    pub fn new(error: &'a crate::protocol::WireError) -> Failed<'a> {
+    pub fn new(error: &'a crate::protocol::ApiError) -> Failed<'a> {
         Failed { ok: false, error }
     }
 }
@@ -260,7 +260,7 @@ pub struct InboxMarked {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Present {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// Their name.
     pub name: String,

@@ -3,26 +3,26 @@
 
 use serde::de::DeserializeOwned;
 
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 
 /// Reads one JSON object into a request.
 ///
 /// # Errors
 /// `invalid_payload` with the field concerned.
-pub fn request<T: DeserializeOwned>(json: &str) -> Result<T, WireError> {
+pub fn request<T: DeserializeOwned>(json: &str) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
         let cause = error.into_inner();
         match missing_field(&cause) {
-            Some(field) => WireError::field(field.clone(), format!("{field} is missing")),
-            None if path == "." || path == "?" => WireError::new(ErrorCode::InvalidPayload, plain(&cause)),
-            None => WireError::field(path.clone(), format!("{path}: {}", plain(&cause))),
+            Some(field) => ApiError::field(field.clone(), format!("{field} is missing")),
+            None if path == "." || path == "?" => ApiError::new(ErrorCode::InvalidPayload, plain(&cause)),
+            None => ApiError::field(path.clone(), format!("{path}: {}", plain(&cause))),
         }
     })?;
     deserializer
         .end()
-        .map_err(|_| WireError::new(ErrorCode::InvalidPayload, "there is something behind the JSON value"))?;
+        .map_err(|_| ApiError::new(ErrorCode::InvalidPayload, "there is something behind the JSON value"))?;
     Ok(value)
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::protocol::request::{ChatMessage, ProgressSync};
 
-    fn refused(json: &str) -> WireError {
+    fn refused(json: &str) -> ApiError {
         request::<ChatMessage>(json).expect_err(json)
     }
 

@@ -107,7 +107,7 @@ impl ErrorCode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
 #[error("{}: {message}", code.as_str())]
-pub struct WireError {
+pub struct ApiError {
     /// The code.
     pub code: ErrorCode,
     /// A sentence for people that says what to do.
@@ -120,32 +120,32 @@ pub struct WireError {
     pub retry_after_ms: Option<u64>,
 }
 
-impl WireError {
+impl ApiError {
     /// An error without a field.
     #[must_use]
-    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> WireError {
-        WireError { code, message: message.into(), field: None, retry_after_ms: None }
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { code, message: message.into(), field: None, retry_after_ms: None }
     }
 
     /// A field that is not what it must be.
     #[must_use]
-    pub fn field(field: impl Into<String>, message: impl Into<Cow<'static, str>>) -> WireError {
-        WireError { field: Some(field.into()), ..WireError::new(ErrorCode::InvalidPayload, message) }
+    pub fn field(field: impl Into<String>, message: impl Into<Cow<'static, str>>) -> ApiError {
+        ApiError { field: Some(field.into()), ..ApiError::new(ErrorCode::InvalidPayload, message) }
     }
 
     /// Too many of something; come back after a while.
     #[must_use]
-    pub fn rate_limited(retry_after: Duration, message: impl Into<Cow<'static, str>>) -> WireError {
+    pub fn rate_limited(retry_after: Duration, message: impl Into<Cow<'static, str>>) -> ApiError {
         let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).max(1);
-        WireError { retry_after_ms: Some(retry_after_ms), ..WireError::new(ErrorCode::RateLimited, message) }
+        ApiError { retry_after_ms: Some(retry_after_ms), ..ApiError::new(ErrorCode::RateLimited, message) }
     }
 
     /// The server cannot take the request now.
     #[must_use]
-    pub fn unavailable() -> WireError {
-        WireError {
+    pub fn unavailable() -> ApiError {
+        ApiError {
             retry_after_ms: Some(1_000),
-            ..WireError::new(
+            ..ApiError::new(
                 ErrorCode::Unavailable,
                 "nothing was acknowledged; try again with the same clientId or syncId",
             )
@@ -153,40 +153,40 @@ impl WireError {
     }
 }
 
-impl From<Refusal> for WireError {
-    fn from(refusal: Refusal) -> WireError {
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
         match refusal {
-            Refusal::NotFound => WireError::new(ErrorCode::NotFound, "there is no such thing here"),
-            Refusal::Forbidden => WireError::new(ErrorCode::Forbidden, "you may not do this"),
-            Refusal::Conflict => WireError::new(ErrorCode::Conflict, "this contradicts what is stored"),
+            Refusal::NotFound => ApiError::new(ErrorCode::NotFound, "there is no such thing here"),
+            Refusal::Forbidden => ApiError::new(ErrorCode::Forbidden, "you may not do this"),
+            Refusal::Conflict => ApiError::new(ErrorCode::Conflict, "this contradicts what is stored"),
             Refusal::KeyReused => {
-                WireError::new(ErrorCode::Conflict, "this key was used for another request; use a new one")
+                ApiError::new(ErrorCode::Conflict, "this key was used for another request; use a new one")
             }
             Refusal::Resync => {
-                WireError::new(ErrorCode::Resync, "this position is not of this server's data; start without it")
+                ApiError::new(ErrorCode::Resync, "this position is not of this server's data; start without it")
             }
             Refusal::Held(holds) => {
                 let message = format!("a legal hold stands against this: {holds}; release it first");
-                WireError::new(ErrorCode::Conflict, message)
+                ApiError::new(ErrorCode::Conflict, message)
             }
-            Refusal::Erasing(user) => WireError::new(
+            Refusal::Erasing(user) => ApiError::new(
                 ErrorCode::Conflict,
                 format!("an erasure of user {user} is under way; try again when it has ended"),
             ),
-            Refusal::Removing(room) => WireError::new(
+            Refusal::Removing(room) => ApiError::new(
                 ErrorCode::Conflict,
                 format!(
                     "a removal of room {room} is under way, and its messages are going; try again when it has ended"
                 ),
             ),
-            Refusal::Unsettled => WireError {
+            Refusal::Unsettled => ApiError {
                 retry_after_ms: Some(1_000),
-                ..WireError::new(
+                ..ApiError::new(
                     ErrorCode::Unavailable,
                     "what a released hold kept is still being removed; try again in a moment",
                 )
             },
-            Refusal::BelowFloor => WireError::new(
+            Refusal::BelowFloor => ApiError::new(
                 ErrorCode::Conflict,
                 "this user's data are younger than retention.floor; erase them with consent (--consent)",
             ),
@@ -195,15 +195,15 @@ impl From<Refusal> for WireError {
 }
 
 /// An id in a URL or on a command line that is none.
-impl From<IdError> for WireError {
-    fn from(error: IdError) -> WireError {
+impl From<IdError> for ApiError {
+    fn from(error: IdError) -> ApiError {
         let field = match error {
             IdError::User => "userId",
             IdError::Room | IdError::Reserved => "roomId",
             IdError::Lesson => "lessonId",
             IdError::NotARoomName => "room",
         };
-        WireError::field(field, format!("{field} {error}"))
+        ApiError::field(field, format!("{field} {error}"))
     }
 }
 
@@ -220,13 +220,13 @@ mod tests {
 
     #[test]
     fn an_error_shows_only_the_fields_it_has() {
-        let json = |error: &WireError| serde_json::to_string(error).unwrap();
+        let json = |error: &ApiError| serde_json::to_string(error).unwrap();
         assert_eq!(
-            json(&WireError::new(ErrorCode::NotJoined, "join first")),
+            json(&ApiError::new(ErrorCode::NotJoined, "join first")),
             r#"{"code":"not_joined","message":"join first"}"#
         );
         assert_eq!(
-            json(&WireError::rate_limited(Duration::from_millis(120), "slow down")),
+            json(&ApiError::rate_limited(Duration::from_millis(120), "slow down")),
             r#"{"code":"rate_limited","message":"slow down","retryAfterMs":120}"#
         );
     }

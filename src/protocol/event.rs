@@ -1,9 +1,9 @@
-//! Every event that the server sends, with its wire name and its payload.
+//! Every event that the server sends, with its name and its payload.
 
 use serde::Serialize;
 
 use crate::domain::{RoomId, Timestamp, UserId};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::protocol::packet::Packet;
 use crate::protocol::view::{MessageView, NotificationView, ProgressView, Session};
 
@@ -13,7 +13,7 @@ pub enum ServerEvent<'a> {
     /// `authenticated`: who one is, and what waits.
     Authenticated(Session<'a>),
     /// `auth_error`: why one is not let in, or no longer.
-    AuthError(&'a WireError),
+    AuthError(&'a ApiError),
     /// `auth:expiring`: the token ends soon.
     AuthExpiring {
         /// When.
@@ -29,7 +29,7 @@ pub enum ServerEvent<'a> {
         /// The request's event.
         event: &'a str,
         /// What is wrong.
-        error: &'a WireError,
+        error: &'a ApiError,
     },
     /// `chat:message`: a message was stored.
     ChatMessage(MessageView<'a>),
@@ -65,7 +65,7 @@ pub enum ServerEvent<'a> {
     ChatTyping {
         /// The room.
         room_id: &'a RoomId,
-        /// Who.
+        /// The user.
         user_id: &'a UserId,
         /// Their name.
         user_name: &'a str,
@@ -76,7 +76,7 @@ pub enum ServerEvent<'a> {
     ChatRead {
         /// The room.
         room_id: &'a RoomId,
-        /// Who.
+        /// The user.
         user_id: &'a UserId,
         /// Up to which message.
         message_id: u64,
@@ -98,7 +98,7 @@ pub enum ServerEvent<'a> {
     },
     /// `presence:changed`.
     PresenceChanged {
-        /// Who.
+        /// The user.
         user_id: &'a UserId,
         /// Whether they are here.
         online: bool,
@@ -113,7 +113,7 @@ pub enum ServerEvent<'a> {
 pub struct RoomGuest<'a> {
     /// The room.
     pub room_id: &'a RoomId,
-    /// Who.
+    /// The user.
     pub user_id: &'a UserId,
     /// Their name.
     pub user_name: &'a str,
@@ -208,7 +208,7 @@ struct Draining {
 struct RequestError<'a> {
     event: &'a str,
     #[serde(flatten)]
-    error: &'a WireError,
+    error: &'a ApiError,
 }
 
 #[derive(Serialize)]

@@ -5,13 +5,13 @@ use serde_json::value::RawValue;
 
 use crate::domain::{Role, Timestamp};
 
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 
 /// `{ "error": { code, message, field? } }`.
 #[derive(Debug, Serialize)]
 pub struct ErrorBody<'a> {
     /// What is wrong.
-    pub error: &'a WireError,
+    pub error: &'a ApiError,
 }
 
 /// `GET /api/health`.
@@ -234,7 +234,7 @@ pub struct Polled<'a> {
 #[derive(Debug, Serialize)]
 pub struct Resync<'a> {
     /// `resync`.
-    pub error: &'a WireError,
+    pub error: &'a ApiError,
     /// A cursor to go on from, after fetching the state anew.
     pub cursor: String,
 }

@@ -12,4 +12,4 @@ pub mod packet;
 pub mod request;
 pub mod view;
 
-pub use error::{ErrorCode, WireError};
+pub use error::{ApiError, ErrorCode};

@@ -9,7 +9,7 @@ use crate::domain::chat::MessageKind;
 use crate::domain::progress::{Percent, Status, Update};
 use crate::domain::{LessonId, RoomId, UserId};
 
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 
 /// The longest `clientId`, `syncId` or `Idempotency-Key`, in characters.
 pub const MAX_KEY_CHARS: usize = 64;
@@ -447,11 +447,11 @@ pub struct NotificationTarget {
 ///
 /// # Errors
 /// `invalid_payload` with the field's name.
-pub fn check_key(field: &'static str, key: Option<&str>) -> Result<(), WireError> {
+pub fn check_key(field: &'static str, key: Option<&str>) -> Result<(), ApiError> {
     match key.map(|key| key.chars().take(MAX_KEY_CHARS + 1).count()) {
-        Some(0) => Err(WireError::field(field, format!("{field} must have 1 to {MAX_KEY_CHARS} characters"))),
+        Some(0) => Err(ApiError::field(field, format!("{field} must have 1 to {MAX_KEY_CHARS} characters"))),
         Some(chars) if chars > MAX_KEY_CHARS => {
-            Err(WireError::field(field, format!("{field} must have 1 to {MAX_KEY_CHARS} characters")))
+            Err(ApiError::field(field, format!("{field} must have 1 to {MAX_KEY_CHARS} characters")))
         }
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::domain::access::{Ban, Banned, Barred, is_issued_before};
 use crate::domain::{Actor, Timestamp, UserId};
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 
 /// All bans, by what is asked of them. At most [`MAX_BANS`], and those that could not be stored.
 #[derive(Debug, Clone, Default)]
@@ -94,15 +94,15 @@ impl Access {
     }
 
     /// What somebody is told who is shut out at this moment.
-    pub(crate) fn barred(&self, actor: &Actor, now: Timestamp) -> Option<WireError> {
+    pub(crate) fn barred(&self, actor: &Actor, now: Timestamp) -> Option<ApiError> {
         self.read().barred(actor, now).map(refusal)
     }
 }
 
-fn refusal(barred: Barred) -> WireError {
+fn refusal(barred: Barred) -> ApiError {
     match barred {
-        Barred::Revoked => WireError::new(ErrorCode::TokenRevoked, "the token has been revoked; sign in again"),
-        Barred::Blocked => WireError::new(
+        Barred::Revoked => ApiError::new(ErrorCode::TokenRevoked, "the token has been revoked; sign in again"),
+        Barred::Blocked => ApiError::new(
             ErrorCode::UserBlocked,
             "this account may not connect here any more; ask whoever administers the service",
         ),

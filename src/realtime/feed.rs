@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::domain::chat::Message;
 use crate::domain::notification::Selection;
 use crate::domain::{Room, RoomId, UserId};
-use crate::observability::counters::Tally;
+use crate::observability::counters::Counters;
 use crate::realtime::delivery::{Delivery, DeliveryKind, Placed, deliveries_of};
 use crate::store::Change;
 use crate::store::operations::InboxAction;
@@ -57,7 +57,7 @@ pub struct Feed {
     /// Wakes a writer thread that waits for the pump.
     pumped: Condvar,
     /// What passes is counted.
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
 }
 
 /// A position of the ring.
@@ -297,7 +297,7 @@ impl Feed {
             ring: Mutex::default(),
             arrived: Notify::new(),
             pumped: Condvar::new(),
-            tally: Arc::default(),
+            counters: Arc::default(),
         })
     }
 
@@ -307,8 +307,8 @@ impl Feed {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// The feed's random id.
@@ -372,7 +372,7 @@ impl Feed {
 
     /// A change of the store, in the order of its ids: what it takes back of what was told before, then what it tells.
     pub fn note(&self, change: &Change, told_beside: Option<Delivery>) {
-        self.tally.stored.add(change.kind());
+        self.counters.stored.add(change.kind());
         let deliveries = deliveries_of(change);
         let mut ring = self.lock();
         ring.take_back(change);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::{Room, UserId};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 
 use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
@@ -22,7 +22,7 @@ pub trait Outlet: Send + Sync {
     fn send_volatile(&self, packets: &Packets<'_>);
 
     /// Ends the socket after a last word: its token has expired, or somebody with the right to has said so.
-    fn expel(&self, error: &WireError);
+    fn expel(&self, error: &ApiError);
 }
 
 /// How many deliveries a closed gate holds back; beyond, nothing passes any more, and the socket behind it is cut off.

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::{Actor, Clock, RoomId, UserId};
-use crate::observability::counters::Tally;
-use crate::protocol::error::WireError;
+use crate::observability::counters::Counters;
+use crate::protocol::error::ApiError;
 use crate::realtime::access::Access;
 use crate::realtime::delivery::Delivery;
 use crate::realtime::feed::Feed;
@@ -76,15 +76,15 @@ impl Live {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        self.feed.tally()
+    pub fn counters(&self) -> &Arc<Counters> {
+        self.feed.counters()
     }
 
     /// Whether somebody with a good token may connect and ask: they are neither blocked, nor is the token revoked.
     ///
     /// # Errors
     /// `token_revoked`, `user_blocked`.
-    pub fn require_access(&self, actor: &Actor) -> Result<(), WireError> {
+    pub fn require_access(&self, actor: &Actor) -> Result<(), ApiError> {
         self.access.barred(actor, self.clock.now()).map_or(Ok(()), Err)
     }
 

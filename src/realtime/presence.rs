@@ -10,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::domain::{RoomId, Timestamp, UserId};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::realtime::batch::Packets;
 use crate::realtime::registry::Outlet;
 
@@ -56,7 +56,7 @@ impl Outlet for Nowhere {
 
     fn send_volatile(&self, _: &Packets<'_>) {}
 
-    fn expel(&self, _: &WireError) {
+    fn expel(&self, _: &ApiError) {
         self.is_expelled.store(true, Ordering::Relaxed);
     }
 }

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::notification::{AudienceKind, Notification};
 use crate::domain::{Actor, Role, Room, RoomId, UserId};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::store::operations::DeliveryMark;
 
 pub use crate::realtime::gate::{Gate, Group, Outlet};
@@ -224,7 +224,7 @@ impl Registry {
 /// Somebody who has gone.
 #[derive(Debug)]
 pub struct Departure {
-    /// Who.
+    /// The user.
     pub user: UserId,
     /// Their name.
     pub name: String,
@@ -367,8 +367,8 @@ impl Sockets {
     }
 
     /// Expels whoever a judgement is passed on, and gives how many of them were sockets of people, not polls that wait.
-    pub fn expel_where(&self, judge: impl Fn(&Actor) -> Option<WireError>) -> usize {
-        let judged: Vec<(Arc<dyn Outlet>, WireError, bool)> = {
+    pub fn expel_where(&self, judge: impl Fn(&Actor) -> Option<ApiError>) -> usize {
+        let judged: Vec<(Arc<dyn Outlet>, ApiError, bool)> = {
             let registry = self.lock();
             let all = registry.sockets.values();
             all.filter_map(|entry| Some((entry.outlet.clone(), judge(&entry.actor)?, entry.kind == Kind::Socket)))

@@ -7,7 +7,7 @@
 
 use crate::domain::chat::Message;
 use crate::domain::{Actor, Room, RoomId, UserId};
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::event::ServerEvent;
 use crate::store::change::Admitted;
 use crate::store::{Change, CommitSink};
@@ -54,7 +54,7 @@ impl Live {
     }
 
     fn expel(&self, user: &UserId, message: &'static str) -> usize {
-        let error = WireError::new(ErrorCode::Forbidden, message);
+        let error = ApiError::new(ErrorCode::Forbidden, message);
         self.sockets.expel_where(|actor| (actor.user == *user).then(|| error.clone()))
     }
 
@@ -78,9 +78,9 @@ impl Live {
             self.end_typing(room, &user);
             self.announce_guest(room, &user, &name, false);
         }
-        let error = WireError {
+        let error = ApiError {
             field: Some("roomId".to_owned()),
-            ..WireError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
+            ..ApiError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
         };
         let told = ServerEvent::RequestError { event: "chat:join", error: &error }.encode();
         occupant.outlet.send(&Batch::from(told).all());

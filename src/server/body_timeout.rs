@@ -10,33 +10,33 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::transport::socketio::engine::connection::{Cut, Wire};
+use crate::transport::socketio::engine::connection::{Connection, Cut};
 
 /// What a body must bring for each second more than it is granted: a payload of 1 MB over a poor mobile network is not an attack.
 const BYTES_A_SECOND: u64 = 16 * 1024;
 
 /// A body that comes within its time, or ends the connection.
-pub struct Inbound<B = Incoming> {
+pub struct TimedBody<B = Incoming> {
     body: B,
     /// It may take so long, however short it is.
     patience: Duration,
-    wire: Arc<dyn Wire>,
+    connection: Arc<dyn Connection>,
     /// Begun when the body is first waited for: most bodies are there with the head.
     time: Option<Pin<Box<Sleep>>>,
     began: Option<Instant>,
     received: u64,
 }
 
-impl<B> Inbound<B> {
-    /// Guards the body of a request that comes over this wire.
-    pub fn new(body: B, patience: Duration, wire: Arc<dyn Wire>) -> Inbound<B> {
-        Inbound { body, patience, wire, time: None, began: None, received: 0 }
+impl<B> TimedBody<B> {
+    /// Guards the body of a request that comes over this connection.
+    pub fn new(body: B, patience: Duration, connection: Arc<dyn Connection>) -> TimedBody<B> {
+        TimedBody { body, patience, connection, time: None, began: None, received: 0 }
     }
 }
 
-impl<B> std::fmt::Debug for Inbound<B> {
+impl<B> std::fmt::Debug for TimedBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inbound").field("received", &self.received).finish_non_exhaustive()
+        f.debug_struct("TimedBody").field("received", &self.received).finish_non_exhaustive()
     }
 }
 
@@ -51,7 +51,7 @@ pub enum InboundError<E> {
     Broken(E),
 }
 
-impl<B> Body for Inbound<B>
+impl<B> Body for TimedBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -73,7 +73,7 @@ where
             time.as_mut().reset(end);
         }
         ready!(time.as_mut().poll(cx));
-        this.wire.cut(Cut::Ended);
+        this.connection.cut(Cut::Ended);
         Poll::Ready(Some(Err(InboundError::TooSlow)))
     }
 

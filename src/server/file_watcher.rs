@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Files as they were. One that is not there is one that was not there.
 #[derive(Debug, Default)]
-pub(super) struct Watched(Vec<(PathBuf, Option<Stamp>)>);
+pub(super) struct WatchedFiles(Vec<(PathBuf, Option<Stamp>)>);
 
 /// A file as it was: another one in its place has another number, time or size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +16,10 @@ struct Stamp {
     bytes: u64,
 }
 
-impl Watched {
+impl WatchedFiles {
     /// These files as they are. To be called before they are read: what changes meanwhile is read again.
-    pub(super) fn new(files: impl IntoIterator<Item = PathBuf>) -> Watched {
-        Watched(files.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
+    pub(super) fn new(files: impl IntoIterator<Item = PathBuf>) -> WatchedFiles {
+        WatchedFiles(files.into_iter().map(|path| (path.clone(), stamp(&path))).collect())
     }
 
     /// Whether one of them is another one now.

@@ -10,7 +10,7 @@ use crate::auth::sources::LoadedKeys;
 use crate::config::Auth;
 
 use crate::server::ServeError;
-use crate::server::file_watcher::Watched;
+use crate::server::file_watcher::WatchedFiles;
 use crate::server::key_files;
 use crate::server::reload::Reloader;
 
@@ -43,7 +43,7 @@ impl Reloader {
     }
 
     /// Puts keys in force, and gives what is another one by it, for the audit trail.
-    pub(super) fn put_keys(&self, auth: &Auth, loaded: LoadedKeys, watched: Watched) -> Option<String> {
+    pub(super) fn put_keys(&self, auth: &Auth, loaded: LoadedKeys, watched: WatchedFiles) -> Option<String> {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }

@@ -24,10 +24,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::observability::process;
-use crate::transport::socketio::engine::connection::{Cut, StreamWire, Wire, WireIo, WireLimits};
+use crate::transport::socketio::engine::connection::{Connection, ConnectionIo, Cut, QueueLimits, StreamConnection};
 
-use crate::server::body_timeout::Inbound;
-use crate::server::middleware::{Outer, Peer};
+use crate::server::body_timeout::TimedBody;
+use crate::server::middleware::{Middleware, Peer};
 use crate::server::pending::{Newcomer, Newcomers};
 use crate::server::tls::handshakes::Handshakes;
 
@@ -44,7 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     /// What waits for a reader.
-    pub wire: WireLimits,
+    pub connection: QueueLimits,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long the head of a request may take.
@@ -60,7 +60,7 @@ impl ConnectionLimits {
     #[must_use]
     pub fn new(limits: &Limits, stall: Duration) -> ConnectionLimits {
         ConnectionLimits {
-            wire: WireLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
+            connection: QueueLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
             handshake: limits.handshake,
             head: limits.request_head,
             body: limits.request_body,
@@ -71,13 +71,13 @@ impl ConnectionLimits {
 
 /// All connections, and what each of them needs.
 pub struct Connections {
-    outer: Arc<Outer>,
+    middleware: Arc<Middleware>,
     limits: ConnectionLimits,
     tracker: TaskTracker,
     /// Told when the server is about to stop: what is under way is finished, nothing new is begun.
     draining: CancellationToken,
     newcomers: Arc<Newcomers>,
-    wires: Mutex<HashMap<u64, Weak<dyn Wire>>>,
+    live_connections: Mutex<HashMap<u64, Weak<dyn Connection>>>,
     next: AtomicU64,
     /// Connections that the server makes to itself, by where they come from.
     probes: Mutex<HashMap<SocketAddr, oneshot::Sender<()>>>,
@@ -90,11 +90,11 @@ impl std::fmt::Debug for Connections {
 }
 
 /// A connection that is open.
-struct Open<'a>(&'a Outer);
+struct Open<'a>(&'a Middleware);
 
 impl Drop for Open<'_> {
     fn drop(&mut self) {
-        self.0.tally().connections_open.take();
+        self.0.counters().connections_open.take();
     }
 }
 
@@ -120,21 +120,21 @@ impl Who {
 impl Connections {
     /// No connections yet.
     #[must_use]
-    pub fn new(outer: Arc<Outer>, limits: ConnectionLimits, draining: CancellationToken) -> Arc<Connections> {
+    pub fn new(middleware: Arc<Middleware>, limits: ConnectionLimits, draining: CancellationToken) -> Arc<Connections> {
         Arc::new(Connections {
-            outer,
+            middleware,
             limits,
             tracker: TaskTracker::new(),
             draining,
             newcomers: Newcomers::new(limits.newcomers, process::read().max_fds),
-            wires: Mutex::default(),
+            live_connections: Mutex::default(),
             next: AtomicU64::new(0),
             probes: Mutex::default(),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<dyn Wire>>> {
-        self.wires.lock()
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<dyn Connection>>> {
+        self.live_connections.lock()
     }
 
     /// The tasks of all connections.
@@ -145,16 +145,16 @@ impl Connections {
 
     /// The connections of this moment.
     #[must_use]
-    pub fn wires(&self) -> Vec<Arc<dyn Wire>> {
-        let mut wires = self.lock();
-        wires.retain(|_, wire| wire.strong_count() > 0);
-        wires.values().filter_map(Weak::upgrade).collect()
+    pub fn live_connections(&self) -> Vec<Arc<dyn Connection>> {
+        let mut live_connections = self.lock();
+        live_connections.retain(|_, connection| connection.strong_count() > 0);
+        live_connections.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Ends all connections now.
     pub fn cut_all(&self) {
-        for wire in self.wires() {
-            wire.cut(Cut::Ended);
+        for connection in self.live_connections() {
+            connection.cut(Cut::Ended);
         }
     }
 
@@ -170,7 +170,7 @@ impl Connections {
                 // The watchdog has seen that somebody accepts.
                 Ok((_, peer)) if self.is_probe(peer) => {}
                 Ok((stream, peer)) => {
-                    self.outer.tally().connections.add();
+                    self.middleware.counters().connections.add();
                     let address = peer.ip();
                     let Some(newcomer) = self.newcomers.admit(address) else {
                         self.turn_away(address);
@@ -263,15 +263,15 @@ impl Connections {
     }
 
     fn turn_away(&self, address: IpAddr) {
-        self.outer.tally().rate_limited.add("newcomers");
-        if self.outer.tally().quiet.may_say("newcomers") {
+        self.middleware.counters().rate_limited.add("newcomers");
+        if self.middleware.counters().log_limiter.may_log("newcomers") {
             tracing::info!(%address, reason = "newcomers", "a connection was refused: too many from there ask for nothing");
         }
     }
 
     fn refused(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
-        self.outer.tally().tls_failures.add();
-        if self.outer.tally().quiet.may_say(reason) {
+        self.middleware.counters().tls_failures.add();
+        if self.middleware.counters().log_limiter.may_log(reason) {
             tracing::info!(%address, reason, %error, "a connection was refused");
         }
     }
@@ -286,18 +286,21 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // A command may write what it is given to a disk that takes its time.
-        let stall =
-            if who.address.is_none() { CONTROL_STALL.max(self.limits.wire.stall) } else { self.limits.wire.stall };
-        let wire = StreamWire::new(stream, WireLimits { stall, ..self.limits.wire });
+        let stall = if who.address.is_none() {
+            CONTROL_STALL.max(self.limits.connection.stall)
+        } else {
+            self.limits.connection.stall
+        };
+        let connection = StreamConnection::new(stream, QueueLimits { stall, ..self.limits.connection });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let io = TokioIo::new(WireIo::new(wire.clone()));
-        let wire: Arc<dyn Wire> = wire;
-        self.lock().insert(number, Arc::downgrade(&wire));
-        self.outer.tally().connections_open.add();
-        let _open = Open(&self.outer);
+        let io = TokioIo::new(ConnectionIo::new(connection.clone()));
+        let connection: Arc<dyn Connection> = connection;
+        self.lock().insert(number, Arc::downgrade(&connection));
+        self.middleware.counters().connections_open.add();
+        let _open = Open(&self.middleware);
         let Who { address, is_certified, user, newcomer } = who;
-        let peer = Peer { address, is_certified, user, wire };
-        let outer = self.outer.clone();
+        let peer = Peer { address, is_certified, user, connection };
+        let middleware = self.middleware.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
         let (newcomer, patience) = (Mutex::new(newcomer), self.limits.body);
@@ -306,8 +309,9 @@ impl Connections {
                 drop(newcomer.lock().take());
             }
             let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-            let answer =
-                outer.clone().call(request.map(|body| Inbound::new(body, patience, peer.wire.clone())), peer.clone());
+            let answer = middleware
+                .clone()
+                .call(request.map(|body| TimedBody::new(body, patience, peer.connection.clone())), peer.clone());
             async move {
                 let mut answer = answer.await?;
                 // Where a body ends may be told in two ways, of which a proxy in front may have believed the other one: what

@@ -28,17 +28,17 @@ use tower_service::Service;
 use warp::filters::BoxedFilter;
 
 use crate::config::{Config, TlsMode};
-use crate::observability::counters::Tally;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::observability::counters::Counters;
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
 use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::engine::connection::Wire;
+use crate::transport::socketio::engine::connection::Connection;
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
 
-use crate::server::body_timeout::Inbound;
+use crate::server::body_timeout::TimedBody;
 
 /// What every answer says to a browser that shows it: run nothing, be shown nowhere else, tell nobody where one was.
 const PAGE_HEADERS: [(HeaderName, &str); 6] = [
@@ -59,11 +59,11 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
 /// Socket.IO around the HTTP API, with the library's types out of sight.
-type Inner = Box<dyn Fn(Request<Inbound>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
+type Inner = Box<dyn Fn(Request<TimedBody>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
-/// What the outer service goes by.
+/// What the middleware goes by.
 #[derive(Debug, Clone)]
-pub struct OuterSettings {
+pub struct MiddlewareSettings {
     /// Origins of other sites that may use the server from a browser.
     pub cors_origins: Vec<String>,
     /// The cookie that may hold a token.
@@ -83,11 +83,11 @@ pub struct OuterSettings {
     pub admin_needs_certificate: bool,
 }
 
-impl OuterSettings {
+impl MiddlewareSettings {
     /// The configured ones.
     #[must_use]
-    pub fn new(config: &Config) -> OuterSettings {
-        OuterSettings {
+    pub fn new(config: &Config) -> MiddlewareSettings {
+        MiddlewareSettings {
             cors_origins: config.server.cors_origins.clone(),
             cookie_name: config.auth.cookie_name.clone(),
             connects_per_second: config.limits.connects_per_second,
@@ -100,7 +100,7 @@ impl OuterSettings {
     }
 }
 
-/// One connection as the outer service sees it.
+/// One connection as the middleware sees it.
 #[derive(Clone)]
 pub struct Peer {
     /// The other end; `None` on the control socket.
@@ -110,11 +110,11 @@ pub struct Peer {
     /// The local user at the other end of the control socket.
     pub user: Option<u32>,
     /// The way to it.
-    pub wire: Arc<dyn Wire>,
+    pub connection: Arc<dyn Connection>,
 }
 
 /// The outermost service.
-pub struct Outer {
+pub struct Middleware {
     inner: Inner,
     api_alone: Inner,
     sockets: Arc<SocketIoTransport>,
@@ -124,14 +124,14 @@ pub struct Outer {
 
 /// What it goes by until the next reload.
 struct Rules {
-    settings: OuterSettings,
+    settings: MiddlewareSettings,
     connects: Option<Arc<DefaultKeyedRateLimiter<IpAddr>>>,
     hsts: Option<HeaderValue>,
 }
 
 impl Rules {
     /// Rules by these settings. Who has connected too often has done so by the new ones too, if the rate is the same.
-    fn new(settings: OuterSettings, before: Option<&Rules>) -> Rules {
+    fn new(settings: MiddlewareSettings, before: Option<&Rules>) -> Rules {
         let rate = settings.connects_per_second;
         let kept = before.filter(|before| before.settings.connects_per_second == rate);
         let connects = match kept {
@@ -144,13 +144,13 @@ impl Rules {
     }
 }
 
-impl std::fmt::Debug for Outer {
+impl std::fmt::Debug for Middleware {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outer").finish_non_exhaustive()
+        f.debug_struct("Middleware").finish_non_exhaustive()
     }
 }
 
-impl Outer {
+impl Middleware {
     /// The service around Socket.IO and the routes of the HTTP API.
     #[must_use]
     pub fn new(
@@ -158,11 +158,11 @@ impl Outer {
         routes: BoxedFilter<(warp::reply::Response,)>,
         sockets: Arc<SocketIoTransport>,
         process: Arc<dyn Process>,
-        settings: OuterSettings,
-    ) -> Arc<Outer> {
+        settings: MiddlewareSettings,
+    ) -> Arc<Middleware> {
         let with_sockets = layer.layer(warp::service(routes.clone()));
         let alone = warp::service(routes);
-        Arc::new(Outer {
+        Arc::new(Middleware {
             inner: Box::new(move |request| {
                 let mut service = with_sockets.clone();
                 Box::pin(async move { boxed(service.call(request).await) })
@@ -178,27 +178,27 @@ impl Outer {
     }
 
     /// Goes by other settings from the next request on.
-    pub fn resettle(&self, settings: OuterSettings) {
+    pub fn resettle(&self, settings: MiddlewareSettings) {
         let rules = Rules::new(settings, Some(&self.rules.load()));
         self.rules.store(Arc::new(rules));
     }
 
     /// Answers a request.
-    pub async fn call(self: Arc<Self>, request: Request<Inbound>, peer: Peer) -> Result<Response<Body>, Infallible> {
+    pub async fn call(self: Arc<Self>, request: Request<TimedBody>, peer: Peer) -> Result<Response<Body>, Infallible> {
         // A poll waits for what is to happen: how long says nothing of the server.
         let is_counted = !waits(request.uri().path()) && !self.sockets.is_path(request.uri().path());
         let began = Instant::now();
         let response = self.answer(request, peer).await;
         if is_counted {
-            self.sockets.tally().answered(response.status().as_u16(), began.elapsed());
+            self.sockets.counters().answered(response.status().as_u16(), began.elapsed());
         }
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<Inbound>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<TimedBody>, peer: Peer) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
-            let error = WireError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
+            let error = ApiError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
             return refusal(&error);
         }
         let allowed = self.allowed_origin(request.headers());
@@ -235,11 +235,11 @@ impl Outer {
         response
     }
 
-    async fn api_request(&self, mut request: Request<Inbound>, peer: &Peer) -> Response<Body> {
+    async fn api_request(&self, mut request: Request<TimedBody>, peer: &Peer) -> Response<Body> {
         let needs_certificate = self.rules.load().settings.admin_needs_certificate && peer.address.is_some();
         if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
             let message = "this needs a client certificate of an authority in tls.client_ca";
-            return refusal(&WireError::new(ErrorCode::Forbidden, message));
+            return refusal(&ApiError::new(ErrorCode::Forbidden, message));
         }
         let address = self.client_address(request.headers(), peer);
         if waits(request.uri().path()) {
@@ -259,7 +259,7 @@ impl Outer {
 
     async fn socket_request(
         &self,
-        request: Request<Inbound>,
+        request: Request<TimedBody>,
         peer: &Peer,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
@@ -267,28 +267,28 @@ impl Outer {
             Ok(query) => query,
             Err(name) => {
                 let message = format!("the query gives '{name}' more than once; give it once");
-                return refusal(&WireError::new(ErrorCode::InvalidPayload, message));
+                return refusal(&ApiError::new(ErrorCode::InvalidPayload, message));
             }
         };
         // Evaluated lazily: this runs for every poll.
         let is_newcomer = || !self.sockets.is_of_a_socket(&query);
         if !self.process.websocket_enabled() && is_newcomer() {
             let message = "real-time connections are switched off here; use the HTTP API under /api/v1";
-            return refusal(&WireError::new(ErrorCode::RealtimeDisabled, message));
+            return refusal(&ApiError::new(ErrorCode::RealtimeDisabled, message));
         }
         let is_first = query.session.is_none();
         if self.process.is_draining() && is_newcomer() {
-            return refusal(&WireError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
+            return refusal(&ApiError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
             let message = "this origin may not connect; add it to server.cors_origins";
-            return refusal(&WireError::new(ErrorCode::Forbidden, message));
+            return refusal(&ApiError::new(ErrorCode::Forbidden, message));
         }
         // The library would answer 101 to a request whose upgrade a proxy has taken away (RFC 6455, 4.2.1).
         if query.is_websocket && !is_upgrade(request.headers()) {
             let message =
                 "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
-            return refusal(&WireError::new(ErrorCode::InvalidPayload, message));
+            return refusal(&ApiError::new(ErrorCode::InvalidPayload, message));
         }
         if is_first && let Err(error) = self.count_connect(request.headers(), peer) {
             return refusal(&error);
@@ -304,7 +304,7 @@ impl Outer {
         let is_of_a_page = parts.headers.contains_key(ORIGIN) || is_same_origin(&parts.headers);
         let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
         let token = token_of(&mut query, &parts.headers, cookie);
-        let passage = match self.sockets.prepare(&mut parts, query, token, &peer.wire) {
+        let passage = match self.sockets.prepare(&mut parts, query, token, &peer.connection) {
             Ok(passage) => passage,
             Err(EndedSession { is_poll }) => return session_ended(is_poll),
         };
@@ -312,19 +312,19 @@ impl Outer {
             response = (self.inner)(Request::from_parts(parts, body)) => response,
             () = passage.ended() => return session_ended(true),
         };
-        self.sockets.conclude(&passage, response.status(), &peer.wire);
+        self.sockets.conclude(&passage, response.status(), &peer.connection);
         response
     }
 
-    fn count_connect(&self, headers: &HeaderMap, peer: &Peer) -> Result<(), WireError> {
+    fn count_connect(&self, headers: &HeaderMap, peer: &Peer) -> Result<(), ApiError> {
         let rules = self.rules.load();
         let (Some(connects), Some(address)) = (&rules.connects, self.client_address(headers, peer)) else {
             return Ok(());
         };
         connects.check_key(&network_of(address)).map_err(|not_until| {
-            self.sockets.tally().rate_limited.add("connects");
+            self.sockets.counters().rate_limited.add("connects");
             let wait = not_until.wait_time_from(DefaultClock::default().now());
-            WireError::rate_limited(wait, "too many new connections from this address; come again in a moment")
+            ApiError::rate_limited(wait, "too many new connections from this address; come again in a moment")
         })
     }
 
@@ -354,8 +354,8 @@ impl Outer {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn tally(&self) -> &Tally {
-        self.sockets.tally()
+    pub fn counters(&self) -> &Counters {
+        self.sockets.counters()
     }
 
     /// Drops what is known of addresses that have been quiet.
@@ -386,7 +386,7 @@ fn is_upgrade(headers: &HeaderMap) -> bool {
 
 /// The head of a request points into the buffer that it was read into, 8 KiB, for as long as somebody has it. What waits has
 /// the little that it needs in memory of its own.
-fn unpin(request: &mut Request<Inbound>) {
+fn unpin(request: &mut Request<TimedBody>) {
     let token = request.headers().get(AUTHORIZATION).map(|value| HeaderValue::from_bytes(value.as_bytes()));
     *request.headers_mut() = token.into_iter().filter_map(Result::ok).map(|token| (AUTHORIZATION, token)).collect();
     if let Ok(uri) = request.uri().to_string().parse() {
@@ -406,11 +406,11 @@ where
 {
     match result {
         Ok(response) => response.map(|body| body.map_err(Into::into).boxed_unsync()),
-        Err(_) => refusal(&WireError::new(ErrorCode::Internal, "the request could not be answered")),
+        Err(_) => refusal(&ApiError::new(ErrorCode::Internal, "the request could not be answered")),
     }
 }
 
-fn refusal(error: &WireError) -> Response<Body> {
+fn refusal(error: &ApiError) -> Response<Body> {
     let text = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
     let mut response = Response::new(whole(Bytes::from(text)));
     *response.status_mut() =
@@ -434,7 +434,7 @@ fn session_ended(is_poll: bool) -> Response<Body> {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
         return response;
     }
-    let mut response = refusal(&WireError::new(ErrorCode::InvalidPayload, "this session has ended"));
+    let mut response = refusal(&ApiError::new(ErrorCode::InvalidPayload, "this session has ended"));
     *response.status_mut() = StatusCode::BAD_REQUEST;
     response
 }

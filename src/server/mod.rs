@@ -44,9 +44,9 @@ use crate::transport::socketio::SocketIoTransport;
 pub use error::ServeError;
 
 use compose::{Transports, random_number};
-use file_watcher::Watched;
+use file_watcher::WatchedFiles;
 use listener::{ConnectionLimits, Connections};
-use middleware::{Outer, OuterSettings};
+use middleware::{Middleware, MiddlewareSettings};
 use reload::Reloader;
 use shutdown::Signals;
 use state::State;
@@ -156,7 +156,7 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Serv
 /// The keys and the certificate that a server begins with.
 struct Credentials {
     keys: LoadedKeys,
-    key_files: Watched,
+    key_files: WatchedFiles,
     tls: Option<Arc<Tls>>,
     /// What was noticed on the way.
     warnings: Vec<String>,
@@ -216,22 +216,22 @@ impl Server {
         let state = Arc::new(State::new(&config, listeners.addresses(), tls.clone()));
         let Transports { sockets, api, layer, io } = compose::transports(&config, &app, &verifier, state.clone());
         let draining = CancellationToken::new();
-        let outer = Outer::new(
+        let middleware = Middleware::new(
             &layer,
             crate::transport::http::routes(api.clone()),
             sockets.clone(),
             state.clone(),
-            OuterSettings::new(&config),
+            MiddlewareSettings::new(&config),
         );
         let limits = ConnectionLimits::new(&config.limits, STALL);
-        let connections = Connections::new(outer.clone(), limits, draining.clone());
+        let connections = Connections::new(middleware.clone(), limits, draining.clone());
         let control = config.control_socket();
         let control_listener = addresses::bind_control(&control)?;
         let reloader = Arc::new(Reloader {
             launcher,
             app: app.clone(),
             verifier,
-            outer,
+            middleware,
             sockets: sockets.clone(),
             state: state.clone(),
             tls: tls.clone(),
@@ -293,7 +293,7 @@ impl Server {
     fn begin_work(&mut self, hangup: Signal) {
         let stop = || self.stopping.clone();
         let (app, sockets, connections) = (&self.app, &self.sockets, &self.connections);
-        let (reloader, outer) = (&self.reloader, &self.reloader.outer);
+        let (reloader, middleware) = (&self.reloader, &self.reloader.middleware);
         let tasks = &mut self.tasks;
         tasks.own(FEED_READER, {
             let sockets = sockets.clone();
@@ -301,19 +301,22 @@ impl Server {
         });
         tasks.own("housekeeping", {
             let (app, stop) = (app.clone(), stop());
-            Box::pin(async move { housekeeping::keep_house(&app, stop).await })
+            Box::pin(async move { housekeeping::run_jobs(&app, stop).await })
         });
         tasks.own("calendar", {
             let (app, stop) = (app.clone(), stop());
-            Box::pin(async move { housekeeping::keep_calendar(&app, stop).await })
+            Box::pin(async move { housekeeping::run_calendar(&app, stop).await })
         });
         tasks.own("follow-up", {
             let (app, stop) = (app.clone(), stop());
             Box::pin(async move { app.chat.follow_up(stop).await })
         });
         tasks.own("watch", {
-            let (sockets, connections, outer, stop) = (sockets.clone(), connections.clone(), outer.clone(), stop());
-            Box::pin(async move { sockets.watch(|| connections.wires(), || outer.forget_the_idle(), stop).await })
+            let (sockets, connections, middleware, stop) =
+                (sockets.clone(), connections.clone(), middleware.clone(), stop());
+            Box::pin(async move {
+                sockets.watch(|| connections.live_connections(), || middleware.forget_the_idle(), stop).await
+            })
         });
         tasks.own("reload", {
             let (reloader, stop) = (reloader.clone(), stop());

@@ -20,7 +20,7 @@ use crate::transport::http::{Process, routes};
 use super::ServeError;
 use super::compose::{self, Transports, random_number};
 use super::listener::{ConnectionLimits, Connections};
-use crate::server::middleware::{Outer, OuterSettings};
+use crate::server::middleware::{Middleware, MiddlewareSettings};
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -107,12 +107,12 @@ impl Offline {
         let verifier = Arc::new(Verifier::new(&config.auth, &secret));
         let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
         let Transports { sockets, api, layer, .. } = compose::transports(config, &app, &verifier, process.clone());
-        let outer = Outer::new(
+        let middleware = Middleware::new(
             &layer,
             routes(api),
             sockets,
             process,
-            OuterSettings {
+            MiddlewareSettings {
                 cors_origins: Vec::new(),
                 cookie_name: None,
                 connects_per_second: 0,
@@ -124,7 +124,7 @@ impl Offline {
             },
         );
         let limits = ConnectionLimits::new(&config.limits, PATIENCE);
-        let connections = Connections::new(outer, limits, CancellationToken::new());
+        let connections = Connections::new(middleware, limits, CancellationToken::new());
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let user = rustix::process::getuid().as_raw();
         let connection = tokio::spawn(async move { connections.serve_alone(ours, user).await });

@@ -20,8 +20,8 @@ use crate::transport::socketio::SocketIoTransport;
 
 use super::tls::{self, Material, Tls};
 use super::{BACKUP_RESTS, Launcher, ServeError, State, systemd};
-use crate::server::file_watcher::Watched;
-use crate::server::middleware::{Outer, OuterSettings};
+use crate::server::file_watcher::WatchedFiles;
+use crate::server::middleware::{Middleware, MiddlewareSettings};
 use crate::server::{addresses, key_files};
 
 /// How often the files of the certificate and of the keys are looked at.
@@ -36,7 +36,7 @@ pub(super) struct Reloader {
     pub(super) launcher: Arc<dyn Launcher>,
     pub(super) app: Arc<App>,
     pub(super) verifier: Arc<Verifier>,
-    pub(super) outer: Arc<Outer>,
+    pub(super) middleware: Arc<Middleware>,
     pub(super) sockets: Arc<SocketIoTransport>,
     pub(super) state: Arc<State>,
     pub(super) tls: Option<Arc<Tls>>,
@@ -44,7 +44,7 @@ pub(super) struct Reloader {
     /// What is in force; of keys that wait for a restart, what was last read.
     pub(super) config: Mutex<Arc<Config>>,
     /// The files that the keys in force were read from.
-    pub(super) key_files: Mutex<Arc<Watched>>,
+    pub(super) key_files: Mutex<Arc<WatchedFiles>>,
 }
 
 /// The signal that asks for a reload.
@@ -139,7 +139,7 @@ impl Reloader {
         let key_changes = self.put_keys(&new.auth, loaded, watched);
         self.app.rates.replace(&new.limits);
         self.app.settings.replace(Settings::new(&new, BACKUP_RESTS));
-        self.outer.resettle(OuterSettings::new(&new));
+        self.middleware.resettle(MiddlewareSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
         self.launcher.resettle_log(&new);
         // Who is in a room that they could not join any more is out of it.

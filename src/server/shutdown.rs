@@ -47,7 +47,7 @@ impl Server {
             tasks.close();
             let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
             if tokio::time::timeout(FAREWELL, self.io.close()).await.is_err() {
-                tracing::info!("some sockets did not take their farewell; they are cut off");
+                tracing::info!("drain timed out for some sockets; closing them");
             }
             tracker.close();
             tracker.wait().await;
@@ -55,7 +55,7 @@ impl Server {
         tokio::select! {
             result = tokio::time::timeout_at(deadline, drained) => {
                 if result.is_err() {
-                    tracing::warn!(connections = tracker.len(), "the drain is over; what is left is cut off");
+                    tracing::warn!(connections = tracker.len(), "drain timed out; closing what is left");
                 }
             }
             () = signals.wait() => tracing::warn!("told to stop at once"),

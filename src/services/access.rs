@@ -12,9 +12,9 @@ use crate::domain::access::{Ban, Banned, MAX_TOKEN_ID_CHARS};
 use crate::domain::audit::action;
 use crate::domain::{Refusal, Scope, UserId};
 use crate::protocol::admin::access::{
-    BanView, BlockChanged, Disconnected, ListRequest, Listed, PersonDetails, ReasonRequest, RevokeRequest, Revoked,
+    BanView, BlockChanged, Disconnected, ListRequest, Listed, ReasonRequest, RevokeRequest, Revoked, UserDetails,
 };
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
 use crate::services::errors::{store_error, user_error};
 use crate::services::rooms::list_query;
@@ -59,10 +59,10 @@ impl UnstoredBans {
     }
 
     /// Keeps a change for later.
-    fn push(&self, change: BanChange, act: Act) -> Result<(), WireError> {
+    fn push(&self, change: BanChange, act: Act) -> Result<(), ApiError> {
         let mut changes = self.lock();
         if changes.len() >= MAX_UNSTORED {
-            return Err(WireError::unavailable());
+            return Err(ApiError::unavailable());
         }
         changes.push_back((change, act));
         Ok(())
@@ -126,7 +126,7 @@ impl Access {
     }
 
     /// Sets a ban. Gives how many sockets it has closed, and whether it is durable.
-    async fn set_ban(&self, banned: Banned, act: Act) -> Result<(usize, bool), WireError> {
+    async fn set_ban(&self, banned: Banned, act: Act) -> Result<(usize, bool), ApiError> {
         let outcome = if self.waits_behind(&banned.ban).await {
             Err(StoreError::Busy)
         } else {
@@ -146,7 +146,7 @@ impl Access {
                 let message = format!(
                     "there are {MAX_BANS} revocations and blocks already; revoke by user or by time issued instead"
                 );
-                Err(WireError::new(ErrorCode::Conflict, message))
+                Err(ApiError::new(ErrorCode::Conflict, message))
             }
             Err(other) => Err(store_error(other)),
         }
@@ -195,24 +195,24 @@ impl Access {
     ///
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict`, `unavailable`.
-    pub async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<Revoked, WireError> {
+    pub async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<Revoked, ApiError> {
         authorize(caller, if request.all { Scope::Admin } else { Scope::Users })?;
         let before = request.issued_before.unwrap_or_else(|| self.store.now());
         if before > self.store.now() {
-            return Err(WireError::field("issuedBefore", "issuedBefore must not be in the future"));
+            return Err(ApiError::field("issuedBefore", "issuedBefore must not be in the future"));
         }
         let ban = match (request.jti, request.user_id, request.all) {
             (Some(id), None, false) => {
                 let chars = id.chars().count();
                 if !(1..=MAX_TOKEN_ID_CHARS).contains(&chars) {
                     let message = format!("jti must have 1 to {MAX_TOKEN_ID_CHARS} characters");
-                    return Err(WireError::field("jti", message));
+                    return Err(ApiError::field("jti", message));
                 }
                 Ban::Token(id)
             }
             (None, Some(user), false) => Ban::TokensOf(user),
             (None, None, true) => Ban::AllTokens,
-            _ => return Err(WireError::field("jti", "name exactly one of jti, userId and all")),
+            _ => return Err(ApiError::field("jti", "name exactly one of jti, userId and all")),
         };
         let until = request.expires_at.filter(|_| matches!(ban, Ban::Token(_)));
         let act = caller.act(action::TOKEN_REVOKE, ban.to_string());
@@ -225,7 +225,7 @@ impl Access {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn list(&self, caller: &Caller) -> Result<Vec<BanView>, WireError> {
+    pub async fn list(&self, caller: &Caller) -> Result<Vec<BanView>, ApiError> {
         authorize(caller, Scope::Users)?;
         let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.store.now());
         let bans = self.unstored.follow(bans);
@@ -237,15 +237,10 @@ impl Access {
     ///
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict`, `unavailable`.
-    pub async fn block(
-        &self,
-        caller: &Caller,
-        user: UserId,
-        request: ReasonRequest,
-    ) -> Result<BlockChanged, WireError> {
+    pub async fn block(&self, caller: &Caller, user: UserId, request: ReasonRequest) -> Result<BlockChanged, ApiError> {
         authorize(caller, Scope::Users)?;
         if user == caller.actor.user {
-            return Err(WireError::field("userId", "this is yourself; somebody else must block you"));
+            return Err(ApiError::field("userId", "this is yourself; somebody else must block you"));
         }
         let reason = reason_of(&request)?;
         let act = Act { note: reason, ..caller.act(action::USER_BLOCK, format!("user {user}")) };
@@ -264,7 +259,7 @@ impl Access {
         caller: &Caller,
         user: UserId,
         request: ReasonRequest,
-    ) -> Result<BlockChanged, WireError> {
+    ) -> Result<BlockChanged, ApiError> {
         authorize(caller, Scope::Users)?;
         let act = Act { note: reason_of(&request)?, ..caller.act(action::USER_UNBLOCK, format!("user {user}")) };
         let ban = Ban::User(user.clone());
@@ -295,7 +290,7 @@ impl Access {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn disconnect(&self, caller: &Caller, user: UserId) -> Result<Disconnected, WireError> {
+    pub async fn disconnect(&self, caller: &Caller, user: UserId) -> Result<Disconnected, ApiError> {
         authorize(caller, Scope::Users)?;
         let act = caller.act(action::USER_DISCONNECT, format!("user {user}"));
         let applied = self.store.act(Disconnect { user: user.clone() }, act).await.map_err(store_error)?;
@@ -306,9 +301,9 @@ impl Access {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn users(&self, caller: &Caller, request: ListRequest) -> Result<Listed<PersonDetails>, WireError> {
+    pub async fn users(&self, caller: &Caller, request: ListRequest) -> Result<Listed<UserDetails>, ApiError> {
         authorize(caller, Scope::Users)?;
-        let page = self.store.list_people(list_query(request)).await.map_err(store_error)?;
+        let page = self.store.list_users(list_query(request)).await.map_err(store_error)?;
         Ok(Listed { items: page.items.into_iter().map(|profile| self.details(profile)).collect(), next: page.next })
     }
 
@@ -316,15 +311,15 @@ impl Access {
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
-    pub async fn user(&self, caller: &Caller, user: UserId) -> Result<PersonDetails, WireError> {
+    pub async fn user(&self, caller: &Caller, user: UserId) -> Result<UserDetails, ApiError> {
         authorize(caller, Scope::Users)?;
         let profile = self.store.profile(user).await.map_err(user_error)?;
         Ok(self.details(profile))
     }
 
-    fn details(&self, profile: UserProfile) -> PersonDetails {
+    fn details(&self, profile: UserProfile) -> UserDetails {
         let (blocked, tokens_revoked_before) = self.live.access.state_of(&profile.user);
-        PersonDetails {
+        UserDetails {
             sockets: self.live.sockets.count_of(&profile.user),
             blocked,
             tokens_revoked_before,
@@ -337,8 +332,8 @@ impl Access {
     }
 }
 
-fn not_blocked() -> WireError {
-    WireError::new(ErrorCode::NotFound, "this user is not blocked")
+fn not_blocked() -> ApiError {
+    ApiError::new(ErrorCode::NotFound, "this user is not blocked")
 }
 
 /// Whether what is stored shuts out whom this ban would.
@@ -349,11 +344,11 @@ fn stands_already(stored: &[Banned], banned: &Banned) -> bool {
     })
 }
 
-fn reason_of(request: &ReasonRequest) -> Result<String, WireError> {
+fn reason_of(request: &ReasonRequest) -> Result<String, ApiError> {
     let reason: String = request.reason.trim().chars().filter(|c| !c.is_control()).collect();
     match reason.chars().count() {
         0 => Ok(String::new()),
         1..=REASON_CHARS => Ok(reason),
-        _ => Err(WireError::field("reason", format!("reason must have at most {REASON_CHARS} characters"))),
+        _ => Err(ApiError::field("reason", format!("reason must have at most {REASON_CHARS} characters"))),
     }
 }

@@ -76,7 +76,7 @@ impl App {
     pub fn new(store: Arc<dyn Store>, live: Arc<Live>, settings: Settings, key_dir: Option<&Path>) -> App {
         let clock: Arc<dyn Clock> = live.clock.clone();
         let store = Storage::new(store, clock);
-        let rates = Arc::new(Rates::new(&settings.limits, live.tally().clone()));
+        let rates = Arc::new(Rates::new(&settings.limits, live.counters().clone()));
         let settings = Arc::new(LiveSettings::new(settings));
         let ending = CancellationToken::new();
         let streams = Streams::default();

@@ -11,9 +11,9 @@ use crate::archive::format::AuditPoint;
 use crate::domain::audit::{AuditEntry, action};
 use crate::domain::{Scope, Timestamp};
 use crate::protocol::admin::data::{AuditPage, AuditView, LinkView};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::store::operations::{Act, Record};
-use crate::store::{StoreError, TrailPart};
+use crate::store::{AuditPart, StoreError};
 
 use crate::realtime::live::Live;
 use crate::services::errors::store_error;
@@ -92,8 +92,8 @@ impl Audit {
     }
 
     /// Notes that a token was not good. It is in the trail within some seconds, together with others like it.
-    pub fn note_refused_sign_in(&self, error: &WireError, origin: &str) {
-        self.live.tally().refused_sign_ins.add(error.code.as_str());
+    pub fn note_refused_sign_in(&self, error: &ApiError, origin: &str) {
+        self.live.counters().refused_sign_ins.add(error.code.as_str());
         self.refusals.add(origin, error.code.as_str(), self.store.now());
     }
 
@@ -155,14 +155,14 @@ impl Audit {
         after: u64,
         limit: usize,
         is_export: bool,
-    ) -> Result<AuditPage, WireError> {
+    ) -> Result<AuditPage, ApiError> {
         authorize(caller, Scope::Admin)?;
         if is_export && after == 0 {
             record_reading(&self.store, caller, action::AUDIT_EXPORT, String::new()).await?;
         }
         let limit = limit.clamp(1, MOST);
         // Of one moment: a record that comes in between would look like a broken end.
-        let TrailPart { records, anchor, head } = self.store.trail(after, limit + 1).await.map_err(store_error)?;
+        let AuditPart { records, anchor, head } = self.store.trail(after, limit + 1).await.map_err(store_error)?;
         let has_more = records.len() > limit;
         let items = records.iter().take(limit).map(AuditView::from).collect();
         Ok(AuditPage { items, has_more, anchor: LinkView::from(anchor), head: LinkView::from(head) })
@@ -179,7 +179,7 @@ pub(super) async fn record_reading(
     caller: &Caller,
     action: &'static str,
     target: String,
-) -> Result<(), WireError> {
+) -> Result<(), ApiError> {
     let act = caller.act(action, target);
     let outcome = if action == action::BACKUP { "begun" } else { "done" };
     match store.write(Record { entry: act.entry(store.now(), outcome) }).await {

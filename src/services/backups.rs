@@ -12,7 +12,7 @@ use crate::archive::key::BackupKey;
 use crate::domain::Scope;
 use crate::domain::audit::action;
 use crate::protocol::admin::data::{BackupKept, LastBackup};
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::audit::record_reading;
 use crate::services::errors::store_error;
 use crate::services::settings::LiveSettings;
@@ -128,11 +128,11 @@ impl Backups {
     ///
     /// # Errors
     /// `forbidden`, `conflict` while another one is under way, `unavailable`.
-    pub async fn stream(&self, caller: &Caller) -> Result<ByteStream, WireError> {
+    pub async fn stream(&self, caller: &Caller) -> Result<ByteStream, ApiError> {
         authorize(caller, Scope::Admin)?;
         let Ok(turn) = self.turn.clone().try_acquire_owned() else {
             let message = "another backup is being made; try again when it has ended";
-            return Err(WireError::new(ErrorCode::Conflict, message));
+            return Err(ApiError::new(ErrorCode::Conflict, message));
         };
         record_reading(&self.store, caller, action::BACKUP, String::new()).await?;
         let (mut stream, writer) = ByteStream::new();
@@ -148,7 +148,7 @@ impl Backups {
                 tracing::warn!(%error, "a backup was not sent to its end");
                 breaker.fail(error.to_string()).await;
             }
-            // Who does not wait for it has the stream already.
+            // The receiver may be gone; that is fine.
             let _ = answer.send(sent);
         });
         if stream.begins().await {
@@ -156,7 +156,7 @@ impl Backups {
         }
         match outcome.await {
             Ok(Err(error)) => Err(store_error(error)),
-            _ => Err(WireError::unavailable()),
+            _ => Err(ApiError::unavailable()),
         }
     }
 
@@ -164,7 +164,7 @@ impl Backups {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn note(&self, caller: &Caller, kept: BackupKept) -> Result<LastBackup, WireError> {
+    pub async fn note(&self, caller: &Caller, kept: BackupKept) -> Result<LastBackup, ApiError> {
         authorize(caller, Scope::Admin)?;
         let at = self.store.now();
         let name: String = kept.name.chars().filter(|c| !c.is_control()).take(200).collect();

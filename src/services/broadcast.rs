@@ -14,7 +14,7 @@ use crate::domain::notification::{Audience, NotificationDraft};
 use crate::domain::{Fingerprint, Room, RoomId, Scope, UserId};
 use crate::protocol::answer::BroadcastSent;
 use crate::protocol::decode;
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::protocol::event::RESERVED_EVENTS;
 use crate::protocol::request::{
     self, MAX_KEY_CHARS, NotificationContent, PlatformDeletion, PlatformEdit, PlatformMessage, Target, check_key,
@@ -52,16 +52,16 @@ impl Sending<'_> {
         self.key.take().map(|key| RequestKey { caller, kind, key, fingerprint })
     }
 
-    fn external_id(&self, name: String) -> Result<ExternalId, WireError> {
+    fn external_id(&self, name: String) -> Result<ExternalId, ApiError> {
         check_key("externalId", Some(&name))?;
         Ok(ExternalId { caller: self.caller.actor.user.clone(), name })
     }
 
-    fn target(&self, message_id: Option<u64>, external_id: Option<String>) -> Result<MessageTarget, WireError> {
+    fn target(&self, message_id: Option<u64>, external_id: Option<String>) -> Result<MessageTarget, ApiError> {
         match (message_id, external_id) {
             (Some(id), None) => Ok(MessageTarget::Id(id)),
             (None, Some(name)) => Ok(MessageTarget::External(self.external_id(name)?)),
-            _ => Err(WireError::field("messageId", "name the message by either messageId or externalId")),
+            _ => Err(ApiError::field("messageId", "name the message by either messageId or externalId")),
         }
     }
 
@@ -110,7 +110,7 @@ impl Broadcast {
         caller: &Caller,
         request: request::Broadcast,
         key: Option<String>,
-    ) -> Result<BroadcastSent, WireError> {
+    ) -> Result<BroadcastSent, ApiError> {
         authorize(caller, Scope::Broadcast)?;
         check_event(&request.event)?;
         check_key("Idempotency-Key", key.as_deref())?;
@@ -126,7 +126,7 @@ impl Broadcast {
             }
             (event @ ("chat:message" | "chat:message-edited" | "chat:message-deleted"), _) => {
                 let message = format!("{event} goes to one chat room; name it as room: \"chat:ID\"");
-                Err(WireError::field("target", message))
+                Err(ApiError::field("target", message))
             }
             ("notification:new", _) => {
                 let audience = audience_of(rooms)?;
@@ -146,7 +146,7 @@ impl Broadcast {
         target: Target,
         content: NotificationContent,
         key: Option<String>,
-    ) -> Result<BroadcastSent, WireError> {
+    ) -> Result<BroadcastSent, ApiError> {
         authorize(caller, Scope::Notify)?;
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("notification:new to {}", words(&target));
@@ -154,11 +154,11 @@ impl Broadcast {
         self.send_draft(sending(caller, words, key), draft_of(audience, content)?).await
     }
 
-    async fn store<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, WireError> {
+    async fn store<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, ApiError> {
         self.store.submit(self.store.now(), operation, act).await.map(|applied| applied.answer).map_err(store_error)
     }
 
-    async fn send_draft(&self, mut sending: Sending<'_>, draft: NotificationDraft) -> Result<BroadcastSent, WireError> {
+    async fn send_draft(&self, mut sending: Sending<'_>, draft: NotificationDraft) -> Result<BroadcastSent, ApiError> {
         let sockets = self.reach(&match &draft.audience {
             Audience::All => vec![Room::All],
             Audience::Role(role) => vec![Room::Role(*role)],
@@ -175,7 +175,7 @@ impl Broadcast {
         mut sending: Sending<'_>,
         room: RoomId,
         payload: &str,
-    ) -> Result<BroadcastSent, WireError> {
+    ) -> Result<BroadcastSent, ApiError> {
         let message: PlatformMessage = decode::request(payload)?;
         self.settings.check_content(&message.content)?;
         check_sender(message.sender_id.as_ref(), message.sender_name.as_deref())?;
@@ -206,7 +206,7 @@ impl Broadcast {
         mut sending: Sending<'_>,
         room: RoomId,
         payload: &str,
-    ) -> Result<BroadcastSent, WireError> {
+    ) -> Result<BroadcastSent, ApiError> {
         let edit: PlatformEdit = decode::request(payload)?;
         self.settings.check_content(&edit.new_content)?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
@@ -229,7 +229,7 @@ impl Broadcast {
         mut sending: Sending<'_>,
         room: RoomId,
         payload: &str,
-    ) -> Result<BroadcastSent, WireError> {
+    ) -> Result<BroadcastSent, ApiError> {
         let deletion: PlatformDeletion = decode::request(payload)?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
         let target = sending.target(deletion.message_id, deletion.external_id)?;
@@ -252,11 +252,11 @@ impl Broadcast {
         event: &str,
         rooms: Vec<Room>,
         payload: &str,
-    ) -> Result<BroadcastSent, WireError> {
+    ) -> Result<BroadcastSent, ApiError> {
         let sockets = self.reach(&rooms);
         let broadcast = operations::Broadcast { rooms, event: event.to_owned(), payload: payload.to_owned() };
         if sending.key.is_none() && sending.act.is_none() {
-            self.live.feed.publish(broadcast_deliveries(None, &broadcast)).map_err(|_| WireError::unavailable())?;
+            self.live.feed.publish(broadcast_deliveries(None, &broadcast)).map_err(|_| ApiError::unavailable())?;
             return Ok(BroadcastSent { sockets, id: None, duplicate: false });
         }
         let targets: Vec<String> = broadcast.rooms.iter().map(Room::name).collect();
@@ -336,21 +336,21 @@ fn words(target: &Target) -> String {
     one.chars().take(150).collect()
 }
 
-fn check_event(event: &str) -> Result<(), WireError> {
+fn check_event(event: &str) -> Result<(), ApiError> {
     let chars = event.chars().take(MAX_KEY_CHARS + 1).count();
     if chars == 0 || chars > MAX_EVENT_CHARS || event.chars().any(char::is_control) {
-        return Err(WireError::field("event", format!("event must have 1 to {MAX_EVENT_CHARS} characters")));
+        return Err(ApiError::field("event", format!("event must have 1 to {MAX_EVENT_CHARS} characters")));
     }
     if RESERVED_EVENTS.contains(&event) {
-        return Err(WireError::field("event", format!("'{event}' is reserved by Socket.IO; choose another name")));
+        return Err(ApiError::field("event", format!("'{event}' is reserved by Socket.IO; choose another name")));
     }
     Ok(())
 }
 
 /// Who a message of a back end's is by: nobody can be erased who is `erased`, and a name is one.
-fn check_sender(id: Option<&UserId>, name: Option<&str>) -> Result<(), WireError> {
+fn check_sender(id: Option<&UserId>, name: Option<&str>) -> Result<(), ApiError> {
     if id.is_some_and(|id| *id == UserId::erased()) {
-        return Err(WireError::field(
+        return Err(ApiError::field(
             "senderId",
             "'erased' is nobody's user id; leave senderId out for a message of the system",
         ));
@@ -359,17 +359,17 @@ fn check_sender(id: Option<&UserId>, name: Option<&str>) -> Result<(), WireError
         |name: &str| (1..=MAX_NAME_CHARS).contains(&name.chars().count()) && !name.chars().any(char::is_control);
     if name.is_some_and(|name| !is_name(name)) {
         let message = format!("senderName must have 1 to {MAX_NAME_CHARS} characters, and no control characters");
-        return Err(WireError::field("senderName", message));
+        return Err(ApiError::field("senderName", message));
     }
     Ok(())
 }
 
-fn rooms_of(target: Target) -> Result<Vec<Room>, WireError> {
+fn rooms_of(target: Target) -> Result<Vec<Room>, ApiError> {
     const ONE_OF: &str = "target must have exactly one of user, users, role, room and all: true";
     let Target { user, users, role, room, all } = target;
     let given = [user.is_some(), users.is_some(), role.is_some(), room.is_some(), all];
     if given.iter().filter(|is_given| **is_given).count() != 1 {
-        return Err(WireError::field("target", ONE_OF));
+        return Err(ApiError::field("target", ONE_OF));
     }
     if let Some(user) = user {
         return Ok(vec![Room::User(user)]);
@@ -378,24 +378,24 @@ fn rooms_of(target: Target) -> Result<Vec<Room>, WireError> {
         users.sort_by_key(UserId::canonical);
         users.dedup();
         if users.is_empty() || users.len() > MAX_USERS {
-            return Err(WireError::field("target.users", format!("users must name 1 to {MAX_USERS} users")));
+            return Err(ApiError::field("target.users", format!("users must name 1 to {MAX_USERS} users")));
         }
         return Ok(users.into_iter().map(Room::User).collect());
     }
     if let Some(role) = role {
         let role = role
             .parse()
-            .map_err(|error: crate::domain::UnknownRole| WireError::field("target.role", error.to_string()))?;
+            .map_err(|error: crate::domain::UnknownRole| ApiError::field("target.role", error.to_string()))?;
         return Ok(vec![Room::Role(role)]);
     }
     if let Some(room) = room {
-        let room = Room::parse(&room).map_err(|error| WireError::field("target.room", format!("room {error}")))?;
+        let room = Room::parse(&room).map_err(|error| ApiError::field("target.room", format!("room {error}")))?;
         return Ok(vec![room]);
     }
     Ok(vec![Room::All])
 }
 
-fn audience_of(rooms: Vec<Room>) -> Result<Audience, WireError> {
+fn audience_of(rooms: Vec<Room>) -> Result<Audience, ApiError> {
     match rooms.as_slice() {
         [Room::All] => Ok(Audience::All),
         [Room::Role(role)] => Ok(Audience::Role(*role)),
@@ -408,7 +408,7 @@ fn audience_of(rooms: Vec<Room>) -> Result<Audience, WireError> {
                 })
                 .collect();
             users.map(Audience::Users).ok_or_else(|| {
-                WireError::field("target", "a notification goes to users, a role or all; a chat room has messages")
+                ApiError::field("target", "a notification goes to users, a role or all; a chat room has messages")
             })
         }
     }
@@ -418,7 +418,7 @@ fn audience_of(rooms: Vec<Room>) -> Result<Audience, WireError> {
 mod tests {
     use super::*;
 
-    fn target(json: &str) -> Result<Vec<Room>, WireError> {
+    fn target(json: &str) -> Result<Vec<Room>, ApiError> {
         rooms_of(serde_json::from_str(json).expect(json))
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::chat::Author;
 use crate::domain::{Actor, RoomId, Scope};
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
 use crate::services::errors::store_error;
 use crate::services::settings::LiveSettings;
@@ -51,12 +51,12 @@ impl Caller {
 ///
 /// # Errors
 /// `forbidden`.
-pub fn authorize(caller: &Caller, scope: Scope) -> Result<(), WireError> {
+pub fn authorize(caller: &Caller, scope: Scope) -> Result<(), ApiError> {
     if caller.actor.may(scope) {
         return Ok(());
     }
     let message = format!("this needs role admin or a token with the scope {}", scope.as_str());
-    Err(WireError::new(ErrorCode::Forbidden, message))
+    Err(ApiError::new(ErrorCode::Forbidden, message))
 }
 
 /// Whether the caller may enter a room, by what is stored at this moment.
@@ -68,7 +68,7 @@ pub(super) async fn require_membership(
     settings: &LiveSettings,
     caller: &Caller,
     room: &RoomId,
-) -> Result<(), WireError> {
+) -> Result<(), ApiError> {
     store.may_enter(room.clone(), Author::of(&caller.actor), settings.policy()).await.map_err(store_error)
 }
 
@@ -76,10 +76,10 @@ pub(super) async fn require_membership(
 ///
 /// # Errors
 /// `not_joined`.
-pub(super) fn require_join(live: &Live, caller: &Caller, room: &RoomId) -> Result<(), WireError> {
+pub(super) fn require_join(live: &Live, caller: &Caller, room: &RoomId) -> Result<(), ApiError> {
     match caller.socket {
         Some(socket) if !live.sockets.is_in(socket, room) => {
-            Err(WireError::new(ErrorCode::NotJoined, "join the room first: chat:join"))
+            Err(ApiError::new(ErrorCode::NotJoined, "join the room first: chat:join"))
         }
         _ => Ok(()),
     }

@@ -12,7 +12,7 @@ use crate::domain::{RoomId, Scope, UserId};
 use crate::protocol::answer::{
     History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, VersionedMessages,
 };
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::request::{
     ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly, check_key,
 };
@@ -64,8 +64,8 @@ impl Chat {
     ///
     /// # Errors
     /// `forbidden`, `resync`, `rate_limited`, `unavailable`.
-    pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, WireError> {
-        let socket = caller.socket.ok_or_else(|| WireError::new(ErrorCode::Internal, "only a socket can join"))?;
+    pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, ApiError> {
+        let socket = caller.socket.ok_or_else(|| ApiError::new(ErrorCode::Internal, "only a socket can join"))?;
         self.rates.count(Rate::Joins, &caller.actor.user)?;
         let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
         let room = request.room_id;
@@ -102,7 +102,7 @@ impl Chat {
     ///
     /// # Errors
     /// As [`Chat::join`].
-    pub async fn take_part(&self, caller: &Caller, request: ChatJoin) -> Result<Joined, WireError> {
+    pub async fn take_part(&self, caller: &Caller, request: ChatJoin) -> Result<Joined, ApiError> {
         self.rates.count(Rate::Joins, &caller.actor.user)?;
         let room = request.room_id;
         let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
@@ -122,7 +122,7 @@ impl Chat {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn leave(&self, caller: &Caller, request: RoomOnly) -> Result<RoomAnswer, WireError> {
+    pub async fn leave(&self, caller: &Caller, request: RoomOnly) -> Result<RoomAnswer, ApiError> {
         let (room, user) = (request.room_id, &caller.actor.user);
         match caller.socket {
             Some(socket) => {
@@ -149,7 +149,7 @@ impl Chat {
     }
 
     /// Reads a page, and takes part in the room from now on, if it is registered.
-    async fn join_stored(&self, caller: &Caller, room: &RoomId, page: Page) -> Result<MessagePage, WireError> {
+    async fn join_stored(&self, caller: &Caller, room: &RoomId, page: Page) -> Result<MessagePage, ApiError> {
         let (author, policy) = (Author::of(&caller.actor), self.settings.policy());
         let read = || self.store.history(room.clone(), author.clone(), page.clone(), policy);
         let theirs = |page| without_keys_of_others(page, &caller.actor.user);
@@ -171,12 +171,12 @@ impl Chat {
     ///
     /// # Errors
     /// `invalid_payload`, `too_large`, `forbidden`, `conflict`, `rate_limited`, `unavailable`.
-    pub async fn post(&self, caller: &Caller, request: ChatMessage) -> Result<MessagePosted, WireError> {
+    pub async fn post(&self, caller: &Caller, request: ChatMessage) -> Result<MessagePosted, ApiError> {
         check_key("clientId", request.client_id.as_deref())?;
         self.settings.check_content(&request.content)?;
         let kind = request.kind.unwrap_or_default();
         if kind == MessageKind::System {
-            return Err(WireError::field("type", "type must be text, image or file"));
+            return Err(ApiError::field("type", "type must be text, image or file"));
         }
         let draft = Draft {
             room: request.room_id,
@@ -211,7 +211,7 @@ impl Chat {
     ///
     /// # Errors
     /// As [`Chat::post`], and `not_found`.
-    pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, WireError> {
+    pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, ApiError> {
         self.settings.check_content(&request.content)?;
         self.rates.count(Rate::Messages, &caller.actor.user)?;
         let edit = EditMessage {
@@ -230,7 +230,7 @@ impl Chat {
     ///
     /// # Errors
     /// `not_found`, `forbidden`, `rate_limited`, `unavailable`.
-    pub async fn delete(&self, caller: &Caller, request: MessageRef) -> Result<MessageDeleted, WireError> {
+    pub async fn delete(&self, caller: &Caller, request: MessageRef) -> Result<MessageDeleted, ApiError> {
         self.rates.count(Rate::Messages, &caller.actor.user)?;
         let deletion = DeleteMessage {
             room: request.room_id,
@@ -247,7 +247,7 @@ impl Chat {
         &self,
         room: &RoomId,
         messages: &[Message],
-    ) -> Result<HashMap<u64, Vec<WithheldVersion>>, WireError> {
+    ) -> Result<HashMap<u64, Vec<WithheldVersion>>, ApiError> {
         let changed = messages.iter().filter(|message| message.edited_at.is_some() || message.deleted_at.is_some());
         let ids: Vec<u64> = changed.map(|message| message.id).collect();
         let found = self.store.withheld(room.clone(), ids).await.map_err(store_error)?;
@@ -258,7 +258,7 @@ impl Chat {
     ///
     /// # Errors
     /// `forbidden`, `resync`, `unavailable`.
-    pub async fn history(&self, caller: &Caller, request: ChatHistory) -> Result<History, WireError> {
+    pub async fn history(&self, caller: &Caller, request: ChatHistory) -> Result<History, ApiError> {
         if request.versions {
             authorize(caller, Scope::Admin)?;
         }
@@ -284,7 +284,7 @@ impl Chat {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn rooms(&self, caller: &Caller) -> Result<Vec<RoomSummary>, WireError> {
+    pub async fn rooms(&self, caller: &Caller) -> Result<Vec<RoomSummary>, ApiError> {
         let mut rooms = self.store.rooms_of(caller.actor.user.clone()).await.map_err(store_error)?;
         let (viewer, policy) = (Author::of(&caller.actor), self.settings.policy());
         rooms.retain(|one| may_enter(Some(one.room.private), Some(one.membership), viewer.admin, policy).is_ok());
@@ -319,7 +319,7 @@ impl Chat {
     ///
     /// # Errors
     /// `not_found`, `forbidden`, `unavailable`.
-    pub async fn mark_read(&self, caller: &Caller, request: MessageRef) -> Result<ReadUpTo, WireError> {
+    pub async fn mark_read(&self, caller: &Caller, request: MessageRef) -> Result<ReadUpTo, ApiError> {
         let MessageRef { room_id: room, message_id } = request;
         let reader = Author::of(&caller.actor);
         let mark = self
@@ -334,7 +334,7 @@ impl Chat {
     ///
     /// # Errors
     /// `not_joined`, `forbidden`, `rate_limited`.
-    pub async fn typing(&self, caller: &Caller, request: ChatTyping) -> Result<(), WireError> {
+    pub async fn typing(&self, caller: &Caller, request: ChatTyping) -> Result<(), ApiError> {
         require_join(&self.live, caller, &request.room_id)?;
         // That it ends is never refused: somebody would type for ever.
         if request.is_typing {
@@ -352,11 +352,11 @@ impl Chat {
     }
 }
 
-fn page_limit(limit: Option<usize>) -> Result<usize, WireError> {
+fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
     match limit {
         None => Ok(DEFAULT_PAGE),
         Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
-        Some(_) => Err(WireError::field("limit", format!("limit must be 1 to {MAX_PAGE}"))),
+        Some(_) => Err(ApiError::field("limit", format!("limit must be 1 to {MAX_PAGE}"))),
     }
 }
 
@@ -365,8 +365,8 @@ fn posted_answer(posted: Posted) -> MessagePosted {
     MessagePosted { id, seq, timestamp: at, duplicate }
 }
 
-fn gone() -> WireError {
-    WireError::new(ErrorCode::Unavailable, "the socket has gone")
+fn gone() -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, "the socket has gone")
 }
 
 /// A key is its caller's, and is shown to nobody else.

@@ -1,5 +1,5 @@
-//! What nobody asks for: the jobs that are done every so often ([`keep_house`]), and those that go by the calendar
-//! ([`keep_calendar`]). Each is a line of a list.
+//! What nobody asks for: the jobs that are done every so often ([`run_jobs`]), and those that go by the calendar
+//! ([`run_calendar`]). Each is a line of a list.
 
 use std::future::{Future, ready};
 use std::pin::Pin;
@@ -88,7 +88,7 @@ async fn infallible(work: impl Future<Output = ()>) -> Result<(), StoreError> {
 }
 
 /// Does each job when it is due, until it is told to stop. The server owns the task.
-pub async fn keep_house(app: &App, stop: CancellationToken) {
+pub async fn run_jobs(app: &App, stop: CancellationToken) {
     let start = Instant::now();
     let mut due = JOBS.map(|(_, due, _)| match due {
         Due::Every(period) | Due::EveryAndAtTheEnd(period) => Some(start + period),
@@ -125,7 +125,7 @@ pub async fn keep_house(app: &App, stop: CancellationToken) {
 }
 
 /// Looks after what is due by the calendar, until it is told to stop. The server owns the task.
-pub async fn keep_calendar(app: &App, stop: CancellationToken) {
+pub async fn run_calendar(app: &App, stop: CancellationToken) {
     loop {
         let is_settled = tokio::select! {
             () = stop.cancelled() => return,
@@ -169,7 +169,7 @@ async fn sample_growth(app: &App) -> Result<(), StoreError> {
 }
 
 fn log_refused_connections(app: &App) {
-    for (reason, count) in app.live.tally().quiet.untold() {
+    for (reason, count) in app.live.counters().log_limiter.suppressed() {
         tracing::warn!(reason, count, "more connections were refused than were logged in the last minute");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::notification::{Audience, NotificationBody, NotificationDraft, Selection};
 use crate::domain::{Actor, UserId};
 use crate::protocol::answer::{InboxMarked, NotificationItems};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::protocol::request::{
     DEFAULT_PAGE, MAX_IDS, MAX_PAGE, NotificationContent, NotificationDelete, NotificationList, NotificationRead,
 };
@@ -44,7 +44,7 @@ impl Inbox {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn arrive(&self, caller: &Caller, handle: &SocketHandle) -> Result<Arrived, WireError> {
+    pub async fn arrive(&self, caller: &Caller, handle: &SocketHandle) -> Result<Arrived, ApiError> {
         let actor = &*caller.actor;
         self.live.note_arrival(&actor.user);
         // The store hears of what was sent once a second; of a page that reloads it must know now.
@@ -86,7 +86,7 @@ impl Inbox {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn unread(&self, caller: &Caller) -> Result<u64, WireError> {
+    pub async fn unread(&self, caller: &Caller) -> Result<u64, ApiError> {
         note_user(&self.store, &self.live, caller).await;
         let query = InboxQuery { before: None, limit: 1, unread_only: true };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
@@ -97,10 +97,10 @@ impl Inbox {
     ///
     /// # Errors
     /// `invalid_payload`, `unavailable`.
-    pub async fn list(&self, caller: &Caller, request: NotificationList) -> Result<NotificationItems, WireError> {
+    pub async fn list(&self, caller: &Caller, request: NotificationList) -> Result<NotificationItems, ApiError> {
         let limit = request.limit.unwrap_or(DEFAULT_PAGE);
         if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(WireError::field("limit", format!("limit must be 1 to {MAX_PAGE}")));
+            return Err(ApiError::field("limit", format!("limit must be 1 to {MAX_PAGE}")));
         }
         note_user(&self.store, &self.live, caller).await;
         let query = InboxQuery { before: request.before, limit, unread_only: request.unread_only };
@@ -112,19 +112,19 @@ impl Inbox {
     ///
     /// # Errors
     /// `invalid_payload`, `unavailable`.
-    pub async fn read(&self, caller: &Caller, request: NotificationRead) -> Result<InboxMarked, WireError> {
+    pub async fn read(&self, caller: &Caller, request: NotificationRead) -> Result<InboxMarked, ApiError> {
         if request.up_to.is_some() && !request.all {
-            return Err(WireError::field("upTo", "upTo goes with all: true"));
+            return Err(ApiError::field("upTo", "upTo goes with all: true"));
         }
         let selection = match (request.id, request.ids, request.all) {
             (Some(id), None, false) => Selection::Ids(vec![id]),
             (None, Some(ids), false) if !ids.is_empty() && ids.len() <= MAX_IDS => Selection::Ids(ids),
             (None, Some(_), false) => {
-                return Err(WireError::field("ids", format!("ids must name 1 to {MAX_IDS} notifications")));
+                return Err(ApiError::field("ids", format!("ids must name 1 to {MAX_IDS} notifications")));
             }
             (None, None, true) => Selection::All { up_to: request.up_to },
             _ => {
-                return Err(WireError::new(
+                return Err(ApiError::new(
                     crate::protocol::ErrorCode::InvalidPayload,
                     "give exactly one of id, ids and all: true",
                 ));
@@ -137,11 +137,11 @@ impl Inbox {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn delete(&self, caller: &Caller, request: NotificationDelete) -> Result<InboxMarked, WireError> {
+    pub async fn delete(&self, caller: &Caller, request: NotificationDelete) -> Result<InboxMarked, ApiError> {
         self.mark(caller, Selection::Ids(vec![request.id]), InboxAction::Delete).await
     }
 
-    async fn mark(&self, caller: &Caller, selection: Selection, action: InboxAction) -> Result<InboxMarked, WireError> {
+    async fn mark(&self, caller: &Caller, selection: Selection, action: InboxAction) -> Result<InboxMarked, ApiError> {
         let (user, roles, origin) = (caller.actor.user.clone(), caller.actor.roles.clone(), caller.socket);
         let Marked { ids, unread } =
             self.store.write(MarkInbox { user, roles, selection, action, origin }).await.map_err(store_error)?;
@@ -167,7 +167,7 @@ pub(super) async fn note_user(store: &Storage, live: &Live, caller: &Caller) {
 ///
 /// # Errors
 /// `invalid_payload`.
-pub(super) fn draft_of(audience: Audience, content: NotificationContent) -> Result<NotificationDraft, WireError> {
+pub(super) fn draft_of(audience: Audience, content: NotificationContent) -> Result<NotificationDraft, ApiError> {
     Ok(NotificationDraft { audience, body: checked_body(content)? })
 }
 
@@ -175,7 +175,7 @@ fn arrival_of(actor: &Actor) -> Arrive {
     Arrive { user: actor.user.clone(), name: actor.name.clone(), roles: actor.roles.clone() }
 }
 
-fn checked_body(content: NotificationContent) -> Result<NotificationBody, WireError> {
+fn checked_body(content: NotificationContent) -> Result<NotificationBody, ApiError> {
     let kind = content.kind.unwrap_or_else(|| "info".to_owned());
     check("type", &kind, MAX_KIND_CHARS)?;
     check("title", &content.title, MAX_TITLE_CHARS)?;
@@ -191,7 +191,7 @@ fn checked_body(content: NotificationContent) -> Result<NotificationBody, WireEr
     }
     let metadata = content.metadata.map(|raw| raw.get().to_owned()).filter(|text| text != "null");
     if metadata.as_ref().is_some_and(|text| text.len() > MAX_METADATA_BYTES) {
-        return Err(WireError::field("metadata", format!("metadata may have at most {MAX_METADATA_BYTES} bytes")));
+        return Err(ApiError::field("metadata", format!("metadata may have at most {MAX_METADATA_BYTES} bytes")));
     }
     Ok(NotificationBody {
         kind,
@@ -204,10 +204,10 @@ fn checked_body(content: NotificationContent) -> Result<NotificationBody, WireEr
     })
 }
 
-fn check(field: &'static str, text: &str, most: usize) -> Result<(), WireError> {
+fn check(field: &'static str, text: &str, most: usize) -> Result<(), ApiError> {
     let chars = text.chars().take(most + 1).count();
     if chars == 0 || chars > most {
-        return Err(WireError::field(field, format!("{field} must have 1 to {most} characters")));
+        return Err(ApiError::field(field, format!("{field} must have 1 to {most} characters")));
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::config::Limits;
 use crate::domain::UserId;
-use crate::observability::counters::Tally;
-use crate::protocol::error::WireError;
+use crate::observability::counters::Counters;
+use crate::protocol::error::ApiError;
 use crate::services::storage::Storage;
 use crate::store::operations::RequestKey;
 
@@ -47,14 +47,14 @@ type Buckets = Option<DefaultKeyedRateLimiter<UserId>>;
 #[derive(Debug)]
 pub struct Rates {
     buckets: ArcSwap<RateLimits>,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
 }
 
 impl Rates {
-    /// Full buckets. Refusals are counted in `tally`.
+    /// Full buckets. Refusals are counted in `counters`.
     #[must_use]
-    pub fn new(limits: &Limits, tally: Arc<Tally>) -> Rates {
-        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), tally }
+    pub fn new(limits: &Limits, counters: Arc<Counters>) -> Rates {
+        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), counters }
     }
 
     /// Goes by other rates from now on, if they are others: who has used up a part of one begins anew then.
@@ -65,10 +65,10 @@ impl Rates {
     }
 
     /// Counts a request against the limits.
-    pub(super) fn count(&self, rate: Rate, user: &UserId) -> Result<(), WireError> {
+    pub(super) fn count(&self, rate: Rate, user: &UserId) -> Result<(), ApiError> {
         let counted = self.buckets.load().count(rate, user);
         if counted.is_err() {
-            self.tally.rate_limited.add(rate.name());
+            self.counters.rate_limited.add(rate.name());
         }
         counted
     }
@@ -80,7 +80,7 @@ impl Rates {
         rate: Rate,
         user: &UserId,
         key: Option<&RequestKey>,
-    ) -> Result<(), WireError> {
+    ) -> Result<(), ApiError> {
         match self.count(rate, user) {
             Err(error) if !store.has_answered(key).await => Err(error),
             _ => Ok(()),
@@ -127,7 +127,7 @@ impl RateLimits {
     ///
     /// # Errors
     /// `rate_limited` with the time after which the next one is taken.
-    pub fn count(&self, rate: Rate, user: &UserId) -> Result<(), WireError> {
+    pub fn count(&self, rate: Rate, user: &UserId) -> Result<(), ApiError> {
         let (buckets, what) = match rate {
             Rate::Messages => (&self.messages, "too many messages; wait a moment and send it again"),
             Rate::Typing => (&self.typing, "too many typing signals; send one when it changes"),
@@ -137,7 +137,7 @@ impl RateLimits {
         let Some(buckets) = buckets else { return Ok(()) };
         buckets
             .check_key(user)
-            .map_err(|not_until| WireError::rate_limited(not_until.wait_time_from(DefaultClock::default().now()), what))
+            .map_err(|not_until| ApiError::rate_limited(not_until.wait_time_from(DefaultClock::default().now()), what))
     }
 
     /// Drops the buckets that are full again.

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Actor, Role, Room, RoomId, UserId};
 use crate::protocol::cursor::Cursor;
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 
 use crate::realtime::announcements::Polling;
 use crate::realtime::batch::Packets;
@@ -118,7 +118,7 @@ impl Audience {
 struct Waiter {
     woken: Notify,
     /// Why they are not to wait any more.
-    expelled: OnceLock<WireError>,
+    expelled: OnceLock<ApiError>,
 }
 
 impl Outlet for Waiter {
@@ -131,7 +131,7 @@ impl Outlet for Waiter {
         self.woken.notify_one();
     }
 
-    fn expel(&self, error: &WireError) {
+    fn expel(&self, error: &ApiError) {
         // The first reason is told.
         let _ = self.expelled.set(error.clone());
         self.woken.notify_one();
@@ -147,7 +147,7 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.live.sockets.exit(self.number);
-        self.live.tally().polls_waiting.take();
+        self.live.counters().polls_waiting.take();
     }
 }
 
@@ -185,7 +185,7 @@ impl LongPoll {
         cursor: Option<&str>,
         rooms: Vec<RoomId>,
         wait: Duration,
-    ) -> Result<PollStep, WireError> {
+    ) -> Result<PollStep, ApiError> {
         for room in &rooms {
             require_membership(&self.store, &self.settings, caller, room).await?;
         }
@@ -214,7 +214,7 @@ impl LongPoll {
     ///
     /// # Errors
     /// Why the caller is shut out meanwhile.
-    pub async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, WireError> {
+    pub async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, ApiError> {
         let (place, deliveries) = self.wait_at(caller, poll).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(&caller.actor.user, place) })
     }
@@ -242,7 +242,7 @@ impl LongPoll {
         Place { stored, feed, position: self.live.feed.head(), audience: audience.mark }
     }
 
-    async fn wait_at(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+    async fn wait_at(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), ApiError> {
         let PollWait { mut place, rooms, wait, polling: _polling } = poll;
         let base = caller.actor.own_rooms();
         let waiter = Arc::new(Waiter::default());
@@ -252,7 +252,7 @@ impl LongPoll {
             return Ok((place, Vec::new()));
         };
         let _leave = Waiting { live: &self.live, number };
-        self.live.tally().polls_waiting.add();
+        self.live.counters().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
         let mut audience = Audience::new(&caller.actor, &rooms);
         let mut lost: Vec<Room> = Vec::new();
@@ -306,7 +306,7 @@ impl LongPoll {
     }
 
     /// Whoever lost the right to a room while it was read is not told what was said in it since.
-    async fn require_membership_still(&self, caller: &Caller, found: &[Arc<Delivery>]) -> Result<(), WireError> {
+    async fn require_membership_still(&self, caller: &Caller, found: &[Arc<Delivery>]) -> Result<(), ApiError> {
         let rooms = found.iter().filter_map(|delivery| match &delivery.room {
             Room::Chat(room) => Some(room),
             _ => None,
@@ -323,7 +323,7 @@ impl LongPoll {
         caller: &Caller,
         place: Place,
         audience: &Audience,
-    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+    ) -> Result<(Place, Vec<Arc<Delivery>>), ApiError> {
         let (place, found) = match self.read_feed(caller, place, audience) {
             Some(found) => found,
             None => self.read_store(caller, place, &audience.rooms).await?,
@@ -378,7 +378,7 @@ impl LongPoll {
         caller: &Caller,
         place: Place,
         audience: &[Room],
-    ) -> Result<(Place, Vec<Arc<Delivery>>), WireError> {
+    ) -> Result<(Place, Vec<Arc<Delivery>>), ApiError> {
         // The place in the feed first, the store second: what is committed in between is in both, and told once, by its id.
         let position = self.live.feed.head();
         let rooms = audience.iter().filter_map(|room| match room {
@@ -410,7 +410,7 @@ impl LongPoll {
         self.store.write_cursor(user, [stored, feed, position, audience])
     }
 
-    fn read_place(&self, user: &UserId, cursor: &str) -> Result<Place, WireError> {
+    fn read_place(&self, user: &UserId, cursor: &str) -> Result<Place, ApiError> {
         let Some(Cursor { life, numbers: [stored, feed, position, audience] }) = self.store.parse_cursor(user, cursor)
         else {
             return Err(resync());

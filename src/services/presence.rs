@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::UserId;
 use crate::protocol::answer::{PresenceItems, Present};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::protocol::request::RoomOnly;
 use crate::realtime::live::Live;
 use crate::services::Caller;
@@ -53,7 +53,7 @@ impl Presence {
     ///
     /// # Errors
     /// `not_joined`, `forbidden`, `unavailable`.
-    pub async fn list(&self, caller: &Caller, request: RoomOnly) -> Result<PresenceItems, WireError> {
+    pub async fn list(&self, caller: &Caller, request: RoomOnly) -> Result<PresenceItems, ApiError> {
         require_join(&self.live, caller, &request.room_id)?;
         if caller.socket.is_none() {
             require_membership(&self.store, &self.settings, caller, &request.room_id).await?;

@@ -13,7 +13,7 @@ use crate::domain::audit::action;
 use crate::domain::privacy::{Certificate, Hold, Subject};
 use crate::domain::{Refusal, Scope, UserId};
 use crate::protocol::admin::data::{AuditView, ExportedNotification, HoldRequest, HoldView, ProfileView};
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::store::operations::{Act, BeginErasure, EraseSlice, PruneWithheld, ReleaseHold, SetHold};
 use crate::store::{ExportCursor, StoreError, UserItem};
@@ -84,7 +84,7 @@ impl Privacy {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn holds(&self, caller: &Caller) -> Result<Vec<HoldView>, WireError> {
+    pub async fn holds(&self, caller: &Caller) -> Result<Vec<HoldView>, ApiError> {
         authorize(caller, Scope::Admin)?;
         let holds = self.store.holds().await.map_err(store_error)?;
         Ok(holds.iter().map(HoldView::from).collect())
@@ -94,16 +94,16 @@ impl Privacy {
     ///
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict` while an erasure of that user is under way, `unavailable`.
-    pub async fn set_hold(&self, caller: &Caller, request: HoldRequest) -> Result<HoldView, WireError> {
+    pub async fn set_hold(&self, caller: &Caller, request: HoldRequest) -> Result<HoldView, ApiError> {
         authorize(caller, Scope::Admin)?;
         let subject = match (request.user_id, request.room_id) {
             (Some(user), None) => Subject::User(user),
             (None, Some(room)) => Subject::Room(room),
-            _ => return Err(WireError::field("userId", "name either userId or roomId")),
+            _ => return Err(ApiError::field("userId", "name either userId or roomId")),
         };
         let reason = request.reason.trim().to_owned();
         if reason.is_empty() || reason.chars().count() > REASON_CHARS {
-            return Err(WireError::field("reason", format!("reason must have 1 to {REASON_CHARS} characters")));
+            return Err(ApiError::field("reason", format!("reason must have 1 to {REASON_CHARS} characters")));
         }
         let hold = Hold { subject, reason, by: caller.actor.user.canonical(), at: self.store.now() };
         let act = Act { note: hold.reason.clone(), ..caller.act(action::HOLD_SET, hold.subject.to_string()) };
@@ -120,7 +120,7 @@ impl Privacy {
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
-    pub async fn release_hold(&self, caller: &Caller, subject: Subject) -> Result<HoldView, WireError> {
+    pub async fn release_hold(&self, caller: &Caller, subject: Subject) -> Result<HoldView, ApiError> {
         authorize(caller, Scope::Admin)?;
         let act = caller.act(action::HOLD_RELEASE, subject.to_string());
         let hold = self.store.act(ReleaseHold { subject }, act).await.map_err(store_error)?.answer;
@@ -134,11 +134,11 @@ impl Privacy {
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `rate_limited` while others are made, `unavailable`.
-    pub async fn export_user(&self, caller: &Caller, user: UserId) -> Result<ByteStream, WireError> {
+    pub async fn export_user(&self, caller: &Caller, user: UserId) -> Result<ByteStream, ApiError> {
         authorize(caller, Scope::Users)?;
         let Ok(turn) = self.exports.clone().try_acquire_owned() else {
             let message = "other exports are being made; try again when one of them has ended";
-            return Err(WireError::rate_limited(EXPORT_RETRY, message));
+            return Err(ApiError::rate_limited(EXPORT_RETRY, message));
         };
         let first = self.store.export_page(user.clone(), ExportCursor::default(), EXPORT_PAGE).await;
         let mut page = first.map_err(user_error)?;
@@ -178,10 +178,10 @@ impl Privacy {
     /// # Errors
     /// `forbidden`, `not_found`, `conflict` under a legal hold or below the retention floor without `consent`,
     /// `unavailable`.
-    pub async fn erase_user(&self, caller: &Caller, user: UserId, consent: bool) -> Result<Certificate, WireError> {
+    pub async fn erase_user(&self, caller: &Caller, user: UserId, consent: bool) -> Result<Certificate, ApiError> {
         authorize(caller, Scope::Users)?;
         if user == UserId::system() || user == UserId::erased() {
-            return Err(WireError::field("userId", "this is not a person"));
+            return Err(ApiError::field("userId", "this is not a person"));
         }
         let floor = self.settings.get().retention.floor;
         let by = caller.actor.user.canonical();
@@ -191,7 +191,7 @@ impl Privacy {
         if !begun.answer.erasure.is_finished() {
             // It goes on by itself if the caller does not wait for it.
             self.settings.wake_calendar();
-            self.finish_erasure(&user).await.map_err(|error| WireError {
+            self.finish_erasure(&user).await.map_err(|error| ApiError {
                 message: "the erasure has begun, and goes on by itself as soon as the store takes it; ask for its \
                           certificate then"
                     .into(),
@@ -205,15 +205,15 @@ impl Privacy {
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
-    pub async fn certificate(&self, caller: &Caller, user: UserId) -> Result<Certificate, WireError> {
+    pub async fn certificate(&self, caller: &Caller, user: UserId) -> Result<Certificate, ApiError> {
         authorize(caller, Scope::Users)?;
         self.certificate_of(user).await
     }
 
-    async fn certificate_of(&self, user: UserId) -> Result<Certificate, WireError> {
+    async fn certificate_of(&self, user: UserId) -> Result<Certificate, ApiError> {
         let erasure = self.store.erasure(user).await.map_err(store_error)?;
         let certificate = erasure.and_then(|erasure| erasure.certificate(self.store.identity().store_id));
-        certificate.ok_or_else(|| WireError::new(ErrorCode::NotFound, "this user has not been erased"))
+        certificate.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "this user has not been erased"))
     }
 
     /// Erases to the end what has been begun.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::domain::progress::{MAX_TIME_SPENT, Update};
 use crate::domain::{Scope, UserId};
 use crate::protocol::answer::{ProgressItems, ProgressSynced, ProgressVersions};
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::request::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, ProgressSync, check_key};
 use crate::store::LessonFilter;
 use crate::store::operations::{Report, SyncProgress};
@@ -33,16 +33,16 @@ impl Progress {
     ///
     /// # Errors
     /// `invalid_payload`, `too_large`, `rate_limited`, `unavailable`.
-    pub async fn sync(&self, caller: &Caller, reports: Vec<ProgressSync>) -> Result<Vec<ProgressSynced>, WireError> {
+    pub async fn sync(&self, caller: &Caller, reports: Vec<ProgressSync>) -> Result<Vec<ProgressSynced>, ApiError> {
         if reports.len() > MAX_SYNC_BATCH {
             let message = format!("a batch may have at most {MAX_SYNC_BATCH} reports; send the rest in another one");
-            return Err(WireError::new(ErrorCode::TooLarge, message));
+            return Err(ApiError::new(ErrorCode::TooLarge, message));
         }
         for report in &reports {
             check_key("syncId", report.sync_id.as_deref())?;
             if report.time_spent > MAX_TIME_SPENT {
                 let message = format!("timeSpent must be 0 to {MAX_TIME_SPENT} seconds");
-                return Err(WireError::field("timeSpent", message));
+                return Err(ApiError::field("timeSpent", message));
             }
         }
         let mut all = Vec::with_capacity(reports.len());
@@ -59,7 +59,7 @@ impl Progress {
     }
 
     /// A batch that was answered as a whole is answered again before any rate is asked.
-    async fn count_syncs(&self, caller: &Caller, reports: &[Report]) -> Result<(), WireError> {
+    async fn count_syncs(&self, caller: &Caller, reports: &[Report]) -> Result<(), ApiError> {
         let Err(error) = self.rates.count(Rate::Syncs, &caller.actor.user) else { return Ok(()) };
         for report in reports {
             if !self.store.has_answered(report.key.as_ref()).await {
@@ -73,7 +73,7 @@ impl Progress {
     ///
     /// # Errors
     /// `resync`, `unavailable`.
-    pub async fn get(&self, caller: &Caller, request: ProgressGet) -> Result<ProgressItems, WireError> {
+    pub async fn get(&self, caller: &Caller, request: ProgressGet) -> Result<ProgressItems, ApiError> {
         let user = on_behalf(caller, request.user_id)?;
         let since = request.since.as_deref().map(|cursor| self.store.read_cursor(&user, cursor)).transpose()?;
         let filter = LessonFilter { lesson: request.lesson_id, course: request.course_id, since };
@@ -85,7 +85,7 @@ impl Progress {
     ///
     /// # Errors
     /// `unavailable`.
-    pub async fn history(&self, caller: &Caller, request: ProgressHistory) -> Result<ProgressVersions, WireError> {
+    pub async fn history(&self, caller: &Caller, request: ProgressHistory) -> Result<ProgressVersions, ApiError> {
         let user = on_behalf(caller, request.user_id)?;
         let versions = self.store.progress_history(user, request.lesson_id).await.map_err(store_error)?;
         Ok(ProgressVersions { versions })
@@ -93,7 +93,7 @@ impl Progress {
 }
 
 /// Whose progress is meant: the caller's, or that of whom a back end names.
-fn on_behalf(caller: &Caller, named: Option<UserId>) -> Result<UserId, WireError> {
+fn on_behalf(caller: &Caller, named: Option<UserId>) -> Result<UserId, ApiError> {
     match named {
         Some(user) if user != caller.actor.user => {
             authorize(caller, Scope::Progress)?;

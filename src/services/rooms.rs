@@ -11,7 +11,7 @@ use crate::protocol::admin::access::{
     ListRequest, Listed, MAX_ADMITTED, MAX_LISTED, MAX_ROOM_NAME_CHARS, MemberChanged, MemberDetails, MemberRequest,
     NumberedRequest, RoomDetails, RoomPatchRequest, RoomRequest, RoomWithMembers,
 };
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::store::operations::{Act, CreateRoom, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetMember};
 use crate::store::{ListQuery, StoreError};
 
@@ -47,7 +47,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn list(&self, caller: &Caller, request: ListRequest) -> Result<Listed<RoomDetails>, WireError> {
+    pub async fn list(&self, caller: &Caller, request: ListRequest) -> Result<Listed<RoomDetails>, ApiError> {
         authorize(caller, Scope::Rooms)?;
         let page = self.store.list_rooms(list_query(request)).await.map_err(store_error)?;
         Ok(Listed { items: page.items.into_iter().map(|entry| self.details(entry)).collect(), next: page.next })
@@ -67,7 +67,7 @@ impl Rooms {
         caller: &Caller,
         room: RoomId,
         request: NumberedRequest,
-    ) -> Result<RoomWithMembers, WireError> {
+    ) -> Result<RoomWithMembers, ApiError> {
         authorize(caller, Scope::Rooms)?;
         let NumberedRequest { after, limit } = request;
         let entry = self.store.room(room.clone()).await.map_err(room_error)?;
@@ -87,12 +87,12 @@ impl Rooms {
     ///
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict` if there is one, `unavailable`.
-    pub async fn create(&self, caller: &Caller, request: RoomRequest) -> Result<RoomDetails, WireError> {
+    pub async fn create(&self, caller: &Caller, request: RoomRequest) -> Result<RoomDetails, ApiError> {
         authorize(caller, Scope::Rooms)?;
         let RoomRequest { room_id: id, name, private, members, moderators } = request;
         if members.len() + moderators.len() > MAX_ADMITTED {
             let message = format!("admit at most {MAX_ADMITTED} people at once, and others afterwards");
-            return Err(WireError::field("members", message));
+            return Err(ApiError::field("members", message));
         }
         let name = name.map(room_name).transpose()?.filter(|name| !name.is_empty());
         let admitted = members.into_iter().map(|user| (user, Membership::Member));
@@ -104,7 +104,7 @@ impl Rooms {
         let act = Act { note, ..caller.act(action::ROOM_CREATE, format!("room {id}")) };
         self.store.act(CreateRoom { draft }, act).await.map_err(|error| match error {
             StoreError::Refused(Refusal::Conflict) => {
-                WireError::new(ErrorCode::Conflict, "there is a room of that id already; change it instead")
+                ApiError::new(ErrorCode::Conflict, "there is a room of that id already; change it instead")
             }
             other => store_error(other),
         })?;
@@ -120,12 +120,12 @@ impl Rooms {
         caller: &Caller,
         room: RoomId,
         request: RoomPatchRequest,
-    ) -> Result<RoomDetails, WireError> {
+    ) -> Result<RoomDetails, ApiError> {
         authorize(caller, Scope::Rooms)?;
         let name = request.name.map(|name| room_name(name.unwrap_or_default())).transpose()?;
         let patch = RoomPatch { name, private: request.private, admit_guests: request.admit_guests };
         if patch == RoomPatch::default() {
-            return Err(WireError::field("name", "say what to change: name, private or admitGuests"));
+            return Err(ApiError::field("name", "say what to change: name, private or admitGuests"));
         }
         let mut changes = Vec::new();
         changes.extend(patch.name.as_ref().map(|_| "name"));
@@ -140,7 +140,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `conflict` under a legal hold, `unavailable`.
-    pub async fn delete(&self, caller: &Caller, room: RoomId) -> Result<RoomDetails, WireError> {
+    pub async fn delete(&self, caller: &Caller, room: RoomId) -> Result<RoomDetails, ApiError> {
         authorize(caller, Scope::Rooms)?;
         let entry = self.store.room(room.clone()).await.map_err(room_error)?;
         let act = caller.act(action::ROOM_DELETE, format!("room {room}"));
@@ -168,7 +168,7 @@ impl Rooms {
         room: RoomId,
         user: UserId,
         request: MemberRequest,
-    ) -> Result<MemberChanged, WireError> {
+    ) -> Result<MemberChanged, ApiError> {
         authorize(caller, Scope::Rooms)?;
         let role = Membership::from(request.role);
         let note = format!("user {user} is {}", role.as_str());
@@ -182,13 +182,13 @@ impl Rooms {
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `unavailable`.
-    pub async fn remove_member(&self, caller: &Caller, room: RoomId, user: UserId) -> Result<MemberChanged, WireError> {
+    pub async fn remove_member(&self, caller: &Caller, room: RoomId, user: UserId) -> Result<MemberChanged, ApiError> {
         authorize(caller, Scope::Rooms)?;
         let act = Act { note: format!("user {user}"), ..caller.act(action::MEMBER_REMOVE, format!("room {room}")) };
         let removed = self.store.act(RemoveMember { room: room.clone(), user: user.clone() }, act).await;
         let before = removed.map_err(|error| match error {
             StoreError::Refused(Refusal::NotFound) => {
-                WireError::new(ErrorCode::NotFound, "there is no such room, or this user takes no part in it")
+                ApiError::new(ErrorCode::NotFound, "there is no such room, or this user takes no part in it")
             }
             other => store_error(other),
         })?;
@@ -234,19 +234,19 @@ pub(super) fn list_query(request: ListRequest) -> ListQuery {
     ListQuery { after, limit: limit.clamp(1, MAX_LISTED), text }
 }
 
-fn room_name(name: String) -> Result<String, WireError> {
+fn room_name(name: String) -> Result<String, ApiError> {
     let name = name.trim().to_owned();
     if name.chars().count() > MAX_ROOM_NAME_CHARS || name.chars().any(char::is_control) {
         let message =
             format!("name must have at most {MAX_ROOM_NAME_CHARS} characters, none of them a control character");
-        return Err(WireError::field("name", message));
+        return Err(ApiError::field("name", message));
     }
     Ok(name)
 }
 
-fn room_error(error: StoreError) -> WireError {
+fn room_error(error: StoreError) -> ApiError {
     match error {
-        StoreError::Refused(Refusal::NotFound) => WireError::new(ErrorCode::NotFound, "there is no such room"),
+        StoreError::Refused(Refusal::NotFound) => ApiError::new(ErrorCode::NotFound, "there is no such room"),
         other => store_error(other),
     }
 }

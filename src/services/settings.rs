@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Chat, Config, Limits, Retention};
 use crate::domain::chat::RoomPolicy;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 
 /// The parts of the configuration that the services go by.
 #[derive(Debug, Clone)]
@@ -81,16 +81,16 @@ impl LiveSettings {
     ///
     /// # Errors
     /// `too_large`, `invalid_payload`.
-    pub(super) fn check_content(&self, content: &str) -> Result<(), WireError> {
+    pub(super) fn check_content(&self, content: &str) -> Result<(), ApiError> {
         let most = self.get().limits.message_chars;
         if content.chars().take(most + 1).count() > most {
-            return Err(WireError {
+            return Err(ApiError {
                 field: Some("content".to_owned()),
-                ..WireError::new(ErrorCode::TooLarge, format!("content may have at most {most} characters"))
+                ..ApiError::new(ErrorCode::TooLarge, format!("content may have at most {most} characters"))
             });
         }
         if content.trim().is_empty() {
-            return Err(WireError::field("content", "content must have at least one character"));
+            return Err(ApiError::field("content", "content must have at least one character"));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::domain::{Clock, Timestamp, UserId};
 use crate::protocol::cursor::{Cursor, Life, Seal};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::services::errors::resync;
 use crate::store::operations::{Act, Applied, Operation, RequestKey};
 use crate::store::{Identity, Store, StoreError};
@@ -93,7 +93,7 @@ impl Storage {
     ///
     /// # Errors
     /// `resync` if it is not theirs, of another life of the store, or ahead of it.
-    pub(super) fn read_cursor(&self, user: &UserId, cursor: &str) -> Result<u64, WireError> {
+    pub(super) fn read_cursor(&self, user: &UserId, cursor: &str) -> Result<u64, ApiError> {
         match self.parse_cursor(user, cursor) {
             Some(Cursor { life, numbers: [id] }) if life == self.life() && id <= self.store.last_id() => Ok(id),
             _ => Err(resync()),

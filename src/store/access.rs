@@ -79,7 +79,7 @@ pub trait RoomBook: Send + Sync {
 /// People, for administrators.
 pub trait PeopleBook: Send + Sync {
     /// A part of all people who were ever here or spoken of.
-    fn list_people(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>>;
+    fn list_users(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>>;
 
     /// One of them.
     ///

@@ -152,7 +152,7 @@ pub enum Change {
         id: u64,
         /// The room.
         room: RoomId,
-        /// Who.
+        /// The user.
         user: UserId,
         /// What they are now.
         membership: Membership,
@@ -163,14 +163,14 @@ pub enum Change {
         id: u64,
         /// The room.
         room: RoomId,
-        /// Who.
+        /// The user.
         user: UserId,
     },
     /// Somebody's erasure has begun, or is finished.
     Erased {
         /// The change's id.
         id: u64,
-        /// Who.
+        /// The user.
         user: UserId,
         /// Whether nothing of them is left.
         is_finished: bool,

@@ -8,17 +8,17 @@
 //! One engine stands behind it: [`embedded`] (redb).
 
 pub mod access;
-pub mod care;
 pub mod change;
 pub mod embedded;
+pub mod maintenance;
 pub mod operations;
 pub mod privacy;
 pub mod rows;
 
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
-pub use care::{Care, Failing, Identity, StoreStatus};
 pub use change::{Change, CommitSink, NoSink};
-pub use privacy::{Audits, ExportCursor, ExportPage, Privacy, TrailPart, UserItem, UserProfile};
+pub use maintenance::{Failing, Identity, Maintenance, StoreStatus};
+pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -154,7 +154,7 @@ pub trait Store:
     + People
     + Answers
     + Replays
-    + Care
+    + Maintenance
     + Audits
     + Privacy
     + Bans
@@ -172,7 +172,7 @@ impl<T> Store for T where
         + People
         + Answers
         + Replays
-        + Care
+        + Maintenance
         + Audits
         + Privacy
         + Bans

@@ -11,7 +11,7 @@ use super::Answer;
 
 /// A part of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TrailPart {
+pub struct AuditPart {
     /// Records, ascending.
     pub records: Vec<AuditRecord>,
     /// What the kept trail begins behind.
@@ -26,7 +26,7 @@ pub trait Audits: Send + Sync {
     fn audit(&self, after: u64, limit: usize) -> Answer<'_, Vec<AuditRecord>>;
 
     /// A part of the trail, and between what it stands, of one moment.
-    fn trail(&self, after: u64, limit: usize) -> Answer<'_, TrailPart>;
+    fn trail(&self, after: u64, limit: usize) -> Answer<'_, AuditPart>;
 
     /// What the trail begins behind (records may have been purged), and its last record.
     fn audit_ends(&self) -> Answer<'_, (Link, Link)>;

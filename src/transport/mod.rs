@@ -1,4 +1,4 @@
-//! How requests come in and deliveries go out: decode, ask a service, encode. No rule of the house is decided here.
+//! How requests come in and deliveries go out: decode, ask a service, encode. No rule of the product is decided here.
 
 pub mod http;
 pub mod origin;

@@ -577,7 +577,7 @@ fn the_head_of_the_chain_is_logged_at_the_start_and_then_once_a_day() {
         let stop = CancellationToken::new();
         let calendar = tokio::spawn({
             let (app, stop) = (app.clone(), stop.clone());
-            async move { housekeeping::keep_calendar(&app, stop).await }
+            async move { housekeeping::run_calendar(&app, stop).await }
         });
         let until = async |count: usize| {
             tokio::time::timeout(Duration::from_secs(20), async {

@@ -12,7 +12,7 @@ use academy_rt::config::Config;
 use academy_rt::domain::chat::{Author, Message};
 use academy_rt::domain::notification::{Audience, AudienceKind};
 use academy_rt::domain::{Actor, Role, Room, RoomId};
-use academy_rt::protocol::error::{ErrorCode, WireError};
+use academy_rt::protocol::error::{ApiError, ErrorCode};
 use academy_rt::protocol::packet::Packet;
 use academy_rt::protocol::request::{ChatHistory, ChatJoin, RoomOnly};
 use academy_rt::realtime::batch::Packets;
@@ -32,7 +32,7 @@ use serde_json::Value;
 use crate::store::{Desk, ManualClock, OPEN, actor, author, change, config, draft, note, room, user};
 
 /// A poll as a client makes one: what it finds, or what it has waited for.
-async fn poll(app: &App, caller: &Caller, cursor: Option<&str>, wait: Duration) -> Result<PollAnswer, WireError> {
+async fn poll(app: &App, caller: &Caller, cursor: Option<&str>, wait: Duration) -> Result<PollAnswer, ApiError> {
     match app.long_poll.poll(caller, cursor, rooms(), wait).await? {
         PollStep::Answered(answer) => Ok(answer),
         PollStep::Waits(poll) => app.long_poll.wait(caller, poll).await,
@@ -81,7 +81,7 @@ impl Outlet for Sent {
         self.send(packets);
     }
 
-    fn expel(&self, _: &WireError) {
+    fn expel(&self, _: &ApiError) {
         self.0.lock().unwrap().push(Said::Expelled);
     }
 }
@@ -187,7 +187,7 @@ impl Client {
     }
 }
 
-type Polling = Pin<Box<dyn Future<Output = Result<PollAnswer, WireError>>>>;
+type Polling = Pin<Box<dyn Future<Output = Result<PollAnswer, ApiError>>>>;
 
 /// Somebody who polls, from before the first message on.
 struct Poller {

@@ -1,4 +1,4 @@
-//! The wire, frozen: one JSON of each event and of each kind of answer. A change here is a change of the contract.
+//! What clients see, frozen: one JSON of each event and of each kind of answer. A change here is a change of the contract.
 
 use std::fmt::Write;
 use std::fs;
@@ -13,7 +13,7 @@ use academy_rt::domain::progress::{Percent, Progress, Status};
 use academy_rt::domain::{LessonId, Role, RoomId, Timestamp, UserId};
 use academy_rt::protocol::admin::data::{AuditView, HoldView};
 use academy_rt::protocol::answer::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
-use academy_rt::protocol::error::{ErrorCode, WireError};
+use academy_rt::protocol::error::{ApiError, ErrorCode};
 use academy_rt::protocol::event::{RoomGuest, ServerEvent};
 use academy_rt::protocol::view::Session;
 
@@ -62,8 +62,8 @@ fn written() -> String {
         read: false,
     };
     let guest = || RoomGuest { room_id: &room, user_id: &user, user_name: "Ann", timestamp: at };
-    let error = WireError::field("roomId", "roomId is missing");
-    let limited = WireError::rate_limited(std::time::Duration::from_millis(120), "too many messages");
+    let error = ApiError::field("roomId", "roomId is missing");
+    let limited = ApiError::rate_limited(std::time::Duration::from_millis(120), "too many messages");
     let events = [
         ServerEvent::Authenticated(Session {
             user_id: &user,
@@ -75,7 +75,7 @@ fn written() -> String {
             server_time: at,
             unread: 2,
         }),
-        ServerEvent::AuthError(&WireError::new(ErrorCode::TokenExpired, "the token has expired")),
+        ServerEvent::AuthError(&ApiError::new(ErrorCode::TokenExpired, "the token has expired")),
         ServerEvent::AuthExpiring { expires_at: at },
         ServerEvent::ServerDraining { retry_after_ms: 1_250 },
         ServerEvent::RequestError { event: "chat:join", error: &error },

@@ -3,10 +3,10 @@
 
 mod cases_access;
 mod cases_acts;
-mod cases_care;
 mod cases_chat;
 mod cases_holds;
 mod cases_inbox;
+mod cases_maintenance;
 mod cases_progress;
 mod durable;
 mod kill;
@@ -523,7 +523,7 @@ conformance! {
         reading_and_deleting, all_is_read_and_deleted_at_once, inbox_pages, a_repeated_notification_is_the_first,
         people_are_seen, first_answers_hold_a_day, a_clock_that_is_ahead_for_a_moment_ends_no_key_and_no_ban, each_audience_has_marks_of_its_own,
         all_up_to_an_id_leaves_what_came_later, unread_is_kept_and_is_what_counting_gives;
-    cases_care: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
+    cases_maintenance: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
         purges_go_on_past_what_is_dated_into_the_future, an_erasure_asks_for_the_floor_or_for_consent;
     cases_holds: what_was_changed_under_a_hold_is_kept_while_it_stands, a_held_author_is_held_in_every_room,

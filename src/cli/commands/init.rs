@@ -51,7 +51,7 @@ pub struct InitArgs {
     /// Its private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// A proxy in front ends TLS: plain HTTP
+    /// A proxy in front terminates TLS: plain HTTP
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     behind_proxy: bool,
     /// Ask nothing: what no flag answers has its default

@@ -1,5 +1,5 @@
 //! `man`: writes the man pages, from the same sources as `--help` and the configuration's own table, and the annotated
-//! configuration. For the house itself.
+//! configuration. For the build of the packages.
 
 use std::path::PathBuf;
 

@@ -71,7 +71,7 @@ pub fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<Exit> {
     global.print(&answer, || {
         format!("revoked: {}\n{} connections are closed", line(&answer), number(&answer, "disconnected"))
     })?;
-    crate::cli::commands::user::must_be_durable(&answer)?;
+    crate::cli::commands::user::require_durable(&answer)?;
     Ok(Exit::Done)
 }
 

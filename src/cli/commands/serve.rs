@@ -36,7 +36,7 @@ pub struct ServeArgs {
     /// Private key, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Plain HTTP: on a loopback address, or behind a proxy that ends TLS
+    /// Plain HTTP: on a loopback address, or behind a proxy that terminates TLS
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     no_tls: bool,
 }

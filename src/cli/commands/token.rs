@@ -171,7 +171,7 @@ fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
             Ok(Exit::Done)
         }
         Err(error) => {
-            let error = crate::transport::socketio::identity::wire_error(&error);
+            let error = crate::transport::socketio::identity::token_error(&error);
             let body = json!({ "ok": false, "error": { "code": error.code, "message": error.message } });
             global
                 .print(&body, || format!("the token would be refused\n  {}: {}", error.code.as_str(), error.message))?;

@@ -185,7 +185,7 @@ fn act(
     // Without a server nobody is connected.
     let answer = call(global, server, if reason.is_some() { post.offline_too() } else { post })?;
     global.print(&answer, || words(&answer))?;
-    must_be_durable(&answer)?;
+    require_durable(&answer)?;
     Ok(Exit::Done)
 }
 
@@ -193,7 +193,7 @@ fn act(
 ///
 /// # Errors
 /// What to do.
-pub fn must_be_durable(answer: &Value) -> anyhow::Result<()> {
+pub fn require_durable(answer: &Value) -> anyhow::Result<()> {
     if answer.get("durable").and_then(Value::as_bool) != Some(false) {
         return Ok(());
     }

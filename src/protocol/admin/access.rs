@@ -127,7 +127,7 @@ impl RoomDetails {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberDetails {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// Their name.
     pub name: String,
@@ -206,7 +206,7 @@ pub struct RoomWithMembers {
 pub struct MemberChanged {
     /// The room.
     pub room_id: RoomId,
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// What they are in it now, or null.
     pub role: Option<Membership>,
@@ -217,8 +217,8 @@ pub struct MemberChanged {
 /// A person, as administrators see them.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PersonDetails {
-    /// Who.
+pub struct UserDetails {
+    /// The user.
     pub user_id: UserId,
     /// The name as last given.
     pub name: String,
@@ -240,7 +240,7 @@ pub struct PersonDetails {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockChanged {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// Whether they are shut out now.
     pub blocked: bool,
@@ -344,7 +344,7 @@ impl From<&Banned> for BanView {
 pub struct ConnectionView {
     /// The server's own number of it.
     pub socket: u64,
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// Their name.
     pub name: String,
@@ -364,7 +364,7 @@ pub struct ConnectionView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Disconnected {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// How many sockets were closed.
     pub disconnected: usize,

@@ -15,7 +15,7 @@ pub struct AuditView {
     pub number: u64,
     /// When.
     pub at: Timestamp,
-    /// Who.
+    /// The user.
     pub actor: String,
     /// From where.
     pub origin: String,

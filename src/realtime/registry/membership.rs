@@ -40,7 +40,7 @@ impl Member {
                 } else {
                     // Nothing passes behind the gap: what the socket has been told stays without one.
                     *state = GateState::Gone;
-                    self.outlet.expel(&WireError::unavailable());
+                    self.outlet.expel(&ApiError::unavailable());
                 }
                 0
             }

@@ -16,7 +16,7 @@ impl Outlet for Recorder {
     fn send_volatile(&self, packets: &Packets<'_>) {
         self.send(packets);
     }
-    fn expel(&self, _: &WireError) {}
+    fn expel(&self, _: &ApiError) {}
 }
 
 fn actor(id: &str) -> Arc<Actor> {

@@ -27,7 +27,7 @@ use crate::domain::Timestamp;
 use crate::observability::certificate::{CertificateFacts, Validity, chain_fault};
 
 use crate::server::ServeError;
-use crate::server::file_watcher::Watched;
+use crate::server::file_watcher::WatchedFiles;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// A certificate of its own is made again so long before its end.
@@ -48,7 +48,7 @@ pub struct Material {
     /// What should be mended.
     pub warnings: Vec<String>,
     /// What it was read from, as it was.
-    files: Watched,
+    files: WatchedFiles,
 }
 
 /// Where certificate and key are, and whether the server looks after them itself.
@@ -152,7 +152,7 @@ pub fn load_existing(config: &Config, now: Timestamp) -> Result<Option<Material>
 fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Material, ServeError> {
     // Before they are read: what changes meanwhile is read again.
     let paths = [Some(&place.cert), Some(&place.key), config.tls.client_ca.as_ref()];
-    let files = Watched::new(paths.into_iter().flatten().cloned());
+    let files = WatchedFiles::new(paths.into_iter().flatten().cloned());
     let ders = read_chain(&place.cert)?;
     let chain = facts(&ders, &place.cert)?;
     let server = server_config(config, place, ders)?;

@@ -18,9 +18,9 @@ use crate::store::embedded::engine::writer::Command;
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::RowSink;
 use crate::store::{
-    Answer, Answers, Arrival, Audits, Bans, Care, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
-    InboxQuery, LessonFilter, Lessons, ListPage, ListQuery, MemberPage, MessagePage, Messages, Page, People,
-    PeopleBook, Privacy, Replay, Replays, RoomBook, Rooms, StoreError, StoreStatus, TrailPart, UserProfile, Writes,
+    Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
+    InboxQuery, LessonFilter, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages, Page,
+    People, PeopleBook, Privacy, Replay, Replays, RoomBook, Rooms, StoreError, StoreStatus, UserProfile, Writes,
 };
 
 impl Writes for Embedded {
@@ -102,10 +102,10 @@ impl Audits for Embedded {
         Box::pin(self.read(move |snapshot| snapshot.audit_after(after, limit)))
     }
 
-    fn trail(&self, after: u64, limit: usize) -> Answer<'_, TrailPart> {
+    fn trail(&self, after: u64, limit: usize) -> Answer<'_, AuditPart> {
         Box::pin(self.read(move |snapshot| {
             let (anchor, head) = snapshot.audit_ends()?;
-            Ok(TrailPart { records: snapshot.audit_after(after, limit)?, anchor, head })
+            Ok(AuditPart { records: snapshot.audit_after(after, limit)?, anchor, head })
         }))
     }
 
@@ -153,8 +153,8 @@ impl RoomBook for Embedded {
 }
 
 impl PeopleBook for Embedded {
-    fn list_people(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>> {
-        Box::pin(self.read(move |snapshot| snapshot.list_people(&query)))
+    fn list_users(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>> {
+        Box::pin(self.read(move |snapshot| snapshot.list_users(&query)))
     }
 
     fn profile(&self, user: UserId) -> Answer<'_, UserProfile> {
@@ -162,7 +162,7 @@ impl PeopleBook for Embedded {
     }
 }
 
-impl Care for Embedded {
+impl Maintenance for Embedded {
     fn identity(&self) -> Identity {
         self.identity.clone()
     }

@@ -26,7 +26,9 @@ use crate::store::operations::{
     Disconnect, EditMessage, JoinRoom, KeyKind, MessageTarget, Notify, Operation, PatchRoom, PostMessage, Posted,
     RequestKey, SetMember,
 };
-use crate::store::{Care, Change, CommitSink, Messages, NoSink, OpenError, Page, Store, StoreConfig, StoreError};
+use crate::store::{
+    Change, CommitSink, Maintenance, Messages, NoSink, OpenError, Page, Store, StoreConfig, StoreError,
+};
 
 const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
 

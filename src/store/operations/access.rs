@@ -48,7 +48,7 @@ pub struct PatchRoom {
 pub struct SetMember {
     /// The room.
     pub room: RoomId,
-    /// Who.
+    /// The user.
     pub user: UserId,
     /// What they are from now on.
     pub membership: Membership,
@@ -60,7 +60,7 @@ pub struct SetMember {
 pub struct RemoveMember {
     /// The room.
     pub room: RoomId,
-    /// Who.
+    /// The user.
     pub user: UserId,
 }
 

@@ -20,7 +20,7 @@ pub struct ExternalId {
 pub struct PostMessage {
     /// The message.
     pub draft: Draft,
-    /// The rules of the house.
+    /// The rules of rooms.
     pub policy: RoomPolicy,
     /// Makes the post idempotent for its caller.
     pub key: Option<RequestKey>,
@@ -64,7 +64,7 @@ pub struct EditMessage {
     pub author: Author,
     /// What it says from now on.
     pub content: String,
-    /// The rules of the house.
+    /// The rules of rooms.
     pub policy: RoomPolicy,
     /// Makes the edit idempotent for its caller.
     pub key: Option<RequestKey>,
@@ -80,7 +80,7 @@ pub struct DeleteMessage {
     pub target: MessageTarget,
     /// Who asks.
     pub author: Author,
-    /// The rules of the house.
+    /// The rules of rooms.
     pub policy: RoomPolicy,
     /// Makes the deletion idempotent for its caller.
     pub key: Option<RequestKey>,
@@ -102,9 +102,9 @@ pub struct MessageChanged {
 pub struct JoinRoom {
     /// The room.
     pub room: RoomId,
-    /// Who.
+    /// The user.
     pub author: Author,
-    /// The rules of the house.
+    /// The rules of rooms.
     pub policy: RoomPolicy,
 }
 
@@ -113,9 +113,9 @@ pub struct JoinRoom {
 pub struct EnlistMembers {
     /// The room.
     pub room: RoomId,
-    /// Who.
+    /// The user.
     pub users: Vec<UserId>,
-    /// The rules of the house.
+    /// The rules of rooms.
     pub policy: RoomPolicy,
 }
 
@@ -124,7 +124,7 @@ pub struct EnlistMembers {
 pub struct LeaveRoom {
     /// The room.
     pub room: RoomId,
-    /// Who.
+    /// The user.
     pub user: UserId,
 }
 
@@ -138,6 +138,6 @@ pub struct MarkRead {
     pub reader: Author,
     /// Up to and with this message.
     pub message_id: u64,
-    /// The rules of the house.
+    /// The rules of rooms.
     pub policy: RoomPolicy,
 }

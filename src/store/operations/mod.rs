@@ -11,9 +11,9 @@ pub mod broadcast;
 pub mod chat;
 pub mod inbox;
 pub mod maintenance;
-pub mod people;
 pub mod privacy;
 pub mod progress;
+pub mod users;
 
 pub use access::{
     CreateRoom, Disconnect, LiftBan, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetBan, SetMember,
@@ -26,12 +26,12 @@ pub use chat::{
 };
 pub use inbox::{InboxAction, MarkInbox, Marked, Notified, Notify};
 pub use maintenance::{NoteBackup, SampleGrowth};
-pub use people::{Arrive, Delivered, DeliveryMark, Left};
 pub use privacy::{
     BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep, ReleaseHold,
     SetHold,
 };
 pub use progress::{Report, SyncProgress, Synced};
+pub use users::{Arrive, Delivered, DeliveryMark, Left};
 
 use crate::domain::access::Banned;
 use crate::domain::audit::AuditRecord;

@@ -12,7 +12,7 @@ use crate::domain::{RoomId, UserId};
 
 use crate::protocol::answer::{BatchSynced, Done, RoomList};
 use crate::protocol::decode;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{Polled, PolledEvent, Resync};
 use crate::protocol::request::ProgressSync;
 use crate::protocol::view::{RoomView, Session};
@@ -232,7 +232,7 @@ async fn presence(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
     answer(result.await)
 }
 
-fn room_id(segment: &str) -> Result<Given, WireError> {
+fn room_id(segment: &str) -> Result<Given, ApiError> {
     id_in_path("roomId", segment)
 }
 
@@ -248,7 +248,7 @@ async fn sync(api: Arc<HttpApi>, asker: Asker, query: String, body: Bytes) -> Re
         Ok(caller) => caller,
         Err(error) => return failure(&error),
     };
-    let read = || -> Result<(Vec<ProgressSync>, bool), WireError> {
+    let read = || -> Result<(Vec<ProgressSync>, bool), ApiError> {
         let body = text(&body)?;
         let is_batch = body.trim_start().starts_with('[');
         let mut reports: Vec<ProgressSync> =
@@ -270,7 +270,7 @@ async fn sync(api: Arc<HttpApi>, asker: Asker, query: String, body: Bytes) -> Re
         return answer(synced.map(|results| BatchSynced { results }));
     }
     answer(synced.and_then(|mut synced| {
-        synced.pop().ok_or_else(|| WireError::new(ErrorCode::Internal, "the report has no answer"))
+        synced.pop().ok_or_else(|| ApiError::new(ErrorCode::Internal, "the report has no answer"))
     }))
 }
 
@@ -325,14 +325,14 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
                 Ok(seconds) if seconds <= MAX_WAIT.as_secs() => wait = Duration::from_secs(seconds),
                 _ => {
                     let message = format!("wait must be 0 to {} seconds", MAX_WAIT.as_secs());
-                    return failure(&WireError::field("wait", message));
+                    return failure(&ApiError::field("wait", message));
                 }
             },
             _ => {}
         }
     }
     if rooms.len() > MAX_ROOMS {
-        return failure(&WireError::field("rooms", format!("rooms may name at most {MAX_ROOMS} rooms")));
+        return failure(&ApiError::field("rooms", format!("rooms may name at most {MAX_ROOMS} rooms")));
     }
     // Nobody waits longer than their token is good for; the next poll is refused then.
     if let Some(expires_at) = caller.actor.expires_at {
@@ -352,7 +352,7 @@ async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
     }
 }
 
-fn polled_response(polled: Result<PollAnswer, WireError>, caller: &Caller) -> Response {
+fn polled_response(polled: Result<PollAnswer, ApiError>, caller: &Caller) -> Response {
     match polled {
         Ok(polled) => {
             let events = polled.deliveries.iter().filter_map(|delivery| {
@@ -365,9 +365,9 @@ fn polled_response(polled: Result<PollAnswer, WireError>, caller: &Caller) -> Re
     }
 }
 
-fn room_list<'a>(field: &'static str, names: impl Iterator<Item = &'a str>) -> Result<Vec<RoomId>, WireError> {
+fn room_list<'a>(field: &'static str, names: impl Iterator<Item = &'a str>) -> Result<Vec<RoomId>, ApiError> {
     names
         .filter(|room| !room.is_empty())
-        .map(|room| RoomId::parse(room).map_err(|error| WireError::field(field, format!("{field}: each {error}"))))
+        .map(|room| RoomId::parse(room).map_err(|error| ApiError::field(field, format!("{field}: each {error}"))))
         .collect()
 }

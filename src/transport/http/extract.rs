@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::{Id, RoomId, UserId};
 use crate::protocol::decode;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 
 /// What a query parameter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub type Given = (&'static str, Value);
 ///
 /// # Errors
 /// `invalid_payload` if it is not valid UTF-8.
-pub fn id_in_path(field: &'static str, segment: &str) -> Result<Given, WireError> {
+pub fn id_in_path(field: &'static str, segment: &str) -> Result<Given, ApiError> {
     Ok((field, id(&self::segment(field, segment)?)))
 }
 
@@ -37,34 +37,34 @@ pub fn id_in_path(field: &'static str, segment: &str) -> Result<Given, WireError
 ///
 /// # Errors
 /// `invalid_payload` if it is not valid UTF-8.
-pub fn segment(field: &'static str, segment: &str) -> Result<String, WireError> {
+pub fn segment(field: &'static str, segment: &str) -> Result<String, ApiError> {
     let text = percent_decode_str(segment).decode_utf8();
-    text.map(Into::into).map_err(|_| WireError::field(field, format!("{field} must be UTF-8")))
+    text.map(Into::into).map_err(|_| ApiError::field(field, format!("{field} must be UTF-8")))
 }
 
 /// A segment of a path as a user's id. Canonical digits are a number.
 ///
 /// # Errors
 /// `invalid_payload`.
-pub fn user(segment: &str) -> Result<UserId, WireError> {
+pub fn user(segment: &str) -> Result<UserId, ApiError> {
     let text = self::segment("userId", segment)?;
-    UserId::parse(&text).map_err(|error| WireError::field("userId", error.to_string()))
+    UserId::parse(&text).map_err(|error| ApiError::field("userId", error.to_string()))
 }
 
 /// A segment of a path as a room's id. Canonical digits are a number.
 ///
 /// # Errors
 /// `invalid_payload`.
-pub fn room(segment: &str) -> Result<RoomId, WireError> {
+pub fn room(segment: &str) -> Result<RoomId, ApiError> {
     let (field, value) = id_in_path("roomId", segment)?;
-    serde_json::from_value(value).map_err(|error| WireError::field(field, error.to_string()))
+    serde_json::from_value(value).map_err(|error| ApiError::field(field, error.to_string()))
 }
 
 /// A segment of a path as a number of the request.
 ///
 /// # Errors
 /// `invalid_payload` if it is none.
-pub fn number_in_path(field: &'static str, segment: &str) -> Result<Given, WireError> {
+pub fn number_in_path(field: &'static str, segment: &str) -> Result<Given, ApiError> {
     number(field, segment).map(|value| (field, value))
 }
 
@@ -76,7 +76,7 @@ pub fn from_query<T: DeserializeOwned>(
     query: &str,
     known: &[(&'static str, Kind)],
     given: impl IntoIterator<Item = Given>,
-) -> Result<T, WireError> {
+) -> Result<T, ApiError> {
     let mut map = Map::new();
     for (key, text) in form_urlencoded::parse(query.as_bytes()) {
         let Some((field, kind)) = known.iter().find(|(field, _)| *field == key) else { continue };
@@ -90,7 +90,7 @@ pub fn from_query<T: DeserializeOwned>(
             Kind::Flag => match &*text {
                 "true" | "1" => Value::Bool(true),
                 "false" | "0" => Value::Bool(false),
-                _ => return Err(WireError::field(*field, format!("{field} must be true or false"))),
+                _ => return Err(ApiError::field(*field, format!("{field} must be true or false"))),
             },
         };
         map.insert((*field).to_owned(), value);
@@ -102,7 +102,7 @@ pub fn from_query<T: DeserializeOwned>(
 ///
 /// # Errors
 /// `invalid_payload`.
-pub fn from_body<T: DeserializeOwned>(body: &Bytes, given: impl IntoIterator<Item = Given>) -> Result<T, WireError> {
+pub fn from_body<T: DeserializeOwned>(body: &Bytes, given: impl IntoIterator<Item = Given>) -> Result<T, ApiError> {
     let text = text(body)?;
     let map: Map<String, Value> = if text.trim().is_empty() { Map::new() } else { decode::request(text)? };
     finish(map, given)
@@ -112,23 +112,23 @@ pub fn from_body<T: DeserializeOwned>(body: &Bytes, given: impl IntoIterator<Ite
 ///
 /// # Errors
 /// `invalid_payload` if it is not UTF-8.
-pub fn text(body: &Bytes) -> Result<&str, WireError> {
-    std::str::from_utf8(body).map_err(|_| WireError::new(ErrorCode::InvalidPayload, "the body must be JSON in UTF-8"))
+pub fn text(body: &Bytes) -> Result<&str, ApiError> {
+    std::str::from_utf8(body).map_err(|_| ApiError::new(ErrorCode::InvalidPayload, "the body must be JSON in UTF-8"))
 }
 
 fn finish<T: DeserializeOwned>(
     mut map: Map<String, Value>,
     given: impl IntoIterator<Item = Given>,
-) -> Result<T, WireError> {
+) -> Result<T, ApiError> {
     for (field, value) in given {
         map.insert(field.to_owned(), value);
     }
     decode::request(&Value::Object(map).to_string())
 }
 
-fn number(field: &'static str, text: &str) -> Result<Value, WireError> {
+fn number(field: &'static str, text: &str) -> Result<Value, ApiError> {
     let number: Result<u64, _> = text.parse();
-    number.map(Value::from).map_err(|_| WireError::field(field, format!("{field} must be a non-negative integer")))
+    number.map(Value::from).map_err(|_| ApiError::field(field, format!("{field} must be a non-negative integer")))
 }
 
 fn id(text: &str) -> Value {

@@ -10,7 +10,7 @@ use warp::reply::Response;
 
 use crate::domain::Scope;
 use crate::observability::{metrics, process};
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::Health;
 
 use super::{Asker, HttpApi, asker, failure, json, text_response, with_api};
@@ -72,7 +72,7 @@ async fn metrics_text(api: Arc<HttpApi>, asker: Asker, headers: HeaderMap) -> Re
         Err(error) => failure(&error),
         Ok(caller) if !caller.actor.may(Scope::Metrics) => {
             let message = "this needs role admin or a token with the scope metrics";
-            failure(&WireError::new(ErrorCode::Forbidden, message))
+            failure(&ApiError::new(ErrorCode::Forbidden, message))
         }
         Ok(_) => api.metrics(&headers),
     }
@@ -109,7 +109,7 @@ impl HttpApi {
             certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),
             is_reload_refused: self.process.config_error().or(self.process.keys_error()).is_some(),
         };
-        let text = metrics::render(&figures, self.app.live.tally());
+        let text = metrics::render(&figures, self.app.live.counters());
         let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (content_type, text) = if accepts.contains("application/openmetrics-text") {
             (metrics::OPEN_METRICS, text)

@@ -25,7 +25,7 @@ pub use warp::reply::Response;
 use crate::auth::Verifier;
 use crate::domain::Actor;
 use crate::protocol::answer::Ok as OkAnswer;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::{App, Caller};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket};
@@ -63,7 +63,7 @@ pub trait Process: Send + Sync {
 
 /// Everything the handlers need.
 pub struct HttpApi {
-    /// What the house does.
+    /// The services.
     pub app: Arc<App>,
     /// Who is who.
     pub verifier: Arc<Verifier>,
@@ -82,7 +82,7 @@ impl std::fmt::Debug for HttpApi {
 }
 
 /// Who asks, or why they are not let in.
-pub(crate) type Asker = Result<Caller, WireError>;
+pub(crate) type Asker = Result<Caller, ApiError>;
 
 /// All routes.
 #[must_use]
@@ -109,13 +109,13 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 
 async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
     let error = if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
-        WireError::new(ErrorCode::TooLarge, "the body is too large")
+        ApiError::new(ErrorCode::TooLarge, "the body is too large")
     } else if rejection.find::<warp::reject::LengthRequired>().is_some() {
-        WireError::new(ErrorCode::InvalidPayload, "the request needs a Content-Length")
+        ApiError::new(ErrorCode::InvalidPayload, "the request needs a Content-Length")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
-        WireError::new(ErrorCode::MethodNotAllowed, "this address does not take this method")
+        ApiError::new(ErrorCode::MethodNotAllowed, "this address does not take this method")
     } else {
-        WireError::new(ErrorCode::NotFound, "there is nothing at this address")
+        ApiError::new(ErrorCode::NotFound, "there is nothing at this address")
     };
     Ok(failure(&error))
 }
@@ -167,7 +167,7 @@ pub(crate) fn query() -> BoxedFilter<(String,)> {
 }
 
 /// An answer with `ok: true`, or an error with its status.
-pub(crate) fn answer<T: Serialize>(result: Result<T, WireError>) -> Response {
+pub(crate) fn answer<T: Serialize>(result: Result<T, ApiError>) -> Response {
     match result {
         Ok(body) => json(StatusCode::OK, &OkAnswer::new(body)),
         Err(error) => failure(&error),
@@ -175,12 +175,12 @@ pub(crate) fn answer<T: Serialize>(result: Result<T, WireError>) -> Response {
 }
 
 /// An error with its status.
-pub(crate) fn failure(error: &WireError) -> Response {
+pub(crate) fn failure(error: &ApiError) -> Response {
     failure_with(error, &ErrorBody { error })
 }
 
 /// An error with its status and a body of its own.
-pub(crate) fn failure_with<T: Serialize>(error: &WireError, body: &T) -> Response {
+pub(crate) fn failure_with<T: Serialize>(error: &ApiError, body: &T) -> Response {
     let status = StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(status, body);
     if let Some(wait_ms) = error.retry_after_ms {
@@ -195,7 +195,7 @@ pub(crate) fn failure_with<T: Serialize>(error: &WireError, body: &T) -> Respons
 /// A JSON answer; never cached.
 pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
     let Ok(text) = serde_json::to_vec(body) else {
-        return failure(&WireError::new(ErrorCode::Internal, "the answer could not be written"));
+        return failure(&ApiError::new(ErrorCode::Internal, "the answer could not be written"));
     };
     text_response(status, HeaderValue::from_static("application/json"), text)
 }

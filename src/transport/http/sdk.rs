@@ -12,7 +12,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 
 use super::failure;
 
@@ -45,7 +45,7 @@ pub(super) fn routes() -> BoxedFilter<(Response,)> {
             None => {
                 let names: Vec<&str> = files.iter().map(|file| file.name).collect();
                 let message = format!("there is no such file of the SDK; there are {}", names.join(", "));
-                failure(&WireError::new(ErrorCode::NotFound, message))
+                failure(&ApiError::new(ErrorCode::NotFound, message))
             }
         })
         .boxed()

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use crate::domain::RoomId;
 use crate::protocol::answer::{BatchSynced, Done, Ok as OkAnswer, RoomList};
 use crate::protocol::decode;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::request::{AuthRefresh, ChatJoin, ClientEvent, ProgressSync, RoomOnly};
 use crate::protocol::view::RoomView;
 
@@ -125,7 +125,7 @@ impl SocketIoTransport {
         }
         let result = with(payload, async |report: ProgressSync| {
             let mut synced = self.app.progress.sync(&caller, vec![report]).await?;
-            synced.pop().ok_or_else(|| WireError::new(ErrorCode::Internal, "the report has no answer"))
+            synced.pop().ok_or_else(|| ApiError::new(ErrorCode::Internal, "the report has no answer"))
         });
         answer(link, event, ack, result.await);
     }
@@ -133,12 +133,12 @@ impl SocketIoTransport {
 
 async fn with<T: DeserializeOwned, A>(
     payload: &str,
-    serve: impl AsyncFnOnce(T) -> Result<A, WireError>,
-) -> Result<A, WireError> {
+    serve: impl AsyncFnOnce(T) -> Result<A, ApiError>,
+) -> Result<A, ApiError> {
     serve(decode::request(payload)?).await
 }
 
-fn answer<A: Serialize>(link: &Link, event: ClientEvent, ack: Option<Ack>, result: Result<A, WireError>) {
+fn answer<A: Serialize>(link: &Link, event: ClientEvent, ack: Option<Ack>, result: Result<A, ApiError>) {
     match (result, ack) {
         (Ok(body), Some(ack)) => link.answer(ack, &OkAnswer::new(body)),
         (Ok(_), None) => {}
@@ -150,10 +150,10 @@ fn is_object(payload: &str) -> bool {
     payload.trim_start().starts_with('{')
 }
 
-fn room_only(payload: &str) -> Result<RoomOnly, WireError> {
+fn room_only(payload: &str) -> Result<RoomOnly, ApiError> {
     if is_object(payload) { decode::request(payload) } else { bare_room(payload).map(|room_id| RoomOnly { room_id }) }
 }
 
-fn bare_room(payload: &str) -> Result<RoomId, WireError> {
-    decode::request::<RoomId>(payload).map_err(|error| WireError { field: Some("roomId".to_owned()), ..error })
+fn bare_room(payload: &str) -> Result<RoomId, ApiError> {
+    decode::request::<RoomId>(payload).map_err(|error| ApiError { field: Some("roomId".to_owned()), ..error })
 }

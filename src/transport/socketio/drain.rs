@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::event::ServerEvent;
 
 use crate::transport::socketio::SocketIoTransport;
@@ -30,7 +30,7 @@ impl SocketIoTransport {
     /// Closes all sockets over a while, in no order: Socket.IO is switched off. Ends early when it is told to.
     pub async fn dismiss(&self, spread: Duration, stop: &CancellationToken) {
         let message = "real-time connections are being switched off; use the HTTP API under /api/v1";
-        let error = WireError::new(ErrorCode::RealtimeDisabled, message);
+        let error = ApiError::new(ErrorCode::RealtimeDisabled, message);
         let links = self.directory.links();
         let steps = links.len().clamp(1, DISMISSALS);
         let pause = spread / u32::try_from(steps).unwrap_or(1);
@@ -90,7 +90,7 @@ impl SocketIoTransport {
         for part in links.chunks(links.len().div_ceil(usize::try_from(steps).unwrap_or(1)).max(1)) {
             tokio::time::sleep(pause).await;
             for link in part {
-                link.leave_wire();
+                link.leave_websocket();
             }
         }
     }

@@ -2,23 +2,23 @@
 
 use crate::auth::{TokenError, Verifier};
 use crate::domain::Actor;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::App;
 
 /// Who a token says one is, if it is good and they are let in.
 ///
 /// # Errors
 /// What a client sees of why not.
-pub(crate) fn identify(verifier: &Verifier, app: &App, token: Option<&str>) -> Result<Actor, WireError> {
+pub(crate) fn identify(verifier: &Verifier, app: &App, token: Option<&str>) -> Result<Actor, ApiError> {
     let token = token.ok_or(TokenError::Missing);
-    let actor = token.and_then(|token| verifier.verify(token, app.store.now())).map_err(|error| wire_error(&error))?;
+    let actor = token.and_then(|token| verifier.verify(token, app.store.now())).map_err(|error| token_error(&error))?;
     app.live.require_access(&actor)?;
     Ok(actor)
 }
 
 /// What a client sees of a token that is not good.
 #[must_use]
-pub fn wire_error(error: &TokenError) -> WireError {
+pub fn token_error(error: &TokenError) -> ApiError {
     let code = match error {
         TokenError::Missing => ErrorCode::TokenMissing,
         TokenError::Malformed => ErrorCode::TokenMalformed,
@@ -26,12 +26,12 @@ pub fn wire_error(error: &TokenError) -> WireError {
         TokenError::Expired => ErrorCode::TokenExpired,
         TokenError::NotYetValid => ErrorCode::TokenNotYetValid,
     };
-    WireError::new(code, error.to_string())
+    ApiError::new(code, error.to_string())
 }
 
 /// A socket whose token is not good; as text it is what `connect_error` carries in its message.
 #[derive(Debug, Clone)]
-pub(super) struct Refused(pub(super) WireError);
+pub(super) struct Refused(pub(super) ApiError);
 
 impl std::fmt::Display for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

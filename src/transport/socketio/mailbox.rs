@@ -19,7 +19,7 @@ use socketioxide_core::{Str, Value};
 use std::time::Duration;
 
 use crate::protocol::answer::Failed;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::request::ClientEvent;
 
@@ -57,7 +57,7 @@ struct Queue {
 
 /// The queue of one socket. The library calls it for each event.
 #[derive(Clone)]
-pub struct Intake {
+pub struct Mailbox {
     link: Arc<Link>,
     transport: Arc<SocketIoTransport>,
     queue: Arc<Mutex<Queue>>,
@@ -67,7 +67,7 @@ pub struct Intake {
 #[derive(Debug)]
 pub struct InOrder;
 
-impl MessageHandler<LocalAdapter, InOrder> for Intake {
+impl MessageHandler<LocalAdapter, InOrder> for Mailbox {
     /// Runs inside the library's read loop, synchronously: this is what keeps the order.
     fn call(&self, socket: Arc<Socket<LocalAdapter>>, mut value: Value, ack_id: Option<i64>) {
         let ack = ack_id.and_then(|id| {
@@ -82,10 +82,10 @@ impl MessageHandler<LocalAdapter, InOrder> for Intake {
     }
 }
 
-impl Intake {
+impl Mailbox {
     /// An empty queue.
-    pub fn new(link: Arc<Link>, transport: Arc<SocketIoTransport>) -> Intake {
-        Intake { link, transport, queue: Arc::default() }
+    pub fn new(link: Arc<Link>, transport: Arc<SocketIoTransport>) -> Mailbox {
+        Mailbox { link, transport, queue: Arc::default() }
     }
 
     fn lock(&self) -> parking_lot::MutexGuard<'_, Queue> {
@@ -103,7 +103,7 @@ impl Intake {
         let len = request.text.len();
         if queue.waiting.len() >= MAX_WAITING || queue.bytes + len > MAX_WAITING_BYTES {
             drop(queue);
-            let error = WireError::rate_limited(
+            let error = ApiError::rate_limited(
                 Duration::from_secs(1),
                 "too many requests wait; send the next ones when these are answered",
             );
@@ -188,7 +188,7 @@ impl Intake {
                         }
                         None => {
                             let name: String = name.chars().take(64).collect();
-                            let error = WireError::new(
+                            let error = ApiError::new(
                                 ErrorCode::InvalidPayload,
                                 format!("'{name}' is not an event of this server"),
                             );
@@ -202,7 +202,7 @@ impl Intake {
 }
 
 /// Answers that a request failed: by its ack, or as an event if it has none.
-pub fn refuse(link: &Link, event: &str, ack: Option<Ack>, error: &WireError) {
+pub fn refuse(link: &Link, event: &str, ack: Option<Ack>, error: &ApiError) {
     match ack {
         Some(ack) => link.answer(ack, &Failed::new(error)),
         None => link.emit(&ServerEvent::RequestError { event, error }),
@@ -216,12 +216,12 @@ struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    fn read(request: &'a Request) -> Result<Event<'a>, WireError> {
+    fn read(request: &'a Request) -> Result<Event<'a>, ApiError> {
         if request.is_binary {
-            return Err(WireError::new(ErrorCode::InvalidPayload, "binary data is not taken; send JSON"));
+            return Err(ApiError::new(ErrorCode::InvalidPayload, "binary data is not taken; send JSON"));
         }
         let parts: Vec<&'a RawValue> = serde_json::from_str(&request.text)
-            .map_err(|_| WireError::new(ErrorCode::InvalidPayload, "the event is not valid JSON"))?;
+            .map_err(|_| ApiError::new(ErrorCode::InvalidPayload, "the event is not valid JSON"))?;
         let name = parts
             .first()
             .and_then(|name| serde_json::from_str::<&str>(name.get()).ok())

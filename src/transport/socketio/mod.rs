@@ -31,22 +31,22 @@ use crate::auth::{TokenError, Verifier};
 use crate::config::{Config, Limits};
 use crate::domain::{Actor, Timestamp};
 use crate::observability::clock_watch::ClockWatch;
-use crate::observability::counters::Tally;
+use crate::observability::counters::Counters;
 use crate::protocol::admin::access::ConnectionView;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::http::SocketCounts;
 use crate::protocol::view::Session;
 use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
 use crate::services::App;
 use crate::transport::origin::{self, ClientAddress};
-use crate::transport::socketio::engine::connection::{Cut, Wire};
+use crate::transport::socketio::engine::connection::{Connection, Cut};
 
 use directory::Directory;
 use engine::handshake::HandshakeToken;
 pub(crate) use identity::identify;
-use identity::{Refused, wire_error};
-use mailbox::Intake;
+use identity::{Refused, token_error};
+use mailbox::Mailbox;
 use socket::{Came, Link};
 
 /// A client is warned so long before its token ends.
@@ -164,8 +164,8 @@ impl SocketIoTransport {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        self.app.live.tally()
+    pub fn counters(&self) -> &Arc<Counters> {
+        self.app.live.counters()
     }
 
     /// Sockets by transport.
@@ -199,7 +199,7 @@ impl SocketIoTransport {
             Ok(actor) => actor,
             Err(error) => {
                 let address = origin::words(None, address);
-                if self.tally().quiet.may_say(error.code.as_str()) {
+                if self.counters().log_limiter.may_log(error.code.as_str()) {
                     tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
                 }
                 self.app.audit.note_refused_sign_in(&error, &address);
@@ -210,11 +210,11 @@ impl SocketIoTransport {
                 return Ok(());
             }
         };
-        self.app.live.tally().sign_ins.add();
+        self.app.live.counters().sign_ins.add();
         let number = self.app.live.sockets.next_number();
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
         let link = Link::new(number, socket.id.to_string(), actor, came, &self.directory.sessions);
-        let intake = Intake::new(link.clone(), self.clone());
+        let intake = Mailbox::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
         socket.on_disconnect(move || {
@@ -233,13 +233,13 @@ impl SocketIoTransport {
             }
             let session = socket.id.to_string();
             let (socket, sessions) = (socket.clone(), self.directory.sessions.clone());
-            let wire = socket.req_parts().extensions.get::<Arc<dyn Wire>>().cloned();
+            let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>().cloned();
             self.directory.sessions.tasks().spawn(async move {
                 drop(socket.disconnect());
                 // A client hangs up by itself; what does not is hung up on.
                 tokio::time::sleep(socket::FAREWELL).await;
-                if let Some(wire) = wire {
-                    wire.cut(Cut::Ended);
+                if let Some(connection) = connection {
+                    connection.cut(Cut::Ended);
                 }
                 sessions.refuse_session(&session);
             });
@@ -247,8 +247,8 @@ impl SocketIoTransport {
         }
         if let Some(Admitted(link, intake)) = socket.extensions.remove::<Admitted>() {
             // A WebSocket from the start: its connection is in the request. One that comes by an upgrade is found later.
-            if let Some(wire) = socket.req_parts().extensions.get::<Arc<dyn Wire>>() {
-                self.directory.sessions.set_wire(&link.session, wire);
+            if let Some(connection) = socket.req_parts().extensions.get::<Arc<dyn Connection>>() {
+                self.directory.sessions.set_connection(&link.session, connection);
             }
             let most = self.app.settings.get().limits.sockets_per_address;
             let has_place = self.directory.add(&link, most);
@@ -258,7 +258,7 @@ impl SocketIoTransport {
                 return self.directory.remove(&link);
             }
             if !has_place {
-                self.tally().rate_limited.add("address");
+                self.counters().rate_limited.add("address");
                 return link.expel(&too_many(most, "from this address"));
             }
             intake.arrive();
@@ -272,7 +272,7 @@ impl SocketIoTransport {
         let most = self.app.settings.get().limits.sockets_per_user;
         let entered = self.app.live.sockets.enter(link.number, &caller.actor, &rooms, link.clone(), most, Kind::Socket);
         let Some(handle) = entered else {
-            self.app.live.tally().rate_limited.add("sockets");
+            self.app.live.counters().rate_limited.add("sockets");
             return link.expel(&too_many(most, "of yours"));
         };
         link.set_handle(handle.clone());
@@ -335,11 +335,11 @@ impl SocketIoTransport {
         }
     }
 
-    /// Looks after tokens that end, writes that stall and connections that have died, until it is told to stop. `wires` gives
+    /// Looks after tokens that end, writes that stall and connections that have died, until it is told to stop. `live_connections` gives
     /// the connections of this moment; `forget_the_idle` is called along.
     pub async fn watch(
         &self,
-        wires: impl Fn() -> Vec<Arc<dyn Wire>>,
+        live_connections: impl Fn() -> Vec<Arc<dyn Connection>>,
         forget_the_idle: impl Fn(),
         stop: CancellationToken,
     ) {
@@ -353,15 +353,15 @@ impl SocketIoTransport {
             }
             let now = Instant::now();
             if let Some(jump) = clocks.look(self.app.store.now(), now) {
-                self.tally().clock_jumps.add();
+                self.counters().clock_jumps.add();
                 self.app.purges.note_clock_jump(jump);
             }
-            for wire in wires() {
-                if wire.check_stall(now) {
+            for connection in live_connections() {
+                if connection.check_stall(now) {
                     self.directory.sessions.note_slow_reader(None);
                 }
             }
-            self.tally().sample(self.delivered());
+            self.counters().sample(self.delivered());
             self.directory.sessions.forget_the_dead();
             forget_the_idle();
             self.end_tokens();
@@ -412,18 +412,18 @@ impl SocketIoTransport {
                 }
                 End::Expel => {
                     tracing::info!(socket, "a socket's token has expired");
-                    link.expel(&wire_error(&TokenError::Expired));
+                    link.expel(&token_error(&TokenError::Expired));
                 }
             }
         }
     }
 
     /// A new token for a live socket.
-    pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, WireError> {
+    pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, ApiError> {
         let actor = identify(&self.verifier, &self.app, Some(token))?;
         let before = link.actor();
         if actor.user != before.user {
-            return Err(WireError::new(ErrorCode::Forbidden, "the token is another user's; connect anew with it"));
+            return Err(ApiError::new(ErrorCode::Forbidden, "the token is another user's; connect anew with it"));
         }
         let (expires_at, is_less) = (actor.expires_at, before.is_admin() && !actor.is_admin());
         self.watch_token(link.number, &actor);
@@ -442,9 +442,9 @@ impl SocketIoTransport {
     }
 }
 
-fn too_many(most: usize, whose: &str) -> WireError {
+fn too_many(most: usize, whose: &str) -> ApiError {
     let message = format!("there are {most} connections {whose} already; close one and come again");
-    WireError::rate_limited(COME_AGAIN, message)
+    ApiError::rate_limited(COME_AGAIN, message)
 }
 
 /// The answer to `auth:refresh`.
@@ -456,7 +456,7 @@ pub struct Refreshed {
 
 /// A socket whose token is good.
 #[derive(Clone)]
-struct Admitted(Arc<Link>, Intake);
+struct Admitted(Arc<Link>, Mailbox);
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)

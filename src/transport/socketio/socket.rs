@@ -1,5 +1,5 @@
 //! One Socket.IO socket as the services see it: an [`Outlet`]. It sends through the Engine.IO library while the socket is on
-//! polling, and straight to the [`Wire`] when it is on a WebSocket; the change from one to the other keeps the order
+//! polling, and straight to the [`Connection`] when it is on a WebSocket; the change from one to the other keeps the order
 //! ([`Marker`]).
 
 use std::net::IpAddr;
@@ -13,13 +13,13 @@ use socketioxide::extract::{AckSender, SocketRef};
 use socketioxide::{SendError, SocketError, TransportType};
 
 use crate::domain::{Actor, Timestamp};
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::packet::Packet;
 use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
-use crate::transport::socketio::engine::connection::{Cut, Wire};
+use crate::transport::socketio::engine::connection::{Connection, Cut};
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
@@ -68,10 +68,10 @@ pub struct Link {
     pub is_told: AtomicBool,
     /// Who it is; replaced when a new token is given.
     actor: Mutex<Arc<Actor>>,
-    /// Held while something is handed to the library, so that nothing overtakes it on the wire.
+    /// Held while something is handed to the library, so that nothing overtakes it on the connection.
     state: Mutex<State>,
-    /// The wire, from the moment on at which everything goes by it. Until then the library's queue is the way.
-    direct: OnceLock<Arc<dyn Wire>>,
+    /// The connection, from the moment on at which everything goes by it. Until then the library's queue is the way.
+    direct: OnceLock<Arc<dyn Connection>>,
     /// Set once the socket has been entered into the registry.
     handle: Mutex<Option<SocketHandle>>,
     is_gone: AtomicBool,
@@ -167,14 +167,14 @@ impl Link {
             return;
         }
         let state = self.state.lock();
-        if let Some(wire) = self.wire(&state) {
+        if let Some(connection) = self.connection(&state) {
             drop(state);
             let answer = frame::encode(&[Packet::ack(ack.id, body)]);
-            self.note(wire.push(answer.bytes), &**wire);
+            self.note(connection.push(answer.bytes), &**connection);
             return;
         }
         // The library encodes it for the poll; one text, so that no key is sorted anew. The lock is held, so that nothing
-        // overtakes it on the wire.
+        // overtakes it on the connection.
         let Ok(body) = serde_json::value::to_raw_value(body) else { return };
         let sent = ack.sender.send(&body);
         drop(state);
@@ -188,22 +188,22 @@ impl Link {
         self.send(&Batch::from(event.encode()).all());
     }
 
-    /// The wire, if the socket is on one; changes over to it when the time has come.
-    fn wire(&self, state: &State) -> Option<&Arc<dyn Wire>> {
-        if let Some(wire) = self.direct.get() {
-            return Some(wire);
+    /// The connection, if the socket is on a WebSocket; changes over to it when the time has come.
+    fn connection(&self, state: &State) -> Option<&Arc<dyn Connection>> {
+        if let Some(connection) = self.direct.get() {
+            return Some(connection);
         }
         let socket = state.socket.as_ref()?;
         if socket.transport_type() != TransportType::Websocket {
             return None;
         }
         // A poll that began before the upgrade may still take what is queued, and would swallow the marker.
-        let wire = self.sessions.wire_of(&self.session)?;
+        let connection = self.sessions.connection_of(&self.session)?;
         if let Err(error) = socket.emit(Marker::EVENT, &Marker::secret()) {
             tracing::debug!(%error, "the marker was not queued");
-            wire.cut(Cut::SlowReader);
+            connection.cut(Cut::SlowReader);
         }
-        Some(self.direct.get_or_init(|| wire))
+        Some(self.direct.get_or_init(|| connection))
     }
 
     fn library_failed(&self, error: &SendError) {
@@ -215,8 +215,8 @@ impl Link {
         }
     }
 
-    fn note(&self, was_pushed: bool, wire: &dyn Wire) -> bool {
-        if !was_pushed && wire.is_cut() == Some(Cut::SlowReader) && !self.is_gone.swap(true, Ordering::AcqRel) {
+    fn note(&self, was_pushed: bool, connection: &dyn Connection) -> bool {
+        if !was_pushed && connection.is_cut() == Some(Cut::SlowReader) && !self.is_gone.swap(true, Ordering::AcqRel) {
             self.sessions.note_slow_reader(Some(self.number));
         }
         was_pushed
@@ -225,30 +225,30 @@ impl Link {
     /// Ends the connection behind a last word, and not the namespace: a stock client connects again by itself then. What
     /// waits is delivered first, and with it what closes the connection.
     pub fn send_away(&self, word: &ServerEvent<'_>) {
-        let is_on_wire = {
+        let is_on_websocket = {
             let state = self.state.lock();
-            self.wire(&state).is_some()
+            self.connection(&state).is_some()
         };
         // First: the word is what a poll waits for.
-        self.is_closing.store(!is_on_wire, Ordering::Release);
+        self.is_closing.store(!is_on_websocket, Ordering::Release);
         self.emit(word);
-        if is_on_wire {
-            self.leave_wire();
+        if is_on_websocket {
+            self.leave_websocket();
         }
     }
 
     /// Ends a WebSocket behind what has been said. Gives whether it is one.
-    pub fn leave_wire(&self) -> bool {
-        let wire = {
+    pub fn leave_websocket(&self) -> bool {
+        let connection = {
             let state = self.state.lock();
-            self.wire(&state).cloned()
+            self.connection(&state).cloned()
         };
-        if let Some(wire) = &wire
+        if let Some(connection) = &connection
             && !self.is_gone.swap(true, Ordering::AcqRel)
         {
-            wire.push(Bytes::from_static(frame::CLOSE));
+            connection.push(Bytes::from_static(frame::CLOSE));
         }
-        wire.is_some()
+        connection.is_some()
     }
 
     /// As [`Link::send_away`], and a client that does not go is hung up on.
@@ -266,9 +266,9 @@ impl Link {
     /// Closes the namespace, and the connection a while later if the client has not. In a task of its own: the library runs
     /// the disconnect handler in here, and the caller may hold a gate.
     fn hang_up(&self, grace: Duration) {
-        let (socket, wire) = {
+        let (socket, connection) = {
             let state = self.state.lock();
-            (state.socket.clone(), self.wire(&state).cloned())
+            (state.socket.clone(), self.connection(&state).cloned())
         };
         let (session, sessions) = (self.session.clone(), self.sessions.clone());
         self.sessions.tasks().spawn(async move {
@@ -280,8 +280,8 @@ impl Link {
             if !grace.is_zero() {
                 tokio::time::sleep(grace).await;
             }
-            if let Some(wire) = wire {
-                wire.cut(Cut::Ended);
+            if let Some(connection) = connection {
+                connection.cut(Cut::Ended);
             }
             sessions.refuse_session(&session);
         });
@@ -301,13 +301,13 @@ impl Outlet for Link {
             return false;
         }
         // The hot path: no lock of ours.
-        if let Some(wire) = self.direct.get() {
-            return self.note(wire.push(packets.encoded(frame::encode)), &**wire);
+        if let Some(connection) = self.direct.get() {
+            return self.note(connection.push(packets.encoded(frame::encode)), &**connection);
         }
         let state = self.state.lock();
-        if let Some(wire) = self.wire(&state) {
+        if let Some(connection) = self.connection(&state) {
             drop(state);
-            return self.note(wire.push(packets.encoded(frame::encode)), &**wire);
+            return self.note(connection.push(packets.encoded(frame::encode)), &**connection);
         }
         let Some(socket) = &state.socket else { return false };
         let sent = send_by_library(socket, packets);
@@ -323,12 +323,12 @@ impl Outlet for Link {
 
     fn send_volatile(&self, packets: &Packets<'_>) {
         match self.direct.get() {
-            Some(wire) => wire.push_volatile(packets.encoded(frame::encode)),
+            Some(connection) => connection.push_volatile(packets.encoded(frame::encode)),
             None => drop(self.send(packets)),
         }
     }
 
-    fn expel(&self, error: &WireError) {
+    fn expel(&self, error: &ApiError) {
         self.emit(&ServerEvent::AuthError(error));
         self.hang_up(FAREWELL);
     }

@@ -242,8 +242,8 @@ pub async fn lists_come_in_parts_and_can_be_searched(bed: Bed) {
     let profile = store.profile(user("m3")).await.unwrap();
     assert_eq!((profile.name.as_str(), profile.roles.as_slice()), ("name of m3", &[Role::Coach][..]));
     refused(store.profile(user("m99")).await.map(drop), Refusal::NotFound);
-    let people = store.list_people(list(None, 50, Some("NAME of m3"))).await.unwrap();
+    let people = store.list_users(list(None, 50, Some("NAME of m3"))).await.unwrap();
     assert_eq!(people.items.iter().map(|one| one.user.canonical()).collect::<Vec<_>>(), ["m3"]);
-    let all = store.list_people(list(None, 500, None)).await.unwrap();
+    let all = store.list_users(list(None, 500, None)).await.unwrap();
     assert!(all.next.is_none() && all.items.len() >= 14, "{}", all.items.len());
 }

@@ -3,7 +3,7 @@
 use academy_rt::domain::audit::Link;
 use academy_rt::domain::privacy::ErasureCounts;
 
-use super::cases_care::{erase_all, hold, live, purge_all};
+use super::cases_maintenance::{erase_all, hold, live, purge_all};
 use super::*;
 
 fn banned(token: &str) -> Banned {

@@ -504,7 +504,7 @@ pub async fn a_back_end_names_its_messages(bed: Bed) {
     assert!(others.iter().all(|other| other.id != first.id));
     // With the message the name is gone.
     bed.clock.advance(DAY);
-    super::cases_care::purge_all(&bed, PurgeKind::Chat, bed.now(), 10).await.unwrap();
+    super::cases_maintenance::purge_all(&bed, PurgeKind::Chat, bed.now(), 10).await.unwrap();
     refused(store.edit_message(by("other", "order-1"), "x".into(), OPEN).await, Refusal::NotFound);
     let again = PostMessage {
         draft: draft("r", "7", "a new one", None),

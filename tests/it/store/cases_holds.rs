@@ -3,7 +3,7 @@
 
 use academy_rt::domain::privacy::{VersionEnd, WithheldVersion};
 
-use super::cases_care::{erase_all, hold, live, purge_all};
+use super::cases_maintenance::{erase_all, hold, live, purge_all};
 use super::*;
 
 async fn versions(bed: &Bed, of: u64) -> Vec<WithheldVersion> {

@@ -298,10 +298,10 @@ pub async fn unread_is_kept_and_is_what_counting_gives(bed: Bed) {
         counted("8", &[Role::Coach]).await;
     }
     // A purge takes from the beginning, and a hold keeps what is of somebody.
-    bed.store.hold(super::cases_care::hold(Subject::User(user("8")))).await.unwrap();
+    bed.store.hold(super::cases_maintenance::hold(Subject::User(user("8")))).await.unwrap();
     bed.clock.advance(1_000);
     let later = tell(&bed, Audience::All, "later").await;
-    super::cases_care::purge_all(&bed, PurgeKind::Notifications, later.at, 50).await.unwrap();
+    super::cases_maintenance::purge_all(&bed, PurgeKind::Notifications, later.at, 50).await.unwrap();
     counted("7", LEARNER).await;
     assert!(counted("8", &[Role::Coach]).await > 1);
     bed.end().await;

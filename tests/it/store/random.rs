@@ -5,7 +5,7 @@
 use academy_rt::store::{InboxQuery, LessonFilter};
 use proptest::prelude::*;
 
-use super::cases_care::{entry, erase_all, purge_all};
+use super::cases_maintenance::{entry, erase_all, purge_all};
 use super::*;
 
 /// A request: what, by whom, and two small numbers that mean something different to each.

@@ -105,7 +105,7 @@ impl Snapshot {
         Ok(page)
     }
 
-    pub(in crate::store::embedded) fn list_people(&self, query: &ListQuery) -> Outcome<ListPage<UserProfile>> {
+    pub(in crate::store::embedded) fn list_users(&self, query: &ListQuery) -> Outcome<ListPage<UserProfile>> {
         let (users, user_no) = (self.users()?, self.user_no()?);
         self.list(&user_no, query, |id, no| {
             let missing = || Failure::Damaged(format!("user {no} has a number but no record"));

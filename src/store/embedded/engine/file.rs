@@ -55,12 +55,12 @@ impl Disk {
 
 /// redb's own file, watched for failed syncs.
 #[derive(Debug)]
-struct Watched {
+struct WatchedFiles {
     file: FileBackend,
     disk: Arc<Disk>,
 }
 
-impl StorageBackend for Watched {
+impl StorageBackend for WatchedFiles {
     fn len(&self) -> io::Result<u64> {
         #[cfg(test)]
         self.disk.faults.before(Call::Len)?;
@@ -280,7 +280,7 @@ impl Opener {
         if patiently(|| is_free(&file))? {
             file.unlock()?;
         }
-        let backend = Watched { file: FileBackend::new(file)?, disk: Arc::clone(&self.disk) };
+        let backend = WatchedFiles { file: FileBackend::new(file)?, disk: Arc::clone(&self.disk) };
         Builder::new().set_cache_size(self.cache_bytes).create_with_backend(backend)
     }
 

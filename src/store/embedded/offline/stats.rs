@@ -15,7 +15,7 @@ use crate::store::embedded::offline::rows::OfflineFile;
 
 /// What a store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Census {
+pub struct RowCensus {
     /// Rows by table.
     pub rows: BTreeMap<&'static str, u64>,
     /// Canonical ids of people.
@@ -32,7 +32,7 @@ pub struct Census {
     pub store_id: [u8; 16],
 }
 
-impl Census {
+impl RowCensus {
     /// The rows of a table.
     #[must_use]
     pub fn rows_of(&self, table: &str) -> u64 {
@@ -60,7 +60,7 @@ impl OfflineFile {
     ///
     /// # Errors
     /// What kept it from being read.
-    pub fn census(&self) -> Result<Census, StoreError> {
+    pub fn census(&self) -> Result<RowCensus, StoreError> {
         let is_old = self.format < crate::store::embedded::offline::rows::newest_format();
         self.read(|snapshot| census(snapshot, is_old))
     }
@@ -87,10 +87,10 @@ impl OfflineFile {
     }
 }
 
-fn census(snapshot: &Snapshot, is_old: bool) -> Outcome<Census> {
+fn census(snapshot: &Snapshot, is_old: bool) -> Outcome<RowCensus> {
     let preface = snapshot.preface()?;
     let (epoch, next_id, store_id) = (preface.epoch, preface.next_id, preface.store_id);
-    let mut census = Census { epoch, next_id, store_id, ..Census::default() };
+    let mut census = RowCensus { epoch, next_id, store_id, ..RowCensus::default() };
     census.rows = snapshot.counts()?.into_iter().collect();
     for row in snapshot.users()?.iter()? {
         census.users.insert(Person::decode(row?.1.value())?.id.canonical());

@@ -12,12 +12,12 @@ use warp::reply::{Reply, Response};
 use crate::domain::privacy::Subject;
 use crate::protocol::admin::data::Holds;
 use crate::protocol::decode;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::streams::ByteStream;
 use crate::transport::http::extract::{self, Kind, room, text, user};
 use crate::transport::http::{Asker, HttpApi, answer, asker, body, failure, query, with_api};
 
-/// What a backup is, on the wire.
+/// What a backup is, over HTTP.
 const ARCHIVE: &str = "application/vnd.academy-rt.backup";
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
@@ -71,7 +71,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
     of_data.or(of_people).unify().boxed()
 }
 
-fn streamed(stream: Result<ByteStream, WireError>, content_type: &'static str) -> Response {
+fn streamed(stream: Result<ByteStream, ApiError>, content_type: &'static str) -> Response {
     match stream {
         Err(error) => failure(&error),
         Ok(stream) => {
@@ -130,7 +130,7 @@ async fn release(kind: String, id: String, api: Arc<HttpApi>, asker: Asker) -> R
         let subject = match kind.as_str() {
             "user" => Subject::User(user(&id)?),
             "room" => Subject::Room(room(&id)?),
-            _ => return Err(WireError::new(ErrorCode::NotFound, "write holds/user/ID or holds/room/ID")),
+            _ => return Err(ApiError::new(ErrorCode::NotFound, "write holds/user/ID or holds/room/ID")),
         };
         api.app.privacy.release_hold(&caller, subject).await
     };

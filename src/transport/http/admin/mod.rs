@@ -40,8 +40,8 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
     let (readiness, now) = (api.readiness(), api.app.store.now());
     let (users, rooms) = api.app.live.sockets.totals();
     let store = api.app.store.status();
-    let tally = api.app.live.tally();
-    let rates = tally.rates(api.sockets.delivered());
+    let counters = api.app.live.counters();
+    let rates = counters.rates(api.sockets.delivered());
     let process = process::read();
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let body = Status {
@@ -55,10 +55,10 @@ async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
         users,
         rooms,
         rates: RateFigures { messages: rates.messages, deliveries: rates.deliveries, requests: rates.requests },
-        polls_waiting: tally.polls_waiting.get(),
-        connections: tally.connections_open.get(),
-        refused_sign_ins: tally.refused_sign_ins.total(),
-        rate_limited: tally.rate_limited.total(),
+        polls_waiting: counters.polls_waiting.get(),
+        connections: counters.connections_open.get(),
+        refused_sign_ins: counters.refused_sign_ins.total(),
+        rate_limited: counters.rate_limited.total(),
         process: ProcessCounts {
             resident_bytes: process.resident_bytes,
             open_fds: process.open_fds,

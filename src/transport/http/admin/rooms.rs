@@ -9,7 +9,7 @@ use warp::reply::Response;
 
 use crate::protocol::admin::access::{ListRequest, NumberedRequest};
 use crate::protocol::decode;
-use crate::protocol::error::WireError;
+use crate::protocol::error::ApiError;
 use crate::transport::http::extract::{self, Kind, from_body, room, text, user};
 use crate::transport::http::{Asker, HttpApi, answer, asker, body, query, with_api};
 
@@ -31,12 +31,12 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
 }
 
 /// What a query asks for of a list.
-pub(super) fn listed(query: &str) -> Result<ListRequest, WireError> {
+pub(super) fn listed(query: &str) -> Result<ListRequest, ApiError> {
     extract::from_query(query, &[("after", Kind::Text), ("limit", Kind::Number), ("text", Kind::Text)], [])
 }
 
 /// The same of a list in the order of numbers.
-pub(super) fn numbered(query: &str) -> Result<NumberedRequest, WireError> {
+pub(super) fn numbered(query: &str) -> Result<NumberedRequest, ApiError> {
     extract::from_query(query, &[("after", Kind::Number), ("limit", Kind::Number)], [])
 }
 

@@ -10,7 +10,7 @@ use warp::reply::Response;
 use crate::domain::Scope;
 use crate::protocol::admin::access::{Listed, MAX_LISTED, NumberedRequest};
 use crate::protocol::decode;
-use crate::protocol::error::{ErrorCode, WireError};
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::authorize;
 
 use crate::transport::http::admin::rooms::{listed, numbered};
@@ -48,7 +48,7 @@ async fn acted(id: String, what: String, api: Arc<HttpApi>, asker: Asker, body: 
         "block" => answer(async { api.app.access.block(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
         "unblock" => answer(async { api.app.access.unblock(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
         "disconnect" => answer(async { api.app.access.disconnect(&asker?, user(&id)?).await }.await),
-        _ => crate::transport::http::failure(&WireError::new(ErrorCode::NotFound, "there is nothing at this address")),
+        _ => crate::transport::http::failure(&ApiError::new(ErrorCode::NotFound, "there is nothing at this address")),
     }
 }
 

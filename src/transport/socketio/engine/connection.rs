@@ -1,15 +1,15 @@
-//! The wire of one connection: the I/O object that hyper and the WebSocket library read and write through, and the way by
+//! One connection: the I/O object that hyper and the WebSocket library read and write through, and the way by
 //! which a delivery reaches a WebSocket with one write and no task woken.
 //!
-//! The Engine.IO library owns the WebSocket and writes its own packets (open, ping, close) through [`WireIo`]. What the
-//! server has to say (events and acks) is already a whole frame; [`Wire::push`] puts it between two frames of the library,
+//! The Engine.IO library owns the WebSocket and writes its own packets (open, ping, close) through [`ConnectionIo`]. What the
+//! server has to say (events and acks) is already a whole frame; [`Connection::push`] puts it between two frames of the library,
 //! straight to the socket when nothing waits before it, and into a bounded outbox otherwise. So there is one order: that
 //! of the calls. It becomes so when the library has written the [`Marker`] packet, behind everything that was queued in
 //! it before; until then what is pushed waits in the outbox.
 //!
 //! What holds here:
 //! - a frame is never torn: the outbox is emptied before the library writes its next frame, and bytes of ours are written only where a frame of the library has ended, and the other way round;
-//! - a reader that has stopped is cut off: by the outbox's bound at once, by [`Wire::check_stall`] within its limit. Both
+//! - a reader that has stopped is cut off: by the outbox's bound at once, by [`Connection::check_stall`] within its limit. Both
 //!   fail the reading side too, or the library would hold the socket for good (it waits in its write);
 //! - the inner lock is held for one poll of the stream, never over an await.
 
@@ -27,9 +27,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
-/// How a wire is bounded.
+/// How a connection is bounded.
 #[derive(Debug, Clone, Copy)]
-pub struct WireLimits {
+pub struct QueueLimits {
     /// The most frames that wait for a slow reader.
     pub queued_frames: usize,
     /// The most bytes that wait for a slow reader.
@@ -38,7 +38,7 @@ pub struct WireLimits {
     pub stall: Duration,
 }
 
-/// Why a wire was cut.
+/// Why a connection was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
     /// The reader did not keep up: more waits for it than may.
@@ -50,8 +50,8 @@ pub enum Cut {
 }
 
 /// The way to a connection, whatever stream is under it.
-pub trait Wire: Send + Sync {
-    /// Sends whole frames behind everything that was pushed before. Does not block. `false` if the wire is cut, or is cut
+pub trait Connection: Send + Sync {
+    /// Sends whole frames behind everything that was pushed before. Does not block. `false` if the connection is cut, or is cut
     /// by this because the reader does not keep up.
     fn push(&self, frames: Bytes) -> bool;
 
@@ -64,7 +64,7 @@ pub trait Wire: Send + Sync {
     /// Ends the connection: the next read and write fail.
     fn cut(&self, why: Cut);
 
-    /// Cuts the wire if its reader has stopped for longer than the limit; gives whether it did.
+    /// Cuts the connection if its reader has stopped for longer than the limit; gives whether it did.
     fn check_stall(&self, now: Instant) -> bool;
 
     /// Why it was cut, if it was.
@@ -86,7 +86,7 @@ enum Phase {
 
 #[derive(Debug)]
 struct Inner<S> {
-    /// Gone when the library has let go of its end: the connection is closed then, whoever still holds the wire.
+    /// Gone when the library has let go of its end: it is closed then, whoever still holds this.
     stream: Option<S>,
     phase: Phase,
     /// Whether the library's queue has been written up to the marker.
@@ -144,22 +144,22 @@ impl Wake for Wakers {
     }
 }
 
-/// A [`Wire`] over a stream.
+/// A [`Connection`] over a stream.
 #[derive(Debug)]
-pub struct StreamWire<S> {
+pub struct StreamConnection<S> {
     inner: Mutex<Inner<S>>,
     wakers: Arc<Wakers>,
     /// Made once of `wakers`: every write of the stream registers this one.
     waker: Waker,
-    limits: WireLimits,
+    limits: QueueLimits,
 }
 
-impl<S> StreamWire<S> {
-    /// A wire over a stream whose handshake, if any, is done.
+impl<S> StreamConnection<S> {
+    /// A connection over a stream whose handshake, if any, is done.
     #[must_use]
-    pub fn new(stream: S, limits: WireLimits) -> Arc<StreamWire<S>> {
+    pub fn new(stream: S, limits: QueueLimits) -> Arc<StreamConnection<S>> {
         let wakers = Arc::new(Wakers::default());
-        Arc::new(StreamWire {
+        Arc::new(StreamConnection {
             inner: Mutex::new(Inner {
                 stream: Some(stream),
                 phase: Phase::Http,
@@ -337,7 +337,7 @@ fn head_end(mut passed: usize, bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S> {
     fn push(&self, frames: Bytes) -> bool {
         let mut inner = self.lock();
         if inner.cut.is_some() {
@@ -433,19 +433,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for StreamWire<S> {
     }
 }
 
-/// The end of a wire that hyper and the WebSocket library hold.
+/// The end of a connection that hyper and the WebSocket library hold.
 #[derive(Debug)]
-pub struct WireIo<S>(Arc<StreamWire<S>>);
+pub struct ConnectionIo<S>(Arc<StreamConnection<S>>);
 
-impl<S> WireIo<S> {
-    /// The library's end of a wire.
+impl<S> ConnectionIo<S> {
+    /// The library's end of a connection.
     #[must_use]
-    pub fn new(wire: Arc<StreamWire<S>>) -> WireIo<S> {
-        WireIo(wire)
+    pub fn new(connection: Arc<StreamConnection<S>>) -> ConnectionIo<S> {
+        ConnectionIo(connection)
     }
 }
 
-impl<S> Drop for WireIo<S> {
+impl<S> Drop for ConnectionIo<S> {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         inner.cut.get_or_insert(Cut::Ended);
@@ -457,16 +457,16 @@ impl<S> Drop for WireIo<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for WireIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let wire = &self.0;
-        Wakers::set(&wire.wakers.reader, cx.waker());
-        let mut inner = wire.lock();
+        let connection = &self.0;
+        Wakers::set(&connection.wakers.reader, cx.waker());
+        let mut inner = connection.lock();
         inner.fail_if_cut()?;
         // Woken, perhaps because the stream can be written again: a push may try.
         inner.is_blocked = false;
         if !inner.outbox.is_empty() || inner.needs_flush {
-            let mut write_cx = Context::from_waker(&wire.waker);
+            let mut write_cx = Context::from_waker(&connection.waker);
             if let Poll::Ready(Err(error)) = inner.poll_outbox(&mut write_cx) {
                 return Poll::Ready(Err(error));
             }
@@ -475,35 +475,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for WireIo<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for WireIo<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let wire = &self.0;
-        Wakers::set(&wire.wakers.writer, cx.waker());
-        let mut inner = wire.lock();
+        let connection = &self.0;
+        Wakers::set(&connection.wakers.writer, cx.waker());
+        let mut inner = connection.lock();
         inner.fail_if_cut()?;
-        let result = inner.poll_library(&mut Context::from_waker(&wire.waker), bytes);
+        let result = inner.poll_library(&mut Context::from_waker(&connection.waker), bytes);
         let waits = inner.is_between_frames() && !inner.outbox.is_empty() && !inner.is_blocked;
         drop(inner);
         if waits {
-            wire.wakers.wake_reader();
+            connection.wakers.wake_reader();
         }
         result
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = &self.0;
-        Wakers::set(&wire.wakers.writer, cx.waker());
-        let mut inner = wire.lock();
+        let connection = &self.0;
+        Wakers::set(&connection.wakers.writer, cx.waker());
+        let mut inner = connection.lock();
         inner.fail_if_cut()?;
-        inner.poll_flush(&mut Context::from_waker(&wire.waker))
+        inner.poll_flush(&mut Context::from_waker(&connection.waker))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let wire = &self.0;
-        Wakers::set(&wire.wakers.writer, cx.waker());
-        let mut inner = wire.lock();
+        let connection = &self.0;
+        Wakers::set(&connection.wakers.writer, cx.waker());
+        let mut inner = connection.lock();
         inner.fail_if_cut()?;
-        let mut write_cx = Context::from_waker(&wire.waker);
+        let mut write_cx = Context::from_waker(&connection.waker);
         ready!(inner.poll_outbox(&mut write_cx))?;
         Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_shutdown(&mut write_cx)
     }

@@ -14,7 +14,7 @@ use http::{StatusCode, Uri};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use crate::transport::socketio::engine::connection::Wire;
+use crate::transport::socketio::engine::connection::Connection;
 
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::sessions::PollGuard;
@@ -156,7 +156,7 @@ impl SocketIoTransport {
         parts: &mut Parts,
         query: SocketQuery,
         token: Option<Zeroizing<String>>,
-        wire: &Arc<dyn Wire>,
+        connection: &Arc<dyn Connection>,
     ) -> Result<Passage, EndedSession> {
         let SocketQuery { session, is_websocket, kept, .. } = query;
         let has_ended = |session: &str| {
@@ -172,7 +172,7 @@ impl SocketIoTransport {
         parts.headers = compact(&parts.headers);
         parts.extensions.insert(HandshakeToken::new(token));
         if is_websocket && session.is_none() {
-            parts.extensions.insert(wire.clone());
+            parts.extensions.insert(connection.clone());
         }
         let poll = match &session {
             Some(session) if !is_websocket && parts.method == http::Method::GET => {
@@ -190,7 +190,7 @@ impl SocketIoTransport {
     }
 
     /// Looks at the library's answer before it goes out.
-    pub fn conclude(&self, passage: &Passage, status: StatusCode, wire: &Arc<dyn Wire>) {
+    pub fn conclude(&self, passage: &Passage, status: StatusCode, connection: &Arc<dyn Connection>) {
         if status == StatusCode::OK
             && let Some(session) = passage.session.as_ref().filter(|_| passage.poll.is_some())
             && let Some(link) = self.directory.signed_in(session)
@@ -199,9 +199,9 @@ impl SocketIoTransport {
             link.is_told.store(true, Ordering::Release);
         }
         if status == StatusCode::SWITCHING_PROTOCOLS && passage.is_websocket {
-            wire.expect_websocket();
+            connection.expect_websocket();
             if let Some(session) = &passage.session {
-                self.directory.sessions.set_wire(session, wire);
+                self.directory.sessions.set_connection(session, connection);
             }
         }
     }

@@ -9,14 +9,14 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::transport::socketio::engine::connection::Wire;
+use crate::transport::socketio::engine::connection::Connection;
 
 /// How many sessions that were hung up on are remembered: polls of theirs are refused, so that the library forgets them.
 const MAX_REFUSED: usize = 10_000;
 
 #[derive(Default)]
 struct Known {
-    wires: HashMap<String, Weak<dyn Wire>>,
+    live_connections: HashMap<String, Weak<dyn Connection>>,
     /// Polls under way, and what ends them.
     polls: HashMap<String, (u32, CancellationToken)>,
     refused: HashSet<String>,
@@ -86,22 +86,22 @@ impl Sessions {
     }
 
     /// A session has got a WebSocket.
-    pub fn set_wire(&self, session: &str, wire: &Arc<dyn Wire>) {
-        self.lock().wires.insert(session.to_owned(), Arc::downgrade(wire));
+    pub fn set_connection(&self, session: &str, connection: &Arc<dyn Connection>) {
+        self.lock().live_connections.insert(session.to_owned(), Arc::downgrade(connection));
     }
 
     /// The connection of a session's WebSocket, once no poll of the session is under way.
-    pub fn wire_of(&self, session: &str) -> Option<Arc<dyn Wire>> {
+    pub fn connection_of(&self, session: &str) -> Option<Arc<dyn Connection>> {
         let known = self.lock();
         if known.polls.contains_key(session) {
             return None;
         }
-        known.wires.get(session)?.upgrade()
+        known.live_connections.get(session)?.upgrade()
     }
 
     /// A session has gone.
     pub fn forget(&self, session: &str) {
-        self.lock().wires.remove(session);
+        self.lock().live_connections.remove(session);
     }
 
     /// Polls of this session are refused from now on, and one that waits is ended.
@@ -128,7 +128,7 @@ impl Sessions {
 
     /// Forgets connections that have gone without a word.
     pub fn forget_the_dead(&self) {
-        self.lock().wires.retain(|_, wire| wire.strong_count() > 0);
+        self.lock().live_connections.retain(|_, connection| connection.strong_count() > 0);
     }
 
     /// Counts and logs a reader that did not keep up; without a number it is a connection whose socket is not known.

@@ -1,4 +1,4 @@
-//! The wire against a small pipe: order, wholeness, bounds.
+//! The connection against a small pipe: order, wholeness, bounds.
 
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use crate::protocol::packet::Packet;
 use crate::transport::socketio::engine::connection::*;
 
-const LIMITS: WireLimits = WireLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
+const LIMITS: QueueLimits = QueueLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
 const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
 
 fn frame(text: &str) -> Bytes {
@@ -18,19 +18,19 @@ fn marker() -> Bytes {
 }
 
 struct Rig {
-    wire: Arc<StreamWire<DuplexStream>>,
-    library: WireIo<DuplexStream>,
+    connection: Arc<StreamConnection<DuplexStream>>,
+    library: ConnectionIo<DuplexStream>,
     client: DuplexStream,
 }
 
-fn rig(buffer: usize, limits: WireLimits) -> Rig {
+fn rig(buffer: usize, limits: QueueLimits) -> Rig {
     let (server, client) = tokio::io::duplex(buffer);
-    let wire = StreamWire::new(server, limits);
-    Rig { library: WireIo::new(wire.clone()), wire, client }
+    let connection = StreamConnection::new(server, limits);
+    Rig { library: ConnectionIo::new(connection.clone()), connection, client }
 }
 
 async fn upgrade(rig: &mut Rig) {
-    rig.wire.expect_websocket();
+    rig.connection.expect_websocket();
     rig.library.write_all(HEAD).await.unwrap();
     let mut head = vec![0; HEAD.len()];
     rig.client.read_exact(&mut head).await.unwrap();
@@ -43,7 +43,7 @@ async fn read_frames(client: &mut DuplexStream, many: usize) -> Vec<String> {
     while seen.len() < many {
         let mut part = [0; 37];
         let len = client.read(&mut part).await.unwrap();
-        assert!(len > 0, "the wire ended after {seen:?}");
+        assert!(len > 0, "the connection ended after {seen:?}");
         bytes.extend_from_slice(&part[..len]);
         while let Some(len) = frame::len_of(&bytes).filter(|len| *len <= bytes.len()) {
             let frame: Vec<u8> = bytes.drain(..len).collect();
@@ -64,7 +64,7 @@ async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
     let mut rig = rig(4_096, LIMITS);
     upgrade(&mut rig).await;
     let (early, late, queued) = (frame("early"), frame("late"), frame("queued in the library"));
-    assert!(rig.wire.push(early.clone()));
+    assert!(rig.connection.push(early.clone()));
     let mut library_bytes = queued.to_vec();
     library_bytes.extend_from_slice(&marker());
     rig.library.write_all(&library_bytes).await.unwrap();
@@ -74,7 +74,7 @@ async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
         let _ = rig.library.read(&mut byte).await;
     });
     assert_eq!(read_frames(&mut rig.client, 2).await, [text(&queued), text(&early)]);
-    assert!(rig.wire.push(late.clone()));
+    assert!(rig.connection.push(late.clone()));
     assert_eq!(read_frames(&mut rig.client, 1).await, [text(&late)]);
     read.abort();
 }
@@ -90,16 +90,16 @@ fn the_marker_frame_is_the_marker() {
 
 #[tokio::test]
 async fn a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it() {
-    let mut rig = rig(64, WireLimits { queued_frames: 3, ..LIMITS });
+    let mut rig = rig(64, QueueLimits { queued_frames: 3, ..LIMITS });
     upgrade(&mut rig).await;
     rig.library.write_all(&marker()).await.unwrap();
     let mut pushed = 0;
-    while rig.wire.push(frame("0123456789012345678901234567890123456789")) {
+    while rig.connection.push(frame("0123456789012345678901234567890123456789")) {
         pushed += 1;
         assert!(pushed < 10);
     }
-    assert_eq!(rig.wire.is_cut(), Some(Cut::SlowReader));
-    assert!(!rig.wire.push(frame("more")));
+    assert_eq!(rig.connection.is_cut(), Some(Cut::SlowReader));
+    assert!(!rig.connection.push(frame("more")));
     assert!(rig.library.read(&mut [0]).await.is_err());
     assert!(rig.library.write(b"x").await.is_err());
 }
@@ -110,10 +110,10 @@ async fn a_stalled_write_is_noticed_after_the_limit() {
     upgrade(&mut rig).await;
     rig.library.write_all(&marker()).await.unwrap();
     let now = Instant::now();
-    assert!(!rig.wire.check_stall(now + Duration::from_secs(60)), "nothing waits");
-    rig.wire.push(frame(&"x".repeat(100)));
-    assert!(!rig.wire.check_stall(Instant::now()));
-    assert!(rig.wire.check_stall(Instant::now() + Duration::from_secs(10)));
+    assert!(!rig.connection.check_stall(now + Duration::from_secs(60)), "nothing waits");
+    rig.connection.push(frame(&"x".repeat(100)));
+    assert!(!rig.connection.check_stall(Instant::now()));
+    assert!(rig.connection.check_stall(Instant::now() + Duration::from_secs(10)));
     assert!(rig.library.read(&mut [0]).await.is_err());
 }
 
@@ -121,10 +121,10 @@ async fn a_stalled_write_is_noticed_after_the_limit() {
 async fn volatile_frames_are_dropped_rather_than_queued() {
     let mut rig = rig(64, LIMITS);
     upgrade(&mut rig).await;
-    rig.wire.push_volatile(frame("before the marker"));
+    rig.connection.push_volatile(frame("before the marker"));
     rig.library.write_all(&marker()).await.unwrap();
-    rig.wire.push(frame(&"x".repeat(60)));
-    rig.wire.push_volatile(frame("while another waits"));
+    rig.connection.push(frame(&"x".repeat(60)));
+    rig.connection.push_volatile(frame("while another waits"));
     let mut byte = [0];
     let read = tokio::spawn(async move {
         let _ = rig.library.read(&mut byte).await;
@@ -155,7 +155,7 @@ proptest! {
             for (at, (is_ours, len)) in steps.iter().enumerate() {
                 let bytes = frame(&format!("{}{at}-{}", if *is_ours { "o" } else { "t" }, "x".repeat(*len)));
                 if *is_ours {
-                    assert!(rig.wire.push(bytes));
+                    assert!(rig.connection.push(bytes));
                     ours.push(at);
                 } else {
                     writer.write_all(&bytes).await.unwrap();

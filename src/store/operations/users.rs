@@ -34,6 +34,6 @@ pub struct Delivered {
 /// The last socket of somebody has gone.
 #[derive(Debug, Clone)]
 pub struct Left {
-    /// Who.
+    /// The user.
     pub user: UserId,
 }

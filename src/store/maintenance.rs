@@ -56,7 +56,7 @@ pub struct StoreStatus {
 pub type Failing = Pin<Box<dyn Future<Output = StoreError> + Send>>;
 
 /// The store's own health and end.
-pub trait Care: Send + Sync {
+pub trait Maintenance: Send + Sync {
     /// Which store this is.
     fn identity(&self) -> Identity;
 
