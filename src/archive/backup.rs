@@ -21,7 +21,7 @@ use crate::archive::files::{parent, sync_parent};
 use crate::archive::format;
 use crate::archive::format::Summary;
 use crate::archive::moments::stamp;
-use crate::observability::findings::Finding;
+use crate::domain::problem::Problem;
 
 /// What the names of scheduled backups end with.
 pub const EXTENSION: &str = "backup";
@@ -46,12 +46,12 @@ impl Recipients {
     ///
     /// # Errors
     /// The one that is none.
-    pub fn parse(texts: &[String]) -> Result<Recipients, Finding> {
+    pub fn parse(texts: &[String]) -> Result<Recipients, Problem> {
         let mut recipients = Vec::with_capacity(texts.len());
         for text in texts {
             recipients.push(Recipient::from_str(text.trim()).map_err(|why| {
                 let remedy = "Give the public key that `age-keygen` prints; it begins with age1.";
-                Finding::new(format!("'{text}' is not an age recipient"), why, remedy)
+                Problem::new(format!("'{text}' is not an age recipient"), why, remedy)
             })?);
         }
         Ok(Recipients(recipients))
@@ -71,18 +71,18 @@ struct Target {
 }
 
 impl Target {
-    fn create(path: &Path) -> Result<Target, Finding> {
+    fn create(path: &Path) -> Result<Target, Problem> {
         let what = || format!("the backup {} cannot be written", path.display());
         match path.symlink_metadata() {
             Ok(found) if found.is_dir() => {
-                return Err(Finding::new(what(), "it is a directory", "Give a file name in it, or use --to DIR."));
+                return Err(Problem::new(what(), "it is a directory", "Give a file name in it, or use --to DIR."));
             }
             Ok(_) => {
-                return Err(Finding::new(what(), "it is there already", "Give another name; nothing is overwritten."));
+                return Err(Problem::new(what(), "it is there already", "Give another name; nothing is overwritten."));
             }
             Err(_) => {}
         }
-        let name = path.file_name().ok_or_else(|| Finding::new(what(), "it has no file name", "Give a file name."))?;
+        let name = path.file_name().ok_or_else(|| Problem::new(what(), "it has no file name", "Give a file name."))?;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::open(parent(path), flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => return Ok(Target { path: path.to_owned(), file: file.into(), partial: None }),
@@ -96,7 +96,7 @@ impl Target {
     }
 
     /// Gives it its name; it is on disk then.
-    fn keep(mut self) -> Result<(), Finding> {
+    fn keep(mut self) -> Result<(), Problem> {
         let named = match &self.partial {
             None => {
                 let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
@@ -138,7 +138,7 @@ impl Drop for Target {
     }
 }
 
-fn target_failed(path: &Path, error: &io::Error) -> Finding {
+fn target_failed(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Make room on that disk, or give another place.",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -148,12 +148,12 @@ fn target_failed(path: &Path, error: &io::Error) -> Finding {
         io::ErrorKind::AlreadyExists => "Give another name; nothing is overwritten.",
         _ => "Check the path and its disk, and try again.",
     };
-    Finding::new(format!("the backup {} cannot be written", path.display()), error, remedy)
+    Problem::new(format!("the backup {} cannot be written", path.display()), error, remedy)
 }
 
 /// Where a backup comes from has ended or failed.
-fn source_failed(error: &ArchiveError) -> Finding {
-    Finding::new("the backup was not made", error, "Try again; the server's log may say more.")
+fn source_failed(error: &ArchiveError) -> Problem {
+    Problem::new("the backup was not made", error, "Try again; the server's log may say more.")
 }
 
 /// A backup that has been made.
@@ -178,7 +178,7 @@ pub fn receive(
     recipients: &Recipients,
     newest_format: u32,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Made, Finding> {
+) -> Result<Made, Problem> {
     let target = Target::create(path)?;
     let file = target.file.try_clone().map_err(|error| target_failed(path, &error))?;
     let out = BufWriter::with_capacity(BUFFER_BYTES, Trickle { file, unsynced: 0 });
@@ -189,7 +189,7 @@ pub fn receive(
     } else {
         let keys = recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
         let encryptor = age::Encryptor::with_recipients(keys)
-            .map_err(|why| Finding::new("the backup cannot be encrypted", why, "Correct the recipients."))?;
+            .map_err(|why| Problem::new("the backup cannot be encrypted", why, "Correct the recipients."))?;
         let sealed = encryptor.wrap_output(&mut hashed).map_err(|error| target_failed(path, &error))?;
         let mut sealed = sealed;
         let outcome = copy(source, &mut sealed, newest_format, &mut failure, progress);
@@ -300,12 +300,12 @@ impl Source {
     ///
     /// # Errors
     /// [`ArchiveError`], or a finding about the identity.
-    pub fn open(path: &Path, identity: Option<&Path>) -> Result<Source, Finding> {
+    pub fn open(path: &Path, identity: Option<&Path>) -> Result<Source, Problem> {
         let failed = |error: ArchiveError| unusable(path, &error);
         let metadata = fs::metadata(path).map_err(|error| failed(error.into()))?;
         if metadata.is_dir() {
             let remedy = "Give a file in it.";
-            return Err(Finding::new(
+            return Err(Problem::new(
                 format!("the backup {} cannot be used", path.display()),
                 "it is a directory",
                 remedy,
@@ -320,7 +320,7 @@ impl Source {
         let Some(identity) = identity else { return Err(failed(ArchiveError::Encrypted)) };
         let bad_identity = |why: String| {
             let what = format!("the identity {} cannot be used", identity.display());
-            Finding::new(what, why, "Give a file that `age-keygen` has written.")
+            Problem::new(what, why, "Give a file that `age-keygen` has written.")
         };
         let identities = age::IdentityFile::from_file(identity.to_string_lossy().into_owned())
             .map_err(|error| bad_identity(error.to_string()))?
@@ -347,21 +347,21 @@ impl Read for Source {
 
 /// What is said of a backup that cannot be used.
 #[must_use]
-pub fn unusable(path: &Path, error: &ArchiveError) -> Finding {
-    Finding::new(format!("the backup {} cannot be used", path.display()), error, error.remedy())
+pub fn unusable(path: &Path, error: &ArchiveError) -> Problem {
+    Problem::new(format!("the backup {} cannot be used", path.display()), error, error.remedy())
 }
 
 /// A backup that cannot be used.
 #[derive(Debug)]
 pub struct Rejected {
     /// What is said of it.
-    pub finding: Finding,
+    pub finding: Problem,
     /// Whether it was a backup, and is not what was written.
     pub is_altered: bool,
 }
 
-impl From<Finding> for Rejected {
-    fn from(finding: Finding) -> Rejected {
+impl From<Problem> for Rejected {
+    fn from(finding: Problem) -> Rejected {
         Rejected { finding, is_altered: false }
     }
 }
@@ -390,7 +390,7 @@ pub fn verify(
     identity: Option<&Path>,
     newest_format: u32,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Summary, Finding> {
+) -> Result<Summary, Problem> {
     examine(path, identity, newest_format, progress).map_err(|rejected| rejected.finding)
 }
 
@@ -405,10 +405,10 @@ pub fn scheduled_name(at: Timestamp) -> String {
 ///
 /// # Errors
 /// What could not be removed.
-pub fn prune(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Finding> {
+pub fn prune(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Problem> {
     let failed = |path: &Path, error: io::Error| {
         let what = format!("old backups in {} were not removed", path.display());
-        Finding::new(what, error, "Check the permissions of the directory.")
+        Problem::new(what, error, "Check the permissions of the directory.")
     };
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::observability::findings::Finding;
+use crate::domain::problem::Problem;
 
 /// The directory that a file is in.
 pub(super) fn parent(path: &Path) -> &Path {
@@ -30,11 +30,11 @@ pub(super) fn give_to_owner_of(dir: &Path, path: &Path) {
     }
 }
 
-pub(super) fn written(what: &str, path: &Path, error: &io::Error) -> Finding {
+pub(super) fn written(what: &str, path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
         io::ErrorKind::StorageFull => "Make room on that disk; nothing has been changed.",
         io::ErrorKind::PermissionDenied => "Run it as the user of the server, or as root; nothing has been changed.",
         _ => "Check the directory and its disk; nothing has been changed.",
     };
-    Finding::new(format!("{what} {} cannot be written", path.display()), error, remedy)
+    Problem::new(format!("{what} {} cannot be written", path.display()), error, remedy)
 }

@@ -18,7 +18,7 @@ use crate::archive::files::sync_parent;
 use crate::archive::files::{give_to_owner_of, written};
 use crate::archive::format::AuditPoint;
 use crate::archive::moments::stamp;
-use crate::observability::findings::Finding;
+use crate::domain::problem::Problem;
 
 /// What the names of such files begin with.
 pub const KEPT: &str = "audit-before-restore-";
@@ -107,7 +107,7 @@ pub(super) fn keep_beside(
     old: &OfflineFile,
     is_dry_run: bool,
     now: Timestamp,
-) -> Result<Pending, Finding> {
+) -> Result<Pending, Problem> {
     // Older formats have no trail.
     let ends = if old.format < 2 { Ok(None) } else { old.audit_ends().map(Some) };
     let (anchor, head) = match ends {

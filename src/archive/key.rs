@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::archive::files::{give_to_owner_of, sync_parent};
-use crate::observability::findings::Finding;
+use crate::domain::problem::Problem;
 
 /// The key's name in the data directory.
 pub const FILE: &str = "backup.key";
@@ -77,19 +77,19 @@ pub struct FoundKey {
     pub warning: Option<String>,
 }
 
-fn unusable(path: &Path, why: impl ToString) -> Finding {
+fn unusable(path: &Path, why: impl ToString) -> Problem {
     let remedy = format!(
         "Make sure that {} is the file of {KEY_BYTES} bytes that academy-rt made, and that its user can read it; without it, the next backup makes another one.",
         path.display()
     );
-    Finding::new(format!("the key of backups {} cannot be used", path.display()), why, remedy)
+    Problem::new(format!("the key of backups {} cannot be used", path.display()), why, remedy)
 }
 
 /// The key of a data directory, if it has one.
 ///
 /// # Errors
 /// Why it cannot be used.
-pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Finding> {
+pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Problem> {
     let path = data_dir.join(FILE);
     let mut file = match fs::File::open(&path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -118,14 +118,14 @@ pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Finding> {
 ///
 /// # Errors
 /// Why it cannot be used or made.
-pub fn load_or_make(data_dir: &Path) -> Result<FoundKey, Finding> {
+pub fn load_or_make(data_dir: &Path) -> Result<FoundKey, Problem> {
     if let Some(found) = load(data_dir)? {
         return Ok(found);
     }
     let path = data_dir.join(FILE);
     make(data_dir, &path).map_err(|error| {
         let remedy = "Make room on that disk, or see that its user may write to the directory; backups are not signed until then.";
-        Finding::new(format!("the key of backups {} cannot be made", path.display()), error, remedy)
+        Problem::new(format!("the key of backups {} cannot be made", path.display()), error, remedy)
     })?;
     load(data_dir)?.ok_or_else(|| unusable(&path, "it is not there any more"))
 }

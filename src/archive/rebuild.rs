@@ -23,7 +23,7 @@ use crate::archive::moments::stamp;
 use crate::archive::restore::{
     Both, Making, RestoreOptions, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, stored,
 };
-use crate::observability::findings::Finding;
+use crate::domain::problem::Problem;
 
 /// The outcome of a record that says that something starts.
 const BEGUN: &str = "begun";
@@ -36,7 +36,7 @@ const FIRST_WITH_TRAIL: u32 = 2;
 ///
 /// # Errors
 /// What does not work; the data are as they were then, and the trail says that it failed.
-pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Finding> {
+pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Problem> {
     let held = hold(data_dir)?;
     let path = held.path();
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
@@ -52,7 +52,7 @@ pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'
 }
 
 /// Makes the new file, with the record of the end in it, and gives it the old one's name.
-fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'_>) -> Result<(), Finding> {
+fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'_>) -> Result<(), Problem> {
     let path = held.path();
     let making = Making::begin(held.data_dir())?;
     let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
@@ -75,12 +75,12 @@ fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'
 }
 
 /// What was begun has failed: the trail says so, or the words do that it does not.
-fn recorded(file: &OfflineFile, act: AuditEntry, finding: Finding) -> Finding {
+fn recorded(file: &OfflineFile, act: AuditEntry, finding: Problem) -> Problem {
     match file.record(AuditEntry { outcome: format!("failed: {}", finding.why), ..act }) {
         Ok(_) => finding,
         Err(error) => {
             let why = format!("{}; nor could that be recorded in the audit trail: {error}", finding.why);
-            Finding { why, ..finding }
+            Problem { why, ..finding }
         }
     }
 }
@@ -129,7 +129,7 @@ pub struct Upgraded {
 ///
 /// # Errors
 /// What does not work.
-pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'_>) -> Result<Upgraded, Finding> {
+pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'_>) -> Result<Upgraded, Problem> {
     let held = hold(data_dir)?;
     let mut file = open(&held)?;
     let (from, to) = (file.format, newest_format());
@@ -157,7 +157,7 @@ fn migrate_behind_a_backup(
     file: &mut OfflineFile,
     act: &AuditEntry,
     watch: &mut Watch<'_>,
-) -> Result<(Made, Option<String>), Finding> {
+) -> Result<(Made, Option<String>), Problem> {
     let data_dir = held.data_dir();
     let dir = data_dir.join("backups");
     if !dir.exists() {
@@ -189,7 +189,7 @@ fn backup_file(
     key: Option<BackupKey>,
     now: Timestamp,
     watch: &mut Watch<'_>,
-) -> Result<Made, Finding> {
+) -> Result<Made, Problem> {
     let (reader, writer) = io::pipe().map_err(|error| written("the backup", path, &error))?;
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
@@ -201,7 +201,7 @@ fn backup_file(
         let made = receive(&mut reader, path, &Recipients::default(), newest_format(), &mut progress);
         drop(reader);
         let sent =
-            sending.join().map_err(|_| Finding::new("the backup was not made", "it ended early", "Report this."))?;
+            sending.join().map_err(|_| Problem::new("the backup was not made", "it ended early", "Report this."))?;
         let made = made?;
         sent.map_err(stored)?;
         Ok(made)

@@ -32,7 +32,7 @@ use crate::archive::format::{Summary, TableSum};
 use crate::archive::kept_audit;
 use crate::archive::kept_audit::OldAudit;
 use crate::archive::moments::stamp;
-use crate::observability::findings::Finding;
+use crate::domain::problem::Problem;
 
 /// So many ids are skipped when it is not known how many the life that has ended gave.
 const UNKNOWN_LIFE_IDS: u64 = 1 << 32;
@@ -97,7 +97,7 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
 }
 
-pub(super) fn opened(error: OpenError) -> Finding {
+pub(super) fn opened(error: OpenError) -> Problem {
     let why = error.to_string();
     let remedy = match error {
         OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
@@ -109,18 +109,18 @@ pub(super) fn opened(error: OpenError) -> Finding {
         }
         OpenError::Io { .. } => "Check that the directory exists, is readable for this user and has space.",
     };
-    Finding::new("the store cannot be opened", why, remedy)
+    Problem::new("the store cannot be opened", why, remedy)
 }
 
-pub(super) fn stored(error: StoreError) -> Finding {
-    Finding::new("the store cannot be used", error, "Look at it with `academy-rt db check`.")
+pub(super) fn stored(error: StoreError) -> Problem {
+    Problem::new("the store cannot be used", error, "Look at it with `academy-rt db check`.")
 }
 
 /// Holds a data directory.
 ///
 /// # Errors
 /// While a server runs in it.
-pub fn hold(data_dir: &Path) -> Result<Held, Finding> {
+pub fn hold(data_dir: &Path) -> Result<Held, Problem> {
     Held::take(data_dir).map_err(opened)
 }
 
@@ -128,7 +128,7 @@ pub fn hold(data_dir: &Path) -> Result<Held, Finding> {
 ///
 /// # Errors
 /// Why it cannot be opened.
-pub fn open(held: &Held) -> Result<OfflineFile, Finding> {
+pub fn open(held: &Held) -> Result<OfflineFile, Problem> {
     held.open().map_err(opened)
 }
 
@@ -136,7 +136,7 @@ pub fn open(held: &Held) -> Result<OfflineFile, Finding> {
 pub(super) struct Making(pub(super) PathBuf);
 
 impl Making {
-    pub(super) fn begin(data_dir: &Path) -> Result<Making, Finding> {
+    pub(super) fn begin(data_dir: &Path) -> Result<Making, Problem> {
         let path = data_dir.join(UNFINISHED);
         remove_if_there(&path).map_err(|error| written("the file", &path, &error))?;
         Ok(Making(path))
@@ -171,7 +171,7 @@ pub fn restore(
     backup: &Path,
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
-) -> Result<Restored, Finding> {
+) -> Result<Restored, Problem> {
     let mut source = Source::open(backup, options.identity)?;
     let mut made_dir = MadeDir(None);
     if !data_dir.exists() {
@@ -192,7 +192,7 @@ pub fn restore(
     let found = new.census().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
     if before.is_some() && !is_same_store && !options.is_forced {
-        return Err(Finding::new(
+        return Err(Problem::new(
             "the backup is of another store",
             format!("the data in {} were not made by the server that this backup is of", data_dir.display()),
             "Give the data directory that belongs to it, or --force to put it in the place of these data.",
@@ -260,7 +260,7 @@ pub fn restore(
 }
 
 /// A trail that would be lost is a reason to ask again.
-fn refuse_a_lost_trail(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Finding> {
+fn refuse_a_lost_trail(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Problem> {
     let why = match audit {
         _ if is_forced => return Ok(()),
         OldAudit::CarriedOver => return Ok(()),
@@ -272,7 +272,7 @@ fn refuse_a_lost_trail(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Re
         ),
         OldAudit::Unreadable(why) => format!("the trail in {} cannot be read: {why}", data_dir.display()),
     };
-    Err(Finding::new(
+    Err(Problem::new(
         "the restore would drop the audit trail",
         why,
         "Find out which of the two is the right one (academy-rt audit list), and restore with --force: the trail that is there is then kept in a file beside the data.",
@@ -298,7 +298,7 @@ struct Existing {
 }
 
 /// What is there now. Data that cannot be read may hold erasures that nobody could carry over.
-fn existing(held: &Held, is_forced: bool) -> Result<Option<Existing>, Finding> {
+fn existing(held: &Held, is_forced: bool) -> Result<Option<Existing>, Problem> {
     let file = match held.open() {
         Ok(file) => file,
         Err(OpenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -313,8 +313,8 @@ fn existing(held: &Held, is_forced: bool) -> Result<Option<Existing>, Finding> {
     }
 }
 
-fn unreadable(why: impl std::fmt::Display) -> Finding {
-    Finding::new(
+fn unreadable(why: impl std::fmt::Display) -> Problem {
+    Problem::new(
         "the data that are there cannot be read",
         format!("{why}; erasures and legal holds made since the backup are not known"),
         "Restore with --force; then erase again whom you have erased since, and set the holds again.",
@@ -322,7 +322,7 @@ fn unreadable(why: impl std::fmt::Display) -> Finding {
 }
 
 /// Makes the new file of what the backup holds.
-fn fill(path: &Path, backup: &Path, source: &mut Source, watch: &mut Watch<'_>) -> Result<Summary, Finding> {
+fn fill(path: &Path, backup: &Path, source: &mut Source, watch: &mut Watch<'_>) -> Result<Summary, Problem> {
     let mut file = NewFile::create(path).map_err(|error| written("the file", path, &error))?;
     let mut progress = |done, all| watch(Step::Rows(done, all));
     let mut kept = Kept { sink: &mut file, error: None };
@@ -368,7 +368,7 @@ impl RowSink for Kept<'_> {
 }
 
 /// Opens a new file, and shows that it holds what the backup says, in this version's format.
-fn prove(path: &Path, summary: &Summary, watch: &mut Watch<'_>) -> Result<OfflineFile, Finding> {
+fn prove(path: &Path, summary: &Summary, watch: &mut Watch<'_>) -> Result<OfflineFile, Problem> {
     let mut file = OfflineFile::open(path).map_err(opened)?;
     watch(Step::Compare);
     compare(&file, &summary.tables)?;
@@ -380,31 +380,31 @@ fn prove(path: &Path, summary: &Summary, watch: &mut Watch<'_>) -> Result<Offlin
     Ok(file)
 }
 
-pub(super) fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), Finding> {
+pub(super) fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), Problem> {
     let mut digests = Digests::default();
     file.send_rows(&mut digests).map_err(stored)?;
     let sums: Vec<TableSum> = digests.finish().iter().map(TableSum::from).collect();
     if sums == expected {
         return Ok(());
     }
-    Err(Finding::new(
+    Err(Problem::new(
         "the new file does not hold what it was made of",
         "rows or hashes differ",
         "Check the disk; nothing has been changed.",
     ))
 }
 
-pub(super) fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> Result<(), Finding> {
+pub(super) fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> Result<(), Problem> {
     watch(Step::Check);
     let found = file.check(&mut |_| {});
     let Some(first) = found.first() else { return Ok(()) };
     let why =
         format!("{first}{}", if found.len() > 1 { format!(", and {} more", found.len() - 1) } else { String::new() });
-    Err(Finding::new("the data contradict themselves", why, "Use another backup; nothing has been changed."))
+    Err(Problem::new("the data contradict themselves", why, "Use another backup; nothing has been changed."))
 }
 
 /// Gives the old file a second name and the new one the first. At any moment the name leads to a whole file.
-pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Option<PathBuf>, Finding> {
+pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Option<PathBuf>, Problem> {
     let path = held.path();
     let failed = |error: io::Error| written("the directory", held.data_dir(), &error);
     give_to_owner_of(held.data_dir(), new);

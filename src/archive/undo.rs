@@ -17,17 +17,17 @@ use crate::archive::restore::{
     Both, Making, RestoreOptions, Restored, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, set_aside,
     stored, swap,
 };
-use crate::observability::findings::Finding;
+use crate::domain::problem::Problem;
 
 /// Takes the last restore back: the data that it set aside take the place again, and what is there now is set aside.
 ///
 /// # Errors
 /// What does not fit; the data are as they were then.
-pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<Restored, Finding> {
+pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<Restored, Problem> {
     let held = hold(data_dir)?;
     let asides = set_aside(data_dir).map_err(|error| written("the directory", data_dir, &error))?;
     let Some(aside) = asides.last() else {
-        return Err(Finding::new(
+        return Err(Problem::new(
             "there is nothing to go back to",
             format!("no restore has set data aside in {}", data_dir.display()),
             "Give the data directory with --data-dir.",

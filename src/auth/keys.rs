@@ -10,6 +10,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, Hea
 
 use crate::config::Secret;
 use crate::domain::Timestamp;
+use crate::domain::problem::Problem;
 
 use super::TokenError;
 use super::claims::Claims;
@@ -34,14 +35,10 @@ const RSA: &[Algorithm] =
 
 /// What is wrong with a key, or with a file of keys. It never has a secret in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
+#[error("{}", problem.why)]
 pub struct KeyError {
-    /// What did not work.
-    pub what: String,
-    /// Why.
-    pub why: String,
-    /// What to do.
-    pub remedy: String,
+    /// What, why, and what to do.
+    pub problem: Problem,
     /// Whether there is merely no secret yet.
     pub is_absent: bool,
 }
@@ -50,7 +47,13 @@ impl KeyError {
     /// An error with its three sentences.
     #[must_use]
     pub fn new(what: impl Into<String>, why: impl ToString, remedy: impl Into<String>) -> KeyError {
-        KeyError { what: what.into(), why: why.to_string(), remedy: remedy.into(), is_absent: false }
+        KeyError { problem: Problem::new(what, why, remedy), is_absent: false }
+    }
+}
+
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Problem {
+        error.problem
     }
 }
 

@@ -302,12 +302,14 @@ mod tests {
     fn a_retired_secret_ends_at_once_and_the_present_one_cannot_be_retired() {
         let (_dir, config) = place();
         let old = token(&config);
-        assert!(retire(&config, None, "k-1", NOW).unwrap_err().why.contains("no secret before the present one"));
+        assert!(
+            retire(&config, None, "k-1", NOW).unwrap_err().problem.why.contains("no secret before the present one")
+        );
         let rotated = rotate(&config, None, HOUR, NOW).unwrap();
         let error = retire(&config, None, &rotated.kid, NOW).unwrap_err();
-        assert!(error.why.contains("signed with") && error.remedy.contains("key rotate"), "{error:?}");
+        assert!(error.problem.why.contains("signed with") && error.problem.remedy.contains("key rotate"), "{error:?}");
         let error = retire(&config, None, "k-1", NOW).unwrap_err();
-        assert!(error.why.contains(&rotated.old_kid), "{error:?}");
+        assert!(error.problem.why.contains(&rotated.old_kid), "{error:?}");
         assert!(takes(&config, &old, NOW));
         retire(&config, None, &rotated.old_kid, NOW).unwrap();
         assert!(!takes(&config, &old, NOW) && takes(&config, &token(&config), NOW));
@@ -319,10 +321,16 @@ mod tests {
         let (dir, mut config) = place();
         fs::write(dir.path().join("jwt_secret"), "c".repeat(40)).unwrap();
         let error = rotate(&config, Some(dir.path()), HOUR, NOW).unwrap_err();
-        assert!(error.why.contains("credential") && error.remedy.contains("/etc/credstore/"), "{error:?}");
+        assert!(
+            error.problem.why.contains("credential") && error.problem.remedy.contains("/etc/credstore/"),
+            "{error:?}"
+        );
         config.auth.jwt_secret = Some(Secret::new("e".repeat(40)));
         let error = rotate(&config, None, HOUR, NOW).unwrap_err();
-        assert!(error.why.contains("environment") && error.remedy.contains("auth.jwt_secret_file"), "{error:?}");
+        assert!(
+            error.problem.why.contains("environment") && error.problem.remedy.contains("auth.jwt_secret_file"),
+            "{error:?}"
+        );
         assert!(!dir.path().join("jwt-keys.json").exists());
     }
 

@@ -1,5 +1,6 @@
 //! How a command ends: its status, and its words when it fails: what happened, why, and what to do.
 
+use crate::domain::problem::Problem;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -27,16 +28,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A failure in three sentences.
+/// A failure, and whether the command was used wrongly.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{what}: {why}")]
+#[error("{}: {}", problem.what, problem.why)]
 pub struct Failure {
-    /// What did not work.
-    pub what: String,
-    /// Why.
-    pub why: String,
-    /// What to do.
-    pub remedy: String,
+    /// What, why, and what to do.
+    pub problem: Problem,
     /// Whether the command was used wrongly.
     pub is_usage: bool,
 }
@@ -45,7 +42,7 @@ impl Failure {
     /// A failure.
     #[must_use]
     pub fn new(what: impl Into<String>, why: impl ToString, remedy: impl Into<String>) -> Failure {
-        Failure { what: what.into(), why: why.to_string(), remedy: remedy.into(), is_usage: false }
+        Failure::from(Problem::new(what, why, remedy))
     }
 
     /// Wrong usage.
@@ -55,21 +52,9 @@ impl Failure {
     }
 }
 
-impl From<crate::server::ServeError> for Failure {
-    fn from(error: crate::server::ServeError) -> Failure {
-        Failure::new(error.what, error.why, error.remedy)
-    }
-}
-
-impl From<crate::auth::KeyError> for Failure {
-    fn from(error: crate::auth::KeyError) -> Failure {
-        Failure::new(error.what, error.why, error.remedy)
-    }
-}
-
-impl From<crate::observability::findings::Finding> for Failure {
-    fn from(finding: crate::observability::findings::Finding) -> Failure {
-        Failure::new(finding.what, finding.why, finding.remedy)
+impl<E: Into<Problem>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure { problem: error.into(), is_usage: false }
     }
 }
 
@@ -83,7 +68,13 @@ pub fn report(error: &anyhow::Error) -> Exit {
     let (text, exit) = match error.downcast_ref::<Failure>() {
         Some(failure) => {
             let exit = if failure.is_usage { Exit::Usage } else { Exit::Failed };
-            (format!("error: {}\n  why: {}\n  do:  {}\n", failure.what, failure.why, failure.remedy), exit)
+            (
+                format!(
+                    "error: {}\n  why: {}\n  do:  {}\n",
+                    failure.problem.what, failure.problem.why, failure.problem.remedy
+                ),
+                exit,
+            )
         }
         None => {
             let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();

@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod id;
 pub mod notification;
 pub mod privacy;
+pub mod problem;
 pub mod progress;
 pub mod time;
 

@@ -4,7 +4,6 @@
 pub mod certificate;
 pub mod clock_watch;
 pub mod counters;
-pub mod findings;
 pub mod log_limiter;
 pub mod metrics;
 pub mod process;

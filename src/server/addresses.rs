@@ -9,12 +9,12 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::{Config, TlsMode};
 
-use crate::server::ServeError;
+use crate::domain::problem::Problem;
 
 /// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that terminates TLS.
-pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) -> Result<(), ServeError> {
+pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) -> Result<(), Problem> {
     if config.tls.mode == TlsMode::Off && !address.ip().is_loopback() && !config.server.behind_proxy {
-        return Err(ServeError::new(
+        return Err(Problem::new(
             format!("plain HTTP is refused on {address}"),
             "tokens and messages would cross the network unencrypted",
             "Leave TLS on, listen on 127.0.0.1, or set server.behind_proxy = true if a proxy in front terminates TLS.",
@@ -24,16 +24,16 @@ pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) ->
 }
 
 /// The same for all addresses that a server will listen on.
-pub(super) fn refuse_plain_http(config: &Config, passed: &[std::net::TcpListener]) -> Result<(), ServeError> {
+pub(super) fn refuse_plain_http(config: &Config, passed: &[std::net::TcpListener]) -> Result<(), Problem> {
     let addresses: Vec<SocketAddr> = passed.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let configured = [config.server.listen];
     let addresses = if addresses.is_empty() { configured.as_slice() } else { addresses.as_slice() };
     addresses.iter().try_for_each(|address| refuse_plain_http_outside(config, *address))
 }
 
-pub(super) fn make_private_dir(path: &Path) -> Result<(), ServeError> {
+pub(super) fn make_private_dir(path: &Path) -> Result<(), Problem> {
     let failed = |error: io::Error| {
-        ServeError::new(
+        Problem::new(
             format!("the data directory {} cannot be used", path.display()),
             error,
             "Give another one with --data-dir, or make this one writable for the user that runs the server.",
@@ -56,7 +56,7 @@ pub(super) fn make_private_dir(path: &Path) -> Result<(), ServeError> {
 pub(super) async fn listeners(
     config: &Config,
     passed: Vec<std::net::TcpListener>,
-) -> Result<Vec<TcpListener>, ServeError> {
+) -> Result<Vec<TcpListener>, Problem> {
     if passed.is_empty() {
         return Ok(vec![bind(config.server.listen).await?]);
     }
@@ -65,41 +65,41 @@ pub(super) async fn listeners(
         TcpListener::from_std(listener)
     });
     taken.collect::<io::Result<_>>().map_err(|error| {
-        ServeError::new("a socket of the service manager cannot be used", error, "Look at academy-rt.socket.")
+        Problem::new("a socket of the service manager cannot be used", error, "Look at academy-rt.socket.")
     })
 }
 
-pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
     TcpListener::bind(address).await.map_err(|error| refused(address, &error))
 }
 
 /// Why an address cannot be had, and what to do.
-pub(super) fn refused(address: SocketAddr, error: &io::Error) -> ServeError {
+pub(super) fn refused(address: SocketAddr, error: &io::Error) -> Problem {
     let what = format!("cannot listen on {address}");
     match error.kind() {
-        io::ErrorKind::AddrInUse => ServeError::new(
+        io::ErrorKind::AddrInUse => Problem::new(
             what,
             "another program listens there",
             "Stop it, or choose another port with --listen ADDR:PORT.",
         ),
-        io::ErrorKind::PermissionDenied => ServeError::new(
+        io::ErrorKind::PermissionDenied => Problem::new(
             what,
             "ports below 1024 need a privilege",
             "Choose a port from 1024 on with --listen, or let systemd open the port.",
         ),
-        io::ErrorKind::AddrNotAvailable => ServeError::new(
+        io::ErrorKind::AddrNotAvailable => Problem::new(
             what,
             "this machine does not have that address",
             "Use an address of this machine, or 0.0.0.0 for all of them.",
         ),
-        _ => ServeError::new(what, error, "Choose another address with --listen ADDR:PORT."),
+        _ => Problem::new(what, error, "Choose another address with --listen ADDR:PORT."),
     }
 }
 
 /// The store's lock is held by now: a socket that is there already was left behind by a process that is gone.
-pub(super) fn bind_control(path: &Path) -> Result<UnixListener, ServeError> {
+pub(super) fn bind_control(path: &Path) -> Result<UnixListener, Problem> {
     let failed = |error: io::Error| {
-        ServeError::new(
+        Problem::new(
             format!("the control socket {} cannot be made", path.display()),
             error,
             "Its directory must be writable, and its path at most 107 bytes long: choose a shorter --data-dir.",

@@ -8,9 +8,9 @@ use socketioxide::layer::SocketIoLayer;
 use crate::auth::Verifier;
 use crate::config::Config;
 use crate::domain::Clock;
+use crate::domain::problem::Problem;
 use crate::realtime::feed::Feed;
 use crate::realtime::live::Live;
-use crate::server::ServeError;
 use crate::server::open_store::open_store;
 use crate::services::{App, Settings};
 use crate::transport::http::{HttpApi, Process};
@@ -26,12 +26,12 @@ pub(super) async fn app(
     feed: Arc<Feed>,
     settings: Settings,
     migrates: bool,
-) -> Result<Arc<App>, ServeError> {
+) -> Result<Arc<App>, Problem> {
     let live = Live::new(feed, clock.clone());
     let store = open_store(config, clock, live.clone(), migrates).await?;
     let app = Arc::new(App::new(store, live, settings, Some(&config.storage.data_dir)));
     app.access.load().await.map_err(|error| {
-        ServeError::new(
+        Problem::new(
             "revocations and blocks cannot be read",
             error,
             "Look at the database with `academy-rt db check`; if it is damaged, restore a backup.",
@@ -75,9 +75,9 @@ pub(super) fn transports(
 ///
 /// # Errors
 /// The system gives none.
-pub(super) fn random_number() -> Result<u64, ServeError> {
+pub(super) fn random_number() -> Result<u64, Problem> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes)
-        .map_err(|error| ServeError::new("the system gives no random numbers", error, "Check /dev/urandom."))?;
+        .map_err(|error| Problem::new("the system gives no random numbers", error, "Check /dev/urandom."))?;
     Ok(u64::from_le_bytes(bytes) | 1)
 }

@@ -9,7 +9,7 @@ use crate::auth::Keys;
 use crate::auth::sources::LoadedKeys;
 use crate::config::Auth;
 
-use crate::server::ServeError;
+use crate::domain::problem::Problem;
 use crate::server::file_watcher::WatchedFiles;
 use crate::server::key_files;
 use crate::server::reload::Reloader;
@@ -30,12 +30,12 @@ impl Reloader {
         *self.state.keys_error.lock() = error.map(|error| error.to_string());
     }
 
-    async fn renew_keys(&self) -> Result<(), ServeError> {
+    async fn renew_keys(&self) -> Result<(), Problem> {
         let config = self.config();
         let auth = config.auth.clone();
         let loaded = tokio::task::spawn_blocking(move || key_files::load(&config)).await;
         let (loaded, watched) =
-            loaded.map_err(|error| ServeError::new("the keys were not read", error, "Try again."))??;
+            loaded.map_err(|error| Problem::new("the keys were not read", error, "Try again."))??;
         if let Some(changes) = self.put_keys(&auth, loaded, watched) {
             self.app.audit.record_keys(changes).await;
         }

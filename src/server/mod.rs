@@ -3,7 +3,6 @@
 mod addresses;
 mod body_timeout;
 mod compose;
-mod error;
 mod file_watcher;
 mod key_files;
 mod key_reload;
@@ -35,13 +34,12 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::sources::LoadedKeys;
 use crate::auth::{Verifier, sources};
 use crate::config::Config;
+use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock};
 use crate::realtime::feed::Feed;
 use crate::services::{App, Settings, housekeeping};
 use crate::transport::http::HttpApi;
 use crate::transport::socketio::SocketIoTransport;
-
-pub use error::ServeError;
 
 use compose::{Transports, random_number};
 use file_watcher::WatchedFiles;
@@ -84,7 +82,7 @@ pub trait Launcher: Send + Sync {
     ///
     /// # Errors
     /// What is wrong with it, and where.
-    fn reread(&self) -> Result<Config, ServeError>;
+    fn reread(&self) -> Result<Config, Problem>;
 
     /// Goes by another level and format of log lines.
     fn resettle_log(&self, config: &Config);
@@ -117,7 +115,7 @@ impl std::fmt::Debug for Server {
 ///
 /// # Errors
 /// What kept it from starting, or from closing the store.
-pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), ServeError> {
+pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Problem> {
     let mut signals = Signals::new()?;
     let mut server = Server::start(config, launcher.clone()).await?;
     launcher.started(&server.started);
@@ -126,7 +124,7 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Serv
         () = signals.wait() => None,
         error = server.app.store.failure() => {
             tracing::error!(%error, "the store has failed: stopping");
-            Some(ServeError::new(
+            Some(Problem::new(
                 "the service had to stop",
                 error,
                 "Look at the disk. Nothing acknowledged is lost unless it says so: the next start checks the database first.",
@@ -136,7 +134,7 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Serv
             tracing::error!(task = ended.name, why = ended.why, "a part of the server has ended: stopping");
             // Whoever waits for it waits in vain.
             server.app.live.feed.close();
-            Some(ServeError::new(
+            Some(Problem::new(
                 "the service had to stop",
                 format!("its part '{}' has ended: {}", ended.name, ended.why),
                 "Start it again; nothing acknowledged is lost. Report this with the log.",
@@ -163,7 +161,7 @@ struct Credentials {
 }
 
 impl Credentials {
-    fn load(config: &Config, clock: &dyn Clock) -> Result<Credentials, ServeError> {
+    fn load(config: &Config, clock: &dyn Clock) -> Result<Credentials, Problem> {
         sources::load_or_create(config, config.credentials_dir.as_deref())?;
         let (keys, key_files) = key_files::load(config)?;
         let material = tls::load(config, clock.now())?;
@@ -181,7 +179,7 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &Config, passed: Vec<std::net::TcpListener>) -> Result<Listeners, ServeError> {
+    async fn bind(config: &Config, passed: Vec<std::net::TcpListener>) -> Result<Listeners, Problem> {
         let figures = match config.metrics.listen {
             Some(address) => Some(addresses::bind(address).await?),
             None => None,
@@ -199,7 +197,7 @@ impl Server {
     ///
     /// # Errors
     /// The first thing that does not work, with its remedy.
-    pub async fn start(config: Config, launcher: Arc<dyn Launcher>) -> Result<Server, ServeError> {
+    pub async fn start(config: Config, launcher: Arc<dyn Launcher>) -> Result<Server, Problem> {
         // Before anybody can see that it is ready: a signal that nobody listens to would end it.
         let hangup = reload::hangup()?;
         let clock = SystemClock::shared();
@@ -276,7 +274,7 @@ impl Server {
         control: UnixListener,
         api: Arc<HttpApi>,
         tls: Option<Arc<Tls>>,
-    ) -> Result<(), ServeError> {
+    ) -> Result<(), Problem> {
         let handshakes = tls.map(Handshakes::new).transpose()?.map(Arc::new);
         let (tasks, connections) = (&mut self.tasks, &self.connections);
         for listener in listeners.public {

@@ -17,9 +17,9 @@ use crate::store::OpenError;
 use crate::store::embedded::offline::rows::Held;
 use crate::transport::http::{Process, routes};
 
-use super::ServeError;
 use super::compose::{self, Transports, random_number};
 use super::listener::{ConnectionLimits, Connections};
+use crate::domain::problem::Problem;
 use crate::server::middleware::{Middleware, MiddlewareSettings};
 
 /// A command may think about an answer for so long before it takes more of it.
@@ -54,11 +54,11 @@ pub enum OfflineError {
     /// A server has it open: it is to be asked, and not passed by.
     InUse,
     /// Anything else.
-    Other(ServeError),
+    Other(Problem),
 }
 
-impl From<ServeError> for OfflineError {
-    fn from(error: ServeError) -> OfflineError {
+impl From<Problem> for OfflineError {
+    fn from(error: Problem) -> OfflineError {
         OfflineError::Other(error)
     }
 }
@@ -89,7 +89,7 @@ impl Offline {
             return Err(OfflineError::InUse);
         }
         if !path.exists() {
-            return Err(OfflineError::Other(ServeError::new(
+            return Err(OfflineError::Other(Problem::new(
                 "there is no store",
                 format!("{} does not exist", path.display()),
                 "Give the data directory of the server with --data-dir, or its --config.",
@@ -135,10 +135,10 @@ impl Offline {
     ///
     /// # Errors
     /// What closing the file said.
-    pub async fn close(self) -> Result<(), ServeError> {
+    pub async fn close(self) -> Result<(), Problem> {
         self.connection.abort();
         app::close(&self.app).await.map_err(|error| {
-            ServeError::new("the store was not closed cleanly", error, "Look at it with `academy-rt db check`.")
+            Problem::new("the store was not closed cleanly", error, "Look at it with `academy-rt db check`.")
         })
     }
 }

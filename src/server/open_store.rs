@@ -8,7 +8,7 @@ use crate::archive::rebuild;
 use crate::config::Config;
 use crate::store::{self, CommitSink, OpenError, StoreConfig};
 
-use crate::server::ServeError;
+use crate::domain::problem::Problem;
 
 /// Opens the store on a thread that may block.
 pub(super) async fn open_store(
@@ -16,7 +16,7 @@ pub(super) async fn open_store(
     clock: Arc<dyn crate::domain::Clock>,
     sink: Arc<dyn CommitSink>,
     migrates: bool,
-) -> Result<Arc<dyn store::Store>, ServeError> {
+) -> Result<Arc<dyn store::Store>, Problem> {
     let disk_bytes =
         rustix::fs::statvfs(&config.storage.data_dir).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
     let store_config = StoreConfig {
@@ -33,20 +33,20 @@ pub(super) async fn open_store(
         }
         opened => opened.map_err(not_opened),
     });
-    opened.await.map_err(|error| ServeError::new("the store was not opened", error, "Report this."))?
+    opened.await.map_err(|error| Problem::new("the store was not opened", error, "Report this."))?
 }
 
 /// An older format: a backup first, then the migration.
-fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), ServeError> {
+fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), Problem> {
     tracing::info!("the store has an older format: making a backup, then migrating it");
     let upgraded = rebuild::upgrade(data_dir, now, "system", &mut |_| {})
-        .map_err(|finding| ServeError::new(finding.what, finding.why, finding.remedy))?;
+        .map_err(|finding| Problem::new(finding.what, finding.why, finding.remedy))?;
     let backup = upgraded.backup.map(|made| made.path.display().to_string()).unwrap_or_default();
     tracing::info!(from = upgraded.from, to = upgraded.to, %backup, "the store was migrated");
     Ok(())
 }
 
-fn not_opened(error: OpenError) -> ServeError {
+fn not_opened(error: OpenError) -> Problem {
     let why = error.to_string();
     let remedy = match error {
         OpenError::InUse { .. } => "Stop the other one, or give this one a directory of its own with --data-dir.",
@@ -58,5 +58,5 @@ fn not_opened(error: OpenError) -> ServeError {
         }
         OpenError::Io { .. } => "Check that the directory exists, is writable and has space.",
     };
-    ServeError::new("the store cannot be opened", why, remedy)
+    Problem::new("the store cannot be opened", why, remedy)
 }

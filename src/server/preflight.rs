@@ -10,14 +10,15 @@ use crate::auth::sources::{self, LoadedKeys};
 use crate::config::Config;
 use crate::domain::Timestamp;
 
+use crate::domain::problem::Problem;
 use crate::server::tls::Material;
-use crate::server::{ServeError, addresses, tls};
+use crate::server::{addresses, tls};
 
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// With these it does not start.
-    pub problems: Vec<ServeError>,
+    pub problems: Vec<Problem>,
     /// With these it starts, and they should be mended.
     pub warnings: Vec<String>,
     /// The certificate, if there is one already.
@@ -55,16 +56,16 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
 ///
 /// # Errors
 /// Why not.
-pub fn address(config: &Config) -> Result<(), ServeError> {
+pub fn address(config: &Config) -> Result<(), Problem> {
     let address = config.server.listen;
     TcpListener::bind(address).map(drop).map_err(|error| addresses::refused(address, &error))
 }
 
 /// Whether the data directory can be used, or made.
-fn directory(path: &Path) -> Result<(), ServeError> {
+fn directory(path: &Path) -> Result<(), Problem> {
     let failed = |why: String| {
         let what = format!("the data directory {} cannot be used", path.display());
-        ServeError::new(
+        Problem::new(
             what,
             why,
             "Give another one with --data-dir, or make it writable for the user that runs the server.",

@@ -19,7 +19,8 @@ use crate::services::{App, Settings};
 use crate::transport::socketio::SocketIoTransport;
 
 use super::tls::{self, Material, Tls};
-use super::{BACKUP_RESTS, Launcher, ServeError, State, systemd};
+use super::{BACKUP_RESTS, Launcher, State, systemd};
+use crate::domain::problem::Problem;
 use crate::server::file_watcher::WatchedFiles;
 use crate::server::middleware::{Middleware, MiddlewareSettings};
 use crate::server::{addresses, key_files};
@@ -51,8 +52,8 @@ pub(super) struct Reloader {
 ///
 /// # Errors
 /// If it cannot be handled.
-pub(super) fn hangup() -> Result<Signal, ServeError> {
-    signal(SignalKind::hangup()).map_err(|error| ServeError::new("signals cannot be handled", error, "Report this."))
+pub(super) fn hangup() -> Result<Signal, Problem> {
+    signal(SignalKind::hangup()).map_err(|error| Problem::new("signals cannot be handled", error, "Report this."))
 }
 
 impl Reloader {
@@ -115,7 +116,7 @@ impl Reloader {
     }
 
     /// Takes the new configuration, whole or not at all; gives the changed keys that wait for a restart.
-    async fn take(&self) -> Result<Vec<&'static str>, ServeError> {
+    async fn take(&self) -> Result<Vec<&'static str>, Problem> {
         let old = self.config();
         let new = self.launcher.reread()?;
         for address in &self.state.listening {
@@ -126,7 +127,7 @@ impl Reloader {
         let (loaded, material) =
             tokio::task::spawn_blocking(move || (key_files::load(&config), tls::load(&config, now)))
                 .await
-                .map_err(|error| ServeError::new("the reload did not end", error, "Try again."))?;
+                .map_err(|error| Problem::new("the reload did not end", error, "Try again."))?;
         let ((loaded, watched), material) = (loaded?, material?);
         if let (Some(tls), Some(material)) = (&self.tls, &material) {
             material.may_replace(&tls.material(), now)?;
@@ -188,10 +189,10 @@ impl Reloader {
         }
     }
 
-    async fn renew_certificate(&self, tls: &Tls, current: &Material) -> Result<(), ServeError> {
+    async fn renew_certificate(&self, tls: &Tls, current: &Material) -> Result<(), Problem> {
         let (config, now) = (self.config(), self.clock.now());
         let loaded = tokio::task::spawn_blocking(move || tls::load(&config, now)).await;
-        let loaded = loaded.map_err(|error| ServeError::new("the certificate was not read", error, "Try again."))?;
+        let loaded = loaded.map_err(|error| Problem::new("the certificate was not read", error, "Try again."))?;
         let Some(material) = loaded? else { return Ok(()) };
         material.may_replace(current, now)?;
         log_warnings(&material);

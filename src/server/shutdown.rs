@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::server::{FAREWELL, FEED_READER, ServeError, Server};
+use crate::domain::problem::Problem;
+use crate::server::{FAREWELL, FEED_READER, Server};
 use crate::services::app;
 
 /// The signals that end the server.
@@ -13,9 +14,9 @@ pub(super) struct Signals {
 
 impl Signals {
     /// Handles them from now on, instead of being ended by them.
-    pub(super) fn new() -> Result<Signals, ServeError> {
+    pub(super) fn new() -> Result<Signals, Problem> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|e| ServeError::new("signals cannot be handled", e, "Report this."));
+        let listen = |kind| signal(kind).map_err(|e| Problem::new("signals cannot be handled", e, "Report this."));
         Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
@@ -31,7 +32,7 @@ impl Signals {
 impl Server {
     /// Ends the server: nothing new is accepted, sockets are told, what is under way is finished within the drain, the store
     /// is committed and closed. A second signal skips the waiting, never the store.
-    pub(super) async fn stop(mut self, mut signals: Signals) -> Result<(), ServeError> {
+    pub(super) async fn stop(mut self, mut signals: Signals) -> Result<(), Problem> {
         self.state.draining.store(true, Ordering::Release);
         self.app.long_poll.end_all();
         // Who is between two polls has to come once more to hear of it.
@@ -73,7 +74,7 @@ impl Server {
                 tracing::info!("stopped");
                 Ok(())
             }
-            Err(error) => Err(ServeError::new(
+            Err(error) => Err(Problem::new(
                 "the store was not closed cleanly",
                 error,
                 "Nothing acknowledged is lost; the next start checks it.",

@@ -10,20 +10,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::services::App;
 
-use super::ServeError;
 use super::listener::Connections;
+use crate::domain::problem::Problem;
 
 /// The sockets that were opened for this process (`LISTEN_FDS`), in their order.
 ///
 /// # Errors
 /// If one of them is no TCP listener.
-pub(super) fn listeners() -> Result<Vec<TcpListener>, ServeError> {
+pub(super) fn listeners() -> Result<Vec<TcpListener>, Problem> {
     let mut passed = ListenFd::from_env();
     let mut listeners = Vec::new();
     for index in 0..passed.len() {
         let taken = passed.take_tcp_listener(index).map_err(|error| {
             let remedy = "Each ListenStream= in academy-rt.socket must be a port, or an address with a port.";
-            ServeError::new("a socket of the service manager cannot be used", error, remedy)
+            Problem::new("a socket of the service manager cannot be used", error, remedy)
         })?;
         listeners.extend(taken);
     }

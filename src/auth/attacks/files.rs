@@ -72,7 +72,7 @@ fn a_jwks_is_taken_as_far_as_it_is_understood() {
 fn a_jwks_with_a_private_key_or_without_any_key_is_refused() {
     let private = P256.jwk(json!({"kid": "mine", "d": base64url(&[9; 32])}));
     let error = Place::new().with_jwks(&[private]).load().unwrap_err();
-    assert!(error.why.contains("key 1 ('mine') has its private part in it"), "{error:?}");
+    assert!(error.problem.why.contains("key 1 ('mine') has its private part in it"), "{error:?}");
     assert!(!format!("{error:?}").contains(&base64url(&[9; 32])));
     for (text, says) in [
         ("", "it is not JSON"),
@@ -84,14 +84,14 @@ fn a_jwks_with_a_private_key_or_without_any_key_is_refused() {
         let mut place = Place::new();
         place.config.auth.jwks_file = Some(place.put("jwks.json", text));
         let error = place.load().unwrap_err();
-        assert!(error.why.contains(says) && error.what.contains("jwks.json"), "{error:?}");
+        assert!(error.problem.why.contains(says) && error.problem.what.contains("jwks.json"), "{error:?}");
     }
     let many: Vec<Value> = (0..=MAX_TRIED).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
     assert!(
         Place::new().with_jwks(&many).load().unwrap().warnings[0].contains("more than 8 public keys are for ES256")
     );
     let too_many: Vec<Value> = (0..=MAX_KEYS).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
-    assert!(Place::new().with_jwks(&too_many).load().unwrap_err().why.contains("32 are the most"));
+    assert!(Place::new().with_jwks(&too_many).load().unwrap_err().problem.why.contains("32 are the most"));
 }
 
 #[test]
@@ -118,14 +118,14 @@ fn a_file_that_is_no_public_key_says_what_to_do() {
         let mut place = Place::new();
         place.config.auth.public_keys = vec![place.put("key.pem", text)];
         let error = place.load().expect_err(says);
-        assert!(error.why.contains(says) && error.remedy.contains(does), "{says}: {error:?}");
-        assert!(error.what.contains("key.pem"), "{error:?}");
+        assert!(error.problem.why.contains(says) && error.problem.remedy.contains(does), "{says}: {error:?}");
+        assert!(error.problem.what.contains("key.pem"), "{error:?}");
         let secret_line = private.lines().nth(3).unwrap();
         assert!(!format!("{error:?}").contains(secret_line), "a private key is never shown");
     }
     let mut place = Place::new();
     place.config.auth.public_keys = vec![PathBuf::from("/absent.pem")];
-    assert!(place.load().unwrap_err().what.contains("/absent.pem cannot be read"));
+    assert!(place.load().unwrap_err().problem.what.contains("/absent.pem cannot be read"));
 }
 
 #[test]
@@ -136,7 +136,10 @@ fn attack_a_key_file_that_everybody_can_write_to() {
         let mode = fs::metadata(&path).unwrap().permissions();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         let error = place.load().unwrap_err();
-        assert!(error.why.contains("can be changed by everybody") && error.why.contains(name), "{error:?}");
+        assert!(
+            error.problem.why.contains("can be changed by everybody") && error.problem.why.contains(name),
+            "{error:?}"
+        );
         fs::set_permissions(&path, mode).unwrap();
         place.load().unwrap();
     }
@@ -153,7 +156,7 @@ fn a_ring_that_is_none_is_refused_without_its_secrets() {
         let place = Place::new();
         place.put("jwt-keys.json", &text);
         let error = place.load().unwrap_err();
-        assert!(error.why.contains(says) && !format!("{error:?}").contains(OLD), "{error:?}");
+        assert!(error.problem.why.contains(says) && !format!("{error:?}").contains(OLD), "{error:?}");
     }
 }
 

@@ -205,7 +205,7 @@ fn key_here(global: &Global, data_dir: Option<&Path>) -> anyhow::Result<KeyHere>
 /// A program is told on standard output what people are told as an error.
 fn refused(global: &Global, failure: Failure) -> anyhow::Result<Exit> {
     if global.output == Output::Json {
-        let answer = json!({ "ok": false, "authenticity": Authenticity::Altered, "problem": failure.why });
+        let answer = json!({ "ok": false, "authenticity": Authenticity::Altered, "problem": failure.problem.why });
         global.print(&answer, String::new)?;
     }
     Err(failure.into())

@@ -64,7 +64,7 @@ fn check(global: &Global) -> anyhow::Result<Exit> {
         wrong.extend(checked.problems.into_iter().map(Failure::from));
         warnings = checked.warnings;
     }
-    let listed = |failure: &Failure| json!({ "what": failure.what, "why": failure.why, "remedy": failure.remedy });
+    let listed = |failure: &Failure| json!({ "what": failure.problem.what, "why": failure.problem.why, "remedy": failure.problem.remedy });
     let answer = json!({
         "ok": wrong.is_empty(),
         "problems": wrong.iter().map(listed).collect::<Vec<_>>(),
@@ -77,7 +77,7 @@ fn check(global: &Global) -> anyhow::Result<Exit> {
             .chain(warnings.iter().map(|text| format!("warning: {text}")))
             .collect();
         if problems.is_empty() {
-            lines.extend(wrong.iter().map(|failure| format!("{failure}\n  {}", failure.remedy)));
+            lines.extend(wrong.iter().map(|failure| format!("{failure}\n  {}", failure.problem.remedy)));
         }
         if wrong.is_empty() {
             lines.push("the configuration is good".to_owned());

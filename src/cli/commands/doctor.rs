@@ -15,10 +15,11 @@ use serde_json::{Value, json};
 
 use crate::archive::moments::day;
 use crate::config::{Config, TlsMode};
+use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::observability::certificate::{CertificateFacts, Validity};
+use crate::server::preflight;
 use crate::server::tls::self_signed;
-use crate::server::{ServeError, preflight};
 
 use crate::cli::Global;
 use crate::cli::client::connect::Trust;
@@ -79,7 +80,7 @@ impl Finding {
         Finding { level: Level::Problem, check, what: what.into(), remedy: Some(remedy.into()) }
     }
 
-    fn failed(check: &'static str, error: &ServeError) -> Finding {
+    fn failed(check: &'static str, error: &Problem) -> Finding {
         Finding::problem(check, format!("{}: {}", error.what, error.why), error.remedy.clone())
     }
 }
@@ -196,7 +197,7 @@ fn server(status: &Value) -> Vec<Finding> {
 /// No server answers: is that all, or would none start either?
 fn absent(config: &Config, error: &anyhow::Error) -> Vec<Finding> {
     let failure = error.downcast_ref::<Failure>();
-    let remedy = failure.map_or("Start it, and look again.", |failure| failure.remedy.as_str());
+    let remedy = failure.map_or("Start it, and look again.", |failure| failure.problem.remedy.as_str());
     let mut findings = vec![Finding::problem("server", error.to_string(), remedy)];
     findings.extend(machine::store_lock(config));
     match preflight::address(config) {

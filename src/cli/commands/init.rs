@@ -200,7 +200,7 @@ fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-fn check_pair(cert: &Path, key: &Path) -> Result<(), crate::server::ServeError> {
+fn check_pair(cert: &Path, key: &Path) -> Result<(), crate::domain::problem::Problem> {
     let mut config = Config::default();
     config.tls.mode = crate::config::TlsMode::Files;
     (config.tls.cert, config.tls.key) = (Some(cert.to_owned()), Some(key.to_owned()));

@@ -8,8 +8,9 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::config::{Config, Origin};
+use crate::domain::problem::Problem;
 use crate::observability::process;
-use crate::server::{self, Launcher, ServeError, Started};
+use crate::server::{self, Launcher, Started};
 
 use crate::cli::exit::{Exit, Failure, say};
 use crate::cli::logging::Log;
@@ -103,11 +104,11 @@ impl Launcher for Terminal {
         }
     }
 
-    fn reread(&self) -> Result<Config, ServeError> {
+    fn reread(&self) -> Result<Config, Problem> {
         let read = self.args.flags().map_err(anyhow::Error::from).and_then(|flags| self.global.load(flags));
         read.map_err(|error| match error.downcast::<Failure>() {
-            Ok(failure) => ServeError { what: failure.what, why: failure.why, remedy: failure.remedy },
-            Err(error) => ServeError::new("the configuration cannot be read", error, "Correct it and reload again."),
+            Ok(failure) => failure.problem,
+            Err(error) => Problem::new("the configuration cannot be read", error, "Correct it and reload again."),
         })
     }
 

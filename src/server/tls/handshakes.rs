@@ -14,7 +14,7 @@ use tokio::task::JoinError;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::server::ServeError;
+use crate::domain::problem::Problem;
 use crate::server::tls::Tls;
 
 /// Makes handshakes.
@@ -29,11 +29,11 @@ impl Handshakes {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn new(tls: Arc<Tls>) -> Result<Handshakes, ServeError> {
+    pub fn new(tls: Arc<Tls>) -> Result<Handshakes, Problem> {
         let threads = Threads::new(available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2));
         let threads = threads.map_err(|error| {
             let remedy = "Raise what keeps the service from it: TasksMax of its unit, or ulimit -u.";
-            ServeError::new("the threads for TLS cannot be started", error, remedy)
+            Problem::new("the threads for TLS cannot be started", error, remedy)
         })?;
         Ok(Handshakes { tls, threads })
     }

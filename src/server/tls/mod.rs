@@ -26,7 +26,7 @@ use crate::config::{Config, TlsMode, TlsProfile, TlsVersion};
 use crate::domain::Timestamp;
 use crate::observability::certificate::{CertificateFacts, Validity, chain_fault};
 
-use crate::server::ServeError;
+use crate::domain::problem::Problem;
 use crate::server::file_watcher::WatchedFiles;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -110,12 +110,12 @@ impl Material {
     ///
     /// # Errors
     /// A certificate that is over does not replace one that is good.
-    pub fn may_replace(&self, other: &Material, now: Timestamp) -> Result<(), ServeError> {
+    pub fn may_replace(&self, other: &Material, now: Timestamp) -> Result<(), Problem> {
         let is_usable = |material: &Material| {
             material.leaf().is_some_and(|leaf| !matches!(leaf.validity(now), Validity::Expired | Validity::NotYet))
         };
         match (self.leaf(), is_usable(self) || !is_usable(other)) {
-            (Some(leaf), false) => Err(ServeError::new(
+            (Some(leaf), false) => Err(Problem::new(
                 "the new certificate is not taken",
                 time_fault(leaf, now).unwrap_or_default(),
                 "Give one that is good now; the old one stays in use.",
@@ -130,7 +130,7 @@ impl Material {
 ///
 /// # Errors
 /// What is wrong with the certificate or the key, and what to do.
-pub fn load(config: &Config, now: Timestamp) -> Result<Option<Material>, ServeError> {
+pub fn load(config: &Config, now: Timestamp) -> Result<Option<Material>, Problem> {
     let Some(place) = place(config)? else { return Ok(None) };
     if place.is_own {
         renew(config, &place, now)?;
@@ -142,14 +142,14 @@ pub fn load(config: &Config, now: Timestamp) -> Result<Option<Material>, ServeEr
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_existing(config: &Config, now: Timestamp) -> Result<Option<Material>, ServeError> {
+pub fn load_existing(config: &Config, now: Timestamp) -> Result<Option<Material>, Problem> {
     match place(config)? {
         Some(place) if !place.is_own || place.cert.exists() => read_material(config, &place, now).map(Some),
         _ => Ok(None),
     }
 }
 
-fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Material, ServeError> {
+fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Material, Problem> {
     // Before they are read: what changes meanwhile is read again.
     let paths = [Some(&place.cert), Some(&place.key), config.tls.client_ca.as_ref()];
     let files = WatchedFiles::new(paths.into_iter().flatten().cloned());
@@ -160,7 +160,7 @@ fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Mater
     Ok(Material { server: Arc::new(server), chain, warnings, files })
 }
 
-fn place(config: &Config) -> Result<Option<Place>, ServeError> {
+fn place(config: &Config) -> Result<Option<Place>, Problem> {
     let tls = &config.tls;
     let credentials = config.credentials_dir.as_ref().map(|dir| CREDENTIALS.map(|name| dir.join(name)));
     let credentials = credentials.filter(|paths| paths.iter().all(|path| path.exists()));
@@ -170,7 +170,7 @@ fn place(config: &Config) -> Result<Option<Place>, ServeError> {
             Ok(Some(Place { cert: cert.clone(), key: key.clone(), is_own: false }))
         }
         (TlsMode::Files, _, _) => {
-            Err(ServeError::new("TLS has no certificate", "tls.mode is files", "Give tls.cert and tls.key."))
+            Err(Problem::new("TLS has no certificate", "tls.mode is files", "Give tls.cert and tls.key."))
         }
         (TlsMode::SelfSigned, _, _) => Ok(Some(match credentials {
             Some([cert, key]) => Place { cert, key, is_own: false },
@@ -183,7 +183,7 @@ fn place(config: &Config) -> Result<Option<Place>, ServeError> {
 }
 
 /// Makes the server's own pair, if there is none or it is near its end. One that somebody else has put there is left alone.
-fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), ServeError> {
+fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), Problem> {
     let mut names = self_signed::own_names(config);
     if place.cert.exists() && place.key.exists() {
         let Ok(der) = CertificateDer::from_pem_file(&place.cert) else { return Ok(()) };
@@ -198,15 +198,15 @@ fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), ServeErro
     }
     self_signed::make(&names, &place.cert, &place.key, now).map_err(|error| {
         let what = format!("no certificate could be made at {}", place.cert.display());
-        ServeError::new(what, error, "Make the data directory writable, or give --tls-cert and --tls-key.")
+        Problem::new(what, error, "Make the data directory writable, or give --tls-cert and --tls-key.")
     })
 }
 
-fn facts(ders: &[CertificateDer<'static>], path: &Path) -> Result<Vec<CertificateFacts>, ServeError> {
+fn facts(ders: &[CertificateDer<'static>], path: &Path) -> Result<Vec<CertificateFacts>, Problem> {
     let read: Result<Vec<_>, _> = ders.iter().map(|der| CertificateFacts::read(der)).collect();
     read.map_err(|error| {
         let what = format!("the certificate {} cannot be used", path.display());
-        ServeError::new(what, error, "It must be an X.509 certificate in PEM: -----BEGIN CERTIFICATE-----.")
+        Problem::new(what, error, "It must be an X.509 certificate in PEM: -----BEGIN CERTIFICATE-----.")
     })
 }
 
@@ -249,11 +249,7 @@ fn system_roots() -> HashSet<String> {
     roots.iter().filter_map(|der| CertificateFacts::read(der).ok()).map(|facts| facts.subject).collect()
 }
 
-fn server_config(
-    config: &Config,
-    place: &Place,
-    chain: Vec<CertificateDer<'static>>,
-) -> Result<ServerConfig, ServeError> {
+fn server_config(config: &Config, place: &Place, chain: Vec<CertificateDer<'static>>) -> Result<ServerConfig, Problem> {
     let private_key = read_key(&place.key)?;
     let versions: &[&rustls::SupportedProtocolVersion] = match config.tls.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
@@ -261,7 +257,7 @@ fn server_config(
     };
     let provider = Arc::new(provider(config.tls.profile));
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
-    let builder = builder.map_err(|error| ServeError::new("TLS cannot be set up", error, "Report this."))?;
+    let builder = builder.map_err(|error| Problem::new("TLS cannot be set up", error, "Report this."))?;
     let builder = match &config.tls.client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
@@ -270,12 +266,12 @@ fn server_config(
         let (cert, key) = (place.cert.display(), place.key.display());
         let what = format!("the certificate {cert} and the key {key} cannot be used");
         match error {
-            rustls::Error::InconsistentKeys(_) => ServeError::new(
+            rustls::Error::InconsistentKeys(_) => Problem::new(
                 what,
                 "the key is not the certificate's",
                 "Give the key that the certificate was made with.",
             ),
-            error => ServeError::new(what, error, "Give a certificate chain and its key in PEM, RSA or ECDSA."),
+            error => Problem::new(what, error, "Give a certificate chain and its key in PEM, RSA or ECDSA."),
         }
     })?;
     // The upgrade to WebSocket is HTTP/1.1's.
@@ -305,10 +301,10 @@ fn provider(profile: TlsProfile) -> CryptoProvider {
 }
 
 /// Whoever shows a certificate must have one of these authorities; the administrators' API asks for one, the others do not.
-fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, ServeError> {
+fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
     let failed = |why: String| {
         let what = format!("the authorities of client certificates in {} cannot be used", path.display());
-        ServeError::new(what, why, "Give their certificates in PEM as tls.client_ca.")
+        Problem::new(what, why, "Give their certificates in PEM as tls.client_ca.")
     };
     let mut roots = RootCertStore::empty();
     for der in read_chain(path)? {
@@ -318,26 +314,25 @@ fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn
     builder.allow_unauthenticated().build().map_err(|error| failed(error.to_string()))
 }
 
-fn read(path: &Path, what: &str) -> Result<Vec<u8>, ServeError> {
+fn read(path: &Path, what: &str) -> Result<Vec<u8>, Problem> {
     fs::read(path).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "Check the path; it is tls.cert or tls.key in the configuration.",
             io::ErrorKind::PermissionDenied => "Make it readable for the user that runs the server.",
             _ => "Check the file.",
         };
-        ServeError::new(format!("the {what} {} cannot be read", path.display()), error, remedy)
+        Problem::new(format!("the {what} {} cannot be read", path.display()), error, remedy)
     })
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let pem = read(path, "certificate")?;
     let what = || format!("the certificate {} cannot be used", path.display());
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain =
-        chain.map_err(|error| ServeError::new(what(), error, "It must be PEM: -----BEGIN CERTIFICATE-----."))?;
+    let chain = chain.map_err(|error| Problem::new(what(), error, "It must be PEM: -----BEGIN CERTIFICATE-----."))?;
     if chain.is_empty() {
         let why = "there is no certificate in it";
-        return Err(ServeError::new(what(), why, "It must be PEM: -----BEGIN CERTIFICATE-----."));
+        return Err(Problem::new(what(), why, "It must be PEM: -----BEGIN CERTIFICATE-----."));
     }
     Ok(chain)
 }
@@ -345,7 +340,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
 /// Both forms of a key with a passphrase have it in a heading.
 const PASSPHRASE: &[u8] = b"ENCRYPTED";
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServeError> {
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
     let pem = zeroize::Zeroizing::new(read(path, "key")?);
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let what = format!("the key {} cannot be used", path.display());
@@ -353,9 +348,9 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, ServeError> {
         if has_passphrase {
             let remedy =
                 "Take the passphrase off: openssl pkey -in KEY -out KEY.plain, and keep that for the server's user.";
-            return ServeError::new(what, "it has a passphrase", remedy);
+            return Problem::new(what, "it has a passphrase", remedy);
         }
-        ServeError::new(what, "there is no private key in it", "It must be PEM: -----BEGIN PRIVATE KEY-----.")
+        Problem::new(what, "there is no private key in it", "It must be PEM: -----BEGIN PRIVATE KEY-----.")
     })
 }
 

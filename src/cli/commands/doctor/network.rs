@@ -52,7 +52,9 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
             Err(error) => {
                 let remedy = error
                     .downcast_ref::<Failure>()
-                    .map_or("Check the address, the firewall and the proxy.", |failure| failure.remedy.as_str());
+                    .map_or("Check the address, the firewall and the proxy.", |failure| {
+                        failure.problem.remedy.as_str()
+                    });
                 findings.push(Finding::problem("address", format!("{error:#}"), remedy));
                 return Ok(findings);
             }
