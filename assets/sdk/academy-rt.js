@@ -1,301 +1,49 @@
-// The client of academy-rt for browsers (and Node.js 20): a socket as the one of socket.io-client, that goes on where WebSocket
-// does not. It has no dependency: `io` of socket.io-client is handed in.
+// Made of the modules in assets/sdk/src by `npm run bundle` in tests/sdk: change these, and run it again.
+// The client of academy-rt for browsers and Node.js 20 or newer: a socket like that of socket.io-client that also works where
+// WebSocket does not. It has no dependency: the page hands in `io` of socket.io-client.
 //
 //   import { io } from 'socket.io-client';
 //   import { connect } from 'https://rt.example.org/sdk/academy-rt.js';
 //   const socket = connect({ io, url: 'https://rt.example.org', getToken: () => session.token(), storage: localStorage });
 //
-// What holds:
-// - By Socket.IO where it can, else by HTTP and a long poll; it climbs back by itself. `transport` tells of each change.
-// - What is emitted waits in an outbox until the server has acknowledged it, in order within a room, and within the progress:
-//   it is stored once, whatever breaks on the way (`clientId`, `syncId`). The outbox is bounded; beyond it the caller is told.
-// - A room that was joined is joined again, and what was missed comes as events, in order, without doubles. A join is for hearing:
-//   who may enter a room posts into it without one.
-// - What the server does not store (typing, presence, events of one's own) goes to who is connected at that moment.
+// The socket keeps these promises:
+// - It uses Socket.IO where that is possible, else HTTP and a long poll, and it returns to Socket.IO by itself. The event
+//   `transport` reports each change.
+// - What a page emits waits in an outbox until the server has acknowledged it, in order within a room and within the progress.
+//   It is stored once, whatever breaks on the way (`clientId`, `syncId`). The outbox is bounded; a request beyond it is refused.
+// - A room that was joined is joined again, and what was missed comes as events, in order and without doubles. A page joins a room
+//   to hear it; who may enter a room can post into it without a join.
+// - What the server does not store (typing, presence, events of one's own) reaches those who are connected at that moment.
 
-const DEFAULTS = {
-  path: '/ws',
-  transports: ['websocket', 'polling'],
-  connectTimeoutMs: 8_000,
-  ackTimeoutMs: 10_000,
-  retryMinMs: 1_000,
-  retryMaxMs: 30_000,
-  pollWaitSeconds: 25,
-  outboxLimit: 5_000,
-  outboxBytes: 4 * 1024 * 1024,
-  storagePrefix: 'academy-rt',
-};
+// What a page has been told already, so that nothing is told twice and nothing after what overtook it.
 
-const RESERVED = new Set(['connect', 'connect_error', 'disconnect', 'disconnecting', 'newListener', 'removeListener']);
-/** What is stored by the server once it is acknowledged: it survives a reload of the page where there is a `storage`. */
-const DURABLE = new Set([
-  'chat:message', 'chat:edit', 'chat:delete', 'chat:read', 'progress:sync', 'notification:read', 'notification:delete',
-]);
-/** What the long poll gives over any gap. */
-const STORED_EVENTS = new Set([
-  'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read',
-  'progress:updated', 'notification:new', 'notification:updated',
-]);
-/** After these another try with the same token is no use, nor is one with a fresh token. */
-const FINAL = new Set(['token_missing', 'token_malformed', 'token_invalid', 'token_not_yet_valid', 'token_revoked', 'user_blocked']);
-const RETRYABLE = new Set(['unavailable', 'rate_limited']);
-const MAX_BATCH = 500;
-const MAX_BATCH_CHARS = 256 * 1024;
-const PAGE = 200;
-const MAX_POLL_ROOMS = 100;
+/** So many keys of each kind are remembered. */
 const MAX_REMEMBERED = 2_048;
-const MAX_HELD = 2_000;
-/** The server knows a key for 24 hours: what may have been stored before that cannot be sent again without a double. */
-const KEY_LASTS_MS = 23 * 60 * 60 * 1_000;
-/** After so many stored events the place to go on from is moved forward. */
-const ANCHOR_EVERY = 200;
-/** What is in a cursor has left the server long before. */
-const ANCHOR_SETTLES_MS = 5_000;
-/** A transport that lasted so long was good: the next tries begin with short pauses again. */
-const STABLE_MS = 5_000;
-/** So many broken connections in a row with the same request under way: it goes by HTTP, which says what is wrong. */
-const MAX_BREAKS = 3;
-/** So long what comes waits for what was missed. */
-const REPLAY_HOLDS_MS = 20_000;
-const EXPIRY_NOTICE_MS = 60_000;
 
-/**
- * Connects. The socket that it gives has `on`, `once`, `off`, `emit`, `emitWithAck`, `timeout`, `volatile`, `connected`,
- * `connect`, `disconnect`, as that of socket.io-client, and beside its events `transport`, `resync` and `outbox`.
- */
-export function connect(options) {
-  return new AcademySocket(options);
-}
-
-/** The events of a socket, as socket.io-client has them. */
-class Emitter {
-  #listeners = new Map();
-  #any = [];
-
-  on(event, listener) {
-    const list = this.#listeners.get(event);
-    if (list) list.push(listener);
-    else this.#listeners.set(event, [listener]);
-    return this;
-  }
-
-  once(event, listener) {
-    const once = (...args) => {
-      this.off(event, once);
-      listener.apply(this, args);
-    };
-    once.listener = listener;
-    return this.on(event, once);
-  }
-
-  /** Without a listener all of the event go; without an event all of all events. Of a listener added twice, one goes. */
-  off(event, listener) {
-    if (event === undefined) this.#listeners.clear();
-    else if (listener === undefined) this.#listeners.delete(event);
-    else {
-      const list = this.#listeners.get(event) ?? [];
-      const at = list.findIndex((one) => one === listener || one.listener === listener);
-      if (at >= 0) list.splice(at, 1);
-      if (list.length === 0) this.#listeners.delete(event);
-    }
-    return this;
-  }
-
-  onAny(listener) {
-    this.#any.push(listener);
-    return this;
-  }
-
-  prependAny(listener) {
-    this.#any.unshift(listener);
-    return this;
-  }
-
-  offAny(listener) {
-    this.#any = listener === undefined ? [] : this.#any.filter((one) => one !== listener);
-    return this;
-  }
-
-  listeners(event) {
-    return (this.#listeners.get(event) ?? []).map((one) => one.listener ?? one);
-  }
-
-  listenersAny() {
-    return [...this.#any];
-  }
-
-  hasListeners(event) {
-    return this.#listeners.has(event);
-  }
-
-  /** Tells the listeners. One that throws ends neither the others nor the connection; its error is reported as any other. */
-  _tell(event, args) {
-    if (!RESERVED.has(event)) for (const listener of [...this.#any]) guarded(() => listener.apply(this, [event, ...args]));
-    for (const listener of [...(this.#listeners.get(event) ?? [])]) guarded(() => listener.apply(this, args));
-  }
-}
-for (const [alias, name] of [
-  ['addEventListener', 'on'], ['addListener', 'on'], ['removeListener', 'off'], ['removeEventListener', 'off'], ['removeAllListeners', 'off'],
-]) Emitter.prototype[alias] = Emitter.prototype[name];
-
-function guarded(work) {
-  try {
-    work();
-  } catch (error) {
-    queueMicrotask(() => { throw error; });
-  }
-}
-
-/** What waits for the server, in lanes: each is worked in order, one beside the other. */
-class Outbox {
-  lanes = new Map();
-  count = 0;
-  chars = 0;
-  #options;
-  #lastStamp = 0;
-  user;
-
-  constructor(options) {
-    this.#options = options;
-  }
-
-  /** Takes an item, or gives why not. */
-  add(item) {
-    const { outboxLimit, outboxBytes } = this.#options;
-    if (this.count >= outboxLimit || this.chars + item.chars > outboxBytes) {
-      const message = `the outbox is full (${this.count} requests, ${this.chars} characters): nothing was sent; try again when it has emptied`;
-      return { code: 'outbox_full', message };
-    }
-    this.#put(item);
-    this.store(item);
-    return undefined;
-  }
-
-  #put(item) {
-    const lane = this.lanes.get(item.lane) ?? { name: item.lane, items: [], isBusy: false, timer: undefined, most: MAX_BATCH, failures: 0 };
-    this.lanes.set(item.lane, lane);
-    item.stamp ??= this.#stamp();
-    // What an earlier page has left goes first.
-    const behind = item.isRestored ? lane.items.findIndex((one) => one.stamp > item.stamp && !one.isSent) : -1;
-    if (behind < 0) lane.items.push(item);
-    else lane.items.splice(behind, 0, item);
-    this.count += 1;
-    this.chars += item.chars;
-  }
-
-  remove(item) {
-    const lane = this.lanes.get(item.lane);
-    const at = lane?.items.indexOf(item) ?? -1;
-    if (at < 0) return;
-    lane.items.splice(at, 1);
-    if (lane.items.length === 0 && !lane.isBusy && !lane.timer) this.lanes.delete(item.lane);
-    this.count -= 1;
-    this.chars -= item.chars;
-    this.#forget(item);
-  }
-
-  #stamp() {
-    this.#lastStamp = Math.max(Date.now() * 1_000, this.#lastStamp + 1);
-    return this.#lastStamp;
-  }
-
-  #prefix(user) {
-    return `${this.#options.storagePrefix}:outbox:${encodeURIComponent(user)}:`;
-  }
-
-  /** An entry an item, so that two pages of one user do not overwrite each other. Gives whether it is kept. */
-  store(item) {
-    const { storage } = this.#options;
-    if (!storage || !DURABLE.has(item.event) || this.user === undefined) return;
-    item.entry ??= `${this.#prefix(this.user)}${String(item.stamp).padStart(17, '0')}:${uuid()}`;
-    try {
-      storage.setItem(item.entry, JSON.stringify({ event: item.event, payload: item.args[0], triedAt: item.triedAt }));
-    } catch {
-      item.entry = undefined;
-      this.#options.onUnstored(item);
-    }
-  }
-
-  #forget(item) {
-    if (!item.entry) return;
-    try {
-      this.#options.storage.removeItem(item.entry);
-    } catch {
-      // It will be sent again by another page, and is known to the server by its key.
-    }
-  }
-
-  /** The user is known: what they have left in the storage comes back, and what waits is kept for them. */
-  belongTo(user) {
-    this.user = user;
-    const { storage } = this.#options;
-    if (!storage) return;
-    for (const item of this.items()) if (!item.entry) this.store(item);
-    const known = new Set([...this.items()].map((item) => item.entry));
-    for (const entry of this.#entries(user)) {
-      const item = known.has(entry) ? undefined : this.#read(entry, user);
-      if (item) this.#put(item);
-    }
-  }
-
-  #entries(user) {
-    const { storage } = this.#options;
-    const prefix = this.#prefix(user);
-    const entries = [];
-    try {
-      for (let i = 0; i < storage.length; i += 1) {
-        const key = storage.key(i);
-        if (key?.startsWith(prefix)) entries.push(key);
-      }
-    } catch {
-      return [];
-    }
-    return entries.sort();
-  }
-
-  #read(entry, user) {
-    try {
-      const text = this.#options.storage.getItem(entry);
-      const { event, payload, triedAt } = JSON.parse(text);
-      const stamp = Number(entry.slice(this.#prefix(user).length).split(':')[0]);
-      if (!DURABLE.has(event) || !Number.isFinite(stamp)) return undefined;
-      return { event, args: [payload], lane: laneOf(event, payload), chars: text.length, entry, stamp, triedAt, isRestored: true, breaks: 0 };
-    } catch {
-      return undefined;
-    }
-  }
-
-  * items() {
-    for (const lane of this.lanes.values()) yield* lane.items;
-  }
-
-  /** Lets go of what is in memory. What is in the storage stays there, for its user. */
-  drop() {
-    const items = [...this.items()];
-    for (const lane of this.lanes.values()) clearTimeout(lane.timer);
-    this.lanes.clear();
-    this.count = 0;
-    this.chars = 0;
-    return items;
-  }
-}
-
-/** A memory of the latest keys, bounded. */
+/** A memory of the latest keys. It is bounded. */
 class Recent {
+  /** @type {Map<any, any>} */
   #map = new Map();
 
+  /** @param {any} key */
   get(key) {
     return this.#map.get(key);
   }
 
+  /** @param {any} key */
   has(key) {
     return this.#map.has(key);
   }
 
+  /** @param {any} key */
   delete(key) {
     this.#map.delete(key);
   }
 
+  /**
+   * @param {any} key
+   * @param {any} [value]
+   */
   set(key, value = true) {
     this.#map.delete(key);
     this.#map.set(key, value);
@@ -307,16 +55,16 @@ class Recent {
   }
 }
 
-/** What has been told already. Each kind by what makes it one: nothing of it is told twice, nor after what overtook it. */
-class Told {
+/** What the page has been told already. Each kind of event has its own key: nothing is told twice, and nothing after what overtook it. */
+class Delivered {
   #notifications = new Recent();
-  /** The highest id of a notification, told or listed; 0 without one. */
+  /** The highest id of a notification that was told or listed; 0 before the first. */
   lastNotification = 0;
-  /** By message: the last change that was told, and how far edits were in the message as it was told. */
+  /** By message: the last change that was told, and which edits were in the message already when it was told. */
   #changes = new Recent();
   #versions = new Recent();
   #marks = new Recent();
-  /** Of events that have no key of their own: those since the anchor. */
+  /** Events that have no key of their own, since the anchor. */
   unkeyed = new Recent();
 
   clear() {
@@ -324,7 +72,12 @@ class Told {
     this.lastNotification = 0;
   }
 
-  /** Whether an event is news; it is none the next time. `isReplay`: it is read again from the anchor on. */
+  /**
+   * Says whether an event is news; the next time it is none. `isReplay` means that it is read again from the anchor on.
+   * @param {string} event
+   * @param {any} payload
+   * @param {boolean} [isReplay]
+   */
   isNews(event, payload, isReplay) {
     switch (event) {
       case 'notification:new':
@@ -344,17 +97,24 @@ class Told {
     }
   }
 
-  /** A message was told as it is now, with what had become of it. */
+  /**
+   * A message was told as it is now, with its edits and its deletion.
+   * @param {{ id: number, editedAt?: number, deletedAt?: number }} message
+   */
   noteMessage({ id, editedAt, deletedAt }) {
     if (deletedAt || editedAt) this.#changes.set(id, { id: 0, shown: deletedAt ? Infinity : editedAt });
     else this.#changes.delete(id);
   }
 
+  /** @param {{ id: number }} notification */
   noteNotification({ id }) {
     this.lastNotification = Math.max(this.lastNotification, id);
   }
 
-  /** Changes are in the order of their ids. A message has none of them, but its own `editedAt` rises with each edit. */
+  /**
+   * Changes come in the order of their ids. A message has no such id, but its own `editedAt` rises with each edit.
+   * @param {{ messageId: number, id: number, editedAt?: number }} change
+   */
   #isLater({ messageId, id, editedAt = Infinity }) {
     const before = this.#changes.get(messageId) ?? { id: 0, shown: 0 };
     if (before.id >= id || before.shown >= editedAt) return false;
@@ -362,12 +122,21 @@ class Told {
     return true;
   }
 
+  /**
+   * @param {Recent} memory
+   * @param {any} key
+   */
   #first(memory, key) {
     const isFirst = !memory.has(key);
     memory.set(key);
     return isFirst;
   }
 
+  /**
+   * @param {Recent} memory
+   * @param {any} key
+   * @param {number} value
+   */
   #rises(memory, key, value) {
     const before = memory.get(key);
     if (before !== undefined && before >= value) return false;
@@ -376,11 +145,192 @@ class Told {
   }
 }
 
+// The events of a socket, as socket.io-client has them.
+
+/**
+ * What the listeners of an event are given.
+ * @template {string} E
+ * @typedef {E extends keyof ServerEvents ? Parameters<ServerEvents[E]> : any[]} ArgsOf
+ */
+
+/** @typedef {((...args: any[]) => any) & { listener?: (...args: any[]) => any }} Listener */
+
+/** These names belong to the socket itself: a page cannot emit them. */
+const RESERVED = new Set(['connect', 'connect_error', 'disconnect', 'disconnecting', 'newListener', 'removeListener']);
+
+/** The events of a socket, as socket.io-client has them. */
+class Emitter {
+  /** @type {Map<string, Listener[]>} */
+  #listeners = new Map();
+  /** @type {Listener[]} */
+  #any = [];
+
+  /**
+   * @param {string} event
+   * @param {Listener} listener
+   */
+  on(event, listener) {
+    const list = this.#listeners.get(event);
+    if (list) list.push(listener);
+    else this.#listeners.set(event, [listener]);
+    return this;
+  }
+
+  /**
+   * @param {string} event
+   * @param {Listener} listener
+   */
+  once(event, listener) {
+    /** @type {Listener} */
+    const once = (...args) => {
+      this.off(event, once);
+      listener.apply(this, args);
+    };
+    once.listener = listener;
+    return this.on(event, once);
+  }
+
+  /**
+   * Without a listener it removes all listeners of the event; without an event it removes all listeners of all events. Of a listener that
+   * was added twice it removes one.
+   * @param {string} [event]
+   * @param {Listener} [listener]
+   */
+  off(event, listener) {
+    if (event === undefined) this.#listeners.clear();
+    else if (listener === undefined) this.#listeners.delete(event);
+    else {
+      const list = this.#listeners.get(event) ?? [];
+      const at = list.findIndex((one) => one === listener || one.listener === listener);
+      if (at >= 0) list.splice(at, 1);
+      if (list.length === 0) this.#listeners.delete(event);
+    }
+    return this;
+  }
+
+  /**
+   * @param {string} event
+   * @param {Listener} listener
+   */
+  addListener(event, listener) {
+    return this.on(event, listener);
+  }
+
+  /**
+   * @param {string} event
+   * @param {Listener} listener
+   */
+  addEventListener(event, listener) {
+    return this.on(event, listener);
+  }
+
+  /**
+   * @param {string} [event]
+   * @param {Listener} [listener]
+   */
+  removeListener(event, listener) {
+    return this.off(event, listener);
+  }
+
+  /**
+   * @param {string} [event]
+   * @param {Listener} [listener]
+   */
+  removeEventListener(event, listener) {
+    return this.off(event, listener);
+  }
+
+  /**
+   * @param {string} [event]
+   * @param {Listener} [listener]
+   */
+  removeAllListeners(event, listener) {
+    return this.off(event, listener);
+  }
+
+  /** @param {Listener} listener */
+  onAny(listener) {
+    this.#any.push(listener);
+    return this;
+  }
+
+  /** @param {Listener} listener */
+  prependAny(listener) {
+    this.#any.unshift(listener);
+    return this;
+  }
+
+  /** @param {Listener} [listener] */
+  offAny(listener) {
+    this.#any = listener === undefined ? [] : this.#any.filter((one) => one !== listener);
+    return this;
+  }
+
+  /**
+   * @param {string} event
+   * @returns {any[]}
+   */
+  listeners(event) {
+    return (this.#listeners.get(event) ?? []).map((one) => one.listener ?? one);
+  }
+
+  listenersAny() {
+    return [...this.#any];
+  }
+
+  /** @param {string} event */
+  hasListeners(event) {
+    return this.#listeners.has(event);
+  }
+
+  /**
+   * Tells the listeners. A listener that throws ends neither the others nor the connection; its error is reported like any other.
+   * @protected
+   * @template {string} E
+   * @param {E} event
+   * @param {ArgsOf<E>} args
+   */
+  _tell(event, args) {
+    if (!RESERVED.has(event)) for (const listener of [...this.#any]) guarded(() => listener.apply(this, [event, ...args]));
+    for (const listener of [...(this.#listeners.get(event) ?? [])]) guarded(() => listener.apply(this, args));
+  }
+}
+
+/**
+ * Runs a listener. Its error is thrown outside, where the page reports it.
+ * @param {() => void} work
+ */
+function guarded(work) {
+  try {
+    work();
+  } catch (error) {
+    queueMicrotask(() => { throw error; });
+  }
+}
+
+// The HTTP API: every event as its route, one request at a time, and the place of a long poll.
+
+/** After these errors the same request is made again. */
+const RETRYABLE = new Set(['unavailable', 'rate_limited']);
+/** @param {unknown} id */
 const enc = (id) => encodeURIComponent(String(id));
+/**
+ * A copy of an object without some of its properties.
+ * @param {object} payload
+ * @param {...string} names
+ * @returns {Record<string, any>}
+ */
 const without = (payload, ...names) => Object.fromEntries(Object.entries(payload).filter(([name]) => !names.includes(name)));
+/**
+ * @param {any} payload
+ * @param {string} rest
+ */
 const roomPath = (payload, rest) => `/rooms/${enc(payload.roomId)}/${rest}`;
 
-/** What each event is over HTTP: method, path, body. */
+/**
+ * Each event as its HTTP route: method, path, and body.
+ * @type {Record<keyof ClientEvents extends infer E ? E extends 'auth:refresh' ? never : E : never, (payload: any) => [method: string, path: string, body?: any]>}
+ */
 const ROUTES = {
   'chat:join': (p) => ['POST', roomPath(p, 'join'), without(p, 'roomId')],
   'chat:leave': (p) => ['POST', roomPath(p, 'leave')],
@@ -399,25 +349,55 @@ const ROUTES = {
   'notification:read': (p) => ['POST', '/notifications/read', p],
   'notification:delete': (p) => ['DELETE', `/notifications/${enc(p.id)}`],
 };
-/** The part of a path that an event cannot do without. */
+
+/**
+ * The part of a path that an event cannot do without.
+ * @type {Record<string, string>}
+ */
 const IN_PATH = { 'progress:history': 'lessonId', 'notification:delete': 'id', 'chat:edit': 'messageId', 'chat:delete': 'messageId' };
+/** The payload of these events may be the id of the room alone. */
 const BARE_ROOM = new Set(['chat:join', 'chat:leave', 'presence:list']);
 
+/**
+ * @param {any} payload
+ * @param {...string} names
+ */
 function queryOf(payload, ...names) {
   const query = new URLSearchParams();
   for (const name of names) if (payload[name] !== undefined && payload[name] !== null) query.set(name, String(payload[name]));
   return query.size || [...query].length ? `?${query}` : '';
 }
 
+/**
+ * @param {unknown} value
+ * @returns {value is string | number}
+ */
 const isId = (value) => typeof value === 'string' || typeof value === 'number';
+/**
+ * @param {unknown} value
+ * @returns {value is Record<string, any>}
+ */
 const isObject = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
-/** The payload of an event that may be a bare room id. */
+/**
+ * The payload as an object: that of some events may be the id of the room alone.
+ * @param {string} event
+ * @param {any} payload
+ */
 const asObject = (event, payload) => (BARE_ROOM.has(event) && isId(payload) ? { roomId: payload } : payload ?? {});
 
-/** What the server would say of a payload that no path can be made of. */
+/**
+ * What the server would say of a payload that no path can be made of.
+ * @param {string} event
+ * @param {any} payload
+ * @returns {RequestFailure | undefined}
+ */
 function unroutable(event, payload) {
+  /**
+   * @param {string} field
+   * @param {string} message
+   */
   const invalid = (field, message) => ({ code: 'invalid_payload', field, message });
-  if (!ROUTES[event]) return { code: 'invalid_payload', message: `'${event}' is not an event of this server` };
+  if (!ROUTES[/** @type {keyof typeof ROUTES} */ (event)]) return { code: 'invalid_payload', message: `'${event}' is not an event of this server` };
   if (event === 'progress:sync') return isObject(payload) || Array.isArray(payload) ? undefined : { code: 'invalid_payload', message: 'a report must be an object' };
   if (!isObject(payload)) return { code: 'invalid_payload', message: `the payload of ${event} must be an object` };
   if ((event.startsWith('chat:') && event !== 'chat:rooms') || event === 'presence:list') {
@@ -429,40 +409,18 @@ function unroutable(event, payload) {
   return undefined;
 }
 
-function laneOf(event, payload) {
-  const { roomId } = asObject(event, isObject(payload) || isId(payload) ? payload : {});
-  if (/^(chat|presence):/.test(event) && isId(roomId)) return `chat ${roomId}`;
-  return event.split(':')[0];
+/**
+ * A refusal, as the server words it.
+ * @param {string} code
+ * @param {string} message
+ * @param {string} [field]
+ * @returns {Answer}
+ */
+function refused(code, message, field) {
+  return { ok: false, error: { code, message, ...(field ? { field } : {}) } };
 }
 
-function uuid() {
-  if (globalThis.crypto.randomUUID) return globalThis.crypto.randomUUID();
-  // Pages without TLS have only this.
-  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
-  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
-}
-
-/** The request with its key: the caller's own, or a new one. */
-function keyed(event, payload) {
-  const give = (object, name) => (isObject(object) && (object[name] === undefined || object[name] === null) ? { ...object, [name]: uuid() } : object);
-  if (event === 'chat:message') return give(payload, 'clientId');
-  if (event === 'progress:sync') return Array.isArray(payload) ? payload.map((one) => give(one, 'syncId')) : give(payload, 'syncId');
-  return payload;
-}
-
-/** Who a token says it is; it is checked by the server alone. Only to keep one user's outbox apart from another's. */
-function userOf(token) {
-  try {
-    const text = atob(token.split('.')[1].replace(/-/g, '+').replace(/_/g, '/'));
-    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (char) => char.charCodeAt(0))));
-    const user = claims.userId ?? claims.id ?? claims.sub;
-    return isId(user) ? String(user) : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-/** Something between the server and here has failed: nothing is known of the request. */
+/** Something between this page and the server has failed: nothing is known of the request. */
 class Unreachable extends Error {}
 
 /** The HTTP API. */
@@ -472,6 +430,7 @@ class HttpApi {
   #token;
   #timeoutMs;
 
+  /** @param {{ base: string, fetch: typeof globalThis.fetch, token: () => string | Promise<string>, timeoutMs: number }} settings */
   constructor({ base, fetch, token, timeoutMs }) {
     this.#base = base;
     this.#fetch = fetch;
@@ -479,7 +438,13 @@ class HttpApi {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** `{ status, json }` of an answer of the server; throws `Unreachable`. */
+  /**
+   * Gives `{ status, json }` of an answer of the server, or throws `Unreachable`.
+   * @param {string} method
+   * @param {string} path
+   * @param {{ body?: any, signal?: AbortSignal, waitMs?: number }} [more]
+   * @returns {Promise<{ status: number, json: any }>}
+   */
   async request(method, path, { body, signal, waitMs = 0 } = {}) {
     const token = await this.#token();
     const ends = new AbortController();
@@ -518,58 +483,725 @@ class HttpApi {
     throw new Unreachable(`status ${status}`);
   }
 
-  /** An event as its route: what its ack would be. Throws `Unreachable`. */
+  /**
+   * Calls an event as its route. Gives what its acknowledgement would be, or throws `Unreachable`.
+   * @param {string} event
+   * @param {any} payload
+   */
   async call(event, payload) {
     const error = unroutable(event, payload);
     if (error) return { ok: false, error };
-    const [method, path, body] = ROUTES[event](payload);
+    const [method, path, body] = ROUTES[/** @type {keyof typeof ROUTES} */ (event)](payload);
     const { status, json } = await this.request(method, path, { body });
     return status < 300 ? json : { ok: false, error: json.error };
   }
 }
 
-class AcademySocket extends Emitter {
+/** A long poll: the place that it has reached, and how it is cut short. */
+class Poll {
+  #ends = new AbortController();
+  #isRestarting = false;
+  /** Asks for the session again, with a new token. */
+  renew = () => {};
+
+  /** @param {string} cursor */
+  constructor(cursor) {
+    this.cursor = cursor;
+  }
+
+  /** A signal for the next request. */
+  signal() {
+    this.#isRestarting = false;
+    this.#ends = new AbortController();
+    return this.#ends.signal;
+  }
+
+  /** Polls again from the same place, because the rooms have changed. */
+  restart() {
+    this.#isRestarting = true;
+    this.#ends.abort();
+  }
+
+  isRestarting() {
+    return this.#isRestarting;
+  }
+
+  end() {
+    this.#ends.abort();
+  }
+}
+
+// What waits for the server: requests in lanes, their keys, and the copy in the storage of the page.
+
+
+/**
+ * A request that waits.
+ * @typedef {object} Item
+ * @property {string} event
+ * @property {any[]} args
+ * @property {((answer: any) => void)} [ack]
+ * @property {string} lane
+ * @property {number} chars How much it counts for the limit.
+ * @property {number} breaks How many connections in a row broke while it was under way.
+ * @property {number} stamp When it was added; it rises with each item, and 0 means not yet.
+ * @property {string} [entry] Its name in the storage.
+ * @property {number} [triedAt] When it was sent for the first time.
+ * @property {boolean} [wasTried] Whether it was sent more than once.
+ * @property {boolean} [isSent] Whether it is under way.
+ * @property {boolean} [isRestored] Whether an earlier page has left it.
+ * @property {boolean} [isAnswered]
+ */
+
+/**
+ * Requests that are sent one after the other.
+ * @typedef {object} Lane
+ * @property {string} name
+ * @property {Item[]} items
+ * @property {boolean} isBusy
+ * @property {ReturnType<typeof setTimeout> | undefined} timer
+ * @property {number} most The most reports that go as one batch.
+ * @property {number} failures
+ */
+
+/** The server stores these once it has acknowledged them. They survive a reload of the page where there is a `storage`. */
+const DURABLE = new Set([
+  'chat:message', 'chat:edit', 'chat:delete', 'chat:read', 'progress:sync', 'notification:read', 'notification:delete',
+]);
+
+/** At most this many reports go as one batch. */
+const MAX_BATCH = 500;
+/** A batch ends at this many characters. */
+const MAX_BATCH_CHARS = 256 * 1024;
+/** The server knows a key for 24 hours: what may have been stored before that cannot be sent again without a double. */
+const KEY_LASTS_MS = 23 * 60 * 60 * 1_000;
+/** After this many broken connections in a row, a request that was under way each time goes by HTTP, which says what is wrong. */
+const MAX_BREAKS = 3;
+/** The message of the error `outbox_expired`. */
+const EXPIRED = 'this may have been stored more than a day ago, and could be there twice if it were sent again; look, and send it anew if it is not there';
+
+/** What waits for the server, in lanes. Each lane is worked off in order, independently of the others. */
+class Outbox {
+  /** @type {Map<string, Lane>} */
+  lanes = new Map();
+  count = 0;
+  chars = 0;
   #options;
-  #io;
-  #origin;
-  #http;
-  #outbox;
-  #told = new Told();
-  /** Rooms that were joined, by their canonical id. */
+  #lastStamp = 0;
+  /**
+   * The user whose requests these are.
+   * @type {string | undefined}
+   */
+  user;
+
+  /** @param {{ outboxLimit: number, outboxBytes: number, storage?: OutboxStorage, storagePrefix: string, onUnstored: (item: Item) => void }} options */
+  constructor(options) {
+    this.#options = options;
+  }
+
+  /**
+   * Takes an item, or says why not.
+   * @param {Item} item
+   */
+  add(item) {
+    const { outboxLimit, outboxBytes } = this.#options;
+    if (this.count >= outboxLimit || this.chars + item.chars > outboxBytes) {
+      const message = `the outbox is full (${this.count} requests, ${this.chars} characters): nothing was sent; try again when it has emptied`;
+      return { code: 'outbox_full', message };
+    }
+    this.#put(item);
+    this.store(item);
+    return undefined;
+  }
+
+  /** @param {Item} item */
+  #put(item) {
+    /** @type {Lane} */
+    const lane = this.lanes.get(item.lane) ?? { name: item.lane, items: [], isBusy: false, timer: undefined, most: MAX_BATCH, failures: 0 };
+    this.lanes.set(item.lane, lane);
+    item.stamp ||= this.#stamp();
+    // What an earlier page has left goes before what this page has added.
+    const behind = item.isRestored ? lane.items.findIndex((one) => one.stamp > item.stamp && !one.isSent) : -1;
+    if (behind < 0) lane.items.push(item);
+    else lane.items.splice(behind, 0, item);
+    this.count += 1;
+    this.chars += item.chars;
+  }
+
+  /** @param {Item} item */
+  remove(item) {
+    const lane = this.lanes.get(item.lane);
+    const at = lane?.items.indexOf(item) ?? -1;
+    if (!lane || at < 0) return;
+    lane.items.splice(at, 1);
+    if (lane.items.length === 0 && !lane.isBusy && !lane.timer) this.lanes.delete(item.lane);
+    this.count -= 1;
+    this.chars -= item.chars;
+    this.#forget(item);
+  }
+
+  #stamp() {
+    this.#lastStamp = Math.max(Date.now() * 1_000, this.#lastStamp + 1);
+    return this.#lastStamp;
+  }
+
+  /** @param {string} user */
+  #prefix(user) {
+    return `${this.#options.storagePrefix}:outbox:${encodeURIComponent(user)}:`;
+  }
+
+  /**
+   * Each item has an entry of its own, so that two pages of one user do not overwrite each other.
+   * @param {Item} item
+   */
+  store(item) {
+    const { storage } = this.#options;
+    if (!storage || !DURABLE.has(item.event) || this.user === undefined) return;
+    item.entry ??= `${this.#prefix(this.user)}${String(item.stamp).padStart(17, '0')}:${uuid()}`;
+    try {
+      storage.setItem(item.entry, JSON.stringify({ event: item.event, payload: item.args[0], triedAt: item.triedAt }));
+    } catch {
+      item.entry = undefined;
+      this.#options.onUnstored(item);
+    }
+  }
+
+  /** @param {Item} item */
+  #forget(item) {
+    if (!item.entry) return;
+    try {
+      this.#options.storage?.removeItem(item.entry);
+    } catch {
+      // Another page will send it again, and the server will know it by its key.
+    }
+  }
+
+  /**
+   * The user is known. What they have left in the storage comes back, and what waits is kept for them.
+   * @param {string} user
+   */
+  belongTo(user) {
+    this.user = user;
+    const { storage } = this.#options;
+    if (!storage) return;
+    for (const item of this.items()) if (!item.entry) this.store(item);
+    const known = new Set([...this.items()].map((item) => item.entry));
+    for (const entry of this.#entries(user)) {
+      const item = known.has(entry) ? undefined : this.#read(entry, user);
+      if (item) this.#put(item);
+    }
+  }
+
+  /** @param {string} user */
+  #entries(user) {
+    const { storage } = this.#options;
+    if (!storage) return [];
+    const prefix = this.#prefix(user);
+    /** @type {string[]} */
+    const entries = [];
+    try {
+      for (let i = 0; i < storage.length; i += 1) {
+        const key = storage.key(i);
+        if (key?.startsWith(prefix)) entries.push(key);
+      }
+    } catch {
+      return [];
+    }
+    return entries.sort();
+  }
+
+  /**
+   * @param {string} entry
+   * @param {string} user
+   * @returns {Item | undefined}
+   */
+  #read(entry, user) {
+    try {
+      const text = this.#options.storage?.getItem(entry) ?? '';
+      const { event, payload, triedAt } = JSON.parse(text);
+      const stamp = Number(entry.slice(this.#prefix(user).length).split(':')[0]);
+      if (!DURABLE.has(event) || !Number.isFinite(stamp)) return undefined;
+      return { event, args: [payload], lane: laneOf(event, payload), chars: text.length, entry, stamp, triedAt, isRestored: true, breaks: 0 };
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** @returns {Generator<Item, void>} */
+  * items() {
+    for (const lane of this.lanes.values()) yield* lane.items;
+  }
+
+  /** Lets go of what is in memory. What is in the storage stays there for its user. */
+  drop() {
+    const items = [...this.items()];
+    for (const lane of this.lanes.values()) clearTimeout(lane.timer);
+    this.lanes.clear();
+    this.count = 0;
+    this.chars = 0;
+    return items;
+  }
+}
+
+/**
+ * Says whether the server may have forgotten the key of an item since it was sent. A request without a key does no harm when it is sent twice.
+ * @param {Item} item
+ */
+function isStale({ event, triedAt }) {
+  return (event === 'chat:message' || event === 'progress:sync') && triedAt !== undefined && Date.now() - triedAt > KEY_LASTS_MS;
+}
+
+/**
+ * What is sent together: consecutive reports go as one batch, anything else goes by itself.
+ * @param {Lane} lane
+ */
+function batchOf(lane) {
+  const [first] = lane.items;
+  /** @param {Item} item */
+  const isReport = (item) => item.event === 'progress:sync' && isObject(item.args[0]) && item.breaks < MAX_BREAKS;
+  if (!isReport(first)) return [first];
+  const batch = [];
+  let chars = 0;
+  for (const item of lane.items) {
+    if (!isReport(item) || batch.length >= lane.most || (chars > 0 && chars + item.chars > MAX_BATCH_CHARS)) break;
+    batch.push(item);
+    chars += item.chars;
+  }
+  return batch;
+}
+
+/**
+ * @param {string} event
+ * @param {any} payload
+ */
+function laneOf(event, payload) {
+  const { roomId } = asObject(event, isObject(payload) || isId(payload) ? payload : {});
+  if (/^(chat|presence):/.test(event) && isId(roomId)) return `chat ${roomId}`;
+  return event.split(':')[0];
+}
+
+function uuid() {
+  if (globalThis.crypto.randomUUID) return globalThis.crypto.randomUUID();
+  // A page without TLS has only this.
+  const bytes = globalThis.crypto.getRandomValues(new Uint8Array(16));
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+}
+
+/**
+ * Gives the request its key: the one of the caller, or a new one.
+ * @param {string} event
+ * @param {any} payload
+ */
+function keyed(event, payload) {
+  /**
+   * @param {any} object
+   * @param {string} name
+   */
+  const give = (object, name) => (isObject(object) && (object[name] === undefined || object[name] === null) ? { ...object, [name]: uuid() } : object);
+  if (event === 'chat:message') return give(payload, 'clientId');
+  if (event === 'progress:sync') return Array.isArray(payload) ? payload.map((one) => give(one, 'syncId')) : give(payload, 'syncId');
+  return payload;
+}
+
+// The rooms that a page has joined: they are joined again after a gap, and what was missed comes in order and once.
+
+
+/**
+ * A room that was joined.
+ * @typedef {object} Room
+ * @property {Id} id The id as the answer to the first join had it.
+ * @property {number} lastId The last message that the page was told of.
+ * @property {number} lastSeq Its place in the room.
+ * @property {any[][]} held What has come, and waits for what was missed: event, arguments, and whether it is a replay.
+ * @property {boolean} isHolding
+ * @property {boolean} isFilling Whether the messages of a gap are being fetched.
+ * @property {boolean} isRejoining
+ * @property {boolean} [hasDropped] Whether too much waited; the rest is fetched.
+ * @property {object} [restartedBy] The connection over which it was begun anew.
+ */
+
+/**
+ * How a request ended: with the answer of the server, or lost on the way.
+ * @typedef {{ answer?: any, isLost?: boolean, isBroken?: boolean, isByHttp?: boolean }} Outcome
+ */
+
+/**
+ * What the rooms need of the connection.
+ * @typedef {object} Way
+ * @property {(event: string, args: any[], done: (outcome: Outcome) => void) => void} ask Asks by whichever way there is.
+ * @property {(event: string, args: any[], done: (outcome: Outcome) => void) => void} askRealtime Asks by Socket.IO.
+ * @property {<E extends string>(event: E, args: ArgsOf<E>) => void} tell Tells the listeners of the page.
+ * @property {(lane: string) => void} pump Sends what waits in a lane.
+ * @property {(failures: number) => number} pause
+ * @property {() => 'offline' | 'realtime' | 'http'} mode
+ * @property {() => object | undefined} current The connection that there is.
+ * @property {() => () => boolean} whileConnected Gives a function that says whether the connection is still the same.
+ * @property {() => void} pollAnew The rooms have changed: a long poll has to name them.
+ */
+
+/** This many messages are asked for at once. */
+const PAGE = 200;
+/** At most this many events wait for the messages of a gap. */
+const MAX_HELD = 2_000;
+
+class Rooms {
+  /** @type {Map<string, Room>} */
   #rooms = new Map();
+  #delivered;
+  #way;
+
+  /**
+   * @param {Delivered} delivered
+   * @param {Way} way
+   */
+  constructor(delivered, way) {
+    this.#delivered = delivered;
+    this.#way = way;
+  }
+
+  get size() {
+    return this.#rooms.size;
+  }
+
+  /** @param {unknown} id */
+  get(id) {
+    return this.#rooms.get(String(id));
+  }
+
+  /** @param {unknown} id */
+  has(id) {
+    return this.#rooms.has(String(id));
+  }
+
+  values() {
+    return this.#rooms.values();
+  }
+
+  clear() {
+    this.#rooms.clear();
+  }
+
+  /**
+   * A join was acknowledged.
+   * @param {any} answer
+   * @param {boolean} isByHttp
+   */
+  joined(answer, isByHttp) {
+    const key = String(answer.roomId);
+    const known = this.#rooms.get(key);
+    if (known) return;
+    for (const message of answer.messages ?? []) this.#delivered.noteMessage(message);
+    const room = { id: answer.roomId, lastId: answer.lastId, lastSeq: answer.lastSeq, held: [], isHolding: false, isFilling: false, isRejoining: false };
+    this.#rooms.set(key, room);
+    this.#way.pollAnew();
+    // The request went by HTTP, and Socket.IO has come in the meantime.
+    if (this.#way.mode() === 'realtime' && isByHttp) this.rejoin(room);
+  }
+
+  /** @param {Id} roomId */
+  left(roomId) {
+    this.#rooms.delete(String(roomId));
+    this.#way.pollAnew();
+  }
+
+  /** The connection is lost: what comes next waits until what was missed is there. */
+  hold() {
+    for (const room of this.#rooms.values()) {
+      room.isHolding = true;
+      room.isFilling = false;
+    }
+  }
+
+  /**
+   * Joins again over Socket.IO what was joined before. What was missed comes as events.
+   * @param {Room} room
+   */
+  rejoin(room) {
+    room.isHolding = true;
+    room.isRejoining = true;
+    this.#way.askRealtime('chat:join', [{ roomId: room.id, after: room.lastId, limit: PAGE }], ({ answer, isLost }) => {
+      if (isLost || this.get(room.id) !== room) return;
+      if (!answer.ok) return this.failed(room, answer.error, () => this.rejoin(room));
+      room.isRejoining = false;
+      this.#way.pump(`chat ${room.id}`);
+      this.#page(room, answer);
+    });
+  }
+
+  /**
+   * Fetches what is behind the last message that the page was told of.
+   * @param {Room} room
+   */
+  fill(room) {
+    if (room.isFilling) return;
+    room.isFilling = true;
+    room.isHolding = true;
+    this.#way.ask('chat:history', [{ roomId: room.id, after: room.lastId, limit: PAGE }], ({ answer, isLost }) => {
+      room.isFilling = false;
+      if (isLost || this.get(room.id) !== room) return;
+      if (!answer.ok) return this.failed(room, answer.error, () => this.fill(room));
+      this.#page(room, answer);
+    });
+  }
+
+  /**
+   * @param {Room} room
+   * @param {{ messages: any[], hasMore: boolean, lastSeq: number }} page
+   */
+  #page(room, { messages, hasMore, lastSeq }) {
+    for (const message of messages) this.#message(room, message);
+    if ((hasMore && messages.length > 0) || room.hasDropped) {
+      room.hasDropped = false;
+      return this.fill(room);
+    }
+    // Purged messages leave a gap that nothing can fill.
+    room.lastSeq = Math.max(room.lastSeq, lastSeq);
+    room.isHolding = false;
+    while (room.held.length > 0 && !room.isHolding) {
+      const [event, args, isReplay] = /** @type {any[]} */ (room.held.shift());
+      this.deliver(room, event, args, isReplay);
+    }
+  }
+
+  /**
+   * The server has refused a room. The request is made again where that makes sense; else the room is gone.
+   * @param {Room} room
+   * @param {RequestFailure} error
+   * @param {() => void} again
+   */
+  failed(room, error, again) {
+    if (error.code === 'resync') return this.restart(room);
+    if (RETRYABLE.has(error.code)) {
+      const isSame = this.#way.whileConnected();
+      setTimeout(() => { if (isSame()) again(); }, error.retryAfterMs ?? this.#way.pause(1));
+      return;
+    }
+    // The user is not a member any more, or the room does not exist any more.
+    this.left(room.id);
+    this.#way.tell('request:error', [{ event: 'chat:join', roomId: room.id, ...error }]);
+    this.#way.pump(`chat ${room.id}`);
+  }
+
+  /**
+   * The server's data are others: the last message is not of them. The room is joined as for the first time, and the page is told.
+   * @param {Room} room
+   */
+  restart(room) {
+    const current = this.#way.current();
+    if (room.restartedBy === current) return;
+    room.restartedBy = current;
+    this.#beginAnew(room);
+  }
+
+  /** @param {Room} room */
+  #beginAnew(room) {
+    room.isHolding = true;
+    this.#way.ask('chat:join', [{ roomId: room.id }], ({ answer, isLost }) => {
+      if (isLost || this.get(room.id) !== room) return;
+      if (!answer.ok) return this.failed(room, answer.error, () => this.#beginAnew(room));
+      room.lastId = answer.lastId;
+      room.lastSeq = answer.lastSeq;
+      room.isRejoining = false;
+      for (const message of answer.messages) this.#delivered.noteMessage(message);
+      this.#way.tell('resync', [/** @type {any} */ ({ ...without(answer, 'ok'), roomId: room.id })]);
+      this.#way.pump(`chat ${room.id}`);
+      this.#page(room, { messages: [], hasMore: false, lastSeq: answer.lastSeq });
+    });
+  }
+
+  /**
+   * Takes an event of a room: it is told now, or waits for what was missed before it.
+   * @param {Room} room
+   * @param {string} event
+   * @param {any[]} args
+   * @param {boolean} isReplay
+   */
+  take(room, event, args, isReplay) {
+    if (!room.isHolding) return this.deliver(room, event, args, isReplay);
+    if (event === 'chat:message' && room.held.length >= MAX_HELD) room.hasDropped = true;
+    else room.held.push([event, args, isReplay]);
+  }
+
+  /**
+   * Tells the page of an event, if it is news.
+   * @param {Room | undefined} room
+   * @param {string} event
+   * @param {any[]} args
+   * @param {boolean} [isReplay]
+   */
+  deliver(room, event, args, isReplay) {
+    const payload = args[0];
+    if (room && event === 'chat:message') return this.#message(room, payload, true);
+    if (isObject(payload) && !this.#delivered.isNews(event, payload, isReplay)) return;
+    this.#way.tell(event, args);
+  }
+
+  /**
+   * @param {Room} room
+   * @param {any} message
+   * @param {boolean} [isLive] Whether it came as an event: then a message before it may be missing.
+   */
+  #message(room, message, isLive = false) {
+    if (message.id <= room.lastId) return;
+    if (isLive && message.seq > room.lastSeq + 1) {
+      room.held.unshift(['chat:message', [message]]);
+      return this.fill(room);
+    }
+    room.lastId = message.id;
+    room.lastSeq = message.seq;
+    this.#delivered.noteMessage(message);
+    const own = message.roomId === room.id ? message : { ...message, roomId: room.id };
+    this.#way.tell('chat:message', [own]);
+  }
+}
+
+// The socket: one connection by Socket.IO or, where that is not possible, by HTTP, with its tokens, its requests and its return.
+
+
+/**
+ * The options as they are read here.
+ * @typedef {typeof DEFAULTS & {
+ *   io: (url: string, options: any) => any,
+ *   url?: string,
+ *   token?: string,
+ *   getToken?: GetToken,
+ *   fetch?: typeof globalThis.fetch,
+ *   ioOptions?: object,
+ *   storage?: OutboxStorage,
+ *   autoConnect?: boolean,
+ * }} Settings
+ */
+
+/** @typedef {Parameters<GetToken>[0]['reason']} Why */
+
+/** @typedef {{ held: [string, any[]][] | undefined }} Replaying */
+
+/**
+ * How a Socket.IO connection ended.
+ * @typedef {object} End
+ * @property {string} [reason]
+ * @property {RequestFailure} [error] What is wrong with the token.
+ * @property {boolean} [isDisabled] Whether the server does without Socket.IO at present.
+ * @property {number} [retryAfterMs]
+ * @property {unknown} [description]
+ * @property {boolean} [wasReady] Whether the session had begun.
+ */
+
+/** What holds for an option that is absent. */
+const DEFAULTS = {
+  path: '/ws',
+  transports: /** @type {('websocket' | 'polling')[]} */ (['websocket', 'polling']),
+  connectTimeoutMs: 8_000,
+  ackTimeoutMs: 10_000,
+  retryMinMs: 1_000,
+  retryMaxMs: 30_000,
+  pollWaitSeconds: 25,
+  outboxLimit: 5_000,
+  outboxBytes: 4 * 1024 * 1024,
+  storagePrefix: 'academy-rt',
+};
+
+/** The server stores these events, and the long poll gives them over any gap. */
+const STORED_EVENTS = new Set([
+  'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read',
+  'progress:updated', 'notification:new', 'notification:updated',
+]);
+
+/** After these errors neither the same token nor a fresh one helps. */
+const FINAL = new Set(['token_missing', 'token_malformed', 'token_invalid', 'token_not_yet_valid', 'token_revoked', 'user_blocked']);
+/** A long poll names at most this many rooms. */
+const MAX_POLL_ROOMS = 100;
+/** After this many stored events the place to go on from is moved forward. */
+const ANCHOR_EVERY = 200;
+/** What was before a cursor left the server at least this long ago. */
+const ANCHOR_SETTLES_MS = 5_000;
+/** A connection that lasted this long was good: the next tries begin with short pauses again. */
+const STABLE_MS = 5_000;
+/** New events wait at most this long for those that were missed. */
+const REPLAY_HOLDS_MS = 20_000;
+/** A new token is asked for this long before the end of the old one. */
+const EXPIRY_NOTICE_MS = 60_000;
+
+/** The socket that `connect` gives. */
+class AcademySocket extends Emitter {
+  /** @type {Settings} */
+  #options;
+  /** @type {Settings['io']} */
+  #io;
+  /** @type {string} */
+  #origin;
+  /** @type {HttpApi} */
+  #http;
+  /** @type {Outbox} */
+  #outbox;
+  #delivered = new Delivered();
+  /** @type {Rooms} */
+  #rooms;
+  /**
+   * What holds for the next `emit`.
+   * @type {{ volatile?: boolean, timeout?: number }}
+   */
   #flags = {};
 
+  /** @type {string | undefined} */
   #token;
+  /** @type {Promise<string> | undefined} */
   #renewing;
   #expiredInARow = 0;
   #lastRefresh = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #expiryTimer;
 
-  /** 'offline', 'realtime' or 'http'. */
+  /** @type {'offline' | 'realtime' | 'http'} */
   #mode = 'offline';
+  /** @type {Transport} */
   #transport = 'offline';
   #reason = 'not connected yet';
   #isRunning = false;
   #run = 0;
+  /**
+   * The socket of socket.io-client that is connected.
+   * @type {any}
+   */
   #realtime;
-  /** Ends the Socket.IO connection that is there, or that is tried. */
+  /**
+   * Ends the Socket.IO connection that there is, or that is tried.
+   * @type {(reason: string) => void}
+   */
   #endAttempt = () => {};
+  /**
+   * Ends the pause before the next try.
+   * @type {(() => void) | undefined}
+   */
   #wakeUp;
   /** How many tries in a row have failed. */
   #failures = 0;
+  /** @type {('websocket' | 'polling')[]} */
   #transports;
 
-  /** A cursor from before anything that may not have come. */
+  /**
+   * A cursor from before anything that may not have come.
+   * @type {string | undefined}
+   */
   #anchor;
+  /**
+   * The next anchor, once everything before it has surely come.
+   * @type {{ cursor?: string, at: number } | undefined}
+   */
   #candidate;
   #sinceAnchor = 0;
   #hasArrived = false;
+  /** @type {Poll | undefined} */
   #poll;
+  /**
+   * What has come while the past is being told.
+   * @type {Replaying | undefined}
+   */
   #replaying;
 
+  /** @param {Partial<Settings>} options */
   constructor(options = {}) {
     super();
-    this.#options = { ...DEFAULTS, ...withoutUndefined(options) };
+    this.#options = /** @type {Settings} */ ({ ...DEFAULTS, ...withoutUndefined(options) });
     const { io, url, token, getToken, fetch = globalThis.fetch?.bind(globalThis) } = this.#options;
     if (typeof io !== 'function') throw new TypeError('io is missing: hand in { io } of socket.io-client');
     if (typeof token !== 'string' && typeof getToken !== 'function') throw new TypeError('give a token, or a function that gives one as getToken');
@@ -580,6 +1212,17 @@ class AcademySocket extends Emitter {
     this.#transports = [...this.#options.transports];
     this.#http = new HttpApi({ base: this.#origin, fetch, token: () => this.#bearer('http'), timeoutMs: this.#options.connectTimeoutMs });
     this.#outbox = new Outbox({ ...this.#options, onUnstored: (item) => this.#unstored(item) });
+    this.#rooms = new Rooms(this.#delivered, {
+      ask: (event, args, done) => this.#ask(event, args, done),
+      askRealtime: (event, args, done) => this.#askRealtime(event, args, done),
+      tell: (event, args) => this._tell(event, args),
+      pump: (lane) => this.#pump(lane),
+      pause: (failures) => this.#pause(failures),
+      mode: () => this.#mode,
+      current: () => this.#realtime ?? this.#poll,
+      whileConnected: () => this.#whileConnected(),
+      pollAnew: () => { if (this.#mode === 'http') this.#poll?.restart(); },
+    });
     if (this.#options.autoConnect !== false) this.connect();
   }
 
@@ -597,7 +1240,10 @@ class AcademySocket extends Emitter {
     return this.#isRunning;
   }
 
-  /** The Socket.IO id; undefined over HTTP. */
+  /**
+   * The Socket.IO id; undefined over HTTP.
+   * @returns {string | undefined}
+   */
   get id() {
     return this.#realtime?.id;
   }
@@ -612,17 +1258,22 @@ class AcademySocket extends Emitter {
     return this.#outbox.count;
   }
 
+  /** The next `emit` is sent now or not at all. */
   get volatile() {
     this.#flags.volatile = true;
     return this;
   }
 
+  /**
+   * How long the next `emit` waits for its acknowledgement.
+   * @param {number} ms
+   */
   timeout(ms) {
     this.#flags.timeout = ms;
     return this;
   }
 
-  /** Connects, again after `disconnect` or a final `auth_error`. What waits in the outbox goes on. */
+  /** Connects, also again after `disconnect` or a final `auth_error`. What waits in the outbox is sent. */
   connect() {
     if (this.#isRunning) return this;
     this.#isRunning = true;
@@ -631,7 +1282,7 @@ class AcademySocket extends Emitter {
     globalThis.addEventListener?.('online', this.#wake);
     globalThis.document?.addEventListener?.('visibilitychange', this.#wake);
     const run = this.#run;
-    // The listeners of this very moment are there by then.
+    // By then the page has added its listeners.
     queueMicrotask(() => { if (this.#isCurrent(run)) this.#keepConnected(run); });
     return this;
   }
@@ -650,6 +1301,10 @@ class AcademySocket extends Emitter {
     return this.disconnect();
   }
 
+  /**
+   * @param {string} event
+   * @param {...any} args
+   */
   emit(event, ...args) {
     if (RESERVED.has(event)) throw new Error(`"${event}" is a reserved event name`);
     const flags = this.#flags;
@@ -660,36 +1315,50 @@ class AcademySocket extends Emitter {
     return this;
   }
 
-  /** As `emit`, with the answer as a promise. A refusal is an answer, too: `{ ok: false, error }`. */
+  /**
+   * Like `emit`, with the answer as a promise. A refusal is an answer, too: `{ ok: false, error }`.
+   * @param {string} event
+   * @param {...any} args
+   * @returns {Promise<any>}
+   */
   emitWithAck(event, ...args) {
     const isLimited = this.#flags.timeout !== undefined;
     return new Promise((resolve, reject) => {
-      this.emit(event, ...args, (first, second) => {
+      /** @type {(first: any, second?: any) => void} */
+      const ack = (first, second) => {
         if (!isLimited) resolve(first);
         else if (first) reject(first);
         else resolve(second);
-      });
+      };
+      this.emit(event, ...args, ack);
     });
   }
 
+  /** @param {...any} args */
   send(...args) {
     return this.emit('message', ...args);
   }
 
   // --- what is emitted -------------------------------------------------------------------------------------------------
 
+  /**
+   * @param {string} event
+   * @param {any[]} given
+   * @param {((answer: any) => void) | undefined} ack
+   * @param {boolean} isVolatile
+   */
   #submit(event, given, ack, isVolatile) {
     let args;
     let text;
     try {
-      // A copy: what the caller does to it later changes nothing.
+      // This is a copy: what the caller does to the payload later changes nothing.
       text = JSON.stringify(given);
       args = JSON.parse(text);
     } catch {
-      return this.#answer({ event, ack }, refused('invalid_payload', 'the payload cannot be written as JSON'));
+      return this.#answer({ event, args: [], ack }, refused('invalid_payload', 'the payload cannot be written as JSON'));
     }
     if (args.length > 0) args[0] = this.#seen(event, keyed(event, args[0]));
-    const item = { event, args, ack, lane: laneOf(event, args[0]), chars: text.length + 64, breaks: 0 };
+    const item = { event, args, ack, lane: laneOf(event, args[0]), chars: text.length + 64, breaks: 0, stamp: 0 };
     if (event === 'auth:refresh') return void this.#refreshWith(args[0]?.token, (answer) => this.#answer(item, answer));
     if (isVolatile) return this.#pass(item);
     const error = this.#outbox.add(item);
@@ -697,33 +1366,46 @@ class AcademySocket extends Emitter {
     this.#pump(item.lane);
   }
 
-  /** "All" is what could be seen at this moment: what comes until it is sent, and after that, stays unread. */
+  /**
+   * "All" means what could be seen at this moment: what comes until the request is sent, and after that, stays unread.
+   * @param {string} event
+   * @param {any} payload
+   */
   #seen(event, payload) {
     const isAll = event === 'notification:read' && isObject(payload) && payload.all === true && (payload.upTo ?? null) === null;
-    return isAll && this.#told.lastNotification > 0 ? { ...payload, upTo: this.#told.lastNotification } : payload;
+    return isAll && this.#delivered.lastNotification > 0 ? { ...payload, upTo: this.#delivered.lastNotification } : payload;
   }
 
-  /** Sent now or not at all. */
+  /**
+   * Sends a request now or not at all.
+   * @param {Item} item
+   */
   #pass(item) {
-    const isRejoining = this.#rooms.get(String(item.args[0]?.roomId))?.isRejoining;
+    const isRejoining = this.#rooms.get(item.args[0]?.roomId)?.isRejoining;
     if (this.#mode === 'offline' || isRejoining) return this.#answer(item, refused('offline', 'there is no connection; this was not sent'));
     this.#ask(item.event, item.args, (outcome) => {
       this.#answer(item, outcome.answer ?? refused('offline', 'the connection was lost; nothing is known of this request'));
     });
   }
 
+  /**
+   * @param {Partial<Item> & Pick<Item, 'event' | 'args'>} item
+   * @param {any} answer
+   */
   #answer(item, answer) {
     if (item.isAnswered) return;
     item.isAnswered = true;
-    if (item.ack) guarded(() => item.ack(answer));
-    // What is sent now or not at all is missed by nobody.
+    const { ack } = item;
+    if (ack) guarded(() => ack(answer));
+    // Nobody misses what is sent now or not at all.
     else if (!answer.ok && answer.error.code !== 'offline') {
-      // Of what an earlier page has left, this one knows nothing.
+      // This page does not know what an earlier page has left.
       const more = item.isRestored ? { payload: item.args[0] } : {};
       this._tell('request:error', [{ event: item.event, ...answer.error, ...more }]);
     }
   }
 
+  /** @param {Item} item */
   #unstored(item) {
     this._tell('request:error', [{
       event: item.event,
@@ -736,7 +1418,11 @@ class AcademySocket extends Emitter {
     for (const name of [...this.#outbox.lanes.keys()]) this.#pump(name);
   }
 
-  /** Sends what is first in a lane, if nothing of it is under way. */
+  /**
+   * Sends what is first in a lane, if nothing of it is under way.
+   * @param {string} name
+   * @returns {void}
+   */
   #pump(name) {
     const lane = this.#outbox.lanes.get(name);
     if (!lane || lane.isBusy || lane.timer || this.#mode === 'offline') return;
@@ -760,6 +1446,7 @@ class AcademySocket extends Emitter {
     }, item.breaks >= MAX_BREAKS);
   }
 
+  /** @param {Item} item */
   #markTried(item) {
     item.isSent = true;
     if (item.triedAt !== undefined) return item.wasTried = true;
@@ -767,12 +1454,17 @@ class AcademySocket extends Emitter {
     if (item.entry) this.#outbox.store(item);
   }
 
+  /**
+   * @param {Lane} lane
+   * @param {Item[]} batch
+   * @param {Outcome} outcome
+   */
   #conclude(lane, batch, { answer, isLost, isBroken, isByHttp }) {
     const [item] = batch;
     if (isLost) {
       item.breaks = isBroken ? item.breaks + 1 : 0;
       lane.failures += 1;
-      // Somewhere on the way; it goes again when there is a way again.
+      // It was lost on the way, and goes again when there is a way again.
       return this.#rest(lane, this.#mode === 'offline' ? 0 : this.#pause(lane.failures));
     }
     item.breaks = 0;
@@ -788,7 +1480,7 @@ class AcademySocket extends Emitter {
       return this.#rest(lane, retryAfterMs === undefined ? this.#pause(lane.failures) : retryAfterMs * (1 + Math.random() / 10));
     }
     if (batch.length > 1) {
-      // One of them is bad: the halves are tried, until it is alone.
+      // One of them is bad: the halves are tried until it is alone.
       lane.most = Math.ceil(batch.length / 2);
       return this.#pump(lane.name);
     }
@@ -799,6 +1491,12 @@ class AcademySocket extends Emitter {
     return this.#pump(lane.name);
   }
 
+  /**
+   * Leaves a lane alone for a while.
+   * @param {Lane} lane
+   * @param {number} ms
+   * @returns {void}
+   */
   #rest(lane, ms) {
     if (ms <= 0) return this.#pump(lane.name);
     lane.timer = setTimeout(() => {
@@ -807,26 +1505,39 @@ class AcademySocket extends Emitter {
     }, ms);
   }
 
+  /**
+   * A request has its final answer.
+   * @param {Item} item
+   * @param {any} answer
+   * @param {boolean} [isByHttp]
+   */
   #settle(item, answer, isByHttp = false) {
     this.#outbox.remove(item);
-    if (answer.ok && item.event === 'chat:join') this.#joined(answer, isByHttp);
-    if (answer.ok && item.event === 'chat:leave') this.#left(answer.roomId);
-    if (answer.ok && item.event === 'notification:list') for (const one of answer.items) this.#told.noteNotification(one);
+    if (answer.ok && item.event === 'chat:join') this.#rooms.joined(answer, isByHttp);
+    if (answer.ok && item.event === 'chat:leave') this.#rooms.left(answer.roomId);
+    if (answer.ok && item.event === 'notification:list') for (const one of answer.items) this.#delivered.noteNotification(one);
     this.#answer(item, answer);
     if (this.#outbox.count === 0) this._tell('outbox', [{ pending: 0 }]);
   }
 
-  /** Asks the server by the way there is: `done` hears once, `{ answer }` or `{ isLost }`. */
+  /**
+   * Asks the server by whichever way there is. `done` is called once.
+   * @param {string} event
+   * @param {any[]} args
+   * @param {(outcome: Outcome) => void} done
+   * @param {boolean} [mustGoByHttp]
+   */
   #ask(event, args, done, mustGoByHttp = false) {
     if (this.#mode === 'realtime' && !mustGoByHttp) return this.#askRealtime(event, args, done);
     const payload = asObject(event, args[0]);
-    // Later, as any answer: a thousand of them are no thousand calls within each other.
+    // It comes later, like any answer, so that a thousand of them are not a thousand nested calls.
+    /** @param {any} answer */
     const answerHere = (answer) => queueMicrotask(() => done({ answer }));
     const mustJoin = event === 'chat:typing' || event === 'presence:list';
-    if (mustJoin && isId(payload?.roomId) && !this.#rooms.has(String(payload.roomId))) {
+    if (mustJoin && isId(payload?.roomId) && !this.#rooms.has(payload.roomId)) {
       return answerHere(refused('not_joined', 'join the room first: chat:join'));
     }
-    if (event === 'chat:join' && !this.#rooms.has(String(payload?.roomId)) && this.#rooms.size >= MAX_POLL_ROOMS) {
+    if (event === 'chat:join' && !this.#rooms.has(payload?.roomId) && this.#rooms.size >= MAX_POLL_ROOMS) {
       return answerHere(refused('too_large', `without Socket.IO at most ${MAX_POLL_ROOMS} rooms can be joined; leave one first`));
     }
     const generation = this.#poll;
@@ -842,9 +1553,14 @@ class AcademySocket extends Emitter {
     });
   }
 
+  /**
+   * @param {string} event
+   * @param {any[]} args
+   * @param {(outcome: Outcome) => void} done
+   */
   #askRealtime(event, args, done) {
     const socket = this.#realtime;
-    socket.timeout(this.#options.ackTimeoutMs).emit(event, ...args, (error, answer) => {
+    socket.timeout(this.#options.ackTimeoutMs).emit(event, ...args, (/** @type {unknown} */ error, /** @type {any} */ answer) => {
       if (!error) return done({ answer: isObject(answer) ? answer : { ok: true } });
       // It has not answered for so long: the connection is dead, though nobody has said so.
       if (this.#realtime === socket && socket.connected) this.#endAttempt('ack timeout');
@@ -852,145 +1568,35 @@ class AcademySocket extends Emitter {
     });
   }
 
-  // --- rooms -----------------------------------------------------------------------------------------------------------
-
-  #joined(answer, isByHttp) {
-    const key = String(answer.roomId);
-    const known = this.#rooms.get(key);
-    if (known) return;
-    for (const message of answer.messages ?? []) this.#told.noteMessage(message);
-    const room = { id: answer.roomId, lastId: answer.lastId, lastSeq: answer.lastSeq, held: [], isHolding: false, isFilling: false, isRejoining: false };
-    this.#rooms.set(key, room);
-    if (this.#mode === 'http') this.#poll?.restart();
-    // It was asked over HTTP, and the socket has come in the meantime.
-    if (this.#mode === 'realtime' && isByHttp) this.#rejoin(room);
-  }
-
-  #left(roomId) {
-    this.#rooms.delete(String(roomId));
-    if (this.#mode === 'http') this.#poll?.restart();
-  }
-
-  /** Joins again over Socket.IO what was joined before; what was missed comes as events. */
-  #rejoin(room) {
-    room.isHolding = true;
-    room.isRejoining = true;
-    this.#askRealtime('chat:join', [{ roomId: room.id, after: room.lastId, limit: PAGE }], ({ answer, isLost }) => {
-      if (isLost || this.#rooms.get(String(room.id)) !== room) return;
-      if (!answer.ok) return this.#roomFailed(room, answer.error, () => this.#rejoin(room));
-      room.isRejoining = false;
-      this.#pump(`chat ${room.id}`);
-      this.#page(room, answer);
-    });
-  }
-
-  /** Fetches what is behind the last message that was told. */
-  #fill(room) {
-    if (room.isFilling) return;
-    room.isFilling = true;
-    room.isHolding = true;
-    this.#ask('chat:history', [{ roomId: room.id, after: room.lastId, limit: PAGE }], ({ answer, isLost }) => {
-      room.isFilling = false;
-      if (isLost || this.#rooms.get(String(room.id)) !== room) return;
-      if (!answer.ok) return this.#roomFailed(room, answer.error, () => this.#fill(room));
-      this.#page(room, answer);
-    });
-  }
-
-  #page(room, { messages, hasMore, lastSeq }) {
-    for (const message of messages) this.#message(room, message);
-    if ((hasMore && messages.length > 0) || room.hasDropped) {
-      room.hasDropped = false;
-      return this.#fill(room);
-    }
-    // What is purged leaves a gap that nothing can fill.
-    room.lastSeq = Math.max(room.lastSeq, lastSeq);
-    room.isHolding = false;
-    while (room.held.length > 0 && !room.isHolding) this.#takeOf(room, ...room.held.shift());
-  }
-
-  #roomFailed(room, error, again) {
-    if (error.code === 'resync') return this.#restart(room);
-    if (RETRYABLE.has(error.code)) {
-      const run = this.#run;
-      const realtime = this.#realtime;
-      setTimeout(() => { if (this.#isCurrent(run) && this.#realtime === realtime && this.#mode !== 'offline') again(); }, error.retryAfterMs ?? this.#pause(1));
-      return;
-    }
-    // Not a member any more, or the room is gone.
-    this.#left(room.id);
-    this._tell('request:error', [{ event: 'chat:join', roomId: room.id, ...error }]);
-    this.#pump(`chat ${room.id}`);
-  }
-
-  /** The last message is not of this store's life: the room is joined as for the first time, and the page is told to begin anew. */
-  #restart(room) {
-    const way = this.#realtime ?? this.#poll;
-    if (room.restartedBy === way) return;
-    room.restartedBy = way;
-    this.#beginAnew(room);
-  }
-
-  #beginAnew(room) {
-    room.isHolding = true;
-    this.#ask('chat:join', [{ roomId: room.id }], ({ answer, isLost }) => {
-      if (isLost || this.#rooms.get(String(room.id)) !== room) return;
-      if (!answer.ok) return this.#roomFailed(room, answer.error, () => this.#beginAnew(room));
-      room.lastId = answer.lastId;
-      room.lastSeq = answer.lastSeq;
-      room.isRejoining = false;
-      for (const message of answer.messages) this.#told.noteMessage(message);
-      this._tell('resync', [{ ...without(answer, 'ok'), roomId: room.id }]);
-      this.#pump(`chat ${room.id}`);
-      this.#page(room, { messages: [], hasMore: false, lastSeq: answer.lastSeq });
-    });
-  }
-
   // --- what the server says ---------------------------------------------------------------------------------------------
 
+  /**
+   * @param {string} event
+   * @param {any[]} args
+   * @param {boolean} [isReplay]
+   */
   #take(event, args, isReplay = false) {
     if (STORED_EVENTS.has(event) && !isReplay) this.#moveAnchor();
     const payload = args[0];
-    const room = isObject(payload) && payload.roomId !== undefined ? this.#rooms.get(String(payload.roomId)) : undefined;
+    const room = isObject(payload) && payload.roomId !== undefined ? this.#rooms.get(payload.roomId) : undefined;
     if (!room) {
-      // What happened before it is being told: it waits for its turn.
+      // What happened before is still being told, so this event waits for its turn.
       if (this.#replaying?.held && !isReplay && STORED_EVENTS.has(event)) return void this.#replaying.held.push([event, args]);
-      return this.#takeOf(undefined, event, args, isReplay);
+      return this.#rooms.deliver(undefined, event, args, isReplay);
     }
-    // The id as this page has it, so that === holds.
+    // The room has the id that the page gave it, so that === holds.
     const own = payload.roomId === room.id ? args : [{ ...payload, roomId: room.id }, ...args.slice(1)];
-    if (!room.isHolding) return this.#takeOf(room, event, own, isReplay);
-    if (event === 'chat:message' && room.held.length >= MAX_HELD) room.hasDropped = true;
-    else room.held.push([event, own, isReplay]);
+    this.#rooms.take(room, event, own, isReplay);
   }
 
-  #takeOf(room, event, args, isReplay) {
-    const payload = args[0];
-    if (room && event === 'chat:message') return this.#message(room, payload, true);
-    if (isObject(payload) && !this.#told.isNews(event, payload, isReplay)) return;
-    this._tell(event, args);
-  }
-
-  #message(room, message, isLive = false) {
-    if (message.id <= room.lastId) return;
-    if (isLive && message.seq > room.lastSeq + 1) {
-      room.held.unshift(['chat:message', [message]]);
-      return this.#fill(room);
-    }
-    room.lastId = message.id;
-    room.lastSeq = message.seq;
-    this.#told.noteMessage(message);
-    const own = message.roomId === room.id ? message : { ...message, roomId: room.id };
-    this._tell('chat:message', [own]);
-  }
-
-  /** The place to go on from is moved forward: only to where everything before it has surely come. */
+  /** Moves the place to go on from forward, but only to where everything before it has surely come. */
   #moveAnchor() {
     if (this.#mode !== 'realtime') return;
     this.#sinceAnchor += 1;
     this.#settleAnchor();
     if (this.#sinceAnchor >= ANCHOR_EVERY && !this.#candidate) {
       const socket = this.#realtime;
+      /** @type {{ cursor?: string, at: number }} */
       const candidate = { at: Infinity };
       this.#candidate = candidate;
       this.#newCursor().then((cursor) => {
@@ -1002,30 +1608,35 @@ class AcademySocket extends Emitter {
     }
   }
 
-  /** Something has come by the socket: what was sent to it before that has come, too. */
+  /** Something has come over the socket, so everything that was sent to it before has come, too. */
   #settleAnchor() {
     if (!this.#candidate || Date.now() - this.#candidate.at < ANCHOR_SETTLES_MS || this.#replaying) return;
     this.#anchor = this.#candidate.cursor;
     this.#candidate = undefined;
     this.#sinceAnchor = 0;
-    this.#told.unkeyed.clear();
+    this.#delivered.unkeyed.clear();
   }
 
+  /** @returns {Promise<string>} */
   async #newCursor() {
     const { status, json } = await this.#http.request('GET', '/events');
     if (status !== 200) throw new Unreachable(json.error.code);
     return json.cursor;
   }
 
-  /** What happened since the anchor, as far as it is stored: edits, deletions, read marks, progress, notifications. */
+  /**
+   * Tells what happened since the anchor, as far as it is stored: edits, deletions, read marks, progress, notifications.
+   * @param {any} socket
+   */
   async #replay(socket) {
+    /** @type {Replaying} */
     const replaying = { held: [] };
     this.#replaying = replaying;
-    // What is held is told late rather than not at all where there is no HTTP beside Socket.IO.
+    // Where there is no HTTP beside Socket.IO, what waits is told late rather than not at all.
     const timer = setTimeout(() => this.#endReplay(replaying), REPLAY_HOLDS_MS);
     let failures = 0;
     while (this.#realtime === socket) {
-      const answer = await this.#http.request('GET', this.#eventsPath(this.#anchor, 0)).catch(() => undefined);
+      const answer = await this.#http.request('GET', this.#eventsPath(/** @type {string} */ (this.#anchor), 0)).catch(() => undefined);
       if (this.#realtime !== socket) break;
       if (answer?.status === 200) {
         const { events, cursor } = answer.json;
@@ -1037,7 +1648,7 @@ class AcademySocket extends Emitter {
         this.#resync(answer.json);
         break;
       } else {
-        // A room that may not be entered any more is found out by joining; the rest is told by the next try, from the same place.
+        // Joining finds out which room may not be entered any more; the next try tells the rest, from the same place.
         failures += 1;
         await this.#sleepShort(this.#pause(failures));
       }
@@ -1047,44 +1658,58 @@ class AcademySocket extends Emitter {
     if (this.#replaying === replaying) this.#replaying = undefined;
   }
 
-  /** What has come while the past was told comes now. A connection that is lost leaves it to the next replay. */
+  /**
+   * Tells what has come while the past was being told. After a lost connection, the next replay does that.
+   * @param {Replaying} replaying
+   */
   #endReplay(replaying) {
     const { held } = replaying;
     replaying.held = undefined;
-    if (this.#replaying === replaying && held) for (const [event, args] of held) this.#takeOf(undefined, event, args);
+    if (this.#replaying === replaying && held) for (const [event, args] of held) this.#rooms.deliver(undefined, event, args);
   }
 
+  /**
+   * @param {string} cursor
+   * @param {number} wait
+   */
   #eventsPath(cursor, wait) {
     const query = new URLSearchParams({ cursor, wait: String(wait) });
     for (const room of [...this.#rooms.values()].slice(0, MAX_POLL_ROOMS)) query.append('room', String(room.id));
     return `/events?${query}`;
   }
 
-  /** The server has another store, or an older one: nothing that was known of places in it holds. */
+  /**
+   * The server has other data, or an older copy: no place that was known in it holds any more.
+   * @param {{ error: RequestFailure, cursor: string }} news
+   */
   #resync({ error, cursor }) {
     this.#anchor = cursor;
-    this.#told.clear();
-    this._tell('resync', [{ code: error.code, message: error.message }]);
-    for (const room of this.#rooms.values()) this.#restart(room);
+    this.#delivered.clear();
+    this._tell('resync', [{ code: /** @type {'resync'} */ (error.code), message: error.message }]);
+    for (const room of this.#rooms.values()) this.#rooms.restart(room);
   }
 
   // --- tokens ----------------------------------------------------------------------------------------------------------
 
-  /** The token to use. `reason` is told to `getToken` where it is asked. */
+  /**
+   * The token to use. `getToken` is told the reason when it is asked.
+   * @param {Why} reason
+   * @returns {string | Promise<string>}
+   */
   #bearer(reason) {
     if (this.#token !== undefined) return this.#token;
     this.#renewing ??= (async () => {
-      const token = await this.#options.getToken({ reason });
+      const token = await this.#options.getToken?.({ reason });
       if (typeof token !== 'string' || token === '') throw new Unreachable('getToken gave no token');
       this.#token = token.replace(/^Bearer /i, '');
-      // What waits for it was asked by the user before.
+      // What waits for this token was asked by the user before.
       if (this.#changeUser()) throw new Unreachable('another user');
       return this.#token;
     })().finally(() => { this.#renewing = undefined; });
     return this.#renewing;
   }
 
-  /** By HTTP a token of another user would take over the place and the requests of the one before: the way is begun anew, as theirs. */
+  /** Over HTTP, a token of another user would take over the place and the requests of the one before. So everything begins anew, as that user. */
   #changeUser() {
     const user = userOf(this.#token);
     if (this.#mode !== 'http' || user === undefined || user === this.#outbox.user) return false;
@@ -1093,17 +1718,24 @@ class AcademySocket extends Emitter {
     return true;
   }
 
-  #renew(reason) {
-    if (typeof this.#options.getToken !== 'function') return Promise.reject(new Unreachable('there is no getToken'));
+  /**
+   * @param {Why} reason
+   * @returns {Promise<string>}
+   */
+  async #renew(reason) {
+    if (typeof this.#options.getToken !== 'function') throw new Unreachable('there is no getToken');
     this.#token = undefined;
     return this.#bearer(reason);
   }
 
-  /** The token was refused. Gives whether another try makes sense. */
+  /**
+   * The server has refused the token. Says whether another try makes sense.
+   * @param {RequestFailure} error
+   */
   #authFailed(error) {
     const isExpired = error.code === 'token_expired';
     if (isExpired && typeof this.#options.getToken === 'function' && this.#expiredInARow < 2) {
-      // Several requests are refused with the same token: one asks for the next.
+      // Several requests may be refused with the same token: only one of them asks for the next.
       if (!this.#renewing) {
         this.#expiredInARow += 1;
         this.#renew('token_expired').catch(() => {});
@@ -1116,13 +1748,16 @@ class AcademySocket extends Emitter {
     return false;
   }
 
-  /** The token of a live connection ends soon. */
+  /**
+   * The token of a live connection ends soon.
+   * @param {{ expiresAt: number }} payload
+   */
   async #expiring(payload) {
     this._tell('auth:expiring', [payload]);
     if (typeof this.#options.getToken !== 'function') return;
     const run = this.#run;
     const sinceLast = Date.now() - this.#lastRefresh;
-    // Tokens that are shorter than the notice would be asked for without end.
+    // Tokens that last less than the notice would otherwise be asked for without end.
     if (sinceLast < 5_000) await new Promise((resolve) => { this.#expiryTimer = setTimeout(resolve, 5_000 - sinceLast); });
     if (!this.#isCurrent(run)) return;
     this.#lastRefresh = Date.now();
@@ -1131,12 +1766,16 @@ class AcademySocket extends Emitter {
       const token = await this.#renew('expiring');
       if (this.#isCurrent(run)) this.#refreshWith(token, () => {});
     } catch {
-      // The old one holds for a while; at its end it is asked for again.
+      // The old token holds for a while; at its end a new one is asked for again.
       this.#token ??= before;
     }
   }
 
-  /** A new token for what is connected now. */
+  /**
+   * Uses a new token for what is connected now.
+   * @param {unknown} token
+   * @param {(answer: any) => void} done
+   */
   #refreshWith(token, done) {
     if (typeof token !== 'string') return done(refused('invalid_payload', 'token is missing', 'token'));
     const bare = token.replace(/^Bearer /i, '');
@@ -1151,7 +1790,7 @@ class AcademySocket extends Emitter {
         return done(refused('unavailable', 'the connection was lost; the token is used for the next one'));
       }
       if (answer.ok) this.#token = bare;
-      // Another user's: the next connection is theirs.
+      // It is the token of another user: the next connection is theirs.
       if (answer.error?.code === 'forbidden') {
         this.#token = bare;
         this.#endAttempt('another user');
@@ -1160,6 +1799,7 @@ class AcademySocket extends Emitter {
     });
   }
 
+  /** @param {unknown} user */
   #belongTo(user) {
     if (user === undefined) return;
     const name = String(user);
@@ -1171,7 +1811,7 @@ class AcademySocket extends Emitter {
         this.#answer(item, refused('user_changed', `the token is another user's now; ${where}`));
       }
       this.#rooms.clear();
-      this.#told.clear();
+      this.#delivered.clear();
       this.#anchor = undefined;
     }
     this.#outbox.belongTo(name);
@@ -1179,11 +1819,22 @@ class AcademySocket extends Emitter {
 
   // --- the connection --------------------------------------------------------------------------------------------------
 
+  /** @param {number} run */
   #isCurrent(run) {
     return this.#isRunning && this.#run === run;
   }
 
-  /** A pause before the next try, longer each time, and never the same for two clients. */
+  /** Gives a function that says whether the connection of this moment is still the one. */
+  #whileConnected() {
+    const run = this.#run;
+    const realtime = this.#realtime;
+    return () => this.#isCurrent(run) && this.#realtime === realtime && this.#mode !== 'offline';
+  }
+
+  /**
+   * A pause before the next try. It grows with each failure, and is never the same for two clients.
+   * @param {number} failures
+   */
   #pause(failures) {
     const { retryMinMs, retryMaxMs } = this.#options;
     return Math.min(retryMaxMs, retryMinMs * 2 ** Math.min(failures - 1, 16)) * (0.5 + Math.random() / 2);
@@ -1195,8 +1846,14 @@ class AcademySocket extends Emitter {
     this.#wakeUp?.();
   };
 
+  /**
+   * Waits, until `#wakeUp` or the end of the time.
+   * @param {number} ms
+   * @returns {Promise<void>}
+   */
   #sleep(ms) {
     return new Promise((resolve) => {
+      /** @type {() => void} */
       const wakeUp = () => {
         clearTimeout(timer);
         if (this.#wakeUp === wakeUp) this.#wakeUp = undefined;
@@ -1207,6 +1864,7 @@ class AcademySocket extends Emitter {
     });
   }
 
+  /** @param {number} run */
   async #keepConnected(run) {
     this.#failures = 0;
     while (this.#isCurrent(run)) {
@@ -1218,20 +1876,24 @@ class AcademySocket extends Emitter {
       if (end.wasReady && Date.now() - began > STABLE_MS) this.#failures = 0;
       if (end.wasReady && !end.isDisabled && this.#failures === 0) {
         this.#failures = 1;
-        // The server is gone for as long as it says; else a moment, in which not everybody comes back at once.
+        // The server is gone for as long as it says. Without a word from it, a random pause keeps all clients from coming back at once.
         await this.#sleep(end.retryAfterMs === undefined ? Math.random() * this.#options.retryMinMs : end.retryAfterMs * (1 + Math.random() / 5));
         continue;
       }
       this.#failures += 1;
-      if (this.#mode === 'offline') await this.#startHttp(run, end.reason);
+      if (this.#mode === 'offline') await this.#startHttp(run, /** @type {string} */ (end.reason));
       if (!this.#isCurrent(run)) return;
-      if (this.#mode === 'offline') this.#changeTransport('offline', end.reason);
+      if (this.#mode === 'offline') this.#changeTransport('offline', /** @type {string} */ (end.reason));
       if (this.#mode === 'offline') this._tell('connect_error', [Object.assign(new Error(end.reason), { description: end.description })]);
       await this.#sleep(Math.max(this.#pause(this.#failures), end.retryAfterMs ?? 0));
     }
   }
 
-  /** One Socket.IO connection, from the try to its end. Gives how it ended. */
+  /**
+   * One Socket.IO connection, from the try to its end. Gives how it ended.
+   * @param {number} run
+   * @returns {Promise<End>}
+   */
   async #tryRealtime(run) {
     let token;
     try {
@@ -1248,7 +1910,9 @@ class AcademySocket extends Emitter {
     });
     return new Promise((resolve) => {
       let isReady = false;
+      /** @type {End} */
       let last = {};
+      /** @param {End} outcome */
       const end = (outcome) => {
         clearTimeout(timer);
         socket.off();
@@ -1261,7 +1925,7 @@ class AcademySocket extends Emitter {
           this.#mode = 'offline';
         }
         socket.disconnect();
-        if (wasCurrent) this.#realtimeLost(outcome.reason);
+        if (wasCurrent) this.#realtimeLost(/** @type {string} */ (outcome.reason));
         resolve({ ...outcome, ...last, wasReady: isReady });
       };
       const timer = setTimeout(() => {
@@ -1269,25 +1933,25 @@ class AcademySocket extends Emitter {
         end({ reason: 'timeout' });
       }, connectTimeoutMs);
       this.#endAttempt = (reason) => end({ reason });
-      socket.on('connect_error', (error) => {
+      socket.on('connect_error', (/** @type {any} */ error) => {
         const told = errorIn(error);
         if (told) last = outcomeOf(told);
         else if (/websocket|timeout/.test(error.message)) this.#turnTransports();
         end({ reason: told?.code ?? error.message, description: error.description });
       });
-      socket.on('disconnect', (reason) => end({ reason: last.reason ?? reason }));
+      socket.on('disconnect', (/** @type {string} */ reason) => end({ reason: last.reason ?? reason }));
       socket.io?.on?.('ping', () => this.#settleAnchor());
-      socket.onAny((event, ...args) => {
+      socket.onAny((/** @type {string} */ event, /** @type {any[]} */ ...args) => {
         if (event === 'auth_error') {
           last = outcomeOf(args[0]);
-          // It is hung up by the server, too; no need to wait for that.
+          // The server closes the connection, too; there is no need to wait for that.
           return end({ reason: args[0]?.code });
         }
         if (event === 'server:draining') last = { retryAfterMs: args[0]?.retryAfterMs };
         if (event === 'auth:expiring') return void this.#expiring(args[0]);
         if (event !== 'authenticated') return this.#take(event, args);
         clearTimeout(timer);
-        if (isReady) return this._tell(event, args);
+        if (isReady) return this._tell(event, [args[0]]);
         isReady = true;
         this.#realtimeReady(socket, args[0]);
       });
@@ -1295,11 +1959,15 @@ class AcademySocket extends Emitter {
     });
   }
 
-  /** A way that swallows WebSocket is found out by trying the other order. */
+  /** Where something on the way blocks WebSocket silently, trying the other order finds that out. */
   #turnTransports() {
     if (this.#transports.length > 1) this.#transports.reverse();
   }
 
+  /**
+   * @param {any} socket
+   * @param {Session} session
+   */
   #realtimeReady(socket, session) {
     const wasConnected = this.connected;
     const isFirst = !this.#hasArrived;
@@ -1319,17 +1987,21 @@ class AcademySocket extends Emitter {
     this.#changeTransport(engine?.transport?.name ?? 'websocket', wasConnected ? 'available again' : 'connected');
     this._tell('authenticated', [session]);
     if (this.#realtime !== socket) return;
-    for (const room of this.#rooms.values()) this.#rejoin(room);
+    for (const room of this.#rooms.values()) this.#rooms.rejoin(room);
     if (this.#anchor !== undefined && !isFirst) this.#replay(socket);
     else this.#dropAnchor(socket);
     this.#pumpAll();
   }
 
-  /** A first place to go on from. Until it is there, what is lost is what joining again does not give. */
+  /**
+   * Sets a first place to go on from. Until it is there, only joining again recovers what is lost.
+   * @param {any} socket
+   */
   #dropAnchor(socket) {
     this.#newCursor().then((cursor) => { if (this.#realtime === socket) this.#anchor ??= cursor; }, () => {});
   }
 
+  /** @param {string} reason */
   #realtimeLost(reason) {
     this.#candidate = undefined;
     this.#holdAll();
@@ -1340,12 +2012,13 @@ class AcademySocket extends Emitter {
   /** What comes next waits until what was missed is there. */
   #holdAll() {
     this.#replaying = undefined;
-    for (const room of this.#rooms.values()) {
-      room.isHolding = true;
-      room.isFilling = false;
-    }
+    this.#rooms.hold();
   }
 
+  /**
+   * @param {Transport} transport
+   * @param {string} reason
+   */
   #changeTransport(transport, reason) {
     if (this.#transport === transport && this.#reason === reason) return;
     this.#transport = transport;
@@ -1355,8 +2028,13 @@ class AcademySocket extends Emitter {
 
   // --- without Socket.IO -----------------------------------------------------------------------------------------------
 
+  /**
+   * @param {number} run
+   * @param {string} reason
+   */
   async #startHttp(run, reason) {
     const isFirst = !this.#hasArrived;
+    /** @type {Session} */
     let session;
     let cursor;
     let isBehind;
@@ -1364,14 +2042,14 @@ class AcademySocket extends Emitter {
     try {
       const { status, json } = await this.#http.request('GET', '/session');
       if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error));
-      session = without(json, 'ok');
+      session = /** @type {any} */ (without(json, 'ok'));
       if (!this.#isCurrent(run)) return;
-      // A place is its user's.
+      // A place in the events belongs to its user.
       this.#belongTo(session.userId);
-      // Behind a new place nothing was missed, and nothing was told.
+      // From a new place on, nothing was missed and nothing was told.
       isBehind = this.#anchor !== undefined;
       cursor = this.#anchor ?? await this.#newCursor();
-      // Nobody has noted what was delivered to a page that polls: what is unread is told to one that has just come.
+      // The server does not note what it delivers to a poll, so a page that has just come is told what is unread.
       if (isFirst) unread = (await this.#http.call('notification:list', { unreadOnly: true, limit: 100 })).items ?? [];
     } catch {
       return;
@@ -1391,13 +2069,17 @@ class AcademySocket extends Emitter {
     for (const notification of unread.reverse()) this.#take('notification:new', [notification]);
     for (const room of this.#rooms.values()) {
       room.isRejoining = false;
-      this.#fill(room);
+      this.#rooms.fill(room);
     }
     this.#pumpAll();
     this.#keepPolling(poll, isBehind);
   }
 
-  /** Polls until something else is the way. `isBehind`: what is not stored was told already, or missed. */
+  /**
+   * Polls until there is another way. `isBehind` means that what is not stored was told already, or was missed.
+   * @param {Poll} poll
+   * @param {boolean} isBehind
+   */
   async #keepPolling(poll, isBehind) {
     let empties = 0;
     while (this.#poll === poll) {
@@ -1409,20 +2091,20 @@ class AcademySocket extends Emitter {
       } catch (error) {
         if (this.#poll !== poll) return;
         if (poll.isRestarting()) continue;
-        return this.#httpLost(error.message);
+        return this.#httpLost(error instanceof Error ? error.message : String(error));
       }
       if (this.#poll !== poll) return;
       const { status, json } = answer;
       if (status === 200) {
         poll.cursor = json.cursor;
         this.#expiredInARow = 0;
-        this.#told.unkeyed.clear();
+        this.#delivered.unkeyed.clear();
         for (const { event, payload } of json.events) {
-          const isMine = !event.startsWith('chat:') || payload?.roomId === undefined || this.#rooms.has(String(payload.roomId));
+          const isMine = !event.startsWith('chat:') || payload?.roomId === undefined || this.#rooms.has(payload.roomId);
           if (isMine && (!isBehind || STORED_EVENTS.has(event))) this.#take(event, [payload], isBehind);
         }
         if (json.events.length === 0) isBehind = false;
-        // A server that is about to stop answers at once: it is not asked without end.
+        // A server that is about to stop answers at once. Pauses keep this page from asking without end.
         empties = json.events.length === 0 && wait > 0 && Date.now() - began < 500 ? empties + 1 : 0;
         if (empties > 0) await this.#sleepShort(this.#pause(empties));
       } else if (status === 410) {
@@ -1437,11 +2119,18 @@ class AcademySocket extends Emitter {
     }
   }
 
+  /**
+   * @param {number} ms
+   * @returns {Promise<void>}
+   */
   #sleepShort(ms) {
     return new Promise((resolve) => { setTimeout(resolve, ms); });
   }
 
-  /** One of the rooms may not be entered any more; the answer does not say which. */
+  /**
+   * One of the rooms may not be entered any more, but the answer does not say which.
+   * @param {RequestFailure} error
+   */
   async #findLostRooms(error) {
     let found = 0;
     for (const room of [...this.#rooms.values()]) {
@@ -1449,7 +2138,7 @@ class AcademySocket extends Emitter {
         const answer = await this.#http.call('chat:history', { roomId: room.id, limit: 1 });
         if (answer.ok || RETRYABLE.has(answer.error.code)) continue;
         found += 1;
-        this.#roomFailed(room, answer.error, () => {});
+        this.#rooms.failed(room, answer.error, () => {});
       } catch {
         return;
       }
@@ -1457,40 +2146,47 @@ class AcademySocket extends Emitter {
     if (found === 0) await this.#sleepShort(error.retryAfterMs ?? this.#pause(1));
   }
 
+  /** @param {string} reason */
   #httpLost(reason) {
     if (this.#mode !== 'http') return;
-    this.#anchor = this.#poll.cursor;
-    this.#poll.end();
+    this.#anchor = this.#poll?.cursor;
+    this.#poll?.end();
     this.#poll = undefined;
     this.#mode = 'offline';
     clearTimeout(this.#expiryTimer);
     this.#holdAll();
     this._tell('disconnect', ['transport error']);
     this.#changeTransport('offline', reason);
-    // At once, but not all at the same moment.
+    // The next try comes soon, but not for all clients at the same moment.
     this.#failures = 0;
     setTimeout(() => this.#wakeUp?.(), Math.random() * this.#options.retryMinMs);
   }
 
+  /** @param {Pick<Session, 'expiresAt' | 'serverTime'>} session */
   #watchExpiry({ expiresAt, serverTime }) {
     clearTimeout(this.#expiryTimer);
     if (!expiresAt) return;
     const ms = Math.max(0, expiresAt - serverTime - EXPIRY_NOTICE_MS);
-    // A timer holds no more than 24 days.
+    // A timer lasts no more than 24 days.
     if (ms < 2 ** 31) this.#expiryTimer = setTimeout(() => { this.#expiring({ expiresAt }); }, ms);
   }
 
+  /** @param {Poll} poll */
   async #renewSession(poll) {
     try {
       const { status, json } = await this.#http.request('GET', '/session');
       if (this.#poll !== poll || status !== 200) return;
-      this._tell('authenticated', [without(json, 'ok')]);
+      this._tell('authenticated', [/** @type {any} */ (without(json, 'ok'))]);
       this.#watchExpiry(json);
     } catch {
       // The poll notices what is wrong.
     }
   }
 
+  /**
+   * @param {string} reason
+   * @param {string} why
+   */
   #halt(reason, why) {
     if (!this.#isRunning) return;
     const wasConnected = this.connected;
@@ -1516,89 +2212,62 @@ class AcademySocket extends Emitter {
   }
 }
 
-/** A long poll, its place, and how it is cut short. */
-class Poll {
-  #ends = new AbortController();
-  #isRestarting = false;
-
-  constructor(cursor) {
-    this.cursor = cursor;
-  }
-
-  signal() {
-    this.#isRestarting = false;
-    this.#ends = new AbortController();
-    return this.#ends.signal;
-  }
-
-  /** Polls anew from the same place: the rooms are others. */
-  restart() {
-    this.#isRestarting = true;
-    this.#ends.abort();
-  }
-
-  isRestarting() {
-    return this.#isRestarting;
-  }
-
-  end() {
-    this.#ends.abort();
+/**
+ * Who a token says it is. Only the server checks that; here it keeps the outbox of one user apart from that of another.
+ * @param {string | undefined} token
+ */
+function userOf(token) {
+  try {
+    const text = atob((token ?? '').split('.')[1].replace(/-/g, '+').replace(/_/g, '/'));
+    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(text, (char) => char.charCodeAt(0))));
+    const user = claims.userId ?? claims.id ?? claims.sub;
+    return isId(user) ? String(user) : undefined;
+  } catch {
+    return undefined;
   }
 }
 
-const EXPIRED = 'this may have been stored more than a day ago, and could be there twice if it were sent again; look, and send it anew if it is not there';
-
-/** Whether its key may have been forgotten by the server since it was sent. What has no key does no harm twice. */
-function isStale({ event, triedAt }) {
-  return (event === 'chat:message' || event === 'progress:sync') && triedAt !== undefined && Date.now() - triedAt > KEY_LASTS_MS;
-}
-
-/** What goes together: reports behind each other as one batch; anything else by itself. */
-function batchOf(lane) {
-  const [first] = lane.items;
-  const isReport = (item) => item.event === 'progress:sync' && isObject(item.args[0]) && item.breaks < MAX_BREAKS;
-  if (!isReport(first)) return [first];
-  const batch = [];
-  let chars = 0;
-  for (const item of lane.items) {
-    if (!isReport(item) || batch.length >= lane.most || (chars > 0 && chars + item.chars > MAX_BATCH_CHARS)) break;
-    batch.push(item);
-    chars += item.chars;
-  }
-  return batch;
-}
-
-function refused(code, message, field) {
-  return { ok: false, error: { code, message, ...(field ? { field } : {}) } };
-}
-
+/** @param {string | undefined} url */
 function originOf(url) {
   try {
-    return new URL(url).origin;
+    return new URL(/** @type {string} */ (url)).origin;
   } catch {
     throw new TypeError('url must be the address of the server, for example https://rt.example.org');
   }
 }
 
+/**
+ * @template {object} T
+ * @param {T} options
+ * @returns {T}
+ */
 function withoutUndefined(options) {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  return /** @type {T} */ (Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)));
 }
 
-/** An ack that is called in time: with an error first, as socket.io-client has it. The request itself is not given up. */
+/**
+ * An acknowledgement that is called in time, as socket.io-client has it: with an error first. The request itself is not given up.
+ * @param {(error: Error | null, answer?: any) => void} ack
+ * @param {number} ms
+ */
 function limited(ack, ms) {
   let isOver = false;
   const timer = setTimeout(() => {
     isOver = true;
     ack(new Error('operation has timed out'));
   }, ms);
-  return (answer) => {
+  return (/** @type {any} */ answer) => {
     if (isOver) return;
     clearTimeout(timer);
     ack(null, answer);
   };
 }
 
-/** What the server has said to a connection that it refused: in the answer, or, of a token, as JSON text in the message. */
+/**
+ * What the server has said to a connection that it refused: in the answer or, about a token, as JSON text in the message.
+ * @param {any} error
+ * @returns {RequestFailure | undefined}
+ */
 function errorIn({ message, context }) {
   const texts = [() => JSON.parse(message), () => JSON.parse(context.responseText).error];
   for (const read of texts) {
@@ -1606,19 +2275,35 @@ function errorIn({ message, context }) {
       const error = read();
       if (typeof error?.code === 'string') return error;
     } catch {
-      // It is a sentence of the library, or of something in between.
+      // The text comes from the library, or from a proxy.
     }
   }
   return undefined;
 }
 
+/** @param {RequestFailure | undefined} error */
 function isAboutToken(error) {
   return error !== undefined && (FINAL.has(error.code) || error.code === 'token_expired');
 }
 
-/** What a last word of the server means for the next try. */
+/**
+ * What a last word of the server means for the next try.
+ * @param {RequestFailure | undefined} error
+ * @returns {End}
+ */
 function outcomeOf(error) {
   if (error?.code === 'realtime_disabled') return { isDisabled: true, reason: error.code };
-  if (FINAL.has(error?.code) || error?.code === 'token_expired') return { error, reason: error.code };
+  if (error && isAboutToken(error)) return { error, reason: error.code };
   return { isDisabled: true, reason: error?.code, retryAfterMs: error?.retryAfterMs };
 }
+
+/**
+ * Connects. The socket has `on`, `once`, `off`, `emit`, `emitWithAck`, `timeout`, `volatile`, `connected`, `connect` and
+ * `disconnect` as that of socket.io-client has them, and also the events `transport`, `resync` and `outbox`.
+ * @param {ConnectOptions} options
+ */
+function connect(options) {
+  return new AcademySocket(options);
+}
+
+export { connect };

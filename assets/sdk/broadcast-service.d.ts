@@ -66,15 +66,22 @@ export type BroadcastOptions = CommonOptions & (
 
 /** Why a broadcast was not acknowledged. It never holds the token. */
 export class BroadcastError extends Error {
-  /** A code of the server, or `unreachable`, `unavailable`, `aborted`, `unexpected_answer`. */
+  /** A code of the server, or one of this module: `unreachable`, `unavailable`, `aborted`, `unexpected_answer`, `token_missing` (getToken
+   * failed), `token_malformed`, `invalid_payload`. */
   readonly code: string;
-  /** The HTTP status; absent if there was no answer. */
-  readonly status?: number;
-  readonly field?: string;
+  /** The HTTP status; undefined if there was no answer. */
+  readonly status: number | undefined;
+  readonly field: string | undefined;
   /** Whether the same call may work later. Give it the same key then: it may have been done. */
   readonly retryable: boolean;
-  readonly retryAfterMs?: number;
-  readonly idempotencyKey?: string;
+  readonly retryAfterMs: number | undefined;
+  readonly idempotencyKey: string | undefined;
+
+  constructor(
+    code: string,
+    message: string,
+    details?: { status?: number; field?: string; retryable?: boolean; retryAfterMs?: number; idempotencyKey?: string },
+  );
 }
 
 export function createBroadcastService(options: BroadcastOptions): BroadcastService;

@@ -6,6 +6,25 @@
 //   await broadcastService.toUser(7, 'notification:new', { title: 'Reminder', message: 'Lesson at 10' });
 import { randomUUID } from 'node:crypto';
 
+/** @typedef {string | number} Id */
+/** @typedef {'admin' | 'hr' | 'coach' | 'learner'} Role */
+/** @typedef {{ user: Id } | { users: Id[] } | { role: Role } | { all: true }} Target */
+/** @typedef {{ idempotencyKey?: string, signal?: AbortSignal }} Call */
+/** @typedef {{ ok: true, sockets: number, id?: number, duplicate?: true }} Acknowledged */
+/** @typedef {'first' | 'token_expired'} Reason */
+/** @typedef {{ answer: Acknowledged, error?: undefined } | { answer?: undefined, error: BroadcastError }} Outcome */
+/**
+ * @typedef {object} Options
+ * @property {string | undefined} url
+ * @property {string} [token]
+ * @property {(reason: Reason) => string | Promise<string>} [getToken]
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {number} [timeoutMs]
+ * @property {number} [retries]
+ * @property {(error: BroadcastError) => void} [onError]
+ */
+/** @typedef {ReturnType<typeof checked>} Settings */
+
 const DEFAULTS = { timeoutMs: 10_000, retries: 4 };
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 5_000;
@@ -14,6 +33,11 @@ const LONGEST_REST_MS = 30_000;
 
 /** Why a broadcast was not acknowledged. It never holds the token. */
 export class BroadcastError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{ status?: number, field?: string, retryable?: boolean, retryAfterMs?: number, idempotencyKey?: string }} [details]
+   */
   constructor(code, message, { status, field, retryable = false, retryAfterMs, idempotencyKey } = {}) {
     super(message);
     this.name = 'BroadcastError';
@@ -26,44 +50,60 @@ export class BroadcastError extends Error {
   }
 }
 
-/** A broadcast service for the server at `url`, with a service token whose scope is `broadcast notify`. */
+/**
+ * A broadcast service for the server at `url`, with a service token whose scope is `broadcast notify`.
+ * @param {Options} options
+ */
 export function createBroadcastService(options) {
   const settings = checked(options);
+  /** @type {(path: string, body: object, call?: Call) => Promise<Acknowledged>} */
   const send = (path, body, { idempotencyKey = randomUUID(), signal } = {}) => {
     const call = attempt(settings, path, body, idempotencyKey, signal);
     // With an `onError` nobody has to await: a failure is told there, and ends no process.
     if (settings.onError) call.catch(settings.onError);
     return call;
   };
+  /** @type {(target: object, event: string, payload: unknown, call?: Call) => Promise<Acknowledged>} */
   const broadcast = (target, event, payload, call) => send('/api/v1/broadcast', { target, event, payload }, call);
   return Object.freeze({
+    /** @type {(userId: Id, event: string, payload?: unknown, call?: Call) => Promise<Acknowledged>} */
     toUser: (userId, event, payload, call) => broadcast({ user: userId }, event, payload, call),
+    /** @type {(userIds: Id[], event: string, payload?: unknown, call?: Call) => Promise<Acknowledged>} */
     toUsers: (userIds, event, payload, call) => broadcast({ users: userIds }, event, payload, call),
+    /** @type {(role: Role, event: string, payload?: unknown, call?: Call) => Promise<Acknowledged>} */
     toRole: (role, event, payload, call) => broadcast({ role }, event, payload, call),
+    /** @type {(room: string, event: string, payload?: unknown, call?: Call) => Promise<Acknowledged>} */
     toRoom: (room, event, payload, call) => broadcast({ room }, event, payload, call),
+    /** @type {(event: string, payload?: unknown, call?: Call) => Promise<Acknowledged>} */
     toAll: (event, payload, call) => broadcast({ all: true }, event, payload, call),
+    /** @type {(target: Target, notification: { title: string, message: string }, call?: Call) => Promise<Acknowledged>} */
     notify: (target, notification, call) => send('/api/v1/notifications', { ...notification, target }, call),
   });
 }
 
+/** @type {ReturnType<typeof createBroadcastService> | undefined} */
 let fromEnvironment;
 
-/** The service that BROADCAST_SERVICE_URL and BROADCAST_SERVICE_TOKEN describe. Failures are written to standard error, too. */
-export const broadcastService = Object.freeze(Object.fromEntries(
-  ['toUser', 'toUsers', 'toRole', 'toRoom', 'toAll', 'notify'].map((method) => [method, (...args) => {
+/**
+ * The service that BROADCAST_SERVICE_URL and BROADCAST_SERVICE_TOKEN describe. Failures are written to standard error, too.
+ * @type {ReturnType<typeof createBroadcastService>}
+ */
+export const broadcastService = Object.freeze(/** @type {any} */ (Object.fromEntries(
+  ['toUser', 'toUsers', 'toRole', 'toRoom', 'toAll', 'notify'].map((method) => [method, (/** @type {any[]} */ ...args) => {
     fromEnvironment ??= createBroadcastService({
       url: process.env.BROADCAST_SERVICE_URL,
       token: process.env.BROADCAST_SERVICE_TOKEN,
       onError: (error) => console.error(`academy-rt: a broadcast was not acknowledged: ${error.code}: ${error.message}`),
     });
-    return fromEnvironment[method](...args);
+    return /** @type {any} */ (fromEnvironment)[method](...args);
   }]),
-));
+)));
 
+/** @param {Partial<Options>} [options] */
 function checked({ url, token, getToken, fetch = globalThis.fetch, timeoutMs, retries, onError } = {}) {
   let base;
   try {
-    base = new URL(url);
+    base = new URL(/** @type {string} */ (url));
   } catch {
     throw new TypeError('url must be the address of the server, for example https://rt.example.org');
   }
@@ -76,7 +116,7 @@ function checked({ url, token, getToken, fetch = globalThis.fetch, timeoutMs, re
   if (typeof fetch !== 'function') throw new TypeError('there is no fetch here: use Node.js 18 or newer, or give one');
   return {
     base: base.href.replace(/\/+$/, ''),
-    token: getToken ?? (() => token),
+    token: getToken ?? (() => /** @type {string} */ (token)),
     renews: typeof getToken === 'function',
     fetch,
     timeoutMs: positive(timeoutMs, 'timeoutMs', DEFAULTS.timeoutMs),
@@ -85,12 +125,25 @@ function checked({ url, token, getToken, fetch = globalThis.fetch, timeoutMs, re
   };
 }
 
+/**
+ * @param {number | undefined} value
+ * @param {string} name
+ * @param {number} fallback
+ */
 function positive(value, name, fallback, least = 1) {
   if (value === undefined) return fallback;
   if (!Number.isInteger(value) || value < least) throw new TypeError(`${name} must be a whole number, ${least} or more`);
   return value;
 }
 
+/**
+ * @param {Settings} settings
+ * @param {string} path
+ * @param {object} body
+ * @param {string} idempotencyKey
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<Acknowledged>}
+ */
 async function attempt(settings, path, body, idempotencyKey, signal) {
   let text;
   try {
@@ -98,6 +151,7 @@ async function attempt(settings, path, body, idempotencyKey, signal) {
   } catch {
     throw new BroadcastError('invalid_payload', 'the payload cannot be written as JSON', { field: 'payload' });
   }
+  /** @type {Reason} */
   let reason = 'first';
   for (let failures = 0; ; failures += 1) {
     const { answer, error } = await once(settings, path, text, idempotencyKey, signal, reason);
@@ -117,7 +171,16 @@ async function attempt(settings, path, body, idempotencyKey, signal) {
   }
 }
 
-// One request: `{ answer }`, or `{ error }`.
+/**
+ * Makes one request. Gives `{ answer }` or `{ error }`.
+ * @param {Settings} settings
+ * @param {string} path
+ * @param {string} text
+ * @param {string} idempotencyKey
+ * @param {AbortSignal | undefined} signal
+ * @param {Reason} reason
+ * @returns {Promise<Outcome>}
+ */
 async function once(settings, path, text, idempotencyKey, signal, reason) {
   const token = await tokenOf(settings, reason);
   if (token instanceof BroadcastError) return { error: token };
@@ -132,11 +195,12 @@ async function once(settings, path, text, idempotencyKey, signal, reason) {
       headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json', 'idempotency-key': idempotencyKey },
       body: text,
       signal: ends.signal,
-      // A token is given to the server that was named, and to nobody whom that one names.
+      // The token goes to the server that was named, and to none that this server names.
       redirect: 'error',
     });
     return read(response.status, response.headers.get('retry-after'), await response.text());
-  } catch (cause) {
+  } catch (failure) {
+    const cause = /** @type {any} */ (failure);
     if (signal?.aborted) return { error: new BroadcastError('aborted', 'the call was given up; it may have been done', { retryable: true }) };
     const why = ends.signal.aborted ? `no answer within ${settings.timeoutMs} ms` : (cause?.cause?.code ?? cause?.code ?? 'the connection failed');
     return { error: new BroadcastError('unreachable', `the server cannot be reached: ${why}`, { retryable: true }) };
@@ -146,20 +210,30 @@ async function once(settings, path, text, idempotencyKey, signal, reason) {
   }
 }
 
+/**
+ * @param {Settings} settings
+ * @param {Reason} reason
+ */
 async function tokenOf(settings, reason) {
   let token;
   try {
     token = await settings.token(reason);
   } catch {
-    // What it says may hold the token's source: it stays where it is.
+    // Its message may contain secrets of the token's source, so it is not passed on.
     return new BroadcastError('token_missing', 'getToken gave no token: it failed', { retryable: true });
   }
   const bare = typeof token === 'string' ? token.replace(/^Bearer /i, '').trim() : '';
-  // fetch would quote a header that it refuses, and with it the token.
+  // fetch would quote a header that it refuses, and the token with it.
   if (!/^[\x21-\x7e]+$/.test(bare)) return new BroadcastError('token_malformed', 'the service token is empty or has characters that none has');
   return bare;
 }
 
+/**
+ * @param {number} status
+ * @param {string | null} retryAfter
+ * @param {string} text
+ * @returns {Outcome}
+ */
 function read(status, retryAfter, text) {
   let json;
   try {
@@ -179,15 +253,24 @@ function read(status, retryAfter, text) {
   };
 }
 
-// `Retry-After`: seconds, or a date.
+/**
+ * Reads `Retry-After`: seconds, or a date.
+ * @param {string | null} header
+ */
 function waitOf(header) {
   if (!header) return undefined;
   const ms = /^\d+$/.test(header) ? Number(header) * 1_000 : Date.parse(header) - Date.now();
   return Number.isFinite(ms) ? Math.max(0, ms) : undefined;
 }
 
+/**
+ * @param {number} ms
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<void>}
+ */
 function rest(ms, signal) {
   return new Promise((resolve) => {
+    /** @type {() => void} */
     const done = () => {
       clearTimeout(timer);
       signal?.removeEventListener('abort', done);
