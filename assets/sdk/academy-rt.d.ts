@@ -47,17 +47,16 @@ export interface ChatMessage {
   /** Rises with each edit of the message. */
   editedAt?: number;
   deletedAt?: number;
-  /** For admins that have asked for them: what it said before it was changed under a legal hold, oldest first. */
+  /** Only for admins that ask for them: the earlier contents of a message that was changed under a legal hold, oldest first. */
   versions?: WithheldVersion[];
 }
 
 export interface WithheldVersion {
   content: string;
-  /** When that ended, */
+  /** When this content was replaced or deleted. */
   until: number;
-  /** who ended it, */
+  /** Who replaced or deleted it. */
   by: Id;
-  /** and how. */
   change: 'edited' | 'deleted';
 }
 
@@ -111,7 +110,7 @@ export interface ProgressReport {
   /** 1 to 64 characters; given by the client where it is absent. */
   syncId?: string;
   baseVersion?: number;
-  /** Whose it is, with the scope `progress`; one's own without it. */
+  /** The user whose progress it is; this needs the scope `progress`. The user of the token is the default. */
   userId?: Id;
 }
 
@@ -120,7 +119,7 @@ export interface RoomSummary {
   name: string | null;
   lastId: number;
   readUpTo: number;
-  /** What can be read behind `readUpTo`: no deleted message, nothing from before the first join. */
+  /** How many messages behind `readUpTo` can be read. Deleted messages and those from before the first join do not count. */
   unread: number;
 }
 
@@ -137,19 +136,19 @@ type RoomRef = { roomId: Id };
 /** What the page may emit: the payload, and the answer to it. */
 export interface ClientEvents {
   'chat:join': { payload: { roomId: Id; after?: number; limit?: number } | Id; answer: JoinedRoom };
-  /** Left by the last of a user's connections, the room is not in `chat:rooms` any more. */
+  /** When the last connection of a user has left a room, `chat:rooms` does not list it any more. */
   'chat:leave': { payload: RoomRef | Id; answer: RoomRef };
   'chat:message': {
-    /** Needs no join. `clientId` is given by the client where it is absent; with other content than before it is a `conflict`. */
+    /** Posting needs no join. The client adds a `clientId` where it is absent. The same `clientId` with another content is a `conflict`. */
     payload: { roomId: Id; content: string; type?: 'text' | 'image' | 'file'; replyToId?: number; clientId?: string };
     answer: { id: number; seq: number; timestamp: number; duplicate?: true };
   };
   'chat:edit': { payload: { roomId: Id; messageId: number; content: string }; answer: { messageId: number; editedAt: number } };
   'chat:delete': { payload: { roomId: Id; messageId: number }; answer: { messageId: number; deletedAt?: number; duplicate?: true } };
-  /** Sent now or not at all. */
+  /** This is sent now or not at all. */
   'chat:typing': { payload: { roomId: Id; isTyping: boolean }; answer: {} };
   'chat:read': { payload: { roomId: Id; messageId: number }; answer: { roomId: Id; messageId: number } };
-  /** With `after` and `before`: what is between them, from `after` on. */
+  /** With `after` and `before`, the page has what is between them, from `after` on. */
   'chat:history': { payload: { roomId: Id; before?: number; after?: number; limit?: number; versions?: boolean }; answer: MessagePage };
   'chat:rooms': { payload: {}; answer: { rooms: RoomSummary[] } };
   'progress:sync': { payload: ProgressReport | ProgressReport[]; answer: SyncAnswer & { results?: SyncAnswer[] } };
@@ -161,8 +160,8 @@ export interface ClientEvents {
   };
   'notification:read': {
     /**
-     * `upTo` of all is given by the client where it is absent: the latest that it has been told of. What comes later stays unread. `ids`: which
-     * have changed, empty of all.
+     * With `all` and without `upTo`, the client adds the latest notification that it has received or listed: what comes later stays unread. The
+     * `ids` of the answer are those that have changed; with `all` the list is empty.
      */
     payload: { id: number } | { ids: number[] } | { all: true; upTo?: number };
     answer: { ids: number[]; unread: number };
@@ -176,27 +175,27 @@ export interface ClientEvents {
 export interface ServerEvents {
   /** There is a way to the server. */
   connect: () => void;
-  /** There is none any more; it is looked for again, but after `disconnect()` and a final `auth_error`. */
+  /** There is no way to the server any more. The client looks for one, except after `disconnect()` and a final `auth_error`. */
   disconnect: (reason: string) => void;
-  /** Neither Socket.IO nor HTTP; it is tried again. */
+  /** Neither Socket.IO nor HTTP works. The client tries again. */
   connect_error: (error: Error) => void;
   authenticated: (session: Session) => void;
-  /** Final: sign in, and `connect()` again. What waits in the outbox is kept. */
+  /** The token is of no use, and the client has stopped: sign in, then call `connect()`. What waits in the outbox is kept. */
   auth_error: (error: RequestFailure) => void;
   'auth:expiring': (notice: { expiresAt: number }) => void;
   'request:error': (failure: RequestFailure & { event: string; roomId?: Id; payload?: any }) => void;
-  /** Another way to the server. */
+  /** The transport has changed. */
   transport: (change: { transport: Transport; reason: string }) => void;
   /**
-   * What was known does not hold: the server's data are others (a backup was restored). With a room: replace what is shown of it
-   * by `messages`. Without one: load progress and notifications anew.
+   * The server's data were replaced, for example by a backup, so what the page shows is not valid any more. With a room, replace
+   * what is shown of it by `messages`. Without one, load progress and notifications again.
    */
   resync: (news: (JoinedRoom & { code?: undefined }) | { code: 'resync'; message: string; roomId?: undefined }) => void;
-  /** Everything is acknowledged. */
+  /** Everything that waited is answered. */
   outbox: (state: { pending: 0 }) => void;
   'server:draining': (hint: { retryAfterMs?: number }) => void;
   'chat:message': (message: ChatMessage) => void;
-  /** `id` is the change's own; it rises, whatever a clock does. */
+  /** `id` is that of the change. It rises with each change, whatever the clock does. */
   'chat:message-edited': (change: { id: number; roomId: Id; messageId: number; newContent: string; editedAt: number }) => void;
   'chat:message-deleted': (change: { id: number; roomId: Id; messageId: number; deletedAt: number }) => void;
   'chat:user_joined': (guest: Guest) => void;
@@ -225,34 +224,34 @@ export interface OutboxStorage {
 interface CommonOptions {
   /** `io` of socket.io-client 4. */
   io: (url: string, options: any) => any;
-  /** The address of the server; that of the page without it. */
+  /** The address of the server. The default is the origin of the page. */
   url?: string;
-  /** `/ws` without it. */
+  /** The default is `/ws`. */
   path?: string;
-  /** `['websocket', 'polling']` without it. */
+  /** The default is `['websocket', 'polling']`. */
   transports?: ('websocket' | 'polling')[];
   /** Further options of socket.io-client. */
   ioOptions?: object;
   fetch?: typeof globalThis.fetch;
   /** Keeps the outbox over a reload of the page, for the user that the token names: `localStorage`. */
   storage?: OutboxStorage;
-  /** What the names of its entries begin with; `academy-rt` without it. */
+  /** What the names of its entries begin with. The default is `academy-rt`. */
   storagePrefix?: string;
-  /** The most requests that wait: 5,000. Beyond, `emit` answers `outbox_full`. */
+  /** The most requests that wait. The default is 5,000. A request beyond it is answered with `outbox_full`. */
   outboxLimit?: number;
-  /** The most characters of them: 4 Mi. */
+  /** The most characters of these requests. The default is 4 Mi. */
   outboxBytes?: number;
-  /** `false`: only on `connect()`. */
+  /** With `false`, only `connect()` connects. */
   autoConnect?: boolean;
-  /** 8,000. */
+  /** How long a connection attempt or an HTTP request may take. The default is 8,000. */
   connectTimeoutMs?: number;
-  /** After so long without an acknowledgement the connection counts as dead: 10,000. */
+  /** A connection that acknowledges nothing for this long counts as broken. The default is 10,000. */
   ackTimeoutMs?: number;
-  /** The first pause before another try, with jitter: 1,000. */
+  /** The first pause before another try, with jitter. The default is 1,000. */
   retryMinMs?: number;
-  /** The longest: 30,000. */
+  /** The longest pause. The default is 30,000. */
   retryMaxMs?: number;
-  /** How long a poll waits without Socket.IO, 0 to 30: 25. */
+  /** How long a poll waits where there is no Socket.IO, 0 to 30. The default is 25. */
   pollWaitSeconds?: number;
 }
 
@@ -261,7 +260,7 @@ export type ConnectOptions = CommonOptions & (
   | { token?: string; getToken: GetToken }
 );
 
-/** Gives a token that is good for a while; it is asked first, before the end of a token, and when one has expired. */
+/** Gives a token that is valid for a while. It is called before the first connection, before a token ends, and when one has expired. */
 export type GetToken = (why: { reason: 'connect' | 'http' | 'expiring' | 'token_expired' }) => string | Promise<string>;
 
 export interface AcademySocket {
@@ -296,7 +295,7 @@ export interface AcademySocket {
   emit<E extends string>(event: E, payload?: Payload<E>, ack?: (answer: AnswerTo<E>) => void): this;
   /** A refusal is an answer, too: `{ ok: false, error }`. */
   emitWithAck<E extends string>(event: E, payload?: Payload<E>): Promise<AnswerTo<E>>;
-  /** How long the next `emit` waits for its ack: then the ack hears an error. What is durable stays in the outbox. */
+  /** Limits how long the next `emit` waits for its answer; then `ack` is called with an error. The request stays in the outbox. */
   timeout(ms: number): {
     emit<E extends string>(event: E, payload: Payload<E>, ack: (error: Error | null, answer: AnswerTo<E>) => void): AcademySocket;
     emitWithAck<E extends string>(event: E, payload?: Payload<E>): Promise<AnswerTo<E>>;

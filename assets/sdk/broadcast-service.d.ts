@@ -3,13 +3,13 @@
 export type Id = string | number;
 export type Role = 'admin' | 'hr' | 'coach' | 'learner';
 
-/** To whom: exactly one of them. */
+/** Who gets it: exactly one of these. */
 export type NotificationTarget = { user: Id } | { users: Id[] } | { role: Role } | { all: true };
 
 export interface NotificationContent {
   title: string;
   message: string;
-  /** A word for the kind; `info` without it. */
+  /** A word for the kind. The default is `info`. */
   type?: string;
   titleFr?: string;
   messageFr?: string;
@@ -28,7 +28,7 @@ export interface BroadcastAnswer {
 }
 
 export interface CallOptions {
-  /** 1 to 64 characters; holds for 24 hours. A new one for each call without it. */
+  /** 1 to 64 characters; it holds for 24 hours. The default is a new one for each call. */
   idempotencyKey?: string;
   /** Gives the call up. */
   signal?: AbortSignal;
@@ -50,17 +50,17 @@ interface CommonOptions {
   /** The address of the server, for example `https://rt.example.org`. */
   url: string;
   fetch?: typeof globalThis.fetch;
-  /** For one attempt; 10,000 without it. */
+  /** How long one attempt may take. The default is 10,000. */
   timeoutMs?: number;
-  /** How often a call is tried again after a failed connection, 408, 429 or 5xx; 4 without it. */
+  /** How often a call is tried again after a failed connection, 408, 429 or 5xx. The default is 4. */
   retries?: number;
-  /** Is told of each call that has failed. With it a call need not be awaited. */
+  /** It is told of each call that has failed. With it a call need not be awaited. */
   onError?: (error: BroadcastError) => void;
 }
 
 export type BroadcastOptions = CommonOptions & (
   | { token: string; getToken?: undefined }
-  /** Is asked before each attempt; `reason` is `token_expired` after a refusal for that. */
+  /** It is asked before each attempt. `reason` is `token_expired` if the server has refused the token for that. */
   | { token?: undefined; getToken: (reason: 'first' | 'token_expired') => string | Promise<string> }
 );
 

@@ -6,7 +6,7 @@ import ts from 'typescript';
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
-const options = {
+export const options = {
   noEmit: true,
   allowJs: true,
   checkJs: true,
