@@ -53,6 +53,79 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them, in the order of the documentation.
+    pub const ALL: [ErrorCode; 19] = [
+        ErrorCode::InvalidPayload,
+        ErrorCode::NotJoined,
+        ErrorCode::Forbidden,
+        ErrorCode::NotFound,
+        ErrorCode::TooLarge,
+        ErrorCode::RateLimited,
+        ErrorCode::Conflict,
+        ErrorCode::Resync,
+        ErrorCode::Unavailable,
+        ErrorCode::Internal,
+        ErrorCode::TokenMissing,
+        ErrorCode::TokenMalformed,
+        ErrorCode::TokenInvalid,
+        ErrorCode::TokenExpired,
+        ErrorCode::TokenNotYetValid,
+        ErrorCode::TokenRevoked,
+        ErrorCode::UserBlocked,
+        ErrorCode::RealtimeDisabled,
+        ErrorCode::MethodNotAllowed,
+    ];
+
+    /// What it means and what a client does about it: the documentation's table is made of these.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            ErrorCode::InvalidPayload => {
+                "The request does not have the form that is described here; `field` names what is wrong. The client corrects the request."
+            }
+            ErrorCode::NotJoined => {
+                "The socket has not joined the room that the request is about. The client sends `chat:join` first."
+            }
+            ErrorCode::Forbidden => {
+                "The user may not do this: the room is private, the message is somebody else's, or the token lacks a role or a scope. The client does not try again."
+            }
+            ErrorCode::NotFound => {
+                "There is no such room, message, notification, user or address. The client removes it from what it shows."
+            }
+            ErrorCode::TooLarge => "The request exceeds a size limit. The client sends less.",
+            ErrorCode::RateLimited => {
+                "The user, or the address, asks too much. The client waits for `retryAfterMs` and sends the same request again."
+            }
+            ErrorCode::Conflict => {
+                "The request contradicts what is stored: its key was used with another content, or a legal hold forbids it. The client uses a new key, or gives up."
+            }
+            ErrorCode::Resync => {
+                "The cursor, or `after`, does not belong to the present data, for example after a restore. The client reads the state anew and goes on from there."
+            }
+            ErrorCode::Unavailable => {
+                "The server could not store the request and has acknowledged nothing. The client waits for `retryAfterMs` and tries again with the same `clientId` or `syncId`."
+            }
+            ErrorCode::Internal => "The server has a defect; its log has the cause. The client may try again later.",
+            ErrorCode::TokenMissing => "The connection or the request has no token. The client signs in.",
+            ErrorCode::TokenMalformed => "The token is not a JWT. The client fetches a new token.",
+            ErrorCode::TokenInvalid => {
+                "The signature, the algorithm, the issuer, the audience or a claim of the token is wrong. The client fetches a new token."
+            }
+            ErrorCode::TokenExpired => "The token has expired. The client fetches a new token.",
+            ErrorCode::TokenNotYetValid => {
+                "The token is not valid yet (`nbf`, or `iat` in the future). The clocks of the machines are compared."
+            }
+            ErrorCode::TokenRevoked => "The token was revoked. The user signs in again.",
+            ErrorCode::UserBlocked => {
+                "An administrator has blocked the user. The client does not connect again by itself."
+            }
+            ErrorCode::RealtimeDisabled => "Socket.IO is switched off. The client uses the HTTP API.",
+            ErrorCode::MethodNotAllowed => {
+                "The HTTP method does not exist at this address. The client corrects the request."
+            }
+        }
+    }
+
     /// The code on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
