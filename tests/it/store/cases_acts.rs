@@ -166,6 +166,16 @@ pub async fn a_purge_has_a_beginning_and_an_end(bed: Bed) {
     // Any hold keeps the trail.
     assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 3).await, Ok(0));
     assert_eq!(bed.trail(0).await.len(), 4);
+    // Also that of somebody, or of a room, of whom the store knows nothing else.
+    store.release(Subject::User(user("8"))).await.unwrap();
+    for unknown in [Subject::User(user("nobody")), Subject::Room(room("nowhere"))] {
+        store.hold(hold(unknown.clone())).await.unwrap();
+        assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 3).await, Ok(0));
+        assert_eq!(bed.trail(0).await.len(), 4);
+        store.release(unknown).await.unwrap();
+    }
+    // What a purge records of itself is old by this bound, too.
+    assert!(purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 3).await.unwrap() >= 4);
     bed.end().await;
 }
 

@@ -42,7 +42,7 @@ impl Apply for Purge {
             PurgeKind::Chat => batch.purge_chat(&held, before, cursor, limit, &mut gone)?,
             PurgeKind::Notifications if cursor.place == SWEEP => batch.sweep_marks(cursor, limit)?,
             PurgeKind::Notifications => batch.purge_notifications(&held, before, cursor, limit, &mut gone)?,
-            PurgeKind::Audit => batch.purge_audit(&held, before, limit)?,
+            PurgeKind::Audit => batch.purge_audit(before, limit)?,
         };
         let (purged, kept) = (cursor.purged + step.purged, cursor.held + step.held);
         if cursor.purged == 0 && step.purged > 0 {
@@ -327,8 +327,8 @@ impl Batch<'_, '_> {
     }
 
     /// From the beginning of the trail, past records that a wrong clock has dated into the future: a record goes if it, or one
-    /// behind it, is old. Any hold keeps all of it: it may tell of what is held.
-    fn purge_audit(&mut self, held: &Held, before: Timestamp, limit: usize) -> Outcome<PurgeStep> {
+    /// behind it, is old. Any hold keeps all of it, also one of somebody who is not known yet: it may tell of what is held.
+    fn purge_audit(&mut self, before: Timestamp, limit: usize) -> Outcome<PurgeStep> {
         let (mut old, mut last_old) = (Vec::new(), 0);
         for row in self.t.audit.read()?.iter()?.take(limit.saturating_mul(LOOK_AHEAD)) {
             let (key, value) = row?;
@@ -342,7 +342,7 @@ impl Batch<'_, '_> {
             }
         }
         old.truncate(last_old);
-        if !held.is_empty() {
+        if self.t.holds.read()?.first()?.is_some() {
             return Ok(PurgeStep { held: old.len() as u64, ..PurgeStep::default() });
         }
         old.truncate(limit);
