@@ -529,7 +529,7 @@ conformance! {
     cases_holds: what_was_changed_under_a_hold_is_kept_while_it_stands, a_held_author_is_held_in_every_room,
         who_has_written_in_a_held_room_is_not_erased, who_has_nothing_left_in_a_held_room_is_erased, a_hold_that_comes_too_late_is_refused,
         a_hold_does_not_come_into_the_removal_of_a_room, what_somebody_who_is_held_has_learned_is_not_rolled_out,
-        of_a_hold_and_an_erasure_one_wins, nothing_of_somebody_is_stored_while_they_are_erased,
+        of_a_hold_and_an_erasure_one_wins, what_one_commit_registers_holds_and_erases_is_one, nothing_of_somebody_is_stored_while_they_are_erased,
         an_erasure_and_a_removal_go_on_beside_each_other;
     cases_acts: an_act_and_its_record_are_one, acts_at_once_make_one_chain,
         a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it, a_repeated_act_is_recorded_once,

@@ -292,3 +292,31 @@ pub async fn an_erasure_and_a_removal_go_on_beside_each_other(bed: Bed) {
     assert_eq!((page.messages.len(), page.messages[0].id), (1, new));
     bed.end().await;
 }
+
+pub async fn what_one_commit_registers_holds_and_erases_is_one(bed: Bed) {
+    let store = &bed.store;
+    for n in 0..20 {
+        let (held, free, who, other) = (format!("held{n}"), format!("free{n}"), format!("u{n}"), format!("v{n}"));
+        // All are queued at once: while the writer is at the first ones, the others come to share a commit.
+        let busy: Vec<_> = (0..5).map(|_| store.append_message(draft("busy", "9", "x", None), OPEN)).collect();
+        let said =
+            [(&held, &who), (&free, &other)].map(|(to, by)| store.append_message(draft(to, by, "x", None), OPEN));
+        let set = store.hold(hold(Subject::Room(room(&held))));
+        let (begun, other_begun) = (store.begin_erasure(user(&who)), store.begin_erasure(user(&other)));
+        let erased = store.erase(user(&other), 100);
+        for one in busy.into_iter().chain(said) {
+            one.await.unwrap();
+        }
+        set.await.unwrap();
+        refused(begun.await, Refusal::Held(format!("room {held} (case 12)")));
+        other_begun.await.unwrap();
+        assert!(erased.await.unwrap().is_finished);
+        let told = bed.heard.all().into_iter().rev().find_map(|change| match change {
+            Change::Deleted { message, .. } => Some(message.room.clone()),
+            _ => None,
+        });
+        assert_eq!(told, Some(room(&free)));
+        store.release(Subject::Room(room(&held))).await.unwrap();
+    }
+    bed.end().await;
+}

@@ -283,6 +283,12 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(self.known.rooms.get(room).map(|known| (known.no, &known.record)))
     }
 
+    /// The id of a room that this batch has registered or changed: its row is written at the end.
+    pub(in crate::store::embedded) fn changed_room(&self, no: u64) -> Option<&RoomId> {
+        let mut changed = self.changed_rooms.iter().filter_map(|room| self.known.rooms.get(room));
+        changed.find(|known| known.no == no).map(|known| &known.record.id)
+    }
+
     /// A room's number and the `seq` of its latest message, if it is registered.
     pub(in crate::store::embedded) fn find_seq(&mut self, room: &RoomId) -> Outcome<Option<(u64, u64)>> {
         Ok(self.find_record(room)?.map(|(no, record)| (no, record.last_seq)))

@@ -220,7 +220,11 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
+    /// The id of a room, also of one that this batch has registered.
     pub(in crate::store::embedded) fn room_of(&self, no: u64) -> Outcome<Option<RoomId>> {
+        if let Some(room) = self.changed_room(no) {
+            return Ok(Some(room.clone()));
+        }
         Ok(get(self.t.rooms.read()?, &k8(no), decode_room)?.map(|room| room.id))
     }
 }
