@@ -10,6 +10,8 @@ mod cases_maintenance;
 mod cases_progress;
 mod durable;
 mod kill;
+mod model;
+mod modelled;
 mod random;
 mod rates;
 
@@ -28,7 +30,7 @@ use academy_rt::domain::notification::{
     Audience, AudienceKind, Notification, NotificationBody, NotificationDraft, Selection,
 };
 use academy_rt::domain::privacy::{Erasure, Hold, PurgeKind, Subject};
-use academy_rt::domain::progress::{Percent, Update};
+use academy_rt::domain::progress::{Percent, Status, Update};
 use academy_rt::domain::{Actor, Clock, Fingerprint, LessonId, Refusal, Role, RoomId, SystemClock, Timestamp, UserId};
 use academy_rt::store::operations::*;
 use academy_rt::store::{
