@@ -73,3 +73,38 @@ pub enum Barred {
 pub fn is_issued_before(actor: &Actor, moment: Timestamp) -> bool {
     actor.issued_at.is_none_or(|issued_at| issued_at < moment)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_the_moment_itself_is_not_issued_before_it_and_one_that_does_not_say_is() {
+        let issued = |at: Option<u64>| Actor { issued_at: at.map(Timestamp), ..Actor::local_admin() };
+        assert!(is_issued_before(&issued(Some(999)), Timestamp(1_000)));
+        assert!(!is_issued_before(&issued(Some(1_000)), Timestamp(1_000)));
+        assert!(!is_issued_before(&issued(Some(1_001)), Timestamp(1_000)));
+        assert!(is_issued_before(&issued(None), Timestamp(1_000)));
+    }
+
+    #[test]
+    fn of_two_bans_the_later_moments_hold() {
+        let ban = |before: u64, until: Option<u64>, by: &str| Banned {
+            ban: Ban::AllTokens,
+            before: Timestamp(before),
+            until: until.map(Timestamp),
+            by: by.to_owned(),
+            at: Timestamp(1),
+        };
+        let after = |new: Banned, standing: Option<&Banned>| new.following(standing);
+        assert_eq!(after(ban(5, Some(10), "a"), Some(&ban(7, Some(8), "b"))), ban(7, Some(10), "a"));
+        assert_eq!(after(ban(7, Some(8), "a"), Some(&ban(5, Some(10), "b"))), ban(7, Some(10), "a"));
+        assert_eq!(
+            after(ban(5, Some(10), "a"), Some(&ban(5, None, "b"))),
+            ban(5, None, "a"),
+            "it does not begin to end"
+        );
+        assert_eq!(after(ban(5, None, "a"), Some(&ban(5, Some(10), "b"))), ban(5, None, "a"));
+        assert_eq!(after(ban(5, Some(10), "a"), None), ban(5, Some(10), "a"));
+    }
+}

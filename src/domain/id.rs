@@ -340,6 +340,46 @@ mod tests {
     }
 
     #[test]
+    fn an_id_may_be_as_long_as_it_says_and_no_longer() {
+        assert!(RoomId::parse(&"é".repeat(100)).is_ok() && RoomId::parse(&"é".repeat(101)).is_err());
+        assert!(LessonId::parse(&"x".repeat(100)).is_ok() && LessonId::parse(&"x".repeat(101)).is_err());
+        assert!(UserId::parse(&"x".repeat(64)).is_ok() && UserId::parse(&"x".repeat(65)).is_err());
+        // Longer by more than one: the count is compared, and not met.
+        assert!(UserId::parse(&"x".repeat(80)).is_err());
+    }
+
+    #[test]
+    fn what_imitates_an_inner_room_is_refused() {
+        for colon in ['\u{fe55}', '\u{fe13}', '\u{2236}', '\u{a789}', '\u{ff1a}'] {
+            assert_eq!(RoomId::parse(&format!("user{colon}1")), Err(IdError::Reserved), "{colon}");
+        }
+        assert_eq!(RoomId::parse("u\u{17f}er:1"), Err(IdError::Reserved));
+        assert!(RoomId::parse("uler:1").is_ok());
+    }
+
+    #[test]
+    fn nobody_signs_in_as_one_of_the_two_reserved_senders() {
+        assert!(UserId::system().is_reserved() && UserId::erased().is_reserved());
+        assert!(!UserId::parse("7").unwrap().is_reserved());
+    }
+
+    #[test]
+    fn what_is_no_id_is_told_what_one_is() {
+        let error = room("true").unwrap_err().to_string();
+        assert!(error.contains("a non-negative integer or a string"), "{error}");
+    }
+
+    #[test]
+    fn different_ids_hash_differently() {
+        let hash = |id: &Id| {
+            let mut hasher = std::collections::hash_map::DefaultHasher::new();
+            id.hash(&mut hasher);
+            hasher.finish()
+        };
+        assert_ne!(hash(&Id::Number(7)), hash(&Id::Number(8)));
+    }
+
+    #[test]
     fn bad_user_ids_are_refused() {
         for bad in ["0", "-7", "\"\"", "\"a:b\"", "\"a,b\"", "\"a b\"", "7.5"] {
             assert!(serde_json::from_str::<UserId>(bad).is_err(), "{bad}");

@@ -307,6 +307,24 @@ mod tests {
     }
 
     #[test]
+    fn scopes_read_back() {
+        for scope in Scope::ALL {
+            assert_eq!(Scope::parse(scope.as_str()), Some(scope));
+        }
+        assert_eq!(Scope::parse("notify"), Some(Scope::Notify));
+        assert_eq!(Scope::parse("everything"), None);
+    }
+
+    #[test]
+    fn an_actor_is_what_their_roles_are() {
+        let mut actor = Actor { scopes: Vec::new(), ..Actor::local_admin() };
+        assert!(actor.is_admin() && actor.may(Scope::Rooms));
+        assert_eq!(actor.role(), Some(Role::Admin));
+        actor.roles = vec![Role::Coach];
+        assert!(!actor.is_admin() && !actor.may(Scope::Rooms));
+    }
+
+    #[test]
     fn the_scope_admin_includes_all_others() {
         let mut actor = Actor::local_admin();
         actor.roles.clear();

@@ -166,3 +166,28 @@ pub fn is_for(audience: &Audience, id: u64, user: &UserId, roles: &[Role], first
         Audience::All => id >= first_seen_id,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_audience_stands_where_its_index_says() {
+        for (at, kind) in AudienceKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), at);
+        }
+    }
+
+    #[test]
+    fn what_names_somebody_is_always_theirs_and_the_rest_since_they_were_first_seen() {
+        let (me, other) = (UserId::parse("7").unwrap(), UserId::parse("8").unwrap());
+        let is_mine = |audience: Audience, id| is_for(&audience, id, &me, &[Role::Coach], 5);
+        assert!(is_mine(Audience::Users(vec![other.clone(), me.clone()]), 1));
+        assert!(!is_mine(Audience::Users(vec![other.clone()]), 9));
+        for (id, is_since) in [(4, false), (5, true), (6, true)] {
+            assert_eq!(is_mine(Audience::All, id), is_since, "{id}");
+            assert_eq!(is_mine(Audience::Role(Role::Coach), id), is_since, "{id}");
+            assert!(!is_mine(Audience::Role(Role::Hr), id), "{id}");
+        }
+    }
+}

@@ -252,3 +252,23 @@ impl PurgeKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_is_the_sum_of_all_counts() {
+        let counts = |n: u64| ErasureCounts {
+            messages: n,
+            memberships: 10 * n,
+            lessons: 100 * n,
+            versions: 1_000 * n,
+            notifications: 10_000 * n,
+            inbox: 100_000 * n,
+            answers: 1_000_000 * n,
+        };
+        assert_eq!(counts(2).total(), 2_222_222);
+        assert_eq!(counts(2).plus(counts(3)), counts(5));
+    }
+}

@@ -250,6 +250,16 @@ mod tests {
     }
 
     #[test]
+    fn a_share_says_what_it_is_and_reads_back() {
+        let share = |value| Percent::new(value).unwrap();
+        let shown = [(0.0, Status::NotStarted), (0.5, Status::InProgress), (99.9, Status::InProgress)];
+        for (value, status) in shown.into_iter().chain([(100.0, Status::Completed)]) {
+            assert_eq!(Status::of(share(value)), status, "{value}");
+        }
+        assert_eq!(serde_json::from_str::<Percent>("33.5").unwrap(), share(33.5));
+    }
+
+    #[test]
     fn shares_outside_0_to_100_are_refused() {
         for bad in ["-1", "101", "null", "\"75\"", "1e400", "-0.0001"] {
             assert!(serde_json::from_str::<Percent>(bad).is_err(), "{bad}");

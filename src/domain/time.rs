@@ -115,6 +115,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_while_is_what_lies_between() {
+        assert_eq!(Timestamp(1_000).until(Timestamp(3_500)), Duration::from_millis(2_500));
+        assert_eq!(Timestamp(3_500).until(Timestamp(1_000)), Duration::ZERO);
+    }
+
+    #[test]
     fn a_clock_that_is_ahead_for_a_moment_ends_nothing() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
