@@ -356,8 +356,11 @@ impl Pair {
                 let policy = if n.is_multiple_of(7) { CLOSED } else { OPEN };
                 let may = store.may_enter(room.clone(), viewer.clone(), policy).await;
                 same!(read(may), model.enter(&room, &viewer, policy).map(drop));
-                let part =
-                    Page { after: (n % 2 == 0).then_some(after), before: (n % 3 == 0).then_some(n % 40), limit: 2 };
+                let part = Page {
+                    after: n.is_multiple_of(2).then_some(after),
+                    before: n.is_multiple_of(3).then_some(n % 40),
+                    limit: 2,
+                };
                 for page in [latest(1_000), part] {
                     let seen = store.history(room.clone(), viewer.clone(), page.clone(), policy).await;
                     same!(read(seen), model.history(&room, &viewer, &page, policy));
@@ -374,7 +377,8 @@ impl Pair {
                 let kept = store.progress_history(user.clone(), known.clone()).await.unwrap();
                 same!(kept, model.progress_history(&user, &known));
             }
-            let part = InboxQuery { before: (n % 2 == 0).then_some(after), limit: 2, unread_only: n % 3 == 0 };
+            let part =
+                InboxQuery { before: n.is_multiple_of(2).then_some(after), limit: 2, unread_only: n.is_multiple_of(3) };
             for query in [InboxQuery { limit: 1_000, ..InboxQuery::default() }, part] {
                 same!(store.inbox(actor.clone(), query.clone()).await.unwrap(), model.inbox(&user, &roles, &query));
             }
