@@ -115,6 +115,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_minute_ahead_is_believed_and_more_is_not() {
+        let start = Instant::now();
+        for (ahead, believed) in [(60_000, 60_000), (60_001, 0)] {
+            assert_eq!(ExpiryClock::new(Timestamp(0), start).now(Timestamp(ahead), start), Timestamp(believed));
+        }
+    }
+
+    #[test]
     fn a_while_is_what_lies_between() {
         assert_eq!(Timestamp(1_000).until(Timestamp(3_500)), Duration::from_millis(2_500));
         assert_eq!(Timestamp(3_500).until(Timestamp(1_000)), Duration::ZERO);

@@ -527,7 +527,7 @@ conformance! {
         all_up_to_an_id_leaves_what_came_later, unread_is_kept_and_is_what_counting_gives;
     cases_maintenance: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
-        purges_go_on_past_what_is_dated_into_the_future, an_erasure_asks_for_the_floor_or_for_consent;
+        purges_go_on_past_what_is_dated_into_the_future, a_message_is_as_old_as_the_clock_said_however_far_its_room_was_ahead, an_erasure_asks_for_the_floor_or_for_consent;
     cases_holds: what_was_changed_under_a_hold_is_kept_while_it_stands, a_held_author_is_held_in_every_room,
         who_has_written_in_a_held_room_is_not_erased, who_has_nothing_left_in_a_held_room_is_erased, a_hold_that_comes_too_late_is_refused,
         a_hold_does_not_come_into_the_removal_of_a_room, what_somebody_who_is_held_has_learned_is_not_rolled_out,
@@ -538,7 +538,7 @@ conformance! {
         a_purge_has_a_beginning_and_an_end, an_erasure_gives_the_same_certificate_again;
     cases_access: bans_stand_until_they_are_lifted_or_end, a_private_room_admits_its_members_alone,
         a_room_is_closed_with_those_who_are_in_it, a_deleted_room_leaves_nothing_and_its_id_is_free_at_once,
-        a_room_under_a_hold_is_not_deleted, lists_come_in_parts_and_can_be_searched;
+        a_room_under_a_hold_is_not_deleted, who_is_taken_out_takes_their_read_mark_along, lists_come_in_parts_and_can_be_searched;
 }
 
 pub fn open_quietly(dir: &Path) -> Desk {

@@ -247,3 +247,17 @@ pub async fn lists_come_in_parts_and_can_be_searched(bed: Bed) {
     let all = store.list_users(list(None, 500, None)).await.unwrap();
     assert!(all.next.is_none() && all.items.len() >= 14, "{}", all.items.len());
 }
+
+pub async fn who_is_taken_out_takes_their_read_mark_along(bed: Bed) {
+    let store = &bed.store;
+    let said = bed.say("r", "7", "x").await.id;
+    store.mark_read(room("r"), author("8"), said, OPEN).await.unwrap();
+    let marks = || async {
+        let told = store.replay(actor("9", &[]), vec![room("r")], 0, 100).await.unwrap().changes;
+        told.iter().filter(|change| matches!(change, Change::Read { .. })).count()
+    };
+    assert_eq!(marks().await, 1);
+    assert_eq!(store.remove_member(room("r"), user("8")).await, Ok(Membership::Guest));
+    assert_eq!(marks().await, 0);
+    bed.end().await;
+}

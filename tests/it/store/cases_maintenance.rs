@@ -292,3 +292,14 @@ pub async fn an_erasure_asks_for_the_floor_or_for_consent(bed: Bed) {
     }
     bed.end().await;
 }
+
+pub async fn a_message_is_as_old_as_the_clock_said_however_far_its_room_was_ahead(bed: Bed) {
+    let store = &bed.store;
+    for at in [900, 10] {
+        store.at(at).append_message(draft("r", "7", "x", None), OPEN).await.unwrap();
+    }
+    let times = store.history(room("r"), author("7"), latest(5), OPEN).await.unwrap().messages;
+    assert_eq!(times.iter().map(|one| one.at).collect::<Vec<_>>(), [Timestamp(900); 2]);
+    assert_eq!(purge_all(&bed, PurgeKind::Chat, Timestamp(50), 10).await, Ok(2));
+    bed.end().await;
+}
