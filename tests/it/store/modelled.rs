@@ -414,7 +414,7 @@ impl Pair {
         }
         let all = ListQuery { limit: 1_000, ..ListQuery::default() };
         same!(store.list_rooms(all.clone()).await.unwrap(), model.list_rooms());
-        same!(store.list_people(all).await.unwrap(), model.list_people());
+        same!(store.list_users(all).await.unwrap(), model.list_people());
         same!(store.holds().await.unwrap(), model.holds());
         same!(store.erasures().await.unwrap(), model.erasures());
         same!(store.unsent_broadcasts().await.unwrap(), model.unsent());
