@@ -94,7 +94,7 @@ impl ErrorCode {
             }
             ErrorCode::TooLarge => "The request exceeds a size limit. The client sends less.",
             ErrorCode::RateLimited => {
-                "The user, or the address, asks too much. The client waits for `retryAfterMs` and sends the same request again."
+                "The user or the address sends too many requests. The client waits for `retryAfterMs` and sends the same request again."
             }
             ErrorCode::Conflict => {
                 "The request contradicts what is stored: its key was used with another content, or a legal hold forbids it. The client uses a new key, or gives up."
@@ -113,7 +113,7 @@ impl ErrorCode {
             }
             ErrorCode::TokenExpired => "The token has expired. The client fetches a new token.",
             ErrorCode::TokenNotYetValid => {
-                "The token is not valid yet (`nbf`, or `iat` in the future). The clocks of the machines are compared."
+                "The token is not valid yet (`nbf`, or `iat` in the future). Compare the clocks of the server and of whoever signs tokens."
             }
             ErrorCode::TokenRevoked => "The token was revoked. The user signs in again.",
             ErrorCode::UserBlocked => {
