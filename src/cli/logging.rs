@@ -45,7 +45,7 @@ impl Log {
     pub fn resettle(&self, global: &Global, config: &Config) {
         let changed = self.filter.reload(filter(global, config));
         if let Err(error) = changed.and_then(|()| self.lines.reload(lines(config.log.format))) {
-            tracing::warn!(%error, "the log goes on as it was");
+            tracing::warn!(%error, "the log keeps its present format and level");
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Key {
 impl Key {
     /// The line of help, with what it takes for a new value to hold.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn description(&self) -> String {
         let when = if self.is_live { "" } else { " (restart)" };
         format!("{}{when}", self.help)
     }
@@ -459,7 +459,7 @@ pub fn annotated_file(value: impl Fn(&Key) -> Option<String>) -> String {
             section = in_section;
             text.push_str(&format!("\n[{section}]\n"));
         }
-        text.push_str(&format!("# {}\n", row.words()));
+        text.push_str(&format!("# {}\n", row.description()));
         match value(row) {
             Some(value) => text.push_str(&format!("{name} = {}\n", in_toml(row, &value))),
             None => {

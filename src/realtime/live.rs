@@ -119,7 +119,7 @@ impl Live {
     /// Publishes what is not stored. A feed that is full drops it: nobody waits for it, and it is never acknowledged.
     pub(crate) fn publish_passing(&self, delivery: Delivery) {
         if self.feed.publish(vec![delivery]).is_err() {
-            tracing::debug!("too much is on its way; a passing event was dropped");
+            tracing::debug!("the feed is full: an event that is not stored was dropped");
         }
     }
 }

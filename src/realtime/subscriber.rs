@@ -94,7 +94,7 @@ impl Live {
         }
         let follow_up = FollowUp::Enlist { room: message.room.clone(), users };
         if self.follow_up.try_send(follow_up).is_err() {
-            tracing::warn!(room = %message.room, "too many rooms are new at once; who was in this one joins it again");
+            tracing::warn!(room = %message.room, "too many new rooms at once: users of this one must join it again");
         }
     }
 

@@ -265,7 +265,7 @@ impl Connections {
     fn turn_away(&self, address: IpAddr) {
         self.middleware.counters().rate_limited.add("newcomers");
         if self.middleware.counters().log_limiter.may_log("newcomers") {
-            tracing::info!(%address, reason = "newcomers", "a connection was refused: too many from there ask for nothing");
+            tracing::info!(%address, reason = "newcomers", "refused a connection: too many connections from its address have sent no request");
         }
     }
 
@@ -277,7 +277,7 @@ impl Connections {
     }
 
     async fn pause(&self, error: &io::Error) {
-        tracing::warn!(%error, "a connection was not accepted; if it says 'too many open files', raise LimitNOFILE");
+        tracing::warn!(%error, "could not accept a connection; if the error is 'too many open files', raise LimitNOFILE");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 

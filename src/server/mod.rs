@@ -123,7 +123,7 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Prob
     let failed = tokio::select! {
         () = signals.wait() => None,
         error = server.app.store.failure() => {
-            tracing::error!(%error, "the store has failed: stopping");
+            tracing::error!(%error, "the store has failed; stopping");
             Some(Problem::new(
                 "the service had to stop",
                 error,
@@ -131,7 +131,7 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Prob
             ))
         }
         ended = server.tasks.ended() => {
-            tracing::error!(task = ended.name, why = ended.why, "a part of the server has ended: stopping");
+            tracing::error!(task = ended.name, why = ended.why, "a part of the server has ended unexpectedly; stopping");
             // Whoever waits for it waits in vain.
             server.app.live.feed.close();
             Some(Problem::new(
@@ -261,7 +261,7 @@ impl Server {
             addresses = %server.state.addresses.join(" "),
             data_dir = %server.started.data_dir.display(),
             websocket_enabled = config.server.websocket_enabled,
-            tls = %tls.as_ref().map_or_else(|| "off".to_owned(), |tls| tls.words()),
+            tls = %tls.as_ref().map_or_else(|| "off".to_owned(), |tls| tls.summary()),
             "started"
         );
         Ok(server)

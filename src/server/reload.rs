@@ -101,12 +101,12 @@ impl Reloader {
                     tracing::info!(took_ms, "reloaded: the new configuration is in force");
                 } else {
                     let waiting = waiting.join(", ");
-                    tracing::warn!(took_ms, waiting, "reloaded; these keys wait for a restart");
+                    tracing::warn!(took_ms, waiting, "reloaded; these keys take effect at the next restart");
                 }
                 systemd::ready(self.state.addresses.first().map_or("", String::as_str));
             }
             Err(error) => {
-                tracing::error!(%error, "not reloaded: the old configuration stays in force");
+                tracing::error!(%error, "not reloaded; the previous configuration remains in force");
                 systemd::kept(&error.to_string());
             }
         }
@@ -170,7 +170,7 @@ impl Reloader {
         if let Err(error) = self.renew_certificate(tls, &current).await {
             let words = error.to_string();
             if *said != words {
-                tracing::error!(%error, "the changed certificate is not used: the old one stays in force");
+                tracing::error!(%error, "the changed certificate is not used; the previous one remains in force");
                 *said = words;
             }
         }
@@ -197,7 +197,7 @@ impl Reloader {
         material.may_replace(current, now)?;
         log_warnings(&material);
         tls.replace(material);
-        tracing::info!(tls = %tls.words(), "a new certificate is in use for new connections");
+        tracing::info!(tls = %tls.summary(), "new connections use a new certificate");
         Ok(())
     }
 
@@ -207,11 +207,11 @@ impl Reloader {
         let Some(leaf) = material.leaf() else { return };
         let days_left = leaf.days_left(now);
         match leaf.validity(now) {
-            Validity::Soon => tracing::warn!(days_left, "the TLS certificate ends soon: put a new one in its place"),
+            Validity::Soon => tracing::warn!(days_left, "the TLS certificate expires soon; replace it"),
             Validity::VerySoon | Validity::Expired => {
                 tracing::error!(
                     days_left,
-                    "the TLS certificate ends: clients will refuse it. Put a new one in its place"
+                    "the TLS certificate expires within days or has expired, and clients will refuse it; replace it"
                 );
             }
             Validity::Good | Validity::NotYet => {}

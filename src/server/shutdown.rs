@@ -59,7 +59,7 @@ impl Server {
                     tracing::warn!(connections = tracker.len(), "drain timed out; closing what is left");
                 }
             }
-            () = signals.wait() => tracing::warn!("told to stop at once"),
+            () = signals.wait() => tracing::warn!("second signal: stopping without waiting for the drain"),
         }
         self.connections.cut_all();
         // The tasks first: the last marks that they record are in the store when it is closed. The pump ends with the feed.

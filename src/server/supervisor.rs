@@ -64,7 +64,7 @@ impl Tasks {
                 Ok(None) => return,
                 Err(_) => {
                     let left: Vec<&str> = self.names.values().copied().filter(|name| which(name)).collect();
-                    tracing::warn!(tasks = left.join(", "), "tasks did not end in time; they are ended");
+                    tracing::warn!(tasks = left.join(", "), "tasks did not end in time; aborting them");
                     self.names.retain(|_, name| !which(name));
                     if self.names.is_empty() {
                         self.running.abort_all();

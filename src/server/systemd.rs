@@ -70,7 +70,10 @@ pub(super) async fn watchdog(app: &App, connections: &Connections, addresses: &[
         }
         match health(app, connections, addresses, half).await {
             Ok(()) => tell(&[NotifyState::Watchdog]),
-            Err(why) => tracing::error!(why, "the watchdog is not fed: the service manager will restart the service"),
+            Err(why) => tracing::error!(
+                why,
+                "the server is not healthy: withholding the watchdog signal, so that the service manager restarts it"
+            ),
         }
     }
 }
@@ -97,6 +100,6 @@ async fn health(
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "the service manager was not told");
+        tracing::debug!(%error, "could not notify the service manager");
     }
 }

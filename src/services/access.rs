@@ -137,7 +137,7 @@ impl Access {
             Err(error) if self.is_kept_for_later(&error) => {
                 let is_stored = self.store.bans().await.is_ok_and(|stored| stands_already(&stored, &banned))
                     && !self.unstored.has(&banned.ban);
-                tracing::error!(%error, ban = %banned.ban, "a ban holds in memory alone: the store does not take it");
+                tracing::error!(%error, ban = %banned.ban, "a ban is in force in memory only: the store does not accept it");
                 self.unstored.push(BanChange::Set(banned.clone()), act)?;
                 self.live.access.set(banned);
                 Ok((self.live.expel_the_barred(), is_stored))
@@ -183,7 +183,7 @@ impl Access {
                 },
             };
             match outcome {
-                Ok(()) => tracing::info!(%ban, "a change of a ban that held in memory alone is durable now"),
+                Ok(()) => tracing::info!(%ban, "a ban change that was in memory only has been stored"),
                 Err(StoreError::Refused(refusal)) => tracing::error!(%ban, %refusal, "a ban could not be stored"),
                 Err(_) => break,
             }
@@ -275,7 +275,7 @@ impl Access {
                 if !stored.iter().any(|banned| banned.ban == ban) {
                     return Err(not_blocked());
                 }
-                tracing::error!(%error, %ban, "a ban is lifted in memory alone: the store does not take it");
+                tracing::error!(%error, %ban, "a ban is lifted in memory only: the store does not accept it");
                 self.unstored.push(BanChange::Lift(ban.clone()), act)?;
                 self.live.access.lift(&ban);
                 false

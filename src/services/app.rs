@@ -111,14 +111,14 @@ pub async fn close(app: &App) -> Result<(), StoreError> {
     app.audit.record_refusals().await;
     // Their receivers are cut off by now: each ends at its next piece.
     if tokio::time::timeout(STREAMS_END, app.streams.ended()).await.is_err() {
-        tracing::warn!("an answer that was streamed out did not end");
+        tracing::warn!("a streamed answer did not end in time");
     }
     let closing = app.store.close();
     tokio::pin!(closing);
     let closed = match tokio::time::timeout(STORE_CLOSES, &mut closing).await {
         Ok(closed) => closed,
         Err(_) => {
-            tracing::warn!("the store waits for deliveries that nobody takes; it is closed without them");
+            tracing::warn!("the store is waiting for deliveries that nothing receives; closing it without them");
             app.live.feed.close();
             closing.await
         }

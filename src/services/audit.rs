@@ -64,10 +64,7 @@ impl Refusals {
     /// Keeps records for later. Beyond so many the oldest stay, as they tell of the beginning, and the log tells of the rest.
     fn keep(&self, mut entries: Vec<AuditEntry>) {
         if entries.len() > KEPT {
-            tracing::error!(
-                lost = entries.len() - KEPT,
-                "records of refused sign-ins were given up: the store takes none"
-            );
+            tracing::error!(lost = entries.len() - KEPT, "dropped records of refused sign-ins: the store accepts none");
             entries.truncate(KEPT);
         }
         *self.kept.lock() = entries;
@@ -111,7 +108,7 @@ impl Audit {
         while let Some(entry) = entries.next() {
             if let Err(error) = self.store.write(Record { entry: entry.clone() }).await {
                 let left = 1 + entries.len();
-                tracing::warn!(%error, left, "refused sign-ins are not in the audit trail yet; it is tried again");
+                tracing::warn!(%error, left, "refused sign-ins are not in the audit trail yet; retrying");
                 self.refusals.keep(std::iter::once(entry).chain(entries).collect());
                 return;
             }
@@ -131,7 +128,7 @@ impl Audit {
                 tracing::info!(head = %AuditPoint::from(head), "the audit trail ends with this record");
                 self.head_logged_on.store(day, Ordering::Relaxed);
             }
-            Err(error) => tracing::warn!(%error, "the end of the audit trail could not be read, and is not logged"),
+            Err(error) => tracing::warn!(%error, "could not read the last record of the audit trail; it is not logged"),
         }
     }
 
@@ -141,7 +138,7 @@ impl Audit {
         let act = Act { note: changes, ..caller.act(action::KEYS, String::new()) };
         let entry = act.entry(self.store.now(), "done");
         if let Err(error) = self.store.write(Record { entry }).await {
-            tracing::error!(%error, changes = act.note, "a change of keys was not recorded in the audit trail");
+            tracing::error!(%error, changes = act.note, "could not record a change of keys in the audit trail");
         }
     }
 
@@ -186,7 +183,7 @@ pub(super) async fn record_reading(
         Ok(_) => Ok(()),
         Err(StoreError::Full(why)) => {
             tracing::error!(%why, actor = act.actor, origin = act.origin, action, target = act.target,
-                "the disk is too full for a record of the audit trail; this act is in the log alone");
+                "the disk is too full for a record of the audit trail; this act is only in the log");
             Ok(())
         }
         Err(error) => Err(store_error(error)),

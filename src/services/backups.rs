@@ -118,7 +118,7 @@ impl Backups {
                 None
             }
             Err(error) => {
-                tracing::warn!(%error, "a backup is not signed: its key was not looked for");
+                tracing::warn!(%error, "a backup is not signed: its key could not be read");
                 None
             }
         }
@@ -145,7 +145,7 @@ impl Backups {
         self.streams.spawn(async move {
             let sent = store.rows(outgoing).await;
             if let Err(error) = &sent {
-                tracing::warn!(%error, "a backup was not sent to its end");
+                tracing::warn!(%error, "a backup was not sent completely");
                 breaker.fail(error.to_string()).await;
             }
             // The receiver may be gone; that is fine.

@@ -114,7 +114,7 @@ impl Broadcast {
         authorize(caller, Scope::Broadcast)?;
         check_event(&request.event)?;
         check_key("Idempotency-Key", key.as_deref())?;
-        let words = format!("{} to {}", request.event, words(&request.target));
+        let words = format!("{} to {}", request.event, describe(&request.target));
         let rooms = rooms_of(request.target)?;
         let payload = request.payload.as_deref().map_or("null", RawValue::get);
         let sending = sending(caller, words, key);
@@ -149,7 +149,7 @@ impl Broadcast {
     ) -> Result<BroadcastSent, ApiError> {
         authorize(caller, Scope::Notify)?;
         check_key("Idempotency-Key", key.as_deref())?;
-        let words = format!("notification:new to {}", words(&target));
+        let words = format!("notification:new to {}", describe(&target));
         let audience = audience_of(rooms_of(target)?)?;
         self.send_draft(sending(caller, words, key), draft_of(audience, content)?).await
     }
@@ -285,13 +285,13 @@ impl Broadcast {
     pub(super) async fn resend(&self) {
         let unsent = match self.store.unsent_broadcasts().await {
             Ok(unsent) => unsent,
-            Err(error) => return tracing::warn!(%error, "broadcasts that were not sent could not be looked for"),
+            Err(error) => return tracing::warn!(%error, "could not look for broadcasts that were not sent"),
         };
         let first_of_now = self.marks.first_of_now;
         for (id, broadcast) in unsent.into_iter().filter(|(id, _)| *id < first_of_now) {
-            tracing::info!(event = broadcast.event, "a broadcast that was acknowledged before the start goes out");
+            tracing::info!(event = broadcast.event, "sending a broadcast that was acknowledged before the start");
             if self.live.feed.publish(broadcast_deliveries(Some(id), &broadcast)).is_err() {
-                tracing::warn!(event = broadcast.event, "too much is on its way for it; it goes out at the next start");
+                tracing::warn!(event = broadcast.event, "the feed is full: this broadcast is sent at the next start");
             }
         }
     }
@@ -325,7 +325,7 @@ fn normal(payload: &str) -> String {
 }
 
 /// A target for people. Ids are checked elsewhere, and bounded here.
-fn words(target: &Target) -> String {
+fn describe(target: &Target) -> String {
     let one = match (&target.user, &target.users, &target.role, &target.room) {
         (Some(user), ..) => format!("user {user}"),
         (_, Some(users), ..) => format!("{} users", users.len()),

@@ -154,10 +154,10 @@ async fn look_at_calendar(app: &App) -> bool {
         match run(app).await {
             Ok(()) => {}
             Err(error) if is_urgent => {
-                tracing::warn!(%error, "{what} could not be finished; it is tried again in a few seconds");
+                tracing::warn!(%error, "{what} could not be completed; retrying in a few seconds");
                 is_settled = false;
             }
-            Err(error) => tracing::debug!(%error, "{what} did not succeed; it is tried again"),
+            Err(error) => tracing::debug!(%error, "{what} failed; retrying"),
         }
     }
     is_settled
@@ -170,6 +170,6 @@ async fn sample_growth(app: &App) -> Result<(), StoreError> {
 
 fn log_refused_connections(app: &App) {
     for (reason, count) in app.live.counters().log_limiter.suppressed() {
-        tracing::warn!(reason, count, "more connections were refused than were logged in the last minute");
+        tracing::warn!(reason, count, "refused more connections in the last minute than were logged");
     }
 }

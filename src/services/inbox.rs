@@ -78,7 +78,7 @@ impl Inbox {
     async fn record_delivered(&self, marks: Vec<(UserId, DeliveryMark)>) {
         match self.store.write(Delivered { marks: marks.clone() }).await {
             Ok(()) => self.live.sockets.note_recorded(&marks),
-            Err(error) => tracing::debug!(%error, "delivery marks were not recorded; they are tried again"),
+            Err(error) => tracing::debug!(%error, "could not record delivery marks; retrying"),
         }
     }
 

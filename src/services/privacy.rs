@@ -162,7 +162,7 @@ impl Privacy {
                 page = match store.export_page(user.clone(), next, EXPORT_PAGE).await {
                     Ok(page) => page,
                     Err(error) => {
-                        tracing::warn!(%error, "an export was not sent to its end");
+                        tracing::warn!(%error, "an export was not sent completely");
                         drop(sender.send(Err(io::Error::other(error.to_string()))).await);
                         return;
                     }

@@ -62,9 +62,9 @@ impl Purges {
         let seconds = jump.by.as_secs();
         if jump.is_ahead {
             *self.rest_until.lock() = Some(Instant::now() + REST);
-            tracing::warn!(seconds, "the clock went ahead, or the machine slept: tokens end by the new time");
+            tracing::warn!(seconds, "the clock jumped ahead, or the machine slept; tokens expire by the new time");
         } else {
-            tracing::warn!(seconds, "the clock was set back: tokens end by the new time");
+            tracing::warn!(seconds, "the clock was set back; tokens expire by the new time");
         }
     }
 
@@ -83,7 +83,7 @@ impl Purges {
                 Ok((purged, held)) => {
                     tracing::info!(kind = kind.as_str(), purged, held, "purged by age");
                 }
-                Err(error) => tracing::warn!(%error, kind = kind.as_str(), "a purge stopped; it is tried again"),
+                Err(error) => tracing::warn!(%error, kind = kind.as_str(), "a purge stopped; retrying"),
             }
         }
     }

@@ -47,7 +47,7 @@ pub fn is_own(origin: &str, host: &str, has_tls: bool) -> bool {
 
 /// In words.
 #[must_use]
-pub fn words(control: Option<OverControlSocket>, address: Option<ClientAddress>) -> String {
+pub fn describe(control: Option<OverControlSocket>, address: Option<ClientAddress>) -> String {
     match (control, address) {
         (Some(OverControlSocket(Some(user))), _) => format!("control socket, local user {user}"),
         (Some(OverControlSocket(None)), _) => "control socket".to_owned(),

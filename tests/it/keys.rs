@@ -156,7 +156,7 @@ fn a_rotation_while_the_server_runs_takes_both_and_refuses_the_old_one_behind_it
         // The new one once the server has looked, the old one all the while.
         until("the new secret is taken", || session(&service, &new) == 200);
         assert_eq!(session(&service, &old), 200, "accepted until its time");
-        service.wait_for("other keys of tokens are in force");
+        service.wait_for("the keys for tokens have changed");
         until("the old secret ends", || session(&service, &old) == 401);
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
         assert!(now >= u128::from(rotated["old"]["until"].as_u64().unwrap()), "and not before");

@@ -283,8 +283,8 @@ fn a_certificate_that_ends_soon_is_warned_of() {
     fs::set_permissions(dir.path().join("k.pem"), fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(dir.path().join("c.pem"), params.self_signed(&pair).unwrap().pem()).unwrap();
     let service = Service::start_in(dir, crate::harness::free_port(), &secured(FILES), &[], None);
-    service.wait_for("the TLS certificate ends");
+    service.wait_for("the TLS certificate expires");
     let log = service.log();
-    let line = log.lines().find(|line| line.contains("the TLS certificate ends")).unwrap();
+    let line = log.lines().find(|line| line.contains("the TLS certificate expires")).unwrap();
     assert!(line.contains("\"level\":\"ERROR\"") && line.contains("\"days_left\":5"), "{line}");
 }

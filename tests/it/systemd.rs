@@ -117,7 +117,7 @@ fn the_watchdog_is_fed_only_while_connections_are_accepted() {
     // Nobody listens any more, behind the back of the service: as a socket that somebody has taken away.
     let socket = TcpStream::from(OwnedFd::from(listener.try_clone().unwrap()));
     socket.shutdown(Shutdown::Both).unwrap();
-    service.wait_for("the watchdog is not fed");
+    service.wait_for("withholding the watchdog signal");
     assert!(service.log().contains("no connection to"), "{}", service.log());
 }
 

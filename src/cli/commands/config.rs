@@ -30,7 +30,7 @@ fn keys_help() -> String {
     let mut text = String::from("Keys:\n");
     for key in KEYS {
         // Writing into a String does not fail.
-        let _ = writeln!(text, "  {}\n          {}", key.name, key.words());
+        let _ = writeln!(text, "  {}\n          {}", key.name, key.description());
     }
     text.push_str("\nA key server.listen is ACADEMY_RT_SERVER_LISTEN in the environment.");
     text

@@ -151,7 +151,7 @@ fn configuration() -> String {
             section = in_section;
             page.push_str(&format!(".SH \"[{section}]\"\n"));
         }
-        page.push_str(&format!(".TP\n.B {}\n{}\n", roff(name), roff(&key.words())));
+        page.push_str(&format!(".TP\n.B {}\n{}\n", roff(name), roff(&key.description())));
         if !key.default.is_empty() {
             page.push_str(&format!("Default: {}.\n", roff(key.default)));
         }

@@ -79,7 +79,7 @@ impl Tls {
 
     /// The state of TLS in one line.
     #[must_use]
-    pub fn words(&self) -> String {
+    pub fn summary(&self) -> String {
         let material = self.0.load();
         match material.leaf() {
             Some(leaf) => format!("certificate for {} until {}", leaf.names.join(" "), day(leaf.not_after)),

@@ -123,7 +123,7 @@ async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
 impl HttpApi {
     /// The caller of a request: the control socket, or a bearer token.
     fn asker(&self, headers: &HeaderMap, control: Option<OverControlSocket>, address: Option<ClientAddress>) -> Asker {
-        let origin = origin::words(control, address);
+        let origin = origin::describe(control, address);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }

@@ -198,7 +198,7 @@ impl SocketIoTransport {
         let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
-                let address = origin::words(None, address);
+                let address = origin::describe(None, address);
                 if self.counters().log_limiter.may_log(error.code.as_str()) {
                     tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
                 }

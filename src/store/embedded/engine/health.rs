@@ -143,15 +143,15 @@ impl Shared {
         let mut health = self.health.lock();
         if self.opener.disk.sync_failed() {
             let why = StoreError::Unavailable(format!("the disk did not keep what was written ({error}); restart"));
-            tracing::error!(%error, "a sync of the database failed: no write is taken until the service is restarted");
+            tracing::error!(%error, "a sync of the database failed; writes are refused until the service is restarted");
             self.fail(&mut health, why);
         } else if lost {
-            tracing::error!(%error, "the database is damaged: no write is taken; run `academy-rt db check`");
+            tracing::error!(%error, "the database is damaged; writes are refused. Run `academy-rt db check`");
             self.fail(&mut health, error.clone());
         } else if matches!(*health, Health::Well | Health::ReadOnly(_)) {
             // What goes on failing is told once: a full disk is tried every few seconds.
             if *health == Health::Well {
-                tracing::error!(%error, "the database met an error and will be opened again");
+                tracing::error!(%error, "the database met an error; reopening it");
             }
             *health = Health::Broken(error.clone());
         }

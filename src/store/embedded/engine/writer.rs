@@ -259,7 +259,7 @@ impl Writer {
                     match self.try_a_write() {
                         Ok(()) => {
                             self.shared.set_health(Health::Well);
-                            tracing::info!("the database takes writes again");
+                            tracing::info!("the database accepts writes again");
                         }
                         Err(failure) => drop(self.shared.note(&failure)),
                     }
@@ -315,7 +315,7 @@ impl Writer {
                 true
             }
             Err(error) => {
-                tracing::warn!(%error, "the database does not open yet");
+                tracing::warn!(%error, "the database cannot be reopened yet");
                 false
             }
         }

@@ -40,7 +40,7 @@ pub(in crate::store::embedded) fn examine_a_suspect(data_dir: &Path) -> Result<(
     if !marker.exists() || !data_dir.join(NAME).exists() {
         return Ok(());
     }
-    tracing::warn!("the database is looked at, as the service had to stop because of it");
+    tracing::warn!("checking the database, because the service had to stop on its account");
     let held = Held::take(data_dir)?;
     let mut file = held.open()?;
     let mut found = match file.check_integrity() {

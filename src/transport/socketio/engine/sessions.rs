@@ -134,7 +134,7 @@ impl Sessions {
     /// Counts and logs a reader that did not keep up; without a number it is a connection whose socket is not known.
     pub fn note_slow_reader(&self, socket: Option<u64>) {
         self.slow_readers.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(socket, "a connection was cut off: its reader does not keep up");
+        tracing::info!(socket, "closed a connection: its reader does not keep up");
     }
 
     /// How many readers did not keep up.
