@@ -1,4 +1,4 @@
-//! How much one user may ask in a while . One decision for both transports: the same buckets count what comes
+//! How much one user may ask in a while. One decision for both transports: the same buckets count what comes
 //! over Socket.IO and over HTTP.
 
 use std::num::NonZeroU32;
@@ -59,7 +59,7 @@ impl Rates {
 
     /// Goes by other rates from now on, if they are others: who has used up a part of one begins anew then.
     pub fn replace(&self, limits: &Limits) {
-        if self.buckets.load().limits != *limits {
+        if self.buckets.load().quotas != quotas(limits) {
             self.buckets.store(Arc::new(RateLimits::new(limits)));
         }
     }
@@ -97,14 +97,26 @@ impl Rates {
 #[derive(Debug)]
 pub struct RateLimits {
     /// What they were made from.
-    limits: Limits,
+    quotas: Quotas,
     messages: Buckets,
     typing: Buckets,
     syncs: Buckets,
     joins: Buckets,
 }
 
-fn buckets(per_second: u32, burst: u32) -> Buckets {
+/// (a second, at once) of messages, typing, syncs and joins; of all limits these alone are rates that are counted here.
+type Quotas = [(u32, u32); 4];
+
+fn quotas(limits: &Limits) -> Quotas {
+    [
+        (limits.messages_per_second, limits.message_burst),
+        (limits.typing_per_second, limits.typing_per_second),
+        (limits.syncs_per_second, limits.syncs_per_second),
+        (limits.joins_per_second, limits.joins_per_second),
+    ]
+}
+
+fn buckets((per_second, burst): (u32, u32)) -> Buckets {
     let per_second = NonZeroU32::new(per_second)?;
     let burst = NonZeroU32::new(burst).unwrap_or(per_second);
     Some(RateLimiter::keyed(Quota::per_second(per_second).allow_burst(burst)))
@@ -114,13 +126,9 @@ impl RateLimits {
     /// Full buckets.
     #[must_use]
     pub fn new(limits: &Limits) -> RateLimits {
-        RateLimits {
-            limits: limits.clone(),
-            messages: buckets(limits.messages_per_second, limits.message_burst),
-            typing: buckets(limits.typing_per_second, limits.typing_per_second),
-            syncs: buckets(limits.syncs_per_second, limits.syncs_per_second),
-            joins: buckets(limits.joins_per_second, limits.joins_per_second),
-        }
+        let quotas = quotas(limits);
+        let [messages, typing, syncs, joins] = quotas.map(buckets);
+        RateLimits { quotas, messages, typing, syncs, joins }
     }
 
     /// Counts one request.
@@ -177,5 +185,17 @@ mod tests {
         for _ in 0..1_000 {
             rates.count(Rate::Typing, &one).unwrap();
         }
+    }
+
+    #[test]
+    fn other_limits_begin_no_rate_anew_and_another_rate_does() {
+        let limits = Limits { messages_per_second: 1, message_burst: 1, ..Config::default().limits };
+        let rates = Rates::new(&limits, Arc::default());
+        let user = UserId::parse("1").unwrap();
+        rates.count(Rate::Messages, &user).unwrap();
+        rates.replace(&Limits { message_chars: 10, payload: 5, sockets_per_user: 1, ..limits.clone() });
+        assert!(rates.count(Rate::Messages, &user).is_err(), "what is used up stays used up");
+        rates.replace(&Limits { message_burst: 2, ..limits });
+        rates.count(Rate::Messages, &user).unwrap();
     }
 }
