@@ -1,14 +1,12 @@
 // docs/migrate.md: its token is accepted, and its import stores what it is given, once.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { after, before, test } from 'node:test';
-import { Appliance, binary, secret } from '../clients/harness.mjs';
-import { block } from './blocks.mjs';
+import { Appliance, secret } from '../clients/harness.mjs';
+import { block, scratch } from './blocks.mjs';
 
 const run = promisify(execFile);
 let dir;
@@ -16,12 +14,10 @@ let env;
 let server;
 
 before(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'academy-rt-migrate-'));
-  symlinkSync(join(dirname(fileURLToPath(import.meta.url)), 'node_modules'), join(dir, 'node_modules'));
-  mkdirSync(join(dir, 'bin'));
-  symlinkSync(binary, join(dir, 'bin/academy-rt'));
+  const place = scratch('migrate');
+  dir = place.dir;
   server = await Appliance.start();
-  env = { PATH: `${join(dir, 'bin')}${delimiter}${process.env.PATH}`, JWT_SECRET: secret, REALTIME_URL: server.url, ACADEMY_RT_STORAGE_DATA_DIR: server.data };
+  env = { PATH: place.path, JWT_SECRET: secret, REALTIME_URL: server.url, ACADEMY_RT_STORAGE_DATA_DIR: server.data };
 });
 
 after(async () => {

@@ -7,14 +7,14 @@
 // deploy=, tutorial=, migrate= and sdk= are the names by which the other tests find their blocks.
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import ts from '../clients/node_modules/typescript/lib/typescript.js';
 import { Appliance, binary, secret } from '../clients/harness.mjs';
+import { blocksIn, scratch } from './blocks.mjs';
 
 const run = promisify(execFile);
 const here = dirname(fileURLToPath(import.meta.url));
@@ -25,26 +25,9 @@ const TESTED = ['sh', 'bash', 'js', 'ts', 'json', 'html', 'toml'];
 const KNOWN = ['check', 'run', 'env', 'output', 'sdk'];
 const NAMES = ['deploy', 'tutorial', 'migrate', 'sdk', 'file'];
 
-/** The blocks of a page: { at, language, attributes, text }, and what is wrong with how they are marked. */
+/** The blocks of a page, and what is wrong with how they are marked. */
 function blocksOf(name, page) {
-  const blocks = [];
-  const wrong = [];
-  let open;
-  page.split('\n').forEach((line, index) => {
-    const at = `${name}:${index + 1}`;
-    const fence = /^\s*(```+)(.*)$/.exec(line);
-    if (open && fence && fence[1].length >= open.fence.length && fence[2].trim() === '') {
-      blocks.push({ ...open, text: open.lines.map((one) => `${one}\n`).join('') });
-      open = undefined;
-    } else if (open) {
-      open.lines.push(line);
-    } else if (fence) {
-      const info = /^(\w*)(?: \{([^{}]*)\})?$/.exec(fence[2].trim());
-      if (!info) wrong.push(`${at}: '${line.trim()}' is not LANGUAGE {ATTRIBUTES}`);
-      open = { at, fence: fence[1], language: info?.[1] ?? '', attributes: info?.[2]?.split(/\s+/).filter(Boolean) ?? [], lines: [] };
-    }
-  });
-  if (open) wrong.push(`${open.at}: the block has no end`);
+  const { blocks, wrong } = blocksIn(name, page);
   blocks.forEach((block, index) => {
     const { at, language, attributes } = block;
     const has = (one) => attributes.includes(one);
@@ -100,12 +83,10 @@ function isText(documented, printed) {
 }
 
 let dir;
+let path;
 
 before(() => {
-  dir = mkdtempSync(join(tmpdir(), 'academy-rt-snippets-'));
-  mkdirSync(join(dir, 'bin'));
-  symlinkSync(binary, join(dir, 'bin/academy-rt'));
-  symlinkSync(join(here, 'node_modules'), join(dir, 'node_modules'));
+  ({ dir, path } = scratch('snippets'));
 });
 
 after(() => rmSync(dir, { recursive: true, force: true }));
@@ -160,7 +141,7 @@ for (const name of RUN) {
     const place = mkdtempSync(join(dir, 'page-'));
     const cert = join(server.data, 'tls/cert.pem');
     let env = {
-      PATH: `${join(dir, 'bin')}${delimiter}${process.env.PATH}`, HOME: place, URL: server.url,
+      PATH: path, HOME: place, URL: server.url,
       CURL_CA_BUNDLE: cert, NODE_EXTRA_CA_CERTS: cert, JWT_SECRET: secret, ACADEMY_RT_STORAGE_DATA_DIR: server.data,
     };
     let ran = 0;

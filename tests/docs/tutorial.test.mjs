@@ -2,14 +2,13 @@
 // are replaced. The home directory is one of the test, so that no browser of this machine is told to trust anything.
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { binary, until } from '../clients/harness.mjs';
-import { block } from './blocks.mjs';
+import { until } from '../clients/harness.mjs';
+import { block, scratch } from './blocks.mjs';
 
 const FLAGS = [
   '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -48,14 +47,12 @@ function leave(name) {
 }
 
 before(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'academy-rt-tutorial-'));
+  const place = scratch('tutorial', { hasPackages: false });
+  dir = place.dir;
   ports = { server: String(await freePort()), pages: String(await freePort()) };
-  const bin = join(dir, 'bin');
-  mkdirSync(bin);
-  symlinkSync(binary, join(bin, 'academy-rt'));
   const home = join(dir, 'home');
   mkdirSync(home);
-  env = { PATH: `${bin}${delimiter}${process.env.PATH}`, HOME: home, ACADEMY_RT_STORAGE_MIN_FREE: '0' };
+  env = { PATH: place.path, HOME: home, ACADEMY_RT_STORAGE_MIN_FREE: '0' };
 });
 
 after(async () => {

@@ -46,17 +46,24 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("indicatif", &["cli/"]),
 ];
 
-pub(crate) fn sources() -> Vec<(String, String)> {
-    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+/// The files below some places of the repository; not what npm has put there.
+fn files_below(places: &[&str]) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut left: Vec<PathBuf> = places.iter().map(|place| root.join(place)).collect();
+    let mut found = Vec::new();
+    while let Some(place) = left.pop() {
+        if !place.is_dir() {
+            found.push(place);
+        } else if !place.ends_with("node_modules") {
+            left.extend(fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
         }
     }
+    found
+}
+
+pub(crate) fn sources() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    walk(&root, &mut found);
-    let named = found.into_iter().map(|path| {
+    let named = files_below(&["src"]).into_iter().map(|path| {
         let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
         (name, fs::read_to_string(path).unwrap())
     });
@@ -199,12 +206,9 @@ fn each_link_of_the_documents_leads_somewhere() {
 fn each_test_that_the_page_about_security_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut all = String::new();
-    let mut places = vec![root.join("src"), root.join("tests/it"), root.join("tests/clients")];
-    while let Some(place) = places.pop() {
-        if place.is_dir() && !place.ends_with("node_modules") {
-            places.extend(fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
-        } else if place.extension().is_some_and(|extension| extension == "rs" || extension == "mjs") {
-            all.push_str(&fs::read_to_string(place).unwrap());
+    for path in files_below(&["src", "tests/it", "tests/clients"]) {
+        if path.extension().is_some_and(|extension| extension == "rs" || extension == "mjs") {
+            all.push_str(&fs::read_to_string(path).unwrap());
         }
     }
     let page = fs::read_to_string(root.join("docs/security.md")).unwrap();
@@ -234,13 +238,8 @@ fn tests_that_are_left_out_are_long_or_named_by_the_run() {
     assert!(run.contains("--include-ignored"), "tests/run leaves out the long tests");
     let skipped: Vec<&str> = run.split("--skip ").skip(1).map(|rest| rest.split_whitespace().next().unwrap()).collect();
     let mut used = vec![false; skipped.len()];
-    let mut places = vec![root.join("src"), root.join("tests/it")];
     let mut wrong = Vec::new();
-    while let Some(place) = places.pop() {
-        if place.is_dir() {
-            places.extend(fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()));
-            continue;
-        }
+    for place in files_below(&["src", "tests/it"]) {
         let Ok(text) = fs::read_to_string(&place) else { continue };
         let path = place.strip_prefix(root).unwrap().with_extension("").to_string_lossy().replace('/', "::");
         for test in text.split("#[test]").skip(1) {
@@ -287,4 +286,14 @@ fn the_runbook_quotes_messages_as_the_program_prints_them() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(quoted > 30, "{quoted} messages are quoted");
+}
+
+/// What is not in the repository, its readers do not have: docs/protocol.md is there for them.
+#[test]
+fn nothing_cites_what_is_not_in_the_repository() {
+    let places = ["src", "assets", "docs", "packaging", "tests/clients", "tests/it", "README.md", "CONTRIBUTING.md"];
+    let word = ["CONT", "RACT "].concat();
+    let cites = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains(&word));
+    let wrong: Vec<PathBuf> = files_below(&places).into_iter().filter(cites).collect();
+    assert!(wrong.is_empty(), "{wrong:?} cite a document that readers do not have");
 }

@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { after, before, describe, test } from 'node:test';
 import { Appliance, heard, token } from '../clients/harness.mjs';
+import { blocksIn } from '../docs/blocks.mjs';
 import { errorsOf, membersOf, options, program, root, textOf } from './compiler.mjs';
 
 const page = textOf('docs/sdk.md');
-const blocks = [...page.matchAll(/^```(\w+) \{(.+)\}\n([^]*?)^```$/gm)].map(([, language, attributes, text]) => ({ language, attributes: attributes.split(/\s+/), text }));
+const { blocks } = blocksIn('docs/sdk.md', page);
 const examples = blocks.flatMap(({ language, attributes, text }, at) => {
   const name = attributes.find((one) => /^sdk(=|$)/.test(one));
   return name === undefined ? [] : [{ language, name: name.split('=')[1], path: `assets/sdk/example-${at}.${language}`, text }];
