@@ -12,6 +12,12 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// The day that it is in, counted from the epoch, in UTC.
+    #[must_use]
+    pub fn day(self) -> u64 {
+        self.0 / (24 * 60 * 60 * 1_000)
+    }
+
     /// From whole seconds since the epoch, as JWT claims have them.
     #[must_use]
     pub fn from_secs(secs: u64) -> Timestamp {

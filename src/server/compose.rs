@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use socketioxide::SocketIo;
-use socketioxide::layer::SocketIoLayer;
 
 use crate::auth::Verifier;
 use crate::config::Config;
@@ -11,9 +10,10 @@ use crate::domain::Clock;
 use crate::domain::problem::Problem;
 use crate::realtime::feed::Feed;
 use crate::realtime::live::Live;
+use crate::server::middleware::{Middleware, MiddlewareSettings};
 use crate::server::open_store::open_store;
 use crate::services::{App, Settings};
-use crate::transport::http::{HttpApi, Process};
+use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::SocketIoTransport;
 
 /// Opens the store, and composes the services over it. Its commits go to `feed`; an older format is migrated if `migrates`.
@@ -46,18 +46,19 @@ pub(super) struct Transports {
     pub(super) sockets: Arc<SocketIoTransport>,
     /// The HTTP API.
     pub(super) api: Arc<HttpApi>,
-    /// The library's layer at the path of Socket.IO.
-    pub(super) layer: SocketIoLayer,
-    /// What ends it.
+    /// What ends the library's side of Socket.IO.
     pub(super) io: SocketIo,
+    /// What every request passes before either of them.
+    pub(super) middleware: Arc<Middleware>,
 }
 
-/// Both transports over the services.
+/// Both transports over the services, and the middleware before them.
 pub(super) fn transports(
     config: &Config,
     app: &Arc<App>,
     verifier: &Arc<Verifier>,
     process: Arc<dyn Process>,
+    settings: MiddlewareSettings,
 ) -> Transports {
     let sockets = SocketIoTransport::new(app.clone(), verifier.clone(), config);
     let (layer, io) = sockets.mount();
@@ -65,10 +66,11 @@ pub(super) fn transports(
         app: app.clone(),
         verifier: verifier.clone(),
         sockets: sockets.clone(),
-        process,
+        process: process.clone(),
         payload_bytes: config.limits.payload as u64,
     });
-    Transports { sockets, api, layer, io }
+    let middleware = Middleware::new(&layer, routes(api.clone()), sockets.clone(), process, settings);
+    Transports { sockets, api, io, middleware }
 }
 
 /// A number that cannot be guessed, and is not 0: 0 is nobody's feed.

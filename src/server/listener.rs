@@ -44,7 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionLimits {
     /// What waits for a reader.
-    pub connection: QueueLimits,
+    pub queue: QueueLimits,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
     /// How long the head of a request may take.
@@ -60,7 +60,7 @@ impl ConnectionLimits {
     #[must_use]
     pub fn new(limits: &Limits, stall: Duration) -> ConnectionLimits {
         ConnectionLimits {
-            connection: QueueLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
+            queue: QueueLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
             handshake: limits.handshake,
             head: limits.request_head,
             body: limits.request_body,
@@ -286,12 +286,9 @@ impl Connections {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         // A command may write what it is given to a disk that takes its time.
-        let stall = if who.address.is_none() {
-            CONTROL_STALL.max(self.limits.connection.stall)
-        } else {
-            self.limits.connection.stall
-        };
-        let connection = StreamConnection::new(stream, QueueLimits { stall, ..self.limits.connection });
+        let stall =
+            if who.address.is_none() { CONTROL_STALL.max(self.limits.queue.stall) } else { self.limits.queue.stall };
+        let connection = StreamConnection::new(stream, QueueLimits { stall, ..self.limits.queue });
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;

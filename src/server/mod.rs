@@ -44,7 +44,7 @@ use crate::transport::socketio::SocketIoTransport;
 use compose::{Transports, random_number};
 use file_watcher::WatchedFiles;
 use listener::{ConnectionLimits, Connections};
-use middleware::{Middleware, MiddlewareSettings};
+use middleware::MiddlewareSettings;
 use reload::Reloader;
 use shutdown::Signals;
 use state::State;
@@ -212,15 +212,9 @@ impl Server {
         let Credentials { keys, key_files, tls, warnings } = credentials;
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let state = Arc::new(State::new(&config, listeners.addresses(), tls.clone()));
-        let Transports { sockets, api, layer, io } = compose::transports(&config, &app, &verifier, state.clone());
+        let Transports { sockets, api, io, middleware } =
+            compose::transports(&config, &app, &verifier, state.clone(), MiddlewareSettings::new(&config));
         let draining = CancellationToken::new();
-        let middleware = Middleware::new(
-            &layer,
-            crate::transport::http::routes(api.clone()),
-            sockets.clone(),
-            state.clone(),
-            MiddlewareSettings::new(&config),
-        );
         let limits = ConnectionLimits::new(&config.limits, STALL);
         let connections = Connections::new(middleware.clone(), limits, draining.clone());
         let control = config.control_socket();

@@ -15,12 +15,12 @@ use crate::realtime::feed::Feed;
 use crate::services::{App, Settings, app};
 use crate::store::OpenError;
 use crate::store::embedded::offline::rows::Held;
-use crate::transport::http::{Process, routes};
+use crate::transport::http::Process;
 
 use super::compose::{self, Transports, random_number};
 use super::listener::{ConnectionLimits, Connections};
 use crate::domain::problem::Problem;
-use crate::server::middleware::{Middleware, MiddlewareSettings};
+use crate::server::middleware::MiddlewareSettings;
 
 /// A command may think about an answer for so long before it takes more of it.
 const PATIENCE: Duration = Duration::from_secs(60 * 60);
@@ -106,23 +106,17 @@ impl Offline {
         let secret = Secret::new(format!("{:x}{:x}", random_number()?, random_number()?));
         let verifier = Arc::new(Verifier::new(&config.auth, &secret));
         let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
-        let Transports { sockets, api, layer, .. } = compose::transports(config, &app, &verifier, process.clone());
-        let middleware = Middleware::new(
-            &layer,
-            routes(api),
-            sockets,
-            process,
-            MiddlewareSettings {
-                cors_origins: Vec::new(),
-                cookie_name: None,
-                connects_per_second: 0,
-                behind_proxy: false,
-                trusted_proxies: Vec::new(),
-                has_tls: false,
-                hsts: None,
-                admin_needs_certificate: false,
-            },
-        );
+        let settings = MiddlewareSettings {
+            cors_origins: Vec::new(),
+            cookie_name: None,
+            connects_per_second: 0,
+            behind_proxy: false,
+            trusted_proxies: Vec::new(),
+            has_tls: false,
+            hsts: None,
+            admin_needs_certificate: false,
+        };
+        let Transports { middleware, .. } = compose::transports(config, &app, &verifier, process, settings);
         let limits = ConnectionLimits::new(&config.limits, PATIENCE);
         let connections = Connections::new(middleware, limits, CancellationToken::new());
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);

@@ -39,8 +39,7 @@ pub(super) async fn open_store(
 /// An older format: a backup first, then the migration.
 fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), Problem> {
     tracing::info!("the store has an older format: making a backup, then migrating it");
-    let upgraded = rebuild::upgrade(data_dir, now, "system", &mut |_| {})
-        .map_err(|finding| Problem::new(finding.what, finding.why, finding.remedy))?;
+    let upgraded = rebuild::upgrade(data_dir, now, "system", &mut |_| {})?;
     let backup = upgraded.backup.map(|made| made.path.display().to_string()).unwrap_or_default();
     tracing::info!(from = upgraded.from, to = upgraded.to, %backup, "the store was migrated");
     Ok(())

@@ -20,7 +20,6 @@ use crate::services::errors::store_error;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// So many kinds of refused sign-ins (address and reason) are told apart between two records; more are counted together.
 const KINDS: usize = 64;
 /// So many records that the store did not take are kept.
@@ -119,7 +118,7 @@ impl Audit {
     /// back or rewritten as a whole is found by it (`audit verify --expect`).
     pub(super) async fn log_head(&self) {
         // Behind the first day of the calendar; 0 is "never".
-        let day = 1 + self.store.now().as_millis() / DAY_MS;
+        let day = 1 + self.store.now().day();
         if self.head_logged_on.load(Ordering::Relaxed) == day {
             return;
         }

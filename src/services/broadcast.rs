@@ -155,7 +155,7 @@ impl Broadcast {
     }
 
     async fn store<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, ApiError> {
-        self.store.submit(self.store.now(), operation, act).await.map(|applied| applied.answer).map_err(store_error)
+        self.store.act(operation, act).await.map(|applied| applied.answer).map_err(store_error)
     }
 
     async fn send_draft(&self, mut sending: Sending<'_>, draft: NotificationDraft) -> Result<BroadcastSent, ApiError> {

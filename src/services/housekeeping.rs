@@ -31,7 +31,6 @@ const OFTEN: Duration = Duration::from_secs(1);
 const UNSETTLED: Duration = Duration::from_secs(5);
 /// And where the disk is full: what is deleted meanwhile has made room inside the database file.
 const FULL: Duration = Duration::from_secs(60);
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -164,7 +163,7 @@ async fn look_at_calendar(app: &App) -> bool {
 }
 
 async fn sample_growth(app: &App) -> Result<(), StoreError> {
-    let (day, counts) = (app.store.now().as_millis() / DAY_MS, app.store.row_counts().await?);
+    let (day, counts) = (app.store.now().day(), app.store.row_counts().await?);
     app.store.write(SampleGrowth { day, counts }).await
 }
 

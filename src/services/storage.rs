@@ -53,12 +53,17 @@ impl Storage {
         self.store.apply(self.now(), operation).await
     }
 
-    /// Does an administrative act, with its record. When it is answered, its change has been applied to whoever is connected.
+    /// Does an operation with the record of its act, if it is an administrative one. When it is answered, its change has been
+    /// applied to whoever is connected.
     ///
     /// # Errors
     /// As of [`Store`].
-    pub(super) async fn act<O: Operation>(&self, operation: O, act: Act) -> Result<Applied<O::Answer>, StoreError> {
-        self.store.submit(self.now(), operation, Some(act)).await
+    pub(super) async fn act<O: Operation>(
+        &self,
+        operation: O,
+        act: impl Into<Option<Act>>,
+    ) -> Result<Applied<O::Answer>, StoreError> {
+        self.store.submit(self.now(), operation, act.into()).await
     }
 
     /// Whether a request with this key has been answered: its repetition gets the first answer, before rules and rates.

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,7 +52,6 @@ pub struct Came {
 
 /// One authenticated socket.
 pub struct Link {
-    this: Weak<Link>,
     /// The server's own number of the socket.
     pub number: u64,
     /// The Engine.IO session.
@@ -88,8 +87,7 @@ impl Link {
     /// A link for a session whose token is good. It has no socket yet: one that leaves before its connect packet is out gets
     /// no disconnect, and link and socket would hold each other for good.
     pub fn new(number: u64, session: String, actor: Actor, came: Came, sessions: &Arc<Sessions>) -> Arc<Link> {
-        Arc::new_cyclic(|this| Link {
-            this: this.clone(),
+        Arc::new(Link {
             number,
             session,
             came,
@@ -169,8 +167,7 @@ impl Link {
         let state = self.state.lock();
         if let Some(connection) = self.connection(&state) {
             drop(state);
-            let answer = frame::encode(&[Packet::ack(ack.id, body)]);
-            self.note(connection.push(answer.bytes), &**connection);
+            self.note(connection.push(frame::of(&Packet::ack(ack.id, body))), &**connection);
             return;
         }
         // The library encodes it for the poll; one text, so that no key is sorted anew. The lock is held, so that nothing
@@ -252,9 +249,9 @@ impl Link {
     }
 
     /// As [`Link::send_away`], and a client that does not go is hung up on.
-    pub fn dismiss(&self, word: &ServerEvent<'_>) {
+    pub fn dismiss(self: &Arc<Self>, word: &ServerEvent<'_>) {
         self.send_away(word);
-        let link = self.this.clone();
+        let link = Arc::downgrade(self);
         self.sessions.tasks().spawn(async move {
             tokio::time::sleep(FAREWELL).await;
             if let Some(link) = link.upgrade().filter(|link| !link.has_departed()) {

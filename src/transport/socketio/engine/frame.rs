@@ -1,6 +1,6 @@
 //! WebSocket frames (RFC 6455) as a server sends them: unmasked, of text, in one piece. The only place that makes one.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::protocol::packet::Packet;
 use crate::realtime::batch::Encoded;
@@ -22,6 +22,14 @@ pub fn encode(packets: &[Packet]) -> Encoded {
         put_text(&mut bytes, packet.text());
     }
     Encoded { bytes: bytes.freeze(), starts }
+}
+
+/// The frame of one packet.
+#[must_use]
+pub fn of(packet: &Packet) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(MAX_HEADER + packet.text().len());
+    put_text(&mut bytes, packet.text());
+    bytes.freeze()
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "each length is within the bound of its branch")]
@@ -67,7 +75,7 @@ mod tests {
     #[test]
     fn a_packet_is_one_text_frame() {
         let packet = Packet::event("chat:typing", &serde_json::json!({"isTyping": true}));
-        let frame = encode(std::slice::from_ref(&packet)).bytes;
+        let frame = of(&packet);
         assert_eq!((frame[0], usize::from(frame[1])), (0x81, packet.text().len()));
         assert_eq!(frame[2..], packet.text()[..]);
     }

@@ -92,12 +92,11 @@ impl SocketQuery {
         let mut seen = [false; READ_ONCE.len()];
         for pair in text.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if key == "token" {
-                let decoded = form_urlencoded::parse(pair.as_bytes()).next();
-                query.token = query.token.or_else(|| decoded.map(|(_, token)| Zeroizing::new(token.into_owned())));
+            let Some((name, seen)) = READ_ONCE.iter().zip(&mut seen).find(|(name, _)| **name == key) else {
+                let token = form_urlencoded::parse(pair.as_bytes()).find(|(key, _)| key == "token");
+                query.token = query.token.or_else(|| token.map(|(_, token)| Zeroizing::new(token.into_owned())));
                 continue;
-            }
-            let Some((name, seen)) = READ_ONCE.iter().zip(&mut seen).find(|(name, _)| **name == key) else { continue };
+            };
             if std::mem::replace(seen, true) {
                 return Err(name);
             }
@@ -259,6 +258,7 @@ mod tests {
             token_of(&mut query, &headers.collect(), cookie).map(|token| token.to_string())
         };
         assert_eq!(found("token=a%2E&token=z", &all, Some("session")).as_deref(), Some("a."));
+        assert_eq!(found("%74oken=a", &all, Some("session")).as_deref(), Some("a"));
         assert_eq!(found("", &all, Some("session")).as_deref(), Some("b"));
         assert_eq!(found("", &all[1..], Some("session")).as_deref(), Some("c"));
         assert_eq!(found("", &all[1..], None), None);

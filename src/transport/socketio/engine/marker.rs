@@ -14,7 +14,7 @@ static MARKER: LazyLock<(String, Bytes)> = LazyLock::new(|| {
     // Without random numbers the server does not start: they are asked for before, for the feed.
     let _ = getrandom::fill(&mut secret);
     let secret = format!("{:032x}", u128::from_le_bytes(secret));
-    let frame = frame::encode(&[Packet::event(Marker::EVENT, &secret)]).bytes;
+    let frame = frame::of(&Packet::event(Marker::EVENT, &secret));
     (secret, frame)
 });
 

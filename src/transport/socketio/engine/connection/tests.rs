@@ -10,11 +10,11 @@ const LIMITS: QueueLimits = QueueLimits { queued_frames: 100, queued_bytes: 100_
 const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
 
 fn frame(text: &str) -> Bytes {
-    frame::encode(&[Packet::event("e", text)]).bytes
+    frame::of(&Packet::event("e", text))
 }
 
 fn marker() -> Bytes {
-    frame::encode(&[Packet::event(Marker::EVENT, Marker::secret())]).bytes
+    frame::of(&Packet::event(Marker::EVENT, Marker::secret()))
 }
 
 struct Rig {
@@ -84,7 +84,7 @@ fn the_marker_frame_is_the_marker() {
     let marker = marker();
     assert_eq!(Marker::len_in(&marker), Some(marker.len()));
     // A broadcast of the same name is an event like any other.
-    let other = frame::encode(&[Packet::event(Marker::EVENT, &true)]).bytes;
+    let other = frame::of(&Packet::event(Marker::EVENT, &true));
     assert_eq!(Marker::len_in(&other), None);
 }
 
