@@ -1,6 +1,7 @@
 //! Packets that go out together, in order, and the form in which a transport writes them: it is made by the first socket that
 //! needs it, and shared by all others of the room.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -69,12 +70,16 @@ impl Packets<'_> {
         self.batch.packets.iter().take(self.range.end).skip(self.range.start)
     }
 
-    /// The part as a transport writes it. `encode` is called once a batch: one encoding serves all sockets.
+    /// The part as a transport writes it. `encode` is called once a batch: one encoding serves all sockets. Borrowed where it is
+    /// the whole batch, as for almost every socket of a room: nothing is counted for each of them.
     #[must_use]
-    pub fn encoded(&self, encode: fn(&[Packet]) -> Encoded) -> Bytes {
+    pub fn encoded(&self, encode: fn(&[Packet]) -> Encoded) -> Cow<'_, Bytes> {
         let Encoded { bytes, starts } = self.batch.encoded.get_or_init(|| encode(&self.batch.packets));
+        if self.range == (0..starts.len()) {
+            return Cow::Borrowed(bytes);
+        }
         let at = |index: usize| starts.get(index).copied().unwrap_or(bytes.len());
-        bytes.slice(at(self.range.start)..at(self.range.end))
+        Cow::Owned(bytes.slice(at(self.range.start)..at(self.range.end)))
     }
 }
 
@@ -96,9 +101,9 @@ mod tests {
     #[test]
     fn a_part_is_what_is_in_it() {
         let batch = Batch::new((0..3).map(|n| Packet::event("e", &n)).collect());
-        assert_eq!(batch.all().encoded(plain), &b"42[\"e\",0]42[\"e\",1]42[\"e\",2]"[..]);
-        assert_eq!(batch.starting_at(1).encoded(plain), &b"42[\"e\",1]42[\"e\",2]"[..]);
-        assert_eq!(batch.one(1).encoded(plain), &b"42[\"e\",1]"[..]);
+        assert_eq!(*batch.all().encoded(plain), &b"42[\"e\",0]42[\"e\",1]42[\"e\",2]"[..]);
+        assert_eq!(*batch.starting_at(1).encoded(plain), &b"42[\"e\",1]42[\"e\",2]"[..]);
+        assert_eq!(*batch.one(1).encoded(plain), &b"42[\"e\",1]"[..]);
         assert_eq!(batch.one(2).iter().count(), 1);
         assert_eq!(batch.starting_at(3).encoded(plain).len(), 0);
     }

@@ -167,7 +167,7 @@ impl Link {
         let state = self.state.lock();
         if let Some(connection) = self.connection(&state) {
             drop(state);
-            self.note(connection.push(frame::of(&Packet::ack(ack.id, body))), &**connection);
+            self.note(connection.push(&frame::of(&Packet::ack(ack.id, body))), &**connection);
             return;
         }
         // The library encodes it for the poll; one text, so that no key is sorted anew. The lock is held, so that nothing
@@ -243,7 +243,7 @@ impl Link {
         if let Some(connection) = &connection
             && !self.is_gone.swap(true, Ordering::AcqRel)
         {
-            connection.push(Bytes::from_static(frame::CLOSE));
+            connection.push(&Bytes::from_static(frame::CLOSE));
         }
         connection.is_some()
     }
@@ -297,14 +297,14 @@ impl Outlet for Link {
         if self.is_gone() {
             return false;
         }
-        // The hot path: no lock of ours.
+        // The hot path: no lock of ours, no count of references.
         if let Some(connection) = self.direct.get() {
-            return self.note(connection.push(packets.encoded(frame::encode)), &**connection);
+            return self.note(connection.push(&packets.encoded(frame::encode)), &**connection);
         }
         let state = self.state.lock();
         if let Some(connection) = self.connection(&state) {
             drop(state);
-            return self.note(connection.push(packets.encoded(frame::encode)), &**connection);
+            return self.note(connection.push(&packets.encoded(frame::encode)), &**connection);
         }
         let Some(socket) = &state.socket else { return false };
         let sent = send_by_library(socket, packets);
@@ -320,7 +320,7 @@ impl Outlet for Link {
 
     fn send_volatile(&self, packets: &Packets<'_>) {
         match self.direct.get() {
-            Some(connection) => connection.push_volatile(packets.encoded(frame::encode)),
+            Some(connection) => connection.push_volatile(&packets.encoded(frame::encode)),
             None => drop(self.send(packets)),
         }
     }

@@ -53,10 +53,10 @@ pub enum Cut {
 pub trait Connection: Send + Sync {
     /// Sends whole frames behind everything that was pushed before. Does not block. `false` if the connection is cut, or is cut
     /// by this because the reader does not keep up.
-    fn push(&self, frames: Bytes) -> bool;
+    fn push(&self, frames: &Bytes) -> bool;
 
     /// Sends whole frames if they can be written at once, and drops them otherwise.
-    fn push_volatile(&self, frames: Bytes);
+    fn push_volatile(&self, frames: &Bytes);
 
     /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it.
     fn expect_websocket(&self);
@@ -338,7 +338,7 @@ fn head_end(mut passed: usize, bytes: &[u8]) -> usize {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S> {
-    fn push(&self, frames: Bytes) -> bool {
+    fn push(&self, frames: &Bytes) -> bool {
         let mut inner = self.lock();
         if inner.cut.is_some() {
             return false;
@@ -347,7 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         if inner.outbox.is_empty() && inner.is_between_frames() && !inner.is_blocked && !inner.needs_flush {
             let mut cx = Context::from_waker(&self.waker);
             let Some(stream) = inner.stream.as_mut() else { return false };
-            match Pin::new(stream).poll_write(&mut cx, &frames) {
+            match Pin::new(stream).poll_write(&mut cx, frames) {
                 Poll::Ready(Ok(len)) => {
                     written = len;
                     inner.needs_flush = true;
@@ -387,7 +387,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         true
     }
 
-    fn push_volatile(&self, frames: Bytes) {
+    fn push_volatile(&self, frames: &Bytes) {
         let is_free = {
             let inner = self.lock();
             inner.outbox.is_empty() && inner.is_between_frames() && !inner.is_blocked

@@ -64,7 +64,7 @@ async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
     let mut rig = rig(4_096, LIMITS);
     upgrade(&mut rig).await;
     let (early, late, queued) = (frame("early"), frame("late"), frame("queued in the library"));
-    assert!(rig.connection.push(early.clone()));
+    assert!(rig.connection.push(&early));
     let mut library_bytes = queued.to_vec();
     library_bytes.extend_from_slice(&marker());
     rig.library.write_all(&library_bytes).await.unwrap();
@@ -74,7 +74,7 @@ async fn what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent() {
         let _ = rig.library.read(&mut byte).await;
     });
     assert_eq!(read_frames(&mut rig.client, 2).await, [text(&queued), text(&early)]);
-    assert!(rig.connection.push(late.clone()));
+    assert!(rig.connection.push(&late));
     assert_eq!(read_frames(&mut rig.client, 1).await, [text(&late)]);
     read.abort();
 }
@@ -94,12 +94,12 @@ async fn a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it(
     upgrade(&mut rig).await;
     rig.library.write_all(&marker()).await.unwrap();
     let mut pushed = 0;
-    while rig.connection.push(frame("0123456789012345678901234567890123456789")) {
+    while rig.connection.push(&frame("0123456789012345678901234567890123456789")) {
         pushed += 1;
         assert!(pushed < 10);
     }
     assert_eq!(rig.connection.is_cut(), Some(Cut::SlowReader));
-    assert!(!rig.connection.push(frame("more")));
+    assert!(!rig.connection.push(&frame("more")));
     assert!(rig.library.read(&mut [0]).await.is_err());
     assert!(rig.library.write(b"x").await.is_err());
 }
@@ -111,7 +111,7 @@ async fn a_stalled_write_is_noticed_after_the_limit() {
     rig.library.write_all(&marker()).await.unwrap();
     let now = Instant::now();
     assert!(!rig.connection.check_stall(now + Duration::from_secs(60)), "nothing waits");
-    rig.connection.push(frame(&"x".repeat(100)));
+    rig.connection.push(&frame(&"x".repeat(100)));
     assert!(!rig.connection.check_stall(Instant::now()));
     assert!(rig.connection.check_stall(Instant::now() + Duration::from_secs(10)));
     assert!(rig.library.read(&mut [0]).await.is_err());
@@ -121,10 +121,10 @@ async fn a_stalled_write_is_noticed_after_the_limit() {
 async fn volatile_frames_are_dropped_rather_than_queued() {
     let mut rig = rig(64, LIMITS);
     upgrade(&mut rig).await;
-    rig.connection.push_volatile(frame("before the marker"));
+    rig.connection.push_volatile(&frame("before the marker"));
     rig.library.write_all(&marker()).await.unwrap();
-    rig.connection.push(frame(&"x".repeat(60)));
-    rig.connection.push_volatile(frame("while another waits"));
+    rig.connection.push(&frame(&"x".repeat(60)));
+    rig.connection.push_volatile(&frame("while another waits"));
     let mut byte = [0];
     let read = tokio::spawn(async move {
         let _ = rig.library.read(&mut byte).await;
@@ -155,7 +155,7 @@ proptest! {
             for (at, (is_ours, len)) in steps.iter().enumerate() {
                 let bytes = frame(&format!("{}{at}-{}", if *is_ours { "o" } else { "t" }, "x".repeat(*len)));
                 if *is_ours {
-                    assert!(rig.connection.push(bytes));
+                    assert!(rig.connection.push(&bytes));
                     ours.push(at);
                 } else {
                     writer.write_all(&bytes).await.unwrap();
