@@ -23,8 +23,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -36,8 +35,9 @@ use self::engine::failure::{Failure, Outcome, guarded};
 pub use self::engine::file::{ASIDE, NAME, SUSPECT, UNFINISHED};
 use self::engine::file::{Disk, Opener};
 use self::engine::health::{Health, Shared};
+use self::engine::queue::Queue;
 use self::engine::schema::Snapshot;
-use self::engine::writer::{Command, QUEUE, QUEUE_BYTES, Writer};
+use self::engine::writer::{Command, Writer};
 use crate::domain::{Clock, ExpiryClock};
 use crate::store::operations::Class;
 use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreError};
@@ -80,8 +80,8 @@ pub fn check(data_dir: &Path) -> Result<Vec<String>, OpenError> {
 /// The engine, as the services hold it.
 struct Embedded {
     shared: Arc<Shared>,
-    /// Taken away by `close`: when the last sender is gone, the writer drains the queue and closes the file.
-    queue: RwLock<Option<SyncSender<Command>>>,
+    /// Closed by `close`: the writer does what waits then, and closes the file.
+    queue: Arc<Queue>,
     closed: watch::Receiver<Option<Result<(), StoreError>>>,
     reads: Arc<Semaphore>,
     identity: Identity,
@@ -118,18 +118,16 @@ impl Embedded {
             measured_at: AtomicU64::new(u64::MAX),
             last_id: AtomicU64::new(last_id),
             last_backup: Mutex::new(last_backup),
-            queued: AtomicUsize::new(0),
-            queued_bytes: AtomicUsize::new(0),
             commits: AtomicU64::new(0),
             busy_since: Mutex::new(None),
             writes: AtomicU64::new(0),
             commit_time: Default::default(),
         });
-        let (sender, queue) = sync_channel(QUEUE);
+        let queue = Arc::new(Queue::default());
         let (closed_sender, closed) = watch::channel(None);
         let writer = Writer {
             shared: Arc::clone(&shared),
-            queue,
+            queue: Arc::clone(&queue),
             sink,
             keep_versions: config.progress_versions.max(1) as u64,
             known: Known::default(),
@@ -142,29 +140,7 @@ impl Embedded {
             .spawn(move || writer.run())
             .map_err(|source| OpenError::Io { path, source })?;
         let reads = Arc::new(Semaphore::new(READS));
-        Ok(Embedded { shared, queue: RwLock::new(Some(sender)), closed, reads, identity })
-    }
-
-    fn enqueue(&self, command: Command) -> Result<(), StoreError> {
-        let queue = self.queue.read();
-        let Some(queue) = queue.as_ref() else { return Err(StoreError::Closed) };
-        let weight = command.weight();
-        // One request that is larger than the bound is taken while nothing else waits.
-        let waiting = self.shared.queued_bytes.fetch_add(weight, Ordering::Relaxed);
-        self.shared.queued.fetch_add(1, Ordering::Relaxed);
-        let sent = if waiting > 0 && waiting + weight > QUEUE_BYTES {
-            Err(StoreError::Busy)
-        } else {
-            queue.try_send(command).map_err(|error| match error {
-                TrySendError::Full(_) => StoreError::Busy,
-                TrySendError::Disconnected(_) => StoreError::Closed,
-            })
-        };
-        if sent.is_err() {
-            self.shared.queued_bytes.fetch_sub(weight, Ordering::Relaxed);
-            self.shared.queued.fetch_sub(1, Ordering::Relaxed);
-        }
-        sent
+        Ok(Embedded { shared, queue, closed, reads, identity })
     }
 
     /// Reads from a snapshot on a thread that may block. A read that meets the error of a write, after which the file has to
@@ -196,7 +172,7 @@ impl Embedded {
                 return Err(failure.into_error());
             }
             // The writer sleeps while nobody writes. If its queue is full, it is awake.
-            drop(self.enqueue(Command::Mend));
+            drop(self.queue.push(Command::Mend));
             let was_tried = tries_left > 0 && tokio::time::timeout(REOPEN_WAIT, reopenings.changed()).await.is_ok();
             if !was_tried || matches!(self.shared.health(), Health::Broken(_) | Health::Failed(_)) {
                 return Err(failure.into_error());
@@ -225,7 +201,7 @@ impl Embedded {
     }
 
     fn ready(&self) -> Result<(), StoreError> {
-        if self.queue.read().is_none() {
+        if self.queue.is_closed() {
             return Err(StoreError::Closed);
         }
         match self.shared.health() {
@@ -235,13 +211,19 @@ impl Embedded {
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        // The writer sees the end of the queue when the last sender goes.
-        drop(self.queue.write().take());
+        self.queue.close();
         let mut closed = self.closed.clone();
         let result = closed.wait_for(Option::is_some).await;
         result.map_or_else(
             |_| Err(StoreError::Unavailable("the writer ended without closing the file".to_owned())),
             |result| result.clone().unwrap_or(Ok(())),
         )
+    }
+}
+
+impl Drop for Embedded {
+    /// The writer closes the file when it has done what waits.
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }

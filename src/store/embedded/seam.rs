@@ -26,7 +26,7 @@ use crate::store::{
 impl Writes for Embedded {
     fn write(&self, write: Write) -> Answer<'static, Applied<AnyAnswer>> {
         let (reply, answer) = oneshot::channel();
-        let queued = self.enqueue(Command::Write(Box::new(write), reply));
+        let queued = self.queue.push(Command::Write(Box::new(write), reply));
         Box::pin(async move {
             queued?;
             // A writer that goes away without an answer has met something it could not name.
@@ -187,10 +187,11 @@ impl Maintenance for Embedded {
     }
 
     fn status(&self) -> StoreStatus {
+        let (queued, queued_bytes) = self.queue.waiting();
         StoreStatus {
             file_bytes: fs::metadata(self.shared.opener.path()).map_or(0, |file| file.len()),
-            queued: self.shared.queued.load(Ordering::Relaxed),
-            queued_bytes: self.shared.queued_bytes.load(Ordering::Relaxed),
+            queued,
+            queued_bytes,
             busy: self.shared.busy(),
             commits: self.shared.commits.load(Ordering::Relaxed),
             commit_time: self.shared.commit_time.read(),

@@ -21,6 +21,7 @@ use crate::domain::{Refusal, RoomId, SystemClock, UserId};
 use crate::store::embedded::check;
 use crate::store::embedded::engine::codec::encode;
 use crate::store::embedded::engine::file::{Disk, NAME, free_bytes};
+use crate::store::embedded::engine::queue::{QUEUE, SHARE};
 use crate::store::embedded::engine::schema::{Tables, k8};
 use crate::store::operations::{
     Disconnect, EditMessage, JoinRoom, KeyKind, MessageTarget, Notify, Operation, PatchRoom, PostMessage, Posted,
@@ -461,7 +462,7 @@ impl CommitSink for Gate {
 }
 
 #[test]
-fn a_full_queue_is_busy_at_once() {
+fn who_fills_their_share_of_the_queue_is_refused_at_once_and_nobody_else_is() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
         let (gate, held) = mpsc::channel();
@@ -479,8 +480,15 @@ fn a_full_queue_is_busy_at_once() {
             }
         };
         assert_eq!(refused, Err(StoreError::Busy));
-        assert!(waiting.len() >= crate::store::embedded::engine::writer::QUEUE);
+        assert!(waiting.len() >= QUEUE / SHARE && waiting.len() < QUEUE, "a share, and not the whole");
         assert_eq!(store.ready(), Ok(()));
+        // Nobody else is refused for it, and the server itself is not.
+        let other =
+            Draft { author: Author { user: UserId::parse("2").unwrap(), ..author() }, ..draft("from somebody else") };
+        let mut others = Box::pin(ask(&*store, post(other)));
+        let now = std::future::poll_fn(|context| std::task::Poll::Ready(others.as_mut().poll(context))).await;
+        assert!(now.is_pending());
+        waiting.push(others);
         drop(gate);
         for one in waiting {
             one.await.unwrap();

@@ -107,44 +107,45 @@ pub struct RequestKey {
     pub fingerprint: Fingerprint,
 }
 
-/// Calls a macro with the table of all operations: `Name => Answer, Class, |operation| bytes, |answer| outcome;`. The outcome is
-/// what the audit trail says of an act that was done; `None` if nothing was done.
+/// Calls a macro with the table of all operations: `Name => |operation| user, Answer, Class, |operation| bytes, |answer| outcome;`.
+/// The user is the one in whose turn it is done, `None` for the server's own and for administrators' acts. The outcome is what
+/// the audit trail says of an act that was done; `None` if nothing was done.
 macro_rules! for_each_operation {
     ($call:ident) => {
         $call! {
-            PostMessage => Posted, Work, |op| op.draft.content.len(), |posted| (!posted.duplicate).then(done);
-            EditMessage => MessageChanged, Work, |op| op.content.len(), |changed| (!changed.duplicate).then(done);
-            DeleteMessage => MessageChanged, Relief, |_op| 0, |changed| (!changed.duplicate).then(done);
-            JoinRoom => (), Work, |_op| 0, |_answer| Some(done());
-            LeaveRoom => (), Work, |_op| 0, |_answer| Some(done());
-            EnlistMembers => (), Work, |op| op.users.len() * ROW, |_answer| Some(done());
-            MarkRead => ReadMark, Work, |_op| 0, |_answer| Some(done());
-            SyncProgress => Vec<Synced>, Work, |op| op.reports.len() * ROW, |_answer| Some(done());
-            Notify => Notified, Work, |op| op.bytes(), |notified| (!notified.duplicate).then(done);
-            MarkInbox => Marked, Work, |_op| 0, |_answer| Some(done());
-            Arrive => (), Work, |_op| 0, |_answer| Some(done());
-            Delivered => (), Work, |op| op.marks.len() * ROW, |_answer| Some(done());
-            Left => (), Work, |_op| 0, |_answer| Some(done());
-            SendBroadcast => BroadcastSent, Work, |op| op.broadcast.payload.len(), |sent| (!sent.duplicate).then(done);
-            BroadcastsOut => (), Relief, |_op| 0, |_answer| Some(done());
-            SetBan => (), Relief, |_op| 0, |_answer| Some(done());
-            LiftBan => Banned, Relief, |_op| 0, |_answer| Some(done());
-            Disconnect => (), Relief, |_op| 0, |_answer| Some(done());
-            CreateRoom => RoomRecord, Work, |op| op.draft.members.len() * ROW, |_answer| Some(done());
-            PatchRoom => RoomRecord, Relief, |_op| 0, |_answer| Some(done());
-            SetMember => Option<Membership>, Work, |_op| 0, |_answer| Some(done());
-            RemoveMember => Membership, Relief, |_op| 0, |before| Some(format!("done: was {}", before.as_str()));
-            RemoveRoom => RoomRecord, Relief, |_op| 0, |record| Some(format!("done: {} messages", record.last_seq));
-            RemoveMessages => bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
-            SetHold => (), Relief, |op| op.hold.reason.len(), |_answer| Some(done());
-            ReleaseHold => Hold, Relief, |_op| 0, |_answer| Some(done());
-            PruneWithheld => bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
-            BeginErasure => ErasureBegun, Relief, |_op| 0, |begun| begun.is_new.then(|| "begun".to_owned());
-            EraseSlice => ErasureStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
-            Purge => PurgeStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
-            Record => AuditRecord, Relief, |op| op.entry.target.len() + op.entry.outcome.len(), |_answer| Some(done());
-            SampleGrowth => (), Work, |op| op.counts.len() * ROW, |_answer| Some(done());
-            NoteBackup => (), Relief, |_op| 0, |_answer| Some(done());
+            PostMessage => |op| Some(&op.draft.author.user), Posted, Work, |op| op.draft.content.len(), |posted| (!posted.duplicate).then(done);
+            EditMessage => |op| Some(&op.author.user), MessageChanged, Work, |op| op.content.len(), |changed| (!changed.duplicate).then(done);
+            DeleteMessage => |op| Some(&op.author.user), MessageChanged, Relief, |_op| 0, |changed| (!changed.duplicate).then(done);
+            JoinRoom => |op| Some(&op.author.user), (), Work, |_op| 0, |_answer| Some(done());
+            LeaveRoom => |op| Some(&op.user), (), Work, |_op| 0, |_answer| Some(done());
+            EnlistMembers => |_op| None, (), Work, |op| op.users.len() * ROW, |_answer| Some(done());
+            MarkRead => |op| Some(&op.reader.user), ReadMark, Work, |_op| 0, |_answer| Some(done());
+            SyncProgress => |op| op.reports.first().map(|report| &report.user), Vec<Synced>, Work, |op| op.reports.len() * ROW, |_answer| Some(done());
+            Notify => |_op| None, Notified, Work, |op| op.bytes(), |notified| (!notified.duplicate).then(done);
+            MarkInbox => |op| Some(&op.user), Marked, Work, |_op| 0, |_answer| Some(done());
+            Arrive => |op| Some(&op.user), (), Work, |_op| 0, |_answer| Some(done());
+            Delivered => |_op| None, (), Work, |op| op.marks.len() * ROW, |_answer| Some(done());
+            Left => |op| Some(&op.user), (), Work, |_op| 0, |_answer| Some(done());
+            SendBroadcast => |_op| None, BroadcastSent, Work, |op| op.broadcast.payload.len(), |sent| (!sent.duplicate).then(done);
+            BroadcastsOut => |_op| None, (), Relief, |_op| 0, |_answer| Some(done());
+            SetBan => |_op| None, (), Relief, |_op| 0, |_answer| Some(done());
+            LiftBan => |_op| None, Banned, Relief, |_op| 0, |_answer| Some(done());
+            Disconnect => |_op| None, (), Relief, |_op| 0, |_answer| Some(done());
+            CreateRoom => |_op| None, RoomRecord, Work, |op| op.draft.members.len() * ROW, |_answer| Some(done());
+            PatchRoom => |_op| None, RoomRecord, Relief, |_op| 0, |_answer| Some(done());
+            SetMember => |_op| None, Option<Membership>, Work, |_op| 0, |_answer| Some(done());
+            RemoveMember => |_op| None, Membership, Relief, |_op| 0, |before| Some(format!("done: was {}", before.as_str()));
+            RemoveRoom => |_op| None, RoomRecord, Relief, |_op| 0, |record| Some(format!("done: {} messages", record.last_seq));
+            RemoveMessages => |_op| None, bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
+            SetHold => |_op| None, (), Relief, |op| op.hold.reason.len(), |_answer| Some(done());
+            ReleaseHold => |_op| None, Hold, Relief, |_op| 0, |_answer| Some(done());
+            PruneWithheld => |_op| None, bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
+            BeginErasure => |_op| None, ErasureBegun, Relief, |_op| 0, |begun| begun.is_new.then(|| "begun".to_owned());
+            EraseSlice => |_op| None, ErasureStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
+            Purge => |_op| None, PurgeStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
+            Record => |_op| None, AuditRecord, Relief, |op| op.entry.target.len() + op.entry.outcome.len(), |_answer| Some(done());
+            SampleGrowth => |_op| None, (), Work, |op| op.counts.len() * ROW, |_answer| Some(done());
+            NoteBackup => |_op| None, (), Relief, |_op| 0, |_answer| Some(done());
         }
     };
 }
@@ -158,7 +159,7 @@ fn done() -> String {
 }
 
 macro_rules! operations {
-    ($($name:ident => $answer:ty, $class:ident, |$op:pat_param| $bytes:expr, |$given:pat_param| $outcome:expr;)*) => {
+    ($($name:ident => |$by:pat_param| $user:expr, $answer:ty, $class:ident, |$op:pat_param| $bytes:expr, |$given:pat_param| $outcome:expr;)*) => {
         /// Any of the operations.
         #[derive(Debug, Clone)]
         #[allow(missing_docs, reason = "each is documented where it is defined")]
@@ -198,6 +199,14 @@ macro_rules! operations {
             pub fn weight(&self) -> usize {
                 ROW + match self {
                     $(AnyOperation::$name($op) => $bytes,)*
+                }
+            }
+
+            /// The user in whose turn it is done.
+            #[must_use]
+            pub fn user(&self) -> Option<&UserId> {
+                match self {
+                    $(AnyOperation::$name($by) => $user,)*
                 }
             }
 

@@ -7,7 +7,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::operations::{AnyAnswer, Applied, Write};
 
 macro_rules! dispatch {
-    ($($name:ident => $answer:ty, $class:ident, |$op:pat_param| $bytes:expr, |$given:pat_param| $outcome:expr;)*) => {
+    ($($name:ident => |$by:pat_param| $user:expr, $answer:ty, $class:ident, |$op:pat_param| $bytes:expr, |$given:pat_param| $outcome:expr;)*) => {
         /// Does an operation inside a transaction.
         pub(in crate::store::embedded) fn dispatch(operation: AnyOperation, batch: &mut Batch<'_, '_>) -> Outcome<AnyAnswer> {
             match operation {

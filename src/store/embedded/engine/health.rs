@@ -2,7 +2,7 @@
 //! what is answered until the writer has mended it.
 
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -59,8 +59,6 @@ pub(in crate::store::embedded) struct Shared {
     pub(in crate::store::embedded) last_id: AtomicU64,
     /// When the last good backup was made, and its size.
     pub(in crate::store::embedded) last_backup: Mutex<Option<(Timestamp, u64)>>,
-    pub(in crate::store::embedded) queued: AtomicUsize,
-    pub(in crate::store::embedded) queued_bytes: AtomicUsize,
     /// Since when the writer is at what it does now.
     pub(in crate::store::embedded) busy_since: Mutex<Option<Instant>>,
     pub(in crate::store::embedded) commits: AtomicU64,

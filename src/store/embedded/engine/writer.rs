@@ -9,30 +9,22 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use redb::{Durability, ReadableDatabase};
 use tokio::sync::{oneshot, watch};
 
-use crate::domain::{Clock, ExpiryClock, Timestamp};
+use crate::domain::{Clock, ExpiryClock, Timestamp, UserId};
 use crate::store::embedded::engine::batch::{Batch, Finished, Known};
 use crate::store::embedded::engine::codec::{encode, get_number};
 use crate::store::embedded::engine::dispatch::run;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::health::{Health, Shared};
+use crate::store::embedded::engine::queue::{BATCH, Queue, Taken};
 use crate::store::embedded::engine::schema::{Snapshot, Tables, meta};
 use crate::store::operations::{AnyAnswer, Applied, Class, Write};
 use crate::store::{CommitSink, StoreError};
 
-/// How many requests wait at most; one more is told that the store is busy.
-pub(in crate::store::embedded) const QUEUE: usize = 8_192;
-/// How many bytes of them wait at most, about.
-pub(in crate::store::embedded) const QUEUE_BYTES: usize = 64 << 20;
-/// How many requests share a transaction at most.
-const BATCH_COMMANDS: usize = 1_024;
-/// How many bytes of content share a transaction, about.
-const BATCH_BYTES: usize = 1 << 20;
 /// The first and the longest pause between two attempts to open the file again, or to write to it.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
@@ -54,6 +46,14 @@ impl Command {
         match self {
             Command::Write(write, _) => write.operation.weight(),
             Command::Mend => 0,
+        }
+    }
+
+    /// The user in whose turn it is done; `None` for the server's own.
+    pub(in crate::store::embedded) fn user(&self) -> Option<&UserId> {
+        match self {
+            Command::Write(write, _) => write.operation.user(),
+            Command::Mend => None,
         }
     }
 
@@ -82,7 +82,7 @@ impl Ack {
 /// The writer's own.
 pub(in crate::store::embedded) struct Writer {
     pub(in crate::store::embedded) shared: Arc<Shared>,
-    pub(in crate::store::embedded) queue: Receiver<Command>,
+    pub(in crate::store::embedded) queue: Arc<Queue>,
     pub(in crate::store::embedded) sink: Arc<dyn CommitSink>,
     pub(in crate::store::embedded) keep_versions: u64,
     pub(in crate::store::embedded) known: Known,
@@ -96,22 +96,15 @@ impl Writer {
     /// Works until nobody can ask any more, then closes the file.
     pub(in crate::store::embedded) fn run(mut self) {
         let mut attempts = Attempts::new();
-        let mut commands = Vec::with_capacity(BATCH_COMMANDS);
+        let mut commands = Vec::with_capacity(BATCH);
         loop {
             self.mend(&mut attempts);
-            let first = if matches!(self.shared.health(), Health::Broken(_) | Health::ReadOnly(_)) {
-                match self.queue.recv_timeout(attempts.next.saturating_duration_since(Instant::now())) {
-                    Ok(command) => command,
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
-            } else {
-                match self.queue.recv() {
-                    Ok(command) => command,
-                    Err(_) => break,
-                }
-            };
-            self.gather(first, &mut commands);
+            let is_ill = matches!(self.shared.health(), Health::Broken(_) | Health::ReadOnly(_));
+            match self.queue.take(&mut commands, is_ill.then_some(attempts.next)) {
+                Taken::Some => {}
+                Taken::TimedOut => continue,
+                Taken::Closed => break,
+            }
             let commits = self.shared.commits.load(Ordering::Relaxed);
             // A panic inside the engine must not leave every later request waiting for ever.
             self.shared.set_busy(Some(Instant::now()));
@@ -132,22 +125,6 @@ impl Writer {
         let result =
             closing.map_or(Ok(()), |database| database.close().map_err(|error| Failure::from(error).into_error()));
         self.closed.send_replace(Some(result));
-    }
-
-    fn gather(&self, first: Command, commands: &mut Vec<Command>) {
-        let mut bytes = first.weight();
-        commands.push(first);
-        while commands.len() < BATCH_COMMANDS && bytes < BATCH_BYTES {
-            match self.queue.try_recv() {
-                Ok(command) => {
-                    bytes += command.weight();
-                    commands.push(command);
-                }
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
-        }
-        self.shared.queued.fetch_sub(commands.len(), Ordering::Relaxed);
-        self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn serve(&mut self, commands: &mut Vec<Command>) {
@@ -319,6 +296,13 @@ impl Writer {
                 false
             }
         }
+    }
+}
+
+impl Drop for Writer {
+    /// Whatever ends it: who waits for it, and who comes later, is told.
+    fn drop(&mut self) {
+        self.queue.abandon();
     }
 }
 

@@ -1,0 +1,314 @@
+//! What waits for the writer. Each user has a line of their own, and the server has one; a transaction takes from the lines in
+//! turns, and a bounded part from each, so that whoever asks for much waits behind whoever asks for little. A line has a share
+//! of the whole: when it is full its user is told that the store is busy, and nobody else is.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::domain::UserId;
+use crate::store::StoreError;
+use crate::store::embedded::engine::writer::Command;
+
+/// How many requests of users wait at most; one more is told that the store is busy. The server's own have as many beside them.
+pub(in crate::store::embedded) const QUEUE: usize = 8_192;
+/// How many bytes of them wait at most, about.
+pub(in crate::store::embedded) const QUEUE_BYTES: usize = 64 << 20;
+/// One user has so much of both at most.
+pub(in crate::store::embedded) const SHARE: usize = 8;
+/// How many requests share a transaction at most.
+pub(in crate::store::embedded) const BATCH: usize = 1_024;
+/// How many bytes of content share a transaction, about.
+const BATCH_BYTES: usize = 1 << 20;
+/// How many requests of one user are in a transaction at most, and how many bytes, about: others wait no longer than these take.
+const TURN: usize = 64;
+const TURN_BYTES: usize = 256 << 10;
+
+/// Requests of one user, or the server's own, in the order in which they came.
+#[derive(Default)]
+struct Line {
+    commands: VecDeque<Command>,
+    bytes: usize,
+    /// What the transaction that is being gathered has of it.
+    taken: usize,
+    taken_bytes: usize,
+}
+
+impl Line {
+    fn add(&mut self, command: Command) {
+        self.bytes += command.weight();
+        self.commands.push_back(command);
+    }
+
+    /// Whether there is place for so many bytes more. One request that is larger than the bound is taken while nothing else waits.
+    fn has_place(&self, bytes: usize, most: usize, most_bytes: usize) -> bool {
+        self.commands.len() < most && (self.bytes == 0 || self.bytes + bytes <= most_bytes)
+    }
+
+    fn take(&mut self) -> Option<Command> {
+        let command = self.commands.pop_front()?;
+        let bytes = command.weight();
+        self.bytes -= bytes;
+        self.taken += 1;
+        self.taken_bytes += bytes;
+        Some(command)
+    }
+}
+
+#[derive(Default)]
+struct Lines {
+    /// The server's own and administrators': no user fills it, and it has no share.
+    own: Line,
+    users: HashMap<UserId, Line>,
+    /// The users who wait, in the order of their turns.
+    turns: VecDeque<UserId>,
+    /// All requests and bytes of users.
+    commands: usize,
+    bytes: usize,
+    is_closed: bool,
+}
+
+/// The lines of everybody.
+#[derive(Default)]
+pub(in crate::store::embedded) struct Queue {
+    lines: Mutex<Lines>,
+    came: Condvar,
+}
+
+/// What the writer got.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::store::embedded) enum Taken {
+    /// At least one request.
+    Some,
+    /// Nothing came in time.
+    TimedOut,
+    /// Nothing waits, and nothing comes any more.
+    Closed,
+}
+
+impl Queue {
+    /// Puts a request behind those of the same user.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] where the user's share or the whole is full; [`StoreError::Closed`].
+    pub(in crate::store::embedded) fn push(&self, command: Command) -> Result<(), StoreError> {
+        let mut lines = self.lines.lock();
+        if lines.is_closed {
+            return Err(StoreError::Closed);
+        }
+        let bytes = command.weight();
+        match command.user().cloned() {
+            None => {
+                if !lines.own.has_place(bytes, QUEUE, QUEUE_BYTES) {
+                    return Err(StoreError::Busy);
+                }
+                lines.own.add(command);
+            }
+            Some(user) => {
+                if lines.commands >= QUEUE || lines.bytes > 0 && lines.bytes + bytes > QUEUE_BYTES {
+                    return Err(StoreError::Busy);
+                }
+                let line = lines.users.entry(user.clone()).or_default();
+                if !line.has_place(bytes, QUEUE / SHARE, QUEUE_BYTES / SHARE) {
+                    return Err(StoreError::Busy);
+                }
+                let is_first = line.commands.is_empty();
+                line.add(command);
+                if is_first {
+                    lines.turns.push_back(user);
+                }
+                lines.commands += 1;
+                lines.bytes += bytes;
+            }
+        }
+        drop(lines);
+        self.came.notify_one();
+        Ok(())
+    }
+
+    /// Waits for requests, until a moment if one is given, and takes a transaction of them.
+    pub(in crate::store::embedded) fn take(&self, commands: &mut Vec<Command>, until: Option<Instant>) -> Taken {
+        let mut lines = self.lines.lock();
+        while lines.own.commands.is_empty() && lines.turns.is_empty() {
+            if lines.is_closed {
+                return Taken::Closed;
+            }
+            match until {
+                None => self.came.wait(&mut lines),
+                Some(until) => {
+                    if self.came.wait_until(&mut lines, until).timed_out() {
+                        return Taken::TimedOut;
+                    }
+                }
+            }
+        }
+        lines.take(commands);
+        Taken::Some
+    }
+
+    /// Takes nothing more; what waits is still done.
+    pub(in crate::store::embedded) fn close(&self) {
+        self.lines.lock().is_closed = true;
+        self.came.notify_all();
+    }
+
+    /// Takes nothing more, and drops what waits: there is nobody to do it.
+    pub(in crate::store::embedded) fn abandon(&self) {
+        let mut lines = self.lines.lock();
+        *lines = Lines { is_closed: true, ..Lines::default() };
+    }
+
+    /// Whether it takes nothing more.
+    pub(in crate::store::embedded) fn is_closed(&self) -> bool {
+        self.lines.lock().is_closed
+    }
+
+    /// How many requests wait, and how many bytes.
+    pub(in crate::store::embedded) fn waiting(&self) -> (usize, usize) {
+        let lines = self.lines.lock();
+        (lines.commands + lines.own.commands.len(), lines.bytes + lines.own.bytes)
+    }
+}
+
+impl Lines {
+    fn take(&mut self, commands: &mut Vec<Command>) {
+        let mut bytes = 0;
+        let is_full = |commands: &Vec<Command>, bytes| commands.len() >= BATCH || bytes >= BATCH_BYTES;
+        // One of the server's own to each round of the users': none waits for the other.
+        let mut have_had_their_part = Vec::new();
+        while !is_full(commands, bytes) {
+            if self.own.commands.is_empty() && self.turns.is_empty() {
+                break;
+            }
+            if let Some(command) = self.own.take() {
+                bytes += command.weight();
+                commands.push(command);
+            }
+            for _ in 0..self.turns.len() {
+                if is_full(commands, bytes) {
+                    break;
+                }
+                let Some(user) = self.turns.pop_front() else { break };
+                let Some(line) = self.users.get_mut(&user) else { continue };
+                if let Some(command) = line.take() {
+                    let weight = command.weight();
+                    bytes += weight;
+                    self.commands -= 1;
+                    self.bytes -= weight;
+                    commands.push(command);
+                }
+                if line.commands.is_empty() {
+                    self.users.remove(&user);
+                } else if line.taken >= TURN || line.taken_bytes >= TURN_BYTES {
+                    have_had_their_part.push(user);
+                } else {
+                    self.turns.push_back(user);
+                }
+            }
+        }
+        self.turns.extend(have_had_their_part);
+        for user in &self.turns {
+            if let Some(line) = self.users.get_mut(user) {
+                (line.taken, line.taken_bytes) = (0, 0);
+            }
+        }
+        (self.own.taken, self.own.taken_bytes) = (0, 0);
+        // A storm of many users leaves no large map behind.
+        if self.users.is_empty() && self.users.capacity() > QUEUE / SHARE {
+            self.users = HashMap::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::domain::Timestamp;
+    use crate::store::operations::{Left, NoteBackup, Write};
+
+    /// A request of a user, or of the server; the time tells it from others.
+    fn command(user: Option<&str>, at: u64) -> Command {
+        let operation = match user {
+            Some(user) => Left { user: UserId::parse(user).unwrap() }.into(),
+            None => NoteBackup { bytes: 1 }.into(),
+        };
+        Command::Write(Box::new(Write { at: Timestamp(at), operation, act: None }), oneshot::channel().0)
+    }
+
+    fn taken(queue: &Queue) -> Vec<(Option<String>, u64)> {
+        let mut commands = Vec::new();
+        assert_eq!(queue.take(&mut commands, None), Taken::Some);
+        let of = |command: &Command| match command {
+            Command::Write(write, _) => (command.user().map(UserId::canonical), write.at.0),
+            Command::Mend => (None, 0),
+        };
+        commands.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_user_has_a_share_and_others_have_theirs() {
+        let queue = Queue::default();
+        let refused = (0..).find_map(|n| queue.push(command(Some("greedy"), n)).err().map(|error| (n, error)));
+        assert_eq!(refused, Some(((QUEUE / SHARE) as u64, StoreError::Busy)));
+        queue.push(command(Some("modest"), 0)).unwrap();
+        for n in 0..(QUEUE as u64 * 2) {
+            drop(queue.push(command(Some(&n.to_string()), 0)));
+        }
+        assert_eq!(queue.push(command(Some("late"), 0)), Err(StoreError::Busy), "the whole is bounded");
+        queue.push(command(None, 0)).unwrap();
+        assert_eq!(queue.waiting().0, QUEUE + 1);
+    }
+
+    #[test]
+    fn who_asks_for_little_waits_behind_one_request_of_who_asks_for_much() {
+        let queue = Queue::default();
+        for n in 0..1_000 {
+            queue.push(command(Some("greedy"), n)).unwrap();
+        }
+        queue.push(command(Some("modest"), 7)).unwrap();
+        queue.push(command(None, 8)).unwrap();
+        let first = taken(&queue);
+        assert_eq!(first[..3], [(None, 8), (Some("greedy".into()), 0), (Some("modest".into()), 7)]);
+        assert_eq!(first.len(), TURN + 2, "a transaction has a bounded part of each");
+        let second = taken(&queue);
+        assert_eq!((second[0].1, second.len()), (TURN as u64, TURN), "in the order in which they came");
+    }
+
+    #[test]
+    fn a_large_request_is_taken_alone_and_makes_a_turn() {
+        let queue = Queue::default();
+        let large = |at| {
+            let members = (0..50_000).map(|n| UserId::parse(&n.to_string()).unwrap()).collect();
+            let policy = crate::domain::chat::RoomPolicy { open_rooms: true };
+            let room = crate::domain::RoomId::parse("r").unwrap();
+            let operation = crate::store::operations::EnlistMembers { room, users: members, policy }.into();
+            Command::Write(Box::new(Write { at: Timestamp(at), operation, act: None }), oneshot::channel().0)
+        };
+        queue.push(large(1)).unwrap();
+        queue.push(large(2)).unwrap();
+        queue.push(command(Some("modest"), 3)).unwrap();
+        let times = |taken: Vec<(Option<String>, u64)>| taken.into_iter().map(|(_, at)| at).collect::<Vec<_>>();
+        assert_eq!(times(taken(&queue)), [1], "its bytes fill a transaction");
+        assert_eq!(times(taken(&queue)), [2]);
+        assert_eq!(times(taken(&queue)), [3]);
+        assert_eq!(queue.waiting(), (0, 0));
+    }
+
+    #[test]
+    fn a_closed_queue_gives_what_waits_and_then_says_so() {
+        let queue = Queue::default();
+        let mut commands = Vec::new();
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert_eq!(queue.take(&mut commands, Some(soon)), Taken::TimedOut);
+        queue.push(command(Some("1"), 1)).unwrap();
+        queue.close();
+        assert_eq!(queue.push(command(Some("1"), 2)), Err(StoreError::Closed));
+        assert_eq!(queue.take(&mut commands, None), Taken::Some);
+        assert_eq!((commands.len(), queue.take(&mut commands, None)), (1, Taken::Closed));
+    }
+}
