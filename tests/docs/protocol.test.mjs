@@ -268,3 +268,87 @@ describe('the sentences', () => {
     assert.deepEqual(await titles({ userId: 32, role: 'coach' }), [], 'not from before the user was first seen');
   });
 });
+
+describe('the connection', () => {
+  const refusals = () => table('What happens at a connection').map(([status, code]) => `${status} ${quoted(code)[0]}`);
+  const handshake = async (query = '', headers = {}) => {
+    const answer = await fetch(`${server.url}/ws/?EIO=4&transport=polling${query}`, { headers });
+    const { error } = JSON.parse((await answer.text()).replace(/^0/, ''));
+    return `${answer.status} ${error?.code ?? 'ok'}`;
+  };
+  /** Why the socket was disconnected, and with which code if the server has said one. */
+  const endOf = (socket) => new Promise((resolve) => {
+    socket.once('disconnect', (reason) => resolve([reason, socket.heard.find(({ event }) => event === 'auth_error')?.payload.code]));
+  });
+  const started = async (options, work) => {
+    server = await Appliance.start(options);
+    try {
+      await work();
+    } finally {
+      await server.stop();
+    }
+  };
+
+  test('takes the first token that it finds, in the order of the page', () => started({}, async () => {
+    const [auth, query, header] = [token({ userId: 1 }), token({ userId: 2 }), token({ userId: 3 })];
+    const userOf = async (options) => (await heard(server.client(null, { transports: ['polling'], ...options }), 'authenticated')).userId;
+    const extraHeaders = { authorization: `Bearer ${header}` };
+    assert.equal(await userOf({ auth: { token: `Bearer ${auth}` }, query: { token: query }, extraHeaders }), 1);
+    assert.equal(await userOf({ query: { token: query }, extraHeaders }), 2);
+    assert.equal(await userOf({ extraHeaders }), 3);
+    assert.equal((await heard(server.client(null), 'auth_error')).code, 'token_missing');
+  }));
+
+  test('is refused before Socket.IO with the statuses and codes of the page', async () => {
+    const found = new Set();
+    await started({ env: { ACADEMY_RT_LIMITS_CONNECTS_PER_SECOND: '1' } }, async () => {
+      const upgrade = await fetch(`${server.url}/ws/?EIO=4&transport=websocket`);
+      found.add(`${upgrade.status} ${(await upgrade.json()).error.code}`);
+      assert.equal(await handshake('&sid=a&sid=b'), '400 invalid_payload');
+      found.add(await handshake('', { origin: 'https://elsewhere.example' }));
+      found.add((await Promise.all([handshake(), handshake(), handshake()])).find((one) => !one.startsWith('200')));
+    });
+    await started({ env: { WEBSOCKET_ENABLED: 'false' } }, async () => found.add(await handshake()));
+    // Whether a server that stops is still asked is a matter of milliseconds: that row is not tried.
+    assert.deepEqual([...found].sort(), refusals().filter((one) => one !== '503 unavailable').sort());
+  });
+
+  test('is refused in the handshake with auth.reject = "connect_error"', () => started({ env: { ACADEMY_RT_AUTH_REJECT: 'connect_error' } }, async () => {
+    const socket = server.client('not-a-token');
+    const error = await new Promise((resolve) => { socket.once('connect_error', resolve); });
+    assert.equal(JSON.parse(error.message).code, 'token_malformed');
+  }));
+
+  test('is answered in order when it asks before authenticated', () => started({}, async () => {
+    const socket = server.client(ann);
+    const { ok } = await ask(socket, 'chat:join', 'early');
+    assert.deepEqual([ok, socket.heard[0].event], [true, 'authenticated']);
+  }));
+
+  test('ends with the reasons of the page', () => started({ env: { ACADEMY_RT_LIMITS_PAYLOAD: '16KiB' } }, async () => {
+    const reasons = new Map(table('Close reasons').flatMap(([reason, cause]) => quoted(reason).map((one) => [one, cause])));
+    const expectEnd = async (socket, reason, code, cause) => {
+      assert.deepEqual(await endOf(socket), [reason, code], cause);
+      assert.match(reasons.get(reason), cause);
+    };
+    await expectEnd(server.client('not-a-token'), 'io server disconnect', 'token_malformed', /auth_error/);
+    const blocked = await server.signedIn({ userId: 41 });
+    const end = expectEnd(blocked, 'io server disconnect', 'user_blocked', /auth_error/);
+    await post('/admin/users/41/block', admin, {});
+    await end;
+    const large = await server.signedIn(ann);
+    large.emit('chat:message', { roomId: 'room', content: 'x'.repeat(20_000) });
+    await expectEnd(large, 'transport close', undefined, /larger than `limits.payload`/);
+    const malformed = await server.signedIn(ann);
+    malformed.io.engine.write('2not-json[');
+    await expectEnd(malformed, 'transport close', undefined, /malformed packet/);
+    const own = await server.signedIn(ann);
+    setTimeout(() => own.disconnect(), 0);
+    await expectEnd(own, 'io client disconnect', undefined, /`disconnect\(\)`/);
+    const last = await server.signedIn(ann);
+    server.child.kill('SIGTERM');
+    await expectEnd(last, 'transport close', undefined, /server stops/);
+    const [, draining] = /### `server:draining` [^]*?```json \{check\}\n(.*)\n```/.exec(page);
+    assert.deepEqual(Object.keys(all(last, 'server:draining')[0]), Object.keys(JSON.parse(draining)));
+  }));
+});
