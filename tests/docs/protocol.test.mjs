@@ -277,9 +277,12 @@ describe('the connection', () => {
     return `${answer.status} ${error?.code ?? 'ok'}`;
   };
   /** Why the socket was disconnected, and with which code if the server has said one. */
-  const endOf = (socket) => new Promise((resolve) => {
-    socket.once('disconnect', (reason) => resolve([reason, socket.heard.find(({ event }) => event === 'auth_error')?.payload.code]));
-  });
+  const endOf = async (socket) => {
+    let end;
+    socket.once('disconnect', (reason) => { end = reason; });
+    await until(() => end, 'the socket is disconnected');
+    return [end, socket.heard.find(({ event }) => event === 'auth_error')?.payload.code];
+  };
   const started = async (options, work) => {
     server = await Appliance.start(options);
     try {
@@ -315,8 +318,10 @@ describe('the connection', () => {
 
   test('is refused in the handshake with auth.reject = "connect_error"', () => started({ env: { ACADEMY_RT_AUTH_REJECT: 'connect_error' } }, async () => {
     const socket = server.client('not-a-token');
-    const error = await new Promise((resolve) => { socket.once('connect_error', resolve); });
-    assert.equal(JSON.parse(error.message).code, 'token_malformed');
+    let refused;
+    socket.once('connect_error', (error) => { refused = error; });
+    const { message } = await until(() => refused, 'the connection is refused');
+    assert.equal(JSON.parse(message).code, 'token_malformed');
   }));
 
   test('is answered in order when it asks before authenticated', () => started({}, async () => {
