@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { Appliance, noLimits, token } from '../clients/harness.mjs';
+import { Appliance, ask, noLimits, token } from '../clients/harness.mjs';
 import { docs } from './blocks.mjs';
 
 const page = readFileSync(join(docs, 'http.md'), 'utf8');
@@ -138,4 +138,19 @@ test('a message of a back end: its author, its name, and rooms that are private 
   assert.equal((await say('closed', { content: 'x', senderId: 'erased' })).json.error.field, 'senderId');
   assert.equal((await say('closed', { ...inTheNameOfAnn, senderName: 'x'.repeat(200) })).status, 200);
   assert.equal((await say('closed', { ...inTheNameOfAnn, senderName: 'x'.repeat(201) })).json.error.field, 'senderName');
+});
+
+test('a poll without a cursor does not wait; what is not stored is for a poll of the same rooms', async () => {
+  const poll = async (query, by = { userId: 7 }) => (await server.fetch(`/api/v1/events?${query}`, { claims: by })).json;
+  const began = Date.now();
+  const { events, cursor } = await poll('rooms=a&wait=30');
+  assert.ok(events.length === 0 && Date.now() - began < 10_000, 'it has waited');
+  const eve = await server.signedIn({ userId: 8, name: 'Eve' });
+  await ask(eve, 'chat:join', 'a');
+  await ask(eve, 'chat:typing', { roomId: 'a', isTyping: true });
+  await ask(eve, 'chat:message', { roomId: 'a', content: 'x' });
+  const names = async (rooms) => (await poll(`rooms=${rooms}&wait=5&cursor=${cursor}`)).events.map(({ event }) => event);
+  const same = await names('a');
+  assert.ok(same.includes('chat:typing') && same.includes('chat:message'), same.join());
+  assert.deepEqual(await names('a,b'), ['chat:message']);
 });

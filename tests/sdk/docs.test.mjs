@@ -101,6 +101,31 @@ describe('the complete examples run', () => {
   });
 });
 
+describe('a right to a room that is lost is told as the page says', () => {
+  for (const [way, isOn, names] of [['websocket', true, ['field']], ['http', false, ['roomId']]]) {
+    test(`by ${way}`, async () => {
+      const server = await Appliance.start({ env: { WEBSOCKET_ENABLED: String(isOn) } });
+      const { connect } = await import('../../assets/sdk/academy-rt.js');
+      const { io } = await import('socket.io-client');
+      const socket = connect({ io, url: server.url, token: token({ userId: 7 }) });
+      try {
+        const admin = (method, path, body) => server.fetch(`/api/v1/admin/rooms${path}`, { method, claims: { userId: 1, role: 'admin' }, body });
+        await admin('POST', '', { roomId: 'staff', private: true, members: [7] });
+        assert.equal((await socket.emitWithAck('chat:join', 'staff')).ok, true);
+        const failure = new Promise((resolve) => { socket.on('request:error', resolve); });
+        await admin('DELETE', '/staff/members/7', {});
+        const { event, code, message, ...more } = await failure;
+        assert.deepEqual([socket.transport, event, code, Object.keys(more)], [way, 'chat:join', 'forbidden', names], message);
+        if (isOn) assert.match(message, /\bstaff\b/);
+        assert.equal((await socket.emitWithAck('presence:list', 'staff')).error.code, 'not_joined');
+      } finally {
+        socket.disconnect();
+        await server.stop();
+      }
+    });
+  }
+});
+
 describe('the page names', () => {
   const CLIENT = 'assets/sdk/academy-rt.d.ts';
   const SERVICE = 'assets/sdk/broadcast-service.d.ts';
