@@ -324,6 +324,37 @@ describe('the connection', () => {
     assert.equal(JSON.parse(message).code, 'token_malformed');
   }));
 
+  test('gets the codes of auth_error that the page lists', async () => {
+    const found = new Set();
+    const seconds = (from) => Math.floor(Date.now() / 1_000) + from;
+    await started({ env: { ACADEMY_RT_LIMITS_SOCKETS_PER_USER: '1', ACADEMY_RT_LIMITS_SOCKETS_PER_ADDRESS: '6' } }, async () => {
+      const noted = async (socket) => {
+        const { code, retryAfterMs } = await heard(socket, 'auth_error');
+        assert.equal(retryAfterMs !== undefined, code === 'rate_limited', code);
+        found.add(code);
+        await until(() => !socket.connected, 'the socket is disconnected');
+      };
+      for (const claims of [null, 'none', { exp: seconds(-60) }, { nbf: seconds(600) }]) await noted(server.client(claims));
+      await noted(server.client(token({}, { key: 'another secret, which is long enough' })));
+      const act = async (userId, method, path, body = {}) => {
+        const socket = await server.signedIn({ userId });
+        await server.fetch(`/api/v1/admin${path}`, { method, claims: admin, body });
+        await noted(socket);
+      };
+      await act(51, 'POST', '/users/51/disconnect');
+      await act(51, 'POST', '/tokens/revoke', { userId: 51 });
+      await act(52, 'POST', '/users/52/block');
+      await act(53, 'DELETE', '/users/53');
+      await server.signedIn({ userId: 54 });
+      await noted(server.client({ userId: 54 }));
+      for (const userId of [55, 56, 57, 58, 59]) await server.signedIn({ userId });
+      await noted(server.client({ userId: 60 }));
+    });
+    const listed = table('`auth_error` \\(server to client\\)').flatMap(([codes, when]) => quoted(codes).map((code) => [code, when]));
+    // These two need a configuration that is reloaded, or a store that fails.
+    assert.deepEqual([...found].sort(), listed.map(([code]) => code).filter((code) => !['realtime_disabled', 'unavailable'].includes(code)).sort());
+  });
+
   test('is answered in order when it asks before authenticated', () => started({}, async () => {
     const socket = server.client(ann);
     const { ok } = await ask(socket, 'chat:join', 'early');
