@@ -2,14 +2,13 @@
 // configured for. Only addresses, directories and the program's place are replaced.
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { binary, until } from '../clients/harness.mjs';
-import { block, docs, fitted } from './blocks.mjs';
+import { until } from '../clients/harness.mjs';
+import { block, docs, fitted, scratch } from './blocks.mjs';
 
 let dir;
 let env;
@@ -44,16 +43,12 @@ async function start(command) {
 }
 
 before(async () => {
-  dir = mkdtempSync(join(tmpdir(), 'academy-rt-commands-'));
+  const place = scratch('commands');
+  dir = place.dir;
   port = await freePort();
-  mkdirSync(join(dir, 'bin'));
-  symlinkSync(binary, join(dir, 'bin/academy-rt'));
   // What systemd does here: it ends the server, and is told to start one that this test starts.
   writeFileSync(join(dir, 'bin/systemctl'), '#!/bin/bash\n[ "$1" = start ] && exit\nkill "$(cat server.pid)" && while kill -0 "$(cat server.pid)" 2>/dev/null; do sleep 0.05; done\n', { mode: 0o755 });
-  symlinkSync(join(docs, '../tests/docs/node_modules'), join(dir, 'node_modules'));
-  env = {
-    PATH: `${join(dir, 'bin')}${delimiter}${process.env.PATH}`, HOME: dir, ACADEMY_RT_STORAGE_MIN_FREE: '0', ACADEMY_RT_SERVER_LISTEN: `127.0.0.1:${port}`,
-  };
+  env = { PATH: place.path, HOME: dir, ACADEMY_RT_STORAGE_MIN_FREE: '0', ACADEMY_RT_SERVER_LISTEN: `127.0.0.1:${port}` };
 });
 
 after(async () => {

@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Appliance, all, ask, heard, noLimits, token, until } from '../clients/harness.mjs';
-import { docs } from './blocks.mjs';
+import { blocksIn, docs } from './blocks.mjs';
 
 const page = readFileSync(join(docs, 'protocol.md'), 'utf8');
 
@@ -384,7 +384,7 @@ describe('the connection', () => {
     const last = await server.signedIn(ann);
     server.child.kill('SIGTERM');
     await expectEnd(last, 'transport close', undefined, /server stops/);
-    const [, draining] = /### `server:draining` [^]*?```json \{check\}\n(.*)\n```/.exec(page);
-    assert.deepEqual(Object.keys(all(last, 'server:draining')[0]), Object.keys(JSON.parse(draining)));
+    const [draining] = blocksIn('protocol.md', page.slice(page.indexOf('### `server:draining`'))).blocks;
+    assert.deepEqual(Object.keys(all(last, 'server:draining')[0]), Object.keys(JSON.parse(draining.text)));
   }));
 });
