@@ -258,6 +258,15 @@ pub const KEYS: &[Key] = &[
     key("limits.joins_per_second", "20", "Joins a second and user; 0: no limit.", |c, v| {
         count(&mut c.limits.joins_per_second, v)
     }),
+    key(
+        "limits.budget_per_second",
+        "500",
+        "Work that the requests of a user may cause a second, in points of 0.1 ms; 0: no limit.",
+        |c, v| count(&mut c.limits.budget_per_second, v),
+    ),
+    key("limits.budget_burst", "1500", "Points that a user may use at once after a rest.", |c, v| {
+        count(&mut c.limits.budget_burst, v)
+    }),
     key("limits.connects_per_second", "50", "New sockets a second and address (IPv6: a /64); 0: no limit.", |c, v| {
         count(&mut c.limits.connects_per_second, v)
     }),

@@ -246,6 +246,10 @@ pub struct Limits {
     pub syncs_per_second: u32,
     /// Joins a second and user.
     pub joins_per_second: u32,
+    /// Points of work that the requests of a user, or of a network without a token, may cost a second.
+    pub budget_per_second: u32,
+    /// Points that may be used at once after a rest.
+    pub budget_burst: u32,
     /// New sockets a second and address.
     pub connects_per_second: u32,
     /// Sockets a user.
@@ -372,6 +376,8 @@ impl Default for Config {
                 typing_per_second: 5,
                 syncs_per_second: 10,
                 joins_per_second: 20,
+                budget_per_second: 500,
+                budget_burst: 1_500,
                 connects_per_second: 50,
                 sockets_per_user: 20,
                 sockets_per_address: 0,

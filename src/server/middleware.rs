@@ -188,7 +188,18 @@ impl Middleware {
         // A poll waits for what is to happen: how long says nothing of the server.
         let is_counted = !waits(request.uri().path()) && !self.sockets.is_path(request.uri().path());
         let began = Instant::now();
+        let connection = peer.connection.clone();
+        let address = self.client_address(request.headers(), &peer);
+        let (is_sockets, is_api) = (self.sockets.is_path(request.uri().path()), is_api(request.uri().path()));
         let response = self.answer(request, peer).await;
+        // What everybody may ask is answered always: whoever asks too often is read more slowly.
+        let is_missing = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
+        let is_strangers = !is_sockets && (!is_api || is_missing);
+        let is_too_often =
+            is_strangers && address.is_some_and(|address| self.sockets.charge_stranger(address).is_err());
+        if is_too_often || response.status() == StatusCode::TOO_MANY_REQUESTS {
+            connection.note_refusal();
+        }
         if is_counted {
             self.sockets.counters().answered(response.status().as_u16(), began.elapsed());
         }
@@ -294,6 +305,10 @@ impl Middleware {
             return refusal(&error);
         }
         let address = self.client_address(request.headers(), peer);
+        if !is_first && let Some(wait) = self.sockets.charge_poll(&query, address, request.headers()) {
+            // The packets of a session are not refused, which would break it: they wait.
+            tokio::time::sleep(wait).await;
+        }
         let (mut parts, body) = request.into_parts();
         if let (true, Some(address)) = (is_first, address) {
             parts.extensions.insert(ClientAddress(address));
@@ -392,6 +407,11 @@ fn unpin(request: &mut Request<TimedBody>) {
     if let Ok(uri) = request.uri().to_string().parse() {
         *request.uri_mut() = uri;
     }
+}
+
+/// Whether whoever asks has to say who they are: each such request is paid for where that is read.
+fn is_api(path: &str) -> bool {
+    path.starts_with("/api/v1/") || path == "/metrics"
 }
 
 /// Whether an answer waits for something to happen.

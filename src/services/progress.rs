@@ -15,6 +15,9 @@ use crate::services::limits::{Rate, Rates};
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 
+/// Of a batch, so many reports cost a point.
+const REPORTS_A_POINT: usize = 5;
+
 /// Reports of lessons, and what is known of them.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -51,6 +54,7 @@ impl Progress {
             all.push(Report::new(&caller.actor.user, user, Update::from(report)));
         }
         self.count_syncs(caller, &all).await?;
+        self.rates.charge_points(&caller.actor, u32::try_from(all.len() / REPORTS_A_POINT).unwrap_or(u32::MAX))?;
         let synced = self.store.write(SyncProgress { reports: all }).await.map_err(store_error)?;
         Ok(synced
             .into_iter()

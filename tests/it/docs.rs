@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use academy_rt::config::KEYS;
 use academy_rt::protocol::error::ErrorCode;
 use academy_rt::protocol::request::ClientEvent;
+use academy_rt::services::limits::budget::{Cost, RequestKind};
 
 fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -38,6 +39,21 @@ fn limits() -> String {
     table
 }
 
+/// What each kind of request costs; the tests that try them all read this table.
+fn costs() -> String {
+    let mut table = "| request, also over HTTP | takes |\n|---|---|\n".to_owned();
+    for (kind, name, cost) in RequestKind::ALL {
+        let name = if matches!(kind, RequestKind::Event(_)) { format!("`{name}`") } else { name.to_owned() };
+        let takes = match cost {
+            Cost::Points(1) => "1 point".to_owned(),
+            Cost::Points(points) => format!("{points} points"),
+            Cost::Rate(rate) => format!("one of `limits.{}_per_second`", rate.name()),
+        };
+        table.push_str(&format!("| {name} | {takes} |\n"));
+    }
+    table
+}
+
 /// Compares the block of that name with what the code says, or writes it where that is asked for.
 fn assert_generated(name: &str, table: &str) {
     let (begin, end) = (format!("<!-- generated: {name} -->\n"), "<!-- end -->");
@@ -59,6 +75,7 @@ fn the_generated_tables_are_those_of_the_code() {
     // One test: both write the same file.
     assert_generated("errors", &errors());
     assert_generated("limits", &limits());
+    assert_generated("costs", &costs());
 }
 
 #[test]

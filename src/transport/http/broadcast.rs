@@ -11,6 +11,7 @@ use crate::protocol::decode;
 use crate::protocol::request::NotificationTarget;
 use crate::services::Caller;
 
+use crate::services::limits::budget::RequestKind;
 use crate::transport::http::extract::text;
 use crate::transport::http::{HttpApi, answer, asker, body, with_api};
 
@@ -19,14 +20,14 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let broadcast = warp::path!("api" / "v1" / "broadcast")
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Broadcast))
         .and(key())
         .and(body(api))
         .then(broadcast);
     let notify = warp::path!("api" / "v1" / "notifications")
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Notify))
         .and(key())
         .and(body(api))
         .then(notify);

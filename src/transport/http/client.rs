@@ -14,9 +14,10 @@ use crate::protocol::answer::{BatchSynced, Done, RoomList};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{Polled, PolledEvent, Resync};
-use crate::protocol::request::ProgressSync;
+use crate::protocol::request::{ClientEvent, ProgressSync};
 use crate::protocol::view::{RoomView, Session};
 use crate::services::Caller;
+use crate::services::limits::budget::RequestKind;
 use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use crate::transport::http::deferred::Later;
@@ -38,67 +39,77 @@ struct OnBehalf {
 
 pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let v1 = || warp::path!("api" / "v1" / ..);
-    let session = v1().and(warp::path!("session")).and(warp::get()).and(with_api(api)).and(asker(api)).then(session);
-    let rooms = v1().and(warp::path!("rooms")).and(warp::get()).and(with_api(api)).and(asker(api)).then(rooms);
+    let session = v1()
+        .and(warp::path!("session"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Session))
+        .then(session);
+    let rooms = v1()
+        .and(warp::path!("rooms"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatRooms)))
+        .then(rooms);
     let history = v1()
         .and(warp::path!("rooms" / String / "messages"))
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatHistory)))
         .and(query())
         .then(history);
     let post = v1()
         .and(warp::path!("rooms" / String / "messages"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatMessage)))
         .and(body(api))
         .then(post);
     let edit = v1()
         .and(warp::path!("rooms" / String / "messages" / String))
         .and(warp::patch())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatEdit)))
         .and(body(api))
         .then(edit);
     let delete = v1()
         .and(warp::path!("rooms" / String / "messages" / String))
         .and(warp::delete())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatDelete)))
         .then(delete);
     let typing = v1()
         .and(warp::path!("rooms" / String / "typing"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatTyping)))
         .and(body(api))
         .then(typing);
     let read = v1()
         .and(warp::path!("rooms" / String / "read"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatRead)))
         .and(body(api))
         .then(mark_read);
     let join = v1()
         .and(warp::path!("rooms" / String / "join"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatJoin)))
         .and(body(api))
         .then(join);
     let leave = v1()
         .and(warp::path!("rooms" / String / "leave"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatLeave)))
         .then(leave);
     let presence = v1()
         .and(warp::path!("rooms" / String / "presence"))
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::PresenceList)))
         .then(presence);
     let chat = session.or(rooms).unify().or(history).unify().or(post).unify().or(edit).unify().or(delete).unify();
     let chat = chat.or(typing).unify().or(read).unify().or(join).unify().or(leave).unify().or(presence).unify().boxed();
@@ -111,14 +122,14 @@ fn progress_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::path!("progress"))
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ProgressGet)))
         .and(query())
         .then(progress);
     let sync = v1()
         .and(warp::path!("progress"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ProgressSync)))
         .and(query())
         .and(body(api))
         .then(sync);
@@ -126,11 +137,16 @@ fn progress_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::path!("progress" / String / "history"))
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ProgressHistory)))
         .and(query())
         .then(versions);
-    let events =
-        v1().and(warp::path!("events")).and(warp::get()).and(with_api(api)).and(asker(api)).and(query()).then(events);
+    let events = v1()
+        .and(warp::path!("events"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Events))
+        .and(query())
+        .then(events);
     get.or(sync).unify().or(versions).unify().or(events).unify().boxed()
 }
 
@@ -140,21 +156,21 @@ fn inbox_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::path!("notifications"))
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::NotificationList)))
         .and(query())
         .then(inbox);
     let read = v1()
         .and(warp::path!("notifications" / "read"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::NotificationRead)))
         .and(body(api))
         .then(read_notifications);
     let delete = v1()
         .and(warp::path!("notifications" / String))
         .and(warp::delete())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::NotificationDelete)))
         .then(delete_notification);
     list.or(read).unify().or(delete).unify().boxed()
 }
@@ -312,6 +328,9 @@ async fn events(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     if rooms.len() > MAX_ROOMS {
         return failure(&ApiError::field("rooms", format!("rooms may name at most {MAX_ROOMS} rooms")));
     }
+    if let Err(error) = api.app.rates.charge_points(&caller.actor, points_for_rooms(rooms.len())) {
+        return failure(&error);
+    }
     // Nobody waits longer than their token is good for; the next poll is refused then.
     if let Some(expires_at) = caller.actor.expires_at {
         let ends = expires_at.plus(api.verifier.leeway());
@@ -328,6 +347,11 @@ async fn events(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
         }
         Err(error) => polled_response(Err(error), &caller),
     }
+}
+
+/// What a poll costs more for the rooms that it names.
+fn points_for_rooms(rooms: usize) -> u32 {
+    u32::try_from(rooms / 10).unwrap_or(u32::MAX)
 }
 
 fn polled_response(polled: Result<PollAnswer, ApiError>, caller: &Caller) -> Response {

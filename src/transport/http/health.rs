@@ -13,6 +13,7 @@ use crate::observability::{metrics, process};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::Health;
 use crate::services::Caller;
+use crate::services::limits::budget::RequestKind;
 
 use super::{HttpApi, asker, failure, json, text_response, with_api};
 
@@ -23,7 +24,7 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let metrics = warp::path!("metrics")
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Metrics))
         .and(warp::header::headers_cloned())
         .then(metrics_text);
     alive.or(ready).unify().or(health).unify().or(metrics).unify().boxed()

@@ -12,7 +12,7 @@ mod sdk;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use ::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
@@ -27,8 +27,9 @@ use crate::domain::Actor;
 use crate::protocol::answer::Ok as OkAnswer;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
+use crate::services::limits::budget::RequestKind;
 use crate::services::{App, Caller};
-use crate::transport::origin::{self, ClientAddress, OverControlSocket};
+use crate::transport::origin::{self, ClientAddress, OverControlSocket, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::handshake::bearer_of;
 use crate::transport::socketio::identify;
@@ -133,6 +134,7 @@ impl HttpApi {
         headers: &HeaderMap,
         control: Option<OverControlSocket>,
         address: Option<ClientAddress>,
+        kind: RequestKind,
     ) -> Result<Caller, ApiError> {
         let origin = origin::describe(control, address);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
@@ -140,9 +142,16 @@ impl HttpApi {
         }
         let token = bearer_of(headers);
         match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
-            Ok(actor) => Ok(Caller::http(actor, &origin)),
+            Ok(actor) => {
+                let bytes = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+                self.app.rates.charge(&actor, kind, bytes.unwrap_or(0))?;
+                Ok(Caller::http(actor, &origin))
+            }
             Err(error) => {
                 self.app.audit.note_refused_sign_in(&error, &origin);
+                if let Some(ClientAddress(address)) = address {
+                    self.app.rates.charge_network(network_of(address), RequestKind::Stranger)?;
+                }
                 Err(error)
             }
         }
@@ -157,14 +166,15 @@ pub(crate) fn with_api(
     warp::any().map(move || api.clone())
 }
 
-/// Who asks, as an argument of a handler. Who is not let in is refused here: it stands before [`body`].
-pub(crate) fn asker(api: &Arc<HttpApi>) -> BoxedFilter<(Caller,)> {
+/// Who asks, as an argument of a handler, and pays for a request of this kind. Who is not let in, or asks for too much, is
+/// refused here: it stands before [`body`].
+pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Caller,)> {
     let api = api.clone();
     warp::header::headers_cloned()
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
         .and_then(move |headers: HeaderMap, control, address| {
-            let caller = api.asker(&headers, control, address);
+            let caller = api.asker(&headers, control, address, kind);
             std::future::ready(caller.map_err(|error| warp::reject::custom(Refusal(error))))
         })
         .boxed()

@@ -22,6 +22,7 @@ use crate::protocol::answer::Failed;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::request::ClientEvent;
+use crate::services::limits::budget::RequestKind;
 
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::socket::{Ack, Link};
@@ -163,39 +164,46 @@ impl Mailbox {
                     }
                 }
                 Some(Work::Arrive) => self.transport.arrive(&self.link).await,
-                Some(Work::Request(request)) => match Event::read(&request) {
-                    Err(error) => refuse(&self.link, "", request.ack, &error),
-                    Ok(Event { name, payload }) => match ClientEvent::parse(name) {
-                        Some(ClientEvent::ChatMessage) => {
-                            let payload = payload.to_owned();
-                            let mut post: Pin<Box<dyn Future<Output = ()> + Send + '_>> = Box::pin(async move {
-                                self.transport
-                                    .handle(&self.link, ClientEvent::ChatMessage, &payload, request.ack)
-                                    .await;
-                            });
-                            // Polled once here: it has its place in the store's queue before the next one begins.
-                            if futures_util::poll!(&mut post).is_pending() {
-                                posts.push_back(post);
-                            }
-                            if posts.len() >= MAX_POSTS {
-                                posts.next().await;
-                            }
+                Some(Work::Request(request)) => match self.read(&request) {
+                    Err((name, error)) => refuse(&self.link, &name, request.ack, &error),
+                    Ok((ClientEvent::ChatMessage, payload)) => {
+                        let payload = payload.to_owned();
+                        let mut post: Pin<Box<dyn Future<Output = ()> + Send + '_>> = Box::pin(async move {
+                            self.transport.handle(&self.link, ClientEvent::ChatMessage, &payload, request.ack).await;
+                        });
+                        // Polled once here: it has its place in the store's queue before the next one begins.
+                        if futures_util::poll!(&mut post).is_pending() {
+                            posts.push_back(post);
                         }
-                        Some(event) => {
-                            while posts.next().await.is_some() {}
-                            let payload = payload.to_owned();
-                            self.transport.handle(&self.link, event, &payload, request.ack).await;
+                        if posts.len() >= MAX_POSTS {
+                            posts.next().await;
                         }
-                        None => {
-                            let name: String = name.chars().take(64).collect();
-                            let error = ApiError::new(
-                                ErrorCode::InvalidPayload,
-                                format!("'{name}' is not an event of this server"),
-                            );
-                            refuse(&self.link, &name, request.ack, &error);
-                        }
-                    },
+                    }
+                    Ok((event, payload)) => {
+                        while posts.next().await.is_some() {}
+                        let payload = payload.to_owned();
+                        self.transport.handle(&self.link, event, &payload, request.ack).await;
+                    }
                 },
+            }
+        }
+    }
+
+    /// What a request asks for, paid from the budget of whoever asks; or the name of its event and why it is refused.
+    fn read<'a>(&self, request: &'a Request) -> Result<(ClientEvent, &'a str), (String, ApiError)> {
+        let event = Event::read(request);
+        let known = event.as_ref().ok().and_then(|event| ClientEvent::parse(event.name));
+        let kind = known.map_or(RequestKind::Unknown, RequestKind::Event);
+        let name = |event: &Event<'_>| event.name.chars().take(64).collect::<String>();
+        let paid = self.transport.app.rates.charge(&self.link.actor(), kind, request.text.len());
+        match (event, known, paid) {
+            (Ok(event), _, Err(error)) => Err((name(&event), error)),
+            (Err(_), _, Err(error)) | (Err(error), ..) => Err((String::new(), error)),
+            (Ok(event), Some(known), Ok(())) => Ok((known, event.payload)),
+            (Ok(event), None, Ok(())) => {
+                let name = name(&event);
+                let message = format!("'{name}' is not an event of this server");
+                Err((name, ApiError::new(ErrorCode::InvalidPayload, message)))
             }
         }
     }
@@ -203,6 +211,9 @@ impl Mailbox {
 
 /// Answers that a request failed: by its ack, or as an event if it has none.
 pub fn refuse(link: &Link, event: &str, ack: Option<Ack>, error: &ApiError) {
+    if error.code == ErrorCode::RateLimited {
+        link.note_refusal();
+    }
     match ack {
         Some(ack) => link.answer(ack, &Failed::new(error)),
         None => link.emit(&ServerEvent::RequestError { event, error }),

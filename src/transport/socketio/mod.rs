@@ -13,10 +13,13 @@ pub mod socket;
 
 use std::collections::BTreeMap;
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use socketioxide::SocketIo;
@@ -39,11 +42,12 @@ use crate::protocol::http::SocketCounts;
 use crate::protocol::view::Session;
 use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
 use crate::services::App;
-use crate::transport::origin::{self, ClientAddress};
+use crate::services::limits::budget::RequestKind;
+use crate::transport::origin::{self, ClientAddress, network_of};
 use crate::transport::socketio::engine::connection::{Connection, Cut};
 
 use directory::Directory;
-use engine::handshake::HandshakeToken;
+use engine::handshake::{HandshakeToken, SocketQuery};
 pub(crate) use identity::identify;
 use identity::{Refused, token_error};
 use mailbox::Mailbox;
@@ -53,6 +57,9 @@ use socket::{Came, Link};
 const WARNED_BEFORE: Duration = Duration::from_secs(60);
 /// How often tokens, stalled writes and dead connections are looked at.
 const WATCH: Duration = Duration::from_millis(500);
+
+/// A request of a session waits for the budget of its user so long at most.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Whoever has too many sockets is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(10);
@@ -418,9 +425,36 @@ impl SocketIoTransport {
         }
     }
 
+    /// Takes what a request of a session costs from the budget of its user, or of the network before somebody has signed in;
+    /// gives for how long it has to wait if that is used up.
+    #[must_use]
+    pub fn charge_poll(&self, query: &SocketQuery, address: Option<IpAddr>, headers: &HeaderMap) -> Option<Duration> {
+        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let link = query.session.as_deref().and_then(|session| self.directory.signed_in(session));
+        let charged = match (link, address) {
+            (Some(link), _) => self.app.rates.charge(&link.actor(), RequestKind::Poll, length.unwrap_or(0)),
+            (None, Some(address)) => self.app.rates.charge_network(network_of(address), RequestKind::Poll),
+            (None, None) => Ok(()),
+        };
+        let error = charged.err()?;
+        Some(LONGEST_WAIT.min(Duration::from_millis(error.retry_after_ms.unwrap_or_default())))
+    }
+
+    /// Takes what a request costs that everybody may make from the budget of a network.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn charge_stranger(&self, address: IpAddr) -> Result<(), ApiError> {
+        self.app.rates.charge_network(network_of(address), RequestKind::Stranger)
+    }
+
     /// A new token for a live socket.
     pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, ApiError> {
-        let actor = identify(&self.verifier, &self.app, Some(token))?;
+        let identified = identify(&self.verifier, &self.app, Some(token));
+        let actor = identified.inspect_err(|error| {
+            let address = origin::describe(None, link.came.from.map(ClientAddress));
+            self.app.audit.note_refused_sign_in(error, &address);
+        })?;
         let before = link.actor();
         if actor.user != before.user {
             return Err(ApiError::new(ErrorCode::Forbidden, "the token is another user's; connect anew with it"));

@@ -180,6 +180,13 @@ impl Link {
         }
     }
 
+    /// A request of this socket was refused because there were too many of them.
+    pub fn note_refusal(&self) {
+        if let Some(connection) = self.direct.get() {
+            connection.note_refusal();
+        }
+    }
+
     /// Sends an event to this socket alone.
     pub fn emit(&self, event: &ServerEvent<'_>) {
         self.send(&Batch::from(event.encode()).all());

@@ -14,6 +14,7 @@ use crate::protocol::admin::data::Holds;
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::Caller;
+use crate::services::limits::budget::RequestKind;
 use crate::services::streams::ByteStream;
 use crate::transport::http::extract::{self, Kind, room, text, user};
 use crate::transport::http::{HttpApi, answer, asker, body, failure, query, with_api};
@@ -23,48 +24,63 @@ const ARCHIVE: &str = "application/vnd.academy-rt.backup";
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let admin = || warp::path("api").and(warp::path("v1")).and(warp::path("admin"));
-    let backup = admin().and(warp::path!("backup")).and(warp::get()).and(with_api(api)).and(asker(api)).then(backup);
+    let backup = admin()
+        .and(warp::path!("backup"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .then(backup);
     let backup_kept = admin()
         .and(warp::path!("backup"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Admin))
         .and(body(api))
         .then(backup_kept);
-    let audit =
-        admin().and(warp::path!("audit")).and(warp::get()).and(with_api(api)).and(asker(api)).and(query()).then(audit);
-    let holds = admin().and(warp::path!("holds")).and(warp::get()).and(with_api(api)).and(asker(api)).then(holds);
+    let audit = admin()
+        .and(warp::path!("audit"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(query())
+        .then(audit);
+    let holds = admin()
+        .and(warp::path!("holds"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .then(holds);
     let set_hold = admin()
         .and(warp::path!("holds"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Admin))
         .and(body(api))
         .then(set_hold);
     let release = admin()
         .and(warp::path!("holds" / String / String))
         .and(warp::delete())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Admin))
         .then(release);
     let export = admin()
         .and(warp::path!("users" / String / "export"))
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Admin))
         .then(export);
     let erase = admin()
         .and(warp::path!("users" / String))
         .and(warp::delete())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Admin))
         .and(query())
         .then(erase);
     let certificate = admin()
         .and(warp::path!("users" / String / "erasure"))
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Admin))
         .then(certificate);
     let of_data = backup.or(backup_kept).unify().or(audit).unify();
     let of_people =

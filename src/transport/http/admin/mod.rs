@@ -18,13 +18,14 @@ use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
 use crate::services::{Caller, authorize};
 
+use crate::services::limits::budget::RequestKind;
 use crate::transport::http::{HttpApi, asker, failure, json, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     warp::path!("api" / "v1" / "admin" / "status")
         .and(warp::get())
         .and(with_api(api))
-        .and(asker(api))
+        .and(asker(api, RequestKind::Admin))
         .then(status)
         .boxed()
 }

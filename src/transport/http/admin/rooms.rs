@@ -11,20 +11,31 @@ use crate::protocol::admin::access::{ListRequest, NumberedRequest};
 use crate::protocol::decode;
 use crate::protocol::error::ApiError;
 use crate::services::Caller;
+use crate::services::limits::budget::RequestKind;
 use crate::transport::http::extract::{self, Kind, from_body, room, text, user};
 use crate::transport::http::{HttpApi, answer, asker, body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let rooms = || warp::path!("api" / "v1" / "admin" / "rooms" / ..);
-    let list = rooms().and(warp::path::end()).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
-    let create = rooms().and(warp::path::end()).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api));
+    let list = rooms()
+        .and(warp::path::end())
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(query());
+    let create = rooms()
+        .and(warp::path::end())
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(body(api));
     let one = || rooms().and(warp::path!(String));
-    let show = one().and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
-    let patch = one().and(warp::patch()).and(with_api(api)).and(asker(api)).and(body(api));
-    let delete = one().and(warp::delete()).and(with_api(api)).and(asker(api));
+    let show = one().and(warp::get()).and(with_api(api)).and(asker(api, RequestKind::Admin)).and(query());
+    let patch = one().and(warp::patch()).and(with_api(api)).and(asker(api, RequestKind::Admin)).and(body(api));
+    let delete = one().and(warp::delete()).and(with_api(api)).and(asker(api, RequestKind::Admin));
     let member = || rooms().and(warp::path!(String / "members" / String));
-    let put = member().and(warp::put()).and(with_api(api)).and(asker(api)).and(body(api));
-    let remove = member().and(warp::delete()).and(with_api(api)).and(asker(api));
+    let put = member().and(warp::put()).and(with_api(api)).and(asker(api, RequestKind::Admin)).and(body(api));
+    let remove = member().and(warp::delete()).and(with_api(api)).and(asker(api, RequestKind::Admin));
     let of_all = list.then(all).or(create.then(created)).unify();
     let of_one = show.then(shown).or(patch.then(patched)).unify().or(delete.then(deleted)).unify();
     let of_members = put.then(admitted).or(remove.then(removed)).unify();

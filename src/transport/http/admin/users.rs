@@ -13,6 +13,7 @@ use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::{Caller, authorize};
 
+use crate::services::limits::budget::RequestKind;
 use crate::transport::http::admin::rooms::{listed, numbered};
 use crate::transport::http::extract::{from_body, text, user};
 use crate::transport::http::{HttpApi, answer, asker, body, query, with_api};
@@ -20,16 +21,34 @@ use crate::transport::http::{HttpApi, answer, asker, body, query, with_api};
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let admin = || warp::path!("api" / "v1" / "admin" / ..);
     let users = || admin().and(warp::path("users"));
-    let list = users().and(warp::path::end()).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
-    let show = users().and(warp::path!(String)).and(warp::get()).and(with_api(api)).and(asker(api));
-    let act =
-        users().and(warp::path!(String / String)).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api));
+    let list = users()
+        .and(warp::path::end())
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(query());
+    let show = users().and(warp::path!(String)).and(warp::get()).and(with_api(api)).and(asker(api, RequestKind::Admin));
+    let act = users()
+        .and(warp::path!(String / String))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(body(api));
     let tokens = || admin().and(warp::path("tokens"));
-    let revoke =
-        tokens().and(warp::path!("revoke")).and(warp::post()).and(with_api(api)).and(asker(api)).and(body(api));
-    let revoked = tokens().and(warp::path!("revoked")).and(warp::get()).and(with_api(api)).and(asker(api));
-    let connections =
-        admin().and(warp::path!("connections")).and(warp::get()).and(with_api(api)).and(asker(api)).and(query());
+    let revoke = tokens()
+        .and(warp::path!("revoke"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(body(api));
+    let revoked =
+        tokens().and(warp::path!("revoked")).and(warp::get()).and(with_api(api)).and(asker(api, RequestKind::Admin));
+    let connections = admin()
+        .and(warp::path!("connections"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(query());
     let of_people = list.then(all).or(show.then(shown)).unify().or(act.then(acted)).unify();
     let of_tokens = revoke.then(token_revoked).or(revoked.then(all_revoked)).unify();
     of_people.or(of_tokens).unify().or(connections.then(connected)).unify().boxed()

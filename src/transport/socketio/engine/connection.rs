@@ -11,6 +11,7 @@
 //! - a frame is never torn: the outbox is emptied before the library writes its next frame, and bytes of ours are written only where a frame of the library has ended, and the other way round;
 //! - a reader that has stopped is cut off: by the outbox's bound at once, by [`Connection::check_stall`] within its limit. Both
 //!   fail the reading side too, or the library would hold the socket for good (it waits in its write);
+//! - who does not heed refusals is read more slowly ([`Connection::note_refusal`]): a flood waits in the sender's own buffers;
 //! - the inner lock is held for one poll of the stream, never over an await.
 
 use std::collections::VecDeque;
@@ -26,6 +27,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
+
+/// So many refusals in [`REFUSALS_OVER`] are answered at once; behind them nothing is read for [`PAUSE`].
+const REFUSALS: u32 = 20;
+const REFUSALS_OVER: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How a connection is bounded.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +70,12 @@ pub trait Connection: Send + Sync {
     /// Ends the connection: the next read and write fail.
     fn cut(&self, why: Cut);
 
-    /// Cuts the connection if its reader has stopped for longer than the limit; gives whether it did.
+    /// A request over it was refused because there were too many. Where that happens again and again, nothing is read for a
+    /// while: who does not heed a refusal waits, and refusing them costs nobody anything.
+    fn note_refusal(&self);
+
+    /// Looks at what goes by the clock: reads again after a pause, and cuts the connection if its reader has stopped for longer
+    /// than the limit; gives whether it did. Called twice a second or so.
     fn check_stall(&self, now: Instant) -> bool;
 
     /// Why it was cut, if it was.
@@ -101,6 +112,29 @@ struct Inner<S> {
     /// The stream was found full; its own waker will say when it is not. Until then a push does not try.
     is_blocked: bool,
     cut: Option<Cut>,
+    refusals: Refusals,
+}
+
+/// How often requests over a connection were refused lately.
+#[derive(Debug, Default)]
+struct Refusals {
+    /// Since when they are counted.
+    since: Option<Instant>,
+    count: u32,
+    /// Until when nothing is read.
+    pause: Option<Instant>,
+}
+
+impl Refusals {
+    fn note(&mut self, now: Instant) {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) > REFUSALS_OVER) {
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count += 1;
+        if self.count > REFUSALS {
+            self.pause = Some(now + PAUSE);
+        }
+    }
 }
 
 /// Wakes both sides of a connection when the stream can be written again: the writer that waits in the library, and the
@@ -170,6 +204,7 @@ impl<S> StreamConnection<S> {
                 blocked_since: None,
                 is_blocked: false,
                 cut: None,
+                refusals: Refusals::default(),
             }),
             waker: Waker::from(wakers.clone()),
             wakers,
@@ -416,7 +451,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         self.wakers.wake_all();
     }
 
+    fn note_refusal(&self) {
+        self.lock().refusals.note(Instant::now());
+    }
+
     fn check_stall(&self, now: Instant) -> bool {
+        let is_over = self.lock().refusals.pause.take_if(|end| *end <= now).is_some();
+        if is_over {
+            self.wakers.wake_reader();
+        }
         let stalled = {
             let inner = self.lock();
             inner.cut.is_none()
@@ -470,6 +513,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
             if let Poll::Ready(Err(error)) = inner.poll_outbox(&mut write_cx) {
                 return Poll::Ready(Err(error));
             }
+        }
+        if inner.refusals.pause.is_some() {
+            // Whoever looks at the clock wakes the reader.
+            return Poll::Pending;
         }
         Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf)
     }

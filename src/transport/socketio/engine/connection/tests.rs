@@ -118,6 +118,27 @@ async fn a_stalled_write_is_noticed_after_the_limit() {
 }
 
 #[tokio::test]
+async fn who_does_not_heed_refusals_is_read_more_slowly() {
+    let mut rig = rig(4_096, LIMITS);
+    rig.client.write_all(b"1").await.unwrap();
+    let mut byte = [0];
+    for _ in 0..REFUSALS {
+        rig.connection.note_refusal();
+    }
+    rig.library.read_exact(&mut byte).await.unwrap();
+    rig.client.write_all(b"2").await.unwrap();
+    rig.connection.note_refusal();
+    let refused_at = Instant::now();
+    let mut reading = Box::pin(rig.library.read_exact(&mut byte));
+    assert!(futures_util::poll!(&mut reading).is_pending(), "one more, and nothing is read");
+    rig.connection.check_stall(refused_at);
+    assert!(futures_util::poll!(&mut reading).is_pending());
+    rig.connection.check_stall(refused_at + PAUSE + Duration::from_millis(1));
+    reading.await.unwrap();
+    assert_eq!(byte, *b"2");
+}
+
+#[tokio::test]
 async fn volatile_frames_are_dropped_rather_than_queued() {
     let mut rig = rig(64, LIMITS);
     upgrade(&mut rig).await;

@@ -1,6 +1,9 @@
-//! How much one user may ask in a while. One decision for both transports: the same buckets count what comes
-//! over Socket.IO and over HTTP.
+//! How much somebody may ask in a while: four rates for what is done often, and one [`budget`] for everything. One decision for
+//! both transports: the same buckets count what comes over Socket.IO and over HTTP.
 
+pub mod budget;
+
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -9,9 +12,10 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::config::Limits;
-use crate::domain::UserId;
+use crate::domain::{Actor, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
+use crate::services::limits::budget::{Budgets, Exhausted, RequestKind};
 use crate::services::storage::Storage;
 use crate::store::operations::RequestKey;
 
@@ -47,6 +51,7 @@ type Buckets = Option<DefaultKeyedRateLimiter<UserId>>;
 #[derive(Debug)]
 pub struct Rates {
     buckets: ArcSwap<RateLimits>,
+    budgets: ArcSwap<Budgets>,
     counters: Arc<Counters>,
 }
 
@@ -54,7 +59,8 @@ impl Rates {
     /// Full buckets. Refusals are counted in `counters`.
     #[must_use]
     pub fn new(limits: &Limits, counters: Arc<Counters>) -> Rates {
-        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), counters }
+        let budgets = ArcSwap::from_pointee(Budgets::new(limits));
+        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), budgets, counters }
     }
 
     /// Goes by other rates from now on, if they are others: who has used up a part of one begins anew then.
@@ -62,6 +68,39 @@ impl Rates {
         if self.buckets.load().quotas != quotas(limits) {
             self.buckets.store(Arc::new(RateLimits::new(limits)));
         }
+        if !self.budgets.load().are_of(limits) {
+            self.budgets.store(Arc::new(Budgets::new(limits)));
+        }
+    }
+
+    /// Takes what a request costs from the caller's budget. `bytes` is its size.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time after which it is taken.
+    pub fn charge(&self, actor: &Actor, kind: RequestKind, bytes: usize) -> Result<(), ApiError> {
+        self.charge_points(actor, kind.points(bytes))
+    }
+
+    /// Takes points from the caller's budget, for what is found out of a request later.
+    ///
+    /// # Errors
+    /// As [`Rates::charge`].
+    pub fn charge_points(&self, actor: &Actor, points: u32) -> Result<(), ApiError> {
+        self.budgets.load().charge(actor, points).map_err(|exhausted| self.exhausted(&exhausted))
+    }
+
+    /// Takes what a request costs from the budget of a network: nobody is signed in.
+    ///
+    /// # Errors
+    /// As [`Rates::charge`].
+    pub fn charge_network(&self, network: IpAddr, kind: RequestKind) -> Result<(), ApiError> {
+        let charged = self.budgets.load().charge_network(network, kind.points(0));
+        charged.map_err(|exhausted| self.exhausted(&exhausted))
+    }
+
+    fn exhausted(&self, Exhausted(wait): &Exhausted) -> ApiError {
+        self.counters.rate_limited.add("budget");
+        ApiError::rate_limited(*wait, "too many requests; wait a moment and send it again")
     }
 
     /// Counts a request against the limits.
@@ -90,6 +129,7 @@ impl Rates {
     /// Drops the buckets that are full again.
     pub(super) fn forget_the_idle(&self) {
         self.buckets.load().forget_the_idle();
+        self.budgets.load().forget_the_idle();
     }
 }
 
