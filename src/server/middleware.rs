@@ -35,7 +35,7 @@ use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::engine::connection::Connection;
+use crate::transport::socketio::engine::connection::{Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
 
 use crate::server::body_timeout::TimedBody;
@@ -198,7 +198,9 @@ impl Middleware {
         let is_too_often =
             is_strangers && address.is_some_and(|address| self.sockets.charge_stranger(address).is_err());
         if is_too_often || response.status() == StatusCode::TOO_MANY_REQUESTS {
-            connection.note_refusal();
+            connection.note_refusal(Refused::TooMany);
+        } else if response.status().is_client_error() {
+            connection.note_refusal(Refused::Wrong);
         }
         if is_counted {
             self.sockets.counters().answered(response.status().as_u16(), began.elapsed());

@@ -192,7 +192,7 @@ impl Chat {
             key,
             fingerprint: draft.fingerprint(),
         });
-        self.rates.count_once(&self.store, Rate::Messages, &caller.actor.user, key.as_ref()).await?;
+        self.rates.count_once(&self.store, Rate::Messages, &caller.actor, &[key.as_ref()]).await?;
         self.live.end_typing(&draft.room, &caller.actor.user);
         let (policy, origin) = (self.settings.policy(), caller.socket);
         let posted = self

@@ -53,24 +53,15 @@ impl Progress {
             let user = on_behalf(caller, report.user_id.take())?;
             all.push(Report::new(&caller.actor.user, user, Update::from(report)));
         }
-        self.count_syncs(caller, &all).await?;
+        // A batch that was answered as a whole is answered again.
+        let keys: Vec<_> = all.iter().map(|report| report.key.as_ref()).collect();
+        self.rates.count_once(&self.store, Rate::Syncs, &caller.actor, &keys).await?;
         self.rates.charge_points(&caller.actor, u32::try_from(all.len() / REPORTS_A_POINT).unwrap_or(u32::MAX))?;
         let synced = self.store.write(SyncProgress { reports: all }).await.map_err(store_error)?;
         Ok(synced
             .into_iter()
             .map(|one| ProgressSynced { progress: one.progress, duplicate: one.duplicate, merged: one.merged })
             .collect())
-    }
-
-    /// A batch that was answered as a whole is answered again before any rate is asked.
-    async fn count_syncs(&self, caller: &Caller, reports: &[Report]) -> Result<(), ApiError> {
-        let Err(error) = self.rates.count(Rate::Syncs, &caller.actor.user) else { return Ok(()) };
-        for report in reports {
-            if !self.store.has_answered(report.key.as_ref()).await {
-                return Err(error);
-            }
-        }
-        if reports.is_empty() { Err(error) } else { Ok(()) }
     }
 
     /// What is known of the user's lessons.

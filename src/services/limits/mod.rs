@@ -19,6 +19,9 @@ use crate::services::limits::budget::{Budgets, Exhausted, RequestKind};
 use crate::services::storage::Storage;
 use crate::store::operations::RequestKey;
 
+/// What the repetition of an answered request costs where a rate is used up.
+const POINTS_A_REPETITION: u32 = 3;
+
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rate {
@@ -112,18 +115,26 @@ impl Rates {
         counted
     }
 
-    /// Counts a request against the limits, unless it is the repetition of one that was answered.
+    /// Counts a request against the limits, unless it is the repetition of one that was answered: that is paid from the budget.
     pub(super) async fn count_once(
         &self,
         store: &Storage,
         rate: Rate,
-        user: &UserId,
-        key: Option<&RequestKey>,
+        actor: &Actor,
+        keys: &[Option<&RequestKey>],
     ) -> Result<(), ApiError> {
-        match self.count(rate, user) {
-            Err(error) if !store.has_answered(key).await => Err(error),
-            _ => Ok(()),
+        let Err(error) = self.count(rate, &actor.user) else { return Ok(()) };
+        // All of them were answered, or it is no repetition; without a key there is none.
+        if keys.is_empty() || keys.iter().any(Option::is_none) {
+            return Err(error);
         }
+        self.charge_points(actor, POINTS_A_REPETITION)?;
+        for key in keys {
+            if !store.has_answered(*key).await {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Drops the buckets that are full again.

@@ -25,6 +25,7 @@ use crate::protocol::request::ClientEvent;
 use crate::services::limits::budget::RequestKind;
 
 use crate::transport::socketio::SocketIoTransport;
+use crate::transport::socketio::engine::connection::Refused;
 use crate::transport::socketio::socket::{Ack, Link};
 
 /// The most requests of one socket that wait.
@@ -211,9 +212,7 @@ impl Mailbox {
 
 /// Answers that a request failed: by its ack, or as an event if it has none.
 pub fn refuse(link: &Link, event: &str, ack: Option<Ack>, error: &ApiError) {
-    if error.code == ErrorCode::RateLimited {
-        link.note_refusal();
-    }
+    link.note_refusal(if error.code == ErrorCode::RateLimited { Refused::TooMany } else { Refused::Wrong });
     match ack {
         Some(ack) => link.answer(ack, &Failed::new(error)),
         None => link.emit(&ServerEvent::RequestError { event, error }),

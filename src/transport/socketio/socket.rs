@@ -19,7 +19,7 @@ use crate::protocol::packet::Packet;
 use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
-use crate::transport::socketio::engine::connection::{Connection, Cut};
+use crate::transport::socketio::engine::connection::{Connection, Cut, Refused};
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
@@ -180,10 +180,10 @@ impl Link {
         }
     }
 
-    /// A request of this socket was refused because there were too many of them.
-    pub fn note_refusal(&self) {
+    /// A request of this socket was refused.
+    pub fn note_refusal(&self, why: Refused) {
         if let Some(connection) = self.direct.get() {
-            connection.note_refusal();
+            connection.note_refusal(why);
         }
     }
 

@@ -28,8 +28,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
-/// So many refusals in [`REFUSALS_OVER`] are answered at once; behind them nothing is read for [`PAUSE`].
-const REFUSALS: u32 = 20;
+/// So many wrong requests in [`REFUSALS_OVER`] are refused at once; behind them nothing is read for [`PAUSE`].
+const REFUSALS: u32 = 100;
+/// A request that was one too many counts as so many wrong ones: its sender was told to wait.
+const WRONG_AS_TOO_MANY: u32 = 5;
 const REFUSALS_OVER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -55,6 +57,15 @@ pub enum Cut {
     Ended,
 }
 
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// There were too many.
+    TooMany,
+    /// It is wrong, or not allowed.
+    Wrong,
+}
+
 /// The way to a connection, whatever stream is under it.
 pub trait Connection: Send + Sync {
     /// Sends whole frames behind everything that was pushed before. Does not block. `false` if the connection is cut, or is cut
@@ -70,9 +81,9 @@ pub trait Connection: Send + Sync {
     /// Ends the connection: the next read and write fail.
     fn cut(&self, why: Cut);
 
-    /// A request over it was refused because there were too many. Where that happens again and again, nothing is read for a
-    /// while: who does not heed a refusal waits, and refusing them costs nobody anything.
-    fn note_refusal(&self);
+    /// A request over it was refused. Where that happens again and again, nothing is read for a while: who does not heed a
+    /// refusal waits, and refusing them costs nobody anything.
+    fn note_refusal(&self, why: Refused);
 
     /// Looks at what goes by the clock: reads again after a pause, and cuts the connection if its reader has stopped for longer
     /// than the limit; gives whether it did. Called twice a second or so.
@@ -126,11 +137,14 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn note(&mut self, now: Instant) {
+    fn note(&mut self, why: Refused, now: Instant) {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) > REFUSALS_OVER) {
             (self.since, self.count) = (Some(now), 0);
         }
-        self.count += 1;
+        self.count += match why {
+            Refused::TooMany => WRONG_AS_TOO_MANY,
+            Refused::Wrong => 1,
+        };
         if self.count > REFUSALS {
             self.pause = Some(now + PAUSE);
         }
@@ -451,8 +465,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         self.wakers.wake_all();
     }
 
-    fn note_refusal(&self) {
-        self.lock().refusals.note(Instant::now());
+    fn note_refusal(&self, why: Refused) {
+        self.lock().refusals.note(why, Instant::now());
     }
 
     fn check_stall(&self, now: Instant) -> bool {

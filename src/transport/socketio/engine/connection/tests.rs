@@ -122,12 +122,12 @@ async fn who_does_not_heed_refusals_is_read_more_slowly() {
     let mut rig = rig(4_096, LIMITS);
     rig.client.write_all(b"1").await.unwrap();
     let mut byte = [0];
-    for _ in 0..REFUSALS {
-        rig.connection.note_refusal();
+    for _ in 0..REFUSALS / WRONG_AS_TOO_MANY {
+        rig.connection.note_refusal(Refused::TooMany);
     }
     rig.library.read_exact(&mut byte).await.unwrap();
     rig.client.write_all(b"2").await.unwrap();
-    rig.connection.note_refusal();
+    rig.connection.note_refusal(Refused::Wrong);
     let refused_at = Instant::now();
     let mut reading = Box::pin(rig.library.read_exact(&mut byte));
     assert!(futures_util::poll!(&mut reading).is_pending(), "one more, and nothing is read");
