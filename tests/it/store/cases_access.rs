@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use academy_rt::domain::Id;
 use academy_rt::store::ListQuery;
+use academy_rt::store::access::LOOKED_AT;
 
 use super::*;
 
@@ -259,5 +261,32 @@ pub async fn who_is_taken_out_takes_their_read_mark_along(bed: Bed) {
     assert_eq!(marks().await, 1);
     assert_eq!(store.remove_member(room("r"), user("8")).await, Ok(Membership::Guest));
     assert_eq!(marks().await, 0);
+    bed.end().await;
+}
+
+pub async fn a_search_looks_at_so_many_rows_at_a_time(bed: Bed) {
+    for first in (0..=LOOKED_AT).step_by(1_000) {
+        let people = (first..first + 1_000).map(|n| user(&format!("p{n:05}"))).collect();
+        bed.store.notify(note(Audience::Users(people), "n"), None).await.unwrap();
+    }
+    let last = format!("p{:05}", LOOKED_AT - 1);
+    let page = bed.store.list_users(list(None, 50, Some("nobody"))).await.unwrap();
+    assert_eq!((page.items.len(), page.next.as_ref()), (0, Some(&last)), "the last one that was looked at");
+    let page = bed.store.list_users(list(page.next.as_deref(), 50, Some(&format!("p{LOOKED_AT}")))).await.unwrap();
+    assert_eq!((page.items.len(), page.next), (1, None), "the search goes on behind it");
+    bed.end().await;
+}
+
+pub async fn a_change_of_a_room_is_told_with_the_type_of_the_request(bed: Bed) {
+    let [number, text] = [Id::Number(5), Id::Text("5".into())].map(|id| RoomId::new(id).unwrap());
+    let draft = RoomDraft { id: number, name: None, private: false, members: Vec::new() };
+    bed.store.create_room(draft).await.unwrap();
+    bed.store.patch_room(text, RoomPatch { name: Some("five".into()), ..RoomPatch::default() }).await.unwrap();
+    let heard = bed.heard.all();
+    let are_numbers = heard.iter().map(|change| match change {
+        Change::RoomChanged { room, .. } => matches!(room.id.id(), Id::Number(_)),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(are_numbers.collect::<Vec<_>>(), [true, false]);
     bed.end().await;
 }
