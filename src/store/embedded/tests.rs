@@ -1,7 +1,9 @@
 //! Faults that only the engine itself can set up: errors of the disk at a chosen moment, a power cut that loses, tears and
 //! reorders what was not synced, a file of a newer format, a queue that is full.
 
+mod carried;
 mod faults;
+mod files;
 mod power;
 mod space;
 mod tampered;

@@ -205,7 +205,6 @@ struct RoomRow1<'a> {
 pub(in crate::store::embedded) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRecord> {
     let row: RoomRow1<'_> = decode(bytes)?;
     Ok(RoomRecord {
-        id: row.id.room()?,
         name: row.name.map(str::to_owned),
         private: row.private,
         last_id: row.last_id,
