@@ -76,7 +76,7 @@ async fn lived_in() -> Bed {
 /// Changes rows, and what is to be found then.
 type Tampering = (&'static str, fn(&mut Tables<'_>) -> Outcome<()>);
 
-const TAMPERINGS: [Tampering; 24] = [
+const TAMPERINGS: [Tampering; 25] = [
     ("has written in room 2, which is not known", |t| {
         t.authors.write()?.remove(&k16(OTHER_USER, OTHER_ROOM))?;
         Ok(())
@@ -129,6 +129,9 @@ const TAMPERINGS: [Tampering; 24] = [
         Ok(())
     }),
     ("has 1 notifications, 0 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ALL, false)),
+    ("audience 4: has 0 notifications, 1 are counted", |t| {
+        counts::change(t.inbox_counts.write()?, audience_space(4), FOR_ALL, true)
+    }),
     ("has 1 notifications, 2 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ONE, true)),
     ("is not counted in the inbox of user 1", |t| {
         counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ONE, false)
