@@ -107,9 +107,9 @@ fn subjects(dir: &Path) -> Vec<String> {
 fn a_backup_takes_over_what_has_been_done_since() {
     run(async {
         let bed = Bed::new();
-        for who in ["5", "6"] {
+        for (who, at) in [("5", 12), ("6", 10)] {
             say(&bed, "r", who).await;
-            erase(&bed, 10, who).await;
+            erase(&bed, at, who).await;
         }
         for who in ["6", "7", "7", "8", "8", "8", "9"] {
             say(&bed, "r", who).await;
@@ -140,7 +140,7 @@ fn a_backup_takes_over_what_has_been_done_since() {
         assert_eq!(carried, expected);
         let one = |who: &str, at, is_finished, messages| (who.to_owned(), at, is_finished, messages);
         // What has ended keeps its certificate, with what was counted then; what has not says what it took here.
-        let known = [one("5", 10, true, 1), one("6", 20, true, 1), one("7", 20, true, 2), one("8", 20, false, 3)];
+        let known = [one("5", 12, true, 1), one("6", 20, true, 1), one("7", 20, true, 2), one("8", 20, false, 3)];
         assert_eq!(erasures(to), known);
         assert_eq!(subjects(to), ["room kept", "room new"]);
         assert_eq!(records(to), records(from));
