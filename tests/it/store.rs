@@ -545,7 +545,7 @@ conformance! {
     cases_access: bans_stand_until_they_are_lifted_or_end, a_private_room_admits_its_members_alone,
         a_room_is_closed_with_those_who_are_in_it, a_deleted_room_leaves_nothing_and_its_id_is_free_at_once,
         a_room_under_a_hold_is_not_deleted, who_is_taken_out_takes_their_read_mark_along, lists_come_in_parts_and_can_be_searched,
-        a_search_looks_at_so_many_rows_at_a_time, a_change_of_a_room_is_told_with_the_type_of_the_request;
+        a_change_of_a_room_is_told_with_the_type_of_the_request;
 }
 
 pub fn open_quietly(dir: &Path) -> Desk {
