@@ -518,27 +518,34 @@ conformance! {
         a_closed_store_says_so, times_of_a_room_never_fall, what_is_deleted_is_not_unread,
         who_posts_has_read_what_they_posted, a_room_that_was_left_is_not_listed,
         who_was_there_before_the_first_word_takes_part, a_back_end_names_its_messages,
-        a_broadcast_is_kept_until_it_has_gone_out;
+        a_broadcast_is_kept_until_it_has_gone_out, what_changes_nothing_costs_no_commit,
+        each_change_has_a_kind_by_which_it_is_counted;
     cases_progress: reports_are_merged_into_versions, versions_are_trimmed, a_batch_is_all_or_nothing,
         a_repeated_report_adds_nothing, since_gives_what_changed_behind_it, progress_of_unknown_people_is_empty;
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,
         reading_and_deleting, all_is_read_and_deleted_at_once, inbox_pages, a_repeated_notification_is_the_first,
         people_are_seen, first_answers_hold_a_day, a_clock_that_is_ahead_for_a_moment_ends_no_key_and_no_ban, each_audience_has_marks_of_its_own,
-        all_up_to_an_id_leaves_what_came_later, unread_is_kept_and_is_what_counting_gives;
+        all_up_to_an_id_leaves_what_came_later, unread_is_kept_and_is_what_counting_gives,
+        two_people_in_one_request_have_marks_of_their_own, what_is_not_in_an_inbox_is_not_marked,
+        what_all_was_done_to_supersedes_what_it_covers, unread_is_right_at_each_step_of_a_purge,
+        marks_from_before_the_oldest_notification_are_not_told_again, a_purge_looks_at_one_slice_of_what_is_young;
     cases_maintenance: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
-        purges_go_on_past_what_is_dated_into_the_future, a_message_is_as_old_as_the_clock_said_however_far_its_room_was_ahead, an_erasure_asks_for_the_floor_or_for_consent;
+        purges_go_on_past_what_is_dated_into_the_future, a_message_is_as_old_as_the_clock_said_however_far_its_room_was_ahead, an_erasure_asks_for_the_floor_or_for_consent,
+        a_purge_in_slices_takes_what_one_in_one_go_takes, what_lost_its_content_is_told_gone_once,
+        an_erasure_leaves_nothing_of_where_they_wrote, who_comes_again_is_erased_again;
     cases_holds: what_was_changed_under_a_hold_is_kept_while_it_stands, a_held_author_is_held_in_every_room,
         who_has_written_in_a_held_room_is_not_erased, who_has_nothing_left_in_a_held_room_is_erased, a_hold_that_comes_too_late_is_refused,
         a_hold_does_not_come_into_the_removal_of_a_room, what_somebody_who_is_held_has_learned_is_not_rolled_out,
         of_a_hold_and_an_erasure_one_wins, what_one_commit_registers_holds_and_erases_is_one, nothing_of_somebody_is_stored_while_they_are_erased,
-        an_erasure_and_a_removal_go_on_beside_each_other;
+        an_erasure_and_a_removal_go_on_beside_each_other, a_round_that_meets_the_end_is_the_last;
     cases_acts: an_act_and_its_record_are_one, acts_at_once_make_one_chain,
         a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it, a_repeated_act_is_recorded_once,
         a_purge_has_a_beginning_and_an_end, an_erasure_gives_the_same_certificate_again;
     cases_access: bans_stand_until_they_are_lifted_or_end, a_private_room_admits_its_members_alone,
         a_room_is_closed_with_those_who_are_in_it, a_deleted_room_leaves_nothing_and_its_id_is_free_at_once,
-        a_room_under_a_hold_is_not_deleted, who_is_taken_out_takes_their_read_mark_along, lists_come_in_parts_and_can_be_searched;
+        a_room_under_a_hold_is_not_deleted, who_is_taken_out_takes_their_read_mark_along, lists_come_in_parts_and_can_be_searched,
+        a_change_of_a_room_is_told_with_the_type_of_the_request;
 }
 
 pub fn open_quietly(dir: &Path) -> Desk {

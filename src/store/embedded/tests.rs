@@ -1,7 +1,9 @@
 //! Faults that only the engine itself can set up: errors of the disk at a chosen moment, a power cut that loses, tears and
 //! reorders what was not synced, a file of a newer format, a queue that is full.
 
+mod carried;
 mod faults;
+mod files;
 mod power;
 mod space;
 mod tampered;
@@ -11,6 +13,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use redb::Builder;
 
@@ -42,6 +45,10 @@ pub(super) struct Faults {
     pub(super) reads_fail: AtomicBool,
     /// The n-th call of a kind, from now on, and what it meets; then every one of that kind, until it is taken away.
     planned: Mutex<Option<(Call, u64, io::ErrorKind)>>,
+    /// What the writer reads to open the file succeeds, and nothing else.
+    readers_fail: AtomicBool,
+    /// How many reads of others have failed so.
+    failed_readers: AtomicU64,
     platter: Mutex<Option<Platter>>,
 }
 
@@ -90,6 +97,12 @@ impl Faults {
             Call::Write | Call::SetLen if self.full.load(Ordering::SeqCst) => Err(io::ErrorKind::StorageFull.into()),
             Call::Write | Call::SetLen => fail(&self.writes_fail, "write"),
             Call::Sync => fail(&self.syncs_fail, "sync"),
+            Call::Read if std::thread::current().name() != Some("store-writer") => {
+                fail(&self.readers_fail, "read").inspect_err(|_| {
+                    self.failed_readers.fetch_add(1, Ordering::SeqCst);
+                })?;
+                fail(&self.reads_fail, "read")
+            }
             Call::Read => fail(&self.reads_fail, "read"),
             Call::Len | Call::Close => Ok(()),
         }
@@ -451,6 +464,45 @@ fn a_failed_read_is_mended_without_a_write() {
     });
 }
 
+#[test]
+fn a_read_that_fails_on_a_file_that_opens_is_tried_three_times() {
+    run(async {
+        let bed = Bed::new();
+        bed.say("before").await.unwrap();
+        bed.store.close().await.unwrap();
+        let disk = Arc::new(Disk::default());
+        let cold = StoreConfig { cache_bytes: 0, ..config(bed.dir.path()) };
+        let free = Box::new(|| Ok(u64::MAX));
+        let store = Embedded::open(&cold, SystemClock::shared(), bed.heard.clone(), disk.clone(), free).unwrap();
+        let bed = Bed { store: Arc::new(store), disk, ..bed };
+        bed.disk.faults.readers_fail.store(true, Ordering::SeqCst);
+        let failed = tokio::time::timeout(Duration::from_secs(60), bed.texts()).await.expect("it comes to an end");
+        assert!(matches!(failed, Err(StoreError::Unavailable(why)) if why.contains("injected")));
+        assert_eq!(bed.disk.faults.failed_readers.load(Ordering::SeqCst), 3);
+        bed.disk.faults.readers_fail.store(false, Ordering::SeqCst);
+        bed.insist("goes on").await;
+        bed.end().await;
+    });
+}
+
+#[test]
+fn a_file_that_does_not_open_is_not_opened_for_each_request() {
+    run(async {
+        let bed = Bed::new();
+        bed.say("before").await.unwrap();
+        bed.disk.faults.writes_fail.store(true, Ordering::SeqCst);
+        for n in 0..100 {
+            assert!(matches!(bed.say(&n.to_string()).await, Err(StoreError::Unavailable(_))));
+        }
+        // The pauses double, from a tenth of a second on.
+        let reopenings = *bed.store.shared.reopenings.borrow();
+        assert!((1..=20).contains(&reopenings), "{reopenings}");
+        bed.disk.faults.writes_fail.store(false, Ordering::SeqCst);
+        bed.insist("after").await;
+        bed.end().await;
+    });
+}
+
 /// Holds the writer until it is let go.
 struct Gate(Mutex<mpsc::Receiver<()>>);
 
@@ -459,6 +511,99 @@ impl CommitSink for Gate {
         // An end of the channel lets go, too.
         let _ = self.0.lock().unwrap().recv();
     }
+}
+
+/// A store whose writer is held behind its first commit. It goes on when what is given is dropped.
+async fn held_up() -> (Embedded, mpsc::Sender<()>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let (gate, held) = mpsc::channel();
+    let (disk, sink) = (Arc::new(Disk::default()), Arc::new(Gate(Mutex::new(held))));
+    let free = Box::new(|| Ok(u64::MAX));
+    let store = Embedded::open(&config(dir.path()), SystemClock::shared(), sink, disk, free).unwrap();
+    drop(ask(&store, post(draft("first"))));
+    while store.status().commits == 0 {
+        tokio::task::yield_now().await;
+    }
+    (store, gate, dir)
+}
+
+#[test]
+fn what_waits_shares_a_commit_up_to_a_thousand_requests_or_a_megabyte() {
+    run(async {
+        let (store, gate, _dir) = held_up().await;
+        let small: Vec<_> = (0..1_500).map(|n| ask(&store, post(draft(&n.to_string())))).collect();
+        drop(gate);
+        for one in small {
+            one.await.unwrap();
+        }
+        assert_eq!(store.status().commits, 1 + 2, "1,024 and the rest");
+        store.close().await.unwrap();
+
+        let (store, gate, _dir) = held_up().await;
+        // Each is a little more than half of what a commit takes on: the second of them fills it.
+        let large = (0..5).map(|_| {
+            let mut large = note(Audience::All);
+            (large.draft.body.message, large.draft.body.metadata) = ("m".repeat(300_000), Some("d".repeat(300_000)));
+            ask(&store, large)
+        });
+        let large: Vec<_> = large.collect();
+        drop(gate);
+        for one in large {
+            one.await.unwrap();
+        }
+        assert_eq!(store.status().commits, 1 + 3, "two, two and one");
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes_and_one_large_request_is_taken_when_nothing_waits() {
+    const MIB: usize = 1 << 20;
+    run(async {
+        let (store, gate, _dir) = held_up().await;
+        let large = |bytes: usize| EditMessage {
+            room: RoomId::parse("r").unwrap(),
+            target: MessageTarget::Id(9_999),
+            author: author(),
+            content: "x".repeat(bytes),
+            policy: OPEN,
+            key: None,
+        };
+        let not_found = Err(StoreError::Refused(Refusal::NotFound));
+        let waiting: Vec<_> = (0..6).map(|_| ask(&store, large(10 * MIB))).collect();
+        assert!(store.status().queued_bytes > 60 * MIB);
+        // Whether it is refused at once: the writer is held, and answers nobody.
+        let is_busy = async |request| {
+            let mut asked = Box::pin(ask(&store, request));
+            let now = std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context))).await;
+            matches!(now, std::task::Poll::Ready(Err(StoreError::Busy)))
+        };
+        assert!(is_busy(large(10 * MIB)).await);
+        let small = ask(&store, large(MIB));
+        assert!(is_busy(large(4 * MIB)).await, "what was refused does not wait");
+        drop(gate);
+        for one in waiting.into_iter().chain([small]) {
+            assert_eq!(one.await, not_found);
+        }
+        assert_eq!((store.status().queued, store.status().queued_bytes), (0, 0));
+        assert_eq!(ask(&store, large(65 * MIB)).await, not_found);
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn the_status_says_how_long_the_writer_has_been_at_it() {
+    run(async {
+        let (store, gate, _dir) = held_up().await;
+        let begun = store.status().busy;
+        assert!(!begun.is_zero());
+        assert!(store.status().busy > begun);
+        drop(gate);
+        while !store.status().busy.is_zero() {
+            tokio::task::yield_now().await;
+        }
+        store.close().await.unwrap();
+    });
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use academy_rt::domain::Id;
 use academy_rt::store::ListQuery;
 
 use super::*;
@@ -259,5 +260,19 @@ pub async fn who_is_taken_out_takes_their_read_mark_along(bed: Bed) {
     assert_eq!(marks().await, 1);
     assert_eq!(store.remove_member(room("r"), user("8")).await, Ok(Membership::Guest));
     assert_eq!(marks().await, 0);
+    bed.end().await;
+}
+
+pub async fn a_change_of_a_room_is_told_with_the_type_of_the_request(bed: Bed) {
+    let [number, text] = [Id::Number(5), Id::Text("5".into())].map(|id| RoomId::new(id).unwrap());
+    let draft = RoomDraft { id: number, name: None, private: false, members: Vec::new() };
+    bed.store.create_room(draft).await.unwrap();
+    bed.store.patch_room(text, RoomPatch { name: Some("five".into()), ..RoomPatch::default() }).await.unwrap();
+    let heard = bed.heard.all();
+    let are_numbers = heard.iter().map(|change| match change {
+        Change::RoomChanged { room, .. } => matches!(room.id.id(), Id::Number(_)),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(are_numbers.collect::<Vec<_>>(), [true, false]);
     bed.end().await;
 }

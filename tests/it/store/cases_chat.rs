@@ -543,3 +543,32 @@ pub async fn a_broadcast_is_kept_until_it_has_gone_out(bed: Bed) {
     assert_eq!(bed.store.first_answer(key("svc", "one"), "one", 9).await.unwrap(), Some(3));
     bed.end().await;
 }
+
+pub async fn what_changes_nothing_costs_no_commit(bed: Bed) {
+    let store = &bed.store;
+    let said = bed.say("r", "7", "x").await.id;
+    store.arrive(actor("8", &[]), bed.now(), 9).await.unwrap();
+    for commits in [4, 0] {
+        let before = store.status().commits;
+        store.ask(JoinRoom { room: room("r"), author: author("8"), policy: OPEN }).await.unwrap();
+        store.mark_read(room("r"), author("8"), said, OPEN).await.unwrap();
+        store.delivered(vec![(user("8"), said)]).await.unwrap();
+        store.left(user("8"), Timestamp(20_000)).await.unwrap();
+        assert_eq!(store.status().commits - before, commits);
+    }
+    bed.end().await;
+}
+
+pub async fn each_change_has_a_kind_by_which_it_is_counted(bed: Bed) {
+    let store = &bed.store;
+    let said = bed.say("r", "7", "x").await.id;
+    store.edit_message(change("r", said, author("7")), "y".into(), OPEN).await.unwrap();
+    store.mark_read(room("r"), author("8"), said, OPEN).await.unwrap();
+    store.delete_message(change("r", said, author("7")), OPEN).await.unwrap();
+    store.notify(note(Audience::Users(vec![user("7")]), "n"), None).await.unwrap();
+    store.ask(Disconnect { user: user("8") }).await.unwrap();
+    let kinds: Vec<&str> = bed.heard.all().iter().map(Change::kind).collect();
+    assert_eq!(kinds, ["message", "edit", "read_mark", "deletion", "notification", "disconnect"]);
+    assert!(kinds.iter().all(|kind| Change::KINDS.contains(kind)));
+    bed.end().await;
+}

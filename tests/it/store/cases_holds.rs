@@ -320,3 +320,21 @@ pub async fn what_one_commit_registers_holds_and_erases_is_one(bed: Bed) {
     }
     bed.end().await;
 }
+
+pub async fn a_round_that_meets_the_end_is_the_last(bed: Bed) {
+    let store = &bed.store;
+    let id = bed.say("r", "7", "first").await.id;
+    store.hold(hold(Subject::Room(room("r")))).await.unwrap();
+    for n in 0..3 {
+        store.edit_message(change("r", id, author("7")), n.to_string(), OPEN).await.unwrap();
+    }
+    store.release(Subject::Room(room("r"))).await.unwrap();
+    assert!(!store.ask(PruneWithheld { limit: 3 }).await.unwrap(), "there may be more behind a slice that is full");
+    assert!(store.ask(PruneWithheld { limit: 3 }).await.unwrap());
+    store.hold(hold(Subject::Room(room("r")))).await.unwrap();
+    store.edit_message(change("r", id, author("7")), "last".into(), OPEN).await.unwrap();
+    store.release(Subject::Room(room("r"))).await.unwrap();
+    assert!(store.ask(PruneWithheld { limit: 3 }).await.unwrap(), "one slice has seen all");
+    store.hold(hold(Subject::Room(room("r")))).await.unwrap();
+    bed.end().await;
+}

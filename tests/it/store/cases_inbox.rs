@@ -306,3 +306,139 @@ pub async fn unread_is_kept_and_is_what_counting_gives(bed: Bed) {
     assert!(counted("8", &[Role::Coach]).await > 1);
     bed.end().await;
 }
+
+pub async fn two_people_in_one_request_have_marks_of_their_own(bed: Bed) {
+    for who in ["7", "8"] {
+        arrive(&bed, who, LEARNER).await;
+    }
+    let (first, second) = (tell(&bed, Audience::All, "1").await.id, tell(&bed, Audience::All, "2").await.id);
+    let sent = |who, up_to| (user(who), DeliveryMark { audience: AudienceKind::All, up_to });
+    bed.store.ask(Delivered { marks: vec![sent("7", first), sent("8", second)] }).await.unwrap();
+    let waiting = async |who| -> Vec<u64> {
+        bed.store.arrival(actor(who, LEARNER), 9).await.unwrap().undelivered.iter().map(|one| one.id).collect()
+    };
+    assert_eq!((waiting("7").await, waiting("8").await), (vec![second], vec![]));
+    bed.end().await;
+}
+
+pub async fn what_is_not_in_an_inbox_is_not_marked(bed: Bed) {
+    let before = tell(&bed, Audience::All, "the last one before they came").await.id;
+    arrive(&bed, "7", LEARNER).await;
+    let mark = |selection, action| bed.store.mark_inbox(actor("7", LEARNER), selection, action, None);
+    assert_eq!(mark(Selection::Ids(vec![before]), InboxAction::Delete).await.unwrap(), (vec![], 0));
+    let (first, _) = (tell(&bed, Audience::All, "1").await.id, tell(&bed, Audience::All, "2").await.id);
+    let up_to_first = || Selection::All { up_to: Some(first) };
+    assert_eq!(mark(up_to_first(), InboxAction::Delete).await.unwrap(), (vec![], 1));
+    let heard = bed.heard.all().len();
+    // The one that all was deleted up to is gone, too; and so far there is nothing left to delete.
+    assert_eq!(mark(Selection::Ids(vec![first]), InboxAction::Read).await.unwrap(), (vec![], 1));
+    assert_eq!(mark(up_to_first(), InboxAction::Delete).await.unwrap(), (vec![], 1));
+    assert_eq!(bed.heard.all().len(), heard, "what changes nothing is not told");
+    bed.end().await;
+}
+
+/// What is told of marks to somebody who comes back: whether they are of all, and what was done.
+async fn told_of_marks(bed: &Bed, who: &str) -> Vec<(bool, InboxAction)> {
+    let told = bed.store.replay(actor(who, LEARNER), Vec::new(), 0, 1_000).await.unwrap().changes;
+    let marks = told.iter().filter_map(|change| match change {
+        Change::InboxChanged { selection, action, .. } => Some((matches!(selection, Selection::All { .. }), *action)),
+        _ => None,
+    });
+    marks.collect()
+}
+
+pub async fn what_all_was_done_to_supersedes_what_it_covers(bed: Bed) {
+    const READ: InboxAction = InboxAction::Read;
+    const DELETE: InboxAction = InboxAction::Delete;
+    arrive(&bed, "7", LEARNER).await;
+    let mut ids = Vec::new();
+    for n in 0..4 {
+        ids.push(tell(&bed, Audience::All, &n.to_string()).await.id);
+    }
+    let mark = |selection, action| bed.store.mark_inbox(actor("7", LEARNER), selection, action, None);
+    mark(Selection::Ids(vec![ids[0]]), DELETE).await.unwrap();
+    mark(Selection::Ids(vec![ids[1]]), READ).await.unwrap();
+    mark(ALL, READ).await.unwrap();
+    assert_eq!(told_of_marks(&bed, "7").await, [(false, DELETE), (true, READ)], "a deletion is not undone by reading");
+    mark(Selection::Ids(vec![ids[2]]), DELETE).await.unwrap();
+    mark(ALL, DELETE).await.unwrap();
+    assert_eq!(told_of_marks(&bed, "7").await, [(true, DELETE)]);
+    bed.end().await;
+}
+
+pub async fn unread_is_right_at_each_step_of_a_purge(bed: Bed) {
+    for who in ["7", "8", "9"] {
+        arrive(&bed, who, LEARNER).await;
+    }
+    let mut ids = Vec::new();
+    for n in 1..=6 {
+        ids.push(bed.store.at(n * 10).notify(note(Audience::All, &n.to_string()), None).await.unwrap().0.id);
+    }
+    let mark =
+        |who, n: usize, action| bed.store.mark_inbox(actor(who, LEARNER), Selection::Ids(vec![ids[n]]), action, None);
+    // What somebody who is held has marked stays: somebody else has read it, somebody has not, somebody has deleted it.
+    bed.store.hold(super::cases_maintenance::hold(Subject::User(user("8")))).await.unwrap();
+    for (who, n, action) in [
+        ("8", 1, InboxAction::Read),
+        ("8", 3, InboxAction::Read),
+        ("7", 0, InboxAction::Read),
+        ("7", 1, InboxAction::Read),
+        ("7", 2, InboxAction::Delete),
+        ("9", 0, InboxAction::Read),
+        ("9", 3, InboxAction::Delete),
+    ] {
+        mark(who, n, action).await.unwrap();
+    }
+    let mut cursor = Some(PurgeCursor::default());
+    while let Some(from) = cursor {
+        cursor = bed.store.purge(PurgeKind::Notifications, Timestamp(45), from, 1).await.unwrap().next;
+        for who in ["7", "8", "9"] {
+            let inbox = page(&bed, who, LEARNER, InboxQuery { limit: 9, ..InboxQuery::default() }).await;
+            let counted = inbox.items.iter().filter(|one| !one.read).count() as u64;
+            assert_eq!(inbox.unread, counted, "{who} behind {from:?}");
+        }
+    }
+    assert_eq!(titles(&bed, "7", LEARNER).await, ["6", "5", "4", "2"]);
+    assert_eq!(titles(&bed, "9", LEARNER).await, ["6", "5", "2"]);
+    // Of what is gone nobody's marks are left: two are 8's, one is 7's, one is 9's.
+    let rows = bed.store.row_counts().await.unwrap();
+    assert!(rows.contains(&("inbox", 4)), "{rows:?}");
+    bed.end().await;
+}
+
+pub async fn marks_from_before_the_oldest_notification_are_not_told_again(bed: Bed) {
+    for who in ["7", "8"] {
+        arrive(&bed, who, LEARNER).await;
+    }
+    let purge = async |before| {
+        super::cases_maintenance::purge_all(&bed, PurgeKind::Notifications, Timestamp(before), 1).await.unwrap()
+    };
+    for n in 1..=2 {
+        let id = bed.store.at(n * 10).notify(note(Audience::All, &n.to_string()), None).await.unwrap().0.id;
+        for who in ["7", "8"] {
+            let read = Selection::Ids(vec![id]);
+            bed.store.mark_inbox(actor(who, LEARNER), read, InboxAction::Read, None).await.unwrap();
+        }
+    }
+    assert_eq!((told_of_marks(&bed, "7").await.len(), told_of_marks(&bed, "8").await.len()), (2, 2));
+    assert_eq!(purge(15).await, 1);
+    assert_eq!((told_of_marks(&bed, "7").await.len(), told_of_marks(&bed, "8").await.len()), (1, 1));
+    // Where no notification is left none is the oldest: who comes back hears that theirs are read.
+    assert_eq!(purge(25).await, 1);
+    assert_eq!((told_of_marks(&bed, "7").await.len(), told_of_marks(&bed, "8").await.len()), (1, 1));
+    bed.end().await;
+}
+
+pub async fn a_purge_looks_at_one_slice_of_what_is_young(bed: Bed) {
+    for n in 0..20 {
+        tell(&bed, Audience::All, &n.to_string()).await;
+    }
+    let mut slices = 0;
+    let mut cursor = Some(PurgeCursor::default());
+    while let Some(from) = cursor {
+        cursor = bed.store.purge(PurgeKind::Notifications, Timestamp(10), from, 2).await.unwrap().next;
+        slices += 1;
+    }
+    assert_eq!(slices, 2, "a slice of notifications, and one of people");
+    bed.end().await;
+}

@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use academy_rt::store::access::LOOKED_AT;
 use academy_rt::store::embedded::check;
 use academy_rt::store::rows::TableDigest;
-use academy_rt::store::{InboxQuery, LessonFilter, OpenError};
+use academy_rt::store::{InboxQuery, LessonFilter, ListQuery, OpenError};
 
 use super::*;
 use crate::restore::holds;
@@ -285,6 +286,16 @@ fn a_notification_for_ten_thousand_people_is_stored_once() {
             None,
         );
         assert_eq!(all.await.unwrap(), (vec![], 0));
+        // A search among so many looks at them in parts.
+        let search = |after| ListQuery { after, limit: 50, text: Some("nobody".to_owned()) };
+        let page = bed.store.list_users(search(None)).await.unwrap();
+        assert_eq!(
+            (page.items.len(), page.next.as_deref()),
+            (0, Some("9999")),
+            "the last of {LOOKED_AT} in their order"
+        );
+        let page = bed.store.list_users(search(page.next)).await.unwrap();
+        assert_eq!((page.items.len(), page.next), (0, None));
         bed.store.close().await.unwrap();
         assert!(sum(&holds(bed.dir.path())).0 - rows <= 1);
     });

@@ -55,15 +55,15 @@ struct Next {
 
 impl Known {
     fn trim(&mut self) {
-        if self.users.len() > KNOWN_MAX {
-            self.users.clear();
-        }
-        if self.rooms.len() > KNOWN_MAX {
-            self.rooms.clear();
-        }
-        if self.lessons.len() > KNOWN_MAX {
-            self.lessons.clear();
-        }
+        trim(&mut self.users);
+        trim(&mut self.rooms);
+        trim(&mut self.lessons);
+    }
+}
+
+fn trim<K, V>(known: &mut HashMap<K, V>) {
+    if known.len() > KNOWN_MAX {
+        known.clear();
     }
 }
 
@@ -439,5 +439,19 @@ impl<'t, 'k> Batch<'t, 'k> {
     /// A room's messages up to a `seq` are gone.
     pub(in crate::store::embedded) fn purged_to(&mut self, room: &RoomId, seq: u64) -> Outcome<()> {
         self.change_room(room, |record| record.purged_seq = seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_by_heart_starts_anew_beyond_its_bound() {
+        for (count, kept) in [(3, 3), (KNOWN_MAX, KNOWN_MAX), (KNOWN_MAX + 1, 0)] {
+            let mut known: HashMap<usize, ()> = (0..count).map(|no| (no, ())).collect();
+            trim(&mut known);
+            assert_eq!(known.len(), kept);
+        }
     }
 }

@@ -25,6 +25,8 @@ pub(in crate::store::embedded) const NAMED: u8 = 1;
 pub(in crate::store::embedded) const READ: u8 = 2;
 /// The user has deleted it.
 pub(in crate::store::embedded) const DELETED: u8 = 4;
+/// The user has done either.
+pub(in crate::store::embedded) const MARKED: u8 = READ | DELETED;
 
 /// The number of an audience in `notif_by_audience`; `None` for named people, who have rows of their own.
 pub(in crate::store::embedded) fn audience_code(audience: &Audience) -> Option<u64> {
@@ -232,7 +234,7 @@ impl<I: ReadableTable<K16, Row>, A: ReadableTable<K16, ()>, C: ReadableTable<K16
         for row in self.by_audience.range::<&[u8; 16]>(&k16(code, behind.saturating_add(1))..=&k16(code, base))? {
             let id = second(row?.0.value());
             let flags = owner.no.map_or(Ok(0), |no| self.flags(no, id))?;
-            unread += u64::from(flags & (READ | DELETED) == 0);
+            unread += u64::from(flags & MARKED == 0);
         }
         Ok(unread)
     }

@@ -16,7 +16,7 @@ use crate::store::embedded::engine::first_answers::First;
 use crate::store::embedded::engine::schema::{K16, Row, k8, k16, meta};
 use crate::store::embedded::inbox::rows::{InboxChangeRow, decode_notification, encode_broadcast, encode_notification};
 use crate::store::embedded::inbox::view::{
-    ALL, DELETED, Entry, InboxTables, NAMED, Owner, READ, Span, audience_code, audience_space, user_space,
+    ALL, DELETED, Entry, InboxTables, MARKED, NAMED, Owner, READ, Span, audience_code, audience_space, user_space,
 };
 use crate::store::operations::{
     Arrive, BroadcastSent, BroadcastsOut, Delivered, InboxAction, Left, MarkInbox, Marked, Notified, Notify,
@@ -113,7 +113,7 @@ impl Batch<'_, '_> {
         for entry in &affected {
             let flags = entry.flags | flag;
             self.t.inbox.write()?.insert(&k16(no, entry.id), encode(&flags, &mut self.buffer)?)?;
-            if entry.flags & (READ | DELETED) == 0 {
+            if entry.flags & MARKED == 0 {
                 let is_named = entry.kind == AudienceKind::Named;
                 counts::change(self.t.inbox_counts.write()?, user_space(no, entry.kind), entry.id, !is_named)?;
             }
@@ -307,7 +307,7 @@ pub(in crate::store::embedded) fn forget_inbox_row(
     let flags = removed.map(|row| decode::<u8>(row.value())).transpose()?;
     if let Some(flags) = flags {
         batch.touch();
-        let is_marked = flags & (READ | DELETED) != 0;
+        let is_marked = flags & MARKED != 0;
         let is_counted = if kind == AudienceKind::Named { !is_marked } else { is_marked };
         if is_counted {
             counts::change(batch.t.inbox_counts.write()?, user_space(user, kind), id, false)?;

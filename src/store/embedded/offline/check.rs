@@ -20,7 +20,7 @@ use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::AnswerRow;
 use crate::store::embedded::engine::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, meta, pair, triple};
 use crate::store::embedded::inbox::rows::{decode_broadcast, decode_notification};
-use crate::store::embedded::inbox::view::{DELETED, NAMED, READ, audience_space, user_space};
+use crate::store::embedded::inbox::view::{MARKED, NAMED, audience_space, user_space};
 use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::progress::rows::ProgressRow;
@@ -370,7 +370,8 @@ fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         }
     }
     let kept = snapshot.inbox_counts()?;
-    let mut spaces: HashMap<u64, u64> = HashMap::new();
+    // Also of those that have no notifications: nothing may be counted of them.
+    let mut spaces: HashMap<u64, u64> = (0..NAMED_SLOT as u64).map(|code| (audience_space(code), 0)).collect();
     for row in snapshot.notif_by_audience()?.iter()? {
         let (code, _) = pair(row?.0.value());
         *spaces.entry(audience_space(code)).or_default() += 1;
@@ -382,14 +383,12 @@ fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.audience.kind());
         // A mark may outlive what was purged by age until it is swept away: its audience is not known any more.
         let Some(kind) = get(&notifications, &k8(id), read)? else { continue };
-        if (flags & NAMED != 0) != (flags & (READ | DELETED) != 0) {
-            *spaces.entry(user_space(user, kind)).or_default() += 1;
-            if !counts::has(&kept, user_space(user, kind), id)? {
-                found.push(format!("notification {id}: is not counted in the inbox of user {user}"));
-            }
+        let is_counted = (flags & NAMED != 0) != (flags & MARKED != 0);
+        if is_counted && !counts::has(&kept, user_space(user, kind), id)? {
+            found.push(format!("notification {id}: is not counted in the inbox of user {user}"));
         }
     }
-    for (space, there) in spaces.into_iter().filter(|(space, _)| *space < 8) {
+    for (space, there) in spaces {
         let counted = counts::behind(&kept, space, 0)?;
         if counted != there {
             found.push(format!("audience {space}: has {there} notifications, {counted} are counted"));
@@ -402,7 +401,7 @@ fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         let flags: u8 = get_value(&inbox, &k16(user, id))?.unwrap_or(0);
         // An audience's own; what is counted of somebody who is being erased goes as a whole at the end.
         let is_passed_over = user == 0 || erasing.contains(&user);
-        if !is_passed_over && ((flags & NAMED != 0) != is_named || (flags & (READ | DELETED) != 0) == is_named) {
+        if !is_passed_over && ((flags & NAMED != 0) != is_named || (flags & MARKED != 0) == is_named) {
             found.push(format!("notification {id}: is counted in the inbox of user {user}, and should not be"));
         }
         Ok(())

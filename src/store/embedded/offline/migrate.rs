@@ -18,7 +18,7 @@ use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{FORMAT, Tables, k8, k16, meta, second};
 use crate::store::embedded::inbox::rows::decode_notification;
-use crate::store::embedded::inbox::view::{DELETED, NAMED, READ, audience_code, audience_space, user_space};
+use crate::store::embedded::inbox::view::{MARKED, NAMED, audience_code, audience_space, user_space};
 use crate::store::embedded::offline::rows::OfflineFile;
 
 /// So many rows share a transaction.
@@ -177,7 +177,7 @@ fn inboxes(tables: &mut Tables<'_>, done: u64) -> Sliced {
         }
         rows += found.len() as u64 + 1;
         for (id, flags) in found {
-            let is_marked = flags & (READ | DELETED) != 0;
+            let is_marked = flags & MARKED != 0;
             let is_named = flags & NAMED != 0;
             let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.audience.kind());
             let Some(kind) = get(tables.notifications.read()?, &k8(id), read)? else { continue };
@@ -205,7 +205,6 @@ struct RoomRow1<'a> {
 pub(in crate::store::embedded) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRecord> {
     let row: RoomRow1<'_> = decode(bytes)?;
     Ok(RoomRecord {
-        id: row.id.room()?,
         name: row.name.map(str::to_owned),
         private: row.private,
         last_id: row.last_id,

@@ -14,7 +14,7 @@ use crate::store::embedded::engine::codec::{decode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{Snapshot, k8, k16, k24, second, triple};
 use crate::store::embedded::inbox::rows::decode_notification;
-use crate::store::embedded::inbox::view::{DELETED, NAMED, READ};
+use crate::store::embedded::inbox::view::{DELETED, READ};
 use crate::store::embedded::privacy::rows::{ErasureRow, HoldRow};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::{ExportCursor, ExportPage, UserItem, UserProfile};
@@ -134,9 +134,6 @@ impl Snapshot {
             let (key, value) = row?;
             let (id, flags) = (second(key.value()), decode::<u8>(value.value())?);
             last.note((id, 0));
-            if flags & (NAMED | READ | DELETED) == 0 {
-                continue;
-            }
             let Some(row) = notifications.get(&k8(id))? else { continue };
             let notification = decode_notification(row.value(), id, flags & READ != 0)?;
             items.push(UserItem::Notification { notification, is_deleted: flags & DELETED != 0 });

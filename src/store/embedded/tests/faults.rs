@@ -234,3 +234,19 @@ fn a_store_that_is_well_does_not_fail() {
         assert!(pending.is_err());
     });
 }
+
+#[test]
+fn what_cannot_be_read_is_not_called_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = |disk: Disk| {
+        let free = Box::new(|| Ok(u64::MAX));
+        Embedded::open(&config(dir.path()), SystemClock::shared(), Arc::new(NoSink), Arc::new(disk), free)
+    };
+    run(async { opened(Disk::default()).unwrap().close().await.unwrap() });
+    let disk = Disk::default();
+    disk.faults.reads_fail.store(true, Ordering::SeqCst);
+    assert!(matches!(opened(disk), Err(OpenError::Io { path, .. }) if path == dir.path().join(NAME)));
+    // What a creation has left, and cannot be taken away, is said, too.
+    std::fs::create_dir(dir.path().join(UNFINISHED)).unwrap();
+    assert!(matches!(opened(Disk::default()), Err(OpenError::Io { path, .. }) if path.ends_with(UNFINISHED)));
+}

@@ -1,6 +1,7 @@
 //! What `check` finds when somebody, or a mistake of the writer, has changed a row.
 
 use super::*;
+use crate::domain::audit::AuditEntry;
 use crate::domain::notification::{Audience, AudienceKind, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::{Role, Timestamp};
@@ -9,9 +10,12 @@ use crate::store::embedded::engine::codec::get;
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{external_hash, external_key, k16};
+use crate::store::embedded::inbox::view as flags;
 use crate::store::embedded::inbox::view::{audience_space, user_space};
 use crate::store::embedded::offline::rows::Held;
-use crate::store::operations::{Arrive, DeleteMessage, ExternalId, InboxAction, MarkInbox, SetHold};
+use crate::store::operations::{
+    Act, Arrive, BeginErasure, DeleteMessage, EraseSlice, ExternalId, InboxAction, MarkInbox, Record, SetHold,
+};
 
 /// The numbers and ids of what [`lived_in`] makes.
 const USER: u64 = 1;
@@ -21,6 +25,8 @@ const DELETED: u64 = 3;
 const DELETION: u64 = 4;
 const FOR_ALL: u64 = 5;
 const FOR_ONE: u64 = 6;
+const OTHER_USER: u64 = 2;
+const OTHER_ROOM: u64 = 2;
 
 fn external() -> ExternalId {
     ExternalId { caller: UserId::parse("svc").unwrap(), name: "order-1".into() }
@@ -50,13 +56,66 @@ async fn lived_in() -> Bed {
     assert_eq!(one.notification.id, FOR_ONE);
     let (selection, action) = (Selection::Ids(vec![FOR_ALL]), InboxAction::Read);
     ask(store, MarkInbox { user, roles, selection, action, origin: None }).await.unwrap();
+    // Somebody who has written once, in another room.
+    let (other, by) = (RoomId::parse("s").unwrap(), Author { user: UserId::parse("8").unwrap(), ..author() });
+    ask(store, post(Draft { room: other, author: by, ..draft("once") })).await.unwrap();
+    let entry = |n: u64| AuditEntry {
+        at: Timestamp(n),
+        actor: "root".into(),
+        origin: "local".into(),
+        action: crate::domain::audit::action::BACKUP.into(),
+        target: n.to_string(),
+        outcome: "done".into(),
+    };
+    for n in 1..=3 {
+        ask(store, Record { entry: entry(n) }).await.unwrap();
+    }
     bed
 }
 
 /// Changes rows, and what is to be found then.
 type Tampering = (&'static str, fn(&mut Tables<'_>) -> Outcome<()>);
 
-const TAMPERINGS: [Tampering; 15] = [
+const TAMPERINGS: [Tampering; 25] = [
+    ("has written in room 2, which is not known", |t| {
+        t.authors.write()?.remove(&k16(OTHER_USER, OTHER_ROOM))?;
+        Ok(())
+    }),
+    ("room 1: its record ends at 2 (2), its messages at 3 (2)", |t| {
+        let mut record = get(t.rooms.read()?, &k8(ROOM), decode_room)?.unwrap();
+        record.last_id = NAMED;
+        t.rooms.write()?.insert(&k8(ROOM), encode_room(&record, &mut Vec::new())?)?;
+        Ok(())
+    }),
+    ("room 1: its record ends at 3 (7), its messages at 3 (2)", |t| {
+        let mut record = get(t.rooms.read()?, &k8(ROOM), decode_room)?.unwrap();
+        record.last_seq = 7;
+        t.rooms.write()?.insert(&k8(ROOM), encode_room(&record, &mut Vec::new())?)?;
+        Ok(())
+    }),
+    ("notification 6: user 7 does not see it", |t| {
+        t.inbox.write()?.insert(&k16(USER, FOR_ONE), encode(&flags::READ, &mut Vec::new())?)?;
+        Ok(())
+    }),
+    ("notification 999: is in the inbox of user 1, but not there", |t| {
+        t.inbox.write()?.insert(&k16(USER, 999), encode(&flags::NAMED, &mut Vec::new())?)?;
+        Ok(())
+    }),
+    ("notification 5: is not counted in the inbox of user 1", |t| {
+        counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::All), FOR_ALL, false)
+    }),
+    ("audit trail: the chain ends at record 2, and should end at record 3", |t| {
+        t.audit.write()?.remove(&k8(3))?;
+        Ok(())
+    }),
+    ("audit trail: ", |t| {
+        t.audit.write()?.remove(&k8(2))?;
+        Ok(())
+    }),
+    ("audit trail: ", |t| {
+        t.audit.write()?.remove(&k8(1))?;
+        Ok(())
+    }),
     ("has written in room 1, which is not known", |t| {
         t.authors.write()?.remove(&k16(USER, ROOM))?;
         Ok(())
@@ -70,6 +129,9 @@ const TAMPERINGS: [Tampering; 15] = [
         Ok(())
     }),
     ("has 1 notifications, 0 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ALL, false)),
+    ("audience 4: has 0 notifications, 1 are counted", |t| {
+        counts::change(t.inbox_counts.write()?, audience_space(4), FOR_ALL, true)
+    }),
     ("has 1 notifications, 2 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ONE, true)),
     ("is not counted in the inbox of user 1", |t| {
         counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ONE, false)
@@ -124,5 +186,66 @@ fn what_was_tampered_with_is_found() {
             let found = check(dir.path()).unwrap();
             assert!(found.iter().any(|what| what.contains(expected)), "{expected}: {found:?}");
         }
+    });
+}
+
+#[test]
+fn what_is_on_its_way_out_is_no_fault() {
+    run(async {
+        let bed = lived_in().await;
+        let user = author().user;
+        for n in 0..3 {
+            ask(&*bed.store, note(Audience::Users(vec![user.clone()]))).await.unwrap();
+            bed.say(&n.to_string()).await.unwrap();
+        }
+        // An erasure that has not come to its end has taken rows of an inbox, and not what is counted of them.
+        let (subject, by) = (Subject::Room(RoomId::parse("r").unwrap()), "root".to_owned());
+        ask(&*bed.store, crate::store::operations::ReleaseHold { subject }).await.unwrap();
+        let begin = BeginErasure { user: user.clone(), by, consent: true, floor: Duration::ZERO };
+        ask(&*bed.store, begin).await.unwrap();
+        let inbox = async || {
+            let rows = bed.store.row_counts().await.unwrap();
+            rows.iter().find(|(name, _)| *name == "inbox").unwrap().1
+        };
+        let before = inbox().await;
+        while inbox().await == before {
+            let act = Act {
+                actor: "root".into(),
+                origin: "local".into(),
+                action: crate::domain::audit::action::USER_ERASE,
+                target: "user 7".into(),
+                note: String::new(),
+            };
+            let step = ask(&*bed.store, EraseSlice { user: user.clone(), limit: 1, act }).await.unwrap();
+            assert!(!step.is_finished);
+        }
+        bed.store.close().await.unwrap();
+        // A mark may outlive what it is on until it is swept away; a name must not.
+        let file = Held::take(bed.dir.path()).unwrap().open().unwrap();
+        let mark = |tables: &mut Tables<'_>| {
+            tables.inbox.write()?.insert(&k16(OTHER_USER, 999), encode(&flags::READ, &mut Vec::new())?)?;
+            Ok(())
+        };
+        file.write(mark).unwrap();
+        file.close().unwrap();
+        assert_eq!(check(bed.dir.path()).unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_page_that_is_damaged_is_found() {
+    run(async {
+        let bed = Bed::new();
+        bed.say("a text that is looked for in the file").await.unwrap();
+        bed.store.close().await.unwrap();
+        let path = bed.dir.path().join(NAME);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let text = b"a text that is looked for";
+        let found: Vec<usize> = (0..bytes.len() - text.len()).filter(|at| bytes[*at..].starts_with(text)).collect();
+        for at in found {
+            bytes[at] ^= 1;
+        }
+        std::fs::write(&path, bytes).unwrap();
+        assert_ne!(check(bed.dir.path()).unwrap(), Vec::<String>::new());
     });
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use redb::{Builder, TableDefinition};
 
 use crate::domain::access::{Ban, Banned};
-use crate::domain::chat::{Author, Draft, MessageKind, RoomPolicy};
+use crate::domain::chat::{Author, Draft, Membership, MessageKind, RoomPolicy};
 use crate::domain::notification::{Audience, AudienceKind, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::progress::{Percent, Update};
@@ -15,7 +15,7 @@ use crate::domain::{Actor, Fingerprint, LessonId, Refusal, Role, SystemClock, Us
 use crate::store::embedded::access::rows::{MemberRow, Person};
 use crate::store::embedded::check;
 use crate::store::embedded::engine::codec::{membership_code, role_code};
-use crate::store::embedded::engine::file::NAME;
+use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::{AnswerRow, First};
 use crate::store::embedded::engine::schema::{K8, K16, K24, Row};
 use crate::store::embedded::inbox::rows::InboxChangeRow;
@@ -426,6 +426,88 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
         store.close().await.unwrap();
     });
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+fn of_format_3_rights_and_first_answers_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = opened(dir.path()).unwrap();
+        let store = &*store;
+        let mut ids = Vec::new();
+        for text in ["as it was", "edited", "deleted"] {
+            ids.push(ask(store, post(draft("r", "p0", text), Some(text))).await.id);
+        }
+        let target = |n: usize| MessageTarget::Id(ids[n]);
+        let (author, content) = (author("p0"), "otherwise".to_owned());
+        let edit = EditMessage {
+            room: room("r"),
+            target: target(1),
+            author: author.clone(),
+            content,
+            policy: OPEN,
+            key: None,
+        };
+        ask(store, edit).await;
+        ask(store, DeleteMessage { room: room("r"), target: target(2), author, policy: OPEN, key: None }).await;
+        ask(store, SetMember { room: room("r"), user: user("p1"), membership: Membership::Moderator }).await;
+        for audience in [Audience::All, Audience::Users(vec![user("p0")])] {
+            let id = ask(store, note(audience)).await.notification.id;
+            let (selection, action) = (Selection::Ids(vec![id]), InboxAction::Read);
+            let arrival = Arrive { user: user("p0"), name: "P0".into(), roles: Vec::new() };
+            ask(store, arrival).await;
+            ask(store, MarkInbox { user: user("p0"), roles: Vec::new(), selection, action, origin: None }).await;
+        }
+        store.close().await.unwrap();
+    });
+    make_format_3(dir.path());
+    let mut rows = Vec::new();
+    migrate_all(dir.path(), &mut rows);
+    // Three messages, two notifications, and two people with what one of them has of notifications.
+    assert_eq!(rows, [3, 3, 3 + 2, 5, 5 + 2 + 1, 8], "each phase has a slice, and one that finds nothing more");
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    run(async {
+        let store = opened(dir.path()).unwrap();
+        let members = store.members(room("r"), 0, 9).await.unwrap().members;
+        let members: Vec<_> = members.into_iter().map(|one| (one.user, one.membership)).collect();
+        assert_eq!(members, [(user("p0"), Membership::Guest), (user("p1"), Membership::Moderator)]);
+        // What a back end sent is known by its key, whatever has become of it.
+        for text in ["as it was", "edited", "deleted"] {
+            let draft = draft("r", "p0", text);
+            let (caller, kind, fingerprint) = (user("svc"), KeyKind::PlatformMessage, draft.fingerprint());
+            let key = Some(RequestKey { caller, kind, key: text.to_owned(), fingerprint });
+            assert!(ask(&*store, PostMessage { key, ..post(draft, None) }).await.duplicate, "{text}");
+        }
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_room_of_format_1_is_what_it_was() {
+    let id = RoomId::number(5);
+    let row =
+        RoomRow1 { id: id.id().into(), name: Some("five"), private: true, last_id: 7, last_seq: 3, created_at: 9 };
+    let mut buffer = Vec::new();
+    let room = decode_room_1(encode(&row, &mut buffer).unwrap()).unwrap();
+    let expected = RoomRecord {
+        name: Some("five".to_owned()),
+        private: true,
+        last_id: 7,
+        last_seq: 3,
+        ..RoomRecord::new(id, Timestamp(9))
+    };
+    assert_eq!(room, expected);
+}
+
+#[test]
+fn of_an_older_format_a_census_is_taken_and_a_suspect_is_not_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    of_format_1(dir.path(), 0);
+    let census = Held::take(dir.path()).unwrap().open().unwrap().census().unwrap();
+    assert_eq!(census.rooms.len() as u64, ROOMS);
+    // What its rows mean is looked at behind the migration.
+    std::fs::write(dir.path().join(SUSPECT), "a disk that failed").unwrap();
+    assert!(matches!(opened(dir.path()), Err(OpenError::Older { .. })));
 }
 
 #[test]
