@@ -79,20 +79,16 @@ impl Chat {
         let page = match self.join_stored(caller, &room, page).await {
             Ok(page) => page,
             Err(error) => {
-                if !was_in {
-                    self.live.sockets.leave(socket, &room);
+                if !was_in && self.live.sockets.leave(socket, &room) == Some(true) {
+                    // Another socket of theirs may have made it known meanwhile that they were here.
+                    self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name);
                 }
                 return Err(error);
             }
         };
         self.live.end_idle_polling(&caller.actor.user, &room);
         if is_first {
-            // Who has gone in the meantime has been said to have left, or has another socket here.
-            let is_here =
-                gate.unless_gone(|| self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true));
-            if !is_here && self.live.sockets.is_present(&caller.actor.user, &room) {
-                self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
-            }
+            self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name);
         }
         let answer = self.joined(room, page);
         Ok(JoinGrant { after_seq: answer.last_seq, answer, gate })
@@ -129,7 +125,7 @@ impl Chat {
                 if let Some(was_last) = self.live.sockets.leave(socket, &room) {
                     self.live.end_typing_of(socket, &room, user, was_last);
                     if was_last {
-                        self.live.announce_guest(&room, user, &caller.actor.name, false);
+                        self.live.announce_guest(&room, user, &caller.actor.name);
                     }
                 }
                 // What is left of polls that have ended does not keep them there.
