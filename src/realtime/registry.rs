@@ -157,6 +157,8 @@ struct SocketEntry {
     outlet: Arc<dyn Outlet>,
     /// All memberships, the base rooms among them.
     rooms: HashMap<Room, Seat>,
+    /// How many of them are chat rooms.
+    chats: usize,
     kind: Kind,
 }
 
@@ -199,6 +201,7 @@ impl Registry {
         }
         let place = self.rooms.entry(room.clone()).or_default();
         entry.rooms.insert(room.clone(), Seat { gate: gate.clone(), at: place.members.len() });
+        entry.chats += usize::from(matches!(room, Room::Chat(_)));
         Arc::make_mut(&mut place.members).push(Member {
             socket,
             presence: entry.presence.clone(),
@@ -314,6 +317,7 @@ impl Sockets {
                 name: actor.name.as_str().into(),
                 outlet: outlet.clone(),
                 rooms: HashMap::new(),
+                chats: 0,
                 kind,
             },
         );
@@ -360,6 +364,7 @@ impl Sockets {
         let mut registry = self.lock();
         let entry = registry.sockets.get_mut(&socket)?;
         let seat = entry.rooms.remove(&room)?;
+        entry.chats -= 1;
         let (user, is_person) = (entry.presence.user.clone(), entry.kind.is_person());
         let is_last = registry.remove(seat.at, &user, is_person, &room);
         drop(registry);
@@ -390,6 +395,14 @@ impl Sockets {
         let registry = self.lock();
         let seat = registry.sockets.get(&socket).and_then(|entry| entry.rooms.get(&Room::Chat(room.clone())));
         seat.is_some_and(|seat| seat.gate.is_open())
+    }
+
+    /// Whether a socket may join a chat room if it may be in `most` (0: no bound): one more, or one that it is in already.
+    #[must_use]
+    pub fn has_place_for(&self, socket: u64, room: &RoomId, most: usize) -> bool {
+        let registry = self.lock();
+        let Some(entry) = registry.sockets.get(&socket) else { return true };
+        most == 0 || entry.chats < most || entry.rooms.contains_key(&Room::Chat(room.clone()))
     }
 
     /// What the others in a room are still to be told of each of some people: that they have come, that they have left, or

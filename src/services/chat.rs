@@ -63,7 +63,7 @@ impl Chat {
     /// Joins a room. Deliveries to the socket wait at the gate until the transport has sent the answer.
     ///
     /// # Errors
-    /// `forbidden`, `resync`, `rate_limited`, `unavailable`.
+    /// `conflict` (the socket is in as many rooms as it may be), `forbidden`, `resync`, `rate_limited`, `unavailable`.
     pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, ApiError> {
         let socket = caller.socket.ok_or_else(|| ApiError::new(ErrorCode::Internal, "only a socket can join"))?;
         self.rates.count(Rate::Joins, &caller.actor.user)?;
@@ -71,6 +71,12 @@ impl Chat {
         let room = request.room_id;
         let was_in = self.live.sockets.is_in(socket, &room);
         if !was_in {
+            // The requests of a socket come here one behind another: what is counted now holds until it has joined.
+            let most = self.settings.get().limits.rooms_per_socket;
+            if !self.live.sockets.has_place_for(socket, &room, most) {
+                self.live.counters().rate_limited.add("rooms");
+                return Err(too_many_rooms(most));
+            }
             // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
             require_membership(&self.store, &self.settings, caller, &room).await?;
         }
@@ -359,6 +365,13 @@ fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 fn posted_answer(posted: Posted) -> MessagePosted {
     let Posted { id, seq, at, duplicate } = posted;
     MessagePosted { id, seq, timestamp: at, duplicate }
+}
+
+fn too_many_rooms(most: usize) -> ApiError {
+    let message = format!(
+        "this connection is in {most} rooms, and may be in no more (limits.rooms_per_socket); leave one with chat:leave first"
+    );
+    ApiError { field: Some("roomId".to_owned()), ..ApiError::new(ErrorCode::Conflict, message) }
 }
 
 fn gone() -> ApiError {
