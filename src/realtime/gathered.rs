@@ -43,6 +43,10 @@ impl Gathering {
         self.noted += 1;
         self.noted
     }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.guests.is_empty() && self.sightings.is_empty()
+    }
 }
 
 /// What all rooms are still to be told.

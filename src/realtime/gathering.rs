@@ -40,7 +40,8 @@ impl Live {
         }
         let mut gathering = Gathering::default();
         note(&mut gathering);
-        if self.tell(room, &mut gathering) {
+        // Where nobody else was told of it nothing has begun.
+        if self.tell(room, &mut gathering) && (!gathering.is_empty() || self.sockets.head_count(room) > 1) {
             gathered.rooms.insert(room.clone(), gathering);
             gathered.due.push_back((Instant::now() + GATHERED_FOR, room.clone()));
             self.gatherings.has_begun.notify_one();
