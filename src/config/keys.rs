@@ -273,6 +273,9 @@ pub const KEYS: &[Key] = &[
     key("limits.sockets_per_user", "20", "Sockets a user; 0: no limit.", |c, v| {
         count(&mut c.limits.sockets_per_user, v)
     }),
+    key("limits.rooms_per_socket", "1000", "Chat rooms that a socket may be in at a time; 0: no limit.", |c, v| {
+        count(&mut c.limits.rooms_per_socket, v)
+    }),
     key(
         "limits.sockets_per_address",
         "0",

@@ -254,6 +254,8 @@ pub struct Limits {
     pub connects_per_second: u32,
     /// Sockets a user.
     pub sockets_per_user: usize,
+    /// Chat rooms that a socket may be in.
+    pub rooms_per_socket: usize,
     /// Sockets an address; off by default: a whole office shares one.
     pub sockets_per_address: usize,
     /// The largest message or body of a client, in bytes.
@@ -380,6 +382,7 @@ impl Default for Config {
                 budget_burst: 1_500,
                 connects_per_second: 50,
                 sockets_per_user: 20,
+                rooms_per_socket: 1_000,
                 sockets_per_address: 0,
                 payload: 1_000_000,
                 message_chars: 4_000,

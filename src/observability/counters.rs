@@ -141,6 +141,7 @@ impl Default for Counters {
                 "connects",
                 "sockets",
                 "address",
+                "rooms",
                 "newcomers",
                 "budget",
             ]),

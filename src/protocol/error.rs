@@ -97,7 +97,7 @@ impl ErrorCode {
                 "The user or the address sends too many requests. The client waits for `retryAfterMs` and sends the same request again."
             }
             ErrorCode::Conflict => {
-                "The request contradicts what is stored: its key was used with another content, or a legal hold forbids it. The client uses a new key, or gives up."
+                "The request contradicts what is stored: its key was used with another content, a legal hold forbids it, or the socket is in as many rooms as it may be. The client uses a new key, leaves a room first, or gives up."
             }
             ErrorCode::Resync => {
                 "The cursor, or `after`, does not belong to the present data, for example after a restore. The client reads the state anew and goes on from there."

@@ -1,26 +1,19 @@
 //! Says who comes, goes and types, to the rooms that they are in: from what [`crate::realtime::presence`] remembers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
 use crate::domain::{Actor, Room, RoomId, UserId};
-use crate::protocol::event::{RoomGuest, ServerEvent};
+use crate::protocol::event::ServerEvent;
 use crate::realtime::delivery::Delivery;
 use crate::realtime::live::Live;
 use crate::realtime::presence::*;
 use crate::realtime::registry::Kind;
 
 impl Live {
-    /// Tells the others in a room that a user has come or gone.
-    pub(crate) fn announce_guest(&self, room: &RoomId, user: &UserId, name: &str, has_come: bool) {
-        let guest = RoomGuest { room_id: room, user_id: user, user_name: name, timestamp: self.clock.now() };
-        let event = if has_come { ServerEvent::ChatUserJoined(guest) } else { ServerEvent::ChatUserLeft(guest) };
-        self.publish_passing(Delivery::to_others(Room::Chat(room.clone()), user, &event));
-    }
-
     pub(crate) fn begin_typing(&self, room: RoomId, actor: &Actor, socket: Option<u64>) {
         let until = Instant::now() + TYPING_LASTS;
         let typing = Typing { until, name: actor.name.clone(), socket };
@@ -74,8 +67,7 @@ impl Live {
         };
         let now = self.clock.now();
         for room in rooms.unwrap_or_default() {
-            let event = ServerEvent::PresenceChanged { user_id: user, online: true, last_seen: now };
-            self.publish_passing(Delivery::to_others(Room::Chat(room), user, &event));
+            self.announce_sighting(&room, user, true, now);
         }
     }
 
@@ -87,7 +79,7 @@ impl Live {
         for change in &departure.rooms {
             self.end_typing_of(socket, &change.room, &user, change.is_whole_user);
             if change.is_whole_user {
-                self.announce_guest(&change.room, &user, &departure.name, false);
+                self.announce_guest(&change.room, &user, &departure.name);
             }
         }
         let lost = departure.rooms.into_iter().filter(|change| change.is_whole_user).map(|change| change.room);
@@ -101,13 +93,10 @@ impl Live {
                 }
                 return None;
             }
-            let mut rooms: Vec<RoomId> = lost.collect();
-            for (room, at) in book.parted.remove(&user).unwrap_or_default() {
-                if now.duration_since(at) < GRACE && !rooms.contains(&room) {
-                    rooms.push(room);
-                }
-            }
-            book.leaving.insert(user.clone(), Gone { at: now, seen, rooms });
+            let mut rooms: HashSet<RoomId> = lost.collect();
+            let parted = book.parted.remove(&user).unwrap_or_default();
+            rooms.extend(parted.into_iter().filter(|(_, at)| now.duration_since(*at) < GRACE).map(|(room, _)| room));
+            book.leaving.insert(user.clone(), Gone { at: now, seen, rooms: rooms.into_iter().collect() });
         }
         Some(user)
     }
@@ -129,12 +118,9 @@ impl Live {
                 continue;
             }
             for room in &gone.rooms {
-                let event = ServerEvent::PresenceChanged { user_id: &user, online: false, last_seen: gone.seen };
-                self.publish_passing(Delivery::to_others(Room::Chat(room.clone()), &user, &event));
+                self.announce_sighting(room, &user, false, gone.seen);
             }
-            if book.away.len() < MAX_AWAY {
-                book.away.insert(user, gone.rooms);
-            }
+            book.away.insert(user, gone.rooms);
         }
     }
 
@@ -162,7 +148,7 @@ impl Live {
         if let Some(was_last) = self.sockets.leave(number, room) {
             self.end_typing_of(number, room, user, was_last);
             if was_last {
-                self.announce_guest(room, user, &name, false);
+                self.announce_guest(room, user, &name);
             }
         }
     }
@@ -254,7 +240,7 @@ impl Live {
             self.note_arrival(&actor.user);
         }
         for room in &come {
-            self.announce_guest(room, &actor.user, &actor.name, true);
+            self.announce_guest(room, &actor.user, &actor.name);
         }
         Some(Polling { live: self.clone(), user: actor.user.clone(), rooms: rooms.to_vec() })
     }

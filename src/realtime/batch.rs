@@ -41,13 +41,13 @@ impl Batch {
     /// Those from an index on.
     #[must_use]
     pub fn starting_at(&self, start: usize) -> Packets<'_> {
-        Packets { batch: self, range: start..self.packets.len() }
+        self.part(start..self.packets.len())
     }
 
-    /// The one at an index.
+    /// Those from an index to before another.
     #[must_use]
-    pub fn one(&self, index: usize) -> Packets<'_> {
-        Packets { batch: self, range: index..index + 1 }
+    pub fn part(&self, range: Range<usize>) -> Packets<'_> {
+        Packets { batch: self, range }
     }
 }
 
@@ -103,8 +103,8 @@ mod tests {
         let batch = Batch::new((0..3).map(|n| Packet::event("e", &n)).collect());
         assert_eq!(*batch.all().encoded(plain), &b"42[\"e\",0]42[\"e\",1]42[\"e\",2]"[..]);
         assert_eq!(*batch.starting_at(1).encoded(plain), &b"42[\"e\",1]42[\"e\",2]"[..]);
-        assert_eq!(*batch.one(1).encoded(plain), &b"42[\"e\",1]"[..]);
-        assert_eq!(batch.one(2).iter().count(), 1);
+        assert_eq!(*batch.part(1..2).encoded(plain), &b"42[\"e\",1]"[..]);
+        assert_eq!(batch.part(2..3).iter().count(), 1);
         assert_eq!(batch.starting_at(3).encoded(plain).len(), 0);
     }
 }

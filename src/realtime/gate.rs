@@ -2,6 +2,7 @@
 //! of deliveries that pass together. A gate is closed while its owner is still being told what was before, and gone when
 //! the socket has left.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -122,16 +123,6 @@ impl Gate {
         }
     }
 
-    /// Does something while the membership lasts, so that its end is told behind it. `false` if it is over.
-    pub(crate) fn unless_gone(&self, tell: impl FnOnce()) -> bool {
-        let state = self.lock();
-        let is_here = !matches!(*state, GateState::Gone);
-        if is_here {
-            tell();
-        }
-        is_here
-    }
-
     pub(crate) fn leave(&self) {
         *self.lock() = GateState::Gone;
     }
@@ -160,10 +151,43 @@ pub struct Group {
     /// The lowest message `seq` and notification id in it; `u64::MAX` without one.
     pub(crate) first_seq: u64,
     pub(crate) first_notification: u64,
-    /// Whether some receiver is excepted, or some delivery volatile.
-    pub(crate) is_mixed: bool,
-    /// Who gets some delivery in a form of their own.
-    pub(crate) authors: Vec<UserId>,
+    /// Whether some delivery is volatile.
+    pub(crate) is_volatile: bool,
+    /// Sockets that do not get some delivery.
+    pub(crate) excepted: Vec<u64>,
+    /// Who does not get some delivery, or gets it in a form of their own.
+    pub(crate) singled_out: SingledOut,
+}
+
+/// Some users of a room, each once: every member looks for themselves here.
+#[derive(Debug, Default)]
+pub(crate) struct SingledOut {
+    few: Vec<UserId>,
+    /// All of them, once they are many.
+    many: HashSet<UserId>,
+}
+
+impl SingledOut {
+    /// So many are compared one by one, which costs less than one hash.
+    const FEW: usize = 8;
+
+    fn add(&mut self, user: &UserId) {
+        if self.contains(user) {
+            return;
+        }
+        if self.few.len() < SingledOut::FEW {
+            self.few.push(user.clone());
+        } else {
+            if self.many.is_empty() {
+                self.many.extend(self.few.iter().cloned());
+            }
+            self.many.insert(user.clone());
+        }
+    }
+
+    pub(crate) fn contains(&self, user: &UserId) -> bool {
+        if self.many.is_empty() { self.few.contains(user) } else { self.many.contains(user) }
+    }
 }
 
 impl Group {
@@ -175,8 +199,9 @@ impl Group {
             is_chat: matches!(room, Room::Chat(_)),
             first_seq: u64::MAX,
             first_notification: u64::MAX,
-            is_mixed: false,
-            authors: Vec::new(),
+            is_volatile: false,
+            excepted: Vec::new(),
+            singled_out: SingledOut::default(),
             deliveries,
         };
         for Placed { delivery, .. } in &group.deliveries {
@@ -184,14 +209,14 @@ impl Group {
                 DeliveryKind::Message(seq) => group.first_seq = group.first_seq.min(seq),
                 DeliveryKind::Notification(id) => group.first_notification = group.first_notification.min(id),
                 DeliveryKind::Edit { .. } | DeliveryKind::Event => {}
-                DeliveryKind::Volatile => group.is_mixed = true,
+                DeliveryKind::Volatile => group.is_volatile = true,
             }
-            group.is_mixed |= delivery.except_socket.is_some() || delivery.except_user.is_some();
-            // Each once: every member looks for themselves here.
-            if let (Some(_), Some(author)) = (&delivery.own, &delivery.subject)
-                && !group.authors.contains(author)
-            {
-                group.authors.push(author.clone());
+            group.excepted.extend(delivery.except_socket);
+            if let (Some(_), Some(author)) = (&delivery.own, &delivery.subject) {
+                group.singled_out.add(author);
+            }
+            if let Some(user) = &delivery.except_user {
+                group.singled_out.add(user);
             }
         }
         group

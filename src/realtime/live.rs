@@ -13,6 +13,7 @@ use crate::protocol::error::ApiError;
 use crate::realtime::access::Access;
 use crate::realtime::delivery::Delivery;
 use crate::realtime::feed::Feed;
+use crate::realtime::gathered::Gatherings;
 use crate::realtime::known_users::KnownUsers;
 use crate::realtime::presence::Presences;
 use crate::realtime::registry::Sockets;
@@ -45,6 +46,7 @@ pub struct Live {
     pub sockets: Arc<Sockets>,
     pub(crate) access: Access,
     pub(crate) presences: Presences,
+    pub(super) gatherings: Gatherings,
     pub(crate) known_users: KnownUsers,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where sockets that are shown out finish by themselves: the writer's thread is none of the runtime's.
@@ -65,6 +67,7 @@ impl Live {
             sockets: Arc::new(Sockets::default()),
             access: Access::default(),
             presences: Presences::default(),
+            gatherings: Gatherings::default(),
             known_users: KnownUsers::default(),
             clock,
             runtime: tokio::runtime::Handle::try_current().ok(),

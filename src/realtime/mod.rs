@@ -10,6 +10,8 @@ pub mod batch;
 pub mod delivery;
 pub mod feed;
 pub mod gate;
+mod gathered;
+mod gathering;
 pub mod known_users;
 pub mod live;
 pub mod presence;

@@ -1,7 +1,7 @@
 //! Who is here and who types: never stored beyond "last seen", and ended by itself when a client vanishes. Who takes part by
 //! polling is here as who has a socket is: while a poll waits, and for a while behind it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,8 +20,9 @@ pub(super) const TYPING_LASTS: Duration = Duration::from_secs(6);
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// So long behind their last poll somebody who polls is here.
 pub(super) const POLLING_LASTS: Duration = Duration::from_secs(35);
-/// The most people whose absence is remembered, so that their return can be told.
+/// The most people whose absence is remembered, so that their return can be told, and the most rooms that they were in.
 pub(super) const MAX_AWAY: usize = 10_000;
+const MAX_AWAY_ROOMS: usize = 100_000;
 /// The most rooms that somebody is in by polling.
 pub(super) const MAX_POLLED_ROOMS: usize = 300;
 /// The most people who are here by polling; one more is served, and not shown.
@@ -96,7 +97,39 @@ pub(super) struct Book {
     /// Whose last socket has gone, and who is not yet called offline.
     pub(super) leaving: HashMap<UserId, Gone>,
     /// Who has been called offline, and where.
-    pub(super) away: HashMap<UserId, Vec<RoomId>>,
+    pub(super) away: Away,
+}
+
+/// Whose absence was told, and in which rooms. Who has been away for longest is forgotten first: most of them do not come back,
+/// and they would keep the place of all who go later.
+#[derive(Debug, Default)]
+pub(super) struct Away {
+    people: HashMap<UserId, (u64, Vec<RoomId>)>,
+    order: BTreeMap<u64, UserId>,
+    rooms: usize,
+    told: u64,
+}
+
+impl Away {
+    pub(super) fn insert(&mut self, user: UserId, rooms: Vec<RoomId>) {
+        self.remove(&user);
+        self.told += 1;
+        self.rooms += rooms.len();
+        self.order.insert(self.told, user.clone());
+        self.people.insert(user, (self.told, rooms));
+        while self.people.len() > MAX_AWAY || self.rooms > MAX_AWAY_ROOMS {
+            let Some((_, oldest)) = self.order.pop_first() else { return };
+            let forgotten = self.people.remove(&oldest);
+            self.rooms -= forgotten.map_or(0, |(_, rooms)| rooms.len());
+        }
+    }
+
+    pub(super) fn remove(&mut self, user: &UserId) -> Option<Vec<RoomId>> {
+        let (nth, rooms) = self.people.remove(user)?;
+        self.order.remove(&nth);
+        self.rooms -= rooms.len();
+        Some(rooms)
+    }
 }
 
 /// The memory of presence and typing. Its lock is held for a look-up at a time. It is bounded by who is connected: typing ends
@@ -116,5 +149,29 @@ impl Presences {
         book.parted.remove(user);
         book.leaving.remove(user);
         book.away.remove(user);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_been_away_for_longest_makes_room_for_who_goes_now() {
+        let user = |n: usize| UserId::parse(&format!("u{n}")).unwrap();
+        let rooms = |n: usize| (0..n).map(|n| RoomId::parse(&format!("r{n}")).unwrap()).collect::<Vec<_>>();
+        let mut away = Away::default();
+        for n in 0..MAX_AWAY * 2 {
+            away.insert(user(n), rooms(1));
+        }
+        assert_eq!((away.people.len(), away.order.len(), away.rooms), (MAX_AWAY, MAX_AWAY, MAX_AWAY));
+        assert_eq!((away.remove(&user(0)), away.remove(&user(MAX_AWAY * 2 - 1))), (None, Some(rooms(1))));
+        // The same bound holds for the rooms, whoever was in them.
+        for n in 0..MAX_AWAY_ROOMS / 1_000 + 10 {
+            away.insert(user(n), rooms(1_000));
+            away.insert(user(n), rooms(1_000));
+        }
+        assert!(away.rooms <= MAX_AWAY_ROOMS && away.people.len() == away.order.len());
+        assert_eq!(away.people.values().map(|(_, rooms)| rooms.len()).sum::<usize>(), away.rooms);
     }
 }

@@ -129,8 +129,24 @@ pub struct RoomChange {
 struct RoomEntry {
     /// Copied only when somebody comes or goes while the pump holds the list.
     members: Arc<Vec<Member>>,
-    /// How many sockets each person has in it.
-    people: HashMap<UserId, u32>,
+    /// Who has a socket in it, and who has none any more and has not been said to have left.
+    people: HashMap<UserId, Person>,
+    /// How many of them have a socket in it.
+    head_count: usize,
+}
+
+/// A person in a room.
+#[derive(Debug, Default)]
+struct Person {
+    sockets: u32,
+    /// Whether the others have been told that they came, and not yet that they left.
+    is_told: bool,
+}
+
+/// A membership, and where it stands in the list of its room: a socket that leaves is not searched for.
+struct Seat {
+    gate: Arc<Gate>,
+    at: usize,
 }
 
 struct SocketEntry {
@@ -140,7 +156,9 @@ struct SocketEntry {
     name: Arc<str>,
     outlet: Arc<dyn Outlet>,
     /// All memberships, the base rooms among them.
-    rooms: HashMap<Room, Arc<Gate>>,
+    rooms: HashMap<Room, Seat>,
+    /// How many of them are chat rooms.
+    chats: usize,
     kind: Kind,
 }
 
@@ -181,8 +199,9 @@ impl Registry {
         if entry.rooms.contains_key(room) {
             return Some(false);
         }
-        entry.rooms.insert(room.clone(), gate.clone());
         let place = self.rooms.entry(room.clone()).or_default();
+        entry.rooms.insert(room.clone(), Seat { gate: gate.clone(), at: place.members.len() });
+        entry.chats += usize::from(matches!(room, Room::Chat(_)));
         Arc::make_mut(&mut place.members).push(Member {
             socket,
             presence: entry.presence.clone(),
@@ -194,30 +213,43 @@ impl Registry {
         if !entry.kind.is_person() {
             return Some(false);
         }
-        let count = place.people.entry(entry.presence.user.clone()).or_default();
-        *count += 1;
-        Some(*count == 1)
+        let person = place.people.entry(entry.presence.user.clone()).or_default();
+        person.sockets += 1;
+        let is_first = person.sockets == 1;
+        place.head_count += usize::from(is_first);
+        Some(is_first)
     }
 
-    /// Gives whether the person has no more sockets in the room.
-    fn remove(&mut self, socket: u64, user: &UserId, is_person: bool, room: &Room) -> bool {
+    /// Takes the one who sat there out of a room. Gives whether the person has no more sockets in it.
+    fn remove(&mut self, at: usize, user: &UserId, is_person: bool, room: &Room) -> bool {
         let Some(place) = self.rooms.get_mut(room) else { return false };
         let members = Arc::make_mut(&mut place.members);
-        if let Some(at) = members.iter().position(|member| member.socket == socket) {
+        if at < members.len() {
             members.swap_remove(at);
         }
+        // The last one of the list has the free place now.
+        if let Some(moved) = members.get(at)
+            && let Some(seat) = self.sockets.get_mut(&moved.socket).and_then(|entry| entry.rooms.get_mut(room))
+        {
+            seat.at = at;
+        }
         let mut is_last = false;
-        if is_person && let Some(count) = place.people.get_mut(user) {
-            *count -= 1;
-            if *count == 0 {
+        if is_person && let Some(person) = place.people.get_mut(user) {
+            person.sockets -= 1;
+            is_last = person.sockets == 0;
+            place.head_count -= usize::from(is_last);
+            if is_last && !person.is_told {
                 place.people.remove(user);
-                is_last = true;
             }
         }
-        if place.members.is_empty() {
+        self.forget_if_empty(room);
+        is_last
+    }
+
+    fn forget_if_empty(&mut self, room: &Room) {
+        if self.rooms.get(room).is_some_and(|place| place.members.is_empty() && place.people.is_empty()) {
             self.rooms.remove(room);
         }
-        is_last
     }
 }
 
@@ -285,6 +317,7 @@ impl Sockets {
                 name: actor.name.as_str().into(),
                 outlet: outlet.clone(),
                 rooms: HashMap::new(),
+                chats: 0,
                 kind,
             },
         );
@@ -301,14 +334,11 @@ impl Sockets {
         let mut registry = self.lock();
         let Some(entry) = registry.sockets.get_mut(&handle.socket) else { return };
         entry.actor = actor.clone();
-        let gone: Vec<Room> =
-            entry.rooms.keys().filter(|room| matches!(room, Room::Role(_)) && !rooms.contains(room)).cloned().collect();
+        let is_gone = |room: &Room| matches!(room, Room::Role(_)) && !rooms.contains(room);
+        let gone: Vec<(Room, Seat)> = entry.rooms.extract_if(|room, _| is_gone(room)).collect();
         let (user, is_person) = (entry.presence.user.clone(), entry.kind.is_person());
-        for room in &gone {
-            entry.rooms.remove(room);
-        }
-        for room in &gone {
-            registry.remove(handle.socket, &user, is_person, room);
+        for (room, seat) in &gone {
+            registry.remove(seat.at, &user, is_person, room);
         }
         for room in rooms {
             registry.add(handle.socket, room, &handle.base);
@@ -321,7 +351,7 @@ impl Sockets {
         let room = Room::Chat(room.clone());
         let mut registry = self.lock();
         let gate = match registry.sockets.get(&socket)?.rooms.get(&room) {
-            Some(gate) => gate.clone(),
+            Some(seat) => seat.gate.clone(),
             None => Gate::held(),
         };
         let is_first = registry.add(socket, &room, &gate)?;
@@ -333,11 +363,12 @@ impl Sockets {
         let room = Room::Chat(room.clone());
         let mut registry = self.lock();
         let entry = registry.sockets.get_mut(&socket)?;
-        let gate = entry.rooms.remove(&room)?;
+        let seat = entry.rooms.remove(&room)?;
+        entry.chats -= 1;
         let (user, is_person) = (entry.presence.user.clone(), entry.kind.is_person());
-        let is_last = registry.remove(socket, &user, is_person, &room);
+        let is_last = registry.remove(seat.at, &user, is_person, &room);
         drop(registry);
-        gate.leave();
+        seat.gate.leave();
         Some(is_last)
     }
 
@@ -347,9 +378,9 @@ impl Sockets {
         let entry = registry.sockets.remove(&socket)?;
         let user = entry.presence.user.clone();
         let mut rooms = Vec::new();
-        for (room, gate) in &entry.rooms {
-            let is_whole_user = registry.remove(socket, &user, entry.kind.is_person(), room);
-            gate.leave();
+        for (room, seat) in &entry.rooms {
+            let is_whole_user = registry.remove(seat.at, &user, entry.kind.is_person(), room);
+            seat.gate.leave();
             if let Room::Chat(room) = room {
                 rooms.push(RoomChange { room: room.clone(), is_whole_user });
             }
@@ -362,8 +393,45 @@ impl Sockets {
     #[must_use]
     pub fn is_in(&self, socket: u64, room: &RoomId) -> bool {
         let registry = self.lock();
-        let gate = registry.sockets.get(&socket).and_then(|entry| entry.rooms.get(&Room::Chat(room.clone())));
-        gate.is_some_and(|gate| gate.is_open())
+        let seat = registry.sockets.get(&socket).and_then(|entry| entry.rooms.get(&Room::Chat(room.clone())));
+        seat.is_some_and(|seat| seat.gate.is_open())
+    }
+
+    /// Whether a socket may join a chat room if it may be in `most` (0: no bound): one more, or one that it is in already.
+    #[must_use]
+    pub fn has_place_for(&self, socket: u64, room: &RoomId, most: usize) -> bool {
+        let registry = self.lock();
+        let Some(entry) = registry.sockets.get(&socket) else { return true };
+        most == 0 || entry.chats < most || entry.rooms.contains_key(&Room::Chat(room.clone()))
+    }
+
+    /// What the others in a room are still to be told of each of some people: that they have come, that they have left, or
+    /// nothing.
+    #[must_use]
+    pub fn untold(&self, room: &RoomId, users: &[&UserId]) -> Vec<Option<bool>> {
+        let registry = self.lock();
+        let place = registry.rooms.get(&Room::Chat(room.clone()));
+        let news = users.iter().map(|user| {
+            let person = place?.people.get(*user)?;
+            let is_here = person.sockets > 0;
+            (is_here != person.is_told).then_some(is_here)
+        });
+        news.collect()
+    }
+
+    /// The others in a room have been told that somebody came, or left.
+    pub fn note_told<'u>(&self, room: &RoomId, told: impl Iterator<Item = (&'u UserId, bool)>) {
+        let room = Room::Chat(room.clone());
+        let mut registry = self.lock();
+        let Some(place) = registry.rooms.get_mut(&room) else { return };
+        for (user, has_come) in told {
+            let Some(person) = place.people.get_mut(user) else { continue };
+            person.is_told = has_come;
+            if !has_come && person.sockets == 0 {
+                place.people.remove(user);
+            }
+        }
+        registry.forget_if_empty(&room);
     }
 
     /// Expels whoever a judgement is passed on, and gives how many of them were sockets of people, not polls that wait.
@@ -423,8 +491,8 @@ impl Sockets {
     #[must_use]
     pub fn live_rooms(&self) -> Vec<RoomId> {
         let registry = self.lock();
-        let rooms = registry.rooms.keys().filter_map(|room| match room {
-            Room::Chat(room) => Some(room.clone()),
+        let rooms = registry.rooms.iter().filter_map(|(room, place)| match room {
+            Room::Chat(room) if !place.members.is_empty() => Some(room.clone()),
             _ => None,
         });
         rooms.collect()
@@ -439,13 +507,21 @@ impl Sockets {
     /// The members of a room at this moment.
     #[must_use]
     pub fn members(&self, room: &Room) -> Option<Arc<Vec<Member>>> {
-        self.lock().rooms.get(room).map(|entry| entry.members.clone())
+        let registry = self.lock();
+        let members = &registry.rooms.get(room)?.members;
+        (!members.is_empty()).then(|| members.clone())
+    }
+
+    /// How many rooms are known, also those that are empty and whose last one has not been said to have left.
+    #[cfg(test)]
+    pub(crate) fn rooms_kept(&self) -> usize {
+        self.lock().rooms.len()
     }
 
     /// How many sockets of people are in a room.
     #[must_use]
     pub fn count(&self, room: &Room) -> usize {
-        self.lock().rooms.get(room).map_or(0, |entry| entry.people.values().map(|count| *count as usize).sum())
+        self.lock().rooms.get(room).map_or(0, |entry| entry.people.values().map(|person| person.sockets as usize).sum())
     }
 
     /// The people in a room, with their names.
@@ -464,7 +540,7 @@ impl Sockets {
     /// How many people are in a room.
     #[must_use]
     pub fn head_count(&self, room: &RoomId) -> usize {
-        self.lock().rooms.get(&Room::Chat(room.clone())).map_or(0, |entry| entry.people.len())
+        self.lock().rooms.get(&Room::Chat(room.clone())).map_or(0, |entry| entry.head_count)
     }
 
     /// Whether somebody has a socket, or takes part by polling.
@@ -477,14 +553,17 @@ impl Sockets {
     #[must_use]
     pub fn totals(&self) -> (usize, usize) {
         let registry = self.lock();
-        let chats = registry.rooms.keys().filter(|room| matches!(room, Room::Chat(_))).count();
+        let is_chat = |(room, place): &(&Room, &RoomEntry)| matches!(room, Room::Chat(_)) && !place.members.is_empty();
+        let chats = registry.rooms.iter().filter(is_chat).count();
         (registry.people.len(), chats)
     }
 
     /// Whether somebody has a socket in a room.
     #[must_use]
     pub fn is_present(&self, user: &UserId, room: &RoomId) -> bool {
-        self.lock().rooms.get(&Room::Chat(room.clone())).is_some_and(|entry| entry.people.contains_key(user))
+        let registry = self.lock();
+        let person = registry.rooms.get(&Room::Chat(room.clone())).and_then(|entry| entry.people.get(user));
+        person.is_some_and(|person| person.sockets > 0)
     }
 
     /// The marks of delivered notifications that the store does not know yet.

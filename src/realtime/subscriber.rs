@@ -76,7 +76,7 @@ impl Live {
         let Some(was_last) = self.sockets.leave(occupant.socket, room) else { return };
         if occupant.kind != Kind::Waiter && was_last {
             self.end_typing(room, &user);
-            self.announce_guest(room, &user, &name, false);
+            self.announce_guest(room, &user, &name);
         }
         let error = ApiError {
             field: Some("roomId".to_owned()),

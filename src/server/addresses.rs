@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
 use crate::config::{Config, TlsMode};
 
@@ -69,8 +69,19 @@ pub(super) async fn listeners(
     })
 }
 
+/// So many connections may wait to be accepted; the kernel makes no more of it than its `net.core.somaxconn` permits. One that
+/// comes beyond them is not answered, and asks again a second later: a herd that returns at once must have its place.
+const BACKLOG: u32 = 65_535;
+
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
-    TcpListener::bind(address).await.map_err(|error| refused(address, &error))
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // A restart takes the port although connections of before still fade away on it.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| refused(address, &error))
 }
 
 /// Why an address cannot be had, and what to do.
@@ -112,4 +123,24 @@ pub(super) fn bind_control(path: &Path) -> Result<UnixListener, Problem> {
     let listener = UnixListener::bind(path).map_err(failed)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn as_many_as_come_at_once_wait_to_be_accepted_and_none_of_them_sends_its_syn_again() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        // Nobody accepts: whoever finds the queue full is not answered, and would wait for longer than this.
+        let herd = most.trim().parse::<usize>().unwrap().min(400);
+        let waiting = (0..herd).map(|_| TcpStream::connect_timeout(&address, Duration::from_secs(20)));
+        let waiting: Vec<_> = waiting.take_while(Result::is_ok).collect();
+        assert_eq!(waiting.len(), herd);
+    }
 }

@@ -291,6 +291,10 @@ impl Server {
             let sockets = sockets.clone();
             Box::pin(async move { sockets.pump().await })
         });
+        tasks.own("announcements", {
+            let (app, stop) = (app.clone(), stop());
+            Box::pin(async move { app.live.tell_what_is_gathered(stop).await })
+        });
         tasks.own("housekeeping", {
             let (app, stop) = (app.clone(), stop());
             Box::pin(async move { housekeeping::run_jobs(&app, stop).await })

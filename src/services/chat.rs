@@ -63,7 +63,7 @@ impl Chat {
     /// Joins a room. Deliveries to the socket wait at the gate until the transport has sent the answer.
     ///
     /// # Errors
-    /// `forbidden`, `resync`, `rate_limited`, `unavailable`.
+    /// `conflict` (the socket is in as many rooms as it may be), `forbidden`, `resync`, `rate_limited`, `unavailable`.
     pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, ApiError> {
         let socket = caller.socket.ok_or_else(|| ApiError::new(ErrorCode::Internal, "only a socket can join"))?;
         self.rates.count(Rate::Joins, &caller.actor.user)?;
@@ -71,6 +71,12 @@ impl Chat {
         let room = request.room_id;
         let was_in = self.live.sockets.is_in(socket, &room);
         if !was_in {
+            // The requests of a socket come here one behind another: what is counted now holds until it has joined.
+            let most = self.settings.get().limits.rooms_per_socket;
+            if !self.live.sockets.has_place_for(socket, &room, most) {
+                self.live.counters().rate_limited.add("rooms");
+                return Err(too_many_rooms(most));
+            }
             // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
             require_membership(&self.store, &self.settings, caller, &room).await?;
         }
@@ -79,20 +85,16 @@ impl Chat {
         let page = match self.join_stored(caller, &room, page).await {
             Ok(page) => page,
             Err(error) => {
-                if !was_in {
-                    self.live.sockets.leave(socket, &room);
+                if !was_in && self.live.sockets.leave(socket, &room) == Some(true) {
+                    // Another socket of theirs may have made it known meanwhile that they were here.
+                    self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name);
                 }
                 return Err(error);
             }
         };
         self.live.end_idle_polling(&caller.actor.user, &room);
         if is_first {
-            // Who has gone in the meantime has been said to have left, or has another socket here.
-            let is_here =
-                gate.unless_gone(|| self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true));
-            if !is_here && self.live.sockets.is_present(&caller.actor.user, &room) {
-                self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name, true);
-            }
+            self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name);
         }
         let answer = self.joined(room, page);
         Ok(JoinGrant { after_seq: answer.last_seq, answer, gate })
@@ -129,7 +131,7 @@ impl Chat {
                 if let Some(was_last) = self.live.sockets.leave(socket, &room) {
                     self.live.end_typing_of(socket, &room, user, was_last);
                     if was_last {
-                        self.live.announce_guest(&room, user, &caller.actor.name, false);
+                        self.live.announce_guest(&room, user, &caller.actor.name);
                     }
                 }
                 // What is left of polls that have ended does not keep them there.
@@ -363,6 +365,13 @@ fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
 fn posted_answer(posted: Posted) -> MessagePosted {
     let Posted { id, seq, at, duplicate } = posted;
     MessagePosted { id, seq, timestamp: at, duplicate }
+}
+
+fn too_many_rooms(most: usize) -> ApiError {
+    let message = format!(
+        "this connection is in {most} rooms, and may be in no more (limits.rooms_per_socket); leave one with chat:leave first"
+    );
+    ApiError { field: Some("roomId".to_owned()), ..ApiError::new(ErrorCode::Conflict, message) }
 }
 
 fn gone() -> ApiError {

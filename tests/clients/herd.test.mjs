@@ -1,6 +1,8 @@
 // The server stops and starts while many are connected: they are told when to come again, go over a while, come back all at
 // once, and nothing that was acknowledged is missing.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { test } from 'node:test';
 import { createSecureContext } from 'node:tls';
@@ -8,14 +10,18 @@ import { WebSocket } from 'ws';
 import { Appliance, all, ask, assertRising, heard, noLimits, token, until } from './harness.mjs';
 
 // Over TLS fewer: as many take this process, which makes the other half of all handshakes, 7 to 9 s of its processor time.
-const HERDS = [{ tls: false, size: 5_000 }, { tls: true, size: 2_500 }];
+// No more than there are descriptors for: each client is one here and one in the server.
+const DESCRIPTORS = Number(execFileSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' })) || Infinity;
+const HERDS = [{ tls: false, size: 5_000 }, { tls: true, size: 2_500 }].map(({ tls, size }) => ({ tls, size: Math.min(size, DESCRIPTORS - 500) }));
+// The queue of a port is no longer than this.
+const SOMAXCONN = Number(readFileSync('/proc/sys/net/core/somaxconn', 'utf8'));
 const ROOMS = 50;
 const BACK_MS = 10_000;
 
 // A client as thin as can be: five thousand of the stock ones would keep this machine busy by themselves.
 class Thin {
   constructor(server, userId) {
-    Object.assign(this, { server, bearer: token({ userId, exp: Math.floor(Date.now() / 1000) + 7_200 }), roomId: `herd-${userId % ROOMS}`, sent: 0, acks: new Map(), waiting: new Map() });
+    Object.assign(this, { server, userId, guests: [], messages: [], bearer: token({ userId, exp: Math.floor(Date.now() / 1000) + 7_200 }), roomId: `herd-${userId % ROOMS}`, sent: 0, acks: new Map(), waiting: new Map() });
   }
 
   // Resolves when it is signed in and has joined its room.
@@ -35,7 +41,11 @@ class Thin {
         else if (text.startsWith('42["authenticated"')) {
           this.signedInAt = Date.now();
           this.request('chat:join', { roomId: this.roomId, limit: 1 }).then(resolve, reject);
-        } else if (text.startsWith('42["server:draining"')) this.hints.push(JSON.parse(text.slice(2))[1]);
+        } else if (text.startsWith('42["chat:user_')) {
+          const [event, { roomId, userId: who }] = JSON.parse(text.slice(2));
+          this.guests.push({ has: event.slice('chat:user_'.length), roomId, who });
+        } else if (text.startsWith('42["chat:message"')) this.messages.push(text);
+        else if (text.startsWith('42["server:draining"')) this.hints.push(JSON.parse(text.slice(2))[1]);
         else if (text.startsWith('43')) {
           const [, id, body] = /^43(\d+)(.*)$/s.exec(text);
           this.waiting.get(Number(id))(JSON.parse(body)[0]);
@@ -56,6 +66,21 @@ class Thin {
   say(content) {
     this.request('chat:message', { roomId: this.roomId, content, clientId: content }).then((ack) => { if (ack.ok) this.acks.set(content, ack); });
   }
+}
+
+// How often the kernel had no place for a connection that was to be accepted: at this port, where there is `ss`, which tells the
+// drops of a socket; and of all ports of this machine, whoever has them.
+function dropsAt(port) {
+  try {
+    return [...execFileSync('ss', ['-ltnm', `sport = :${port}`], { encoding: 'utf8' }).matchAll(/,d(\d+)\)/g)].reduce((sum, [, drops]) => sum + Number(drops), 0);
+  } catch {
+    return undefined;
+  }
+}
+
+function listenOverflows() {
+  const [names, numbers] = readFileSync('/proc/net/netstat', 'utf8').split('\n').filter((line) => line.startsWith('TcpExt:')).map((line) => line.split(' '));
+  return Number(numbers[names.indexOf('ListenOverflows')]);
 }
 
 async function inParts(items, size, what) {
@@ -98,6 +123,7 @@ for (const { tls, size } of HERDS) test(`${size} clients${tls ? ' over TLS' : ''
   assert.ok(hints[0] >= 1_000 && hints.at(-1) <= 10_000 && hints.at(-1) - hints[0] > size / 2, `${hints[0]} to ${hints.at(-1)} ms`);
 
   await server.launch();
+  const overflowsBefore = listenOverflows();
   const backAt = Date.now();
   // All at once, whatever they were told: as if the power had come back in a building.
   await Promise.all(herd.map(async (client) => {
@@ -111,6 +137,10 @@ for (const { tls, size } of HERDS) test(`${size} clients${tls ? ' over TLS' : ''
   }));
   const back = herd.map((client) => client.signedInAt - backAt).sort((a, b) => a - b);
   console.log(`# ${size} back: half within ${back[size / 2]} ms, all within ${back.at(-1)} ms; gone within ${tookMs} ms, 5 % to 95 % between ${early} and ${late} ms`);
+  const [drops, overflows] = [dropsAt(server.port), listenOverflows() - overflowsBefore];
+  console.log(`# found the queue full: ${drops} here, ${overflows} anywhere, with room for ${SOMAXCONN}`);
+  // Where the queue may not be long enough, the kernel's administrator has said so.
+  if (SOMAXCONN >= 4_096) assert.ok(drops === 0 || overflows === 0, 'nobody found the queue full, and had to send a SYN again');
   assert.ok(back.at(-1) < BACK_MS, `the last one was back after ${back.at(-1)} ms`);
 
   for (let room = 0; room < ROOMS; room += 1) {
@@ -129,6 +159,83 @@ for (const { tls, size } of HERDS) test(`${size} clients${tls ? ' over TLS' : ''
   }
   for (const client of herd) client.socket.terminate();
   await server.stop();
+});
+
+test('2,000 who come at once, while the server does nothing, all have a place, and none asks twice', async (t) => {
+  const server = await Appliance.start({ env: noLimits });
+  const count = Math.min(2_000, SOMAXCONN, DESCRIPTORS - 500);
+  const sockets = [];
+  t.after(async () => {
+    server.child.kill('SIGCONT');
+    for (const socket of sockets) socket.destroy();
+    await server.stop();
+  });
+  // Nobody accepts: the kernel alone answers, or does not.
+  server.child.kill('SIGSTOP');
+  let connected = 0;
+  for (let n = 0; n < count; n += 1) sockets.push(createConnection(server.port, '127.0.0.1', () => { connected += 1; }).on('error', () => {}));
+  await until(() => connected === count, 'each of them is connected').catch((error) => { throw new Error(`${error.message}: ${connected} of ${count} are`); });
+  assert.ok([0, undefined].includes(dropsAt(server.port)), `${dropsAt(server.port)} had no place`);
+  server.child.kill('SIGCONT');
+  const answered = sockets.map((socket) => new Promise((resolve) => socket.once('data', resolve)));
+  for (const socket of sockets) socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+  for (const answer of await Promise.all(answered)) assert.match(String(answer), /^HTTP\/1\.1 200/);
+});
+
+test('500 who join a room, leave it, and do both at once are announced, each once, and messages pass between them', { timeout: 120_000 }, async (t) => {
+  const server = await Appliance.start({ env: noLimits });
+  const herd = Array.from({ length: 500 }, (_, n) => new Thin(server, n + 1));
+  const [witness, marker] = [new Thin(server, 901), new Thin(server, 902)];
+  t.after(async () => {
+    for (const client of [...herd, witness, marker]) client.socket?.terminate();
+    await server.stop();
+  });
+  witness.roomId = 'class';
+  await inParts([...herd, witness, marker], 250, (client) => client.connect());
+  const everyone = (event) => Promise.all(herd.map((client) => client.request(event, { roomId: 'class' })));
+  const heardBy = (client, has) => client.guests.filter((one) => one.roomId === 'class' && one.has === has).map((one) => one.who);
+  const ids = herd.map(({ userId }) => userId);
+  const sorted = (list) => list.toSorted((a, b) => a - b);
+
+  const beganAt = Date.now();
+  assert.ok((await everyone('chat:join')).every(({ ok }) => ok));
+  const joinedMs = Date.now() - beganAt;
+  const { ok } = await witness.request('chat:message', { roomId: 'class', content: 'behind them' });
+  assert.ok(ok);
+  await until(() => herd.every((client) => client.messages.some((text) => text.includes('behind them'))), 'the message has reached all');
+  const saidMs = Date.now() - beganAt;
+  await until(() => heardBy(witness, 'joined').length === ids.length, 'all of them are announced');
+  console.log(`# 500 have joined within ${joinedMs} ms, a message has reached all of them after ${saidMs} ms, all are announced after ${Date.now() - beganAt} ms`);
+  assert.deepEqual([sorted(heardBy(witness, 'joined')), heardBy(witness, 'left')], [ids, []]);
+  for (const client of herd) {
+    const heard = heardBy(client, 'joined');
+    assert.ok(new Set(heard).size === heard.length && !heard.includes(client.userId), 'each at most once, and nobody hears of themselves');
+  }
+
+  assert.ok((await everyone('chat:leave')).every(({ ok }) => ok));
+  await until(() => heardBy(witness, 'left').length === ids.length, 'all of them have left');
+  assert.deepEqual(sorted(heardBy(witness, 'left')), ids);
+
+  witness.guests.length = 0;
+  // In and out again, without waiting for an answer.
+  await Promise.all(herd.flatMap((client) => ['chat:join', 'chat:leave', 'chat:join', 'chat:leave'].map((event) => client.request(event, { roomId: 'class' }))));
+  await marker.request('chat:join', { roomId: 'class' });
+  await until(() => heardBy(witness, 'joined').includes(marker.userId), 'the one behind them is announced');
+  const states = new Map();
+  for (const { who, has } of witness.guests) {
+    assert.notEqual(states.get(who) ?? 'left', has, `the two take turns, and a leave is told of nobody who has not come: ${who} ${has}`);
+    states.set(who, has);
+  }
+  states.delete(marker.userId);
+  assert.ok([...states.values()].every((has) => has === 'left'), 'the last state wins');
+  console.log(`# of 1,000 joins and 1,000 leaves at once ${witness.guests.length} were told`);
+  // Everybody's connection ends at once, and the one who stays hears of each.
+  witness.guests.length = 0;
+  assert.ok((await everyone('chat:join')).every(({ ok }) => ok));
+  await until(() => heardBy(witness, 'joined').length === ids.length, 'all of them are here again');
+  for (const client of herd) client.socket.terminate();
+  await until(() => heardBy(witness, 'left').length === ids.length, 'all of them have gone');
+  assert.deepEqual(sorted(heardBy(witness, 'left')), ids);
 });
 
 test('stock clients are told of a restart and come back by themselves, on each transport', async () => {

@@ -103,6 +103,35 @@ test('each bad request has its code, 10,000 of them leave nothing, and the socke
   assert.equal(all(socket, 'request:error').length, 0);
 });
 
+test('a socket that joins 50,000 rooms is in as many as it may be; the others are refused, and leave nothing', async (t) => {
+  const server = await Appliance.start({ env: noLimits });
+  t.after(() => server.stop());
+  const most = 1_000;
+  const greedy = await server.signedIn({ userId: 1 });
+  const join = (n) => ask(greedy, 'chat:join', { roomId: `greedy-${n}`, limit: 1 });
+  const joinAll = async (from, to) => {
+    const answers = [];
+    for (let at = from; at < to; at += 500) answers.push(...await Promise.all(Array.from({ length: Math.min(500, to - at) }, (_, n) => join(at + n))));
+    return answers;
+  };
+  assert.ok((await joinAll(0, most)).every(({ ok }) => ok), 'these are its rooms');
+  const refusals = async (from, to) => (await joinAll(from, to)).filter(({ ok, error }) => !ok && error.code === 'conflict' && error.field === 'roomId' && error.message.includes('chat:leave')).length;
+  assert.equal(await refusals(most, 5_000), 5_000 - most);
+  const before = server.rssKiB();
+  assert.equal(await refusals(5_000, 50_000), 45_000);
+  const grown = server.rssKiB() - before;
+  console.log(`# 45,000 more rooms: ${grown} KiB`);
+  assert.ok(grown < 8 * 1_024, `${grown} KiB more`);
+  assert.equal((await join(0)).ok, true, 'where it is already it may join again');
+  assert.equal((await ask(greedy, 'chat:leave', { roomId: 'greedy-7' })).ok, true);
+  assert.equal((await join(50_000)).ok, true, 'one that it has left makes room for another');
+  assert.equal((await join(50_001)).ok, false);
+  // What is given up is given back: another socket of the same user has as many.
+  greedy.disconnect();
+  const next = await server.signedIn({ userId: 1 });
+  assert.equal((await ask(next, 'chat:join', { roomId: 'greedy-50001' })).ok, true);
+});
+
 test('deep nesting is refused and not followed; 1 MB of content is refused, more closes that socket alone', async () => {
   const socket = await server.signedIn({ userId: 2 });
   await ask(socket, 'chat:join', { roomId: 'deep' });

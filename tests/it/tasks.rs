@@ -18,7 +18,19 @@ fn with_fault_in(task: &str) -> Appliance {
 
 #[test]
 fn a_task_that_ends_unexpectedly_ends_the_server_with_its_name_and_nothing_acknowledged_is_lost() {
-    for task in ["pump", "housekeeping", "calendar", "watch", "accept", "control", "reload", "follow-up", "watchdog"] {
+    let all = [
+        "pump",
+        "announcements",
+        "housekeeping",
+        "calendar",
+        "watch",
+        "accept",
+        "control",
+        "reload",
+        "follow-up",
+        "watchdog",
+    ];
+    for task in all {
         let appliance = with_fault_in(task);
         let token = appliance.token("7", "learner");
         for n in 0..5 {

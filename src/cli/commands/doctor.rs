@@ -120,6 +120,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
         Ok(status) => findings.extend(server(status)),
         Err(error) => findings.extend(absent(&config, error)),
     }
+    findings.push(machine::listen_queue());
     findings.push(machine::descriptors(status.as_ref().ok()));
     findings.push(backup(status.as_ref().ok(), now));
     findings.extend(proxy(&config, status.as_ref().ok()));

@@ -1,5 +1,7 @@
 //! One socket in one room, as the pump delivers to it.
 
+use std::ops::Range;
+
 use crate::realtime::batch::Batch;
 use crate::realtime::registry::*;
 
@@ -52,8 +54,12 @@ impl Member {
                 }
                 let (after_seq, after_notification) = (*after_seq, *after_notification);
                 let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
-                if told || group.is_mixed || group.authors.contains(&self.presence.user) {
-                    return self.deliver_singly(group, from, after_seq, after_notification);
+                if told
+                    || group.is_volatile
+                    || group.excepted.contains(&self.socket)
+                    || group.singled_out.contains(&self.presence.user)
+                {
+                    return self.deliver_in_parts(group, from, after_seq, after_notification);
                 }
                 if !self.outlet.send(&group.batch.starting_at(from)) {
                     return 0;
@@ -66,29 +72,49 @@ impl Member {
         }
     }
 
-    fn deliver_singly(&self, group: &Group, from: usize, after_seq: u64, after_notification: u64) -> usize {
-        let mut sent = 0;
+    /// Sends what is for this member of a group that is not for them as a whole: what stands together in it goes out together.
+    fn deliver_in_parts(&self, group: &Group, from: usize, after_seq: u64, after_notification: u64) -> usize {
+        let (mut sent, mut part) = (0, from..from);
         for (index, Placed { delivery, .. }) in group.deliveries.iter().enumerate().skip(from) {
-            if !self.is_for(delivery) || is_told(delivery, after_seq, after_notification) {
+            let passes = self.is_for(delivery) && !is_told(delivery, after_seq, after_notification);
+            let own = delivery.own_packet(&self.presence.user);
+            let is_volatile = delivery.kind == DeliveryKind::Volatile;
+            if passes && own.is_none() && !is_volatile {
+                part.end = index + 1;
                 continue;
             }
-            let is_sent = match delivery.own_packet(&self.presence.user) {
-                _ if delivery.kind == DeliveryKind::Volatile => {
-                    self.outlet.send_volatile(&group.batch.one(index));
-                    sent += 1;
-                    continue;
-                }
-                Some(own) => self.outlet.send(&Batch::from(own.clone()).all()),
-                None => self.outlet.send(&group.batch.one(index)),
-            };
-            if is_sent {
-                self.note_notification(delivery);
-            } else {
+            if !self.send_part(group, part, &mut sent) {
                 return sent;
+            }
+            part = index + 1..index + 1;
+            if !passes {
+                continue;
+            }
+            match own {
+                _ if is_volatile => self.outlet.send_volatile(&group.batch.part(index..index + 1)),
+                Some(own) if self.outlet.send(&Batch::from(own.clone()).all()) => self.note_notification(delivery),
+                _ => return sent,
             }
             sent += 1;
         }
+        self.send_part(group, part, &mut sent);
         sent
+    }
+
+    /// `false` if nothing goes out any more.
+    fn send_part(&self, group: &Group, part: Range<usize>, sent: &mut usize) -> bool {
+        if part.is_empty() {
+            return true;
+        }
+        if !self.outlet.send(&group.batch.part(part.clone())) {
+            return false;
+        }
+        *sent += part.len();
+        if group.first_notification != u64::MAX {
+            let told = group.deliveries.iter().take(part.end).skip(part.start);
+            told.for_each(|placed| self.note_notification(&placed.delivery));
+        }
+        true
     }
 
     /// A delivery as this member gets it, whatever knows them no more when it is sent.

@@ -111,3 +111,87 @@ fn two_sockets_of_a_user_count_as_one_person() {
     assert!(sockets.exit(2).is_none());
     assert_eq!(sockets.totals(), (0, 0));
 }
+
+/// How long it takes, for each of them, until so many rooms of so many sockets are empty; the best of three times.
+fn emptying(rooms: usize, size: usize, go: impl Fn(&Sockets, u64, &RoomId)) -> f64 {
+    let outlet: Arc<Recorder> = Arc::default();
+    let once = || {
+        let sockets = Sockets::default();
+        let names: Vec<RoomId> = (0..rooms).map(|n| RoomId::parse(&format!("r{n}")).unwrap()).collect();
+        let places: Vec<(u64, &RoomId)> =
+            (1..).zip(names.iter().flat_map(|name| std::iter::repeat_n(name, size))).collect();
+        for (socket, room) in &places {
+            sockets.enter(*socket, &actor(&socket.to_string()), &[], outlet.clone(), 0, Kind::Socket).unwrap();
+            sockets.join(*socket, room).unwrap();
+        }
+        let begun = std::time::Instant::now();
+        // The last one first: whoever looks for them from the front passes everybody.
+        for (socket, room) in places.iter().rev() {
+            go(&sockets, *socket, room);
+        }
+        let took = begun.elapsed().as_secs_f64();
+        assert_eq!(sockets.totals().1, 0, "each room has been emptied, and is forgotten");
+        took / places.len() as f64
+    };
+    (0..3).map(|_| once()).fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn to_leave_a_room_of_tens_of_thousands_costs_what_it_costs_to_leave_a_small_one() {
+    let leave = |sockets: &Sockets, socket: u64, room: &RoomId| assert!(sockets.leave(socket, room).is_some());
+    let exit = |sockets: &Sockets, socket: u64, _: &RoomId| assert!(sockets.exit(socket).is_some());
+    for (how, ratio) in [
+        ("leaves", emptying(1, 40_000, leave) / emptying(800, 50, leave)),
+        ("exits", emptying(1, 40_000, exit) / emptying(800, 50, exit)),
+    ] {
+        println!("{how}: each costs {ratio:.1} times as much in the large room");
+        // With a search through the members it is about thirty.
+        assert!(ratio < 6.0, "{how}: {ratio}");
+    }
+}
+
+/// How often something was sent to it.
+#[derive(Default)]
+struct Counter(std::sync::atomic::AtomicUsize, Recorder);
+
+impl Outlet for Counter {
+    fn send(&self, packets: &Packets<'_>) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.1.send(packets)
+    }
+    fn send_volatile(&self, packets: &Packets<'_>) {
+        self.send(packets);
+    }
+    fn expel(&self, _: &ApiError) {}
+}
+
+#[test]
+fn announcements_of_many_are_one_write_for_who_is_not_among_them_and_two_for_who_is() {
+    use crate::protocol::event::{RoomGuest, ServerEvent};
+    const JOINED: usize = 500;
+    let sockets = Sockets::default();
+    let room = RoomId::parse("r").unwrap();
+    let outlets: Vec<Arc<Counter>> = (0..=JOINED).map(|_| Arc::default()).collect();
+    for (socket, outlet) in (0..).zip(&outlets) {
+        sockets.enter(socket, &actor(&format!("u{socket}")), &[], outlet.clone(), 0, Kind::Socket).unwrap();
+        sockets.join(socket, &room).unwrap().0.open(&**outlet, 0, 0, || {});
+    }
+    // Everybody but the first has just come.
+    let chat = Room::Chat(room.clone());
+    let placed = (1..=JOINED).map(|n| {
+        let user = UserId::parse(&format!("u{n}")).unwrap();
+        let guest =
+            RoomGuest { room_id: &room, user_id: &user, user_name: "N", timestamp: crate::domain::Timestamp(1) };
+        let delivery = Delivery::to_others(chat.clone(), &user, &ServerEvent::ChatUserJoined(guest));
+        Placed { position: n as u64, delivery: Arc::new(delivery) }
+    });
+    let group = Group::new(&chat, placed.collect());
+    let sent: usize = sockets.members(&chat).unwrap().iter().map(|member| member.deliver(&group)).sum();
+    assert_eq!(sent, JOINED + JOINED * (JOINED - 1), "nobody hears of themselves");
+    for (n, outlet) in outlets.iter().enumerate() {
+        let (writes, seen) = (outlet.0.load(Ordering::Relaxed), outlet.1.0.lock().clone());
+        let others = (1..=JOINED).filter(|other| *other != n).map(|other| format!("\"u{other}\""));
+        assert!(seen.iter().zip(others).all(|(seen, other)| seen.contains(&other)), "in order, and each once");
+        assert!(writes <= 2 && seen.len() == JOINED - usize::from(n > 0), "{writes} writes of {} to {n}", seen.len());
+    }
+}

@@ -10,8 +10,8 @@ pub mod fanout;
 pub mod identity;
 pub mod mailbox;
 pub mod socket;
+mod token_ends;
 
-use std::collections::BTreeMap;
 use std::future::{Ready, ready};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -52,6 +52,7 @@ pub(crate) use identity::identify;
 use identity::{Refused, token_error};
 use mailbox::Mailbox;
 use socket::{Came, Link};
+use token_ends::{End, Ends};
 
 /// A client is warned so long before its token ends.
 const WARNED_BEFORE: Duration = Duration::from_secs(60);
@@ -82,16 +83,6 @@ impl std::fmt::Debug for SocketIoTransport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SocketIoTransport").finish_non_exhaustive()
     }
-}
-
-/// Tokens of live sockets by the time of the next thing to do for them.
-#[derive(Debug, Default)]
-struct Ends(BTreeMap<(Timestamp, u64), End>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    Warn,
-    Expel,
 }
 
 /// What a client says in the handshake.
@@ -292,7 +283,7 @@ impl SocketIoTransport {
             return link.expel(&error);
         }
         if self.greet(link, &handle).await {
-            self.watch_token(link.number, &caller.actor);
+            self.watch_token(link, &caller.actor);
         }
     }
 
@@ -325,19 +316,22 @@ impl SocketIoTransport {
     async fn depart(&self, link: &Arc<Link>) {
         link.close();
         self.directory.remove(link);
+        self.lock_ends().forget(link.number);
         self.app.presence.depart(link.number).await;
     }
 
-    fn watch_token(&self, socket: u64, actor: &Actor) {
+    fn watch_token(&self, link: &Link, actor: &Actor) {
+        let socket = link.number;
         let mut ends = self.lock_ends();
-        ends.0.retain(|(_, number), _| *number != socket);
-        if let Some(expires_at) = actor.expires_at {
+        ends.forget(socket);
+        // One that has gone may have departed already, and nobody would take out what is entered now.
+        if let Some(expires_at) = actor.expires_at.filter(|_| !link.is_gone()) {
             // A token that ends sooner is warned of at once.
             let warn_at = Timestamp(expires_at.0.saturating_sub(millis(WARNED_BEFORE))).max(self.app.store.now());
             if warn_at < expires_at {
-                ends.0.insert((warn_at, socket), End::Warn);
+                ends.set(socket, warn_at, End::Warn);
             } else {
-                ends.0.insert((expires_at.plus(self.verifier.leeway()), socket), End::Expel);
+                ends.set(socket, expires_at.plus(self.verifier.leeway()), End::Expel);
             }
         }
     }
@@ -400,22 +394,17 @@ impl SocketIoTransport {
     fn end_tokens(&self) {
         let now = self.app.store.now();
         loop {
-            let (socket, end) = {
-                let mut ends = self.lock_ends();
-                match ends.0.first_entry() {
-                    Some(entry) if entry.key().0 <= now => {
-                        let ((_, socket), end) = entry.remove_entry();
-                        (socket, end)
-                    }
-                    _ => return,
-                }
-            };
+            let due = self.lock_ends().take_due(now);
+            let Some((socket, end)) = due else { return };
             let Some(link) = self.directory.link(socket) else { continue };
             let Some(expires_at) = link.actor().expires_at else { continue };
             match end {
                 End::Warn => {
                     link.emit(&ServerEvent::AuthExpiring { expires_at });
-                    self.lock_ends().0.insert((expires_at.plus(self.verifier.leeway()), socket), End::Expel);
+                    let mut ends = self.lock_ends();
+                    if !link.is_gone() {
+                        ends.set(socket, expires_at.plus(self.verifier.leeway()), End::Expel);
+                    }
                 }
                 End::Expel => {
                     tracing::info!(socket, "a socket's token has expired");
@@ -460,7 +449,7 @@ impl SocketIoTransport {
             return Err(ApiError::new(ErrorCode::Forbidden, "the token is another user's; connect anew with it"));
         }
         let (expires_at, is_less) = (actor.expires_at, before.is_admin() && !actor.is_admin());
-        self.watch_token(link.number, &actor);
+        self.watch_token(link, &actor);
         let actor = Arc::new(actor);
         link.set_actor(actor.clone());
         if let Some(handle) = link.handle() {
@@ -494,4 +483,47 @@ struct Admitted(Arc<Link>, Mailbox);
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+    use crate::domain::SystemClock;
+    use crate::realtime::feed::Feed;
+    use crate::realtime::live::Live;
+    use crate::services::Settings;
+    use crate::store::{self, StoreConfig};
+
+    #[tokio::test]
+    async fn a_socket_that_has_gone_is_not_watched_until_the_end_of_its_token() {
+        let (dir, config, clock) = (tempfile::tempdir().unwrap(), Config::default(), SystemClock::shared());
+        let store_config = StoreConfig {
+            data_dir: dir.path().to_owned(),
+            cache_bytes: 8 << 20,
+            progress_versions: 3,
+            min_free_bytes: 0,
+            min_free_admin_bytes: 0,
+        };
+        let live = Live::new(Feed::new(1), clock.clone());
+        let store = store::open(&store_config, clock, live.clone()).unwrap();
+        let app = Arc::new(App::new(store, live, Settings::new(&config, 0), None));
+        let verifier =
+            Arc::new(Verifier::new(&config.auth, &Secret::new("a secret of a test, and long enough for it")));
+        let transport = SocketIoTransport::new(app, verifier, &config);
+        let in_a_year = transport.app.store.now().plus(Duration::from_secs(365 * 24 * 60 * 60));
+        let actor = Actor { expires_at: Some(in_a_year), ..Actor::local_admin() };
+        for number in 1..=100 {
+            let came = Came { from: None, at: Timestamp(0) };
+            let link = Link::new(number, format!("s{number}"), actor.clone(), came, &transport.directory.sessions);
+            transport.watch_token(&link, &actor);
+            // A new token is watched in the place of the old one.
+            transport.watch_token(&link, &actor);
+            assert_eq!(transport.lock_ends().len(), 1);
+            transport.depart(&link).await;
+            // One that is given at the moment of the departure is not watched either.
+            transport.watch_token(&link, &actor);
+            assert_eq!(transport.lock_ends().len(), 0, "it leaves nothing behind");
+        }
+    }
 }

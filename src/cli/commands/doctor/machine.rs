@@ -25,6 +25,8 @@ use crate::cli::commands::doctor::Finding;
 const THIS_VERSION: Timestamp = Timestamp(1_767_225_600_000);
 /// Who signs with a key that ends so soon should not any more.
 const KEY_ENDS_SOON: Duration = Duration::from_secs(24 * 60 * 60);
+/// So many clients may come back at once: the queue of a port has place for them.
+const LONG_QUEUE: u64 = 4_096;
 /// Fewer file descriptors than this are soon used up.
 const FEW_DESCRIPTORS: u64 = 8_192;
 
@@ -156,6 +158,42 @@ pub(super) fn descriptors(status: Option<&Value>) -> Finding {
     }
 }
 
+/// How many connections wait to be accepted, and whether some found no place.
+pub(super) fn listen_queue() -> Finding {
+    let read = |path| fs::read_to_string(path).unwrap_or_default();
+    queue(&read("/proc/sys/net/core/somaxconn"), &read("/proc/net/netstat"))
+}
+
+fn queue(somaxconn: &str, netstat: &str) -> Finding {
+    let Ok(most) = somaxconn.trim().parse::<u64>() else {
+        return Finding::good("listen queue", "the kernel does not say how long it may be");
+    };
+    let mut what = format!("up to {most} connections of each port wait to be accepted (net.core.somaxconn)");
+    if let (Some(overflows), Some(drops)) =
+        (tcp_counter(netstat, "ListenOverflows"), tcp_counter(netstat, "ListenDrops"))
+    {
+        what.push_str(&format!(
+            "; ListenOverflows {overflows}, ListenDrops {drops}, of all ports since the machine started"
+        ));
+    }
+    if most >= LONG_QUEUE {
+        return Finding::good("listen queue", what);
+    }
+    let remedy = format!(
+        "Let it be {LONG_QUEUE}, or clients that come back at once wait for seconds: \
+         echo net.core.somaxconn={LONG_QUEUE} > /etc/sysctl.d/90-academy-rt.conf; sysctl --system; \
+         then restart academy-rt.socket and academy-rt."
+    );
+    Finding::warning("listen queue", what, remedy)
+}
+
+/// A counter of `TcpExt` in `/proc/net/netstat`: a line has the names, the next one the numbers.
+fn tcp_counter(netstat: &str, name: &str) -> Option<u64> {
+    let mut lines = netstat.lines().filter_map(|line| line.strip_prefix("TcpExt:"));
+    let at = lines.next()?.split_whitespace().position(|word| word == name)?;
+    lines.next()?.split_whitespace().nth(at)?.parse().ok()
+}
+
 /// What lies there, and whether this version can read it.
 fn store_format(config: &Config, lock: fs::File) -> Finding {
     // The reader takes its own lock.
@@ -200,4 +238,27 @@ pub(super) fn store_lock(config: &Config) -> Option<Finding> {
             Finding::problem("store", format!("{} is open in a process that does not answer", path.display()), remedy)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::commands::doctor::Level;
+
+    #[test]
+    fn the_queue_of_a_port_is_long_enough_or_it_is_said_how_to_make_it_so() {
+        let netstat = "TcpExt: SyncookiesSent ListenOverflows ListenDrops TCPHPHits\nTcpExt: 5 17 18 9\n\
+                       IpExt: InNoRoutes ListenDrops\nIpExt: 0 99\n";
+        let long = queue("4096\n", netstat);
+        assert_eq!((long.level, long.remedy), (Level::Good, None));
+        assert!(long.what.contains("ListenOverflows 17, ListenDrops 18"), "{}", long.what);
+        let short = queue("128\n", netstat);
+        assert_eq!(short.level, Level::Warning);
+        assert!(short.what.starts_with("up to 128 ") && short.remedy.unwrap().contains("net.core.somaxconn=4096"));
+        for (somaxconn, netstat) in
+            [("", netstat), ("4096", ""), ("4096", "TcpExt: A\n"), ("4096", "TcpExt: ListenDrops\nTcpExt:\n")]
+        {
+            assert_eq!(queue(somaxconn, netstat).level, Level::Good);
+        }
+    }
 }
