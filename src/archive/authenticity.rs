@@ -75,14 +75,14 @@ impl KeyHere {
         match (self.judge(summary), &self.key) {
             (Authenticity::Authentic | Authenticity::Altered, _) => None,
             (Authenticity::Unsigned, _) => Some(
-                "the backup is not signed (an older version made it, or its key could not be used, or somebody took its mark away): whether it was altered cannot be told"
+                "the backup is not signed, so that it is unknown whether it was altered; an older version made it, its key could not be used, or the signature was removed"
                     .to_owned(),
             ),
             (Authenticity::NotOurs, None) => Some(format!(
-                "there is no key here ({FILE} of the data directory that it was made from): whether it was altered cannot be told"
+                "this data directory has no backup key ({FILE}), so that it is unknown whether the backup was altered"
             )),
             (Authenticity::NotOurs, Some(key)) => Some(format!(
-                "the backup is not ours: it was made with another key ({}; the one here is {}): whether it was altered cannot be told",
+                "the backup is not ours: it was signed with another key ({}; the one here is {}), so that it is unknown whether it was altered",
                 other.unwrap_or_default(),
                 key.id(),
             )),

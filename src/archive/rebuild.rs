@@ -27,15 +27,15 @@ use crate::domain::problem::Problem;
 
 /// The outcome of a record that says that something starts.
 const BEGUN: &str = "begun";
-/// The first format that has an audit trail.
+/// The first format that has an audit log.
 const FIRST_WITH_TRAIL: u32 = 2;
 
 /// Rebuilds the database without free space: every byte that nothing leads to any more is gone from the file. Gives the
-/// sizes before and after. The audit trail has a record of the start, in the old file before anything is made, and one of the
+/// sizes before and after. The audit log has a record of the start, in the old file before anything is made, and one of the
 /// end, in the new one: after a cut the start stands alone. Blocks.
 ///
 /// # Errors
-/// What does not work; the data are as they were then, and the trail says that it failed.
+/// What does not work; the data are as they were then, and the audit log says that it failed.
 pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Problem> {
     let held = hold(data_dir)?;
     let path = held.path();
@@ -74,12 +74,12 @@ fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'
     sync_parent(&path).map_err(|error| written("the file", &path, &error))
 }
 
-/// What was begun has failed: the trail says so, or the words do that it does not.
+/// What was begun has failed: the audit log says so, or the words do that it does not.
 fn recorded(file: &OfflineFile, act: AuditEntry, finding: Problem) -> Problem {
     match file.record(AuditEntry { outcome: format!("failed: {}", finding.why), ..act }) {
         Ok(_) => finding,
         Err(error) => {
-            let why = format!("{}; nor could that be recorded in the audit trail: {error}", finding.why);
+            let why = format!("{}; the audit log has no record of this failure: {error}", finding.why);
             Problem { why, ..finding }
         }
     }
@@ -124,7 +124,7 @@ pub struct Upgraded {
 }
 
 /// Migrates the database of a data directory to this version's format, after a backup into its `backups` directory. Cut
-/// short, it goes on where it stopped. The audit trail has a record of the start (where the older format has a trail) and of
+/// short, it goes on where it stopped. The audit log has a record of the start (where the older format has an audit log) and of
 /// the end. Blocks.
 ///
 /// # Errors

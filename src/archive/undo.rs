@@ -28,9 +28,9 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     let asides = set_aside(data_dir).map_err(|error| written("the directory", data_dir, &error))?;
     let Some(aside) = asides.last() else {
         return Err(Problem::new(
-            "there is nothing to go back to",
-            format!("no restore has set data aside in {}", data_dir.display()),
-            "Give the data directory with --data-dir.",
+            "there is no restore to undo",
+            format!("{} contains no data that a restore has set aside", data_dir.display()),
+            "Give the data directory of the server with --data-dir.",
         ));
     };
     let now_there = open(&held)?;

@@ -81,7 +81,7 @@ impl Ring {
             Err(error) => {
                 return Err(failed(
                     error.to_string(),
-                    "Use the user that runs the server; the file is for that user alone.",
+                    "Run the command as the user of the server: only that user can read the file.",
                 ));
             }
         };
@@ -89,11 +89,11 @@ impl Ring {
         let stored: Stored = serde_json::from_slice(&text).map_err(|error| {
             // What serde says may have the text in it.
             let why = format!("it is not a key ring (line {}, column {})", error.line(), error.column());
-            failed(why, "Move it away: the present secret stays good, those before it are refused from then on.")
+            failed(why, "Move the file away. The current secret then stays valid, and the server refuses the old ones.")
         })?;
         if stored.format != FORMAT {
-            let why = format!("its format is {}, and this version knows {FORMAT}", stored.format);
-            return Err(failed(why, "Use the version that has written it."));
+            let why = format!("its format is {}, and this version supports format {FORMAT}", stored.format);
+            return Err(failed(why, "Use the version that wrote it."));
         }
         let keys = stored.keys.into_iter().map(|key| RingKey {
             kid: key.kid,

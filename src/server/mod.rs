@@ -127,7 +127,7 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Prob
             Some(Problem::new(
                 "the service had to stop",
                 error,
-                "Look at the disk. Nothing acknowledged is lost unless it says so: the next start checks the database first.",
+                "Check the disk. The next start checks the database first, and reports it if acknowledged data are lost.",
             ))
         }
         ended = server.tasks.ended() => {
@@ -136,8 +136,8 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Prob
             server.app.live.feed.close();
             Some(Problem::new(
                 "the service had to stop",
-                format!("its part '{}' has ended: {}", ended.name, ended.why),
-                "Start it again; nothing acknowledged is lost. Report this with the log.",
+                format!("its task '{}' ended: {}", ended.name, ended.why),
+                "Start the service again, and report this with the log. No acknowledged data are lost.",
             ))
         }
     };

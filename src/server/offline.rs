@@ -92,7 +92,7 @@ impl Offline {
             return Err(OfflineError::Other(Problem::new(
                 "there is no store",
                 format!("{} does not exist", path.display()),
-                "Give the data directory of the server with --data-dir, or its --config.",
+                "Give the data directory of the server with --data-dir, or its configuration with --config.",
             )));
         }
         let clock = SystemClock::shared();
@@ -132,7 +132,7 @@ impl Offline {
     pub async fn close(self) -> Result<(), Problem> {
         self.connection.abort();
         app::close(&self.app).await.map_err(|error| {
-            Problem::new("the store was not closed cleanly", error, "Look at it with `academy-rt db check`.")
+            Problem::new("the store was not closed cleanly", error, "Check it with `academy-rt db check`.")
         })
     }
 }

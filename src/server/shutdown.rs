@@ -77,7 +77,7 @@ impl Server {
             Err(error) => Err(Problem::new(
                 "the store was not closed cleanly",
                 error,
-                "Nothing acknowledged is lost; the next start checks it.",
+                "No acknowledged data are lost: the next start checks the store.",
             )),
         }
     }

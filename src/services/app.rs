@@ -50,7 +50,7 @@ pub struct App {
     pub privacy: Privacy,
     /// What goes by its age.
     pub purges: Purges,
-    /// The audit trail.
+    /// The audit log.
     pub audit: Audit,
     /// Backups while the server runs.
     pub backups: Backups,

@@ -38,7 +38,7 @@ const MAX_EVENT_CHARS: usize = 64;
 /// As of a token's `name`.
 const MAX_NAME_CHARS: usize = 200;
 
-/// A broadcast on its way to the store: who sends it, its key, and what the trail says of it.
+/// A broadcast on its way to the store: who sends it, its key, and what the audit log says of it.
 struct Sending<'c> {
     caller: &'c Caller,
     key: Option<String>,

@@ -196,7 +196,7 @@ pub enum Change {
         /// The messages or notifications.
         ids: Vec<u64>,
     },
-    /// A record was added to the audit trail.
+    /// A record was added to the audit log.
     Recorded {
         /// The change's id.
         id: u64,

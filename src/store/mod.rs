@@ -202,7 +202,7 @@ impl dyn Store + '_ {
         async move { applied.await.map(|applied| applied.answer) }
     }
 
-    /// Does an operation with what the audit trail says of it; gives its answer and the change that it left in the feed.
+    /// Does an operation with what the audit log says of it; gives its answer and the change that it left in the feed.
     pub fn submit<O: Operation>(
         &self,
         at: Timestamp,

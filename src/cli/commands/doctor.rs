@@ -1,5 +1,5 @@
-//! `doctor`: what is wrong with this installation, and how to mend it. Each check is a function that gives findings; it changes
-//! nothing, and goes on when one of them cannot be made.
+//! `doctor`: checks an installation for problems, and says how to fix them. Each check is a function that returns results. No
+//! check changes anything, and a check that cannot be made does not stop the others.
 
 mod bundle;
 mod machine;
@@ -26,39 +26,39 @@ use crate::cli::client::connect::Trust;
 use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::exit::{Exit, Failure};
 
-/// A backup that is older is worth a word: one was to come every night.
+/// An older backup is a warning: the timer makes a backup every night.
 const BACKUP_OLD: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
-/// Find out what is wrong with this installation, and how to mend it
+/// Check this installation for problems, and say how to fix them
 ///
-/// Nothing is changed. Exit status 3 if something is wrong; warnings alone give 0.
+/// The command changes nothing. The exit status is 3 if there is a problem, and 0 if there are only warnings.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// The server; --url is the public address, as clients use it
+    /// The server to check; --url is its public address, as clients use it
     #[command(flatten)]
     server: ServerArgs,
-    /// Write a support bundle, with every secret masked
+    /// Also write a support bundle to this file, with all secrets masked
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
 }
 
-/// How bad it is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Level {
-    /// As it should be.
+    /// Nothing is wrong.
     Good,
-    /// It works, and should be looked at.
+    /// It works, but needs attention.
     Warning,
     /// It does not work.
     Problem,
 }
 
-/// What one check has found.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     level: Level,
-    /// What was looked at.
+    /// What was checked.
     check: &'static str,
     /// What was found.
     what: String,
@@ -85,27 +85,27 @@ impl Finding {
     }
 }
 
-/// Looks at everything.
+/// Makes all checks.
 ///
 /// # Errors
-/// If the bundle cannot be written; what is wrong is a finding.
+/// If the bundle cannot be written.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     let flags = crate::cli::data_dir_flag(args.server.data_dir())?;
     let (config, problems) = global.examine(flags)?;
     let now = SystemClock.now();
     let mut findings = Vec::new();
     if problems.is_empty() {
-        findings.push(Finding::good("configuration", "it is good"));
+        findings.push(Finding::good("configuration", "it is valid"));
     }
     for problem in &problems {
-        findings.push(Finding::problem("configuration", problem.to_string(), "Correct it there."));
+        findings.push(Finding::problem("configuration", problem.to_string(), "Correct it in that place."));
     }
     let checked = preflight::check(&config, now);
     for error in &checked.problems {
         findings.push(Finding::failed("start", error));
     }
     for warning in &checked.warnings {
-        findings.push(Finding::warning("start", warning.clone(), "Mend it as it says."));
+        findings.push(Finding::warning("start", warning.clone(), "Fix it as described."));
     }
     findings.extend(checked.tls.as_ref().and_then(|tls| tls.leaf()).map(|leaf| certificate_end(leaf, &config, now)));
     findings.extend(machine::keys(&config));
@@ -113,7 +113,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     findings.push(machine::clock(&config, now));
     findings.extend(machine::disk(&config));
 
-    // A server that is reached says the rest of itself; without one, what would keep it from starting is looked for.
+    // A running server reports its own state. If no server answers, the checks look for what prevents its start.
     let server_args = args.server.that_answers();
     let status = call(global, &server_args, Call::new(Method::GET, "/api/v1/admin/status", None));
     match &status {
@@ -125,7 +125,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     findings.extend(proxy(&config, status.as_ref().ok()));
     match (args.server.url(), own_address(status.as_ref().ok())) {
         (Some(public), _) => findings.extend(network::look(&config, public, args.server.trust())?),
-        // The certificate is for the names that clients use; here it is looked at above.
+        // The certificate is not for this address, and is checked above.
         (None, Some(own)) => {
             findings.extend(network::look(&config, &own, Trust { is_unverified: true, ..Trust::default() })?)
         }
@@ -147,57 +147,62 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
 fn certificate_end(leaf: &CertificateFacts, config: &Config, now: Timestamp) -> Finding {
     let (names, end) = (leaf.names.join(", "), day(leaf.not_after));
     let remedy = if config.tls.mode == TlsMode::SelfSigned {
-        "The server renews its own certificate by itself while it runs: start it."
+        "Start the server: it renews its self-signed certificate while it runs."
     } else {
-        "Put a new certificate in its place: it is taken without a restart."
+        "Replace the certificate file. The server uses the new one without a restart."
     };
     let unknown =
         self_signed::host_name().filter(|host| !leaf.is_for(host) && leaf.names.iter().all(|name| name == "localhost"));
     match (leaf.validity(now), unknown) {
         (Validity::Expired | Validity::NotYet, _) => {
-            Finding::problem("certificate", format!("for {names}: good until {end}, and not now"), remedy)
+            Finding::problem("certificate", format!("for {names}: it is valid until {end}, but not now"), remedy)
         }
-        (Validity::VerySoon, _) => Finding::problem("certificate", format!("for {names}: it ends on {end}"), remedy),
-        (Validity::Soon, _) => Finding::warning("certificate", format!("for {names}: it ends on {end}"), remedy),
+        (Validity::VerySoon, _) => Finding::problem("certificate", format!("for {names}: it expires on {end}"), remedy),
+        (Validity::Soon, _) => Finding::warning("certificate", format!("for {names}: it expires on {end}"), remedy),
         (Validity::Good, Some(host)) => Finding::warning(
             "certificate",
             format!("it is not for this machine's name, {host}"),
-            "Make one for the names that clients use.",
+            "Use a certificate for the names that clients use.",
         ),
-        (Validity::Good, None) => Finding::good("certificate", format!("for {names}, until {end}")),
+        (Validity::Good, None) => Finding::good("certificate", format!("for {names}, valid until {end}")),
     }
 }
 
-/// What a running server says of itself.
+/// The state that a running server reports.
 fn server(status: &Value) -> Vec<Finding> {
     let word = |name: &str| status.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut findings = Vec::new();
     let (running, installed) = (word("version"), env!("CARGO_PKG_VERSION"));
     findings.push(if running == installed {
-        Finding::good("server", format!("version {running} runs"))
+        Finding::good("server", format!("version {running} is running"))
     } else {
-        let what = format!("version {running} runs, and {installed} is installed");
-        Finding::warning("server", what, "Restart it: systemctl restart academy-rt.")
+        let what = format!("version {running} is running, but version {installed} is installed");
+        Finding::warning("server", what, "Restart the server: systemctl restart academy-rt.")
     });
     if status.get("ready").and_then(Value::as_bool) != Some(true) {
-        let remedy = "Mend the reason; it takes requests again by itself.";
-        findings.push(Finding::problem("server", format!("it takes no requests: {}", word("reason")), remedy));
+        let remedy = "Fix the cause. The server then accepts requests again by itself.";
+        findings.push(Finding::problem("server", format!("it does not accept requests: {}", word("reason")), remedy));
     }
     if let Some(error) = status.get("configError").and_then(Value::as_str) {
-        let what = format!("the last reload was refused, and the old configuration is in force: {error}");
-        findings.push(Finding::problem("server", what, "Correct the file, and reload again."));
+        let what = format!("the last reload failed, and the old configuration stays in use: {error}");
+        findings.push(Finding::problem("server", what, "Correct the file and reload again."));
     }
     if let Some(error) = status.get("keysError").and_then(Value::as_str) {
-        let what = format!("keys have changed and are not used, the old ones are in force: {error}");
-        findings.push(Finding::problem("server", what, "Correct the file: it is taken within some seconds."));
+        let what = format!("changed keys cannot be used, and the old keys stay in use: {error}");
+        findings.push(Finding::problem(
+            "server",
+            what,
+            "Correct the file. The server reads it again within a few seconds.",
+        ));
     }
     findings
 }
 
-/// No server answers: is that all, or would none start either?
+/// No server answers: checks whether one could start.
 fn absent(config: &Config, error: &anyhow::Error) -> Vec<Finding> {
     let failure = error.downcast_ref::<Failure>();
-    let remedy = failure.map_or("Start it, and look again.", |failure| failure.problem.remedy.as_str());
+    let remedy =
+        failure.map_or("Start the server, and run this command again.", |failure| failure.problem.remedy.as_str());
     let mut findings = vec![Finding::problem("server", error.to_string(), remedy)];
     findings.extend(machine::store_lock(config));
     match preflight::address(config) {
@@ -208,52 +213,56 @@ fn absent(config: &Config, error: &anyhow::Error) -> Vec<Finding> {
 }
 
 fn backup(status: Option<&Value>, now: Timestamp) -> Finding {
-    let remedy = "Make one (academy-rt backup FILE), and let the timer make them: systemctl enable --now academy-rt-backup.timer.";
+    let remedy = "Make a backup (academy-rt backup FILE), and enable the nightly one: systemctl enable --now academy-rt-backup.timer.";
     let Some(status) = status else {
-        return Finding::warning("backup", "not known: no server answers", "Start it, and look again.");
+        return Finding::warning(
+            "backup",
+            "unknown, because no server answers",
+            "Start the server, and run this command again.",
+        );
     };
     match status.pointer("/store/lastBackup/at").and_then(Value::as_u64).map(Timestamp) {
-        None => Finding::warning("backup", "there was never one", remedy),
+        None => Finding::warning("backup", "no backup was made yet", remedy),
         Some(at) if at.until(now) > BACKUP_OLD => {
-            Finding::warning("backup", format!("the last one is of {}", day(at)), remedy)
+            Finding::warning("backup", format!("the last one was made on {}", day(at)), remedy)
         }
-        Some(at) => Finding::good("backup", format!("the last one is of {}", day(at))),
+        Some(at) => Finding::good("backup", format!("the last one was made on {}", day(at))),
     }
 }
 
-/// What a proxy in front tells the server.
+/// Whether a proxy in front passes on client addresses.
 fn proxy(config: &Config, status: Option<&Value>) -> Vec<Finding> {
     if !config.server.behind_proxy {
         return Vec::new();
     }
     let mut findings = Vec::new();
     if config.server.trusted_proxies.is_empty() {
-        let remedy = "List the proxies' addresses as server.trusted_proxies.";
+        let remedy = "Set server.trusted_proxies to the addresses of the proxies.";
         findings.push(Finding::warning(
             "proxy",
-            "whoever connects is believed to be the proxy (server.trusted_proxies is empty)",
+            "every client is trusted as a proxy (server.trusted_proxies is empty)",
             remedy,
         ));
     }
-    // Over --url the server has seen this command through the proxy.
+    // With --url, the server sees this command through the proxy.
     let seen = status.and_then(|status| status.get("seenFrom")).and_then(Value::as_str);
     if let Some(seen) = seen.and_then(|seen| seen.parse::<std::net::IpAddr>().ok()) {
         let is_proxy = config.server.trusted_proxies.contains(&seen) || seen.is_loopback();
         findings.push(if is_proxy {
             let remedy =
-                "Let the proxy set X-Forwarded-For to the client's address: all clients share one limit otherwise.";
-            Finding::warning("proxy", format!("this command was seen as the proxy itself ({seen})"), remedy)
+                "Configure the proxy to set X-Forwarded-For to the address of the client. Otherwise all clients share one limit.";
+            Finding::warning("proxy", format!("the server sees the address of the proxy ({seen}), not that of this client"), remedy)
         } else {
-            Finding::good("proxy", format!("it passes on the clients' addresses (this one: {seen})"))
+            Finding::good("proxy", format!("it passes on client addresses (this one: {seen})"))
         });
     }
     findings
 }
 
-/// Where the running server can be tried from here.
+/// The address of the running server as seen from this machine.
 fn own_address(status: Option<&Value>) -> Option<String> {
     let address = status?.pointer("/addresses/0")?.as_str()?;
-    // All addresses of the machine are one of them.
+    // A server that listens on all addresses also listens on the loopback address.
     Some(address.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:"))
 }
 
@@ -276,14 +285,14 @@ fn words(findings: &[Finding], bundle: Option<&std::path::Path>) -> String {
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     match (count(Level::Problem), count(Level::Warning)) {
-        (0, 0) => text.push_str("\nEverything is well."),
+        (0, 0) => text.push_str("\nNo problems found."),
         (problems, warnings) => {
             text.push_str(&format!("\n{}, {}.", counted(problems, "problem"), counted(warnings, "warning")));
         }
     }
     if let Some(path) = bundle {
         text.push_str(&format!(
-            "\nSupport bundle: {}. Secrets are masked in it; look at it before you send it.",
+            "\nSupport bundle: {}. Its secrets are masked; check it before you send it.",
             path.display()
         ));
     }

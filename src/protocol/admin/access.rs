@@ -255,7 +255,7 @@ pub struct BlockChanged {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonRequest {
-    /// The words; they are in the audit trail.
+    /// The words; they are in the audit log.
     #[serde(default)]
     pub reason: String,
 }

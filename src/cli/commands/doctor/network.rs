@@ -1,4 +1,4 @@
-//! What `doctor` sees of the server through an address, as a client would: certificate, health, polling, WebSocket.
+//! The checks of `doctor` over the network, as a client: certificate, health, polling and WebSocket.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::cli::client::runtime;
 use crate::cli::commands::doctor::Finding;
 use crate::cli::exit::Failure;
 
-/// One request may take so long.
+/// Time limit of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// More of an answer is not read.
+/// The most bytes that are read of an answer.
 const MOST: usize = 64 << 10;
 
-/// Tries everything that a client does first.
+/// Makes the first requests of a client.
 pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Vec<Finding>> {
     let address = url.trim_end_matches('/');
     runtime()?.block_on(async {
@@ -41,10 +41,10 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
             }
             Ok((status, _)) => {
                 let remedy =
-                    "Something else answers there, or a proxy does not reach the server: look at its upstream.";
+                    "Check the address. If a proxy is there, check whether its upstream is the server.";
                 findings.push(Finding::problem(
                     "address",
-                    format!("{address} answers {status}, and not as an academy-rt"),
+                    format!("{address} answers with status {status}, but not as academy-rt"),
                     remedy,
                 ));
                 return Ok(findings);
@@ -71,47 +71,47 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
             findings.push(match handshake {
                 Ok((StatusCode::SERVICE_UNAVAILABLE, text)) if text.contains("realtime_disabled") => Finding::warning(
                     "polling",
-                    "Socket.IO is switched off",
-                    "Set server.websocket_enabled, if it shall be on; clients poll the HTTP API meanwhile.",
+                    "Socket.IO is disabled",
+                    "To enable it, set server.websocket_enabled. Until then clients use the HTTP API.",
                 ),
                 Ok((status, _)) => Finding::problem(
                     "polling",
-                    format!("{path} answers {status}"),
-                    "Let the proxy pass everything below this path to the server, unchanged.",
+                    format!("{path} answers with status {status}"),
+                    "Configure the proxy to forward all requests below this path unchanged.",
                 ),
                 Err(error) => Finding::problem(
                     "polling",
                     format!("{path}: {error:#}"),
-                    "Let the proxy pass everything below this path to the server.",
+                    "Configure the proxy to forward all requests below this path.",
                 ),
             });
             return Ok(findings);
         };
-        // Closing the session shows that the second request meets the same server, and that bodies pass; nobody signs in.
+        // Closing the session shows that the second request reaches the same server, and that bodies are forwarded. No user signs in.
         let session = format!("{path}/?EIO=4&transport=polling&sid={sid}");
         findings.push(match ask(Method::POST, &session, false, "1").await {
             Ok((StatusCode::OK, _)) => Finding::good("polling", "Socket.IO by polling works"),
             Ok((status, _)) => {
-                let remedy = "With several servers behind the proxy, one client must always reach the same one.";
+                let remedy = "If the proxy has several servers, configure it to send a client always to the same one.";
                 Finding::problem(
                     "polling",
-                    format!("a session is not kept: the second request is answered {status}"),
+                    format!("the session is lost: the second request is answered with status {status}"),
                     remedy,
                 )
             }
-            Err(error) => Finding::problem("polling", format!("{error:#}"), "Check the time-outs of the proxy."),
+            Err(error) => Finding::problem("polling", format!("{error:#}"), "Check the timeouts of the proxy."),
         });
         findings.push(match ask(Method::GET, &format!("{path}/?EIO=4&transport=websocket"), true, "").await {
             Ok((StatusCode::SWITCHING_PROTOCOLS, _)) => Finding::good("websocket", "Socket.IO by WebSocket works"),
             Ok((status, _)) => {
                 let remedy =
-                    "Let the proxy pass on the headers Upgrade and Connection, with HTTP/1.1; clients poll meanwhile.";
-                Finding::warning("websocket", format!("the upgrade to WebSocket is answered {status}"), remedy)
+                    "Configure the proxy to use HTTP/1.1 and to forward the headers Upgrade and Connection. Until then clients use polling.";
+                Finding::warning("websocket", format!("the upgrade to WebSocket is answered with status {status}"), remedy)
             }
             Err(error) => Finding::warning(
                 "websocket",
                 format!("{error:#}"),
-                "Let the proxy pass WebSocket; clients poll meanwhile.",
+                "Configure the proxy to allow WebSocket. Until then clients use polling.",
             ),
         });
         Ok(findings)
@@ -127,7 +127,7 @@ async fn ask(
     body: &'static str,
 ) -> anyhow::Result<(StatusCode, String)> {
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("no HTTP there")?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("this is not an HTTP server")?;
     let connection = tokio::spawn(connection.with_upgrades());
     let mut request = Request::builder()
         .method(method)
@@ -142,7 +142,7 @@ async fn ask(
         // RFC 6455 wants 16 random bytes; nothing here depends on them.
         headers.insert("sec-websocket-key", HeaderValue::from_static("ZG9jdG9yIGxvb2tzIGluLg=="));
     }
-    let response = sender.send_request(request).await.context("no HTTP answer")?;
+    let response = sender.send_request(request).await.context("the server sent no HTTP response")?;
     let status = response.status();
     let text = if status == StatusCode::SWITCHING_PROTOCOLS {
         String::new()

@@ -99,7 +99,7 @@ const LOOKS: [(&str, Look); 12] = [
     ("kept counts", kept_counts),
     ("withheld versions", withheld),
     ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
-    ("audit trail", audit),
+    ("audit log", audit),
 ];
 
 fn walk(snapshot: &Snapshot, found: &mut Vec<String>, step: &mut dyn FnMut(&'static str)) -> Outcome<()> {
@@ -448,7 +448,7 @@ fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     Ok(())
 }
 
-/// The trail is a chain from where it begins to its last record.
+/// The audit log is a chain from where it begins to its last record.
 fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (anchor, head) = snapshot.audit_ends()?;
     let mut link = anchor;
@@ -458,7 +458,7 @@ fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         match link.follow(&record) {
             Ok(next) => link = next,
             Err(broken) => {
-                found.push(format!("audit trail: {broken}"));
+                found.push(format!("audit log: {broken}"));
                 link = Link::from(&record);
             }
         }
@@ -467,7 +467,7 @@ fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         }
     }
     if link != head {
-        found.push(format!("audit trail: {}", Broken::WrongEnd { found: link.number, head: head.number }));
+        found.push(format!("audit log: {}", Broken::WrongEnd { found: link.number, head: head.number }));
     }
     Ok(())
 }
