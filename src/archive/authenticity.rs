@@ -52,7 +52,7 @@ impl KeyHere {
         match load(data_dir) {
             Ok(None) => KeyHere::default(),
             Ok(Some(found)) => KeyHere { key: Some(found.key), warning: found.warning },
-            Err(finding) => KeyHere { key: None, warning: Some(finding.to_string()) },
+            Err(problem) => KeyHere { key: None, warning: Some(problem.to_string()) },
         }
     }
 

@@ -363,14 +363,14 @@ pub fn unusable(path: &Path, error: &ArchiveError) -> Problem {
 #[derive(Debug)]
 pub struct Rejected {
     /// What is said of it.
-    pub finding: Problem,
+    pub problem: Problem,
     /// Whether it was a backup, and is not what was written.
     pub is_altered: bool,
 }
 
 impl From<Problem> for Rejected {
-    fn from(finding: Problem) -> Rejected {
-        Rejected { finding, is_altered: false }
+    fn from(problem: Problem) -> Rejected {
+        Rejected { problem, is_altered: false }
     }
 }
 
@@ -386,7 +386,7 @@ pub fn examine(
 ) -> Result<Summary, Rejected> {
     let mut source = Source::open(path, identity)?;
     format::read(&mut source, newest_format, &mut Digests::default(), progress)
-        .map_err(|error| Rejected { finding: unusable(path, &error), is_altered: error.is_alteration() })
+        .map_err(|error| Rejected { problem: unusable(path, &error), is_altered: error.is_alteration() })
 }
 
 /// As [`examine`], for whom one error is as good as another.
@@ -399,7 +399,7 @@ pub fn verify(
     newest_format: u32,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Problem> {
-    examine(path, identity, newest_format, progress).map_err(|rejected| rejected.finding)
+    examine(path, identity, newest_format, progress).map_err(|rejected| rejected.problem)
 }
 
 /// The name of a scheduled backup of that moment. Names sort as their times do.

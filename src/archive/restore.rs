@@ -18,7 +18,7 @@ use crate::store::embedded::offline::migrate;
 use crate::store::embedded::offline::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
-use crate::store::embedded::offline::stats::RowCensus;
+use crate::store::embedded::offline::stats::RowStats;
 use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
@@ -82,9 +82,9 @@ pub struct Restored {
     /// The backup; `None` if a restore was taken back.
     pub summary: Option<Summary>,
     /// What was there before; `None` if there was nothing, or nothing that could be read.
-    pub before: Option<RowCensus>,
+    pub before: Option<RowStats>,
     /// What is there now.
-    pub after: RowCensus,
+    pub after: RowStats,
     /// What was carried over.
     pub carried: Carried,
     /// What has become of the audit log that was there.
@@ -183,7 +183,7 @@ pub fn restore(
     }
     let held = hold(data_dir)?;
     let old = existing(&held, options.is_forced)?;
-    let before = old.as_ref().and_then(|old| old.census.clone());
+    let before = old.as_ref().and_then(|old| old.row_stats.clone());
     let key = KeyHere::of(data_dir);
     let making = Making::begin(data_dir)?;
     let summary = fill(&making.0, backup, &mut source, watch)?;
@@ -191,7 +191,7 @@ pub fn restore(
     let mut cautions: Vec<String> = key.caution(&summary).into_iter().chain(key.warning).collect();
     let mut new = prove(&making.0, &summary, watch)?;
 
-    let found = new.census().map_err(stored)?;
+    let found = new.row_stats().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
     if before.is_some() && !is_same_store && !options.is_forced {
         return Err(Problem::new(
@@ -224,11 +224,11 @@ pub fn restore(
         carried.is_incomplete = held.path().exists() && !is_same_store && before.is_none();
     }
     let pending = match &old {
-        Some(_) if carried.is_same_trail => kept_audit::nothing(),
+        Some(_) if carried.is_same_audit_log => kept_audit::nothing(),
         Some(old) => {
             let pending =
                 kept_audit::keep_beside(data_dir, &old.file, options.is_dry_run || !options.is_forced, options.now)?;
-            refuse_a_lost_trail(data_dir, pending.audit(), options.is_forced)?;
+            refuse_lost_audit_log(data_dir, pending.audit(), options.is_forced)?;
             pending
         }
         None if held.path().exists() => kept_audit::unreadable("the database does not open"),
@@ -237,7 +237,7 @@ pub fn restore(
     let target = format!("backup of {}", crate::archive::moments::moment(summary.header.created_at));
     let done = AuditEntry { outcome: pending.audit().outcome(), ..entry(options, action::RESTORE, &target) };
     new.record(done).map_err(stored)?;
-    let after = new.census().map_err(stored)?;
+    let after = new.row_stats().map_err(stored)?;
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     let mut restored = Restored {
@@ -262,7 +262,7 @@ pub fn restore(
 }
 
 /// An audit log that would be lost is a reason to ask again.
-fn refuse_a_lost_trail(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Problem> {
+fn refuse_lost_audit_log(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Problem> {
     let why = match audit {
         _ if is_forced => return Ok(()),
         OldAudit::CarriedOver => return Ok(()),
@@ -296,7 +296,7 @@ pub(super) fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> 
 struct Existing {
     file: OfflineFile,
     /// What it holds; `None` if its rows make no sense.
-    census: Option<RowCensus>,
+    row_stats: Option<RowStats>,
 }
 
 /// What is there now. Data that cannot be read may hold erasures that nobody could carry over.
@@ -308,9 +308,9 @@ fn existing(held: &Held, is_forced: bool) -> Result<Option<Existing>, Problem> {
         Err(OpenError::Corrupt { reason, .. }) => return Err(unreadable(reason)),
         Err(error) => return Err(opened(error)),
     };
-    match file.census() {
-        Ok(census) => Ok(Some(Existing { file, census: Some(census) })),
-        Err(_) if is_forced => Ok(Some(Existing { file, census: None })),
+    match file.row_stats() {
+        Ok(row_stats) => Ok(Some(Existing { file, row_stats: Some(row_stats) })),
+        Err(_) if is_forced => Ok(Some(Existing { file, row_stats: None })),
         Err(error) => Err(unreadable(error)),
     }
 }

@@ -13,7 +13,7 @@ use crate::config::Secret;
 use crate::domain::Timestamp;
 
 use super::keys::KeyError;
-use super::secret::refuse_strange_hands;
+use super::secret::refuse_world_writable;
 
 /// The ring's name in the data directory.
 pub const FILE: &str = "jwt-keys.json";
@@ -85,7 +85,7 @@ impl Ring {
                 ));
             }
         };
-        refuse_strange_hands(&path)?;
+        refuse_world_writable(&path)?;
         let stored: Stored = serde_json::from_slice(&text).map_err(|error| {
             // What serde says may have the text in it.
             let why = format!("it is not a key ring (line {}, column {})", error.line(), error.column());

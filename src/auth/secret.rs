@@ -18,7 +18,7 @@ pub const MIN_SECRET_BYTES: usize = 32;
 const CREDENTIAL: &str = "jwt_secret";
 const FILE: &str = "jwt-secret";
 /// Everybody may write.
-const STRANGE_HANDS: u32 = 0o002;
+const WORLD_WRITABLE: u32 = 0o002;
 
 /// A secret and what was noticed about it.
 #[derive(Debug)]
@@ -180,7 +180,7 @@ fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     let warning = (mode & 0o077 != 0)
         .then(|| format!("other users can read {}; to fix this, run: chmod 600 {}", path.display(), path.display()));
-    if mode & STRANGE_HANDS != 0 {
+    if mode & WORLD_WRITABLE != 0 {
         return Err(SecretError::Open { path: path.to_owned() });
     }
     let secret = check(Secret::new(text.trim()), path.display().to_string())?;
@@ -188,9 +188,9 @@ fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
 }
 
 /// Whoever can change a key signs themselves in as anybody: a file that everybody can write to is no place for one.
-pub(super) fn refuse_strange_hands(path: &Path) -> Result<(), KeyError> {
+pub(super) fn refuse_world_writable(path: &Path) -> Result<(), KeyError> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.permissions().mode() & STRANGE_HANDS != 0 => {
+        Ok(metadata) if metadata.permissions().mode() & WORLD_WRITABLE != 0 => {
             let what = format!("the keys in {} cannot be used", path.display());
             let remedy = format!("Check that its contents are still yours, then run: chmod go-w {}.", path.display());
             Err(KeyError::new(what, SecretError::Open { path: path.to_owned() }, remedy))

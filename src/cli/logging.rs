@@ -42,7 +42,7 @@ pub fn start(global: &Global, config: &Config) -> Log {
 
 impl Log {
     /// Applies another configuration. Command-line options still override it.
-    pub fn resettle(&self, global: &Global, config: &Config) {
+    pub fn reconfigure(&self, global: &Global, config: &Config) {
         let changed = self.filter.reload(filter(global, config));
         if let Err(error) = changed.and_then(|()| self.lines.reload(lines(config.log.format))) {
             tracing::warn!(%error, "the log keeps its present format and level");

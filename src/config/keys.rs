@@ -334,19 +334,19 @@ pub const KEYS: &[Key] = &[
         },
     )),
     fixed(key("limits.handshake", "\"10s\"", "Time limit for a TLS handshake.", |c, v| {
-        patience(&mut c.limits.handshake, v)
+        timeout(&mut c.limits.handshake, v)
     })),
     fixed(key("limits.request_head", "\"15s\"", "Time limit for the headers of a request.", |c, v| {
-        patience(&mut c.limits.request_head, v)
+        timeout(&mut c.limits.request_head, v)
     })),
     fixed(key(
         "limits.request_body",
         "\"20s\"",
         "Time limit for the body of a request, plus one second for each 16 KiB received.",
-        |c, v| patience(&mut c.limits.request_body, v),
+        |c, v| timeout(&mut c.limits.request_body, v),
     )),
     fixed(key("limits.sign_in", "\"10s\"", "Time limit for the sign-in of a Socket.IO connection.", |c, v| {
-        patience(&mut c.limits.sign_in, v)
+        timeout(&mut c.limits.sign_in, v)
     })),
     fixed(key(
         "limits.newcomers_per_address",
@@ -439,7 +439,7 @@ fn count<T: FromStr>(place: &mut T, value: &str) -> Result<(), String> {
     into(place, value, "must be a whole number, 0 or more")
 }
 
-fn patience(place: &mut std::time::Duration, value: &str) -> Result<(), String> {
+fn timeout(place: &mut std::time::Duration, value: &str) -> Result<(), String> {
     *place = units::duration(value)?;
     if place.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(()) }
 }

@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    fn trail(texts: &[String]) -> Vec<AuditRecord> {
+    fn chain(texts: &[String]) -> Vec<AuditRecord> {
         let mut link = Link::START;
         let mut records = Vec::new();
         for text in texts {
@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_change_is_found_where_it_is(texts in prop::collection::vec(".{0,20}", 2..20), at in 0usize..20, kind in 0..5) {
-            let mut records = trail(&texts);
+            let mut records = chain(&texts);
             prop_assert!(walk(&records).is_ok());
             let at = at % records.len();
             let number = records[at].number;

@@ -131,8 +131,8 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
             // A key is its caller's, and is shown to nobody else.
             let event = ServerEvent::ChatMessage(MessageView { client_id: None, ..view });
             let kind = DeliveryKind::Message(message.seq);
-            let told = Delivery::passing(Room::Chat(message.room.clone()), &event);
-            return vec![Delivery { stored, kind, own, subject: Some(message.sender.clone()), ..told }];
+            let delivery = Delivery::passing(Room::Chat(message.room.clone()), &event);
+            return vec![Delivery { stored, kind, own, subject: Some(message.sender.clone()), ..delivery }];
         }
         Change::Edited { id, message, supersedes } => (
             Room::Chat(message.room.clone()),

@@ -232,14 +232,14 @@ impl Ring {
     /// An edit that is superseded: nothing where it has gone out, and otherwise what its message says now, so that each edit is
     /// told once.
     fn edit_as_now(&self, index: usize, message: &Arc<Message>) -> Option<Delivery> {
-        let told = self.slots.get(index)?.delivery.as_ref()?;
-        let DeliveryKind::Edit { at, supersedes } = told.kind else { return None };
+        let delivery = self.slots.get(index)?.delivery.as_ref()?;
+        let DeliveryKind::Edit { at, supersedes } = delivery.kind else { return None };
         let is_taken = self.start + (index as u64) < self.taken;
         if is_taken || message.deleted_at.is_some() {
             return None;
         }
         let message = Arc::new(Message { edited_at: Some(at), ..(**message).clone() });
-        deliveries_of(&Change::Edited { id: told.stored?, message, supersedes }).pop()
+        deliveries_of(&Change::Edited { id: delivery.stored?, message, supersedes }).pop()
     }
 
     /// What a change takes back of what was told before it.

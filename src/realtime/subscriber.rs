@@ -28,7 +28,7 @@ impl Live {
             Change::Unbanned { ban, .. } => self.access.lift(ban),
             Change::Disconnected { id, user } => {
                 let message = "an administrator has closed this connection; connect again";
-                self.note_effect(*id, self.expel(user, message));
+                self.note_effect(*id, self.disconnect(user, message));
             }
             Change::RoomChanged { room, admitted: Some(admitted), .. } => self.evict_strangers(&room.id, admitted),
             Change::RoomRemoved { room, .. } => self.evict_where(room, |_| true),
@@ -38,7 +38,7 @@ impl Live {
             Change::Erased { id, user, .. } => {
                 self.known_users.forget(user);
                 // Their devices show what is not there any more.
-                self.note_effect(*id, self.expel(user, "your data have been erased here"));
+                self.note_effect(*id, self.disconnect(user, "your data have been erased here"));
                 self.sockets.forget(user);
                 self.presences.forget(user);
             }
@@ -53,7 +53,7 @@ impl Live {
         self.sockets.expel_where(|actor| self.access.barred(actor, now))
     }
 
-    fn expel(&self, user: &UserId, message: &'static str) -> usize {
+    fn disconnect(&self, user: &UserId, message: &'static str) -> usize {
         let error = ApiError::new(ErrorCode::Forbidden, message);
         self.sockets.expel_where(|actor| (actor.user == *user).then(|| error.clone()))
     }
@@ -82,8 +82,8 @@ impl Live {
             field: Some("roomId".to_owned()),
             ..ApiError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
         };
-        let told = ServerEvent::RequestError { event: "chat:join", error: &error }.encode();
-        occupant.outlet.send(&Batch::from(told).all());
+        let refusal = ServerEvent::RequestError { event: "chat:join", error: &error }.encode();
+        occupant.outlet.send(&Batch::from(refusal).all());
     }
 
     fn enlist_present(&self, message: &Message) {

@@ -60,7 +60,7 @@ const BACKUP_RESTS: u32 = 4;
 /// The task that ends with the feed.
 const FEED_READER: &str = "pump";
 /// Sockets are given so long to take their last words.
-const FAREWELL: Duration = Duration::from_secs(2);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a server that has started tells whoever started it.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ pub trait Launcher: Send + Sync {
     fn reread(&self) -> Result<Config, Problem>;
 
     /// Goes by another level and format of log lines.
-    fn resettle_log(&self, config: &Config);
+    fn reconfigure_log(&self, config: &Config);
 }
 
 /// A server that listens and serves.

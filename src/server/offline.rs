@@ -23,7 +23,7 @@ use crate::domain::problem::Problem;
 use crate::server::middleware::MiddlewareSettings;
 
 /// A command may think about an answer for so long before it takes more of it.
-const PATIENCE: Duration = Duration::from_secs(60 * 60);
+const TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// What lies in the connection.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -117,7 +117,7 @@ impl Offline {
             admin_needs_certificate: false,
         };
         let Transports { middleware, .. } = compose::transports(config, &app, &verifier, process, settings);
-        let limits = ConnectionLimits::new(&config.limits, PATIENCE);
+        let limits = ConnectionLimits::new(&config.limits, TIMEOUT);
         let connections = Connections::new(middleware, limits, CancellationToken::new());
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let user = rustix::process::getuid().as_raw();

@@ -142,7 +142,7 @@ impl Reloader {
         self.app.settings.replace(Settings::new(&new, BACKUP_RESTS));
         self.middleware.resettle(MiddlewareSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
-        self.launcher.resettle_log(&new);
+        self.launcher.reconfigure_log(&new);
         // Who is in a room that they could not join any more is out of it.
         if old.chat.open_rooms && !new.chat.open_rooms {
             self.app.rooms.recheck_all().await;

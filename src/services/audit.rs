@@ -158,7 +158,8 @@ impl Audit {
         }
         let limit = limit.clamp(1, MOST);
         // Of one moment: a record that comes in between would look like a broken end.
-        let AuditPart { records, anchor, head } = self.store.trail(after, limit + 1).await.map_err(store_error)?;
+        let AuditPart { records, anchor, head } =
+            self.store.audit_records(after, limit + 1).await.map_err(store_error)?;
         let has_more = records.len() > limit;
         let items = records.iter().take(limit).map(AuditView::from).collect();
         Ok(AuditPage { items, has_more, anchor: LinkView::from(anchor), head: LinkView::from(head) })

@@ -118,7 +118,7 @@ impl Audience {
 struct Waiter {
     woken: Notify,
     /// Why they are not to wait any more.
-    expelled: OnceLock<ApiError>,
+    end_reason: OnceLock<ApiError>,
 }
 
 impl Outlet for Waiter {
@@ -133,7 +133,7 @@ impl Outlet for Waiter {
 
     fn expel(&self, error: &ApiError) {
         // The first reason is told.
-        let _ = self.expelled.set(error.clone());
+        let _ = self.end_reason.set(error.clone());
         self.woken.notify_one();
     }
 }
@@ -288,7 +288,7 @@ impl LongPoll {
                 () = tokio::time::sleep_until(deadline) => return Ok((place, deliveries)),
                 () = self.ending.cancelled() => return Ok((place, deliveries)),
             }
-            if let Some(error) = waiter.expelled.get() {
+            if let Some(error) = waiter.end_reason.get() {
                 return Err(error.clone());
             }
         }

@@ -26,7 +26,7 @@ pub trait Audits: Send + Sync {
     fn audit(&self, after: u64, limit: usize) -> Answer<'_, Vec<AuditRecord>>;
 
     /// A part of the audit log, and between what it stands, of one moment.
-    fn trail(&self, after: u64, limit: usize) -> Answer<'_, AuditPart>;
+    fn audit_records(&self, after: u64, limit: usize) -> Answer<'_, AuditPart>;
 
     /// What the audit log begins behind (records may have been purged), and its last record.
     fn audit_ends(&self) -> Answer<'_, (Link, Link)>;

@@ -286,7 +286,7 @@ fn a_kill_at_every_step_leaves_the_old_data_or_the_new() {
         runtime.block_on(store.unwrap().close()).unwrap();
         sound(data);
         assert!(!names(data).contains(&"academy.redb.new".to_owned()));
-        Held::take(data).unwrap().open().unwrap().census().unwrap().rows_of("messages")
+        Held::take(data).unwrap().open().unwrap().row_stats().unwrap().rows_of("messages")
     };
     for (what, backup, old, new) in [("restore", Some(file.as_path()), 41, 40), ("undo", None, 40, 41)] {
         let (mut kills, mut seen) = (0, Vec::new());

@@ -29,11 +29,11 @@ use crate::cli::data_dir_flag;
 use crate::cli::exit::Failure;
 
 /// Time limit of a call.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// The runtime directory of the systemd unit in the packages.
 pub(super) const SERVICE_RUNTIME_DIR: &str = "/run/academy-rt";
 /// Time limit of a long call, and of each piece of a download.
-const LONG_PATIENCE: Duration = Duration::from_secs(60 * 60);
+const LONG_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// How many pieces of a download may be buffered.
 const PIECES: usize = 8;
 /// The largest answer that is read.
@@ -99,14 +99,14 @@ pub struct Call {
     /// Whether the call works directly on the data directory when no server is running.
     pub works_offline: bool,
     /// Time limit of the call, or of the next piece of a download.
-    pub patience: Duration,
+    pub timeout: Duration,
 }
 
 impl Call {
     /// A call that needs a running server.
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, body: Option<Value>) -> Call {
-        Call { method, path: path.into(), body, works_offline: false, patience: PATIENCE }
+        Call { method, path: path.into(), body, works_offline: false, timeout: TIMEOUT }
     }
 
     /// The call also works directly on the data directory when no server is running.
@@ -118,7 +118,7 @@ impl Call {
     /// The call may take long.
     #[must_use]
     pub fn patient(self) -> Call {
-        Call { patience: LONG_PATIENCE, ..self }
+        Call { timeout: LONG_TIMEOUT, ..self }
     }
 }
 
@@ -153,7 +153,7 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// If the call fails; a refusal has the server's own code and message.
 pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<Value> {
     let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
-    let patience = call.patience;
+    let timeout = call.timeout;
     runtime()?.block_on(async {
         let made = async {
             let mut exchange = exchange(&config, server, call).await?;
@@ -163,15 +163,15 @@ pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<
             exchange.end().await?;
             good(status, &body)
         };
-        match tokio::time::timeout(patience, made).await {
+        match tokio::time::timeout(timeout, made).await {
             Ok(answer) => answer,
-            Err(_) => Err(silent(patience).into()),
+            Err(_) => Err(silent(timeout).into()),
         }
     })
 }
 
-fn silent(patience: Duration) -> Failure {
-    let why = format!("no answer in {} s", patience.as_secs());
+fn silent(timeout: Duration) -> Failure {
+    let why = format!("no answer in {} s", timeout.as_secs());
     Failure::new("the server does not answer", why, "Check its log, or try again.")
 }
 
@@ -198,10 +198,10 @@ pub fn download<T: Send + 'static>(
     take: impl FnOnce(&mut dyn Read) -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
-    let patience = call.patience;
+    let timeout = call.timeout;
     runtime()?.block_on(async {
-        let begun = tokio::time::timeout(patience, exchange(&config, server, call)).await;
-        let mut exchange = begun.map_err(|_| silent(patience))??;
+        let begun = tokio::time::timeout(timeout, exchange(&config, server, call)).await;
+        let mut exchange = begun.map_err(|_| silent(timeout))??;
         let status = exchange.response.status();
         if !status.is_success() {
             let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
@@ -217,7 +217,7 @@ pub fn download<T: Send + 'static>(
         });
         let body = exchange.response.body_mut();
         loop {
-            let piece = match tokio::time::timeout(patience, body.frame()).await {
+            let piece = match tokio::time::timeout(timeout, body.frame()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame.into_data().map_err(|_| io::ErrorKind::InvalidData.into()),
                 Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),

@@ -179,8 +179,8 @@ fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
         Ok(summary) if here.judge(&summary) == Authenticity::Altered => {
             return refused(global, backup::unusable(&args.file, &ArchiveError::Altered).into());
         }
-        Err(rejected) if rejected.is_altered => return refused(global, rejected.finding.into()),
-        Err(rejected) => return Err(Failure::from(rejected.finding).into()),
+        Err(rejected) if rejected.is_altered => return refused(global, rejected.problem.into()),
+        Err(rejected) => return Err(Failure::from(rejected.problem).into()),
         Ok(summary) => summary,
     };
     for caution in here.caution(&summary).iter().chain(&here.warning) {

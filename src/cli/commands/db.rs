@@ -72,10 +72,10 @@ fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     let bar = steps(global, "check");
     let found = file.check(&mut |what| bar.set_message(format!("checking {what}")));
     bar.finish_and_clear();
-    let census = file.census();
+    let row_stats = file.row_stats();
     global.print(&json!({ "ok": found.is_empty(), "found": found }), || {
         if found.is_empty() {
-            let rows: u64 = census.map_or(0, |census| census.rows.values().sum());
+            let rows: u64 = row_stats.map_or(0, |row_stats| row_stats.rows.values().sum());
             return format!("the database is sound: {rows} rows checked");
         }
         let list: Vec<String> = found.iter().map(|what| format!("  - {what}")).collect();

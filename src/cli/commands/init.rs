@@ -220,7 +220,7 @@ fn ask<T>(asks: bool, question: &str, default: &str, read: impl Fn(&str) -> Resu
         let text = line(&format!("{question}{shown}: "))?;
         match read(if text.is_empty() { default } else { &text }) {
             Ok(answer) => return Ok(answer),
-            Err(why) => tell(&format!("  {why}\n"))?,
+            Err(why) => show(&format!("  {why}\n"))?,
         }
     }
 }
@@ -238,18 +238,18 @@ fn ask_pair(asks: bool) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
         let (cert, key) = (absolute(Path::new(&cert))?, absolute(Path::new(&key))?);
         match check_pair(&cert, &key) {
             Ok(()) => return Ok(Some((cert, key))),
-            Err(error) => tell(&format!("  {error}\n"))?,
+            Err(error) => show(&format!("  {error}\n"))?,
         }
     }
 }
 
-fn tell(text: &str) -> Result<(), Failure> {
+fn show(text: &str) -> Result<(), Failure> {
     let mut terminal = io::stdout().lock();
     terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush()).map_err(no_terminal)
 }
 
 fn line(prompt: &str) -> Result<String, Failure> {
-    tell(prompt)?;
+    show(prompt)?;
     let mut text = String::new();
     match io::stdin().lock().read_line(&mut text).map_err(no_terminal)? {
         0 => Err(Failure::new(

@@ -54,7 +54,7 @@ pub fn pages() -> anyhow::Result<Vec<(String, String)>> {
             CONCEPTS.replace("@DATE@", REVISED).replace("@VERSION@", env!("CARGO_PKG_VERSION")),
         ),
     ];
-    pages.push(("academy-rt-metrics.7".to_owned(), figures()));
+    pages.push(("academy-rt-metrics.7".to_owned(), metrics()));
     pages.push(("academy-rt-security.7".to_owned(), security()));
     let mut command = crate::cli::command();
     command.build();
@@ -166,7 +166,7 @@ fn configuration() -> String {
 }
 
 /// academy-rt-metrics(7), from the metrics themselves.
-fn figures() -> String {
+fn metrics() -> String {
     let mut page = format!(
         ".TH academy\\-rt\\-metrics 7 \"{REVISED}\" \"academy\\-rt {}\"\n\
          .SH NAME\nacademy\\-rt\\-metrics \\- metrics of the real\\-time server\n\

@@ -11,7 +11,7 @@ use crate::archive::moments::moment;
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Restored, Step};
 use crate::domain::{Clock, SystemClock};
-use crate::store::embedded::offline::stats::RowCensus;
+use crate::store::embedded::offline::stats::RowStats;
 
 use crate::cli::Global;
 use crate::cli::data_dir_flag;
@@ -107,8 +107,8 @@ struct Change {
 }
 
 impl Change {
-    fn between(before: Option<&RowCensus>, after: &RowCensus) -> Change {
-        let nothing = RowCensus::default();
+    fn between(before: Option<&RowStats>, after: &RowStats) -> Change {
+        let nothing = RowStats::default();
         let before = before.unwrap_or(&nothing);
         Change {
             rooms_gained: after.rooms.difference(&before.rooms).cloned().collect(),
@@ -123,14 +123,14 @@ const COUNTED: [(&str, &str); 4] =
     [("messages", "messages"), ("progress", "lessons"), ("notifications", "notifications"), ("users", "users")];
 
 fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -> Value {
-    let census = |census: &RowCensus| {
+    let row_stats = |row_stats: &RowStats| {
         let counts: serde_json::Map<String, Value> =
-            COUNTED.iter().map(|(table, name)| ((*name).to_owned(), json!(census.rows_of(table)))).collect();
-        json!({ "counts": counts, "rooms": census.rooms.len(), "newestMessage": census.newest_message })
+            COUNTED.iter().map(|(table, name)| ((*name).to_owned(), json!(row_stats.rows_of(table)))).collect();
+        json!({ "counts": counts, "rooms": row_stats.rooms.len(), "newestMessage": row_stats.newest_message })
     };
     json!({
         "ok": true, "dryRun": is_dry_run,
-        "before": restored.before.as_ref().map(census), "after": census(&restored.after),
+        "before": restored.before.as_ref().map(row_stats), "after": row_stats(&restored.after),
         "roomsGained": change.rooms_gained, "roomsLost": change.rooms_lost,
         "usersGained": change.users_gained, "usersLost": change.users_lost,
         "erasedAgain": restored.carried.erased, "holds": restored.carried.holds, "bans": restored.carried.bans,
@@ -184,7 +184,7 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
     for (table, name) in COUNTED {
         lines.push(format!("  {name:14} {}", count(table)));
     }
-    let newest = |census: &RowCensus| census.newest_message.map_or_else(|| "none".to_owned(), moment);
+    let newest = |row_stats: &RowStats| row_stats.newest_message.map_or_else(|| "none".to_owned(), moment);
     let before = restored.before.as_ref().map(|before| format!(" (before: {})", newest(before))).unwrap_or_default();
     lines.push(format!("  newest message {}{before}", newest(&restored.after)));
     for (what, names) in [

@@ -112,8 +112,8 @@ impl Launcher for Terminal {
         })
     }
 
-    fn resettle_log(&self, config: &Config) {
-        self.log.resettle(&self.global, config);
+    fn reconfigure_log(&self, config: &Config) {
+        self.log.reconfigure(&self.global, config);
     }
 }
 

@@ -51,8 +51,8 @@ impl Member {
                     return 0;
                 }
                 let (after_seq, after_notification) = (*after_seq, *after_notification);
-                let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
-                if told || group.is_mixed || group.authors.contains(&self.presence.user) {
+                let is_delivered = after_seq >= group.first_seq || after_notification >= group.first_notification;
+                if is_delivered || group.is_mixed || group.authors.contains(&self.presence.user) {
                     return self.deliver_singly(group, from, after_seq, after_notification);
                 }
                 if !self.outlet.send(&group.batch.starting_at(from)) {

@@ -102,7 +102,7 @@ impl Audits for Embedded {
         Box::pin(self.read(move |snapshot| snapshot.audit_after(after, limit)))
     }
 
-    fn trail(&self, after: u64, limit: usize) -> Answer<'_, AuditPart> {
+    fn audit_records(&self, after: u64, limit: usize) -> Answer<'_, AuditPart> {
         Box::pin(self.read(move |snapshot| {
             let (anchor, head) = snapshot.audit_ends()?;
             Ok(AuditPart { records: snapshot.audit_after(after, limit)?, anchor, head })

@@ -259,7 +259,7 @@ pub async fn purges_go_on_past_what_is_dated_into_the_future(bed: Bed) {
     assert!(matches!(bed.heard.all().iter().find(|one| matches!(one, Change::Purged { .. })),
         Some(Change::Purged { ids: gone, .. }) if *gone == [ids[0]]));
     assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(100), 10).await, Ok(3));
-    let left: Vec<String> = bed.trail(0).await.into_iter().map(|(_, target, _)| target).collect();
+    let left: Vec<String> = bed.audit_log(0).await.into_iter().map(|(_, target, _)| target).collect();
     assert_eq!(left[0], "1900", "the trail is whole from where it begins: {left:?}");
     bed.end().await;
 }

@@ -26,13 +26,13 @@ pub(super) fn write(
     global: &Global,
     server: &ServerArgs,
     config: &Config,
-    findings: &Value,
+    results: &Value,
     path: &Path,
 ) -> anyhow::Result<()> {
     let secrets = sources::load(config, config.credentials_dir.as_deref()).ok();
     let mut parts = Map::new();
     parts.insert("academy-rt".to_owned(), json!(env!("CARGO_PKG_VERSION")));
-    parts.insert("doctor".to_owned(), findings.clone());
+    parts.insert("doctor".to_owned(), results.clone());
     parts.insert("config".to_owned(), configuration(config));
     let status = call(global, server, Call::new(Method::GET, "/api/v1/admin/status", None));
     parts.insert("status".to_owned(), status.unwrap_or_else(|error| json!(format!("{error:#}"))));

@@ -13,16 +13,16 @@ use crate::config::Config;
 
 use crate::cli::client::connect::{Stream, Trust, connect};
 use crate::cli::client::runtime;
-use crate::cli::commands::doctor::Finding;
+use crate::cli::commands::doctor::CheckResult;
 use crate::cli::exit::Failure;
 
 /// Time limit of a request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes that are read of an answer.
 const MOST: usize = 64 << 10;
 
 /// Makes the first requests of a client.
-pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Vec<Finding>> {
+pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Vec<CheckResult>> {
     let address = url.trim_end_matches('/');
     runtime()?.block_on(async {
         let ask = async |method: Method, path: &str, upgrade: bool, body: &'static str| {
@@ -30,24 +30,24 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
                 let (stream, host) = connect(config, address, trust).await?;
                 ask(stream, &host, method, path, upgrade, body).await
             };
-            tokio::time::timeout(PATIENCE, asked)
+            tokio::time::timeout(TIMEOUT, asked)
                 .await
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", PATIENCE.as_secs())))
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", TIMEOUT.as_secs())))
         };
-        let mut findings = Vec::new();
+        let mut results = Vec::new();
         match ask(Method::GET, "/api/health", false, "").await {
             Ok((StatusCode::OK, text)) if text.contains("\"version\"") => {
-                findings.push(Finding::good("address", format!("{address} answers")))
+                results.push(CheckResult::good("address", format!("{address} answers")))
             }
             Ok((status, _)) => {
                 let remedy =
                     "Check the address. If a proxy is there, check whether its upstream is the server.";
-                findings.push(Finding::problem(
+                results.push(CheckResult::problem(
                     "address",
                     format!("{address} answers with status {status}, but not as academy-rt"),
                     remedy,
                 ));
-                return Ok(findings);
+                return Ok(results);
             }
             Err(error) => {
                 let remedy = error
@@ -55,8 +55,8 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
                     .map_or("Check the address, the firewall and the proxy.", |failure| {
                         failure.problem.remedy.as_str()
                     });
-                findings.push(Finding::problem("address", format!("{error:#}"), remedy));
-                return Ok(findings);
+                results.push(CheckResult::problem("address", format!("{error:#}"), remedy));
+                return Ok(results);
             }
         }
         let path = &config.server.path;
@@ -68,53 +68,53 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
             _ => None,
         };
         let Some(sid) = sid else {
-            findings.push(match handshake {
-                Ok((StatusCode::SERVICE_UNAVAILABLE, text)) if text.contains("realtime_disabled") => Finding::warning(
+            results.push(match handshake {
+                Ok((StatusCode::SERVICE_UNAVAILABLE, text)) if text.contains("realtime_disabled") => CheckResult::warning(
                     "polling",
                     "Socket.IO is disabled",
                     "To enable it, set server.websocket_enabled. Until then clients use the HTTP API.",
                 ),
-                Ok((status, _)) => Finding::problem(
+                Ok((status, _)) => CheckResult::problem(
                     "polling",
                     format!("{path} answers with status {status}"),
                     "Configure the proxy to forward all requests below this path unchanged.",
                 ),
-                Err(error) => Finding::problem(
+                Err(error) => CheckResult::problem(
                     "polling",
                     format!("{path}: {error:#}"),
                     "Configure the proxy to forward all requests below this path.",
                 ),
             });
-            return Ok(findings);
+            return Ok(results);
         };
         // Closing the session shows that the second request reaches the same server, and that bodies are forwarded. No user signs in.
         let session = format!("{path}/?EIO=4&transport=polling&sid={sid}");
-        findings.push(match ask(Method::POST, &session, false, "1").await {
-            Ok((StatusCode::OK, _)) => Finding::good("polling", "Socket.IO by polling works"),
+        results.push(match ask(Method::POST, &session, false, "1").await {
+            Ok((StatusCode::OK, _)) => CheckResult::good("polling", "Socket.IO by polling works"),
             Ok((status, _)) => {
                 let remedy = "If the proxy has several servers, configure it to send a client always to the same one.";
-                Finding::problem(
+                CheckResult::problem(
                     "polling",
                     format!("the session is lost: the second request is answered with status {status}"),
                     remedy,
                 )
             }
-            Err(error) => Finding::problem("polling", format!("{error:#}"), "Check the timeouts of the proxy."),
+            Err(error) => CheckResult::problem("polling", format!("{error:#}"), "Check the timeouts of the proxy."),
         });
-        findings.push(match ask(Method::GET, &format!("{path}/?EIO=4&transport=websocket"), true, "").await {
-            Ok((StatusCode::SWITCHING_PROTOCOLS, _)) => Finding::good("websocket", "Socket.IO by WebSocket works"),
+        results.push(match ask(Method::GET, &format!("{path}/?EIO=4&transport=websocket"), true, "").await {
+            Ok((StatusCode::SWITCHING_PROTOCOLS, _)) => CheckResult::good("websocket", "Socket.IO by WebSocket works"),
             Ok((status, _)) => {
                 let remedy =
                     "Configure the proxy to use HTTP/1.1 and to forward the headers Upgrade and Connection. Until then clients use polling.";
-                Finding::warning("websocket", format!("the upgrade to WebSocket is answered with status {status}"), remedy)
+                CheckResult::warning("websocket", format!("the upgrade to WebSocket is answered with status {status}"), remedy)
             }
-            Err(error) => Finding::warning(
+            Err(error) => CheckResult::warning(
                 "websocket",
                 format!("{error:#}"),
                 "Configure the proxy to allow WebSocket. Until then clients use polling.",
             ),
         });
-        Ok(findings)
+        Ok(results)
     })
 }
 

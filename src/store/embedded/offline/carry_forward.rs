@@ -30,7 +30,7 @@ pub struct Carried {
     pub audit: u64,
     /// Whether every record of the other store's audit log is in this one's now. If not, this audit log goes on by itself, and the
     /// other one is to be kept elsewhere.
-    pub is_same_trail: bool,
+    pub is_same_audit_log: bool,
     /// Whether something could not be carried over, as it could not be read.
     pub is_incomplete: bool,
 }
@@ -100,7 +100,7 @@ impl OfflineFile {
         let mut carried = Carried::default();
         if from.format < 2 {
             // Older formats know none of these, and have no audit log that could be lost.
-            carried.is_same_trail = true;
+            carried.is_same_audit_log = true;
             return Ok(carried);
         }
         // What was erased since was not held then, whatever is held in this store.
@@ -159,7 +159,7 @@ impl OfflineFile {
         let (_, from_head) = from.audit_ends()?;
         if from_head.number == 0 || self.has_point(from_head)? {
             // The other audit log is empty, or this one goes on where it ends: there is nothing to carry.
-            carried.is_same_trail = true;
+            carried.is_same_audit_log = true;
             return Ok(());
         }
         if !from.has_point(head)? {
@@ -173,7 +173,7 @@ impl OfflineFile {
             carried.audit += records.len() as u64;
             self.write(|tables| put_records(tables, &records))?;
         }
-        carried.is_same_trail = true;
+        carried.is_same_audit_log = true;
         Ok(())
     }
 

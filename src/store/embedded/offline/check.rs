@@ -52,7 +52,7 @@ pub(in crate::store::embedded) fn examine_a_suspect(data_dir: &Path) -> Result<(
     };
     drop(file);
     if !found.is_empty() {
-        found.truncate(TOLD);
+        found.truncate(MAX_REPORTED);
         return Err(OpenError::Unsound { path: held.path(), found });
     }
     tracing::info!("the database is sound");
@@ -83,7 +83,7 @@ impl OfflineFile {
 }
 
 /// So many things that were found in a suspect are told.
-const TOLD: usize = 5;
+const MAX_REPORTED: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
