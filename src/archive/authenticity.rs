@@ -15,7 +15,7 @@ use crate::archive::key::{BackupKey, FILE, load};
 pub enum Authenticity {
     /// It has the mark of the key that is here, and is as it was made.
     Authentic,
-    /// It has the mark of another key, or there is no key here: nothing can be told.
+    /// It was signed with another key, or there is no key here: whether it was altered is unknown.
     NotOurs,
     /// It says that it was made with the key that is here, and is not as it was made.
     Altered,

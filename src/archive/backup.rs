@@ -307,7 +307,7 @@ impl Source {
     /// Opens a backup. `identity` is a file of age identities.
     ///
     /// # Errors
-    /// [`ArchiveError`], or a finding about the identity.
+    /// [`ArchiveError`], or a problem with the identity.
     pub fn open(path: &Path, identity: Option<&Path>) -> Result<Source, Problem> {
         let failed = |error: ArchiveError| unusable(path, &error);
         let metadata = fs::metadata(path).map_err(|error| failed(error.into()))?;

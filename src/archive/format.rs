@@ -409,7 +409,7 @@ impl Input<'_> {
             self.read = start.len() as u64;
             return Ok(());
         }
-        // Both begin with the same letter: what is too short to tell was cut.
+        // Both begin with the same letter: a file that is too short to distinguish them is incomplete.
         Err(if MAGIC.starts_with(&start) {
             ArchiveError::CutShort { bytes: start.len() as u64 }
         } else if AGE_MAGIC.starts_with(&start) {

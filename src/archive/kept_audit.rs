@@ -25,7 +25,7 @@ pub const KEPT: &str = "audit-before-restore-";
 /// So many records are in memory at a time.
 const RECORDS: usize = 1_000;
 
-/// What has become of the audit log whose place another one takes.
+/// What happened to an audit log that was replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OldAudit {
     /// There was none, or all of it is in the new one.
@@ -37,7 +37,7 @@ pub enum OldAudit {
     Unreadable(String),
 }
 
-/// An audit log that lies beside the data.
+/// An audit log in a file beside the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptAudit {
     /// Where; `None` in a dry run.
@@ -49,7 +49,7 @@ pub struct KeptAudit {
 }
 
 impl OldAudit {
-    /// What the record of the restore says, so that the new audit log leads to the old one.
+    /// The outcome in the record of the restore, which names the file of the old audit log.
     #[must_use]
     pub fn outcome(&self) -> String {
         match self {

@@ -1,5 +1,5 @@
 //! The key that backups are marked with: [`FILE`] in the data directory, 32 random bytes, made when the first backup is. It is in
-//! no backup, it is never logged, and its value is never shown: its id, a hash, tells it apart from others.
+//! no backup, it is never logged, and its value is never shown: its id, a hash, distinguishes it from others.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -49,7 +49,7 @@ impl std::fmt::Debug for BackupKey {
 }
 
 impl BackupKey {
-    /// Tells it apart from others, in 16 hexadecimal digits.
+    /// Distinguishes it from others, in 16 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> String {
         let hash = blake3::Hash::from_bytes(blake3::derive_key(ID_CONTEXT, self.0.as_slice()));

@@ -74,7 +74,7 @@ fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'
     sync_parent(&path).map_err(|error| written("the file", &path, &error))
 }
 
-/// What was begun has failed: the audit log says so, or the words do that it does not.
+/// Records a failure in the audit log. If that fails, too, the problem says so.
 fn recorded(file: &OfflineFile, act: AuditEntry, problem: Problem) -> Problem {
     match file.record(AuditEntry { outcome: format!("failed: {}", problem.why), ..act }) {
         Ok(_) => problem,

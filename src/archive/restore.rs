@@ -2,7 +2,7 @@
 //! it the name in one step, so that a cut at any point leaves the old data or the new, whole.
 //!
 //! What a restore does not take back: erasures made since the backup, legal holds, the audit log (all carried over), and
-//! ids: none is ever given twice, and clients with a position of the life that has ended are told to start anew. An audit log
+//! ids: none is ever given twice, and clients whose position belongs to a replaced epoch are told to load everything again. An audit log
 //! that cannot be carried over, as the backup's is another one, is not dropped: without force the restore is refused, with it
 //! the audit log is kept beside the data ([`crate::archive::kept_audit`]).
 
@@ -87,7 +87,7 @@ pub struct Restored {
     pub after: RowStats,
     /// What was carried over.
     pub carried: Carried,
-    /// What has become of the audit log that was there.
+    /// What happened to the previous audit log.
     pub old_audit: OldAudit,
     /// Whose the backup is; `None` if a restore was taken back.
     pub authenticity: Option<Authenticity>,
@@ -254,14 +254,14 @@ pub fn restore(
         return Ok(restored);
     }
     drop(old);
-    // Before the swap: from within it nothing tells whether the old data have their place still, and a copy harms nobody.
+    // Before the swap: during the swap it is unknown whether the old data are still in place, and an extra copy does no harm.
     pending.keep();
     restored.aside = swap(&held, &making.0, options.now, watch)?;
     made_dir.0 = None;
     Ok(restored)
 }
 
-/// An audit log that would be lost is a reason to ask again.
+/// Refuses a restore that would lose the audit log, unless it is forced.
 fn refuse_lost_audit_log(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Problem> {
     let why = match audit {
         _ if is_forced => return Ok(()),

@@ -69,7 +69,7 @@ impl Ring {
     /// The ring of a data directory; an empty one where there is none.
     ///
     /// # Errors
-    /// If it cannot be read. A part of a ring is none: somebody would be turned away without a word.
+    /// If it cannot be read. A part of a ring is never used: tokens would be refused without a reason.
     pub fn read(data_dir: &Path) -> Result<Ring, KeyError> {
         let path = data_dir.join(FILE);
         let failed = |why: String, remedy: &str| {

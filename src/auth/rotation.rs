@@ -208,7 +208,7 @@ fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
         fs::rename(&temporary, path)
     })();
     if written.is_err() {
-        // What failed is told; that this is left over is not worse.
+        // The failure is reported; a leftover file does no harm.
         drop(fs::remove_file(&temporary));
     }
     written?;

@@ -17,7 +17,7 @@ pub const MIN_SECRET_BYTES: usize = 32;
 /// The secret's name among the credentials of systemd, and in the data directory.
 const CREDENTIAL: &str = "jwt_secret";
 const FILE: &str = "jwt-secret";
-/// Everybody may write.
+/// All users may write.
 const WORLD_WRITABLE: u32 = 0o002;
 
 /// A secret and what was noticed about it.
@@ -25,7 +25,7 @@ const WORLD_WRITABLE: u32 = 0o002;
 pub struct LoadedSecret {
     /// The secret.
     pub secret: Secret,
-    /// What should be mended.
+    /// What should be fixed.
     pub warning: Option<String>,
     /// Where it is.
     pub origin: KeyOrigin,
@@ -187,7 +187,7 @@ fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
     Ok(LoadedSecret { secret, warning, origin: KeyOrigin::SecretFile(path.to_owned()) })
 }
 
-/// Whoever can change a key signs themselves in as anybody: a file that everybody can write to is no place for one.
+/// Refuses a key file that all users can write to: who can change a key can sign in as any user.
 pub(super) fn refuse_world_writable(path: &Path) -> Result<(), KeyError> {
     match fs::metadata(path) {
         Ok(metadata) if metadata.permissions().mode() & WORLD_WRITABLE != 0 => {
@@ -195,7 +195,7 @@ pub(super) fn refuse_world_writable(path: &Path) -> Result<(), KeyError> {
             let remedy = format!("Check that its contents are still yours, then run: chmod go-w {}.", path.display());
             Err(KeyError::new(what, SecretError::Open { path: path.to_owned() }, remedy))
         }
-        // What keeps it from being looked at keeps it from being read, and that has its own words.
+        // If the metadata cannot be read, reading the file fails with an error of its own.
         _ => Ok(()),
     }
 }
@@ -236,7 +236,7 @@ fn create(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let placed = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| place(&temporary, path));
     if placed.is_err() {
-        // What failed is told; that this is left over is not worse.
+        // The failure is reported; a leftover file does no harm.
         drop(fs::remove_file(&temporary));
     }
     placed?;

@@ -30,7 +30,7 @@ pub struct LoadedKeys {
     pub signing: SigningKey,
     /// All shared secrets: what must never be shown.
     pub secrets: Vec<Secret>,
-    /// What should be mended.
+    /// What should be fixed.
     pub warnings: Vec<String>,
 }
 

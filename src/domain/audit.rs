@@ -58,9 +58,9 @@ pub mod action {
     pub const TOKEN_REVOKE: &str = "token.revoke";
     /// Other keys of tokens are in force.
     pub const KEYS: &str = "keys";
-    /// Somebody was shut out.
+    /// A user was blocked.
     pub const USER_BLOCK: &str = "user.block";
-    /// Somebody who was shut out may come again.
+    /// The block of a user was lifted.
     pub const USER_UNBLOCK: &str = "user.unblock";
     /// Somebody's sockets were closed.
     pub const USER_DISCONNECT: &str = "user.disconnect";

@@ -26,7 +26,7 @@ pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; cha
 /// The type of the text for everybody else.
 pub const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What there is to tell.
+/// The values that are exported.
 #[derive(Debug, Default)]
 pub struct Figures {
     /// Since the start.

@@ -1,4 +1,4 @@
-//! The one subscriber of the store's changes. It is told of each on the writer's thread, in the order of their ids and before
+//! The one subscriber of the store's changes. It receives each on the writer's thread, in the order of their ids and before
 //! whoever asked is answered, and does what has to happen live: who lost a right is out of rooms, sockets and waiting polls,
 //! caches follow, the feed takes back what it must not tell again, and what is to be told goes on its way.
 //!
@@ -47,7 +47,7 @@ impl Live {
         }
     }
 
-    /// Closes the sockets, and ends the polls, of whoever is shut out now. Gives how many sockets of people there were.
+    /// Closes the sockets and ends the polls of users and tokens that are refused now. Returns the number of closed sockets.
     pub(crate) fn expel_the_barred(&self) -> usize {
         let now = self.clock.now();
         self.sockets.expel_where(|actor| self.access.barred(actor, now))
@@ -70,7 +70,7 @@ impl Live {
         }
     }
 
-    /// Takes a socket out of a room, and tells it.
+    /// Removes a socket from a room, and notifies it.
     pub(crate) fn evict(&self, occupant: &Occupant, room: &RoomId) {
         let Some((user, name)) = self.sockets.name_of(occupant.socket) else { return };
         let Some(was_last) = self.sockets.leave(occupant.socket, room) else { return };

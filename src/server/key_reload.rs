@@ -1,5 +1,5 @@
 //! Keys of tokens while the server runs: taken when their files change. A file that cannot be used leaves all keys as they
-//! were, and is told in the log and in the status until it is mended. Live sockets keep what they have: a key that is gone
+//! were, and is reported in the log and in the status until it is fixed. Live sockets keep what they have: a key that is gone
 //! ends none of them before its token does.
 
 use std::sync::Arc;

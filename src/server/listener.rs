@@ -74,7 +74,7 @@ pub struct Connections {
     middleware: Arc<Middleware>,
     limits: ConnectionLimits,
     tracker: TaskTracker,
-    /// Told when the server is about to stop: what is under way is finished, nothing new is begun.
+    /// Cancelled when the server is about to stop: running requests are finished, no new ones are accepted.
     draining: CancellationToken,
     newcomers: Arc<Newcomers>,
     live_connections: Mutex<HashMap<u64, Weak<dyn Connection>>>,
@@ -311,7 +311,7 @@ impl Connections {
                 .call(request.map(|body| TimedBody::new(body, timeout, peer.connection.clone())), peer.clone());
             async move {
                 let mut answer = answer.await?;
-                // Where a body ends may be told in two ways, of which a proxy in front may have believed the other one: what
+                // The end of a body may be given in two ways, of which a proxy in front may have believed the other one: what
                 // comes behind it is nobody's request (RFC 9112, 6.1).
                 if is_chunked {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// After an error of `accept` nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Answers until it is told to stop. The server owns the task.
+/// Serves until it is asked to stop. The server owns the task.
 pub(super) async fn serve(listener: TcpListener, api: Arc<HttpApi>, stop: CancellationToken) {
     let (turns, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
     loop {

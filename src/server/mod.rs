@@ -59,10 +59,10 @@ const STALL: Duration = Duration::from_secs(8);
 const BACKUP_RESTS: u32 = 4;
 /// The task that ends with the feed.
 const FEED_READER: &str = "pump";
-/// Sockets are given so long to take their last words.
+/// How long sockets and tasks may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a server that has started tells whoever started it.
+/// What the launcher learns about a server that has started.
 #[derive(Debug, Clone)]
 pub struct Started {
     /// Where it is reached, for example `https://127.0.0.1:8443`.
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Runs the service until it is told to stop (SIGTERM, SIGINT), and ends it in order.
+/// Runs the service until it is asked to stop (SIGTERM, SIGINT), and stops it in order.
 ///
 /// # Errors
 /// What kept it from starting, or from closing the store.

@@ -96,7 +96,7 @@ impl Offline {
             )));
         }
         let clock = SystemClock::shared();
-        // Nobody is connected, and nobody takes what is told.
+        // No client is connected, and nobody takes the deliveries.
         let feed = Feed::new(random_number()?);
         feed.close();
         // There is nobody to be considerate of.

@@ -62,7 +62,7 @@ impl Reloader {
         self.config.lock().clone()
     }
 
-    /// Reloads when asked, takes certificates and keys that have changed, and warns of their end, until it is told to stop.
+    /// Reloads when asked, uses changed certificates and keys, and warns before they expire, until it is asked to stop.
     pub(super) async fn look_after(&self, mut hangup: Signal, stop: CancellationToken) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

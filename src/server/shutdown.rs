@@ -30,7 +30,7 @@ impl Signals {
 }
 
 impl Server {
-    /// Ends the server: nothing new is accepted, sockets are told, what is under way is finished within the drain, the store
+    /// Ends the server: nothing new is accepted, sockets are notified, running requests are finished within the drain, the store
     /// is committed and closed. A second signal skips the waiting, never the store.
     pub(super) async fn stop(mut self, mut signals: Signals) -> Result<(), Problem> {
         self.state.draining.store(true, Ordering::Release);

@@ -1,4 +1,4 @@
-//! The service manager: sockets that it has opened, what it is told (ready, reloading, stopping), and its watchdog, which is
+//! The service manager: sockets that it has opened, notifications to it (ready, reloading, stopping), and its watchdog, which is
 //! fed only while the writer gets on and the listeners accept. Without systemd all of this does nothing.
 
 use std::net::{SocketAddr, TcpListener};
@@ -55,7 +55,7 @@ pub(super) fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog (`WatchdogSec=`) until it is told to stop. The server owns the task.
+/// Feeds the watchdog (`WatchdogSec=`) until it is asked to stop. The server owns the task.
 pub(super) async fn watchdog(app: &App, connections: &Connections, addresses: &[SocketAddr], stop: CancellationToken) {
     // Without a watchdog there is nothing to feed.
     let Some(timeout) = sd_notify::watchdog_enabled() else { return stop.cancelled().await };

@@ -20,7 +20,7 @@ use crate::services::errors::store_error;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 
-/// So many kinds of refused sign-ins (address and reason) are told apart between two records; more are counted together.
+/// So many kinds of refused sign-ins (address and reason) are distinguished between two records; more are counted together.
 const KINDS: usize = 64;
 /// So many records that the store did not take are kept.
 const KEPT: usize = 4 * KINDS;
@@ -60,7 +60,7 @@ impl Refusals {
         (kept, std::mem::take(&mut *self.gathered.lock()))
     }
 
-    /// Keeps records for later. Beyond so many the oldest stay, as they tell of the beginning, and the log tells of the rest.
+    /// Keeps records for later. If there are too many, the oldest stay, because they show how it began, and the rest is only logged.
     fn keep(&self, mut entries: Vec<AuditEntry>) {
         if entries.len() > KEPT {
             tracing::error!(lost = entries.len() - KEPT, "dropped records of refused sign-ins: the store accepts none");

@@ -319,7 +319,7 @@ fn words_of(target: &MessageTarget) -> String {
     }
 }
 
-/// JSON in one spelling: the order of keys and white space tell nothing.
+/// JSON in one spelling: the order of keys and white space do not matter.
 fn normal(payload: &str) -> String {
     serde_json::from_str::<Value>(payload).map_or_else(|_| payload.to_owned(), |value| value.to_string())
 }

@@ -35,7 +35,7 @@ pub const MAX_ROOMS: usize = 100;
 /// What a poll comes to.
 #[derive(Debug)]
 pub enum PollStep {
-    /// There is something to tell, or the caller does not wait.
+    /// There is something to answer, or the caller does not wait.
     Answered(PollAnswer),
     /// Nothing has happened yet.
     Waits(PollWait),
@@ -60,7 +60,7 @@ pub struct PollAnswer {
     pub cursor: String,
 }
 
-/// Where a poller is: the last stored change it has been told, and its place in this process's feed.
+/// The position of a poller: the last stored change that it got, and its place in this process's feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     stored: u64,
@@ -117,7 +117,7 @@ impl Audience {
 #[derive(Default)]
 struct Waiter {
     woken: Notify,
-    /// Why they are not to wait any more.
+    /// Why the wait must end.
     end_reason: OnceLock<ApiError>,
 }
 
@@ -132,7 +132,7 @@ impl Outlet for Waiter {
     }
 
     fn expel(&self, error: &ApiError) {
-        // The first reason is told.
+        // The first reason is reported.
         let _ = self.end_reason.set(error.clone());
         self.woken.notify_one();
     }
@@ -213,7 +213,7 @@ impl LongPoll {
     /// Waits for what a poll has not found.
     ///
     /// # Errors
-    /// Why the caller is shut out meanwhile.
+    /// Why the caller is refused meanwhile.
     pub async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, ApiError> {
         let (place, deliveries) = self.wait_at(caller, poll).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(&caller.actor.user, place) })

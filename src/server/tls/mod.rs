@@ -45,7 +45,7 @@ pub struct Material {
     server: Arc<ServerConfig>,
     /// The chain, the server's own certificate first.
     pub chain: Vec<CertificateFacts>,
-    /// What should be mended.
+    /// What should be fixed.
     pub warnings: Vec<String>,
     /// What it was read from, as it was.
     files: WatchedFiles,

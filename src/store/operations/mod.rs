@@ -86,7 +86,7 @@ pub enum KeyKind {
     Progress = 2,
     /// `Idempotency-Key` of a notification.
     Notify = 3,
-    /// `Idempotency-Key` of a broadcast that tells of nothing stored.
+    /// `Idempotency-Key` of a broadcast without a stored item.
     Passing = 4,
     /// `Idempotency-Key` of a message that a back end posts.
     PlatformMessage = 5,

@@ -116,7 +116,7 @@ impl Writer {
                 let mut health = self.shared.health.lock();
                 self.shared.fail(&mut health, StoreError::Unavailable("the writer panicked; restart".into()));
             }
-            // A file that takes a try but no request has not been mended: only a request's commit ends the pauses.
+            // A file that takes a try but no request has not been repaired: only a request's commit ends the pauses.
             if self.shared.commits.load(Ordering::Relaxed) > commits {
                 attempts = Attempts::new();
             }

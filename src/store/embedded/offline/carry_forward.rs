@@ -125,7 +125,7 @@ impl OfflineFile {
         Ok(carried)
     }
 
-    /// Who was shut out stays so, and what was revoked since. What was lifted since is as it was: not in the newer store.
+    /// Blocks and revocations since the backup stay in force. What was lifted since is as it was: not in the newer store.
     fn carry_bans(&self, from: &OfflineFile, now: Timestamp) -> Result<usize, StoreError> {
         let standing = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
         self.write(|tables| {

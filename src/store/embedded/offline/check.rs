@@ -82,7 +82,7 @@ impl OfflineFile {
     }
 }
 
-/// So many things that were found in a suspect are told.
+/// How many problems of a suspect file are reported.
 const MAX_REPORTED: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
