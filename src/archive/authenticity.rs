@@ -15,7 +15,7 @@ use crate::archive::key::{BackupKey, FILE, load};
 pub enum Authenticity {
     /// It has the mark of the key that is here, and is as it was made.
     Authentic,
-    /// It has the mark of another key, or there is no key here: nothing can be told.
+    /// It was signed with another key, or there is no key here: whether it was altered is unknown.
     NotOurs,
     /// It says that it was made with the key that is here, and is not as it was made.
     Altered,
@@ -52,7 +52,7 @@ impl KeyHere {
         match load(data_dir) {
             Ok(None) => KeyHere::default(),
             Ok(Some(found)) => KeyHere { key: Some(found.key), warning: found.warning },
-            Err(finding) => KeyHere { key: None, warning: Some(finding.to_string()) },
+            Err(problem) => KeyHere { key: None, warning: Some(problem.to_string()) },
         }
     }
 
@@ -75,14 +75,14 @@ impl KeyHere {
         match (self.judge(summary), &self.key) {
             (Authenticity::Authentic | Authenticity::Altered, _) => None,
             (Authenticity::Unsigned, _) => Some(
-                "the backup is not signed (an older version made it, or its key could not be used, or somebody took its mark away): whether it was altered cannot be told"
+                "the backup is not signed, so that it is unknown whether it was altered; an older version made it, its key could not be used, or the signature was removed"
                     .to_owned(),
             ),
             (Authenticity::NotOurs, None) => Some(format!(
-                "there is no key here ({FILE} of the data directory that it was made from): whether it was altered cannot be told"
+                "this data directory has no backup key ({FILE}), so that it is unknown whether the backup was altered"
             )),
             (Authenticity::NotOurs, Some(key)) => Some(format!(
-                "the backup is not ours: it was made with another key ({}; the one here is {}): whether it was altered cannot be told",
+                "the backup is not ours: it was signed with another key ({}; the one here is {}), so that it is unknown whether it was altered",
                 other.unwrap_or_default(),
                 key.id(),
             )),

@@ -50,7 +50,7 @@ impl Recipients {
         let mut recipients = Vec::with_capacity(texts.len());
         for text in texts {
             recipients.push(Recipient::from_str(text.trim()).map_err(|why| {
-                let remedy = "Give the public key that `age-keygen` prints; it begins with age1.";
+                let remedy = "Use the public key that `age-keygen` prints; it begins with age1.";
                 Problem::new(format!("'{text}' is not an age recipient"), why, remedy)
             })?);
         }
@@ -75,10 +75,18 @@ impl Target {
         let what = || format!("the backup {} cannot be written", path.display());
         match path.symlink_metadata() {
             Ok(found) if found.is_dir() => {
-                return Err(Problem::new(what(), "it is a directory", "Give a file name in it, or use --to DIR."));
+                return Err(Problem::new(
+                    what(),
+                    "it is a directory",
+                    "Give the name of a file in it, or use --to DIR.",
+                ));
             }
             Ok(_) => {
-                return Err(Problem::new(what(), "it is there already", "Give another name; nothing is overwritten."));
+                return Err(Problem::new(
+                    what(),
+                    "it exists already",
+                    "Use another name. A backup never overwrites a file.",
+                ));
             }
             Err(_) => {}
         }
@@ -123,7 +131,7 @@ impl Target {
         input.rewind()?;
         let bytes = io::copy(&mut input, &mut hasher)?;
         if hasher.finalize() != written {
-            return Err(io::Error::other("what was read back is not what was written"));
+            return Err(io::Error::other("the data read back differ from the data written"));
         }
         Ok(bytes)
     }
@@ -140,12 +148,12 @@ impl Drop for Target {
 
 fn target_failed(path: &Path, error: &io::Error) -> Problem {
     let remedy = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Make room on that disk, or give another place.",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "Free space on that disk, or use another place.",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "Give a place where this user may write, or run it as one who may."
+            "Use a directory that this user can write to, or run the command as another user."
         }
-        io::ErrorKind::NotFound => "Make its directory first, or correct the path.",
-        io::ErrorKind::AlreadyExists => "Give another name; nothing is overwritten.",
+        io::ErrorKind::NotFound => "Create its directory first, or correct the path.",
+        io::ErrorKind::AlreadyExists => "Use another name. A backup never overwrites a file.",
         _ => "Check the path and its disk, and try again.",
     };
     Problem::new(format!("the backup {} cannot be written", path.display()), error, remedy)
@@ -299,12 +307,12 @@ impl Source {
     /// Opens a backup. `identity` is a file of age identities.
     ///
     /// # Errors
-    /// [`ArchiveError`], or a finding about the identity.
+    /// [`ArchiveError`], or a problem with the identity.
     pub fn open(path: &Path, identity: Option<&Path>) -> Result<Source, Problem> {
         let failed = |error: ArchiveError| unusable(path, &error);
         let metadata = fs::metadata(path).map_err(|error| failed(error.into()))?;
         if metadata.is_dir() {
-            let remedy = "Give a file in it.";
+            let remedy = "Give the name of a file in it.";
             return Err(Problem::new(
                 format!("the backup {} cannot be used", path.display()),
                 "it is a directory",
@@ -320,7 +328,7 @@ impl Source {
         let Some(identity) = identity else { return Err(failed(ArchiveError::Encrypted)) };
         let bad_identity = |why: String| {
             let what = format!("the identity {} cannot be used", identity.display());
-            Problem::new(what, why, "Give a file that `age-keygen` has written.")
+            Problem::new(what, why, "Use a file that `age-keygen` has written.")
         };
         let identities = age::IdentityFile::from_file(identity.to_string_lossy().into_owned())
             .map_err(|error| bad_identity(error.to_string()))?
@@ -355,14 +363,14 @@ pub fn unusable(path: &Path, error: &ArchiveError) -> Problem {
 #[derive(Debug)]
 pub struct Rejected {
     /// What is said of it.
-    pub finding: Problem,
+    pub problem: Problem,
     /// Whether it was a backup, and is not what was written.
     pub is_altered: bool,
 }
 
 impl From<Problem> for Rejected {
-    fn from(finding: Problem) -> Rejected {
-        Rejected { finding, is_altered: false }
+    fn from(problem: Problem) -> Rejected {
+        Rejected { problem, is_altered: false }
     }
 }
 
@@ -378,7 +386,7 @@ pub fn examine(
 ) -> Result<Summary, Rejected> {
     let mut source = Source::open(path, identity)?;
     format::read(&mut source, newest_format, &mut Digests::default(), progress)
-        .map_err(|error| Rejected { finding: unusable(path, &error), is_altered: error.is_alteration() })
+        .map_err(|error| Rejected { problem: unusable(path, &error), is_altered: error.is_alteration() })
 }
 
 /// As [`examine`], for whom one error is as good as another.
@@ -391,7 +399,7 @@ pub fn verify(
     newest_format: u32,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Problem> {
-    examine(path, identity, newest_format, progress).map_err(|rejected| rejected.finding)
+    examine(path, identity, newest_format, progress).map_err(|rejected| rejected.problem)
 }
 
 /// The name of a scheduled backup of that moment. Names sort as their times do.

@@ -15,7 +15,7 @@ pub enum ArchiveError {
     #[error("it is encrypted")]
     Encrypted,
     /// It is encrypted for others.
-    #[error("it is encrypted for somebody else: none of the identities opens it")]
+    #[error("it is encrypted for another recipient: none of the identities can decrypt it")]
     NotForUs,
     /// It was written by a newer version.
     #[error("it has layout {layout} and format {format}, and was written by academy-rt {application}")]
@@ -28,7 +28,7 @@ pub enum ArchiveError {
         application: String,
     },
     /// Its end is missing.
-    #[error("it was cut short after {bytes} bytes")]
+    #[error("it is incomplete: it ends after {bytes} bytes")]
     CutShort {
         /// How much there is.
         bytes: u64,
@@ -42,7 +42,7 @@ pub enum ArchiveError {
         what: String,
     },
     /// Its checksums fit, and its mark does not: somebody has changed it who has no key.
-    #[error("it was altered: its checksums fit, and it is not what this server's key has signed")]
+    #[error("it was altered: its checksums are right, but its signature by the key of this server is wrong")]
     Altered,
     /// It cannot be read, or what it is for cannot be written.
     #[error("{0}")]
@@ -61,14 +61,14 @@ impl ArchiveError {
     pub fn remedy(&self) -> &'static str {
         match self {
             ArchiveError::Empty | ArchiveError::CutShort { .. } | ArchiveError::Damaged { .. } => {
-                "Use another backup; `academy-rt backup verify FILE` says whether one is whole."
+                "Use another backup. `academy-rt backup verify FILE` checks whether a backup is complete."
             }
             ArchiveError::Altered => {
-                "Use another backup, and find out who could write to this one; `academy-rt backup verify FILE` says of each whose it is."
+                "Use another backup, and find out who could write to this one. `academy-rt backup verify FILE` checks who signed a backup."
             }
-            ArchiveError::Foreign => "Give a file that `academy-rt backup` has written.",
-            ArchiveError::Encrypted => "Give the file with its age identity: --identity FILE.",
-            ArchiveError::NotForUs => "Give the identity of a recipient that it was made for.",
+            ArchiveError::Foreign => "Use a file that `academy-rt backup` has written.",
+            ArchiveError::Encrypted => "Give the file with your age identity: --identity FILE.",
+            ArchiveError::NotForUs => "Give the identity of one of its recipients.",
             ArchiveError::Newer { .. } => "Use that version of academy-rt, or a later one.",
             ArchiveError::Io(_) => "Check the path, its permissions and the space on its disk, and try again.",
         }

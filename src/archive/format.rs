@@ -13,7 +13,7 @@
 //! The mark (`{ keyId, value }`, see [`crate::archive::authenticity`]) is a MAC of the BLAKE3 of everything before the trailer: of the
 //! header and of all rows, which the trailer's sums follow from. It is a field of the trailer rather than a block of its own,
 //! and the layout has its number still: versions that know of no mark pass over the field and read the archive, and this one
-//! reads theirs, which have none. The same holds for `auditHead` in the header, where the audit trail in the archive ends.
+//! reads theirs, which have none. The same holds for `auditHead` in the header, where the audit log in the archive ends.
 //!
 //! Writing and reading take about two blocks of memory, whatever the size. A file of a stranger is read with bounds: no
 //! block is larger than `MAX_BLOCK_BYTES`, packed or unpacked.
@@ -62,12 +62,12 @@ pub struct Header {
     pub next_id: u64,
     /// How many rows follow.
     pub rows: u64,
-    /// The last record of the audit trail that is in it; archives of older versions do not say it.
+    /// The last record of the audit log that is in it; archives of older versions do not say it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit_head: Option<AuditPoint>,
 }
 
-/// A point of the chain of the audit trail, for people and files.
+/// A point of the chain of the audit log, for people and files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditPoint {
     /// The record's number; 0 before the first.
@@ -409,7 +409,7 @@ impl Input<'_> {
             self.read = start.len() as u64;
             return Ok(());
         }
-        // Both begin with the same letter: what is too short to tell was cut.
+        // Both begin with the same letter: a file that is too short to distinguish them is incomplete.
         Err(if MAGIC.starts_with(&start) {
             ArchiveError::CutShort { bytes: start.len() as u64 }
         } else if AGE_MAGIC.starts_with(&start) {

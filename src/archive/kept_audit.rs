@@ -1,5 +1,5 @@
-//! An audit trail that a restore does not carry over: it is kept whole in a file beside the data, rather than dropped. The file
-//! is one JSON object a line, and can be verified by itself (`audit verify FILE`): first what the trail begins behind and where
+//! An audit log that a restore does not carry over: it is kept whole in a file beside the data, rather than dropped. The file
+//! is one JSON object a line, and can be verified by itself (`audit verify FILE`): first what the audit log begins behind and where
 //! it ends, then each record.
 
 use std::fs::{self, File, OpenOptions};
@@ -25,7 +25,7 @@ pub const KEPT: &str = "audit-before-restore-";
 /// So many records are in memory at a time.
 const RECORDS: usize = 1_000;
 
-/// What has become of the audit trail whose place another one takes.
+/// What happened to an audit log that was replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OldAudit {
     /// There was none, or all of it is in the new one.
@@ -37,7 +37,7 @@ pub enum OldAudit {
     Unreadable(String),
 }
 
-/// A trail that lies beside the data.
+/// An audit log in a file beside the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeptAudit {
     /// Where; `None` in a dry run.
@@ -49,7 +49,7 @@ pub struct KeptAudit {
 }
 
 impl OldAudit {
-    /// What the record of the restore says, so that the new trail leads to the old one.
+    /// The outcome in the record of the restore, which names the file of the old audit log.
     #[must_use]
     pub fn outcome(&self) -> String {
         match self {
@@ -82,7 +82,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let OldAudit::Kept(KeptAudit { path: Some(path), .. }) = &self.0 {
-            // What cannot be removed is a copy of a trail that is in its place still.
+            // What cannot be removed is a copy of an audit log that is in its place still.
             let _ = fs::remove_file(path);
         }
     }
@@ -98,17 +98,17 @@ pub(super) fn unreadable(why: impl ToString) -> Pending {
     Pending(OldAudit::Unreadable(why.to_string()))
 }
 
-/// Keeps the trail of a file beside the data: on disk when this comes back. A dry run counts its records alone.
+/// Keeps the audit log of a file beside the data: on disk when this comes back. A dry run counts its records alone.
 ///
 /// # Errors
-/// If it cannot be written. A trail that cannot be read is no error: the data that it is in are set aside.
+/// If it cannot be written. An audit log that cannot be read is no error: the data that it is in are set aside.
 pub(super) fn keep_beside(
     data_dir: &Path,
     old: &OfflineFile,
     is_dry_run: bool,
     now: Timestamp,
 ) -> Result<Pending, Problem> {
-    // Older formats have no trail.
+    // Older formats have no audit log.
     let ends = if old.format < 2 { Ok(None) } else { old.audit_ends().map(Some) };
     let (anchor, head) = match ends {
         Ok(None) => return Ok(nothing()),
@@ -121,7 +121,7 @@ pub(super) fn keep_beside(
     if is_dry_run {
         return Ok(Pending(OldAudit::Kept(kept)));
     }
-    let (path, file) = create(data_dir, now).map_err(|(path, error)| written("the audit trail", &path, &error))?;
+    let (path, file) = create(data_dir, now).map_err(|(path, error)| written("the audit log", &path, &error))?;
     // From here on the file goes with whatever fails.
     kept.path = Some(path.clone());
     let mut pending = Pending(OldAudit::Kept(kept));
@@ -133,7 +133,7 @@ pub(super) fn keep_beside(
             }
         }
         Err(Failed::Unreadable(error)) => return Ok(unreadable(error)),
-        Err(Failed::Unwritten(error)) => return Err(written("the audit trail", &path, &error)),
+        Err(Failed::Unwritten(error)) => return Err(written("the audit log", &path, &error)),
     }
     give_to_owner_of(data_dir, &path);
     sync_parent(&path).map_err(|error| written("the directory", data_dir, &error))?;

@@ -1,5 +1,5 @@
 //! The key that backups are marked with: [`FILE`] in the data directory, 32 random bytes, made when the first backup is. It is in
-//! no backup, it is never logged, and its value is never shown: its id, a hash, tells it apart from others.
+//! no backup, it is never logged, and its value is never shown: its id, a hash, distinguishes it from others.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -49,7 +49,7 @@ impl std::fmt::Debug for BackupKey {
 }
 
 impl BackupKey {
-    /// Tells it apart from others, in 16 hexadecimal digits.
+    /// Distinguishes it from others, in 16 hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> String {
         let hash = blake3::Hash::from_bytes(blake3::derive_key(ID_CONTEXT, self.0.as_slice()));
@@ -79,10 +79,10 @@ pub struct FoundKey {
 
 fn unusable(path: &Path, why: impl ToString) -> Problem {
     let remedy = format!(
-        "Make sure that {} is the file of {KEY_BYTES} bytes that academy-rt made, and that its user can read it; without it, the next backup makes another one.",
+        "Check that {} is the file of {KEY_BYTES} bytes that academy-rt created, and that the user of the server can read it. Without the file, the next backup creates another key.",
         path.display()
     );
-    Problem::new(format!("the key of backups {} cannot be used", path.display()), why, remedy)
+    Problem::new(format!("the backup key {} cannot be used", path.display()), why, remedy)
 }
 
 /// The key of a data directory, if it has one.
@@ -107,9 +107,7 @@ pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Problem> {
     };
     let warning = (mode & 0o077 != 0).then(|| {
         let path = path.display();
-        format!(
-            "{path} can be used by others, who can make backups that pass for yours; mend it with: chmod 600 {path}"
-        )
+        format!("other users can read {path}, and can sign backups with it; to fix this, run: chmod 600 {path}")
     });
     Ok(Some(FoundKey { key: BackupKey(Zeroizing::new(key)), warning }))
 }
@@ -124,10 +122,10 @@ pub fn load_or_make(data_dir: &Path) -> Result<FoundKey, Problem> {
     }
     let path = data_dir.join(FILE);
     make(data_dir, &path).map_err(|error| {
-        let remedy = "Make room on that disk, or see that its user may write to the directory; backups are not signed until then.";
-        Problem::new(format!("the key of backups {} cannot be made", path.display()), error, remedy)
+        let remedy = "Free space on that disk, or check that the user of the server may write to the directory. Until then, backups are not signed.";
+        Problem::new(format!("the backup key {} cannot be created", path.display()), error, remedy)
     })?;
-    load(data_dir)?.ok_or_else(|| unusable(&path, "it is not there any more"))
+    load(data_dir)?.ok_or_else(|| unusable(&path, "it no longer exists"))
 }
 
 /// Whole or not at all: what has the name has all its bytes. Who comes second leaves the first one's.

@@ -1,7 +1,7 @@
 //! The archive that a whole store goes into and comes out of: backups, restores, and rebuilding a database file.
 //!
 //! [`mod@format`] is the file and [`authenticity`] says whose it is; [`backup`] makes and verifies one; [`restore`] takes one
-//! back and goes back from it; [`rebuild`] makes a database anew without one; [`kept_audit`] keeps an audit trail that a
+//! back and goes back from it; [`rebuild`] makes a database anew without one; [`kept_audit`] keeps an audit log that a
 //! restore would drop.
 
 pub mod authenticity;

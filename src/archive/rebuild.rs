@@ -27,15 +27,15 @@ use crate::domain::problem::Problem;
 
 /// The outcome of a record that says that something starts.
 const BEGUN: &str = "begun";
-/// The first format that has an audit trail.
-const FIRST_WITH_TRAIL: u32 = 2;
+/// The first format that has an audit log.
+const FIRST_WITH_AUDIT_LOG: u32 = 2;
 
 /// Rebuilds the database without free space: every byte that nothing leads to any more is gone from the file. Gives the
-/// sizes before and after. The audit trail has a record of the start, in the old file before anything is made, and one of the
+/// sizes before and after. The audit log has a record of the start, in the old file before anything is made, and one of the
 /// end, in the new one: after a cut the start stands alone. Blocks.
 ///
 /// # Errors
-/// What does not work; the data are as they were then, and the trail says that it failed.
+/// What does not work; the data are as they were then, and the audit log says that it failed.
 pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Problem> {
     let held = hold(data_dir)?;
     let path = held.path();
@@ -47,7 +47,7 @@ pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'
     }
     let act = entry(options, action::COMPACT, "");
     old.record(AuditEntry { outcome: BEGUN.to_owned(), ..act.clone() }).map_err(stored)?;
-    replace(&held, &old, &act, watch).map_err(|finding| recorded(&old, act, finding))?;
+    replace(&held, &old, &act, watch).map_err(|problem| recorded(&old, act, problem))?;
     Ok((before, size(&path)))
 }
 
@@ -56,7 +56,7 @@ fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'
     let path = held.path();
     let making = Making::begin(held.data_dir())?;
     let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
-    let all: u64 = old.census().map_err(stored)?.rows.values().sum();
+    let all: u64 = old.row_stats().map_err(stored)?.rows.values().sum();
     let mut digests = Digests::default();
     let mut counted = Counted { rows: 0, all, watch };
     let mut both = Both(&mut file, &mut digests);
@@ -74,13 +74,13 @@ fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'
     sync_parent(&path).map_err(|error| written("the file", &path, &error))
 }
 
-/// What was begun has failed: the trail says so, or the words do that it does not.
-fn recorded(file: &OfflineFile, act: AuditEntry, finding: Problem) -> Problem {
-    match file.record(AuditEntry { outcome: format!("failed: {}", finding.why), ..act }) {
-        Ok(_) => finding,
+/// Records a failure in the audit log. If that fails, too, the problem says so.
+fn recorded(file: &OfflineFile, act: AuditEntry, problem: Problem) -> Problem {
+    match file.record(AuditEntry { outcome: format!("failed: {}", problem.why), ..act }) {
+        Ok(_) => problem,
         Err(error) => {
-            let why = format!("{}; nor could that be recorded in the audit trail: {error}", finding.why);
-            Problem { why, ..finding }
+            let why = format!("{}; the audit log has no record of this failure: {error}", problem.why);
+            Problem { why, ..problem }
         }
     }
 }
@@ -124,7 +124,7 @@ pub struct Upgraded {
 }
 
 /// Migrates the database of a data directory to this version's format, after a backup into its `backups` directory. Cut
-/// short, it goes on where it stopped. The audit trail has a record of the start (where the older format has a trail) and of
+/// short, it goes on where it stopped. The audit log has a record of the start (where the older format has an audit log) and of
 /// the end. Blocks.
 ///
 /// # Errors
@@ -138,8 +138,8 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
     }
     let options = RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor, now };
     let act = entry(options, action::UPGRADE, &format!("format {from} to {to}"));
-    let has_trail = from >= FIRST_WITH_TRAIL;
-    if has_trail {
+    let has_audit_log = from >= FIRST_WITH_AUDIT_LOG;
+    if has_audit_log {
         file.record(AuditEntry { outcome: BEGUN.to_owned(), ..act.clone() }).map_err(stored)?;
     }
     match migrate_behind_a_backup(&held, &mut file, &act, watch) {
@@ -147,8 +147,8 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
             file.close().map_err(stored)?;
             Ok(Upgraded { from, to, backup: Some(made), caution })
         }
-        Err(finding) if has_trail => Err(recorded(&file, act, finding)),
-        Err(finding) => Err(finding),
+        Err(problem) if has_audit_log => Err(recorded(&file, act, problem)),
+        Err(problem) => Err(problem),
     }
 }
 
@@ -166,7 +166,7 @@ fn migrate_behind_a_backup(
     }
     let (key, caution) = match key::load_or_make(data_dir) {
         Ok(found) => (Some(found.key), found.warning),
-        Err(finding) => (None, Some(format!("the backup is not signed: {finding}"))),
+        Err(problem) => (None, Some(format!("the backup is not signed: {problem}"))),
     };
     if let Some(caution) = &caution {
         tracing::warn!("{caution}");

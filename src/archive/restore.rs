@@ -1,10 +1,10 @@
 //! Restoring a backup, going back from it, rebuilding and migrating: each makes a whole new file beside the old one and gives
 //! it the name in one step, so that a cut at any point leaves the old data or the new, whole.
 //!
-//! What a restore does not take back: erasures made since the backup, legal holds, the audit trail (all carried over), and
-//! ids: none is ever given twice, and clients with a position of the life that has ended are told to start anew. An audit trail
+//! What a restore does not take back: erasures made since the backup, legal holds, the audit log (all carried over), and
+//! ids: none is ever given twice, and clients whose position belongs to a replaced epoch are told to load everything again. An audit log
 //! that cannot be carried over, as the backup's is another one, is not dropped: without force the restore is refused, with it
-//! the trail is kept beside the data ([`crate::archive::kept_audit`]).
+//! the audit log is kept beside the data ([`crate::archive::kept_audit`]).
 
 use std::fs;
 use std::io;
@@ -18,7 +18,7 @@ use crate::store::embedded::offline::migrate;
 use crate::store::embedded::offline::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
-use crate::store::embedded::offline::stats::RowCensus;
+use crate::store::embedded::offline::stats::RowStats;
 use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
@@ -48,7 +48,7 @@ pub enum Step {
     Check,
     /// It is migrated to this version's format.
     Migrate,
-    /// Erasures, holds and the audit trail are carried over.
+    /// Erasures, holds and the audit log are carried over.
     Carry,
     /// The old file gets a second name.
     SetAside,
@@ -68,9 +68,9 @@ pub struct RestoreOptions<'o> {
     pub identity: Option<&'o Path>,
     /// Only say what would change.
     pub is_dry_run: bool,
-    /// Also if the data there are of another store, cannot be read, or have an audit trail that the backup's does not continue.
+    /// Also if the data there are of another store, cannot be read, or have an audit log that the backup's does not continue.
     pub is_forced: bool,
-    /// Who does it, for the audit trail.
+    /// Who does it, for the audit log.
     pub actor: &'o str,
     /// When.
     pub now: Timestamp,
@@ -82,12 +82,12 @@ pub struct Restored {
     /// The backup; `None` if a restore was taken back.
     pub summary: Option<Summary>,
     /// What was there before; `None` if there was nothing, or nothing that could be read.
-    pub before: Option<RowCensus>,
+    pub before: Option<RowStats>,
     /// What is there now.
-    pub after: RowCensus,
+    pub after: RowStats,
     /// What was carried over.
     pub carried: Carried,
-    /// What has become of the audit trail that was there.
+    /// What happened to the previous audit log.
     pub old_audit: OldAudit,
     /// Whose the backup is; `None` if a restore was taken back.
     pub authenticity: Option<Authenticity>,
@@ -102,18 +102,20 @@ pub(super) fn opened(error: OpenError) -> Problem {
     let remedy = match error {
         OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
         OpenError::Newer { .. } => "Use the version that wrote it, or a later one.",
-        OpenError::Older { .. } => "Migrate it first: academy-rt db upgrade.",
+        OpenError::Older { .. } => "Migrate it first with `academy-rt db upgrade`.",
         OpenError::Corrupt { .. } | OpenError::Unsound { .. } => "Restore a backup: academy-rt restore FILE.",
         OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            "Give the data directory of the server with --data-dir, or its --config."
+            "Give the data directory of the server with --data-dir, or its configuration with --config."
         }
-        OpenError::Io { .. } => "Check that the directory exists, is readable for this user and has space.",
+        OpenError::Io { .. } => {
+            "Check that the directory exists, that this user can read it, and that it has free space."
+        }
     };
     Problem::new("the store cannot be opened", why, remedy)
 }
 
 pub(super) fn stored(error: StoreError) -> Problem {
-    Problem::new("the store cannot be used", error, "Look at it with `academy-rt db check`.")
+    Problem::new("the store cannot be used", error, "Check it with `academy-rt db check`.")
 }
 
 /// Holds a data directory.
@@ -181,7 +183,7 @@ pub fn restore(
     }
     let held = hold(data_dir)?;
     let old = existing(&held, options.is_forced)?;
-    let before = old.as_ref().and_then(|old| old.census.clone());
+    let before = old.as_ref().and_then(|old| old.row_stats.clone());
     let key = KeyHere::of(data_dir);
     let making = Making::begin(data_dir)?;
     let summary = fill(&making.0, backup, &mut source, watch)?;
@@ -189,13 +191,13 @@ pub fn restore(
     let mut cautions: Vec<String> = key.caution(&summary).into_iter().chain(key.warning).collect();
     let mut new = prove(&making.0, &summary, watch)?;
 
-    let found = new.census().map_err(stored)?;
+    let found = new.row_stats().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
     if before.is_some() && !is_same_store && !options.is_forced {
         return Err(Problem::new(
-            "the backup is of another store",
-            format!("the data in {} were not made by the server that this backup is of", data_dir.display()),
-            "Give the data directory that belongs to it, or --force to put it in the place of these data.",
+            "the backup is from another server",
+            format!("the data in {} belong to another server than this backup", data_dir.display()),
+            "Give the data directory that belongs to the backup, or add --force to replace these data with it.",
         ));
     }
     let old_epoch = before.as_ref().map_or(0, |before| before.epoch);
@@ -213,7 +215,7 @@ pub fn restore(
     if let (Some(old), true) = (&old, is_same_store) {
         carried = match new.carry_over(&old.file, options.now) {
             Err(error) if options.is_forced => {
-                cautions.push(format!("not everything could be carried over: {error}"));
+                cautions.push(format!("could not carry over everything: {error}"));
                 Carried { is_incomplete: true, ..Carried::default() }
             }
             carried => carried.map_err(unreadable)?,
@@ -222,11 +224,11 @@ pub fn restore(
         carried.is_incomplete = held.path().exists() && !is_same_store && before.is_none();
     }
     let pending = match &old {
-        Some(_) if carried.is_same_trail => kept_audit::nothing(),
+        Some(_) if carried.is_same_audit_log => kept_audit::nothing(),
         Some(old) => {
             let pending =
                 kept_audit::keep_beside(data_dir, &old.file, options.is_dry_run || !options.is_forced, options.now)?;
-            refuse_a_lost_trail(data_dir, pending.audit(), options.is_forced)?;
+            refuse_lost_audit_log(data_dir, pending.audit(), options.is_forced)?;
             pending
         }
         None if held.path().exists() => kept_audit::unreadable("the database does not open"),
@@ -235,7 +237,7 @@ pub fn restore(
     let target = format!("backup of {}", crate::archive::moments::moment(summary.header.created_at));
     let done = AuditEntry { outcome: pending.audit().outcome(), ..entry(options, action::RESTORE, &target) };
     new.record(done).map_err(stored)?;
-    let after = new.census().map_err(stored)?;
+    let after = new.row_stats().map_err(stored)?;
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     let mut restored = Restored {
@@ -252,30 +254,30 @@ pub fn restore(
         return Ok(restored);
     }
     drop(old);
-    // Before the swap: from within it nothing tells whether the old data have their place still, and a copy harms nobody.
+    // Before the swap: during the swap it is unknown whether the old data are still in place, and an extra copy does no harm.
     pending.keep();
     restored.aside = swap(&held, &making.0, options.now, watch)?;
     made_dir.0 = None;
     Ok(restored)
 }
 
-/// A trail that would be lost is a reason to ask again.
-fn refuse_a_lost_trail(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Problem> {
+/// Refuses a restore that would lose the audit log, unless it is forced.
+fn refuse_lost_audit_log(data_dir: &Path, audit: &OldAudit, is_forced: bool) -> Result<(), Problem> {
     let why = match audit {
         _ if is_forced => return Ok(()),
         OldAudit::CarriedOver => return Ok(()),
         OldAudit::Kept(kept) => format!(
-            "the backup is of this store, and its trail does not go on with the one in {}: {} records, the last of them {}, are not in it as a whole",
+            "the backup is of this store, but its audit log does not contain the one in {}, which has {} records (the last is {})",
             data_dir.display(),
             kept.records,
             kept.head,
         ),
-        OldAudit::Unreadable(why) => format!("the trail in {} cannot be read: {why}", data_dir.display()),
+        OldAudit::Unreadable(why) => format!("the audit log in {} cannot be read: {why}", data_dir.display()),
     };
     Err(Problem::new(
-        "the restore would drop the audit trail",
+        "the restore would drop the current audit log",
         why,
-        "Find out which of the two is the right one (academy-rt audit list), and restore with --force: the trail that is there is then kept in a file beside the data.",
+        "Find out which of the two audit logs is the right one (academy-rt audit list). To restore anyway, add --force: the current audit log is then kept in a file beside the data.",
     ))
 }
 
@@ -294,7 +296,7 @@ pub(super) fn entry(options: RestoreOptions<'_>, action: &str, target: &str) -> 
 struct Existing {
     file: OfflineFile,
     /// What it holds; `None` if its rows make no sense.
-    census: Option<RowCensus>,
+    row_stats: Option<RowStats>,
 }
 
 /// What is there now. Data that cannot be read may hold erasures that nobody could carry over.
@@ -306,18 +308,18 @@ fn existing(held: &Held, is_forced: bool) -> Result<Option<Existing>, Problem> {
         Err(OpenError::Corrupt { reason, .. }) => return Err(unreadable(reason)),
         Err(error) => return Err(opened(error)),
     };
-    match file.census() {
-        Ok(census) => Ok(Some(Existing { file, census: Some(census) })),
-        Err(_) if is_forced => Ok(Some(Existing { file, census: None })),
+    match file.row_stats() {
+        Ok(row_stats) => Ok(Some(Existing { file, row_stats: Some(row_stats) })),
+        Err(_) if is_forced => Ok(Some(Existing { file, row_stats: None })),
         Err(error) => Err(unreadable(error)),
     }
 }
 
 fn unreadable(why: impl std::fmt::Display) -> Problem {
     Problem::new(
-        "the data that are there cannot be read",
-        format!("{why}; erasures and legal holds made since the backup are not known"),
-        "Restore with --force; then erase again whom you have erased since, and set the holds again.",
+        "the current data cannot be read",
+        format!("{why}; so the erasures and legal holds since the backup are unknown"),
+        "Add --force. After the restore, repeat the erasures and legal holds since the backup.",
     )
 }
 
@@ -388,9 +390,9 @@ pub(super) fn compare(file: &OfflineFile, expected: &[TableSum]) -> Result<(), P
         return Ok(());
     }
     Err(Problem::new(
-        "the new file does not hold what it was made of",
-        "rows or hashes differ",
-        "Check the disk; nothing has been changed.",
+        "the new file differs from its source",
+        "rows or hashes are different",
+        "Check the disk. Nothing has been changed.",
     ))
 }
 
@@ -400,7 +402,7 @@ pub(super) fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> R
     let Some(first) = found.first() else { return Ok(()) };
     let why =
         format!("{first}{}", if found.len() > 1 { format!(", and {} more", found.len() - 1) } else { String::new() });
-    Err(Problem::new("the data contradict themselves", why, "Use another backup; nothing has been changed."))
+    Err(Problem::new("the data are inconsistent", why, "Use another backup. Nothing has been changed."))
 }
 
 /// Gives the old file a second name and the new one the first. At any moment the name leads to a whole file.

@@ -28,13 +28,13 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     let asides = set_aside(data_dir).map_err(|error| written("the directory", data_dir, &error))?;
     let Some(aside) = asides.last() else {
         return Err(Problem::new(
-            "there is nothing to go back to",
-            format!("no restore has set data aside in {}", data_dir.display()),
-            "Give the data directory with --data-dir.",
+            "there is no restore to undo",
+            format!("{} contains no data that a restore has set aside", data_dir.display()),
+            "Give the data directory of the server with --data-dir.",
         ));
     };
     let now_there = open(&held)?;
-    let before = now_there.census().map_err(stored)?;
+    let before = now_there.row_stats().map_err(stored)?;
     // A copy is changed, never what was set aside: cut short, both are as they were.
     let making = Making::begin(data_dir)?;
     let old = OfflineFile::open(aside).map_err(opened)?;
@@ -53,7 +53,7 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
         migrate::migrate(&mut new, &mut |_| {}).map_err(stored)?;
     }
     watch(Step::Carry);
-    let found = new.census().map_err(stored)?;
+    let found = new.row_stats().map_err(stored)?;
     // A restore by force may have put another store's data into this place: its ids, erasures, holds and bans are its own.
     let is_same_store = before.store_id == found.store_id;
     let next_id = if is_same_store { before.next_id.max(found.next_id) } else { found.next_id };
@@ -61,7 +61,7 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     begin_new_life(&new, &life).map_err(stored)?;
     let carried =
         if is_same_store { new.carry_over(&now_there, options.now).map_err(stored)? } else { Carried::default() };
-    let pending = if carried.is_same_trail {
+    let pending = if carried.is_same_audit_log {
         kept_audit::nothing()
     } else {
         kept_audit::keep_beside(data_dir, &now_there, false, options.now)?
@@ -69,7 +69,7 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let done = AuditEntry { outcome: pending.audit().outcome(), ..entry(options, action::RESTORE_UNDO, &name) };
     new.record(done).map_err(stored)?;
-    let after = new.census().map_err(stored)?;
+    let after = new.row_stats().map_err(stored)?;
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
     drop(now_there);

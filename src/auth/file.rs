@@ -22,7 +22,7 @@ pub(super) fn read_public(path: &Path, what: &str, key: &str) -> Result<Vec<u8>,
         KeyError::new(format!("the {what} {} cannot be read", path.display()), why, remedy)
     };
     let file = File::open(path).map_err(failed)?;
-    secret::refuse_strange_hands(path)?;
+    secret::refuse_world_writable(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_PUBLIC_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_PUBLIC_BYTES {

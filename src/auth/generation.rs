@@ -62,7 +62,7 @@ impl std::fmt::Debug for NewKey {
 /// # Errors
 /// If the system has no random numbers.
 pub fn generate(kind: KeyKind) -> Result<NewKey, KeyError> {
-    let failed = |why: &dyn std::fmt::Display| KeyError::new("no key could be made", why, "Check /dev/urandom.");
+    let failed = |why: &dyn std::fmt::Display| KeyError::new("the key cannot be created", why, "Check /dev/urandom.");
     let pair = match kind {
         KeyKind::Secret => {
             let secret = secret::random().map_err(|error| failed(&error))?;
@@ -74,7 +74,7 @@ pub fn generate(kind: KeyKind) -> Result<NewKey, KeyError> {
         KeyKind::Ed25519 => {
             // In the first version of PKCS#8: OpenSSL, and so Node, does not read the second, which rcgen writes.
             let made = Ed25519KeyPair::generate().and_then(|pair| pair.to_pkcs8v1());
-            let made = made.map_err(|_| failed(&"the system did not say"))?;
+            let made = made.map_err(|_| failed(&"the reason is unknown"))?;
             KeyPair::try_from(made.as_ref())
         }
     };

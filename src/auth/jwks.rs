@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path) -> Result<(Vec<Key>, Vec<String>), KeyError> {
     let failed = |why: String, remedy: &str| {
         KeyError::new(format!("the JWKS file {} cannot be used", path.display()), why, remedy)
     };
-    let form = "Save the issuer's key set again: {\"keys\": [...]}, as its jwks_uri gives it.";
+    let form = "Save the key set of the issuer again: {\"keys\": [...]}, as its jwks_uri returns it.";
     // What serde says has the place and may have the text at it; the place is enough.
     let set: Value = serde_json::from_slice(&bytes)
         .map_err(|error| failed(format!("it is not JSON (line {}, column {})", error.line(), error.column()), form))?;
@@ -41,23 +41,26 @@ pub(super) fn read(path: &Path) -> Result<(Vec<Key>, Vec<String>), KeyError> {
     for (place, value) in entries.iter().enumerate() {
         let name = words_for(place, value);
         if PRIVATE.iter().any(|member| value.get(member).is_some()) {
-            let remedy = "Save the public part alone. If others may have read this file, replace the key.";
-            return Err(failed(format!("{name} has its private part in it"), remedy));
+            let remedy = "Save only the public key. If other users may have read this file, replace the key.";
+            return Err(failed(format!("{name} contains a private key"), remedy));
         }
         match entry(value, path) {
             Entry::Key(key) => {
                 if let Some(twin) = key.kids.first().filter(|kid| keys.iter().any(|other| other.kids.contains(kid))) {
-                    warnings.push(format!("{}: several keys have the kid '{twin}'; each is tried", path.display()));
+                    warnings.push(format!(
+                        "{}: several keys have the kid '{twin}'; the server tries each of them",
+                        path.display()
+                    ));
                 }
                 keys.push(*key);
             }
             Entry::NotForSignatures => {}
-            Entry::PassedOver(why) => warnings.push(format!("{}: {name} is passed over: {why}", path.display())),
+            Entry::PassedOver(why) => warnings.push(format!("{}: {name} is ignored: {why}", path.display())),
         }
     }
     if keys.is_empty() {
-        let why = warnings.first().cloned().unwrap_or_else(|| "there is no key for signatures in it".to_owned());
-        return Err(failed(why, "Give a key set with at least one RSA, P-256, P-384 or Ed25519 key for signatures."));
+        let why = warnings.first().cloned().unwrap_or_else(|| "it contains no key for signatures".to_owned());
+        return Err(failed(why, "Use a key set with at least one RSA, P-256, P-384 or Ed25519 key for signatures."));
     }
     Ok((keys, warnings))
 }
@@ -88,16 +91,15 @@ fn entry(value: &Value, path: &Path) -> Entry {
     }
     match text("kty") {
         Some("oct") => {
-            let why =
-                "a shared secret does not belong into a file of public keys; name its file as auth.jwt_secret_file";
+            let why = "a file of public keys must not contain a shared secret; put the secret into its own file, and set auth.jwt_secret_file";
             return Entry::PassedOver(why.to_owned());
         }
         Some("RSA" | "EC" | "OKP") => {}
-        Some(other) => return Entry::PassedOver(format!("its kty '{other}' is not known here")),
+        Some(other) => return Entry::PassedOver(format!("its kty '{other}' is not supported")),
         None => return Entry::PassedOver("it has no kty".to_owned()),
     }
     if value.get("kid").is_some_and(|given| kid(value).is_none() && given != "") {
-        return Entry::PassedOver(format!("its kid is no text of at most {MAX_KID_BYTES} bytes"));
+        return Entry::PassedOver(format!("its kid is not a string of at most {MAX_KID_BYTES} bytes"));
     }
     match key(value, path) {
         Ok(key) => Entry::Key(Box::new(match kid(value) {

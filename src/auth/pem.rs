@@ -16,8 +16,7 @@ use super::file::read_public;
 use super::keys::{Fault, Key, KeyError, KeyOrigin};
 
 /// What such a file looks like.
-const FORM: &str =
-    "Give a public key in PEM: -----BEGIN PUBLIC KEY-----. From a private one: openssl pkey -in FILE -pubout.";
+const FORM: &str = "Use a public key in PEM (-----BEGIN PUBLIC KEY-----). To get it from a private key, run: openssl pkey -in FILE -pubout.";
 
 /// The key of a file. Tokens may call it by its thumbprint (RFC 7638) or by the file's name without its extension.
 ///
@@ -41,17 +40,20 @@ pub(super) fn parse(text: &[u8]) -> Result<DecodingKey, Fault> {
         blocks.push(block.map_err(|_| ("it is not PEM".to_owned(), FORM))?);
     }
     if blocks.iter().any(|block| block.label.contains("PRIVATE KEY")) {
-        let why = "there is a private key in it, which belongs to whoever signs tokens and to nobody else";
-        return Err((why.to_owned(), "Give the public key: openssl pkey -in FILE -pubout. Put the private one away."));
+        let why = "it contains a private key, which only the signer of tokens may have";
+        return Err((
+            why.to_owned(),
+            "Use the public key (openssl pkey -in FILE -pubout). Keep the private key only where tokens are signed.",
+        ));
     }
     let is_chain = blocks.iter().all(|block| block.label == "CERTIFICATE");
     let block = match blocks.as_slice() {
-        [] => return Err(("there is no PEM in it".to_owned(), FORM)),
+        [] => return Err(("it contains no PEM".to_owned(), FORM)),
         [block] => block,
         [block, ..] if is_chain => block,
-        _ => return Err(("there are several keys in it".to_owned(), "Give each key a file of its own.")),
+        _ => return Err(("it contains several keys".to_owned(), "Put each key into a file of its own.")),
     };
-    let broken = || (format!("its {} is broken", block.label), FORM);
+    let broken = || (format!("its {} is malformed", block.label), FORM);
     match block.label.as_str() {
         "RSA PUBLIC KEY" => of_pkcs1(&block.contents).ok_or_else(broken),
         "PUBLIC KEY" => {
@@ -62,7 +64,7 @@ pub(super) fn parse(text: &[u8]) -> Result<DecodingKey, Fault> {
             let (_, certificate) = X509Certificate::from_der(&block.contents).map_err(|_| broken())?;
             of_info(certificate.public_key())
         }
-        _ => Err(("it is PEM of another kind".to_owned(), FORM)),
+        _ => Err(("it contains PEM of another type".to_owned(), FORM)),
     }
 }
 
@@ -79,14 +81,14 @@ fn of_info(info: &SubjectPublicKeyInfo<'_>) -> Result<DecodingKey, Fault> {
     let bytes = &info.subject_public_key.data;
     let is_of_curve = |length, oid| bytes.len() == length && curve.as_ref() == Some(&oid);
     if *kind == OID_PKCS1_RSAENCRYPTION {
-        of_pkcs1(bytes).ok_or_else(|| ("its RSA key is broken".to_owned(), FORM))
+        of_pkcs1(bytes).ok_or_else(|| ("its RSA key is malformed".to_owned(), FORM))
     } else if *kind == OID_KEY_TYPE_EC_PUBLIC_KEY && (is_of_curve(65, OID_EC_P256) || is_of_curve(97, OID_NIST_EC_P384))
     {
         Ok(DecodingKey::from_ec_der(bytes))
     } else if *kind == OID_SIG_ED25519 {
         Ok(DecodingKey::from_ed_der(bytes))
     } else {
-        let why = "it is not RSA, nor of the curves P-256, P-384 (with its point uncompressed) or Ed25519";
-        Err((why.to_owned(), "Make one with: academy-rt key new FILE --alg ES256 (or RS256, ES384, EdDSA)."))
+        let why = "it is not an RSA, P-256, P-384 (with an uncompressed point) or Ed25519 key";
+        Err((why.to_owned(), "Create a key with: academy-rt key new FILE --alg ES256 (or RS256, ES384, EdDSA)."))
     }
 }

@@ -13,7 +13,7 @@ use crate::config::Secret;
 use crate::domain::Timestamp;
 
 use super::keys::KeyError;
-use super::secret::refuse_strange_hands;
+use super::secret::refuse_world_writable;
 
 /// The ring's name in the data directory.
 pub const FILE: &str = "jwt-keys.json";
@@ -69,7 +69,7 @@ impl Ring {
     /// The ring of a data directory; an empty one where there is none.
     ///
     /// # Errors
-    /// If it cannot be read. A part of a ring is none: somebody would be turned away without a word.
+    /// If it cannot be read. A part of a ring is never used: tokens would be refused without a reason.
     pub fn read(data_dir: &Path) -> Result<Ring, KeyError> {
         let path = data_dir.join(FILE);
         let failed = |why: String, remedy: &str| {
@@ -81,19 +81,19 @@ impl Ring {
             Err(error) => {
                 return Err(failed(
                     error.to_string(),
-                    "Use the user that runs the server; the file is for that user alone.",
+                    "Run the command as the user of the server: only that user can read the file.",
                 ));
             }
         };
-        refuse_strange_hands(&path)?;
+        refuse_world_writable(&path)?;
         let stored: Stored = serde_json::from_slice(&text).map_err(|error| {
             // What serde says may have the text in it.
             let why = format!("it is not a key ring (line {}, column {})", error.line(), error.column());
-            failed(why, "Move it away: the present secret stays good, those before it are refused from then on.")
+            failed(why, "Move the file away. The current secret then stays valid, and the server refuses the old ones.")
         })?;
         if stored.format != FORMAT {
-            let why = format!("its format is {}, and this version knows {FORMAT}", stored.format);
-            return Err(failed(why, "Use the version that has written it."));
+            let why = format!("its format is {}, and this version supports format {FORMAT}", stored.format);
+            return Err(failed(why, "Use the version that wrote it."));
         }
         let keys = stored.keys.into_iter().map(|key| RingKey {
             kid: key.kid,

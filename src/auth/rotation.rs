@@ -65,8 +65,8 @@ pub fn rotate(
     if ring.keys.len() > MAX_KEYS {
         return Err(KeyError::new(
             "the secret was not rotated",
-            format!("{} secrets are still accepted", ring.keys.len() - 1),
-            "Retire some of them first: academy-rt key list, academy-rt key retire KID.",
+            format!("{} old secrets are still accepted", ring.keys.len() - 1),
+            "Retire some of them first: academy-rt key list shows them, academy-rt key retire KID retires one.",
         ));
     }
     write_ring(&ring)?;
@@ -84,28 +84,31 @@ pub fn retire(config: &Config, credentials: Option<&Path>, kid: &str, now: Times
     let failed = |why: String, remedy: String| KeyError::new(format!("the key '{kid}' was not retired"), why, remedy);
     let mut ring = Ring::read(&config.storage.data_dir)?;
     if loaded.signing.kid.as_deref() == Some(kid) {
-        let why = "it is the one that tokens are signed with: without it nobody would be let in";
+        let why = "it is the secret that new tokens are signed with, and without it no user could sign in";
         return Err(failed(
             why.to_owned(),
-            "Make another one first: academy-rt key rotate. With --grace 0s this one ends at once.".to_owned(),
+            "Create another secret with academy-rt key rotate. With --grace 0s it replaces this one at once."
+                .to_owned(),
         ));
     }
     let is_there = ring.keys.iter().any(|key| key.kid == kid);
     match loaded.keys.iter().find(|key| key.kids.iter().any(|name| name == kid)) {
         Some(key) if !is_there => {
             let remedy = match &key.origin {
-                KeyOrigin::PublicKey(path) => format!("Take {} out of auth.public_keys, and reload.", path.display()),
-                KeyOrigin::Jwks(path) => format!("Take it out of {}: the server sees it.", path.display()),
-                _ => "academy-rt key list says where each key comes from.".to_owned(),
+                KeyOrigin::PublicKey(path) => format!("Remove {} from auth.public_keys, and reload.", path.display()),
+                KeyOrigin::Jwks(path) => {
+                    format!("Remove the key from {}. The server notices the change.", path.display())
+                }
+                _ => "academy-rt key list shows where each key comes from.".to_owned(),
             };
-            return Err(failed(format!("it is not of the ring; it comes from {}", key.origin), remedy));
+            return Err(failed(format!("it is not a rotated secret; it comes from {}", key.origin), remedy));
         }
         _ if is_there => {}
         _ => {
             let names: Vec<&str> = ring.before(&loaded.signing.secret).map(|key| key.kid.as_str()).collect();
             let why = match names.as_slice() {
-                [] => "there is no secret before the present one".to_owned(),
-                names => format!("there is none of that name; there are {}", names.join(", ")),
+                [] => "there is no old secret".to_owned(),
+                names => format!("no old secret has this name; the old secrets are {}", names.join(", ")),
             };
             return Err(failed(why, "academy-rt key list shows all keys.".to_owned()));
         }
@@ -119,22 +122,22 @@ fn rotates_elsewhere(origin: &KeyOrigin) -> KeyError {
     let (why, remedy) = match origin {
         KeyOrigin::Credential(path) => (
             format!("it is a credential of systemd ({}), which the server cannot change", path.display()),
-            "Put a new one into /etc/credstore/academy-rt.jwt_secret (academy-rt key new FILE makes one) and restart: the old \
-             one ends with that. To have it accepted for a while, copy it to a file for the service's user (mode 0600), name \
-             that as auth.jwt_secret_file, reload, and rotate again.",
+            "Put a new secret into /etc/credstore/academy-rt.jwt_secret (academy-rt key new FILE creates one) and restart, which \
+             ends the old one at once. To keep the old one for a grace period, copy it to a file of the service's user (mode \
+             0600), set auth.jwt_secret_file to that file, reload, and rotate again.",
         ),
         other => (
             format!("it comes from the {other}, which this command cannot change"),
-            "Put a new one there (academy-rt key new FILE makes one) and restart: the old one ends with that. To have it \
-             accepted for a while, put it into a file (mode 0600), name that as auth.jwt_secret_file, take it out of the \
-             environment, restart, and rotate again.",
+            "Put a new secret there (academy-rt key new FILE creates one) and restart, which ends the old one at once. To keep \
+             the old one for a grace period, put it into a file (mode 0600), set auth.jwt_secret_file to that file, remove it \
+             from the environment, restart, and rotate again.",
         ),
     };
     KeyError::new("the secret was not rotated", why, remedy)
 }
 
 fn no_random(error: &io::Error) -> KeyError {
-    KeyError::new("no secret could be made", error, "Check /dev/urandom.")
+    KeyError::new("the secret cannot be created", error, "Check /dev/urandom.")
 }
 
 /// A name that says nothing of its secret.
@@ -153,8 +156,10 @@ fn lock(data_dir: &Path) -> Result<File, KeyError> {
     locked.map_err(|error| {
         let what = format!("the data directory {} cannot be used", data_dir.display());
         let remedy = match error.kind() {
-            io::ErrorKind::NotFound => "Start the server once, or give its --data-dir or --config.",
-            _ => "Use the user that runs the server, or sudo.",
+            io::ErrorKind::NotFound => {
+                "Start the server once, or give its data directory with --data-dir or its configuration with --config."
+            }
+            _ => "Run the command as the user of the server, or with sudo.",
         };
         KeyError::new(what, error, remedy)
     })
@@ -177,7 +182,7 @@ fn write_ring(ring: &Ring) -> Result<(), KeyError> {
 /// Puts a text in the place of a file in one step. The file keeps its owner and its mode; a new one has the mode 0600, and
 /// belongs to the owner of its directory: what root makes there the service can read.
 fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or_else(|| io::Error::other("it is in no directory"))?;
+    let dir = path.parent().ok_or_else(|| io::Error::other("it has no parent directory"))?;
     let (owner, mode) = match fs::metadata(path) {
         Ok(old) => ((old.uid(), old.gid()), old.permissions().mode() & 0o777),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -203,7 +208,7 @@ fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
         fs::rename(&temporary, path)
     })();
     if written.is_err() {
-        // What failed is told; that this is left over is not worse.
+        // The failure is reported; a leftover file does no harm.
         drop(fs::remove_file(&temporary));
     }
     written?;
@@ -302,9 +307,7 @@ mod tests {
     fn a_retired_secret_ends_at_once_and_the_present_one_cannot_be_retired() {
         let (_dir, config) = place();
         let old = token(&config);
-        assert!(
-            retire(&config, None, "k-1", NOW).unwrap_err().problem.why.contains("no secret before the present one")
-        );
+        assert!(retire(&config, None, "k-1", NOW).unwrap_err().problem.why.contains("no old secret"));
         let rotated = rotate(&config, None, HOUR, NOW).unwrap();
         let error = retire(&config, None, &rotated.kid, NOW).unwrap_err();
         assert!(error.problem.why.contains("signed with") && error.problem.remedy.contains("key rotate"), "{error:?}");

@@ -17,15 +17,15 @@ pub const MIN_SECRET_BYTES: usize = 32;
 /// The secret's name among the credentials of systemd, and in the data directory.
 const CREDENTIAL: &str = "jwt_secret";
 const FILE: &str = "jwt-secret";
-/// Everybody may write.
-const STRANGE_HANDS: u32 = 0o002;
+/// All users may write.
+const WORLD_WRITABLE: u32 = 0o002;
 
 /// A secret and what was noticed about it.
 #[derive(Debug)]
 pub struct LoadedSecret {
     /// The secret.
     pub secret: Secret,
-    /// What should be mended.
+    /// What should be fixed.
     pub warning: Option<String>,
     /// Where it is.
     pub origin: KeyOrigin,
@@ -35,7 +35,7 @@ pub struct LoadedSecret {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// It is too short.
-    #[error("the secret from {from} has {len} bytes; {MIN_SECRET_BYTES} are the least")]
+    #[error("the secret from {from} has {len} bytes; at least {MIN_SECRET_BYTES} are required")]
     Short {
         /// Where it is.
         from: String,
@@ -51,13 +51,13 @@ pub enum SecretError {
         source: io::Error,
     },
     /// Everybody can change it.
-    #[error("{} can be changed by everybody on this machine", path.display())]
+    #[error("all users of this machine can change {}", path.display())]
     Open {
         /// The file.
         path: PathBuf,
     },
     /// There is none yet.
-    #[error("there is no secret yet in {}", data_dir.display())]
+    #[error("{} contains no secret", data_dir.display())]
     None {
         /// Where one would be made.
         data_dir: PathBuf,
@@ -70,33 +70,33 @@ impl SecretError {
     pub fn remedy(&self) -> String {
         match self {
             SecretError::Short { .. } => {
-                "Make a good one with: academy-rt key new FILE (or openssl rand -hex 32).".to_owned()
+                "Create a good secret with: academy-rt key new FILE (or openssl rand -hex 32).".to_owned()
             }
             SecretError::Open { path } => {
                 let path = path.display();
-                format!("Look whether it is still yours; then: chmod go-w {path}. A secret is for one user alone: chmod 600.")
+                format!("Check that its contents are still yours, then run: chmod 600 {path}. Only one user may read and write a secret.")
             }
             SecretError::File { path, source } => {
                 let path = path.display();
                 match source.kind() {
                     io::ErrorKind::NotFound => {
                         format!(
-                            "Make one with: academy-rt key new {path} (or (umask 077; openssl rand -hex 32 > {path})), or \
+                            "Create it with: academy-rt key new {path} (or (umask 077; openssl rand -hex 32 > {path})), or \
                              correct auth.jwt_secret_file."
                         )
                     }
                     io::ErrorKind::PermissionDenied => {
-                        format!("Use the user that runs the server; {path} is for that user alone (mode 0600).")
+                        format!("Run the command as the user of the server: only that user can read {path} (mode 0600).")
                     }
                     io::ErrorKind::InvalidData => {
-                        format!("{path} must be text in UTF-8; make a good one with: academy-rt key new FILE (or openssl rand -hex 32).")
+                        format!("{path} must contain UTF-8 text. Create a good secret with: academy-rt key new FILE (or openssl rand -hex 32).")
                     }
-                    io::ErrorKind::StorageFull => "Free space on the disk, and start again.".to_owned(),
-                    _ => format!("Make sure that {path} is a file that the user that runs the server can read and write."),
+                    io::ErrorKind::StorageFull => "Free space on the disk, and start the server again.".to_owned(),
+                    _ => format!("Check that {path} is a file that the user of the server can read and write."),
                 }
             }
             SecretError::None { .. } => {
-                "Start the server once (academy-rt serve): it makes one. Or give the server's --data-dir, or JWT_SECRET."
+                "Start the server once (academy-rt serve), which creates a secret. Or give the data directory of the server with --data-dir, or set JWT_SECRET."
                     .to_owned()
             }
         }
@@ -106,7 +106,7 @@ impl SecretError {
 impl From<SecretError> for KeyError {
     fn from(error: SecretError) -> KeyError {
         let is_absent = matches!(error, SecretError::None { .. });
-        let what = if is_absent { "there is no secret to work with yet" } else { "the JWT secret cannot be used" };
+        let what = if is_absent { "there is no secret yet" } else { "the JWT secret cannot be used" };
         KeyError { is_absent, ..KeyError::new(what, &error, error.remedy()) }
     }
 }
@@ -179,23 +179,23 @@ fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
     let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     let warning = (mode & 0o077 != 0)
-        .then(|| format!("{} can be read by others; mend it with: chmod 600 {}", path.display(), path.display()));
-    if mode & STRANGE_HANDS != 0 {
+        .then(|| format!("other users can read {}; to fix this, run: chmod 600 {}", path.display(), path.display()));
+    if mode & WORLD_WRITABLE != 0 {
         return Err(SecretError::Open { path: path.to_owned() });
     }
     let secret = check(Secret::new(text.trim()), path.display().to_string())?;
     Ok(LoadedSecret { secret, warning, origin: KeyOrigin::SecretFile(path.to_owned()) })
 }
 
-/// Whoever can change a key signs themselves in as anybody: a file that everybody can write to is no place for one.
-pub(super) fn refuse_strange_hands(path: &Path) -> Result<(), KeyError> {
+/// Refuses a key file that all users can write to: who can change a key can sign in as any user.
+pub(super) fn refuse_world_writable(path: &Path) -> Result<(), KeyError> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.permissions().mode() & STRANGE_HANDS != 0 => {
+        Ok(metadata) if metadata.permissions().mode() & WORLD_WRITABLE != 0 => {
             let what = format!("the keys in {} cannot be used", path.display());
-            let remedy = format!("Look whether it is still yours; then: chmod go-w {}.", path.display());
+            let remedy = format!("Check that its contents are still yours, then run: chmod go-w {}.", path.display());
             Err(KeyError::new(what, SecretError::Open { path: path.to_owned() }, remedy))
         }
-        // What keeps it from being looked at keeps it from being read, and that has its own words.
+        // If the metadata cannot be read, reading the file fails with an error of its own.
         _ => Ok(()),
     }
 }
@@ -236,7 +236,7 @@ fn create(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     let placed = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| place(&temporary, path));
     if placed.is_err() {
-        // What failed is told; that this is left over is not worse.
+        // The failure is reported; a leftover file does no harm.
         drop(fs::remove_file(&temporary));
     }
     placed?;
@@ -315,7 +315,7 @@ mod tests {
         fs::write(dir.path().join("file"), "").unwrap();
         assert!(matches!(load(&config(&dir.path().join("file")), None), Err(SecretError::File { .. })));
         let error = SecretError::File { path: "/s".into(), source: io::ErrorKind::PermissionDenied.into() };
-        assert!(error.remedy().contains("Use the user that runs the server"));
+        assert!(error.remedy().contains("as the user of the server"));
         let error = SecretError::File { path: "/s".into(), source: io::ErrorKind::NotFound.into() };
         assert!(error.remedy().contains("openssl rand -hex 32 > /s"));
     }

@@ -30,7 +30,7 @@ pub struct LoadedKeys {
     pub signing: SigningKey,
     /// All shared secrets: what must never be shown.
     pub secrets: Vec<Secret>,
-    /// What should be mended.
+    /// What should be fixed.
     pub warnings: Vec<String>,
 }
 
@@ -81,11 +81,11 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
         let key = pem::read(path)?;
         let thumbprint = key.thumbprint();
         if keys.iter().any(|other| thumbprint.is_some() && other.thumbprint() == thumbprint) {
-            warnings.push(format!("{} has a key that is there already; once is enough", path.display()));
+            warnings.push(format!("{} contains a key that is configured already; remove one of them", path.display()));
             continue;
         }
         if let Some(twin) = key.kids.iter().find(|kid| keys.iter().any(|other| other.kids.contains(kid))) {
-            warnings.push(format!("several keys have the kid '{twin}'; each is tried"));
+            warnings.push(format!("several keys have the kid '{twin}'; the server tries each of them"));
         }
         keys.push(key);
     }
@@ -97,7 +97,7 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
     let keys = Keys::new(keys)?;
     if let Some(algorithm) = keys.crowded() {
         warnings.push(format!(
-            "more than {MAX_TRIED} public keys are for {algorithm}: a token without a kid is tried with the first {MAX_TRIED} alone"
+            "there are more than {MAX_TRIED} public keys for {algorithm}: for a token without a kid, the server tries only the first {MAX_TRIED}"
         ));
     }
     Ok(LoadedKeys { keys, signing: SigningKey { secret, kid, origin }, secrets, warnings })

@@ -1,4 +1,4 @@
-//! How a command ends: its status, and its words when it fails: what happened, why, and what to do.
+//! How a command ends: its exit status, and the error that says what happened, why, and what to do.
 
 use crate::domain::problem::Problem;
 use std::io::{self, Write};
@@ -58,10 +58,10 @@ impl<E: Into<Problem>> From<E> for Failure {
     }
 }
 
-/// What is left to do about an error that no command has foreseen.
-const UNFORESEEN: &str = "Try again; if it stays, report it with these lines.";
+/// What to do about an unexpected error.
+const UNFORESEEN: &str = "Try again. If the error persists, report it with these lines.";
 
-/// Says on standard error why a command failed, and gives the status.
+/// Prints an error on standard error, and returns the exit status.
 #[must_use]
 pub fn report(error: &anyhow::Error) -> Exit {
     let mut stderr = io::stderr().lock();
@@ -78,11 +78,11 @@ pub fn report(error: &anyhow::Error) -> Exit {
         }
         None => {
             let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-            let why = if causes.is_empty() { "the system did not say".to_owned() } else { causes.join(": ") };
+            let why = if causes.is_empty() { "the reason is unknown".to_owned() } else { causes.join(": ") };
             (format!("error: {error}\n  why: {why}\n  do:  {UNFORESEEN}\n"), Exit::Failed)
         }
     };
-    // With standard error closed there is nobody to tell.
+    // If standard error is closed, the error cannot be reported.
     drop(stderr.write_all(text.as_bytes()));
     exit
 }
@@ -95,8 +95,8 @@ pub fn warn(text: &str) -> anyhow::Result<()> {
     writeln!(io::stderr().lock(), "warning: {}", plain(text)).map_err(Into::into)
 }
 
-/// Words for a terminal. They may have names and messages in them that strangers chose: what would steer the terminal, or
-/// turn the direction of what is written, is shown as a mark.
+/// Text that is safe on a terminal. It may contain names and messages of untrusted users: control characters, and those that
+/// change the direction of text, are replaced.
 #[must_use]
 pub fn plain(text: &str) -> String {
     let steers = |c: char| {
@@ -105,7 +105,7 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// Prints a line on standard output. A reader that has gone (`| head`) is no failure.
+/// Prints a line on standard output. A closed pipe (`| head`) is not an error.
 ///
 /// # Errors
 /// If standard output cannot be written.

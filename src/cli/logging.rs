@@ -1,6 +1,6 @@
-//! Log lines: text on a terminal, fields of their own in the journal, JSON for machines. Libraries log packets (and so tokens
-//! and messages) at their lower levels: the level that is asked for is this program's own, and every library, known or not,
-//! warns and no more. `RUST_LOG` is not read.
+//! Log lines: text on a terminal, fields in the journal, JSON for programs. Libraries log packets (and so tokens and messages)
+//! at their lower levels: the configured level applies only to this program, and all libraries log at most warnings.
+//! `RUST_LOG` is not read.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -17,9 +17,9 @@ use crate::config::{Config, LogFormat};
 
 use super::Global;
 
-/// Where the lines of this program come from.
+/// The target of this program's own log lines.
 const OWN: &str = env!("CARGO_CRATE_NAME");
-/// What a library may say at most.
+/// The lowest level of libraries.
 const LIBRARIES: LevelFilter = LevelFilter::WARN;
 
 type Filtered = Layered<reload::Layer<Targets, Registry>, Registry>;
@@ -32,7 +32,7 @@ pub struct Log {
     lines: Handle<Lines, Filtered>,
 }
 
-/// Starts logging to standard error, or to the journal. Once a process.
+/// Starts logging to standard error or to the journal. To be called once per process.
 pub fn start(global: &Global, config: &Config) -> Log {
     let (filter, filter_handle) = reload::Layer::new(filter(global, config));
     let (lines, lines_handle) = reload::Layer::new(lines(config.log.format));
@@ -41,8 +41,8 @@ pub fn start(global: &Global, config: &Config) -> Log {
 }
 
 impl Log {
-    /// Goes by another configuration. Flags of the command line win over it, as they did before.
-    pub fn resettle(&self, global: &Global, config: &Config) {
+    /// Applies another configuration. Command-line options still override it.
+    pub fn reconfigure(&self, global: &Global, config: &Config) {
         let changed = self.filter.reload(filter(global, config));
         if let Err(error) = changed.and_then(|()| self.lines.reload(lines(config.log.format))) {
             tracing::warn!(%error, "the log keeps its present format and level");
@@ -53,7 +53,7 @@ impl Log {
 fn filter(global: &Global, config: &Config) -> Targets {
     let level = match (global.quiet, global.verbose) {
         (true, _) => LevelFilter::WARN,
-        // The configuration has looked at the word.
+        // The configuration has validated the level.
         (_, 0) => config.log.level.parse().unwrap_or(LevelFilter::INFO),
         (_, 1) => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
@@ -75,7 +75,7 @@ fn lines(format: LogFormat) -> Lines {
     }
 }
 
-/// Lines whose fields are the journal's own: `journalctl F_CODE=token_expired`. `None` where no journal takes them.
+/// Log lines as journal entries with fields: `journalctl F_CODE=token_expired`. `None` if there is no journal.
 fn journal() -> Option<Lines> {
     let layer = tracing_journald::layer().ok()?;
     let priorities =

@@ -1,4 +1,4 @@
-//! The command line. A file a command: its arguments, what it does, its words.
+//! The command line. Each command has one file with its arguments, its code and its texts.
 
 pub mod client;
 pub mod commands;
@@ -27,37 +27,37 @@ use exit::{Exit, Failure};
 #[derive(Debug, Parser)]
 #[command(name = "academy-rt", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// What all commands share.
+    /// The options of all commands.
     #[command(flatten)]
     pub global: Global,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Options of all commands.
+/// The options of all commands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Configuration file [default: /etc/academy-rt/academy-rt.toml if it exists]
     #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG")]
     pub config: Option<PathBuf>,
-    /// How answers are printed
+    /// Output format
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// Log warnings and errors only
+    /// Log only warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Log more; twice for everything
+    /// Log debug messages; -vv also logs trace messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
 
-/// How answers are printed.
+/// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
@@ -71,61 +71,61 @@ pub enum Command {
     /// Issue, verify and revoke tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Keys of tokens: make, show, rotate and end them
+    /// Create, list, rotate and retire the keys that verify tokens
     #[command(subcommand)]
     Key(key::KeyCommand),
     /// Send an event to connected clients
     Broadcast(broadcast::BroadcastArgs),
     /// Send a stored notification
     Notify(notify::NotifyArgs),
-    /// Make and verify backups.
+    /// Create and verify backups.
     ///
-    /// A backup is one consistent file with checksums, of the running server or of the data directory. It is made with the mode
-    /// 0600, synced and read back; it is there whole or not at all. It is signed with a key that lies in the data directory
-    /// (backup.key) and is in no backup: keep a copy of it elsewhere.
+    /// A backup is one consistent file with checksums, of the running server or of the data directory. The command creates it
+    /// with mode 0600, syncs it and reads it back; a failed backup leaves no file. The server signs it with the key backup.key in
+    /// its data directory. No backup contains this key: keep a copy of it in another place.
     Backup(backup::BackupArgs),
-    /// Put a backup in the place of the data, or take that back.
+    /// Replace the data with a backup, or undo that.
     ///
-    /// The server must not run. Everything is verified before anything is touched; the old data are kept aside, and --undo goes
-    /// back to them. Erasures, legal holds and the audit trail since the backup are carried over. A backup that was altered is
-    /// refused. Where the backup's audit trail is another one, the restore is refused, too; with --force the trail that is
-    /// there is kept in a file beside the data (audit-before-restore-TIME.jsonl).
+    /// The server must not be running. The command verifies everything before it changes anything. It sets the old data aside, and
+    /// --undo returns to them. It carries over erasures, legal holds and the audit log since the backup. It refuses a backup that
+    /// was altered, and a backup whose audit log does not continue the current one; with --force it restores that backup and
+    /// keeps the current audit log in a file beside the data (audit-before-restore-TIME.jsonl).
     Restore(restore::RestoreArgs),
-    /// Check and care for the database; the server must not run
+    /// Check, compact and upgrade the database; the server must not be running
     #[command(subcommand)]
     Db(db::DbCommand),
-    /// Chat rooms, and who may be in them
+    /// Manage chat rooms and their members
     #[command(subcommand)]
     Room(room::RoomCommand),
-    /// Read a chat room
+    /// Show the messages of a chat room
     History(history::HistoryArgs),
-    /// People: who they are, shut them out, export or erase what is stored of them
+    /// Manage users: list, block, disconnect, export and erase them
     #[command(subcommand)]
     User(user::UserCommand),
-    /// Legal holds: what they name is neither purged nor erased
+    /// Manage legal holds, which prevent purges and erasures
     #[command(subcommand)]
     Hold(hold::HoldCommand),
-    /// The audit trail: who did what, when, from where
+    /// Show, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
-    /// Show the running server at a glance
+    /// Show the state of the running server
     Status(status::StatusArgs),
-    /// Find out what is wrong with this installation, and how to mend it
+    /// Check this installation for problems, and say how to fix them
     Doctor(doctor::DoctorArgs),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
-    /// Print the completions of a shell
+    /// Print shell completions
     Completions(completions::CompletionsArgs),
     /// Write the man pages into a directory
     #[command(hide = true)]
     Man(man::ManArgs),
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> Exit {
-    // Before anything is read. Where it does not work, `serve` says so: there is a log by then.
+    // Before any secret is read. If it fails, `serve` logs a warning later, when there is a log.
     drop(process::forbid_core_dumps());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -173,15 +173,18 @@ pub fn command() -> clap::Command {
 }
 
 impl Global {
-    /// The effective configuration, with values of a command's own flags.
+    /// The effective configuration, including values from a command's own options.
     ///
     /// # Errors
-    /// What is wrong with it, and where.
+    /// If the configuration is wrong; the error says where.
     pub fn load(&self, flags: Vec<(&'static str, &'static str, String)>) -> anyhow::Result<Config> {
         let (config, problems) = self.examine(flags)?;
         match problems.into_iter().next() {
             None => Ok(config),
-            Some(error) => Err(Failure::new("the configuration is wrong", error, "Correct it and try again.").into()),
+            Some(error) => {
+                Err(Failure::new("the configuration is wrong", error, "Correct the configuration and try again.")
+                    .into())
+            }
         }
     }
 
@@ -201,9 +204,9 @@ impl Global {
             Some(path) => {
                 let text = std::fs::read_to_string(&path).map_err(|error| {
                     let remedy = match error.kind() {
-                        io::ErrorKind::NotFound => "Correct the path; without --config the defaults hold.",
-                        io::ErrorKind::PermissionDenied => "Use the user that runs the server, or sudo.",
-                        io::ErrorKind::InvalidData => "Save the file as text in UTF-8.",
+                        io::ErrorKind::NotFound => "Correct the path. Without --config the defaults apply.",
+                        io::ErrorKind::PermissionDenied => "Run the command as the user of the server, or with sudo.",
+                        io::ErrorKind::InvalidData => "Save the file as UTF-8 text.",
                         _ => "Check the path and its permissions.",
                     };
                     Failure::new(format!("the configuration {} cannot be read", path.display()), error, remedy)
@@ -213,7 +216,7 @@ impl Global {
             None => None,
         };
         let (mut config, problems) = examine(&Sources { file, env: environment()?, flags });
-        // The data of this machine's service, by its own file: then its control socket is meant, too.
+        // The default configuration file names the data directory: use the control socket of this machine's service, too.
         let is_the_services = matches!(
             config.origin("storage.data_dir"),
             Origin::File { path, .. } if path == Config::default_file()
@@ -224,7 +227,7 @@ impl Global {
         Ok((config, problems))
     }
 
-    /// Prints an answer: as JSON, or by the words of the command.
+    /// Prints an answer: as JSON, or as the text of the command.
     ///
     /// # Errors
     /// If standard output is closed.
@@ -237,8 +240,8 @@ impl Global {
     }
 }
 
-/// The environment as text. A variable of ours that is none is refused rather than passed over: without its JWT_SECRET a
-/// server would make one, and turn everybody away.
+/// The environment as text. A variable that is read and is not UTF-8 is an error, and is not ignored: without its JWT_SECRET a
+/// server would create another secret and refuse all tokens.
 fn environment() -> Result<BTreeMap<String, String>, Failure> {
     let mut env = BTreeMap::new();
     for (name, value) in std::env::vars_os() {
@@ -247,7 +250,7 @@ fn environment() -> Result<BTreeMap<String, String>, Failure> {
             Ok(value) => drop(env.insert(name, value)),
             Err(_) if is_read(&name) => {
                 let what = format!("the environment variable {name} cannot be used");
-                return Err(Failure::new(what, "it is not text in UTF-8", "Set it again, as text."));
+                return Err(Failure::new(what, "its value is not valid UTF-8", "Set it to UTF-8 text."));
             }
             Err(_) => {}
         }
@@ -255,17 +258,17 @@ fn environment() -> Result<BTreeMap<String, String>, Failure> {
     Ok(env)
 }
 
-/// A path as the configuration holds it: text. One that is not would become another path.
+/// A path as text, as the configuration stores it. A path that is not UTF-8 is refused, because it would become another path.
 ///
 /// # Errors
 /// If it is not UTF-8.
 pub fn path_text(flag: &str, path: &Path) -> Result<String, Failure> {
     path.to_str().map(ToOwned::to_owned).ok_or_else(|| {
-        Failure::usage(format!("{flag} cannot be used"), "the path is not text in UTF-8", "Give a path in UTF-8.")
+        Failure::usage(format!("{flag} cannot be used"), "the path is not valid UTF-8", "Use a path in UTF-8.")
     })
 }
 
-/// The flag of commands that need the server's data directory and nothing else of it.
+/// The `--data-dir` option as a configuration value, for commands that need nothing else of the server.
 ///
 /// # Errors
 /// If the path is not UTF-8.

@@ -1,4 +1,4 @@
-//! A progress bar with rate and time left, on a terminal alone. Elsewhere the command's last line says all.
+//! A progress bar with rate and remaining time. It is shown only on a terminal.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::cli::{Global, Output};
 
 const BAR: &str = "{msg:14} [{bar:30}] {percent:>3} %  {rate}  {eta} left";
 const STEPS: &str = "{spinner} {msg}";
-/// The spinner moves so often.
+/// How often the spinner moves.
 const TICK: Duration = Duration::from_millis(120);
 
-/// A bar for rows. It shows nothing where nobody looks at it.
+/// A bar that counts rows. It is hidden if standard error is not a terminal.
 #[must_use]
 pub fn rows(global: &Global, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, target(global));
@@ -27,7 +27,7 @@ pub fn rows(global: &Global, what: &'static str) -> ProgressBar {
     bar
 }
 
-/// The step that is being done, where nobody knows how many there are. It shows nothing where nobody looks at it.
+/// A spinner with the current step. It is hidden if standard error is not a terminal.
 #[must_use]
 pub fn steps(global: &Global, what: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, target(global));

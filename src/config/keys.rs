@@ -1,4 +1,4 @@
-//! The table of keys. A row has all that is said of a key anywhere: its name, its help, its default, how it is read.
+//! The table of configuration keys. A row is the only definition of a key: its name, its help text, its default and its parser.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use super::{Config, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, 
 pub struct Key {
     /// The dotted name: `server.listen`.
     pub name: &'static str,
-    /// One line for people.
+    /// The help text, one line.
     pub help: &'static str,
     /// The default as it is written in the file; empty if there is none.
     pub default: &'static str,
@@ -23,7 +23,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// The line of help, with what it takes for a new value to hold.
+    /// The help text, marked with `(restart)` if a new value waits for a restart.
     #[must_use]
     pub fn description(&self) -> String {
         let when = if self.is_live { "" } else { " (restart)" };
@@ -76,52 +76,65 @@ pub const KEYS: &[Key] = &[
     fixed(key("server.listen", "\"127.0.0.1:8443\"", "Address and port to listen on.", |c, v| {
         into(&mut c.server.listen, v, "must be ADDRESS:PORT, for example 0.0.0.0:443 or [::]:443")
     })),
-    fixed(key("server.path", "\"/ws\"", "Path of Socket.IO.", |c, v| {
+    fixed(key("server.path", "\"/ws\"", "URL path of Socket.IO.", |c, v| {
         if !v.starts_with('/') || v.len() < 2 || v.ends_with('/') || v.contains(['?', '#', ' ']) {
             return Err("must begin with / and have a name, for example /ws".to_owned());
         }
         c.server.path = v.to_owned();
         Ok(())
     })),
-    key("server.websocket_enabled", "true", "Whether Socket.IO is on; off leaves the HTTP API for polling.", |c, v| {
-        flag(&mut c.server.websocket_enabled, v)
-    }),
-    key("server.cors_origins", "[]", "Origins of other sites that may use the server from a browser.", |c, v| {
-        let origins = list(v);
-        if let Some(bad) = origins.iter().find(|origin| !is_origin(origin)) {
-            return Err(format!("'{bad}' is not an origin; write https://portal.example.org without a path"));
-        }
-        c.server.cors_origins = origins;
-        Ok(())
-    }),
+    key(
+        "server.websocket_enabled",
+        "true",
+        "Whether Socket.IO is enabled; without it, clients use the HTTP API and its long polling.",
+        |c, v| flag(&mut c.server.websocket_enabled, v),
+    ),
+    key(
+        "server.cors_origins",
+        "[]",
+        "Origins of other sites whose pages may use the server from a browser.",
+        |c, v| {
+            let origins = list(v);
+            if let Some(bad) = origins.iter().find(|origin| !is_origin(origin)) {
+                return Err(format!("'{bad}' is not an origin; write https://portal.example.org without a path"));
+            }
+            c.server.cors_origins = origins;
+            Ok(())
+        },
+    ),
     key(
         "server.behind_proxy",
         "false",
-        "Whether a proxy in front terminates TLS; then plain HTTP is allowed.",
+        "Whether a proxy in front of the server terminates TLS; then the server accepts plain HTTP.",
         |c, v| flag(&mut c.server.behind_proxy, v),
     ),
-    key("server.trusted_proxies", "[]", "Addresses of proxies whose X-Forwarded-For is believed.", |c, v| {
+    key("server.trusted_proxies", "[]", "IP addresses of proxies whose X-Forwarded-For the server trusts.", |c, v| {
         let parsed: Result<_, _> =
             list(v).iter().map(|text| text.parse::<IpAddr>().map(|ip| ip.to_canonical())).collect();
         c.server.trusted_proxies = parsed.map_err(|_| "must be a list of IP addresses".to_owned())?;
         Ok(())
     }),
-    key("server.drain", "\"10s\"", "How long requests under way may take when the server stops.", |c, v| {
+    key("server.drain", "\"10s\"", "How long the server waits for running requests when it stops.", |c, v| {
         c.server.drain = units::duration(v)?;
         Ok(())
     }),
-    key("tls.mode", "\"self-signed\"", "files, self-signed or off; to and from off waits for a restart.", |c, v| {
-        c.tls.mode = match v {
-            "files" => TlsMode::Files,
-            "self-signed" => TlsMode::SelfSigned,
-            "off" => TlsMode::Off,
-            _ => return Err("must be files, self-signed or off".to_owned()),
-        };
-        Ok(())
-    }),
-    key("tls.cert", "", "Certificate chain, PEM, for mode files.", |c, v| path(&mut c.tls.cert, v)),
-    key("tls.key", "", "Private key, PEM, for mode files.", |c, v| path(&mut c.tls.key, v)),
-    key("tls.min_version", "\"1.2\"", "Oldest TLS version that is spoken: 1.2 or 1.3.", |c, v| {
+    key(
+        "tls.mode",
+        "\"self-signed\"",
+        "Source of the certificate: files, self-signed or off (no TLS). A change to or from off waits for a restart.",
+        |c, v| {
+            c.tls.mode = match v {
+                "files" => TlsMode::Files,
+                "self-signed" => TlsMode::SelfSigned,
+                "off" => TlsMode::Off,
+                _ => return Err("must be files, self-signed or off".to_owned()),
+            };
+            Ok(())
+        },
+    ),
+    key("tls.cert", "", "File with the certificate chain in PEM, for mode files.", |c, v| path(&mut c.tls.cert, v)),
+    key("tls.key", "", "File with the private key in PEM, for mode files.", |c, v| path(&mut c.tls.key, v)),
+    key("tls.min_version", "\"1.2\"", "Oldest TLS version that the server accepts: 1.2 or 1.3.", |c, v| {
         c.tls.min_version = match v {
             "1.2" => TlsVersion::V1_2,
             "1.3" => TlsVersion::V1_3,
@@ -129,29 +142,34 @@ pub const KEYS: &[Key] = &[
         };
         Ok(())
     }),
-    key("tls.profile", "\"default\"", "Cipher suites: default, or itsp.40.062 for the Canadian guidance.", |c, v| {
-        c.tls.profile = match v {
-            "default" => TlsProfile::Default,
-            "itsp.40.062" => TlsProfile::Itsp40062,
-            _ => return Err("must be default or itsp.40.062".to_owned()),
-        };
-        Ok(())
-    }),
+    key(
+        "tls.profile",
+        "\"default\"",
+        "Cipher suites: default, or itsp.40.062 for those of the Canadian guidance ITSP.40.062.",
+        |c, v| {
+            c.tls.profile = match v {
+                "default" => TlsProfile::Default,
+                "itsp.40.062" => TlsProfile::Itsp40062,
+                _ => return Err("must be default or itsp.40.062".to_owned()),
+            };
+            Ok(())
+        },
+    ),
     key(
         "tls.hsts",
         "\"365d\"",
-        "How long browsers shall use HTTPS alone for this host name and all its ports, with mode files; off: not said.",
+        "Age of Strict-Transport-Security, with which browsers use only HTTPS for this host name, on all ports; sent with mode files; off: not sent.",
         |c, v| age(&mut c.tls.hsts, v),
     ),
     key(
         "tls.client_ca",
         "",
-        "Authorities of client certificates, PEM; with it the administrators' API asks for one over the network.",
+        "File with the authorities of client certificates in PEM; if set, the admin API requires a client certificate over the network.",
         |c, v| path(&mut c.tls.client_ca, v),
     ),
     Key {
         name: "auth.jwt_secret",
-        help: "The shared secret of HS256/384/512 tokens; in the environment alone.",
+        help: "Shared secret of HS256, HS384 and HS512 tokens; only in the environment.",
         default: "",
         is_secret: true,
         is_live: false,
@@ -160,36 +178,47 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     },
-    key("auth.jwt_secret_file", "", "File with the shared secret; made in the data directory without one.", |c, v| {
-        path(&mut c.auth.jwt_secret_file, v)
-    }),
+    key(
+        "auth.jwt_secret_file",
+        "",
+        "File with the shared secret; without it, the server creates a secret in the data directory.",
+        |c, v| path(&mut c.auth.jwt_secret_file, v),
+    ),
     key(
         "auth.public_keys",
         "[]",
-        "Files with public keys of who signs tokens, PEM: RSA, P-256, P-384, Ed25519; read again when they change.",
+        "Files with public keys that verify tokens, in PEM: RSA, P-256, P-384 or Ed25519; the server reads them again when they change.",
         |c, v| {
             c.auth.public_keys = list(v).into_iter().map(Into::into).collect();
             Ok(())
         },
     ),
-    key("auth.jwks_file", "", "File with a JWKS of who signs tokens; read again when it changes.", |c, v| {
-        path(&mut c.auth.jwks_file, v)
-    }),
-    key("auth.issuer", "", "The iss that a token must have.", |c, v| text(&mut c.auth.issuer, v)),
-    key("auth.audience", "", "The aud that a token must have.", |c, v| text(&mut c.auth.audience, v)),
-    key("auth.leeway", "\"30s\"", "How far clocks may differ.", |c, v| {
+    key(
+        "auth.jwks_file",
+        "",
+        "File with a JWKS whose keys verify tokens; the server reads it again when it changes.",
+        |c, v| path(&mut c.auth.jwks_file, v),
+    ),
+    key("auth.issuer", "", "Required issuer (iss) of tokens; empty: any.", |c, v| text(&mut c.auth.issuer, v)),
+    key("auth.audience", "", "Required audience (aud) of tokens; empty: any.", |c, v| text(&mut c.auth.audience, v)),
+    key("auth.leeway", "\"30s\"", "Allowed clock difference when the times of a token are checked.", |c, v| {
         c.auth.leeway = units::duration(v)?;
         Ok(())
     }),
-    key("auth.require_exp", "true", "Whether a token must have an end.", |c, v| flag(&mut c.auth.require_exp, v)),
-    key("auth.cookie_name", "", "Cookie that may hold a token, for pages of allowed origins.", |c, v| {
-        text(&mut c.auth.cookie_name, v)
+    key("auth.require_exp", "true", "Whether a token must have an expiry time (exp).", |c, v| {
+        flag(&mut c.auth.require_exp, v)
     }),
+    key(
+        "auth.cookie_name",
+        "",
+        "Name of a cookie that may contain the token, for pages of allowed origins.",
+        |c, v| text(&mut c.auth.cookie_name, v),
+    ),
     key(
         "auth.role_map",
         "[\"admin=admin\", \"owner=admin\", \"superadmin=admin\", \"hr=hr\", \"hr_admin=hr\", \"hr_manager=hr\", \
          \"coach=coach\", \"learner=learner\", \"user=learner\"]",
-        "What the roles of tokens are here: CLAIM=admin|hr|coach|learner.",
+        "Roles in tokens and the roles that they get here: CLAIM=admin|hr|coach|learner.",
         |c, v| {
             let mut map = Vec::new();
             for pair in list(v) {
@@ -203,29 +232,34 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     ),
-    key("auth.reject", "\"event\"", "How a bad token is refused: event (auth_error) or connect_error.", |c, v| {
-        c.auth.reject = match v {
-            "event" => Reject::Event,
-            "connect_error" => Reject::ConnectError,
-            _ => return Err("must be event or connect_error".to_owned()),
-        };
-        Ok(())
-    }),
-    fixed(key("storage.data_dir", "\"./academy-rt-data\"", "Where everything is stored.", |c, v| {
+    key(
+        "auth.reject",
+        "\"event\"",
+        "How Socket.IO refuses an invalid token: event (the event auth_error) or connect_error.",
+        |c, v| {
+            c.auth.reject = match v {
+                "event" => Reject::Event,
+                "connect_error" => Reject::ConnectError,
+                _ => return Err("must be event or connect_error".to_owned()),
+            };
+            Ok(())
+        },
+    ),
+    fixed(key("storage.data_dir", "\"./academy-rt-data\"", "Directory of all stored data.", |c, v| {
         if v.is_empty() {
             return Err("must be a directory".to_owned());
         }
         c.storage.data_dir = v.into();
         Ok(())
     })),
-    fixed(key("storage.cache", "\"64MiB\"", "Memory for the store's page cache.", |c, v| {
+    fixed(key("storage.cache", "\"64MiB\"", "Memory for the page cache of the database.", |c, v| {
         c.storage.cache = bytes(v)?;
         Ok(())
     })),
     fixed(key(
         "storage.min_free",
         "\"auto\"",
-        "Writes are refused below so much free space; auto: the larger of 512MB and 5 % of the disk; 0: never.",
+        "Minimum free disk space for writes; auto: the larger of 512MB and 5 % of the disk; 0: no minimum.",
         |c, v| {
             c.storage.min_free = if v == "auto" { None } else { Some(units::size(v)?) };
             Ok(())
@@ -234,107 +268,129 @@ pub const KEYS: &[Key] = &[
     fixed(key(
         "storage.min_free_admin",
         "\"auto\"",
-        "Blocks, revocations, erasures, removals, purges and their audit records go on down to so much; auto: a quarter.",
+        "Minimum free disk space for blocks, revocations, erasures, removals and purges; auto: a quarter of min_free.",
         |c, v| {
             c.storage.min_free_admin = if v == "auto" { None } else { Some(units::size(v)?) };
             Ok(())
         },
     )),
-    key("chat.open_rooms", "true", "Whether everybody may join a room that nobody has registered.", |c, v| {
+    key("chat.open_rooms", "true", "Whether every user may join a room that is not registered.", |c, v| {
         flag(&mut c.chat.open_rooms, v)
     }),
-    key("limits.messages_per_second", "10", "Chat messages a second and user; 0: no limit.", |c, v| {
+    key("limits.messages_per_second", "10", "Chat messages per second and user; 0: no limit.", |c, v| {
         count(&mut c.limits.messages_per_second, v)
     }),
-    key("limits.message_burst", "30", "Messages that may come at once after a rest.", |c, v| {
+    key("limits.message_burst", "30", "Chat messages that a user may send at once after a pause.", |c, v| {
         count(&mut c.limits.message_burst, v)
     }),
-    key("limits.typing_per_second", "5", "Typing signals a second and user; 0: no limit.", |c, v| {
+    key("limits.typing_per_second", "5", "Typing events per second and user; 0: no limit.", |c, v| {
         count(&mut c.limits.typing_per_second, v)
     }),
-    key("limits.syncs_per_second", "10", "Progress reports a second and user; 0: no limit.", |c, v| {
+    key("limits.syncs_per_second", "10", "Progress reports per second and user; 0: no limit.", |c, v| {
         count(&mut c.limits.syncs_per_second, v)
     }),
-    key("limits.joins_per_second", "20", "Joins a second and user; 0: no limit.", |c, v| {
+    key("limits.joins_per_second", "20", "Room joins per second and user; 0: no limit.", |c, v| {
         count(&mut c.limits.joins_per_second, v)
     }),
     key(
         "limits.budget_per_second",
         "500",
-        "Work that the requests of a user may cause a second, in points of 0.1 ms; 0: no limit.",
+        "Work that the requests of a user may cause per second, in points of 0.1 ms; 0: no limit.",
         |c, v| count(&mut c.limits.budget_per_second, v),
     ),
-    key("limits.budget_burst", "1500", "Points that a user may use at once after a rest.", |c, v| {
+    key("limits.budget_burst", "1500", "Points that a user may use at once after a pause.", |c, v| {
         count(&mut c.limits.budget_burst, v)
     }),
-    key("limits.connects_per_second", "50", "New sockets a second and address (IPv6: a /64); 0: no limit.", |c, v| {
-        count(&mut c.limits.connects_per_second, v)
-    }),
-    key("limits.sockets_per_user", "20", "Sockets a user; 0: no limit.", |c, v| {
+    key(
+        "limits.connects_per_second",
+        "50",
+        "New sockets per second and client address (IPv6: per /64); 0: no limit.",
+        |c, v| count(&mut c.limits.connects_per_second, v),
+    ),
+    key("limits.sockets_per_user", "20", "Open sockets per user; 0: no limit.", |c, v| {
         count(&mut c.limits.sockets_per_user, v)
     }),
-    key("limits.rooms_per_socket", "1000", "Chat rooms that a socket may be in at a time; 0: no limit.", |c, v| {
-        count(&mut c.limits.rooms_per_socket, v)
-    }),
+    key(
+        "limits.rooms_per_socket",
+        "1000",
+        "Chat rooms that a socket may be in at the same time; 0: no limit.",
+        |c, v| count(&mut c.limits.rooms_per_socket, v),
+    ),
     key(
         "limits.sockets_per_address",
         "0",
-        "Sockets an address (IPv6: a /64), which a whole office may share; 0: no limit.",
+        "Open sockets per client address (IPv6: per /64), which a whole office may share; 0: no limit.",
         |c, v| count(&mut c.limits.sockets_per_address, v),
     ),
-    fixed(key("limits.payload", "\"1MB\"", "Largest message or body of a client.", |c, v| {
+    fixed(key("limits.payload", "\"1MB\"", "Largest message or request body of a client.", |c, v| {
         c.limits.payload = bytes(v)?;
         if c.limits.payload < 1_024 { Err("must be at least 1KiB".to_owned()) } else { Ok(()) }
     })),
-    key("limits.message_chars", "4000", "Longest content of a chat message, in characters.", |c, v| {
+    key("limits.message_chars", "4000", "Maximum length of a chat message, in characters.", |c, v| {
         count(&mut c.limits.message_chars, v)?;
         if c.limits.message_chars == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
     }),
-    fixed(key("limits.send_queue", "4096", "Packets that wait for a slow reader before it is cut off.", |c, v| {
-        count(&mut c.limits.send_queue, v)?;
-        if c.limits.send_queue < 64 { Err("must be at least 64".to_owned()) } else { Ok(()) }
+    fixed(key(
+        "limits.send_queue",
+        "4096",
+        "Packets that may wait for a slow client; with more, the server closes its socket.",
+        |c, v| {
+            count(&mut c.limits.send_queue, v)?;
+            if c.limits.send_queue < 64 { Err("must be at least 64".to_owned()) } else { Ok(()) }
+        },
+    )),
+    fixed(key("limits.handshake", "\"10s\"", "Time limit for a TLS handshake.", |c, v| {
+        timeout(&mut c.limits.handshake, v)
     })),
-    fixed(key("limits.handshake", "\"10s\"", "How long a TLS handshake may take.", |c, v| {
-        patience(&mut c.limits.handshake, v)
-    })),
-    fixed(key("limits.request_head", "\"15s\"", "How long the head of a request may take.", |c, v| {
-        patience(&mut c.limits.request_head, v)
+    fixed(key("limits.request_head", "\"15s\"", "Time limit for the headers of a request.", |c, v| {
+        timeout(&mut c.limits.request_head, v)
     })),
     fixed(key(
         "limits.request_body",
         "\"20s\"",
-        "How long the body of a request may take, and a second more for each 16 KiB that have come.",
-        |c, v| patience(&mut c.limits.request_body, v),
+        "Time limit for the body of a request, plus one second for each 16 KiB received.",
+        |c, v| timeout(&mut c.limits.request_body, v),
     )),
-    fixed(key("limits.sign_in", "\"10s\"", "How long a connection of Socket.IO may take to sign in.", |c, v| {
-        patience(&mut c.limits.sign_in, v)
+    fixed(key("limits.sign_in", "\"10s\"", "Time limit for the sign-in of a Socket.IO connection.", |c, v| {
+        timeout(&mut c.limits.sign_in, v)
     })),
     fixed(key(
         "limits.newcomers_per_address",
         "4096",
-        "Connections of an address (IPv6: a /64) that have not asked for anything yet; 0: no limit.",
+        "Connections per client address (IPv6: per /64) that have not sent a request yet; 0: no limit.",
         |c, v| count(&mut c.limits.newcomers_per_address, v),
     )),
-    fixed(key("retention.progress_versions", "50", "Versions of a lesson's progress that are kept.", |c, v| {
-        count(&mut c.retention.progress_versions, v)?;
-        if c.retention.progress_versions == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
-    })),
+    fixed(key(
+        "retention.progress_versions",
+        "50",
+        "Number of versions that are kept of the progress in a lesson.",
+        |c, v| {
+            count(&mut c.retention.progress_versions, v)?;
+            if c.retention.progress_versions == 0 { Err("must be at least 1".to_owned()) } else { Ok(()) }
+        },
+    )),
     key(
         "retention.chat",
         "\"off\"",
-        "Chat messages older than this are purged, for example 730d; off: never.",
+        "The server purges chat messages older than this, for example 730d; off: never.",
         |c, v| age(&mut c.retention.chat, v),
     ),
-    key("retention.notifications", "\"off\"", "Notifications older than this are purged; off: never.", |c, v| {
-        age(&mut c.retention.notifications, v)
-    }),
-    key("retention.audit", "\"off\"", "Records of the audit trail older than this are purged; off: never.", |c, v| {
-        age(&mut c.retention.audit, v)
-    }),
+    key(
+        "retention.notifications",
+        "\"off\"",
+        "The server purges notifications older than this; off: never.",
+        |c, v| age(&mut c.retention.notifications, v),
+    ),
+    key(
+        "retention.audit",
+        "\"off\"",
+        "The server purges records of the audit log older than this; off: never.",
+        |c, v| age(&mut c.retention.audit, v),
+    ),
     key(
         "retention.floor",
         "\"off\"",
-        "What must be kept for so long: no purge may be shorter, no erasure without consent.",
+        "Minimum retention: data younger than this are never purged, and erased only with consent; off: none.",
         |c, v| {
             let mut floor = None;
             age(&mut floor, v)?;
@@ -345,7 +401,7 @@ pub const KEYS: &[Key] = &[
     key(
         "log.format",
         "\"auto\"",
-        "text, json, journal, or auto: text on a terminal, the journal under systemd, JSON elsewhere.",
+        "Format of log lines: text, json, journal or auto (text on a terminal, journal under systemd, else json).",
         |c, v| {
             c.log.format = match v {
                 "auto" => LogFormat::Auto,
@@ -357,22 +413,27 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     ),
-    key("log.level", "\"info\"", "error, warn, info, debug or trace.", |c, v| {
+    key("log.level", "\"info\"", "Lowest level that is logged: error, warn, info, debug or trace.", |c, v| {
         if !["error", "warn", "info", "debug", "trace"].contains(&v) {
             return Err("must be error, warn, info, debug or trace".to_owned());
         }
         c.log.level = v.to_owned();
         Ok(())
     }),
-    fixed(key("metrics.listen", "", "Address and port of its own for /metrics, without a token.", |c, v| {
-        if v.is_empty() {
-            c.metrics.listen = None;
-            return Ok(());
-        }
-        let parsed = v.parse().map_err(|_| "must be ADDRESS:PORT, for example 127.0.0.1:9464".to_owned())?;
-        c.metrics.listen = Some(parsed);
-        Ok(())
-    })),
+    fixed(key(
+        "metrics.listen",
+        "",
+        "Separate address and port for /metrics, without a token; empty: none.",
+        |c, v| {
+            if v.is_empty() {
+                c.metrics.listen = None;
+                return Ok(());
+            }
+            let parsed = v.parse().map_err(|_| "must be ADDRESS:PORT, for example 127.0.0.1:9464".to_owned())?;
+            c.metrics.listen = Some(parsed);
+            Ok(())
+        },
+    )),
 ];
 
 fn into<T: FromStr>(place: &mut T, value: &str, allowed: &str) -> Result<(), String> {
@@ -384,9 +445,9 @@ fn count<T: FromStr>(place: &mut T, value: &str) -> Result<(), String> {
     into(place, value, "must be a whole number, 0 or more")
 }
 
-fn patience(place: &mut std::time::Duration, value: &str) -> Result<(), String> {
+fn timeout(place: &mut std::time::Duration, value: &str) -> Result<(), String> {
     *place = units::duration(value)?;
-    if place.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(()) }
+    if place.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(()) }
 }
 
 fn age(place: &mut Option<std::time::Duration>, value: &str) -> Result<(), String> {
@@ -395,7 +456,7 @@ fn age(place: &mut Option<std::time::Duration>, value: &str) -> Result<(), Strin
         text => {
             let age = units::duration(text).map_err(|_| "must be a duration such as 90d or 24h, or off".to_owned())?;
             if age.is_zero() {
-                return Err("must be longer than nothing, or off".to_owned());
+                return Err("must be longer than 0s, or off".to_owned());
             }
             Some(age)
         }
@@ -423,7 +484,7 @@ fn text(place: &mut Option<String>, value: &str) -> Result<(), String> {
 }
 
 fn bytes(value: &str) -> Result<usize, String> {
-    usize::try_from(units::size(value)?).map_err(|_| "is too large for this machine".to_owned())
+    usize::try_from(units::size(value)?).map_err(|_| "is too large for this system".to_owned())
 }
 
 fn list(value: &str) -> Vec<String> {
@@ -461,8 +522,8 @@ pub fn default_file() -> String {
 pub fn annotated_file(value: impl Fn(&Key) -> Option<String>) -> String {
     let mut text = String::from(
         "# academy-rt.toml - every key with its default. A line that begins with # is a comment:\n\
-         # remove the # and change the value. Flags and ACADEMY_RT_* in the environment win over this file.\n\
-         # A reload (systemctl reload academy-rt, or SIGHUP) takes new values; keys marked (restart) wait for a restart.\n",
+         # to set a key, remove the # and change the value. Command-line options and ACADEMY_RT_* variables override this file.\n\
+         # A reload (systemctl reload academy-rt, or SIGHUP) applies new values; keys marked (restart) need a restart.\n",
     );
     let mut section = "";
     for row in KEYS.iter().filter(|row| !row.is_secret) {

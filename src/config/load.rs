@@ -1,4 +1,4 @@
-//! Reads the layers and says exactly where something is wrong.
+//! Reads the sources in their order and reports errors with their exact place.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::{Config, Given, KEYS, Key, TlsMode};
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody said anything.
+    /// The value was not set.
     Default,
     /// The configuration file.
     File {
@@ -101,10 +101,10 @@ pub struct Sources {
     pub flags: Vec<(&'static str, &'static str, String)>,
 }
 
-/// Variables of ours that are no keys.
+/// `ACADEMY_RT_*` variables that are not keys.
 const OTHER_ENV: [&str; 2] = ["ACADEMY_RT_TOKEN", "ACADEMY_RT_CONFIG"];
 
-/// What the academy's platform calls some keys. Our own names win over them.
+/// Names that the academy's platform uses for some keys. `ACADEMY_RT_*` variables override them.
 const PLATFORM_ENV: [(&str, &str); 3] = [
     ("WEBSOCKET_ENABLED", "server.websocket_enabled"),
     ("WEBSOCKET_CORS_ORIGIN", "server.cors_origins"),
@@ -156,7 +156,7 @@ pub fn examine(sources: &Sources) -> (Config, Vec<ConfigError>) {
                 let listen = config.server.listen.to_string();
                 note(&mut config, "server.listen", origin, listen);
             }
-            Err(_) => problems.push(bad(origin, "PORT", "must be a port, 1 to 65535")),
+            Err(_) => problems.push(bad(origin, "PORT", "must be a port from 1 to 65535")),
         }
     }
     for (name, value) in sources.env.iter().filter(|(name, _)| name.starts_with("ACADEMY_RT_")) {
@@ -180,7 +180,7 @@ pub fn examine(sources: &Sources) -> (Config, Vec<ConfigError>) {
     config.runtime_dir =
         sources.env.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
     config.credentials_dir = sources.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-    // What does not fit together is worth a word only when each part is good.
+    // Combinations are checked only if each value is valid.
     if problems.is_empty() {
         problems.extend(check_whole(&config).err());
     }
@@ -194,13 +194,13 @@ fn bad(origin: Origin, key: &str, reason: &str) -> ConfigError {
 fn check_whole(config: &Config) -> Result<(), ConfigError> {
     let has_files = config.tls.cert.is_some() && config.tls.key.is_some();
     if config.tls.mode == TlsMode::Files && !has_files {
-        return Err(bad(config.origin("tls.mode"), "tls.mode", "is files: give tls.cert and tls.key too"));
+        return Err(bad(config.origin("tls.mode"), "tls.mode", "is files, which needs tls.cert and tls.key; set both"));
     }
-    // Files that are named and not used are an accident: clients would meet a certificate that nobody trusts.
+    // Files that are set and not used are a mistake: clients would get a certificate that they do not trust.
     let unused =
         [("tls.cert", &config.tls.cert), ("tls.key", &config.tls.key)].into_iter().find(|(_, path)| path.is_some());
     if let (TlsMode::SelfSigned, Some((key, _))) = (config.tls.mode, unused) {
-        let reason = "is not used while tls.mode is self-signed; set tls.mode to files, or leave it out";
+        let reason = "is not used while tls.mode is self-signed; set tls.mode to files, or remove this key";
         return Err(bad(config.origin(key), key, reason));
     }
     let retention = &config.retention;
@@ -210,7 +210,7 @@ fn check_whole(config: &Config) -> Result<(), ConfigError> {
         ("retention.audit", retention.audit),
     ];
     if let Some((key, _)) = ages.into_iter().find(|(_, age)| age.is_some_and(|age| age < retention.floor)) {
-        let reason = "is shorter than retention.floor, for which everything must be kept";
+        let reason = "must not be shorter than retention.floor";
         return Err(bad(config.origin(key), key, reason));
     }
     Ok(())
@@ -222,7 +222,8 @@ fn set(config: &mut Config, key: &str, value: &str, origin: Origin) -> Result<()
         return Err(ConfigError::UnknownKey { origin, key: key.to_owned(), nearest });
     };
     if row.is_secret && matches!(origin, Origin::File { .. }) {
-        let reason = "does not belong into this file; name a file of its own as auth.jwt_secret_file";
+        let reason =
+            "must not be in this file; put the secret into a file of its own and set auth.jwt_secret_file to its path";
         return Err(bad(origin, key, reason));
     }
     (row.set)(config, value.trim()).map_err(|reason| ConfigError::BadValue {
@@ -287,21 +288,21 @@ fn plain(value: &toml::de::DeValue<'_>, takes_list: bool) -> Result<String, &'st
         DeValue::Integer(number) => Ok(decimal(number)),
         DeValue::Float(number) => Ok(number.to_string()),
         DeValue::Boolean(flag) => Ok(flag.to_string()),
-        DeValue::Array(_) if !takes_list => Err("must be one value, not a list"),
+        DeValue::Array(_) if !takes_list => Err("must be a single value, not a list"),
         DeValue::Array(items) => {
             let mut texts = Vec::new();
             for item in items.iter() {
-                let text = plain(item.get_ref(), false).map_err(|_| "must be a list of texts")?;
+                let text = plain(item.get_ref(), false).map_err(|_| "must be a list of strings")?;
                 // In the environment a comma ends an item: it must mean the same here.
                 if text.contains(',') {
-                    return Err("must be a list of texts without commas");
+                    return Err("must be a list of strings without commas");
                 }
                 texts.push(text);
             }
             Ok(texts.join(","))
         }
         DeValue::Table(_) | DeValue::Datetime(_) => {
-            Err(if takes_list { "must be a list of texts" } else { "must be a text, a number, true or false" })
+            Err(if takes_list { "must be a list of strings" } else { "must be a string, a number, true or false" })
         }
     }
 }
@@ -371,14 +372,14 @@ mod tests {
             ("[server]\nlisten = \"nowhere\"", "a.toml:2: server.listen must be ADDRESS:PORT"),
             ("[server]\ndrain = 10", "must be a duration"),
             ("[tls]\nmode = \"on\"", "must be files, self-signed or off"),
-            ("[tls]\nmode = \"files\"", "give tls.cert and tls.key"),
+            ("[tls]\nmode = \"files\"", "needs tls.cert and tls.key"),
             ("[server]\ncors_origins = [\"*\"]", "is not an origin"),
             ("[limits]\nsend_queue = 1", "at least 64"),
-            ("[server]\nlisten = {a = 1}", "must be a text"),
-            ("[server]\n\nlisten = [\"127.0.0.1:1\"]", "a.toml:3: server.listen must be one value, not a list"),
-            ("[server]\ncors_origins = [[\"https://a.example\"]]", "must be a list of texts"),
+            ("[server]\nlisten = {a = 1}", "must be a string"),
+            ("[server]\n\nlisten = [\"127.0.0.1:1\"]", "a.toml:3: server.listen must be a single value, not a list"),
+            ("[server]\ncors_origins = [[\"https://a.example\"]]", "must be a list of strings"),
             ("[server]\ncors_origins = [\"https://a.example,https://b.example\"]", "without commas"),
-            ("[server]\ncors_origins = {a = 1}", "must be a list of texts"),
+            ("[server]\ncors_origins = {a = 1}", "must be a list of strings"),
             (
                 "[tls]\ncert = \"c.pem\"\nkey = \"k.pem\"",
                 "a.toml:2: tls.cert is not used while tls.mode is self-signed",

@@ -17,7 +17,7 @@ use crate::domain::Role;
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Origin, Sources, load};
 
-/// A secret. It shows itself to nobody: neither `Debug` nor `Display` prints it.
+/// A secret. Its `Debug` output does not contain it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -72,11 +72,11 @@ pub struct Config {
     pub credentials_dir: Option<PathBuf>,
     /// Where runtime files are, if the service manager has made a directory for them (`RUNTIME_DIRECTORY`).
     pub runtime_dir: Option<PathBuf>,
-    /// The values that somebody gave; what is not among them is a default.
+    /// The values that were set; every other key has its default.
     pub given: Vec<Given>,
 }
 
-/// A value that somebody gave.
+/// A value that was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Given {
     /// The dotted name.
@@ -100,9 +100,9 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     /// Whether a proxy in front terminates TLS.
     pub behind_proxy: bool,
-    /// The proxies whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpAddr>,
-    /// How long what is under way may take when the server stops.
+    /// How long the server waits for running requests when it stops.
     pub drain: Duration,
 }
 
@@ -117,7 +117,7 @@ pub enum TlsMode {
     Off,
 }
 
-/// The oldest TLS version that is spoken.
+/// The oldest TLS version that is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsVersion {
     /// TLS 1.2
@@ -126,10 +126,10 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// What TLS is made of.
+/// The cipher suites and key exchanges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsProfile {
-    /// What rustls holds to be safe.
+    /// The defaults of rustls.
     Default,
     /// What the Canadian guidance ITSP.40.062 recommends.
     Itsp40062,
@@ -144,13 +144,13 @@ pub struct Tls {
     pub cert: Option<PathBuf>,
     /// The private key, PEM.
     pub key: Option<PathBuf>,
-    /// The oldest version that is spoken.
+    /// The oldest version that is accepted.
     pub min_version: TlsVersion,
     /// Cipher suites and key exchange.
     pub profile: TlsProfile,
-    /// For how long browsers are told to use nothing but HTTPS; with certificates from files alone.
+    /// The age in `Strict-Transport-Security`; sent only with certificates from files.
     pub hsts: Option<Duration>,
-    /// The authorities of client certificates, PEM; with it the administrators' API asks for one over the network.
+    /// The authorities of client certificates, PEM; with it the admin API requires one over the network.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -178,9 +178,9 @@ pub struct Auth {
     pub issuer: Option<String>,
     /// The `aud` that a token must have.
     pub audience: Option<String>,
-    /// For how long a token is good behind its end.
+    /// The clock difference that is allowed for the times of a token.
     pub leeway: Duration,
-    /// Whether a token must have an end.
+    /// Whether a token must have an expiry time (`exp`).
     pub require_exp: bool,
     /// The cookie that may hold a token.
     pub cookie_name: Option<String>,
@@ -236,27 +236,27 @@ pub struct Chat {
 /// `[limits]`: 0 switches a rate or a count off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Chat messages a second and user.
+    /// Chat messages per second and user.
     pub messages_per_second: u32,
-    /// Messages that may come at once after a rest.
+    /// Messages that a user may send at once after a pause.
     pub message_burst: u32,
-    /// Typing signals a second and user.
+    /// Typing events per second and user.
     pub typing_per_second: u32,
-    /// Progress reports a second and user.
+    /// Progress reports per second and user.
     pub syncs_per_second: u32,
-    /// Joins a second and user.
+    /// Room joins per second and user.
     pub joins_per_second: u32,
-    /// Points of work that the requests of a user, or of a network without a token, may cost a second.
+    /// Work that the requests of a user, or of a network without a token, may cause per second, in points.
     pub budget_per_second: u32,
-    /// Points that may be used at once after a rest.
+    /// Points that may be used at once after a pause.
     pub budget_burst: u32,
-    /// New sockets a second and address.
+    /// New sockets per second and client address.
     pub connects_per_second: u32,
-    /// Sockets a user.
+    /// Open sockets per user.
     pub sockets_per_user: usize,
     /// Chat rooms that a socket may be in.
     pub rooms_per_socket: usize,
-    /// Sockets an address; off by default: a whole office shares one.
+    /// Open sockets per client address; off by default, because a whole office may share one.
     pub sockets_per_address: usize,
     /// The largest message or body of a client, in bytes.
     pub payload: usize,
@@ -285,7 +285,7 @@ pub struct Retention {
     pub chat: Option<Duration>,
     /// Notifications older than this are purged.
     pub notifications: Option<Duration>,
-    /// Records of the audit trail older than this are purged.
+    /// Records of the audit log older than this are purged.
     pub audit: Option<Duration>,
     /// What is younger than this is neither purged nor, without consent, erased.
     pub floor: Duration,

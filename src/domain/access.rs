@@ -1,4 +1,4 @@
-//! What ends a token before its time, and who is shut out: revocations and blocks, as pure rules over a token's claims.
+//! Revocations of tokens and blocks of users, as pure rules over the claims of a token.
 
 use super::{Actor, Timestamp, UserId};
 

@@ -1,4 +1,4 @@
-//! The audit trail: who did what, when, from where, and how it ended. Each record carries the hash of the one before it, so
+//! The audit log: who did what, when, from where, and how it ended. Each record carries the hash of the one before it, so
 //! that a record that was changed, taken out or put in is found and located.
 
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub struct AuditEntry {
     pub outcome: String,
 }
 
-/// The words of the trail.
+/// The words of the audit log.
 pub mod action {
     /// A token was not good.
     pub const SIGN_IN: &str = "sign_in";
@@ -50,7 +50,7 @@ pub mod action {
     pub const HOLD_RELEASE: &str = "hold.release";
     /// Data were purged by their age.
     pub const PURGE: &str = "retention.purge";
-    /// The trail was given out.
+    /// The audit log was given out.
     pub const AUDIT_EXPORT: &str = "audit.export";
     /// An event or a notification was sent by an administrator.
     pub const BROADCAST: &str = "broadcast";
@@ -58,9 +58,9 @@ pub mod action {
     pub const TOKEN_REVOKE: &str = "token.revoke";
     /// Other keys of tokens are in force.
     pub const KEYS: &str = "keys";
-    /// Somebody was shut out.
+    /// A user was blocked.
     pub const USER_BLOCK: &str = "user.block";
-    /// Somebody who was shut out may come again.
+    /// The block of a user was lifted.
     pub const USER_UNBLOCK: &str = "user.unblock";
     /// Somebody's sockets were closed.
     pub const USER_DISCONNECT: &str = "user.disconnect";
@@ -76,7 +76,7 @@ pub mod action {
     pub const MEMBER_REMOVE: &str = "room.member.remove";
 }
 
-/// A record of the trail.
+/// A record of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRecord {
     /// 1, 2, 3, ... without gaps.
@@ -139,7 +139,7 @@ impl From<&AuditRecord> for Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
     /// A record, or the hash of the one before it, is not as it was written.
-    #[error("record {number} is not as it was written, or does not follow the one before it")]
+    #[error("record {number} was changed, or does not follow the record before it")]
     Changed {
         /// The record.
         number: u64,
@@ -205,7 +205,7 @@ mod tests {
         }
     }
 
-    fn trail(texts: &[String]) -> Vec<AuditRecord> {
+    fn chain(texts: &[String]) -> Vec<AuditRecord> {
         let mut link = Link::START;
         let mut records = Vec::new();
         for text in texts {
@@ -223,7 +223,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_change_is_found_where_it_is(texts in prop::collection::vec(".{0,20}", 2..20), at in 0usize..20, kind in 0..5) {
-            let mut records = trail(&texts);
+            let mut records = chain(&texts);
             prop_assert!(walk(&records).is_ok());
             let at = at % records.len();
             let number = records[at].number;

@@ -285,7 +285,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// Whether an administrative act that was refused for this reason stands in the audit trail as refused.
+    /// Whether an administrative act that was refused for this reason stands in the audit log as refused.
     #[must_use]
     pub fn is_recorded(&self) -> bool {
         matches!(self, Refusal::Held(_) | Refusal::Erasing(_) | Refusal::Removing(_) | Refusal::BelowFloor)

@@ -216,7 +216,7 @@ pub struct Certificate {
     pub store_id: String,
     /// What is gone.
     pub counts: ErasureCounts,
-    /// BLAKE3 of this document without its hash, in hexadecimal digits; it is in the audit trail, too.
+    /// BLAKE3 of this document without its hash, in hexadecimal digits; it is in the audit log, too.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hash: String,
 }
@@ -234,7 +234,7 @@ pub enum PurgeKind {
     Chat,
     /// Notifications with their marks.
     Notifications,
-    /// The audit trail.
+    /// The audit log.
     Audit,
 }
 

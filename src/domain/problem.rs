@@ -1,5 +1,5 @@
-//! What is wrong, for people: in three sentences, each with a subject. Every layer tells its failures to administrators in
-//! this form, and the command line prints them one below another.
+//! An error for administrators in three sentences: what did not work, why, and what to do. Every layer reports its failures in
+//! this form, and the command line prints the three sentences on lines of their own.
 
 /// Something that is wrong, or did not work.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -76,13 +76,13 @@ pub struct ExpiryClock {
 }
 
 impl ExpiryClock {
-    /// Begins at a moment, as both clocks tell it.
+    /// Begins at a moment, given by both clocks.
     #[must_use]
     pub fn new(wall: Timestamp, passing: Instant) -> ExpiryClock {
         ExpiryClock { wall, passing, ahead_since: None }
     }
 
-    /// What has ended by now, as both clocks tell it.
+    /// What has ended by now, according to both clocks.
     pub fn now(&mut self, wall: Timestamp, passing: Instant) -> Timestamp {
         let expected = self.wall.plus(passing.saturating_duration_since(self.passing));
         if wall > expected.plus(DRIFT) {

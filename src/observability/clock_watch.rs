@@ -25,13 +25,13 @@ pub struct ClockWatch {
 }
 
 impl ClockWatch {
-    /// Begins at a moment, as both clocks tell it.
+    /// Begins at a moment, given by both clocks.
     #[must_use]
     pub fn new(wall: Timestamp, monotonic: Instant) -> ClockWatch {
         ClockWatch { wall, monotonic }
     }
 
-    /// Looks again. A jump is told once.
+    /// Looks again. A jump is reported once.
     pub fn look(&mut self, wall: Timestamp, monotonic: Instant) -> Option<Jump> {
         let passed = monotonic.saturating_duration_since(self.monotonic);
         let expected = self.wall.plus(passed);

@@ -1,5 +1,5 @@
 //! A flood of refused connections must not fill a disk: of each reason, some lines a minute are logged, and the rest is counted
-//! and told as one.
+//! and logged as one.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ impl LogLimiter {
     fn may_log_at(&self, reason: &'static str, now: Instant) -> bool {
         let mut windows = self.lock();
         let window = windows.entry(reason).or_insert(Window { since: now, said: 0, unsaid: 0 });
-        // What was not said is still to be told: the window ends when it is.
+        // Suppressed messages are still to be logged: the window ends when they are.
         if window.unsaid == 0 && now.duration_since(window.since) >= WINDOW {
             *window = Window { since: now, said: 0, unsaid: 0 };
         }

@@ -26,7 +26,7 @@ pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; cha
 /// The type of the text for everybody else.
 pub const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What there is to tell.
+/// The values that are exported.
 #[derive(Debug, Default)]
 pub struct Figures {
     /// Since the start.
@@ -125,45 +125,49 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
     let mut registry = Registry::with_prefix("academy_rt");
     let mut gauge = |name: &str, help: &str, value: u64| registry.register(name, help, ConstGauge::new(signed(value)));
     gauge("uptime_seconds", "Seconds since the start", figures.uptime.as_secs());
-    gauge("ready", "1 while requests are taken", u64::from(figures.is_ready));
-    gauge("websocket_enabled", "1 while Socket.IO is switched on", u64::from(figures.is_websocket_enabled));
+    gauge("ready", "1 while the server accepts requests", u64::from(figures.is_ready));
+    gauge("websocket_enabled", "1 while Socket.IO is enabled", u64::from(figures.is_websocket_enabled));
     gauge(
         "reload_refused",
-        "1 if the last reload was refused and an old configuration is in force",
+        "1 if the last reload failed and an old configuration is in use",
         u64::from(figures.is_reload_refused),
     );
-    gauge("users", "Users with a socket", figures.users as u64);
-    gauge("rooms", "Chat rooms with a socket", figures.rooms as u64);
-    gauge("polls_waiting", "Long polls that wait", counters.polls_waiting.get());
-    gauge("connections_open", "Connections open, of all kinds", counters.connections_open.get());
+    gauge("users", "Users with an open socket", figures.users as u64);
+    gauge("rooms", "Chat rooms with an open socket", figures.rooms as u64);
+    gauge("polls_waiting", "Waiting long polls", counters.polls_waiting.get());
+    gauge("connections_open", "Open connections of all kinds", counters.connections_open.get());
     gauge("store_file_bytes", "Size of the database file", figures.store.file_bytes);
-    gauge("store_queue", "Requests waiting for the writer", figures.store.queued as u64);
-    gauge("store_min_free_bytes", "Writes are refused below so many free bytes", figures.store.min_free_bytes);
+    gauge("store_queue", "Write requests waiting for the store", figures.store.queued as u64);
+    gauge("store_min_free_bytes", "Free bytes below which writes are refused", figures.store.min_free_bytes);
     if let Some(free) = figures.free_bytes {
-        gauge("store_free_bytes", "Bytes that are free where the data are", free);
+        gauge("store_free_bytes", "Free bytes on the disk of the data directory", free);
     }
     // A store that was never backed up has none of these: an alert on their absence is an alert on that.
     if let Some((at, bytes)) = figures.store.last_backup {
-        gauge("backup_last_timestamp_seconds", "When the last good backup was made, Unix time", at.as_secs());
+        gauge("backup_last_timestamp_seconds", "Unix time of the last good backup", at.as_secs());
         gauge("backup_last_age_seconds", "Seconds since the last good backup", at.until(figures.now).as_secs());
         gauge("backup_last_size_bytes", "Size of the last good backup", bytes);
     }
     if let Some(end) = figures.certificate_not_after {
         gauge(
             "tls_certificate_not_after_timestamp_seconds",
-            "The end of the TLS certificate, Unix time",
+            "Unix time at which the TLS certificate expires",
             end.as_secs(),
         );
     }
     let mut counter = |name: &str, help: &str, value: u64| registry.register(name, help, ConstCounter::new(value));
     counter("deliveries", "Events sent to sockets", figures.deliveries);
-    counter("slow_readers", "Sockets cut off because they did not keep up", figures.slow_readers);
-    counter("sign_ins", "Sockets whose token was good", counters.sign_ins.get());
+    counter("slow_readers", "Sockets closed because the client read too slowly", figures.slow_readers);
+    counter("sign_ins", "Sockets that signed in with a valid token", counters.sign_ins.get());
     counter("connections", "Connections accepted", counters.connections.get());
     counter("tls_failures", "TLS handshakes that failed", counters.tls_failures.get());
-    counter("clock_jumps", "Times the machine's clock was set while the server ran", counters.clock_jumps.get());
+    counter(
+        "clock_jumps",
+        "How often the clock of the machine was set while the server was running",
+        counters.clock_jumps.get(),
+    );
     counter("store_commits", "Transactions committed", figures.store.commits);
-    counter("store_writes", "Requests in committed transactions", figures.store.writes);
+    counter("store_writes", "Write requests in committed transactions", figures.store.writes);
 
     let sockets = Family::<Transport, Gauge>::default();
     sockets.get_or_create(&Transport { transport: "websocket" }).set(signed(figures.websocket_sockets as u64));
@@ -175,48 +179,60 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
     }
     registry.register("sockets_by_role", "Authenticated sockets, by their users' first role", roles);
     let of = |kinds| family(kinds, |kind| Kind { kind });
-    registry.register("stored", "What was stored, by kind", of(&counters.stored));
+    registry.register("stored", "Stored items, by kind", of(&counters.stored));
     registry.register(
         "refused_sign_ins",
-        "Tokens refused, by the code of the refusal",
+        "Refused tokens, by error code",
         family(&counters.refused_sign_ins, |code| Code { code }),
     );
     registry.register(
         "rate_limited",
-        "Requests beyond a limit, by the limit",
+        "Requests over a limit, by limit",
         family(&counters.rate_limited, |limit| Limit { limit }),
     );
     registry.register(
         "http_requests",
-        "HTTP requests answered, without Socket.IO and waiting polls, by class of status",
+        "Answered HTTP requests, without Socket.IO and waiting polls, by status class",
         family(&counters.http, |class| Class { class }),
     );
     registry.register(
         "http_request_duration_seconds",
-        "Seconds until an answer begins, without Socket.IO and waiting polls",
+        "Seconds until the response begins, without Socket.IO and waiting polls",
         Seconds(counters.http_time.read()),
     );
     registry.register(
         "store_commit_duration_seconds",
-        "Seconds that a commit took, from its first row to the disk",
+        "Duration of a commit in seconds, from its first row until it is on disk",
         Seconds(figures.store.commit_time),
     );
     let build = Family::<Build, Gauge>::default();
     build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
-    registry.register("build_info", "The version that runs", build);
+    registry.register("build_info", "The running version", build);
 
     // The names that every process has.
     let mut process = Registry::with_prefix("process");
     let start = figures.now.as_secs().saturating_sub(figures.uptime.as_secs());
-    process.register("resident_memory_bytes", "Memory in use", ConstGauge::new(signed(figures.process.resident_bytes)));
-    process.register("open_fds", "Connections and files open", ConstGauge::new(signed(figures.process.open_fds)));
+    process.register(
+        "resident_memory_bytes",
+        "Resident memory in bytes",
+        ConstGauge::new(signed(figures.process.resident_bytes)),
+    );
+    process.register(
+        "open_fds",
+        "Open file descriptors, of connections and files",
+        ConstGauge::new(signed(figures.process.open_fds)),
+    );
     process.register(
         "max_fds",
-        "How many connections and files may be open",
+        "Maximum number of open file descriptors",
         ConstGauge::new(signed(figures.process.max_fds)),
     );
-    process.register("start_time_seconds", "When the process was started, Unix time", ConstGauge::new(signed(start)));
-    process.register("cpu_seconds", "Time on all processors", ConstCounter::new(figures.process.cpu.as_secs_f64()));
+    process.register("start_time_seconds", "Unix time at which the process started", ConstGauge::new(signed(start)));
+    process.register(
+        "cpu_seconds",
+        "CPU time on all processors, in seconds",
+        ConstCounter::new(figures.process.cpu.as_secs_f64()),
+    );
 
     let (mut text, mut more) = (String::new(), String::new());
     // Writing into a String does not fail.

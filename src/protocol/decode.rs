@@ -1,4 +1,4 @@
-//! Reads JSON of strangers into typed requests; what is wrong is told with the field's name. It never recurses deeper than
+//! Reads JSON of strangers into typed requests; an error names the field. It never recurses deeper than
 //! `serde_json` allows (128), whatever the nesting of the input.
 
 use serde::de::DeserializeOwned;

@@ -44,7 +44,7 @@ pub enum ErrorCode {
     TokenNotYetValid,
     /// The token has been revoked.
     TokenRevoked,
-    /// The user is shut out.
+    /// The user is blocked.
     UserBlocked,
     /// Socket.IO is switched off; use the HTTP API.
     RealtimeDisabled,

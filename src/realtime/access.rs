@@ -1,4 +1,4 @@
-//! Who is shut out, whatever their token says: revocations and blocks. They are held in memory, so that each connection and
+//! Revocations and blocks, which apply whatever a token says. They are held in memory, so that each connection and
 //! each request is looked at for the price of a look-up, and nobody waits for the store. A change is durable first, then in
 //! memory, then the sockets that it is about are closed: the last two by [`super::subscriber`].
 
@@ -46,7 +46,7 @@ impl AccessBook {
         }
     }
 
-    /// Why somebody is shut out at this moment, if they are.
+    /// Why a user or token is refused at this moment, if it is.
     fn barred(&self, actor: &Actor, now: Timestamp) -> Option<Barred> {
         if self.blocked.contains(&actor.user) {
             return Some(Barred::Blocked);
@@ -59,7 +59,7 @@ impl AccessBook {
     }
 }
 
-/// Who is shut out now.
+/// The revocations and blocks in force.
 #[derive(Debug, Default)]
 pub(crate) struct Access(RwLock<AccessBook>);
 
@@ -93,7 +93,7 @@ impl Access {
         (book.blocked.contains(user), book.users.get(user).copied())
     }
 
-    /// What somebody is told who is shut out at this moment.
+    /// The error for a user or token that is refused at this moment.
     pub(crate) fn barred(&self, actor: &Actor, now: Timestamp) -> Option<ApiError> {
         self.read().barred(actor, now).map(refusal)
     }

@@ -29,11 +29,11 @@ pub struct Delivery {
     pub packet: Packet,
     /// The event as its subject's own sockets and polls get it, where that differs: with the key that they gave it.
     pub own: Option<Packet>,
-    /// The id of the stored change that it tells of; `None` for what is not stored.
+    /// The id of the stored change that it reports; `None` for what is not stored.
     pub stored: Option<u64>,
     /// What the gates of the sockets must know of it.
     pub kind: DeliveryKind,
-    /// Who it speaks of or comes from: it is not told again when they have been erased.
+    /// The user it is about or from: it is not sent again after their erasure.
     pub subject: Option<UserId>,
     /// The change of a broadcast that the store keeps until it has gone out.
     pub outbox: Option<u64>,
@@ -131,8 +131,8 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
             // A key is its caller's, and is shown to nobody else.
             let event = ServerEvent::ChatMessage(MessageView { client_id: None, ..view });
             let kind = DeliveryKind::Message(message.seq);
-            let told = Delivery::passing(Room::Chat(message.room.clone()), &event);
-            return vec![Delivery { stored, kind, own, subject: Some(message.sender.clone()), ..told }];
+            let delivery = Delivery::passing(Room::Chat(message.room.clone()), &event);
+            return vec![Delivery { stored, kind, own, subject: Some(message.sender.clone()), ..delivery }];
         }
         Change::Edited { id, message, supersedes } => (
             Room::Chat(message.room.clone()),

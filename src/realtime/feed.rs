@@ -24,10 +24,10 @@ const RING: usize = 16_384;
 /// How many bytes of packets they have, about.
 const RING_BYTES: usize = 32 << 20;
 
-/// So many bars are kept; beyond, nothing that passed before is told to anybody.
+/// How many bars are kept; with more, no earlier delivery is sent again to anybody.
 const MAX_BARS: usize = 10_000;
 
-/// Who was not somewhere at a time, and is not told afterwards what passed there then.
+/// Who was not in a room at a time, and does not get afterwards what was delivered there then.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Bar {
     /// Somebody in a room: they were taken out, or are admitted only now.
@@ -63,7 +63,7 @@ pub struct Feed {
 /// A position of the ring.
 #[derive(Debug)]
 struct Slot {
-    /// `None` where what was delivered is not told again.
+    /// `None` if the delivery must not be sent again.
     delivery: Option<Arc<Delivery>>,
     /// The highest id of a stored change up to here: slots can be searched by it.
     stored_up_to: u64,
@@ -232,17 +232,17 @@ impl Ring {
     /// An edit that is superseded: nothing where it has gone out, and otherwise what its message says now, so that each edit is
     /// told once.
     fn edit_as_now(&self, index: usize, message: &Arc<Message>) -> Option<Delivery> {
-        let told = self.slots.get(index)?.delivery.as_ref()?;
-        let DeliveryKind::Edit { at, supersedes } = told.kind else { return None };
+        let delivery = self.slots.get(index)?.delivery.as_ref()?;
+        let DeliveryKind::Edit { at, supersedes } = delivery.kind else { return None };
         let is_taken = self.start + (index as u64) < self.taken;
         if is_taken || message.deleted_at.is_some() {
             return None;
         }
         let message = Arc::new(Message { edited_at: Some(at), ..(**message).clone() });
-        deliveries_of(&Change::Edited { id: told.stored?, message, supersedes }).pop()
+        deliveries_of(&Change::Edited { id: delivery.stored?, message, supersedes }).pop()
     }
 
-    /// What a change takes back of what was told before it.
+    /// What a change takes back of earlier deliveries.
     fn take_back(&mut self, change: &Change) {
         match change {
             Change::Edited { message, supersedes, .. }
@@ -370,7 +370,7 @@ impl Feed {
         }
     }
 
-    /// A change of the store, in the order of its ids: what it takes back of what was told before, then what it tells.
+    /// A change of the store, in the order of its ids: first what it takes back of earlier deliveries, then its own.
     pub fn note(&self, change: &Change, told_beside: Option<Delivery>) {
         self.counters.stored.add(change.kind());
         let deliveries = deliveries_of(change);
@@ -438,7 +438,7 @@ impl Feed {
         self.lock().bars.get(&Bar::User(user.clone())).copied().unwrap_or(0)
     }
 
-    /// Whether nobody takes what is told: the process serves nobody, or is about to end.
+    /// Whether nobody takes the deliveries: the process serves no clients, or is about to end.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.lock().closed

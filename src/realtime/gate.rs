@@ -1,5 +1,5 @@
 //! What stands between a delivery and a socket: the [`Outlet`] that sends, the [`Gate`] of a membership, and the [`Group`]
-//! of deliveries that pass together. A gate is closed while its owner is still being told what was before, and gone when
+//! of deliveries that pass together. A gate is closed while its owner still gets the history, and gone when
 //! the socket has left.
 
 use std::collections::HashSet;
@@ -16,13 +16,13 @@ use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
 /// The way to one socket. Both methods return at once.
 pub trait Outlet: Send + Sync {
     /// Sends packets behind what was sent before. A reader that does not keep up is cut off. `false` if nothing of it goes
-    /// out, as the socket is about to end: what is kept for its user is not told to them then.
+    /// out, as the socket is about to end: what is kept for its user then counts as not delivered.
     fn send(&self, packets: &Packets<'_>) -> bool;
 
     /// Sends packets if nothing waits before them, and drops them otherwise.
     fn send_volatile(&self, packets: &Packets<'_>);
 
-    /// Ends the socket after a last word: its token has expired, or somebody with the right to has said so.
+    /// Closes the socket after a last error: its token has expired, or an administrator has disconnected it.
     fn expel(&self, error: &ApiError);
 }
 
@@ -63,9 +63,9 @@ pub(crate) enum GateState {
         behind: u64,
     },
     Open {
-        /// Messages up to this `seq` have been told already.
+        /// Messages up to this `seq` have been sent already.
         after_seq: u64,
-        /// Notifications up to this id have been told already.
+        /// Notifications up to this id have been sent already.
         after_notification: u64,
         /// The feed before this position has been handled, in a chat room: the pump may come by twice with the same.
         behind: u64,

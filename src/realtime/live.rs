@@ -1,4 +1,4 @@
-//! Everything that is live, in one value: the feed, who is connected, who is shut out, who is present. The store's changes reach
+//! Everything that is live, in one value: the feed, the connections, the revocations and blocks, and presence. The store's changes reach
 //! it through [`crate::realtime::subscriber`], and what passes without being stored through here.
 
 use std::collections::VecDeque;

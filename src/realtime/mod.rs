@@ -1,7 +1,7 @@
 //! What happens live: the ordered feed of deliveries, who is connected and in which rooms, and the one subscriber of the
 //! store's changes.
 //!
-//! A commit tells [`live::Live`] of its changes, in order and before anybody is answered; it expels, evicts and takes back
+//! A commit tells [`live::Live`] of its changes, in order and before anybody is answered; it disconnects, removes from rooms and takes back
 //! what the [`feed`] still holds, and the feed hands deliveries on to the sockets of the [`registry`] and to long polls.
 
 pub mod access;

@@ -20,7 +20,7 @@ pub(super) const TYPING_LASTS: Duration = Duration::from_secs(6);
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// So long behind their last poll somebody who polls is here.
 pub(super) const POLLING_LASTS: Duration = Duration::from_secs(35);
-/// The most people whose absence is remembered, so that their return can be told, and the most rooms that they were in.
+/// How many absent users are remembered, so that their return can be announced, and how many rooms they were in at most.
 pub(super) const MAX_AWAY: usize = 10_000;
 const MAX_AWAY_ROOMS: usize = 100_000;
 /// The most rooms that somebody is in by polling.
@@ -46,7 +46,7 @@ pub(super) struct Gone {
 /// What is sent to somebody who polls is read by their polls.
 #[derive(Debug, Default)]
 pub(super) struct Nowhere {
-    /// They are shut out: they are not here any more.
+    /// They are blocked: they are no longer here.
     pub(super) is_expelled: AtomicBool,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct Book {
     pub(super) pollers: HashMap<UserId, Poller>,
     pub(super) typing: HashMap<(RoomId, UserId), Typing>,
     /// The rooms that users lost with one socket of several, and when: a device that vanishes takes its connections down one
-    /// by one. Kept as long as their absence may still be told.
+    /// by one. Kept as long as their absence may still be announced.
     pub(super) parted: HashMap<UserId, Vec<(RoomId, Instant)>>,
     /// Whose last socket has gone, and who is not yet called offline.
     pub(super) leaving: HashMap<UserId, Gone>,

@@ -1,7 +1,7 @@
 //! Who is connected and in which rooms: the one place that the pump asks for the receivers of a delivery, and that presence
 //! asks for who is here. It knows no transport: a socket is an [`Outlet`].
 //!
-//! Each membership has a [`Gate`]: closed while its owner is still being told what was before, so that history and live
+//! Each membership has a [`Gate`]: closed while its owner still gets the history, so that history and live
 //! stream join without gap and in order; gone when the socket has left, so that a late delivery is not sent.
 
 mod membership;
@@ -174,7 +174,7 @@ pub struct Occupant {
     pub socket: u64,
     /// Who its last good token says it is.
     pub actor: Arc<Actor>,
-    /// Where it is told.
+    /// Where it is sent to.
     pub outlet: Arc<dyn Outlet>,
     /// What it is.
     pub kind: Kind,
@@ -389,7 +389,7 @@ impl Sockets {
         Some(Departure { user, name: entry.name.to_string(), rooms, was_last })
     }
 
-    /// Whether a socket has joined a chat room and been told what was before.
+    /// Whether a socket has joined a chat room and got its history.
     #[must_use]
     pub fn is_in(&self, socket: u64, room: &RoomId) -> bool {
         let registry = self.lock();

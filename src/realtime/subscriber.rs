@@ -1,4 +1,4 @@
-//! The one subscriber of the store's changes. It is told of each on the writer's thread, in the order of their ids and before
+//! The one subscriber of the store's changes. It receives each on the writer's thread, in the order of their ids and before
 //! whoever asked is answered, and does what has to happen live: who lost a right is out of rooms, sockets and waiting polls,
 //! caches follow, the feed takes back what it must not tell again, and what is to be told goes on its way.
 //!
@@ -28,7 +28,7 @@ impl Live {
             Change::Unbanned { ban, .. } => self.access.lift(ban),
             Change::Disconnected { id, user } => {
                 let message = "an administrator has closed this connection; connect again";
-                self.note_effect(*id, self.expel(user, message));
+                self.note_effect(*id, self.disconnect(user, message));
             }
             Change::RoomChanged { room, admitted: Some(admitted), .. } => self.evict_strangers(&room.id, admitted),
             Change::RoomRemoved { room, .. } => self.evict_where(room, |_| true),
@@ -38,7 +38,7 @@ impl Live {
             Change::Erased { id, user, .. } => {
                 self.known_users.forget(user);
                 // Their devices show what is not there any more.
-                self.note_effect(*id, self.expel(user, "your data have been erased here"));
+                self.note_effect(*id, self.disconnect(user, "your data have been erased here"));
                 self.sockets.forget(user);
                 self.presences.forget(user);
             }
@@ -47,13 +47,13 @@ impl Live {
         }
     }
 
-    /// Closes the sockets, and ends the polls, of whoever is shut out now. Gives how many sockets of people there were.
+    /// Closes the sockets and ends the polls of users and tokens that are refused now. Returns the number of closed sockets.
     pub(crate) fn expel_the_barred(&self) -> usize {
         let now = self.clock.now();
         self.sockets.expel_where(|actor| self.access.barred(actor, now))
     }
 
-    fn expel(&self, user: &UserId, message: &'static str) -> usize {
+    fn disconnect(&self, user: &UserId, message: &'static str) -> usize {
         let error = ApiError::new(ErrorCode::Forbidden, message);
         self.sockets.expel_where(|actor| (actor.user == *user).then(|| error.clone()))
     }
@@ -70,7 +70,7 @@ impl Live {
         }
     }
 
-    /// Takes a socket out of a room, and tells it.
+    /// Removes a socket from a room, and notifies it.
     pub(crate) fn evict(&self, occupant: &Occupant, room: &RoomId) {
         let Some((user, name)) = self.sockets.name_of(occupant.socket) else { return };
         let Some(was_last) = self.sockets.leave(occupant.socket, room) else { return };
@@ -82,8 +82,8 @@ impl Live {
             field: Some("roomId".to_owned()),
             ..ApiError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
         };
-        let told = ServerEvent::RequestError { event: "chat:join", error: &error }.encode();
-        occupant.outlet.send(&Batch::from(told).all());
+        let refusal = ServerEvent::RequestError { event: "chat:join", error: &error }.encode();
+        occupant.outlet.send(&Batch::from(refusal).all());
     }
 
     fn enlist_present(&self, message: &Message) {

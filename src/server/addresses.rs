@@ -17,7 +17,7 @@ pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) ->
         return Err(Problem::new(
             format!("plain HTTP is refused on {address}"),
             "tokens and messages would cross the network unencrypted",
-            "Leave TLS on, listen on 127.0.0.1, or set server.behind_proxy = true if a proxy in front terminates TLS.",
+            "Enable TLS, listen on 127.0.0.1, or set server.behind_proxy = true if a proxy in front terminates TLS.",
         ));
     }
     Ok(())
@@ -65,7 +65,7 @@ pub(super) async fn listeners(
         TcpListener::from_std(listener)
     });
     taken.collect::<io::Result<_>>().map_err(|error| {
-        Problem::new("a socket of the service manager cannot be used", error, "Look at academy-rt.socket.")
+        Problem::new("a socket of the service manager cannot be used", error, "Check academy-rt.socket.")
     })
 }
 
@@ -90,13 +90,13 @@ pub(super) fn refused(address: SocketAddr, error: &io::Error) -> Problem {
     match error.kind() {
         io::ErrorKind::AddrInUse => Problem::new(
             what,
-            "another program listens there",
-            "Stop it, or choose another port with --listen ADDR:PORT.",
+            "another program listens on it",
+            "Stop that program, or choose another port with --listen ADDR:PORT.",
         ),
         io::ErrorKind::PermissionDenied => Problem::new(
             what,
-            "ports below 1024 need a privilege",
-            "Choose a port from 1024 on with --listen, or let systemd open the port.",
+            "ports below 1024 are privileged",
+            "Choose a port of 1024 or higher with --listen, or let systemd open the port.",
         ),
         io::ErrorKind::AddrNotAvailable => Problem::new(
             what,
@@ -111,9 +111,9 @@ pub(super) fn refused(address: SocketAddr, error: &io::Error) -> Problem {
 pub(super) fn bind_control(path: &Path) -> Result<UnixListener, Problem> {
     let failed = |error: io::Error| {
         Problem::new(
-            format!("the control socket {} cannot be made", path.display()),
+            format!("the control socket {} cannot be created", path.display()),
             error,
-            "Its directory must be writable, and its path at most 107 bytes long: choose a shorter --data-dir.",
+            "Make its directory writable. If its path is longer than 107 bytes, choose a shorter --data-dir.",
         )
     };
     match std::fs::remove_file(path) {

@@ -19,7 +19,7 @@ const BYTES_A_SECOND: u64 = 16 * 1024;
 pub struct TimedBody<B = Incoming> {
     body: B,
     /// It may take so long, however short it is.
-    patience: Duration,
+    timeout: Duration,
     connection: Arc<dyn Connection>,
     /// Begun when the body is first waited for: most bodies are there with the head.
     time: Option<Pin<Box<Sleep>>>,
@@ -29,8 +29,8 @@ pub struct TimedBody<B = Incoming> {
 
 impl<B> TimedBody<B> {
     /// Guards the body of a request that comes over this connection.
-    pub fn new(body: B, patience: Duration, connection: Arc<dyn Connection>) -> TimedBody<B> {
-        TimedBody { body, patience, connection, time: None, began: None, received: 0 }
+    pub fn new(body: B, timeout: Duration, connection: Arc<dyn Connection>) -> TimedBody<B> {
+        TimedBody { body, timeout, connection, time: None, began: None, received: 0 }
     }
 }
 
@@ -67,7 +67,7 @@ where
             return Poll::Ready(frame.map(|frame| frame.map_err(InboundError::Broken)));
         }
         let began = *this.began.get_or_insert_with(Instant::now);
-        let end = began + this.patience + Duration::from_secs(this.received / BYTES_A_SECOND);
+        let end = began + this.timeout + Duration::from_secs(this.received / BYTES_A_SECOND);
         let time = this.time.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
         if time.deadline() != end {
             time.as_mut().reset(end);

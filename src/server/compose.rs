@@ -34,7 +34,7 @@ pub(super) async fn app(
         Problem::new(
             "revocations and blocks cannot be read",
             error,
-            "Look at the database with `academy-rt db check`; if it is damaged, restore a backup.",
+            "Check the database with `academy-rt db check`. If it is damaged, restore a backup.",
         )
     })?;
     Ok(app)
@@ -80,6 +80,6 @@ pub(super) fn transports(
 pub(super) fn random_number() -> Result<u64, Problem> {
     let mut bytes = [0_u8; 8];
     getrandom::fill(&mut bytes)
-        .map_err(|error| Problem::new("the system gives no random numbers", error, "Check /dev/urandom."))?;
+        .map_err(|error| Problem::new("the system has no random numbers", error, "Check /dev/urandom."))?;
     Ok(u64::from_le_bytes(bytes) | 1)
 }

@@ -1,5 +1,5 @@
 //! Keys of tokens while the server runs: taken when their files change. A file that cannot be used leaves all keys as they
-//! were, and is told in the log and in the status until it is mended. Live sockets keep what they have: a key that is gone
+//! were, and is reported in the log and in the status until it is fixed. Live sockets keep what they have: a key that is gone
 //! ends none of them before its token does.
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ impl Reloader {
         Ok(())
     }
 
-    /// Puts keys in force, and gives what is another one by it, for the audit trail.
+    /// Puts keys in force, and gives what is another one by it, for the audit log.
     pub(super) fn put_keys(&self, auth: &Auth, loaded: LoadedKeys, watched: WatchedFiles) -> Option<String> {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
@@ -58,7 +58,7 @@ impl Reloader {
     }
 }
 
-/// What is another one, in words for the log and the audit trail; nothing if nothing is.
+/// What is another one, in words for the log and the audit log; nothing if nothing is.
 fn changes(old: &Keys, new: &Keys) -> Option<String> {
     let mut words = Vec::new();
     for key in new.iter() {

@@ -74,7 +74,7 @@ pub struct Connections {
     middleware: Arc<Middleware>,
     limits: ConnectionLimits,
     tracker: TaskTracker,
-    /// Told when the server is about to stop: what is under way is finished, nothing new is begun.
+    /// Cancelled when the server is about to stop: running requests are finished, no new ones are accepted.
     draining: CancellationToken,
     newcomers: Arc<Newcomers>,
     live_connections: Mutex<HashMap<u64, Weak<dyn Connection>>>,
@@ -300,7 +300,7 @@ impl Connections {
         let middleware = self.middleware.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
-        let (newcomer, patience) = (Mutex::new(newcomer), self.limits.body);
+        let (newcomer, timeout) = (Mutex::new(newcomer), self.limits.body);
         let service = service_fn(move |request: Request<Incoming>| {
             if !asks.swap(true, Ordering::Relaxed) {
                 drop(newcomer.lock().take());
@@ -308,10 +308,10 @@ impl Connections {
             let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
             let answer = middleware
                 .clone()
-                .call(request.map(|body| TimedBody::new(body, patience, peer.connection.clone())), peer.clone());
+                .call(request.map(|body| TimedBody::new(body, timeout, peer.connection.clone())), peer.clone());
             async move {
                 let mut answer = answer.await?;
-                // Where a body ends may be told in two ways, of which a proxy in front may have believed the other one: what
+                // The end of a body may be given in two ways, of which a proxy in front may have believed the other one: what
                 // comes behind it is nobody's request (RFC 9112, 6.1).
                 if is_chunked {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -331,8 +331,8 @@ impl Connections {
             ended = connection.as_mut() => ended,
             () = self.draining.cancelled() => {
                 // hyper closes a connection on which nothing was asked yet. Who has just come gets an answer, and closes.
-                let patience = if has_asked.load(Ordering::Relaxed) { Duration::ZERO } else { FIRST_REQUEST };
-                match tokio::time::timeout(patience, connection.as_mut()).await {
+                let timeout = if has_asked.load(Ordering::Relaxed) { Duration::ZERO } else { FIRST_REQUEST };
+                match tokio::time::timeout(timeout, connection.as_mut()).await {
                     Ok(ended) => ended,
                     Err(_) => {
                         connection.as_mut().graceful_shutdown();

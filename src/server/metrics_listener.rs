@@ -19,11 +19,11 @@ use crate::transport::http::{HttpApi, Response};
 /// So many connections at once: one Prometheus has one.
 const CONNECTIONS: usize = 32;
 /// A connection may take so long from its first byte to its last.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// After an error of `accept` nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Answers until it is told to stop. The server owns the task.
+/// Serves until it is asked to stop. The server owns the task.
 pub(super) async fn serve(listener: TcpListener, api: Arc<HttpApi>, stop: CancellationToken) {
     let (turns, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
     loop {
@@ -45,12 +45,12 @@ pub(super) async fn serve(listener: TcpListener, api: Arc<HttpApi>, stop: Cancel
             });
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
+                .header_read_timeout(TIMEOUT)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 () = stop.cancelled() => {}
-                _ = tokio::time::timeout(PATIENCE, served) => {}
+                _ = tokio::time::timeout(TIMEOUT, served) => {}
             }
             drop(turn);
         });

@@ -59,10 +59,10 @@ const STALL: Duration = Duration::from_secs(8);
 const BACKUP_RESTS: u32 = 4;
 /// The task that ends with the feed.
 const FEED_READER: &str = "pump";
-/// Sockets are given so long to take their last words.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long sockets and tasks may take to end.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a server that has started tells whoever started it.
+/// What the launcher learns about a server that has started.
 #[derive(Debug, Clone)]
 pub struct Started {
     /// Where it is reached, for example `https://127.0.0.1:8443`.
@@ -85,7 +85,7 @@ pub trait Launcher: Send + Sync {
     fn reread(&self) -> Result<Config, Problem>;
 
     /// Goes by another level and format of log lines.
-    fn resettle_log(&self, config: &Config);
+    fn reconfigure_log(&self, config: &Config);
 }
 
 /// A server that listens and serves.
@@ -111,7 +111,7 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// Runs the service until it is told to stop (SIGTERM, SIGINT), and ends it in order.
+/// Runs the service until it is asked to stop (SIGTERM, SIGINT), and stops it in order.
 ///
 /// # Errors
 /// What kept it from starting, or from closing the store.
@@ -127,7 +127,7 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Prob
             Some(Problem::new(
                 "the service had to stop",
                 error,
-                "Look at the disk. Nothing acknowledged is lost unless it says so: the next start checks the database first.",
+                "Check the disk. The next start checks the database first, and reports it if acknowledged data are lost.",
             ))
         }
         ended = server.tasks.ended() => {
@@ -136,8 +136,8 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Prob
             server.app.live.feed.close();
             Some(Problem::new(
                 "the service had to stop",
-                format!("its part '{}' has ended: {}", ended.name, ended.why),
-                "Start it again; nothing acknowledged is lost. Report this with the log.",
+                format!("its task '{}' ended: {}", ended.name, ended.why),
+                "Start the service again, and report this with the log. No acknowledged data are lost.",
             ))
         }
     };

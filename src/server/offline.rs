@@ -23,7 +23,7 @@ use crate::domain::problem::Problem;
 use crate::server::middleware::MiddlewareSettings;
 
 /// A command may think about an answer for so long before it takes more of it.
-const PATIENCE: Duration = Duration::from_secs(60 * 60);
+const TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// What lies in the connection.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -92,11 +92,11 @@ impl Offline {
             return Err(OfflineError::Other(Problem::new(
                 "there is no store",
                 format!("{} does not exist", path.display()),
-                "Give the data directory of the server with --data-dir, or its --config.",
+                "Give the data directory of the server with --data-dir, or its configuration with --config.",
             )));
         }
         let clock = SystemClock::shared();
-        // Nobody is connected, and nobody takes what is told.
+        // No client is connected, and nobody takes the deliveries.
         let feed = Feed::new(random_number()?);
         feed.close();
         // There is nobody to be considerate of.
@@ -117,7 +117,7 @@ impl Offline {
             admin_needs_certificate: false,
         };
         let Transports { middleware, .. } = compose::transports(config, &app, &verifier, process, settings);
-        let limits = ConnectionLimits::new(&config.limits, PATIENCE);
+        let limits = ConnectionLimits::new(&config.limits, TIMEOUT);
         let connections = Connections::new(middleware, limits, CancellationToken::new());
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);
         let user = rustix::process::getuid().as_raw();
@@ -132,7 +132,7 @@ impl Offline {
     pub async fn close(self) -> Result<(), Problem> {
         self.connection.abort();
         app::close(&self.app).await.map_err(|error| {
-            Problem::new("the store was not closed cleanly", error, "Look at it with `academy-rt db check`.")
+            Problem::new("the store was not closed cleanly", error, "Check it with `academy-rt db check`.")
         })
     }
 }

@@ -48,14 +48,14 @@ fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), Problem
 fn not_opened(error: OpenError) -> Problem {
     let why = error.to_string();
     let remedy = match error {
-        OpenError::InUse { .. } => "Stop the other one, or give this one a directory of its own with --data-dir.",
+        OpenError::InUse { .. } => "Stop the other server, or give this one another directory with --data-dir.",
         OpenError::Newer { .. } => "Run the version that wrote it, or a later one.",
-        OpenError::Older { .. } => "Migrate it: academy-rt db upgrade.",
-        OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE); the file is kept aside then.",
+        OpenError::Older { .. } => "Migrate it with `academy-rt db upgrade`.",
+        OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE). The restore keeps the damaged file.",
         OpenError::Unsound { .. } => {
-            "Restore a backup (academy-rt restore FILE); academy-rt db check lists everything that was found."
+            "Restore a backup (academy-rt restore FILE). `academy-rt db check` lists all problems."
         }
-        OpenError::Io { .. } => "Check that the directory exists, is writable and has space.",
+        OpenError::Io { .. } => "Check that the directory exists, is writable and has free space.",
     };
     Problem::new("the store cannot be opened", why, remedy)
 }

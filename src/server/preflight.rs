@@ -1,4 +1,4 @@
-//! What would keep a server from starting with a configuration, found without starting it. Nothing is made or changed.
+//! Checks whether a server can start with a configuration, without starting it. The checks create and change nothing.
 
 use std::fs;
 use std::net::TcpListener;
@@ -17,9 +17,9 @@ use crate::server::{addresses, tls};
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// With these it does not start.
+    /// What prevents the start.
     pub problems: Vec<Problem>,
-    /// With these it starts, and they should be mended.
+    /// What does not prevent the start, but should be fixed.
     pub warnings: Vec<String>,
     /// The certificate, if there is one already.
     pub tls: Option<Material>,
@@ -44,7 +44,7 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
             checked.warnings.extend(keys.warnings.iter().cloned());
             checked.keys = Some(keys);
         }
-        // One is made at the first start.
+        // The first start creates a secret.
         Err(error) if error.is_absent => {}
         Err(error) => checked.problems.push(error.into()),
     }
@@ -52,7 +52,7 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     checked
 }
 
-/// Whether the address to listen on can be had. Not for a server that runs: it has it.
+/// Whether the server can listen on its address. Only for a server that is not running.
 ///
 /// # Errors
 /// Why not.
@@ -68,7 +68,7 @@ fn directory(path: &Path) -> Result<(), Problem> {
         Problem::new(
             what,
             why,
-            "Give another one with --data-dir, or make it writable for the user that runs the server.",
+            "Use another directory with --data-dir, or make this one writable for the user of the server.",
         )
     };
     let is_writable = |path: &Path| access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK);
@@ -79,7 +79,7 @@ fn directory(path: &Path) -> Result<(), Problem> {
             // It is made at the first start: in the nearest directory that is there.
             let parent = path.ancestors().skip(1).find(|parent| parent.exists()).unwrap_or(Path::new("."));
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            is_writable(parent).map_err(|error| failed(format!("it is not there, and {}: {error}", parent.display())))
+            is_writable(parent).map_err(|error| failed(format!("it does not exist, and {}: {error}", parent.display())))
         }
         Err(error) => Err(failed(error.to_string())),
     }

@@ -62,7 +62,7 @@ impl Reloader {
         self.config.lock().clone()
     }
 
-    /// Reloads when asked, takes certificates and keys that have changed, and warns of their end, until it is told to stop.
+    /// Reloads when asked, uses changed certificates and keys, and warns before they expire, until it is asked to stop.
     pub(super) async fn look_after(&self, mut hangup: Signal, stop: CancellationToken) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -142,7 +142,7 @@ impl Reloader {
         self.app.settings.replace(Settings::new(&new, BACKUP_RESTS));
         self.middleware.resettle(MiddlewareSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
-        self.launcher.resettle_log(&new);
+        self.launcher.reconfigure_log(&new);
         // Who is in a room that they could not join any more is out of it.
         if old.chat.open_rooms && !new.chat.open_rooms {
             self.app.rooms.recheck_all().await;

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::domain::problem::Problem;
-use crate::server::{FAREWELL, FEED_READER, Server};
+use crate::server::{END_TIMEOUT, FEED_READER, Server};
 use crate::services::app;
 
 /// The signals that end the server.
@@ -30,7 +30,7 @@ impl Signals {
 }
 
 impl Server {
-    /// Ends the server: nothing new is accepted, sockets are told, what is under way is finished within the drain, the store
+    /// Ends the server: nothing new is accepted, sockets are notified, running requests are finished within the drain, the store
     /// is committed and closed. A second signal skips the waiting, never the store.
     pub(super) async fn stop(mut self, mut signals: Signals) -> Result<(), Problem> {
         self.state.draining.store(true, Ordering::Release);
@@ -46,8 +46,8 @@ impl Server {
             // Requests that sockets have made are answered before the library ends what is left.
             let tasks = self.sockets.tasks();
             tasks.close();
-            let _ = tokio::time::timeout(FAREWELL, tasks.wait()).await;
-            if tokio::time::timeout(FAREWELL, self.io.close()).await.is_err() {
+            let _ = tokio::time::timeout(END_TIMEOUT, tasks.wait()).await;
+            if tokio::time::timeout(END_TIMEOUT, self.io.close()).await.is_err() {
                 tracing::info!("drain timed out for some sockets; closing them");
             }
             tracker.close();
@@ -64,9 +64,9 @@ impl Server {
         self.connections.cut_all();
         // The tasks first: the last marks that they record are in the store when it is closed. The pump ends with the feed.
         self.stopping.cancel();
-        self.tasks.end_all(FAREWELL, |name| name != FEED_READER).await;
+        self.tasks.end_all(END_TIMEOUT, |name| name != FEED_READER).await;
         let closed = app::close(&self.app).await;
-        self.tasks.end_all(FAREWELL, |_| true).await;
+        self.tasks.end_all(END_TIMEOUT, |_| true).await;
         // A path that is not there any more is as good.
         let _ = std::fs::remove_file(&self.control);
         match closed {
@@ -77,7 +77,7 @@ impl Server {
             Err(error) => Err(Problem::new(
                 "the store was not closed cleanly",
                 error,
-                "Nothing acknowledged is lost; the next start checks it.",
+                "No acknowledged data are lost: the next start checks the store.",
             )),
         }
     }

@@ -53,10 +53,10 @@ impl Tasks {
         Ended { name: self.names.remove(&id).unwrap_or("unknown"), why }
     }
 
-    /// Waits for some of them to end, which have been told to, and ends those that do not within a time each.
-    pub(super) async fn end_all(&mut self, patience: Duration, which: impl Fn(&str) -> bool) {
+    /// Waits for tasks that were asked to stop, and aborts those that do not end within the timeout each.
+    pub(super) async fn end_all(&mut self, timeout: Duration, which: impl Fn(&str) -> bool) {
         while self.names.values().any(|name| which(name)) {
-            match tokio::time::timeout(patience, self.running.join_next_with_id()).await {
+            match tokio::time::timeout(timeout, self.running.join_next_with_id()).await {
                 Ok(Some(ended)) => {
                     let ended = self.noted(ended);
                     tracing::debug!(task = ended.name, why = ended.why, "a task has ended");

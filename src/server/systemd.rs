@@ -1,4 +1,4 @@
-//! The service manager: sockets that it has opened, what it is told (ready, reloading, stopping), and its watchdog, which is
+//! The service manager: sockets that it has opened, notifications to it (ready, reloading, stopping), and its watchdog, which is
 //! fed only while the writer gets on and the listeners accept. Without systemd all of this does nothing.
 
 use std::net::{SocketAddr, TcpListener};
@@ -32,35 +32,35 @@ pub(super) fn listeners() -> Result<Vec<TcpListener>, Problem> {
 
 /// The service serves.
 pub(super) fn ready(url: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(&format!("serving at {url}"))]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("serving at {url}"))]);
 }
 
 /// The configuration is read again; [`ready`] or [`kept`] ends it.
 pub(super) fn reloading() {
     // Type=notify-reload (systemd 253) wants to know since when; 252 does not mind.
     match NotifyState::monotonic_usec_now() {
-        Ok(since) => tell(&[NotifyState::Reloading, since]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(since) => notify(&[NotifyState::Reloading, since]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 
 /// The old configuration stays in force.
 pub(super) fn kept(why: &str) {
     let status = format!("serving with the old configuration: {}", why.replace('\n', " "));
-    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 /// The service is about to stop.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// Feeds the watchdog (`WatchdogSec=`) until it is told to stop. The server owns the task.
+/// Feeds the watchdog (`WatchdogSec=`) until it is asked to stop. The server owns the task.
 pub(super) async fn watchdog(app: &App, connections: &Connections, addresses: &[SocketAddr], stop: CancellationToken) {
     // Without a watchdog there is nothing to feed.
-    let Some(patience) = sd_notify::watchdog_enabled() else { return stop.cancelled().await };
-    // Twice within its patience, as sd_watchdog_enabled(3) advises.
-    let half = patience / 2;
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return stop.cancelled().await };
+    // Twice within its timeout, as sd_watchdog_enabled(3) advises.
+    let half = timeout / 2;
     let mut ticks = tokio::time::interval(half.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -69,7 +69,7 @@ pub(super) async fn watchdog(app: &App, connections: &Connections, addresses: &[
             _ = ticks.tick() => {}
         }
         match health(app, connections, addresses, half).await {
-            Ok(()) => tell(&[NotifyState::Watchdog]),
+            Ok(()) => notify(&[NotifyState::Watchdog]),
             Err(why) => tracing::error!(
                 why,
                 "the server is not healthy: withholding the watchdog signal, so that the service manager restarts it"
@@ -82,14 +82,14 @@ async fn health(
     app: &App,
     connections: &Connections,
     addresses: &[SocketAddr],
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<(), String> {
     let busy = app.store.status().busy;
-    if busy > patience {
+    if busy > timeout {
         return Err(format!("the writer has been at one commit for {} s", busy.as_secs()));
     }
     for address in addresses {
-        match tokio::time::timeout(patience, connections.probe(*address)).await {
+        match tokio::time::timeout(timeout, connections.probe(*address)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(format!("no connection to {address}: {error}")),
             Err(_) => return Err(format!("nobody accepts at {address}")),
@@ -98,7 +98,7 @@ async fn health(
     Ok(())
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "could not notify the service manager");
     }

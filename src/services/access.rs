@@ -45,7 +45,7 @@ impl BanChange {
     }
 }
 
-/// Bans that were set and lifted while the disk had no room for them, in their order, with what the trail will say of each.
+/// Bans that were set and lifted while the disk had no room for them, in their order, with what the audit log will say of each.
 #[derive(Debug, Default)]
 struct UnstoredBans {
     changes: Mutex<VecDeque<(BanChange, Act)>>,

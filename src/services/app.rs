@@ -50,7 +50,7 @@ pub struct App {
     pub privacy: Privacy,
     /// What goes by its age.
     pub purges: Purges,
-    /// The audit trail.
+    /// The audit log.
     pub audit: Audit,
     /// Backups while the server runs.
     pub backups: Backups,
@@ -60,7 +60,7 @@ pub struct App {
     pub long_poll: LongPoll,
     /// The store with the clock, for readiness and figures.
     pub store: Storage,
-    /// Who is connected, who is shut out, and the feed of deliveries.
+    /// The connections, the revocations and blocks, and the feed of deliveries.
     pub live: Arc<Live>,
     /// The settings in force.
     pub settings: Arc<LiveSettings>,

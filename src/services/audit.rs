@@ -1,5 +1,5 @@
-//! The audit trail: administrative acts as they are done, and refused sign-ins, gathered so that somebody who tries a
-//! thousand tokens fills neither the trail nor the disk.
+//! The audit log: administrative acts as they are done, and refused sign-ins, gathered so that somebody who tries a
+//! thousand tokens fills neither the audit log nor the disk.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::services::errors::store_error;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 
-/// So many kinds of refused sign-ins (address and reason) are told apart between two records; more are counted together.
+/// So many kinds of refused sign-ins (address and reason) are distinguished between two records; more are counted together.
 const KINDS: usize = 64;
 /// So many records that the store did not take are kept.
 const KEPT: usize = 4 * KINDS;
@@ -60,7 +60,7 @@ impl Refusals {
         (kept, std::mem::take(&mut *self.gathered.lock()))
     }
 
-    /// Keeps records for later. Beyond so many the oldest stay, as they tell of the beginning, and the log tells of the rest.
+    /// Keeps records for later. If there are too many, the oldest stay, because they show how it began, and the rest is only logged.
     fn keep(&self, mut entries: Vec<AuditEntry>) {
         if entries.len() > KEPT {
             tracing::error!(lost = entries.len() - KEPT, "dropped records of refused sign-ins: the store accepts none");
@@ -70,7 +70,7 @@ impl Refusals {
     }
 }
 
-/// The audit trail.
+/// The audit log.
 #[derive(Debug, Clone)]
 pub struct Audit {
     store: Storage,
@@ -78,7 +78,7 @@ pub struct Audit {
     live: Arc<Live>,
     /// Refused sign-ins that are not yet recorded.
     refusals: Arc<Refusals>,
-    /// The day on which the end of the trail was logged last.
+    /// The day on which the end of the audit log was logged last.
     head_logged_on: Arc<AtomicU64>,
 }
 
@@ -87,13 +87,13 @@ impl Audit {
         Audit { store, live, refusals: Arc::default(), head_logged_on: Arc::default() }
     }
 
-    /// Notes that a token was not good. It is in the trail within some seconds, together with others like it.
+    /// Notes that a token was not good. It is in the audit log within some seconds, together with others like it.
     pub fn note_refused_sign_in(&self, error: &ApiError, origin: &str) {
         self.live.counters().refused_sign_ins.add(error.code.as_str());
         self.refusals.add(origin, error.code.as_str(), self.store.now());
     }
 
-    /// Puts the refused sign-ins that were noted into the trail.
+    /// Puts the refused sign-ins that were noted into the audit log.
     pub(super) async fn record_refusals(&self) {
         let (kept, gathered) = self.refusals.take();
         let mut entries: Vec<AuditEntry> =
@@ -114,7 +114,7 @@ impl Audit {
         }
     }
 
-    /// Logs where the audit trail ends: at the start and once a day. The log is kept elsewhere, so that a trail that was cut
+    /// Logs where the audit log ends: at the start and once a day. The log is kept elsewhere, so that an audit log that was cut
     /// back or rewritten as a whole is found by it (`audit verify --expect`).
     pub(super) async fn log_head(&self) {
         // Behind the first day of the calendar; 0 is "never".
@@ -141,7 +141,7 @@ impl Audit {
         }
     }
 
-    /// A part of the trail: records behind a number, ascending. The first page of an export is itself recorded.
+    /// A part of the audit log: records behind a number, ascending. The first page of an export is itself recorded.
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
@@ -158,7 +158,8 @@ impl Audit {
         }
         let limit = limit.clamp(1, MOST);
         // Of one moment: a record that comes in between would look like a broken end.
-        let AuditPart { records, anchor, head } = self.store.trail(after, limit + 1).await.map_err(store_error)?;
+        let AuditPart { records, anchor, head } =
+            self.store.audit_records(after, limit + 1).await.map_err(store_error)?;
         let has_more = records.len() > limit;
         let items = records.iter().take(limit).map(AuditView::from).collect();
         Ok(AuditPage { items, has_more, anchor: LinkView::from(anchor), head: LinkView::from(head) })
@@ -166,7 +167,7 @@ impl Audit {
 }
 
 /// Records that somebody reads what is to be read by few: before they do. Reading goes on where nothing can be stored any
-/// more, as it is wanted most of all then: what is missing in the trail is in the log.
+/// more, as it is wanted most of all then: what is missing in the audit log is in the log.
 ///
 /// # Errors
 /// `unavailable`, where the store could have taken the record and did not.

@@ -38,7 +38,7 @@ const MAX_EVENT_CHARS: usize = 64;
 /// As of a token's `name`.
 const MAX_NAME_CHARS: usize = 200;
 
-/// A broadcast on its way to the store: who sends it, its key, and what the trail says of it.
+/// A broadcast on its way to the store: who sends it, its key, and what the audit log says of it.
 struct Sending<'c> {
     caller: &'c Caller,
     key: Option<String>,
@@ -319,7 +319,7 @@ fn words_of(target: &MessageTarget) -> String {
     }
 }
 
-/// JSON in one spelling: the order of keys and white space tell nothing.
+/// JSON in one spelling: the order of keys and white space do not matter.
 fn normal(payload: &str) -> String {
     serde_json::from_str::<Value>(payload).map_or_else(|_| payload.to_owned(), |value| value.to_string())
 }

@@ -18,7 +18,7 @@ pub struct Caller {
     pub actor: Arc<Actor>,
     /// The socket's number; `None` over HTTP.
     pub socket: Option<u64>,
-    /// Where the request came from, for the audit trail; `None` for a socket's.
+    /// Where the request came from, for the audit log; `None` for a socket's.
     pub origin: Option<Arc<str>>,
 }
 
@@ -35,7 +35,7 @@ impl Caller {
         Caller::http(Actor::local_admin(), "server")
     }
 
-    /// What the audit trail says of an act of this caller's.
+    /// What the audit log says of an act of this caller's.
     pub(super) fn act(&self, action: &'static str, target: String) -> Act {
         Act {
             actor: self.actor.user.canonical(),

@@ -34,7 +34,7 @@ use crate::services::{Caller, authorize};
 /// A join that has been granted: the transport says `answer` while it opens the gate.
 #[derive(Debug)]
 pub struct JoinGrant {
-    /// What the client is told.
+    /// What the client gets.
     pub answer: Joined,
     /// Holds what has happened since the answer was read.
     pub gate: Arc<Gate>,

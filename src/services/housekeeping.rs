@@ -80,13 +80,13 @@ fn done<'a>(run: impl FnOnce()) -> Work<'a, ()> {
     Box::pin(ready(()))
 }
 
-/// Work that tells of its own failures.
+/// A job that reports its own failures.
 async fn infallible(work: impl Future<Output = ()>) -> Result<(), StoreError> {
     work.await;
     Ok(())
 }
 
-/// Does each job when it is due, until it is told to stop. The server owns the task.
+/// Runs each job when it is due, until it is asked to stop. The server owns the task.
 pub async fn run_jobs(app: &App, stop: CancellationToken) {
     let start = Instant::now();
     let mut due = JOBS.map(|(_, due, _)| match due {
@@ -123,7 +123,7 @@ pub async fn run_jobs(app: &App, stop: CancellationToken) {
     }
 }
 
-/// Looks after what is due by the calendar, until it is told to stop. The server owns the task.
+/// Runs the jobs of the calendar, until it is asked to stop. The server owns the task.
 pub async fn run_calendar(app: &App, stop: CancellationToken) {
     loop {
         let is_settled = tokio::select! {

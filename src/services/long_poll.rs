@@ -35,7 +35,7 @@ pub const MAX_ROOMS: usize = 100;
 /// What a poll comes to.
 #[derive(Debug)]
 pub enum PollStep {
-    /// There is something to tell, or the caller does not wait.
+    /// There is something to answer, or the caller does not wait.
     Answered(PollAnswer),
     /// Nothing has happened yet.
     Waits(PollWait),
@@ -60,7 +60,7 @@ pub struct PollAnswer {
     pub cursor: String,
 }
 
-/// Where a poller is: the last stored change it has been told, and its place in this process's feed.
+/// The position of a poller: the last stored change that it got, and its place in this process's feed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Place {
     stored: u64,
@@ -117,8 +117,8 @@ impl Audience {
 #[derive(Default)]
 struct Waiter {
     woken: Notify,
-    /// Why they are not to wait any more.
-    expelled: OnceLock<ApiError>,
+    /// Why the wait must end.
+    end_reason: OnceLock<ApiError>,
 }
 
 impl Outlet for Waiter {
@@ -132,8 +132,8 @@ impl Outlet for Waiter {
     }
 
     fn expel(&self, error: &ApiError) {
-        // The first reason is told.
-        let _ = self.expelled.set(error.clone());
+        // The first reason is reported.
+        let _ = self.end_reason.set(error.clone());
         self.woken.notify_one();
     }
 }
@@ -213,7 +213,7 @@ impl LongPoll {
     /// Waits for what a poll has not found.
     ///
     /// # Errors
-    /// Why the caller is shut out meanwhile.
+    /// Why the caller is refused meanwhile.
     pub async fn wait(&self, caller: &Caller, poll: PollWait) -> Result<PollAnswer, ApiError> {
         let (place, deliveries) = self.wait_at(caller, poll).await?;
         Ok(PollAnswer { deliveries, cursor: self.write_place(&caller.actor.user, place) })
@@ -288,7 +288,7 @@ impl LongPoll {
                 () = tokio::time::sleep_until(deadline) => return Ok((place, deliveries)),
                 () = self.ending.cancelled() => return Ok((place, deliveries)),
             }
-            if let Some(error) = waiter.expelled.get() {
+            if let Some(error) = waiter.end_reason.get() {
                 return Err(error.clone());
             }
         }

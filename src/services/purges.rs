@@ -1,4 +1,4 @@
-//! What goes by its age: chat, notifications and records of the audit trail, as `[retention]` says. Where the clock has gone
+//! What goes by its age: chat, notifications and records of the audit log, as `[retention]` says. Where the clock has gone
 //! ahead nothing is purged for a while: if it is wrong, there is time to put it right before anything is gone.
 
 use std::sync::Arc;

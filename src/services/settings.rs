@@ -1,4 +1,4 @@
-//! What the services are told by the configuration, and can be told anew while they run.
+//! The settings of the services from the configuration. A reload can change them.
 
 use std::sync::Arc;
 

@@ -85,7 +85,7 @@ pub struct PieceWriter {
 }
 
 impl PieceWriter {
-    /// What tells the other end that the answer is not complete.
+    /// How the other end sees that the answer is incomplete.
     #[must_use]
     pub fn breaker(&self) -> Breaker {
         Breaker(self.sender.clone())
@@ -122,7 +122,7 @@ pub struct Breaker(mpsc::Sender<io::Result<Bytes>>);
 impl Breaker {
     /// Tells why.
     pub async fn fail(self, why: String) {
-        // Who has gone need not be told.
+        // The receiver may be gone; that is fine.
         let _ = self.0.send(Err(io::Error::other(why))).await;
     }
 }

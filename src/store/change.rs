@@ -1,4 +1,4 @@
-//! What leaves the store behind each commit: changes in the order of their ids, and who is told of them.
+//! What leaves the store behind each commit: changes in the order of their ids, and the sink that receives them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::domain::{RoomId, UserId};
 
 use super::operations::{Broadcast, InboxAction};
 
-/// Who is told what has become durable. The writer calls it on its own thread after each commit, before the waiting requests
+/// Receives what has become durable. The writer calls it on its own thread after each commit, before the waiting requests
 /// are answered, with the changes in the order of their ids. While it works nothing is committed: it may hold the writer up
 /// for a bounded time to keep the order (that is the way in which receivers that do not keep up slow the senders down), and
 /// must not wait for anything that itself waits for a write.
@@ -62,7 +62,7 @@ pub enum Change {
         /// As of [`Change::Edited`].
         supersedes: u64,
     },
-    /// A tombstone has lost its sender: nobody is told, but what was told before is not told again.
+    /// A tombstone has lost its sender: this is not delivered, but earlier deliveries are not sent again.
     Anonymised {
         /// The change's id.
         id: u64,
@@ -102,14 +102,14 @@ pub enum Change {
         /// The caller's own mark of where the request came from, as given to [`super::operations::MarkInbox`].
         origin: Option<u64>,
     },
-    /// A broadcast that tells of nothing stored goes out.
+    /// A broadcast without a stored item is sent.
     Broadcast {
         /// The change's id.
         id: u64,
         /// It.
         broadcast: Arc<Broadcast>,
     },
-    /// Somebody is shut out, or tokens are.
+    /// A user is blocked, or tokens are revoked.
     Banned {
         /// The change's id.
         id: u64,
@@ -189,14 +189,14 @@ pub enum Change {
         /// Of whom or what.
         subject: Subject,
     },
-    /// Messages or notifications were purged by age: these ids are not told again.
+    /// Messages or notifications were purged by age: these ids are not sent again.
     Purged {
         /// The change's id.
         id: u64,
         /// The messages or notifications.
         ids: Vec<u64>,
     },
-    /// A record was added to the audit trail.
+    /// A record was added to the audit log.
     Recorded {
         /// The change's id.
         id: u64,

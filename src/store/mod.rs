@@ -2,7 +2,7 @@
 //!
 //! Everything that changes is a value of [`operations`], handed in by [`Writes`]; everything else reads. No transaction,
 //! closure or key crosses the seam. A write resolves after the transaction that holds it is durable, and the
-//! [`CommitSink`] has by then been told of it, in commit order. Rules of read-modify-write are pure functions of
+//! [`CommitSink`] has by then received it, in commit order. Rules of read-modify-write are pure functions of
 //! [`crate::domain`], called inside the transaction.
 //!
 //! One engine stands behind it: [`embedded`] (redb).
@@ -202,7 +202,7 @@ impl dyn Store + '_ {
         async move { applied.await.map(|applied| applied.answer) }
     }
 
-    /// Does an operation with what the audit trail says of it; gives its answer and the change that it left in the feed.
+    /// Does an operation with what the audit log says of it; gives its answer and the change that it left in the feed.
     pub fn submit<O: Operation>(
         &self,
         at: Timestamp,
@@ -364,7 +364,7 @@ pub struct Replay {
 /// What somebody missed.
 pub trait Replays: Send + Sync {
     /// The changes behind `after` that concern a user and the rooms named (which must have been authorised, and give
-    /// their JSON type), at most about `limit`. What was changed several times since is told as it is now.
+    /// their JSON type), at most about `limit`. What was changed several times since is given as it is now.
     ///
     /// # Errors
     /// `Resync` if `after` is an id that this store has not given yet.

@@ -1,4 +1,4 @@
-//! The seam of the store for administrators: the audit trail, legal holds, what is stored of a person, erasures, purges.
+//! The seam of the store for administrators: the audit log, legal holds, what is stored of a person, erasures, purges.
 
 use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{Message, RoomSummary};
@@ -9,26 +9,26 @@ use crate::domain::{Role, Timestamp, UserId};
 
 use super::Answer;
 
-/// A part of the audit trail.
+/// A part of the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPart {
     /// Records, ascending.
     pub records: Vec<AuditRecord>,
-    /// What the kept trail begins behind.
+    /// What the kept audit log begins behind.
     pub anchor: Link,
     /// Its last record.
     pub head: Link,
 }
 
-/// The audit trail.
+/// The audit log.
 pub trait Audits: Send + Sync {
     /// Records behind a number, ascending, at most so many.
     fn audit(&self, after: u64, limit: usize) -> Answer<'_, Vec<AuditRecord>>;
 
-    /// A part of the trail, and between what it stands, of one moment.
-    fn trail(&self, after: u64, limit: usize) -> Answer<'_, AuditPart>;
+    /// A part of the audit log, and between what it stands, of one moment.
+    fn audit_records(&self, after: u64, limit: usize) -> Answer<'_, AuditPart>;
 
-    /// What the trail begins behind (records may have been purged), and its last record.
+    /// What the audit log begins behind (records may have been purged), and its last record.
     fn audit_ends(&self) -> Answer<'_, (Link, Link)>;
 }
 
@@ -57,7 +57,7 @@ pub enum UserItem {
         /// Whether they have deleted it from their inbox.
         is_deleted: bool,
     },
-    /// A record of the audit trail about them or of their own acts.
+    /// A record of the audit log about them or of their own acts.
     Audit(AuditRecord),
 }
 

@@ -18,7 +18,7 @@ pub struct Preface {
     pub next_id: u64,
     /// How many rows follow.
     pub rows: u64,
-    /// The last record of the audit trail among them; `None` where it is not known.
+    /// The last record of the audit log among them; `None` where it is not known.
     pub audit_head: Option<Link>,
 }
 

@@ -1,5 +1,5 @@
 //! Where a request came from, in the extensions of the request: what the outer service knows of the connection, for the
-//! audit trail and for who is let in.
+//! audit log and for who is let in.
 
 use std::net::{IpAddr, Ipv6Addr};
 

@@ -140,7 +140,7 @@ fn refused_sign_ins_are_in_the_trail_together() {
     let data = server.data();
     until("they are recorded", || {
         let trail = good(&academy(&data, &["audit", "list"]));
-        trail.contains("nobody known from 127.0.0.1: sign_in: refused: token_malformed")
+        trail.contains("unknown user from 127.0.0.1: sign_in: refused: token_malformed")
     });
     let trail = good(&academy(&data, &["audit", "list"]));
     assert!(trail.matches("sign_in").count() <= 10, "one record for many: {trail}");
@@ -157,13 +157,13 @@ fn a_broken_chain_is_found_and_located() {
     good(&academy(&data, &["audit", "export", export.to_str().unwrap()]));
     let _dir = server.end();
     let verify = |file: &std::path::Path| academy(&data, &["audit", "verify", file.to_str().unwrap()]);
-    assert!(good(&verify(&export)).contains("the chain is whole: 8 records"));
+    assert!(good(&verify(&export)).contains("the chain is intact: 8 records"));
     let lines: Vec<String> = fs::read_to_string(&export).unwrap().lines().map(ToOwned::to_owned).collect();
     let tampered = export.with_extension("bad");
     let mut cases: Vec<(Vec<String>, &str)> = Vec::new();
     let mut changed = lines.clone();
     changed[3] = changed[3].replace("case", "none");
-    cases.push((changed, "record 3 is not as it was written"));
+    cases.push((changed, "record 3 was changed, or does not follow"));
     let mut removed = lines.clone();
     removed.remove(4);
     cases.push((removed, "record 5 follows record 3"));
@@ -195,7 +195,7 @@ fn a_broken_chain_is_found_and_located() {
         let output = academy(&data, args);
         let text = crate::harness::words(&output);
         assert_eq!(output.status.code(), Some(3), "{text}");
-        assert!(text.contains("record 2 is not as it was written"), "{text}");
+        assert!(text.contains("record 2 was changed, or does not follow"), "{text}");
     }
 }
 

@@ -64,7 +64,7 @@ fn whole(file: &Path) -> Vec<Value> {
         assert!(!lines[1][field].is_null(), "{field} is not in {}", lines[1]);
     }
     let text = good(&run(&["audit", "verify", file.to_str().unwrap()], &[]));
-    assert!(text.contains("the chain is whole"), "{text}");
+    assert!(text.contains("the chain is intact"), "{text}");
     lines
 }
 
@@ -91,7 +91,7 @@ fn a_restore_that_would_drop_the_audit_trail_refuses_or_keeps_it() {
     let before = holds(&data);
     for args in [&["restore", name][..], &["restore", name, "--dry-run"]] {
         let text = failed(&academy(&data, args));
-        assert!(text.contains("audit trail") && text.contains("--force"), "{text}");
+        assert!(text.contains("audit log") && text.contains("--force"), "{text}");
         assert_eq!((kept(&data).len(), holds(&data) == before), (0, true), "{text}");
     }
     let json = json_of(&academy(&data, &["--output", "json", "restore", "--force", "--dry-run", name]));
@@ -210,7 +210,7 @@ fn a_trail_in_data_that_make_no_sense_is_kept_as_far_as_it_can_be_read() {
     assert!(good(&academy(&data, &["audit", "list"])).contains("the trail before could not be read"));
     fs::write(data.join("academy.redb"), b"nonsense, and longer than nothing").unwrap();
     let text = good(&academy(&data, &["restore", "--force", name]));
-    assert!(text.contains("audit trail") && text.contains("could not be read"), "{text}");
+    assert!(text.contains("audit log") && text.contains("could not be read"), "{text}");
     assert_eq!(check(&data).unwrap(), Vec::<String>::new());
 }
 
@@ -328,7 +328,7 @@ fn a_backup_says_whose_it_is() {
     let nowhere = dir.join("nowhere");
     let (status, json, text) = verified(&nowhere, &live);
     assert_eq!((status, &json["authenticity"]), (Some(0), &json!("not_ours")), "{text}");
-    assert!(text.contains("warning") && text.contains("no key"), "{text}");
+    assert!(text.contains("warning") && text.contains("no backup key"), "{text}");
     assert!(!nowhere.exists());
     let other = lived_in();
     let theirs = other.dir.path().join("theirs.backup");
@@ -339,7 +339,7 @@ fn a_backup_says_whose_it_is() {
     // A fresh machine restores with a copied file alone, and is told.
     let fresh = dir.join("fresh");
     let text = good(&academy(&fresh, &["restore", live.to_str().unwrap()]));
-    assert!(text.contains("no key"), "{text}");
+    assert!(text.contains("no backup key"), "{text}");
     let json = json_of(&academy(&fresh, &["--output", "json", "restore", live.to_str().unwrap()]));
     assert_eq!(json["authenticity"], "not_ours", "{json}");
     let json = json_of(&academy(&data, &["--output", "json", "restore", live.to_str().unwrap()]));
@@ -485,7 +485,7 @@ fn a_trail_that_was_cut_back_is_found_by_the_head_that_was_logged() {
 
     let expect = |data: &Path, point: &str| academy(data, &["audit", "verify", "--expect", point]);
     for point in [&head, &in_backup] {
-        assert!(good(&expect(&data, point)).contains("the chain is whole"), "{point}");
+        assert!(good(&expect(&data, point)).contains("the chain is intact"), "{point}");
     }
     let json = json_of(&academy(&data, &["--output", "json", "audit", "verify", "--expect", &head]));
     assert_eq!((&json["ok"], &json["expected"]["found"]), (&json!(true), &json!(true)), "{json}");
@@ -495,7 +495,7 @@ fn a_trail_that_was_cut_back_is_found_by_the_head_that_was_logged() {
     // Another hash, a record that is not there yet, and what is no point at all.
     let other = format!("6:{}", "ab".repeat(32));
     let far = format!("700:{}", "ab".repeat(32));
-    for (point, says) in [(other.as_str(), "rewritten"), (far.as_str(), "cut back")] {
+    for (point, says) in [(other.as_str(), "rewritten"), (far.as_str(), "truncated")] {
         for args in [
             vec!["audit", "verify", "--expect", point],
             vec!["audit", "verify", export.to_str().unwrap(), "--expect", point],

@@ -91,7 +91,7 @@ fn a_backup_of_a_running_server_is_whole_private_and_noted() {
     assert!(written > 0);
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = good(&run(&["backup", "verify", file.to_str().unwrap(), "--drill"], &[]));
-    assert!(text.contains("is whole") && text.contains("the drill went well"), "{text}");
+    assert!(text.contains("is complete") && text.contains("the trial restore was successful"), "{text}");
     let json = run(&["--output", "json", "backup", "verify", file.to_str().unwrap()], &[]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     let messages = json["tables"].as_array().unwrap().iter().find(|table| table["name"] == "messages").unwrap();
@@ -173,10 +173,12 @@ fn a_backup_for_recipients_opens_with_their_identity_alone() {
     good(&academy(&data, &["backup", sealed, "--recipient", &key]));
     let bytes = fs::read(&file).unwrap();
     assert!(bytes.starts_with(b"age-encryption.org/v1"));
-    assert!(good(&run(&["backup", "verify", sealed, "--identity", mine.to_str().unwrap()], &[])).contains("is whole"));
+    assert!(
+        good(&run(&["backup", "verify", sealed, "--identity", mine.to_str().unwrap()], &[])).contains("is complete")
+    );
     assert!(failed(&run(&["backup", "verify", sealed], &[])).contains("it is encrypted"));
     let text = failed(&run(&["backup", "verify", sealed, "--identity", other.to_str().unwrap()], &[]));
-    assert!(text.contains("encrypted for somebody else"), "{text}");
+    assert!(text.contains("encrypted for another recipient"), "{text}");
     let text = failed(&run(&["backup", "verify", sealed, "--identity", sealed], &[]));
     assert!(text.contains("the identity"), "{text}");
     // Cut short and changed, it says so, and never reads as a whole one.
@@ -209,8 +211,8 @@ fn every_file_that_is_no_backup_has_its_own_words() {
     let cases: [(&str, Vec<u8>, &str); 6] = [
         ("empty", Vec::new(), "the file is empty"),
         ("foreign", b"PK\x03\x04 something else entirely".to_vec(), "not a backup of academy-rt"),
-        ("cut", bytes[..bytes.len() / 2].to_vec(), "it was cut short after"),
-        ("no-end", bytes[..bytes.len() - 37].to_vec(), "it was cut short after"),
+        ("cut", bytes[..bytes.len() / 2].to_vec(), "it is incomplete: it ends after"),
+        ("no-end", bytes[..bytes.len() - 37].to_vec(), "it is incomplete: it ends after"),
         ("flipped", flip(&bytes, bytes.len() / 2), "it is damaged at byte"),
         ("newer", newer, "format 99"),
     ];
@@ -240,7 +242,7 @@ fn a_target_that_does_not_take_it_leaves_nothing_behind() {
     fs::create_dir(&dir).unwrap();
     let there = dir.join("there");
     fs::write(&there, "mine").unwrap();
-    assert!(failed(&academy(&data, &["backup", there.to_str().unwrap()])).contains("it is there already"));
+    assert!(failed(&academy(&data, &["backup", there.to_str().unwrap()])).contains("it exists already"));
     assert_eq!(fs::read(&there).unwrap(), b"mine");
     assert!(failed(&academy(&data, &["backup", dir.to_str().unwrap()])).contains("it is a directory"));
     let nowhere = dir.join("no/such/dir/x");

@@ -111,7 +111,7 @@ fn serve_says_in_one_go_what_keeps_it_from_starting() {
         (vec!["--no-tls", "--listen", &free, "--data-dir", theirs], "in use by another academy-rt", "--data-dir"),
         (vec!["--no-tls", "--listen", "0.0.0.0:0", "--data-dir", own], "plain HTTP is refused", "behind_proxy"),
         (vec!["--tls-cert", "/absent", "--tls-key", "/absent", "--data-dir", own], "cannot be read", "path"),
-        (vec!["--tls-cert", bad, "--tls-key", bad, "--data-dir", own], "no certificate in it", "PEM"),
+        (vec!["--tls-cert", bad, "--tls-key", bad, "--data-dir", own], "contains no certificate", "PEM"),
         (vec!["--no-tls", "--listen", &free, "--data-dir", file.to_str().unwrap()], "not a directory", "--data-dir"),
     ] {
         let args: Vec<&str> = ["serve"].into_iter().chain(args).collect();
@@ -149,7 +149,7 @@ fn the_running_server_is_reached_by_its_control_socket_and_by_url() {
     assert_eq!(control(&["broadcast", "--all", "system:alert", "{\"a\": 1}"]), (0, "sent to 0 sockets\n".to_owned()));
     let (status, words) = control(&["notify", "--user", "7", "--title", "T", "--message", "M", "--title-fr", "F"]);
     // The broadcast of before, and its record, have ids of the same sequence.
-    assert!(status == 0 && words.starts_with("stored as 3"), "{words}");
+    assert!(status == 0 && words.starts_with("stored with ID 3"), "{words}");
     let (status, words) = control(&["broadcast", "--room", "nowhere", "x"]);
     assert!(status == 1 && words.contains("invalid_payload"), "{words}");
 

@@ -94,7 +94,7 @@ fn what_is_wrong_is_named_with_its_place_and_what_is_allowed() {
         ("# a\n[server]\ndrain = \"soon\"", &["a.toml:3", "server.drain", "30s"]),
         ("[storage]\ncache = \"much\"", &["a.toml:2", "storage.cache", "64KiB"]),
         ("[auth]\npublic_key = []", &["a.toml:2", "did you mean 'auth.public_keys'"]),
-        ("[auth]\njwks_file = [\"x\"]", &["a.toml:2", "auth.jwks_file must be one value"]),
+        ("[auth]\njwks_file = [\"x\"]", &["a.toml:2", "auth.jwks_file must be a single value"]),
         ("[auth]\nrole_map = [\"boss=king\"]", &["a.toml:2", "admin, hr, coach or learner"]),
         ("[auth]\njwt_secret = \"hunter2 hunter2 hunter2 hunter2 hunter2\"", &["a.toml:2", "jwt_secret_file"]),
         ("[tls]\ncert = \"c.pem\"\nkey = \"k.pem\"", &["a.toml:2", "tls.cert", "set tls.mode to files"]),

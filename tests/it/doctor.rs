@@ -40,7 +40,7 @@ fn a_server_that_is_well_is_found_well_through_its_own_address() {
     for check in ["configuration", "server", "disk", "address", "polling", "websocket", "permissions", "descriptors"] {
         assert!(!find(&findings, check, "good").is_empty(), "{check}: {findings:?}");
     }
-    assert_eq!(find(&findings, "backup", "warning"), ["there was never one"]);
+    assert_eq!(find(&findings, "backup", "warning"), ["no backup was made yet"]);
     let file = running.dir.path().join("b.backup");
     let data = running.data();
     let args = ["backup", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
@@ -56,7 +56,7 @@ fn a_server_that_is_well_is_found_well_through_its_own_address() {
     let before = fs::read(dir.path().join("data/academy.redb")).unwrap();
     let (status, findings) = doctor(&config, &[], &[]);
     assert_eq!(status, 3);
-    assert!(find(&findings, "store", "good")[0].starts_with("format 4, closed in order"), "{findings:?}");
+    assert!(find(&findings, "store", "good")[0].starts_with("format 4, closed cleanly"), "{findings:?}");
     assert_eq!(fs::read(dir.path().join("data/academy.redb")).unwrap(), before, "nothing is changed");
 }
 
@@ -80,8 +80,8 @@ fn what_is_wrong_with_configuration_and_files_is_found_at_once() {
         ("start", "absent.pem cannot be read"),
         ("permissions", "data has mode 0755"),
         ("permissions", "secret has mode 0644"),
-        ("port", "another program listens there"),
-        ("disk", "writes are refused below 900000000 MB"),
+        ("port", "another program listens on it"),
+        ("disk", "the server refuses writes below 900000000 MB"),
         ("server", "no server answers"),
     ] {
         assert!(find(&findings, check, "problem").iter().any(|what| what.contains(words)), "{words}: {findings:?}");
@@ -162,7 +162,7 @@ fn a_proxy_that_eats_websocket_is_found_and_one_that_hides_addresses() {
     );
     let proxy = find(&findings, "proxy", "warning");
     assert!(proxy.iter().any(|what| what.contains("trusted_proxies is empty")), "{findings:?}");
-    assert!(proxy.iter().any(|what| what.contains("seen as the proxy itself")), "{findings:?}");
+    assert!(proxy.iter().any(|what| what.contains("sees the address of the proxy")), "{findings:?}");
     // Something else is there, or nobody.
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let (status, findings) = doctor(&config, &["--url", &nobody], &[]);
@@ -189,7 +189,8 @@ fn a_bundle_shows_no_secret_and_writes_over_nothing() {
         assert!(parts.get(part).is_some(), "{part}");
     }
     assert_eq!(parts["status"]["ready"], true);
-    for (path, words) in [(path, "not there yet"), ("/dev/null/bundle.json", "a directory that you can write to")] {
+    for (path, words) in [(path, "does not exist yet"), ("/dev/null/bundle.json", "a directory that you can write to")]
+    {
         let output = run(&["--config", config.to_str().unwrap(), "doctor", "--bundle", path], &env);
         assert!(output.status.code() == Some(1) && self::words(&output).contains(words), "{}", self::words(&output));
     }

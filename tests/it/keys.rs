@@ -152,7 +152,7 @@ fn a_rotation_while_the_server_runs_takes_both_and_refuses_the_old_one_behind_it
         let rotated = json_of(&service, &["key", "rotate", "--grace", "6s"]);
         let new = service.token("7", "learner");
         let (_, said) = says(&service, &["token", "verify", &new]);
-        assert!(said.contains("the token is good"), "{said}");
+        assert!(said.contains("the token is valid"), "{said}");
         // The new one once the server has looked, the old one all the while.
         until("the new secret is taken", || session(&service, &new) == 200);
         assert_eq!(session(&service, &old), 200, "accepted until its time");
@@ -220,7 +220,7 @@ fn a_key_file_that_cannot_be_used_keeps_the_old_keys_and_says_so() {
     assert_eq!(both(&service), (200, 200));
     let private = fs::read_to_string(service.path("idp.key")).unwrap();
     for (file, bad, says_why) in [
-        ("idp.pub", private.as_str(), "there is a private key in it"),
+        ("idp.pub", private.as_str(), "it contains a private key"),
         ("idp.pub", "", "there is no PEM in it"),
         ("jwks.json", "{\"keys\": [", "it is not JSON"),
         ("secret", "short", "5 bytes"),
@@ -231,7 +231,7 @@ fn a_key_file_that_cannot_be_used_keeps_the_old_keys_and_says_so() {
         service.wait_for(says_why);
         until("the status says it", || {
             let (_, said) = says(&service, &["status"]);
-            said.contains("REFUSED, the old ones are in force") && said.contains(says_why)
+            said.contains("REFUSED, the old keys stay in use") && said.contains(says_why)
         });
         let (code, said) = says(&service, &["doctor"]);
         assert!(code == 3 && said.contains(says_why), "{said}");
@@ -244,7 +244,7 @@ fn a_key_file_that_cannot_be_used_keeps_the_old_keys_and_says_so() {
             None => fs::remove_file(service.path(file)).unwrap(),
         }
         until("the status says nothing any more", || {
-            !says(&service, &["status"]).1.contains("REFUSED, the old ones are in force")
+            !says(&service, &["status"]).1.contains("REFUSED, the old keys stay in use")
         });
     }
     let secret_line = private.lines().nth(1).unwrap();
@@ -306,7 +306,7 @@ fn key_new_never_writes_over_anything() {
     assert!(output.status.success() && said.contains(&format!("jwt_secret_file = \"{}\"", at("secret"))), "{said}");
     assert!(secret.len() == 65 && !said.contains(secret.trim()), "{said}");
     let output = new("secret", "HS256");
-    assert!(output.status.code() == Some(1) && words(&output).contains("not there yet"), "{}", words(&output));
+    assert!(output.status.code() == Some(1) && words(&output).contains("does not exist yet"), "{}", words(&output));
     assert_eq!(fs::read_to_string(at("secret")).unwrap(), secret);
     // A public key that is there: then the private one is not left alone.
     fs::write(at("idp.pub"), "mine").unwrap();
@@ -358,7 +358,7 @@ fn key_list_shows_what_there_is_and_no_secret() {
     }
     let (_, doctor) = says(&service, &["doctor"]);
     let warned = format!("'{}' of", rotated["old"]["kid"].as_str().unwrap());
-    assert!(doctor.contains("tokens are checked with 2 keys") && doctor.contains(&warned), "{doctor}");
+    assert!(doctor.contains("2 keys verify tokens") && doctor.contains(&warned), "{doctor}");
     // The bundle has neither of them.
     let bundle = service.path("bundle.json");
     says(&service, &["doctor", "--bundle", bundle.to_str().unwrap()]);
@@ -379,7 +379,7 @@ fn a_server_that_cannot_read_a_key_does_not_start() {
     new_key(dir.path(), "idp.key", "RS256");
     for (key, value, why) in [
         ("ACADEMY_RT_AUTH_PUBLIC_KEYS", at("absent.pem"), "absent.pem cannot be read"),
-        ("ACADEMY_RT_AUTH_PUBLIC_KEYS", format!("{},{}", at("idp.pub"), at("idp.key")), "there is a private key in it"),
+        ("ACADEMY_RT_AUTH_PUBLIC_KEYS", format!("{},{}", at("idp.pub"), at("idp.key")), "it contains a private key"),
         ("ACADEMY_RT_AUTH_JWKS_FILE", at("idp.pub"), "it is not JSON"),
     ] {
         let serve = ["serve", "--no-tls", "--listen", "127.0.0.1:0", "--data-dir", &at("data")];

@@ -68,7 +68,7 @@ fn an_installation_that_init_has_made_serves_under_its_name() {
     let secret = fs::read_to_string(dir.join("etc/jwt-secret")).unwrap();
     assert!(secret.len() == 64 && !said.contains(&secret), "the secret is shown to nobody");
     let config = path(dir, "etc/academy-rt.toml");
-    assert_eq!(says(&["--config", &config, "config", "check"]), (0, "the configuration is good\n".to_owned()));
+    assert_eq!(says(&["--config", &config, "config", "check"]), (0, "the configuration is valid\n".to_owned()));
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_academy-rt"))
         .args(["--config", &config, "serve", "--quiet"])
@@ -115,7 +115,7 @@ fn nothing_is_written_over_and_nothing_is_left_half_done() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(&file, "mine").unwrap();
         let (status, said) = init(dir, &[]);
-        assert!(status == 1 && said.contains(names) && said.contains("is there already"), "{said}");
+        assert!(status == 1 && said.contains(names) && said.contains("exists already"), "{said}");
         assert_eq!(files(dir), [file.to_str().unwrap()]);
         assert_eq!(fs::read_to_string(&file).unwrap(), "mine");
         fs::remove_file(&file).unwrap();
@@ -175,7 +175,7 @@ fn questions_are_asked_again_until_the_answer_is_good() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{said}");
     for words in
-        ["neither a host name", "write ADDRESS:PORT", "cannot be read", "is not an origin", "Written:", "Next:"]
+        ["neither a host name", "must be ADDRESS:PORT", "cannot be read", "is not an origin", "Written:", "Next:"]
     {
         assert!(said.contains(words), "{words}: {said}");
     }
@@ -260,7 +260,7 @@ fn config_check_finds_everything_at_once() {
         let (status, said) = check(&text);
         assert!(status == 3 && said.contains(what), "{what}: {said}");
     }
-    assert_eq!(check(&storage), (0, "the configuration is good\n".to_owned()));
+    assert_eq!(check(&storage), (0, "the configuration is valid\n".to_owned()));
     assert!(!Path::new(&data).exists(), "nothing is made");
     assert_eq!(says(&["--config", "/absent.toml", "config", "check"]).0, 1);
     let output = run(&["--config", &file, "--output", "json", "config", "check"], &[("ACADEMY_RT_LIMITS_PAYLOD", "1")]);

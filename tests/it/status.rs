@@ -87,8 +87,8 @@ fn status_shows_everything_at_a_glance() {
     for row in [
         "ready",
         "sockets",
-        "people",
-        "a second",
+        "users",
+        "per second",
         "refused",
         "store",
         "commits",
@@ -107,7 +107,7 @@ fn status_shows_everything_at_a_glance() {
     assert!(json["seenFrom"].as_str().unwrap().starts_with("control socket"), "{json}");
     assert!(json["process"]["residentBytes"].as_u64().unwrap() > 1_000_000);
     service.reload("[server]\nlisten = \"nowhere\"\n");
-    assert!(status(&[]).contains("REFUSED, the old configuration is in force"), "{}", status(&[]));
+    assert!(status(&[]).contains("REFUSED, the old configuration stays in use"), "{}", status(&[]));
 }
 
 #[test]

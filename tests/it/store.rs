@@ -392,7 +392,7 @@ impl Bed {
     }
 
     /// What was recorded of acts, behind a number: the action, the target and how it ended.
-    pub async fn trail(&self, after: u64) -> Vec<(String, String, String)> {
+    pub async fn audit_log(&self, after: u64) -> Vec<(String, String, String)> {
         let records = self.store.audit(after, 1_000).await.unwrap();
         records.into_iter().map(|one| (one.entry.action, one.entry.target, one.entry.outcome)).collect()
     }

@@ -41,7 +41,7 @@ fn a_task_that_ends_unexpectedly_ends_the_server_with_its_name_and_nothing_ackno
         let (code, said, dir) = appliance.ended();
         assert_eq!(code, Some(1), "{task}: {said}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{task}: it took {:?}", begun.elapsed());
-        assert!(said.contains(&format!("its part '{task}' has ended: it panicked")), "{task}: {said}");
+        assert!(said.contains(&format!("its task '{task}' ended: it panicked")), "{task}: {said}");
         let again = Appliance::start_in(dir, &[]);
         let token = again.token("7", "learner");
         let (_, page) = again.call(&token, "GET", "/api/v1/rooms/r/messages", "");

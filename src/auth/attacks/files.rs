@@ -48,17 +48,17 @@ fn a_jwks_is_taken_as_far_as_it_is_understood() {
     assert_eq!(names, ["ops"]);
     let warnings = loaded.warnings.join("\n");
     for says in [
-        "key 4 ('new') is passed over: its kty 'AKP' is not known here",
-        "key 5 ('oct') is passed over: a shared secret does not belong",
-        "('wrong') is passed over: its alg ES256 is not one of its kind",
-        "('unknown') is passed over: its alg is not one",
-        "('p521') is passed over",
-        "('short') is passed over: a member does not have the length",
-        "('nowhere') is passed over: its point is not on its curve",
-        "('small') is passed over: it is an RSA key of 1024 bits; 2048 are the least",
-        "('one') is passed over: it is no RSA key",
-        "('half') is passed over: a member is missing",
-        "its kid is no text of at most 256 bytes",
+        "key 4 ('new') is ignored: its kty 'AKP' is not supported",
+        "key 5 ('oct') is ignored: a file of public keys must not contain a shared secret",
+        "('wrong') is ignored: its alg ES256 is not one of its kind",
+        "('unknown') is ignored: its alg is not one",
+        "('p521') is ignored",
+        "('short') is ignored: a member does not have the length",
+        "('nowhere') is ignored: its point is not on its curve",
+        "('small') is ignored: it is an RSA key of 1024 bits; 2048 are the least",
+        "('one') is ignored: it is no RSA key",
+        "('half') is ignored: a member is missing",
+        "its kid is not a string of at most 256 bytes",
         "it has no kty",
     ] {
         assert!(warnings.contains(says), "{says}: {warnings}");
@@ -72,14 +72,14 @@ fn a_jwks_is_taken_as_far_as_it_is_understood() {
 fn a_jwks_with_a_private_key_or_without_any_key_is_refused() {
     let private = P256.jwk(json!({"kid": "mine", "d": base64url(&[9; 32])}));
     let error = Place::new().with_jwks(&[private]).load().unwrap_err();
-    assert!(error.problem.why.contains("key 1 ('mine') has its private part in it"), "{error:?}");
+    assert!(error.problem.why.contains("key 1 ('mine') contains a private key"), "{error:?}");
     assert!(!format!("{error:?}").contains(&base64url(&[9; 32])));
     for (text, says) in [
         ("", "it is not JSON"),
         ("{}", "it has no list of keys"),
         ("[]", "it has no list of keys"),
-        ("{\"keys\": []}", "there is no key for signatures in it"),
-        ("{\"keys\": [{\"kty\": \"AKP\"}]}", "its kty 'AKP' is not known here"),
+        ("{\"keys\": []}", "it contains no key for signatures"),
+        ("{\"keys\": [{\"kty\": \"AKP\"}]}", "its kty 'AKP' is not supported"),
     ] {
         let mut place = Place::new();
         place.config.auth.jwks_file = Some(place.put("jwks.json", text));
@@ -88,7 +88,8 @@ fn a_jwks_with_a_private_key_or_without_any_key_is_refused() {
     }
     let many: Vec<Value> = (0..=MAX_TRIED).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
     assert!(
-        Place::new().with_jwks(&many).load().unwrap().warnings[0].contains("more than 8 public keys are for ES256")
+        Place::new().with_jwks(&many).load().unwrap().warnings[0]
+            .contains("there are more than 8 public keys for ES256")
     );
     let too_many: Vec<Value> = (0..=MAX_KEYS).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
     assert!(Place::new().with_jwks(&too_many).load().unwrap_err().problem.why.contains("32 are the most"));
@@ -99,21 +100,21 @@ fn a_file_that_is_no_public_key_says_what_to_do() {
     let private = RSA.pair.serialize_pem();
     let two = format!("{}{}", P256.public_pem(), P384.public_pem());
     for (text, says, does) in [
-        (private.as_str(), "there is a private key in it", "openssl pkey -in FILE -pubout"),
-        (&format!("{}{private}", RSA.public_pem()), "there is a private key in it", "Put the private one away"),
-        (&pem("EC PRIVATE KEY", &[0x30, 0]), "there is a private key in it", "-pubout"),
-        (&pem("ENCRYPTED PRIVATE KEY", &[0x30, 0]), "there is a private key in it", "-pubout"),
-        (&pem("OPENSSH PRIVATE KEY", &[0x30, 0]), "there is a private key in it", "-pubout"),
-        ("", "there is no PEM in it", "BEGIN PUBLIC KEY"),
-        ("ssh-ed25519 AAAA me", "there is no PEM in it", "BEGIN PUBLIC KEY"),
+        (private.as_str(), "it contains a private key", "openssl pkey -in FILE -pubout"),
+        (&format!("{}{private}", RSA.public_pem()), "it contains a private key", "only where tokens are signed"),
+        (&pem("EC PRIVATE KEY", &[0x30, 0]), "it contains a private key", "-pubout"),
+        (&pem("ENCRYPTED PRIVATE KEY", &[0x30, 0]), "it contains a private key", "-pubout"),
+        (&pem("OPENSSH PRIVATE KEY", &[0x30, 0]), "it contains a private key", "-pubout"),
+        ("", "it contains no PEM", "BEGIN PUBLIC KEY"),
+        ("ssh-ed25519 AAAA me", "it contains no PEM", "BEGIN PUBLIC KEY"),
         ("-----BEGIN PUBLIC KEY-----\n!!!\n-----END PUBLIC KEY-----\n", "it is not PEM", "BEGIN PUBLIC KEY"),
-        (&pem("PUBLIC KEY", &[0x30, 0]), "its PUBLIC KEY is broken", "BEGIN PUBLIC KEY"),
-        (&pem("CERTIFICATE", &[0x30, 0]), "its CERTIFICATE is broken", "BEGIN PUBLIC KEY"),
-        (&pem("X509 CRL", &[0x30, 0]), "it is PEM of another kind", "BEGIN PUBLIC KEY"),
-        (&pem("RSA PUBLIC KEY", &[0x30, 0]), "its RSA PUBLIC KEY is broken", "BEGIN PUBLIC KEY"),
+        (&pem("PUBLIC KEY", &[0x30, 0]), "its PUBLIC KEY is malformed", "BEGIN PUBLIC KEY"),
+        (&pem("CERTIFICATE", &[0x30, 0]), "its CERTIFICATE is malformed", "BEGIN PUBLIC KEY"),
+        (&pem("X509 CRL", &[0x30, 0]), "it contains PEM of another type", "BEGIN PUBLIC KEY"),
+        (&pem("RSA PUBLIC KEY", &[0x30, 0]), "its RSA PUBLIC KEY is malformed", "BEGIN PUBLIC KEY"),
         (&pem("RSA PUBLIC KEY", &pkcs1(128)), "an RSA key of 1024 bits; 2048 are the least", "academy-rt key new"),
         (&pem("RSA PUBLIC KEY", &pkcs1(2_048)), "an RSA key of 16384 bits; 8192 are the most", "3072"),
-        (&two, "there are several keys in it", "a file of its own"),
+        (&two, "it contains several keys", "a file of its own"),
     ] {
         let mut place = Place::new();
         place.config.auth.public_keys = vec![place.put("key.pem", text)];
@@ -137,7 +138,7 @@ fn attack_a_key_file_that_everybody_can_write_to() {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         let error = place.load().unwrap_err();
         assert!(
-            error.problem.why.contains("can be changed by everybody") && error.problem.why.contains(name),
+            error.problem.why.contains("all users of this machine can change") && error.problem.why.contains(name),
             "{error:?}"
         );
         fs::set_permissions(&path, mode).unwrap();

@@ -1,4 +1,4 @@
-//! The way to a server by its address: names, TCP, TLS, and whom to trust.
+//! Connects to a server by its address: DNS, TCP, TLS and trusted certificates.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::config::Config;
 use crate::cli::client::dns;
 use crate::cli::exit::Failure;
 
-/// What bytes go over, whatever is below.
+/// A connection, with or without TLS.
 pub(in crate::cli) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// Whom a connection trusts, and who it says it is.
+/// Which certificates a connection trusts, and its client certificate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Trust<'a> {
     /// A certificate that is trusted instead of the system's.
     pub cacert: Option<&'a Path>,
     /// A client certificate and its key, for `tls.client_ca`.
     pub identity: Option<(&'a Path, &'a Path)>,
-    /// Any certificate will do: for `doctor`, which looks at it by itself.
+    /// Accept any certificate: for `doctor`, which checks it separately.
     pub is_unverified: bool,
 }
 
@@ -37,8 +37,8 @@ pub(in crate::cli) async fn connect(
     url: &str,
     trust: Trust<'_>,
 ) -> anyhow::Result<(Box<dyn Stream>, String)> {
-    // The address is not repeated: somebody may have put a password or a token into it.
-    let bad = |why: &str| Failure::usage("--url is not a server's address", why, "Write https://HOST:PORT.");
+    // The error does not repeat the address, which may contain a password or a token.
+    let bad = |why: &str| Failure::usage("--url is not the address of a server", why, "Write it as https://HOST:PORT.");
     let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
     let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
     let is_tls = match uri.scheme_str() {
@@ -46,14 +46,18 @@ pub(in crate::cli) async fn connect(
         Some("http") => false,
         _ => return Err(bad("it begins with neither https:// nor http://").into()),
     };
-    // They would not be used, and somebody thinks that they are.
+    // Other parts would be ignored, which the user does not expect.
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.as_str().contains('@') {
-        return Err(bad("it has more than a host and a port").into());
+        return Err(bad("it contains more than a host and a port").into());
     }
     let host = authority.host().trim_matches(['[', ']']).to_owned();
     let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let failed = |error: std::io::Error| {
-        Failure::new(format!("no connection to {authority}"), error, "Check the address, and that the server runs.")
+        Failure::new(
+            format!("cannot connect to {authority}"),
+            error,
+            "Check the address, and check that the server is running.",
+        )
     };
     let stream = dns::connect(&host, port).await.map_err(failed)?;
     if !is_tls {
@@ -64,7 +68,7 @@ pub(in crate::cli) async fn connect(
         Some(path) => trust_file(&mut roots, path)?,
         None => {
             for certificate in rustls_native_certs::load_native_certs().certs {
-                // A certificate of the system that rustls cannot read is not trusted, and that is all.
+                // A system certificate that rustls cannot read is not trusted.
                 drop(roots.add(certificate));
             }
             let own = config.self_signed_cert();
@@ -85,7 +89,7 @@ pub(in crate::cli) async fn connect(
                 Failure::new(
                     what,
                     why,
-                    "Give a certificate that an authority in tls.client_ca has signed, and its key, in PEM.",
+                    "Use a certificate that an authority in tls.client_ca has signed, and its key, both in PEM.",
                 )
             };
             let chain: Result<Vec<_>, _> =
@@ -98,16 +102,17 @@ pub(in crate::cli) async fn connect(
     if trust.is_unverified {
         client.dangerous().set_certificate_verifier(Arc::new(Unverified));
     }
-    let name = ServerName::try_from(host).map_err(|_| bad("its host is not a name"))?;
+    let name = ServerName::try_from(host).map_err(|_| bad("its host is not a valid name"))?;
     let stream = TlsConnector::from(Arc::new(client)).connect(name, stream).await.map_err(|error| {
-        let remedy = "If its certificate is self-signed, give it with --cacert (DATA_DIR/tls/cert.pem on the server).";
-        Failure::new(format!("no TLS with {authority}"), error, remedy)
+        let remedy =
+            "If the server has a self-signed certificate, give it with --cacert (DATA_DIR/tls/cert.pem on the server).";
+        Failure::new(format!("no TLS connection to {authority}"), error, remedy)
     })?;
     Ok((Box::new(stream), authority.to_string()))
 }
 
-/// For `doctor` on the server's own machine, which looks at the certificate by itself and has no name to ask for. Nothing
-/// secret is sent over such a connection.
+/// For `doctor` on the server's own machine, which checks the certificate separately and has no host name. Nothing secret is
+/// sent over such a connection.
 #[derive(Debug)]
 struct Unverified;
 
@@ -148,7 +153,7 @@ impl ServerCertVerifier for Unverified {
 
 fn trust_file(roots: &mut RootCertStore, path: &Path) -> anyhow::Result<()> {
     let failed = |why: String| {
-        Failure::new(format!("the certificate {} cannot be used", path.display()), why, "Give a certificate in PEM.")
+        Failure::new(format!("the certificate {} cannot be used", path.display()), why, "Use a certificate in PEM.")
     };
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
     for certificate in certificates {

@@ -1,7 +1,7 @@
-//! Names of servers to addresses, from `/etc/hosts` and by DNS as `/etc/resolv.conf` says.
+//! Resolves host names with `/etc/hosts` and DNS, as `/etc/resolv.conf` says.
 //!
-//! Not by the C library: it loads modules of the machine that `/etc/nsswitch.conf` names, and in our static program one of
-//! another version of the library ends the process.
+//! It does not use the C library, which loads the modules of `/etc/nsswitch.conf`: in a static program, a module of another
+//! version of the library ends the process.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,15 +14,15 @@ use tokio::net::TcpStream;
 /// A connection to a host, given by name or address.
 ///
 /// # Errors
-/// If the name is not known, or nobody answers at any of its addresses.
+/// If the name is unknown, or no address accepts the connection.
 pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return TcpStream::connect((address, port)).await;
     }
     let found = resolver()?.lookup_ip(host).await.map_err(|error| {
-        // Its own words are for those who know DNS.
+        // The resolver's own message is hard to understand without knowledge of DNS.
         let why = if error.is_no_records_found() || error.is_nx_domain() {
-            format!("the name {host} is not known to /etc/hosts or DNS")
+            format!("neither /etc/hosts nor DNS knows the name {host}")
         } else {
             format!("the name {host} could not be looked up: {error}")
         };

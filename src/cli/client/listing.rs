@@ -1,4 +1,4 @@
-//! Lists of the administrators' API, page after page, and their words.
+//! Fetches the lists of the admin API page by page, and formats them.
 
 use http::Method;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::cli::client::{Call, ServerArgs, call, segment};
 /// A whole list: the first answer, with the items of all pages.
 ///
 /// # Errors
-/// What the server refuses.
+/// If the server refuses the request.
 pub fn all(global: &Global, server: &ServerArgs, path: &str, only: Option<&str>) -> anyhow::Result<Value> {
     let only = only.map(|text| format!("&text={}", segment(text))).unwrap_or_default();
     let mut whole: Option<Value> = None;
@@ -39,7 +39,7 @@ pub fn items_of(list: &Value) -> &[Value] {
     list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A line an item, or the words for none.
+/// One line per item, or the text for an empty list.
 pub fn lines(list: &Value, none: &str, line: impl Fn(&Value) -> String) -> String {
     let lines: Vec<String> = items_of(list).iter().map(line).collect();
     if lines.is_empty() { none.to_owned() } else { lines.join("\n") }
@@ -55,7 +55,7 @@ pub fn text(value: &Value, name: &str) -> String {
     }
 }
 
-/// A field that is a number; 0 if it is none.
+/// A field that is a number; 0 if it is absent.
 #[must_use]
 pub fn number(value: &Value, name: &str) -> u64 {
     value.get(name).and_then(Value::as_u64).unwrap_or_default()

@@ -28,13 +28,13 @@ use crate::cli::client::connect::{Stream, Trust, connect};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::Failure;
 
-/// The whole call may take so long.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Where the unit that comes with academy-rt has its runtime directory.
+/// Time limit of a call.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// The runtime directory of the systemd unit in the packages.
 pub(super) const SERVICE_RUNTIME_DIR: &str = "/run/academy-rt";
-/// A call that may take long, and each piece of a download.
-const LONG_PATIENCE: Duration = Duration::from_secs(60 * 60);
-/// So many pieces of a download wait at most.
+/// Time limit of a long call, and of each piece of a download.
+const LONG_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// How many pieces of a download may be buffered.
 const PIECES: usize = 8;
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -42,25 +42,25 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Which server a command talks to.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ServerArgs {
-    /// The server's address, with a token in ACADEMY_RT_TOKEN [default: the control socket on this machine]
+    /// Address of the server; needs a token in ACADEMY_RT_TOKEN [default: the control socket on this machine]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// Certificate that is trusted for --url, PEM [default: the system's, and the server's own on this machine]
+    /// File with trusted certificates for --url, in PEM [default: those of the system, and of the server on this machine]
     #[arg(long, value_name = "FILE", requires = "url")]
     cacert: Option<PathBuf>,
-    /// Client certificate for --url, PEM, where tls.client_ca asks administrators for one
+    /// File with the client certificate for --url, in PEM; needed if tls.client_ca is set on the server
     #[arg(long, value_name = "FILE", requires = "url", requires = "client_key")]
     client_cert: Option<PathBuf>,
-    /// Its private key, PEM
+    /// File with the private key of the client certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "client_cert")]
     client_key: Option<PathBuf>,
-    /// Where the data of the server on this machine are
+    /// Data directory of the server on this machine
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
 impl ServerArgs {
-    /// The server itself: over the address where there is a token for it, else over the control socket.
+    /// The arguments for a call that must be answered: the address if there is a token for it, else the control socket.
     #[must_use]
     pub fn that_answers(&self) -> ServerArgs {
         let has_token = std::env::var_os("ACADEMY_RT_TOKEN").is_some_and(|token| !token.is_empty());
@@ -73,7 +73,7 @@ impl ServerArgs {
         self.url.as_deref()
     }
 
-    /// Whom to trust on the way there, and who to be.
+    /// The trusted certificates, and the client certificate.
     #[must_use]
     pub fn trust(&self) -> Trust<'_> {
         let identity = self.client_cert.as_deref().zip(self.client_key.as_deref());
@@ -96,33 +96,33 @@ pub struct Call {
     pub path: String,
     /// The body, if it has one.
     pub body: Option<Value>,
-    /// Whether it can be done on the data directory itself when no server runs.
+    /// Whether the call works directly on the data directory when no server is running.
     pub works_offline: bool,
-    /// How long the whole call, or the next piece of a download, may take.
-    pub patience: Duration,
+    /// Time limit of the call, or of the next piece of a download.
+    pub timeout: Duration,
 }
 
 impl Call {
-    /// A call that only a running server answers.
+    /// A call that needs a running server.
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, body: Option<Value>) -> Call {
-        Call { method, path: path.into(), body, works_offline: false, patience: PATIENCE }
+        Call { method, path: path.into(), body, works_offline: false, timeout: TIMEOUT }
     }
 
-    /// A call that is made on the data directory itself when no server runs.
+    /// The call also works directly on the data directory when no server is running.
     #[must_use]
     pub fn offline_too(self) -> Call {
         Call { works_offline: true, ..self }
     }
 
-    /// A call that may take long.
+    /// The call may take long.
     #[must_use]
     pub fn patient(self) -> Call {
-        Call { patience: LONG_PATIENCE, ..self }
+        Call { timeout: LONG_TIMEOUT, ..self }
     }
 }
 
-/// An answer that has begun, and what it comes over.
+/// A response that has begun, and its connection.
 struct Exchange {
     response: Response<Incoming>,
     connection: JoinHandle<hyper::Result<()>>,
@@ -150,10 +150,10 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// Makes a call and gives the JSON of a good answer.
 ///
 /// # Errors
-/// What did not work; a refusal has the server's own code and message.
+/// If the call fails; a refusal has the server's own code and message.
 pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<Value> {
     let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
-    let patience = call.patience;
+    let timeout = call.timeout;
     runtime()?.block_on(async {
         let made = async {
             let mut exchange = exchange(&config, server, call).await?;
@@ -163,22 +163,26 @@ pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<
             exchange.end().await?;
             good(status, &body)
         };
-        match tokio::time::timeout(patience, made).await {
+        match tokio::time::timeout(timeout, made).await {
             Ok(answer) => answer,
-            Err(_) => Err(silent(patience).into()),
+            Err(_) => Err(silent(timeout).into()),
         }
     })
 }
 
-fn silent(patience: Duration) -> Failure {
-    let why = format!("no answer in {} s", patience.as_secs());
-    Failure::new("the server does not answer", why, "Look at its log, or try again.")
+fn silent(timeout: Duration) -> Failure {
+    let why = format!("no answer in {} s", timeout.as_secs());
+    Failure::new("the server does not answer", why, "Check its log, or try again.")
 }
 
 fn good(status: http::StatusCode, body: &[u8]) -> anyhow::Result<Value> {
     let answer: Value = serde_json::from_slice(body).map_err(|error| {
-        let why = format!("status {status}, and no JSON: {error}");
-        Failure::new("this is not the answer of an academy-rt", why, "Check the address, and what is in front of it.")
+        let why = format!("status {status}, and the body is not JSON: {error}");
+        Failure::new(
+            "this is not an answer of academy-rt",
+            why,
+            "Check the address, and any proxy in front of the server.",
+        )
     })?;
     if status.is_success() { Ok(answer) } else { Err(refused(status, &answer).into()) }
 }
@@ -186,7 +190,7 @@ fn good(status: http::StatusCode, body: &[u8]) -> anyhow::Result<Value> {
 /// Makes a call whose answer is large, and hands it piece by piece to `take`, on a thread of its own.
 ///
 /// # Errors
-/// What did not work, here or there; what `take` said.
+/// If the call fails, or `take` fails.
 pub fn download<T: Send + 'static>(
     global: &Global,
     server: &ServerArgs,
@@ -194,17 +198,17 @@ pub fn download<T: Send + 'static>(
     take: impl FnOnce(&mut dyn Read) -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
     let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
-    let patience = call.patience;
+    let timeout = call.timeout;
     runtime()?.block_on(async {
-        let begun = tokio::time::timeout(patience, exchange(&config, server, call)).await;
-        let mut exchange = begun.map_err(|_| silent(patience))??;
+        let begun = tokio::time::timeout(timeout, exchange(&config, server, call)).await;
+        let mut exchange = begun.map_err(|_| silent(timeout))??;
         let status = exchange.response.status();
         if !status.is_success() {
             let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
             exchange.end().await?;
             let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?;
             good(status, &body.to_bytes())?;
-            return Err(Failure::new("this is not the answer of an academy-rt", status, "Check the address.").into());
+            return Err(Failure::new("this is not an answer of academy-rt", status, "Check the address.").into());
         }
         let (sender, pieces) = tokio::sync::mpsc::channel(PIECES);
         let taking = tokio::task::spawn_blocking(move || {
@@ -213,13 +217,13 @@ pub fn download<T: Send + 'static>(
         });
         let body = exchange.response.body_mut();
         loop {
-            let piece = match tokio::time::timeout(patience, body.frame()).await {
+            let piece = match tokio::time::timeout(timeout, body.frame()).await {
                 Ok(None) => break,
                 Ok(Some(Ok(frame))) => frame.into_data().map_err(|_| io::ErrorKind::InvalidData.into()),
                 Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, error)),
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             };
-            // Who has stopped taking says why.
+            // The reader has stopped, and returns the reason.
             if sender.send(piece).await.is_err() {
                 break;
             }
@@ -261,7 +265,7 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
                 Failure::usage(
                     "--url needs a token",
                     "ACADEMY_RT_TOKEN is not set",
-                    "Issue one on the server: academy-rt token issue --user svc --scope broadcast, and set ACADEMY_RT_TOKEN to it.",
+                    "Issue a token on the server (academy-rt token issue --user svc --scope broadcast), and set ACADEMY_RT_TOKEN to it.",
                 )
             })?;
             let (stream, host) = connect(config, url, server.trust()).await?;
@@ -275,8 +279,8 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
                     let (opened, stream) = Offline::open(config).await.map_err(|failed| match failed {
                         OfflineError::Other(error) => Failure::from(error),
                         OfflineError::InUse => {
-                            let why = "a server has the data open, and its control socket is elsewhere";
-                            let remedy = "Set RUNTIME_DIRECTORY to where its control.sock is (/run/academy-rt for the service), or use --url with a token in ACADEMY_RT_TOKEN.";
+                            let why = "a server has the data open, and its control socket is in another place";
+                            let remedy = "Set RUNTIME_DIRECTORY to the directory of its control.sock (/run/academy-rt for the service), or use --url with a token in ACADEMY_RT_TOKEN.";
                             Failure::new(format!("no server answers on {}", path.display()), why, remedy)
                         }
                     })?;
@@ -304,8 +308,8 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
         Failure::usage("the token in ACADEMY_RT_TOKEN cannot be sent", error, "Set it exactly as it was issued.")
     })?;
     let no_http = |error: hyper::Error| {
-        let remedy = "Check that an academy-rt is there, and that https:// or http:// is what it speaks.";
-        Failure::new("the server gave no HTTP answer", error, remedy)
+        let remedy = "Check that this is the address of academy-rt, and whether it needs https:// or http://.";
+        Failure::new("the server sent no HTTP response", error, remedy)
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
@@ -320,41 +324,41 @@ pub fn segment(id: &str) -> String {
     percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
-/// Nobody is there: no socket, or one that a process has left behind.
+/// No server is running: there is no socket, or a process has left it behind.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// Nobody is behind a socket: what to do depends on why.
+/// What to do when the control socket does not answer.
 fn unreached(path: &Path, error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::PermissionDenied {
-        return "Use the user that runs the server or its group, or --url with a token in ACADEMY_RT_TOKEN.".to_owned();
+        return "Run the command as the user of the server or a member of its group, or use --url with a token in ACADEMY_RT_TOKEN.".to_owned();
     }
-    // Under systemd the socket is where only the service is told. It is named, and not taken: a command for the server of
-    // this directory must not reach another one.
+    // systemd tells only the service where the socket is. The error names it, but the command does not use it: a command for
+    // the server of this data directory must not reach another server.
     let service = Path::new(SERVICE_RUNTIME_DIR);
     if path.parent() != Some(service) && service.join("control.sock").exists() {
-        return format!("For the service of this machine: RUNTIME_DIRECTORY={SERVICE_RUNTIME_DIR} academy-rt ...");
+        return format!("To reach the service of this machine: RUNTIME_DIRECTORY={SERVICE_RUNTIME_DIR} academy-rt ...");
     }
-    "Start it (academy-rt serve), give its --data-dir, or use --url with a token in ACADEMY_RT_TOKEN.".to_owned()
+    "Start the server (academy-rt serve), give its data directory with --data-dir, or use --url with a token in ACADEMY_RT_TOKEN.".to_owned()
 }
 
-/// A refusal in the server's own words.
+/// A refusal, with the message of the server.
 fn refused(status: http::StatusCode, answer: &Value) -> Failure {
     let field = |name: &str| answer.pointer(&format!("/error/{name}")).and_then(Value::as_str);
     let Some(code) = field("code") else {
-        let remedy = "Check the address, and what is in front of it.";
-        return Failure::new("this is not the answer of an academy-rt", format!("status {status}"), remedy);
+        let remedy = "Check the address, and any proxy in front of the server.";
+        return Failure::new("this is not an answer of academy-rt", format!("status {status}"), remedy);
     };
-    let message = field("message").unwrap_or("the server did not say");
+    let message = field("message").unwrap_or("the reason is unknown");
     let why = field("field").map_or_else(|| message.to_owned(), |field| format!("{field}: {message}"));
     let remedy = match code {
         "forbidden" | "token_missing" | "token_invalid" | "token_expired" | "token_malformed" => {
-            "Use a token that is good here and has role admin or the scope."
+            "Use a valid token with the role admin or the scope of this command."
         }
-        "unavailable" => "Try again in a moment; academy-rt status says more.",
-        "conflict" => "Do what it says, and try again.",
-        "not_found" => "Check the name or the number.",
+        "unavailable" => "Try again in a moment. academy-rt status shows more.",
+        "conflict" => "Resolve the conflict, and try again.",
+        "not_found" => "Check the name or the ID.",
         _ => "Correct the request.",
     };
     Failure::new(format!("the server refused: {code}"), why, remedy)
@@ -373,6 +377,6 @@ mod tests {
         let failure = refused(StatusCode::BAD_REQUEST, &answer);
         assert_eq!(failure.to_string(), "the server refused: invalid_payload: event: is too long");
         let failure = refused(StatusCode::BAD_GATEWAY, &json!({"detail": "proxy"}));
-        assert!(failure.to_string().contains("not the answer of an academy-rt: status 502"));
+        assert!(failure.to_string().contains("not an answer of academy-rt: status 502"));
     }
 }

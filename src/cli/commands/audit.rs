@@ -1,5 +1,5 @@
-//! `audit`: the audit trail. An export is one JSON object a line, and carries the chain of hashes: it can be verified by
-//! itself, years later.
+//! `audit`: the audit log. An export has one JSON object per line and contains the chain of hashes, so that it can be verified
+//! without the server.
 
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -20,30 +20,30 @@ use crate::cli::client::listing::items_of;
 use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::exit::{Exit, Failure};
 
-/// So many records are fetched at a time.
+/// How many records are fetched with one request.
 const PAGE: usize = 1_000;
 
-/// What to do with the audit trail.
+/// Commands for the audit log.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Show records
+    /// Show records of the audit log
     List(ListArgs),
-    /// Write the whole trail, one JSON object a line
+    /// Export the whole audit log, one JSON object per line
     Export(ExportArgs),
-    /// Follow the chain of hashes. Exit status 3, with the place, if it is broken.
+    /// Verify the chain of hashes. If it is broken, the exit status is 3 and the answer says where.
     ///
-    /// The chain alone cannot show that its end was cut off, or that all of it was written anew: a record that the log has named
-    /// shows it (--expect). The server logs the last record at its start, daily, and with each backup.
+    /// The chain alone does not show whether its end was cut off, or whether all of it was rewritten. To check that, give a record
+    /// that the server has logged (--expect). The server logs the last record at its start, daily, and with each backup.
     Verify(VerifyArgs),
 }
 
-/// Show records.
+/// Show records of the audit log.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only behind this record
+    /// Show only records after this one
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     after: u64,
-    /// At most so many; the newest without --after
+    /// Maximum number of records; without --after, the newest
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
     /// The server
@@ -51,22 +51,22 @@ pub struct ListArgs {
     server: ServerArgs,
 }
 
-/// Write the whole trail, one JSON object a line.
+/// Export the whole audit log, one JSON object per line.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Where it goes; nothing is overwritten [default: standard output]
+    /// File for the export, which must not exist yet [default: standard output]
     file: Option<PathBuf>,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
 }
 
-/// Which trail, and what must be in it.
+/// Which audit log, and what it must contain.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// An export, or a trail that a restore has kept [default: the server's own trail]
+    /// An export, or an audit log that a restore has kept [default: the audit log of the server]
     file: Option<PathBuf>,
-    /// Also a record that must be in it, as the log, `backup` and `backup verify` name it; else exit status 3
+    /// Record that it must contain, as the server's log, `backup` and `backup verify` print it; if not, the exit status is 3
     #[arg(long, value_name = "NUMBER:HASH", value_parser = point)]
     expect: Option<Link>,
     /// The server
@@ -74,10 +74,10 @@ pub struct VerifyArgs {
     server: ServerArgs,
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// What the server refuses, or what cannot be read or written.
+/// If the server refuses the request, or a file cannot be read or written.
 pub fn run(global: &Global, command: AuditCommand) -> anyhow::Result<Exit> {
     match command {
         AuditCommand::List(args) => list(global, &args),
@@ -110,7 +110,7 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
 fn line(record: &Value) -> String {
     let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
     let number = |name: &str| record.get(name).and_then(Value::as_u64).unwrap_or_default();
-    let who = if text("actor").is_empty() { "nobody known" } else { text("actor") };
+    let who = if text("actor").is_empty() { "unknown user" } else { text("actor") };
     let target = if text("target").is_empty() { String::new() } else { format!(" ({})", text("target")) };
     format!(
         "{:>6}  {}  {} from {}: {}{target}: {}",
@@ -125,7 +125,7 @@ fn line(record: &Value) -> String {
 
 fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     let unwritable = |error: std::io::Error| {
-        Failure::new("the export cannot be written", error, "Give the name of a new file, on a disk with space.")
+        Failure::new("the export cannot be written", error, "Use the name of a new file, on a disk with free space.")
     };
     let mut out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
@@ -158,12 +158,12 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     match (count, &args.file) {
         (Ok(count), Some(path)) => {
             global.print(&json!({ "ok": true, "records": count, "file": path }), || {
-                format!("{count} records are in {}; `academy-rt audit verify FILE` follows their chain", path.display())
+                format!("{count} records are in {}; `academy-rt audit verify FILE` verifies them", path.display())
             })?;
         }
         (Ok(_), None) => {}
         (Err(error), path) => {
-            // Half an export looks like a whole one.
+            // Half an export looks like a complete one.
             path.as_ref().map(std::fs::remove_file);
             return Err(error);
         }
@@ -171,10 +171,10 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// A record as the log names it.
+/// A record as the server's log prints it.
 fn point(text: &str) -> Result<Link, String> {
     let parts = text.split_once(':').and_then(|(number, hash)| Some((number.parse().ok()?, from_hex(hash)?)));
-    let (number, hash) = parts.ok_or("give NUMBER:HASH, the hash with its 64 digits, as the log has it")?;
+    let (number, hash) = parts.ok_or("must be NUMBER:HASH with all 64 digits of the hash, as the server logs it")?;
     Ok(Link { number, hash })
 }
 
@@ -184,7 +184,7 @@ struct Walk {
     link: Link,
     count: u64,
     broken: Option<Broken>,
-    /// The record that is looked for, and the hash that the trail has at its number.
+    /// The expected record, and the hash that was found at its number.
     expected: Option<(Link, Option<Hash>)>,
 }
 
@@ -223,22 +223,22 @@ impl Walk {
         self
     }
 
-    /// Why the trail is not the one that is expected.
+    /// Why the audit log does not contain the expected record.
     fn difference(&self) -> Option<String> {
         let (expected, found) = self.expected.as_ref()?;
         let number = expected.number;
         match found {
             Some(hash) if *hash == expected.hash => None,
             Some(hash) => Some(format!(
-                "record {number} has the hash {}, and not the one that is expected: the trail was rewritten, or is another one",
+                "record {number} has the hash {}, not the expected one: the audit log was rewritten, or is another one",
                 hex(hash)
             )),
             None if number < self.anchor.number => Some(format!(
-                "record {number} was purged (what is kept begins behind record {}): whether the trail is the expected one cannot be told any more",
+                "record {number} was purged (the audit log now begins after record {}): it can no longer be compared",
                 self.anchor.number
             )),
             None if number > self.link.number => Some(format!(
-                "record {number} is not there: the trail was cut back, and ends with record {}",
+                "record {number} does not exist: the audit log was truncated, and ends with record {}",
                 self.link.number
             )),
             None => Some(format!("record {number} is missing")),
@@ -265,7 +265,7 @@ fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
     global.print(&answer, || {
         let mut lines = vec![match &walk.broken {
             None => format!(
-                "the chain is whole: {} records, the last is {} ({})",
+                "the chain is intact: {} records, the last is {} ({})",
                 walk.count,
                 walk.link.number,
                 hex(&walk.link.hash)
@@ -273,8 +273,8 @@ fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
             Some(broken) => format!("THE CHAIN IS BROKEN: {broken}"),
         }];
         lines.extend(match (&difference, &args.expect) {
-            (Some(difference), _) => Some(format!("THIS IS NOT THE TRAIL THAT IS EXPECTED: {difference}")),
-            (None, Some(expected)) => Some(format!("record {} is the one that is expected", expected.number)),
+            (Some(difference), _) => Some(format!("THIS IS NOT THE EXPECTED AUDIT LOG: {difference}")),
+            (None, Some(expected)) => Some(format!("record {} is the expected one", expected.number)),
             (None, None) => None,
         });
         lines.join("\n")
@@ -301,15 +301,15 @@ fn walk_server(global: &Global, server: &ServerArgs, expected: Option<Link>) -> 
 
 fn walk_file(path: &std::path::Path, expected: Option<Link>) -> anyhow::Result<Walk> {
     let bad = |why: String| {
-        let what = format!("{} is not an export of the audit trail", path.display());
-        Failure::new(what, why, "Give a file that `academy-rt audit export` or a restore has written.")
+        let what = format!("{} is not an export of the audit log", path.display());
+        Failure::new(what, why, "Use a file that `academy-rt audit export` or a restore has written.")
     };
     let file = std::fs::File::open(path).map_err(|error| bad(error.to_string()))?;
     let (mut walk, mut head) = (None, None);
     for (n, text) in BufReader::new(file).lines().enumerate() {
         let text = text.map_err(|error| bad(error.to_string()))?;
         let value: Value = serde_json::from_str(&text).map_err(|error| bad(format!("line {}: {error}", n + 1)))?;
-        // An export has its end in its last line, what a restore has kept in its first.
+        // An export has its head in its last line; a file that a restore has kept has it in its first.
         if value.get("anchor").is_some() || value.get("head").is_some() {
             if value.get("anchor").is_some() {
                 walk = Some(Walk::from(link(value.get("anchor"))?, expected));
@@ -318,7 +318,7 @@ fn walk_file(path: &std::path::Path, expected: Option<Link>) -> anyhow::Result<W
                 head = Some(link(value.get("head"))?);
             }
         } else {
-            let walk = walk.as_mut().ok_or_else(|| bad("it does not begin with its anchor".to_owned()))?;
+            let walk = walk.as_mut().ok_or_else(|| bad("its first line is not the anchor".to_owned()))?;
             walk.follow(&read_record(&value).map_err(|error| bad(format!("line {}: {error}", n + 1)))?);
         }
     }

@@ -1,5 +1,5 @@
-//! `backup`: one file of all data, the server running or not; `backup verify`: whether one is whole and whose it is, and how
-//! long a restore of it would take.
+//! `backup`: writes all data to one file, whether the server runs or not. `backup verify`: checks that a backup is complete,
+//! who signed it, and how long a restore takes.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -24,26 +24,26 @@ use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
 use crate::cli::{Global, Output};
 
-/// How much the command steps back behind everything else.
+/// The nice value of the command: other processes go first.
 const POLITE: i32 = 10;
 
-/// What is made, and where it goes.
+/// Which backup, and where it goes.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct BackupArgs {
-    /// What to do instead
+    /// Another command for backups
     #[command(subcommand)]
     command: Option<BackupCommand>,
-    /// Where the backup goes; nothing is overwritten
+    /// File for the backup, which must not exist yet
     #[arg(required_unless_present = "to")]
     file: Option<PathBuf>,
-    /// Directory for a backup that is named by its time
+    /// Directory for the backup, whose file name contains the time
     #[arg(long, value_name = "DIR", conflicts_with = "file")]
     to: Option<PathBuf>,
-    /// How many backups of --to are kept; older ones are removed
+    /// Number of backups to keep in the directory of --to; older ones are removed
     #[arg(long, value_name = "N", requires = "to", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
-    /// Encrypt for an age recipient (age1...); may be given several times
+    /// Encrypt the backup for an age recipient (age1...); may be given several times
     #[arg(long, value_name = "KEY")]
     recipient: Vec<String>,
     /// The server
@@ -51,37 +51,37 @@ pub struct BackupArgs {
     server: ServerArgs,
 }
 
-/// What else there is to do with backups.
+/// Other commands for backups.
 #[derive(Debug, Subcommand)]
 pub enum BackupCommand {
-    /// Read a backup to its end and say whether it is whole, and whose it is.
+    /// Verify that a backup is complete and authentic.
     ///
-    /// A backup is authentic if it was signed with the key of this data directory (backup.key) and is as it was made. One that
-    /// another key has signed is not ours, and one without a signature is not signed: both may be good, and are warned of. One
-    /// that was altered is refused.
+    /// A backup is authentic if it was signed with the key of this data directory (backup.key) and was not changed since. If it
+    /// was signed with another key ("not ours") or not at all ("not signed"), it may still be good, and the command warns. If it
+    /// was altered, the command fails.
     Verify(VerifyArgs),
 }
 
 /// Which backup.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The backup
+    /// File of the backup
     file: PathBuf,
-    /// File of age identities, for an encrypted backup
+    /// File with age identities, for an encrypted backup
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// Restore it into a temporary directory, check everything, and say how long a restore takes
+    /// Also restore the backup into a temporary directory, check it, and say how long that takes
     #[arg(long)]
     drill: bool,
-    /// Where the data of the server are, with the key of its backups
+    /// Data directory of the server, which contains the key of its backups
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Makes or verifies a backup.
+/// Creates or verifies a backup.
 ///
 /// # Errors
-/// What did not work; nothing is left behind then.
+/// If the backup cannot be written or is not good. A backup that fails leaves no file.
 pub fn run(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     match args.command {
         Some(BackupCommand::Verify(args)) => verify(global, &args),
@@ -95,10 +95,15 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         (Some(file), _) => file.clone(),
         (None, Some(dir)) => dir.join(backup::scheduled_name(SystemClock.now())),
         (None, None) => {
-            return Err(Failure::usage("no file is named", "FILE or --to DIR is needed", "Name one.").into());
+            return Err(Failure::usage(
+                "the file for the backup is not named",
+                "FILE or --to DIR is missing",
+                "Add one of them.",
+            )
+            .into());
         }
     };
-    // Beside a server that works at its limit this takes longer, and not the server.
+    // Beside a busy server the backup takes longer; the server does not get slower.
     let _ = rustix::process::nice(POLITE);
     let bar = rows(global, "backup");
     let (target, shown) = (path.clone(), bar.clone());
@@ -107,7 +112,7 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     let made = download(global, &args.server, get, move |source| {
         let mut progress = |done, all| show(&shown, done, all);
         let made = backup::receive(source, &target, &recipients, newest_format(), &mut progress);
-        made.map_err(|finding| Failure::from(finding).into())
+        made.map_err(|problem| Failure::from(problem).into())
     });
     bar.finish_and_clear();
     let made = made?;
@@ -117,9 +122,9 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         _ => Vec::new(),
     };
     if let Err(error) = note(global, &args.server, &made) {
-        // It is good all the same: a full disk of the server must not make it a failure.
+        // The backup is good: a full disk of the server does not make it fail.
         warn(&format!(
-            "the backup is good, but the audit trail has no record of it, and its age will not be shown by status and /metrics: {error}"
+            "the backup is good, but the audit log has no record of it, and status and /metrics do not show its age: {error}"
         ))?;
     }
     if made.summary.mac.is_none() {
@@ -139,23 +144,23 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
             text.push_str(&format!("; {} older removed", removed.len()));
         }
         if let Some(head) = head {
-            text.push_str(&format!("\nthe audit trail in it ends with record {head}"));
+            text.push_str(&format!("\nits audit log ends with record {head}"));
         }
         text
     })?;
     Ok(Exit::Done)
 }
 
-/// Why a backup has no signature, as far as it is known on this side.
+/// Why a backup has no signature, as far as this command can find out.
 fn unsigned(global: &Global, server: &ServerArgs) -> String {
     let is_here = server.url().is_none();
     let config = data_dir_flag(server.data_dir()).ok().and_then(|flags| global.load(flags).ok()).filter(|_| is_here);
     let why = config.and_then(|config| KeyHere::of(&config.storage.data_dir).warning);
-    let why = why.unwrap_or_else(|| "the server's log says why, if it is of this version".to_owned());
-    format!("the backup is good, and not signed: {why}")
+    let why = why.unwrap_or_else(|| "the log of the server says why".to_owned());
+    format!("the backup is good, but not signed: {why}")
 }
 
-/// The store knows its last good backup: `status` and `/metrics` tell its age.
+/// Records a good backup in the store, so that `status` and `/metrics` show its age.
 fn note(global: &Global, server: &ServerArgs, made: &Made) -> anyhow::Result<()> {
     let name = made.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let body = json!({ "bytes": made.file_bytes, "name": name });
@@ -174,8 +179,8 @@ fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
         Ok(summary) if here.judge(&summary) == Authenticity::Altered => {
             return refused(global, backup::unusable(&args.file, &ArchiveError::Altered).into());
         }
-        Err(rejected) if rejected.is_altered => return refused(global, rejected.finding.into()),
-        Err(rejected) => return Err(Failure::from(rejected.finding).into()),
+        Err(rejected) if rejected.is_altered => return refused(global, rejected.problem.into()),
+        Err(rejected) => return Err(Failure::from(rejected.problem).into()),
         Ok(summary) => summary,
     };
     for caution in here.caution(&summary).iter().chain(&here.warning) {
@@ -188,7 +193,7 @@ fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// The key that backups are judged with. A configuration that cannot be read is no reason not to read a backup.
+/// The key that verifies backups. A backup can be verified without it if the configuration cannot be read.
 fn key_here(global: &Global, data_dir: Option<&Path>) -> anyhow::Result<KeyHere> {
     if let Some(data_dir) = data_dir {
         return Ok(KeyHere::of(data_dir));
@@ -196,13 +201,13 @@ fn key_here(global: &Global, data_dir: Option<&Path>) -> anyhow::Result<KeyHere>
     match global.load(Vec::new()) {
         Ok(config) => Ok(KeyHere::of(&config.storage.data_dir)),
         Err(error) => {
-            warn(&format!("{error}: the key of backups is not looked for; give --data-dir"))?;
+            warn(&format!("{error}: cannot look for the backup key; give --data-dir"))?;
             Ok(KeyHere::default())
         }
     }
 }
 
-/// A program is told on standard output what people are told as an error.
+/// Reports an altered backup as an error, with `--output json` also on standard output.
 fn refused(global: &Global, failure: Failure) -> anyhow::Result<Exit> {
     if global.output == Output::Json {
         let answer = json!({ "ok": false, "authenticity": Authenticity::Altered, "problem": failure.problem.why });
@@ -222,9 +227,9 @@ fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
     let header = &summary.header;
     let whose = here.judge(summary).as_str();
     let key = summary.mac.as_ref().map(|mac| format!(" (key {})", mac.key_id)).unwrap_or_default();
-    let head = header.audit_head.as_ref().map_or_else(|| "not said".to_owned(), ToString::to_string);
+    let head = header.audit_head.as_ref().map_or_else(|| "unknown".to_owned(), ToString::to_string);
     format!(
-        "{} is whole\n  signature   {whose}{key}\n  made        {} by academy-rt {} (format {})\n  holds       {} messages, {} lessons, {} notifications, {} people\n  rows        {} ({} unpacked)\n  audit head  {head}\n  BLAKE3      {}",
+        "{} is complete\n  signature   {whose}{key}\n  created     {} by academy-rt {} (format {})\n  contents    {} messages, {} lessons, {} notifications, {} users\n  rows        {} ({} unpacked)\n  audit head  {head}\n  BLAKE3      {}",
         file.display(),
         crate::archive::moments::moment(header.created_at),
         header.application,
@@ -239,7 +244,7 @@ fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
     )
 }
 
-/// A restore into a directory of its own, thrown away afterwards.
+/// A restore into a temporary directory, which is removed afterwards.
 fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) -> anyhow::Result<Exit> {
     let dir = DrillDir::make(SystemClock.now())?;
     let bar = rows(global, "drill");
@@ -263,7 +268,7 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) 
     }
     global.print(&answer, || {
         format!(
-            "{}\nthe drill went well: restored, opened, counted and checked; a restore takes about {seconds:.1} s here and {} of disk",
+            "{}\nthe trial restore was successful; a restore takes about {seconds:.1} s on this machine, and {} of disk space",
             as_text(file, summary, here),
             size(bytes),
         )
@@ -271,7 +276,7 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) 
     Ok(Exit::Done)
 }
 
-/// A directory that goes with its value.
+/// A directory that is removed when its value is dropped.
 struct DrillDir(PathBuf);
 
 impl DrillDir {
@@ -279,8 +284,8 @@ impl DrillDir {
         use std::os::unix::fs::DirBuilderExt;
         let path = std::env::temp_dir().join(format!("academy-rt-drill-{}-{}", std::process::id(), now.as_millis()));
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            let remedy = "Name a directory with room for the database in the environment variable TMPDIR.";
-            Failure::new(format!("the directory {} cannot be made", path.display()), error, remedy)
+            let remedy = "Set the environment variable TMPDIR to a directory with space for the database.";
+            Failure::new(format!("the directory {} cannot be created", path.display()), error, remedy)
         })?;
         Ok(DrillDir(path))
     }
@@ -288,7 +293,7 @@ impl DrillDir {
 
 impl Drop for DrillDir {
     fn drop(&mut self) {
-        // What cannot be removed lies in the directory for temporary files.
+        // If it cannot be removed, it stays in the directory for temporary files.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

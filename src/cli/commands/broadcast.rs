@@ -1,4 +1,4 @@
-//! `broadcast`: the broadcast service from the command line.
+//! `broadcast`: sends an event to clients.
 
 use std::io::Read;
 
@@ -12,23 +12,23 @@ use crate::cli::Global;
 use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::exit::{Exit, Failure};
 
-/// To whom something is sent.
+/// The recipients.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct TargetArgs {
-    /// One user
+    /// The user with this ID
     #[arg(long, value_name = "ID", value_parser = |text: &str| UserId::parse(text).map_err(|e| e.to_string()))]
     user: Option<UserId>,
-    /// Everybody with a role: admin, hr, coach or learner
+    /// All users with this role: admin, hr, coach or learner
     #[arg(long)]
     role: Option<String>,
-    /// Everybody
+    /// All users
     #[arg(long)]
     all: bool,
 }
 
 impl TargetArgs {
-    /// The target as the API has it.
+    /// The target as JSON for the API.
     #[must_use]
     pub fn json(&self) -> Value {
         match (&self.user, &self.role) {
@@ -41,26 +41,26 @@ impl TargetArgs {
 
 /// Send an event to connected clients.
 ///
-/// chat:message to a chat room becomes a stored message, notification:new a stored notification; any other event goes to who
-/// is connected.
+/// The server stores chat:message to a chat room as a message, and notification:new as a notification. It sends any other event
+/// only to connected clients.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("target").required(true).args(["user", "role", "room", "all"]))]
 pub struct BroadcastArgs {
-    /// One user
+    /// The user with this ID
     #[arg(long, value_name = "ID", value_parser = |text: &str| UserId::parse(text).map_err(|e| e.to_string()))]
     user: Option<UserId>,
-    /// Everybody with a role: admin, hr, coach or learner
+    /// All users with this role: admin, hr, coach or learner
     #[arg(long)]
     role: Option<String>,
-    /// A room by its full name, such as chat:room-123
+    /// All sockets in the room with this full name, such as chat:room-123
     #[arg(long)]
     room: Option<String>,
-    /// Everybody
+    /// All users
     #[arg(long)]
     all: bool,
-    /// The event's name
+    /// Name of the event
     event: String,
-    /// The payload: JSON, @FILE, or - for standard input
+    /// Payload: JSON, @FILE, or - for standard input
     #[arg(default_value = "null")]
     payload: String,
     /// The server
@@ -87,7 +87,7 @@ pub fn run(global: &Global, args: BroadcastArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Says what became of it.
+/// Prints the result.
 ///
 /// # Errors
 /// If standard output is closed.
@@ -96,7 +96,7 @@ pub fn say_sent(global: &Global, answer: &Value) -> anyhow::Result<()> {
         let sockets = answer.get("sockets").and_then(Value::as_u64).unwrap_or_default();
         let noun = if sockets == 1 { "socket" } else { "sockets" };
         match answer.get("id").and_then(Value::as_u64) {
-            Some(id) => format!("stored as {id} and sent to {sockets} {noun}"),
+            Some(id) => format!("stored with ID {id} and sent to {sockets} {noun}"),
             None => format!("sent to {sockets} {noun}"),
         }
     })
@@ -111,14 +111,14 @@ fn payload(text: &str) -> anyhow::Result<Value> {
             std::io::stdin()
                 .take(4 << 20)
                 .read_to_string(&mut input)
-                .map_err(|error| Failure::usage("standard input cannot be read", error, "Give JSON in UTF-8."))?;
+                .map_err(|error| Failure::usage("standard input cannot be read", error, "Send JSON in UTF-8."))?;
             input
         }
         None => text.to_owned(),
     };
     serde_json::from_str(&read).map_err(|error| {
         let remedy =
-            "Quote it for the shell, for example '{\"text\": \"Hello\"}'; a bare text needs quotes too: '\"Hello\"'.";
+            "Quote it for the shell, for example '{\"text\": \"Hello\"}'. A string needs its own quotes, too: '\"Hello\"'.";
         Failure::usage("the payload is not JSON", error, remedy).into()
     })
 }

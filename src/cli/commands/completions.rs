@@ -1,11 +1,11 @@
-//! `completions`: what a shell needs to complete commands and options, from the same source as `--help`.
+//! `completions`: prints shell completions, from the same source as `--help`.
 
 use clap::Args;
 use clap_complete::Shell;
 
 use crate::cli::exit::{Exit, say};
 
-/// Print the completions of a shell
+/// Print shell completions
 ///
 /// For bash, for example: academy-rt completions bash > /etc/bash_completion.d/academy-rt
 #[derive(Debug, Args)]

@@ -1,4 +1,4 @@
-//! `config`: what the configuration is, where each value came from, and what is wrong with it.
+//! `config`: checks the configuration, and shows its values and where they come from.
 
 use std::fmt::Write;
 
@@ -13,30 +13,30 @@ use crate::server::preflight;
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure, say};
 
-/// What to do with the configuration.
+/// Commands for the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check it, and the files that it names. Exit status 3 if something is wrong
+    /// Check the configuration and the files it names. The exit status is 3 if something is wrong
     Check,
-    /// Show every key with its value, and where the value came from
+    /// Show every key with its value and where the value comes from
     #[command(after_long_help = keys_help())]
     Show,
-    /// Print the commented file with all defaults
+    /// Print a configuration file with comments and all defaults
     Default,
 }
 
-/// All keys with their one line of help.
+/// All keys with their help texts.
 fn keys_help() -> String {
     let mut text = String::from("Keys:\n");
     for key in KEYS {
         // Writing into a String does not fail.
         let _ = writeln!(text, "  {}\n          {}", key.name, key.description());
     }
-    text.push_str("\nA key server.listen is ACADEMY_RT_SERVER_LISTEN in the environment.");
+    text.push_str("\nIn the environment, the key server.listen is ACADEMY_RT_SERVER_LISTEN.");
     text
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
 /// If the file cannot be read.
@@ -55,10 +55,10 @@ fn check(global: &Global) -> anyhow::Result<Exit> {
     let (config, problems) = global.examine(Vec::new())?;
     let mut wrong: Vec<Failure> = problems
         .iter()
-        .map(|problem| Failure::new("the configuration is wrong", problem, "Correct it there."))
+        .map(|problem| Failure::new("the configuration is wrong", problem, "Correct it in that place."))
         .collect();
     let mut warnings = Vec::new();
-    // Files are looked at when it is clear which ones.
+    // The files are checked only if the configuration that names them is valid.
     if wrong.is_empty() {
         let checked = preflight::check(&config, SystemClock.now());
         wrong.extend(checked.problems.into_iter().map(Failure::from));
@@ -80,7 +80,7 @@ fn check(global: &Global) -> anyhow::Result<Exit> {
             lines.extend(wrong.iter().map(|failure| format!("{failure}\n  {}", failure.problem.remedy)));
         }
         if wrong.is_empty() {
-            lines.push("the configuration is good".to_owned());
+            lines.push("the configuration is valid".to_owned());
         }
         lines.join("\n")
     })?;
@@ -108,7 +108,7 @@ fn show(global: &Global) -> anyhow::Result<Exit> {
             }
             let origin = config.origin(key.name);
             let line = match (key.is_secret, &origin) {
-                // What it prints can be used as a file: a secret does not belong there.
+                // The output can be used as a file, which must not contain a secret.
                 (true, Origin::Default) => continue,
                 (true, _) => format!("# {name}: {}", config.value(key)),
                 (false, _) => format!("{name} = {}", in_toml(key, &config.value(key))),

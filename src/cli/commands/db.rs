@@ -1,4 +1,4 @@
-//! `db`: care of the database, offline.
+//! `db`: checks, compacts and upgrades the database offline.
 
 use std::path::PathBuf;
 
@@ -17,31 +17,31 @@ use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, size, steps};
 
-/// What to do with the database.
+/// Commands for the database.
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
-    /// Look at everything: pages, indexes, gaps. Exit status 3 if something is wrong
+    /// Check the whole database: pages, indexes, counts. The exit status is 3 if something is wrong
     Check(DbArgs),
-    /// Rows, bytes and growth of each table
+    /// Show the rows, the size and the growth of each table
     Stats(DbArgs),
-    /// Rebuild it without free space; what was erased is gone from the file then
+    /// Rebuild the database without free space, which also removes erased data from the file
     Compact(DbArgs),
-    /// Migrate it to this version's format, after a backup
+    /// Back up the database and migrate it to the format of this version
     Upgrade(DbArgs),
 }
 
 /// Which database.
 #[derive(Debug, Args)]
 pub struct DbArgs {
-    /// Where the data of the server are
+    /// Data directory of the server
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// What does not work.
+/// If the database cannot be used.
 pub fn run(global: &Global, command: DbCommand) -> anyhow::Result<Exit> {
     let (DbCommand::Check(args) | DbCommand::Stats(args) | DbCommand::Compact(args) | DbCommand::Upgrade(args)) =
         &command;
@@ -49,7 +49,7 @@ pub fn run(global: &Global, command: DbCommand) -> anyhow::Result<Exit> {
     let data_dir = config.storage.data_dir;
     if !data_dir.exists() {
         let why = format!("{} does not exist", data_dir.display());
-        let remedy = "Give the data directory of the server with --data-dir, or its --config.";
+        let remedy = "Give the data directory of the server with --data-dir, or its configuration with --config.";
         return Err(Failure::new("there is no store", why, remedy).into());
     }
     match command {
@@ -64,22 +64,23 @@ fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     let held = restore::hold(data_dir).map_err(Failure::from)?;
     let mut file = restore::open(&held).map_err(Failure::from)?;
     if file.format < newest_format() {
-        let why = format!("it has format {}; this version checks format {}", file.format, newest_format());
-        let remedy = "Migrate it first: academy-rt db upgrade.";
+        let why =
+            format!("the database has format {}, and this version checks format {}", file.format, newest_format());
+        let remedy = "Migrate it first with `academy-rt db upgrade`.";
         return Err(Failure::new("the database cannot be checked", why, remedy).into());
     }
     let bar = steps(global, "check");
-    let found = file.check(&mut |what| bar.set_message(format!("looking at {what}")));
+    let found = file.check(&mut |what| bar.set_message(format!("checking {what}")));
     bar.finish_and_clear();
-    let census = file.census();
+    let row_stats = file.row_stats();
     global.print(&json!({ "ok": found.is_empty(), "found": found }), || {
         if found.is_empty() {
-            let rows: u64 = census.map_or(0, |census| census.rows.values().sum());
-            return format!("the database is sound: {rows} rows were looked at");
+            let rows: u64 = row_stats.map_or(0, |row_stats| row_stats.rows.values().sum());
+            return format!("the database is sound: {rows} rows checked");
         }
         let list: Vec<String> = found.iter().map(|what| format!("  - {what}")).collect();
         format!(
-            "{} things are wrong:\n{}\nRestore a backup (academy-rt restore FILE); keep this file for an examination.",
+            "{} problems:\n{}\nRestore a backup (academy-rt restore FILE), and keep this file for an examination.",
             found.len(),
             list.join("\n")
         )
@@ -90,7 +91,7 @@ fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
 fn stats(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     let held = restore::hold(data_dir).map_err(Failure::from)?;
     let file = restore::open(&held).map_err(Failure::from)?;
-    let wrong = |error| Failure::new("the database cannot be read", error, "Look at it with `academy-rt db check`.");
+    let wrong = |error| Failure::new("the database cannot be read", error, "Check it with `academy-rt db check`.");
     let tables = file.stats().map_err(wrong)?;
     let file_bytes = std::fs::metadata(held.path()).map_or(0, |file| file.len());
     let used: u64 = tables.iter().map(|table| table.stored_bytes + table.overhead_bytes).sum();
@@ -117,7 +118,7 @@ fn stats(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
                 size(file_bytes),
                 size(used)
             ),
-            format!("{:20} {:>12} {:>12} {:>12} {:>14}", "table", "rows", "bytes", "rows a day", "bytes a day"),
+            format!("{:20} {:>12} {:>12} {:>12} {:>14}", "table", "rows", "bytes", "rows per day", "bytes per day"),
         ];
         for table in tables.iter().filter(|table| table.rows > 0) {
             let a_day = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.0}"));
@@ -130,7 +131,10 @@ fn stats(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
                 a_day(bytes_a_day(table)),
             ));
         }
-        lines.push("Growth is counted once a day while the server runs; - where there is only one day yet.".to_owned());
+        lines.push(
+            "The running server records the growth once a day; - means that there are fewer than two days yet."
+                .to_owned(),
+        );
         lines.join("\n")
     })?;
     Ok(Exit::Done)
@@ -149,7 +153,7 @@ fn compact(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> 
         let mut text = format!("compacted: {} before, {} now", size(before), size(after));
         for aside in &asides {
             text.push_str(&format!(
-                "\nWhat was erased is still in {}: remove it when it is not needed.",
+                "\nErased data are still in {}: remove this file when you do not need it any more.",
                 aside.display()
             ));
         }
@@ -170,9 +174,9 @@ fn upgrade(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> 
     global.print(
         &json!({ "ok": true, "from": upgraded.from, "to": upgraded.to, "backup": backup }),
         || match &backup {
-            None => format!("nothing to do: the database has format {}, which this version works with", upgraded.to),
+            None => format!("nothing to do: the database already has format {}, that of this version", upgraded.to),
             Some(backup) => format!(
-                "migrated from format {} to {}\nThe backup from before is {backup}; an older version can restore it.",
+                "migrated from format {} to {}\nThe backup from before is {backup}. An older version can restore it.",
                 upgraded.from, upgraded.to
             ),
         },

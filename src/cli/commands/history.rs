@@ -1,4 +1,4 @@
-//! `history`: reads a chat room, and goes on reading.
+//! `history`: shows the messages of a chat room, and follows it.
 
 use std::time::Duration;
 
@@ -15,30 +15,30 @@ use crate::cli::commands::room::room_id;
 use crate::cli::exit::{Exit, plain, say, warn};
 use crate::cli::{Global, Output};
 
-/// A server that restarts is asked again after so long.
+/// The pause before a request is repeated while the server restarts.
 const PAUSE: Duration = Duration::from_secs(2);
-/// So often; then it is given up.
+/// How often a request is repeated.
 const TRIES: u32 = 30;
 
-/// Read a chat room. What is read stays unread for everybody in it.
+/// Show the messages of a chat room. This does not mark them as read.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
-    /// Which room
+    /// ID of the room
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
-    /// Only messages before this one, by its id
+    /// Show only messages before the one with this ID
     #[arg(long, value_name = "MESSAGE", conflicts_with_all = ["after", "follow"])]
     before: Option<u64>,
-    /// Only messages behind this one, by its id
+    /// Show only messages after the one with this ID
     #[arg(long, value_name = "MESSAGE", conflicts_with = "follow")]
     after: Option<u64>,
-    /// At most so many; the newest without --after
+    /// Maximum number of messages; without --after, the newest
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=200))]
     limit: u64,
-    /// Also what messages said before they were edited or deleted under a legal hold that still stands
+    /// Also show earlier versions of edited and deleted messages, which a legal hold keeps
     #[arg(long, conflicts_with = "follow")]
     versions: bool,
-    /// Show new messages as they come, until Ctrl-C; with --output json one object a line
+    /// Show new messages as they arrive, until Ctrl-C; with --output json, one object per line
     #[arg(long, short)]
     follow: bool,
     /// The server
@@ -46,13 +46,13 @@ pub struct HistoryArgs {
     server: ServerArgs,
 }
 
-/// Reads.
+/// Runs the command.
 ///
 /// # Errors
-/// What the server refuses.
+/// If the server refuses the request.
 pub fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<Exit> {
     let room = segment(&args.id.canonical());
-    // The place in the stream first, the page second: what comes in between is in both, and shown once, by its id.
+    // The cursor is read before the page: a message that arrives in between is in both, and is shown once, by its ID.
     let cursor = if args.follow {
         Some(text(&call(global, &args.server, Call::new(Method::GET, events(&room, None), None))?, "cursor"))
     } else {
@@ -70,7 +70,7 @@ pub fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<Exit> {
     let Some(cursor) = cursor else {
         global.print(&page, || {
             let lines: Vec<String> = messages.iter().flat_map(lines_of).collect();
-            if lines.is_empty() { "there are no such messages".to_owned() } else { lines.join("\n") }
+            if lines.is_empty() { "no message matches".to_owned() } else { lines.join("\n") }
         })?;
         return Ok(Exit::Done);
     };
@@ -131,7 +131,7 @@ fn lines_of(message: &Value) -> Vec<String> {
     let versions = message.get("versions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let before = versions.iter().map(|version| {
         let (change, by, until) = (text(version, "change"), text(version, "by"), Timestamp(number(version, "until")));
-        format!("        said until {change} by {by} at {}: {}", moment(until), text(version, "content"))
+        format!("        before {change} by {by} at {}: {}", moment(until), text(version, "content"))
     });
     std::iter::once(line(message)).chain(before).collect()
 }

@@ -1,4 +1,4 @@
-//! `hold`: legal holds.
+//! `hold`: manages legal holds.
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -14,36 +14,36 @@ use crate::cli::commands::room::room_id;
 use crate::cli::commands::user::user_id;
 use crate::cli::exit::{Exit, Failure};
 
-/// What to do with legal holds.
+/// Commands for legal holds.
 #[derive(Debug, Subcommand)]
 pub enum HoldCommand {
-    /// Keep everything of a person or a room, whatever its age
+    /// Place a legal hold on a user or a room
     Set(SetArgs),
-    /// Show all holds
+    /// List all legal holds
     List(ListArgs),
-    /// End a hold
+    /// Release a legal hold
     Release(ReleaseArgs),
 }
 
-/// Of whom or what.
+/// The user or the room.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct SubjectArgs {
-    /// A person
+    /// ID of the user
     #[arg(long, value_name = "ID", value_parser = user_id)]
     user: Option<UserId>,
-    /// A chat room
+    /// ID of the chat room
     #[arg(long, value_name = "ID", value_parser = room_id)]
     room: Option<RoomId>,
 }
 
-/// Keep everything of a person or a room, whatever its age.
+/// Place a legal hold on a user or a room. The server then neither purges nor erases their data, whatever their age.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// Of whom or what
+    /// The user or the room
     #[command(flatten)]
     subject: SubjectArgs,
-    /// Why, for those who find it later
+    /// Reason of the hold, for the list and the audit log
     #[arg(long)]
     reason: String,
     /// The server
@@ -51,7 +51,7 @@ pub struct SetArgs {
     server: ServerArgs,
 }
 
-/// Show all holds.
+/// List all legal holds.
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// The server
@@ -59,10 +59,10 @@ pub struct ListArgs {
     server: ServerArgs,
 }
 
-/// End a hold.
+/// Release a legal hold.
 #[derive(Debug, Args)]
 pub struct ReleaseArgs {
-    /// Of whom or what
+    /// The user or the room
     #[command(flatten)]
     subject: SubjectArgs,
     /// The server
@@ -70,10 +70,10 @@ pub struct ReleaseArgs {
     server: ServerArgs,
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// What the server refuses.
+/// If the server refuses the request.
 pub fn run(global: &Global, command: HoldCommand) -> anyhow::Result<Exit> {
     match command {
         HoldCommand::Set(args) => {
@@ -85,13 +85,20 @@ pub fn run(global: &Global, command: HoldCommand) -> anyhow::Result<Exit> {
         HoldCommand::List(args) => {
             let get = Call::new(Method::GET, "/api/v1/admin/holds", None).offline_too();
             let answer = call(global, &args.server, get)?;
-            global.print(&answer, || lines(&answer, "there are no holds", line))?;
+            global.print(&answer, || lines(&answer, "there are no legal holds", line))?;
         }
         HoldCommand::Release(args) => {
             let path = match (&args.subject.user, &args.subject.room) {
                 (Some(user), _) => format!("/api/v1/admin/holds/user/{}", segment(&user.canonical())),
                 (_, Some(room)) => format!("/api/v1/admin/holds/room/{}", segment(&room.canonical())),
-                _ => return Err(Failure::usage("nobody is named", "--user or --room is needed", "Name one.").into()),
+                _ => {
+                    return Err(Failure::usage(
+                        "the legal hold is not named",
+                        "--user or --room is missing",
+                        "Add one of them.",
+                    )
+                    .into());
+                }
             };
             let answer = call(global, &args.server, Call::new(Method::DELETE, path, None).offline_too())?;
             global.print(&answer, || format!("released: {}", line(&answer)))?;

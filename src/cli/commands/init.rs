@@ -1,5 +1,5 @@
-//! `init`: a configuration, a secret and a certificate for a new installation. It asks, or takes flags; what is there already is
-//! never written over, and what fails half-way leaves nothing behind.
+//! `init`: writes a configuration, a secret and a certificate for a new installation. It asks, or takes options. It never
+//! overwrites a file, and removes its files if it fails.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -22,44 +22,44 @@ use crate::server::tls::self_signed;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Global, path_text};
 
-/// The user that the packages make for the service.
+/// The user that the packages create for the service.
 const SERVICE_USER: &str = "academy-rt";
 
 /// Write a configuration, a secret and a certificate for a new installation
 ///
-/// It asks a few questions; a flag answers one beforehand. Nothing that is there already is written over.
+/// The command asks a few questions; each can be answered with an option. It never overwrites a file.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Where the configuration and the secret go
+    /// Directory for the configuration and the secret
     #[arg(long, value_name = "DIR", default_value = "/etc/academy-rt")]
     dir: PathBuf,
-    /// Where the server keeps its data [default: /var/lib/academy-rt for root, else DIR/data]
+    /// Data directory of the server [default: /var/lib/academy-rt for root, else DIR/data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// A name or address that clients use; may be given several times [default: this machine's name]
+    /// Host name or address that clients use; may be given several times [default: the host name of this machine]
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
     /// Address and port to listen on [default: 0.0.0.0:443 for root, else 0.0.0.0:8443]
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// The web platform's address, for browsers: https://portal.example.org; may be given several times
+    /// Origin of the web platform, such as https://portal.example.org; may be given several times
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
-    /// Certificate chain of your own, PEM, instead of a self-signed one
+    /// File with your own certificate chain in PEM, instead of a self-signed certificate
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// Its private key, PEM
+    /// File with the private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// A proxy in front terminates TLS: plain HTTP
+    /// Serve plain HTTP, because a proxy in front terminates TLS
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     behind_proxy: bool,
-    /// Ask nothing: what no flag answers has its default
+    /// Ask no questions; use the defaults for everything that no option sets
     #[arg(long)]
     non_interactive: bool,
 }
 
-/// What the installation shall be.
+/// The answers.
 struct Answers {
     hosts: Vec<String>,
     listen: SocketAddr,
@@ -70,7 +70,7 @@ struct Answers {
 /// Asks, checks and writes.
 ///
 /// # Errors
-/// Wrong answers, files that are there already, and what the file system says.
+/// If an answer is wrong, a file exists already, or a file cannot be written.
 pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
     let is_root = rustix::process::geteuid().is_root();
     let dir = absolute(&args.dir)?;
@@ -93,9 +93,10 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    // The service is started from elsewhere: a relative path would be another one there.
-    std::path::absolute(path)
-        .map_err(|error| Failure::usage(format!("{} cannot be used", path.display()), error, "Give a directory."))
+    // The service starts in another directory, where a relative path would be another one.
+    std::path::absolute(path).map_err(|error| {
+        Failure::usage(format!("{} cannot be used", path.display()), error, "Use the path of a directory.")
+    })
 }
 
 /// Where everything goes.
@@ -122,12 +123,8 @@ impl Places {
         let pair = if makes_pair { vec![&self.cert, &self.key] } else { Vec::new() };
         for path in [&self.config, &self.secret].into_iter().chain(pair) {
             if path.symlink_metadata().is_ok() {
-                let remedy = "Move it away first, or give another --dir or --data-dir. `academy-rt config check` looks at what is there.";
-                return Err(Failure::new(
-                    "nothing was written",
-                    format!("{} is there already", path.display()),
-                    remedy,
-                ));
+                let remedy = "Move it away first, or use another --dir or --data-dir. To check the existing configuration: academy-rt config check.";
+                return Err(Failure::new("nothing was written", format!("{} exists already", path.display()), remedy));
             }
         }
         Ok(())
@@ -138,12 +135,16 @@ fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
     let has_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if !args.non_interactive && !has_terminal {
         let why = "standard input is not a terminal";
-        return Err(Failure::usage("nobody can be asked", why, "Add --non-interactive, and what you want as flags."));
+        return Err(Failure::usage(
+            "cannot ask questions",
+            why,
+            "Add --non-interactive, and give your answers as options.",
+        ));
     }
     let asks = !args.non_interactive;
     let hosts = if args.host.is_empty() {
         let default = self_signed::host_name().unwrap_or_else(|| "localhost".to_owned());
-        ask(asks, "Name that clients reach this server by (several with spaces)", &default, |text| {
+        ask(asks, "Host name that clients use for this server (separate several with spaces)", &default, |text| {
             text.split_whitespace().map(host).collect()
         })?
     } else {
@@ -154,7 +155,7 @@ fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
         Some(listen) => listen,
         None if args.behind_proxy => SocketAddr::from(([127, 0, 0, 1], 8443)),
         None => ask(asks, "Address and port to listen on", &format!("0.0.0.0:{port}"), |text| {
-            text.parse().map_err(|_| "write ADDRESS:PORT, for example 0.0.0.0:443 or [::]:443".to_owned())
+            text.parse().map_err(|_| "must be ADDRESS:PORT, for example 0.0.0.0:443 or [::]:443".to_owned())
         })?,
     };
     let own_pair = match (&args.tls_cert, &args.tls_key) {
@@ -166,7 +167,7 @@ fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
         check_pair(cert, key).map_err(Failure::from)?;
     }
     let origins = if args.cors_origin.is_empty() {
-        ask(asks, "Address of the web platform, https://... (nothing: it is on this server's own)", "", |text| {
+        ask(asks, "Origin of the web platform, https://... (empty: the same as of this server)", "", |text| {
             text.split_whitespace().map(origin).collect()
         })?
     } else {
@@ -180,7 +181,7 @@ fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
 }
 
 fn wrong(flag: &str, why: String) -> Failure {
-    Failure::usage(format!("{flag} cannot be used"), why, "Correct it.")
+    Failure::usage(format!("{flag} cannot be used"), why, "Correct the value.")
 }
 
 fn host(text: &str) -> Result<String, String> {
@@ -210,15 +211,16 @@ fn check_pair(cert: &Path, key: &Path) -> Result<(), crate::domain::problem::Pro
 /// Asks until the answer is good; without asking, the default is the answer.
 fn ask<T>(asks: bool, question: &str, default: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
     if !asks {
-        return read(default)
-            .map_err(|why| Failure::usage(format!("{question}: there is no good default"), why, "Give it as a flag."));
+        return read(default).map_err(|why| {
+            Failure::usage(format!("{question}: there is no valid default"), why, "Give the value as an option.")
+        });
     }
     let shown = if default.is_empty() { String::new() } else { format!(" [{default}]") };
     loop {
         let text = line(&format!("{question}{shown}: "))?;
         match read(if text.is_empty() { default } else { &text }) {
             Ok(answer) => return Ok(answer),
-            Err(why) => tell(&format!("  {why}\n"))?,
+            Err(why) => show(&format!("  {why}\n"))?,
         }
     }
 }
@@ -228,40 +230,44 @@ fn ask_pair(asks: bool) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
         return Ok(None);
     }
     loop {
-        let cert = line("Certificate of your own, a PEM file (nothing: a self-signed one is made): ")?;
+        let cert = line("File with your own certificate in PEM (empty: create a self-signed one): ")?;
         if cert.is_empty() {
             return Ok(None);
         }
-        let key = line("Its private key, a PEM file: ")?;
+        let key = line("File with its private key in PEM: ")?;
         let (cert, key) = (absolute(Path::new(&cert))?, absolute(Path::new(&key))?);
         match check_pair(&cert, &key) {
             Ok(()) => return Ok(Some((cert, key))),
-            Err(error) => tell(&format!("  {error}\n"))?,
+            Err(error) => show(&format!("  {error}\n"))?,
         }
     }
 }
 
-fn tell(text: &str) -> Result<(), Failure> {
+fn show(text: &str) -> Result<(), Failure> {
     let mut terminal = io::stdout().lock();
     terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush()).map_err(no_terminal)
 }
 
 fn line(prompt: &str) -> Result<String, Failure> {
-    tell(prompt)?;
+    show(prompt)?;
     let mut text = String::new();
     match io::stdin().lock().read_line(&mut text).map_err(no_terminal)? {
-        0 => Err(Failure::new("nothing was written", "the answers ended", "Begin again, or use --non-interactive.")),
+        0 => Err(Failure::new(
+            "nothing was written",
+            "standard input ended",
+            "Run the command again, or use --non-interactive.",
+        )),
         _ => Ok(text.trim().to_owned()),
     }
 }
 
 fn no_terminal(error: io::Error) -> Failure {
-    Failure::new("nothing was written", error, "Begin again on a terminal, or use --non-interactive.")
+    Failure::new("nothing was written", error, "Run the command on a terminal, or use --non-interactive.")
 }
 
-/// What was written, for the words about it.
+/// What was written, for the answer.
 struct Written {
-    /// The certificate that was made, and its last day.
+    /// The new certificate, and its last day.
     certificate: Option<(PathBuf, String)>,
     /// Whether the files belong to the service's user.
     is_for_service: bool,
@@ -278,9 +284,9 @@ fn write(
     let text = config_text(args, places, data_dir, answers)?;
     let service = if is_root { user_of("/etc/passwd", SERVICE_USER) } else { None };
     let secret =
-        secret::random().map_err(|error| Failure::new("no secret could be made", error, "Check /dev/urandom."))?;
+        secret::random().map_err(|error| Failure::new("the secret cannot be created", error, "Check /dev/urandom."))?;
     let mut files = vec![
-        // The service reads it, and does not change it.
+        // The service reads the configuration, but must not change it.
         NewFile {
             path: &places.config,
             text: text.as_bytes(),
@@ -293,7 +299,7 @@ fn write(
         (None, false) => {
             let made = self_signed::make_pem(&answers.hosts, now);
             Some(made.map_err(|error| {
-                Failure::new("no certificate could be made", error, "Give other names with --host.")
+                Failure::new("the certificate cannot be created", error, "Use other names with --host.")
             })?)
         }
         _ => None,
@@ -309,9 +315,9 @@ fn write(
     ];
     put(&files, dirs.into_iter().flatten()).map_err(|(path, error)| {
         let remedy = match error.kind() {
-            io::ErrorKind::PermissionDenied => "Use sudo, or give a --dir and a --data-dir of your own.",
-            io::ErrorKind::AlreadyExists => "It is there already: move it away first, or give another --dir.",
-            _ => "Check the directory and the disk, and begin again.",
+            io::ErrorKind::PermissionDenied => "Use sudo, or use a --dir and a --data-dir that you can write to.",
+            io::ErrorKind::AlreadyExists => "The file exists already. Move it away first, or use another --dir.",
+            _ => "Check the directory and the disk, and try again.",
         };
         Failure::new(format!("nothing was written: {}", path.display()), error, remedy)
     })?;
@@ -344,11 +350,11 @@ fn config_text(args: &InitArgs, places: &Places, data_dir: &Path, answers: &Answ
     let sources = Sources { file: Some((places.config.clone(), text.clone())), ..Sources::default() };
     match examine(&sources).1.into_iter().next() {
         None => Ok(text),
-        Some(problem) => Err(Failure::usage("these answers do not fit together", problem, "Correct them.").into()),
+        Some(problem) => Err(Failure::usage("the answers contradict each other", problem, "Correct them.").into()),
     }
 }
 
-/// A file that is to be there, or not at all.
+/// A file to write.
 struct NewFile<'a> {
     path: &'a Path,
     text: &'a [u8],
@@ -356,7 +362,7 @@ struct NewFile<'a> {
     owner: Option<(u32, u32)>,
 }
 
-/// Puts all files in their places. When one of them fails, those that were put before it are taken away again.
+/// Writes all files. If one of them fails, those that were written before are removed.
 fn put<'a>(
     files: &'a [NewFile<'a>],
     dirs: impl Iterator<Item = (&'a Path, u32, Option<(u32, u32)>)>,
@@ -372,7 +378,7 @@ fn put<'a>(
             }
         }
         for file in files {
-            // `create_new` fails where something has come meanwhile: nothing is written over.
+            // `create_new` fails if the file exists by now: nothing is overwritten.
             let begun = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(file.path);
             let mut begun = begun.map_err(|error| (file.path, error))?;
             made.push(file.path);
@@ -382,7 +388,7 @@ fn put<'a>(
         Ok(())
     })();
     if result.is_err() {
-        // What cannot be taken away is named by the error that there was.
+        // A failure to remove them is not reported: the first error is.
         made.iter().for_each(|path| drop(fs::remove_file(path)));
         made_dirs.iter().rev().for_each(|dir| drop(fs::remove_dir(dir)));
     }
@@ -406,11 +412,13 @@ fn user_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
 fn words(places: &Places, answers: &Answers, written: &Written) -> String {
     let name = answers.hosts.first().map_or("localhost", String::as_str);
     let (config, secret) = (places.config.display(), places.secret.display());
-    let mut text =
-        format!("Written:\n  {config}  the configuration\n  {secret}  the secret that tokens are signed with\n");
+    let mut text = format!("Written:\n  {config}  the configuration\n  {secret}  the secret to sign tokens with\n");
     if let Some((cert, last_day)) = &written.certificate {
         let names = answers.hosts.join(", ");
-        text.push_str(&format!("  {}  a self-signed certificate for {names}, until {last_day}\n", cert.display()));
+        text.push_str(&format!(
+            "  {}  a self-signed certificate for {names}, valid until {last_day}\n",
+            cert.display()
+        ));
     }
     let is_default = places.config == Config::default_file();
     let option = if is_default { String::new() } else { format!(" --config {config}") };
@@ -421,19 +429,21 @@ fn words(places: &Places, answers: &Answers, written: &Written) -> String {
     };
     text.push_str(&format!(
         "\nNext:\n\
-         \x20 1. Start it:                {start}\n\
-         \x20 2. See whether it is well:  academy-rt{option} doctor\n\
-         \x20 3. Try it with a token:     academy-rt{option} token issue --user 7 --name Ann --role learner\n\
+         \x20 1. Start the server:        {start}\n\
+         \x20 2. Check the installation:  academy-rt{option} doctor\n\
+         \x20 3. Issue a token to try it: academy-rt{option} token issue --user 7 --name Ann --role learner\n\
          \x20 4. Give the web platform the secret in {secret} as its JWT_SECRET.\n"
     ));
     if let Some((cert, _)) = &written.certificate {
         text.push_str(&format!(
-            "  5. Let clients trust {}, or put a certificate of your authority in the configuration.\n",
+            "  5. Make clients trust {}, or configure a certificate of your authority.\n",
             cert.display()
         ));
     }
     match (answers.listen.port(), answers.listen.ip().is_loopback()) {
-        (_, true) => text.push_str("\nOnly this machine can connect: the address to listen on is a loopback one."),
+        (_, true) => {
+            text.push_str("\nOnly this machine can connect, because the server listens on a loopback address.")
+        }
         (443, _) => text.push_str(&format!("\nClients connect to https://{name}")),
         (port, _) => text.push_str(&format!("\nClients connect to https://{name}:{port}")),
     }

@@ -1,5 +1,5 @@
-//! `key`: the keys of tokens. They are files, and a server that runs looks at them every other second: nothing here talks
-//! to it. No secret is ever shown.
+//! `key`: the keys that verify tokens. They are files, and a running server checks them every two seconds for changes: these
+//! commands do not contact it. No command prints a secret.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -25,71 +25,71 @@ use crate::cli::exit;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Global, path_text};
 
-/// What to do with keys.
+/// Commands for keys.
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Make a secret, or a private key and its public one, in files
+    /// Create a secret or a key pair in files
     New(NewArgs),
-    /// Show the keys that tokens are checked with
+    /// List the keys that verify tokens
     List(ListArgs),
-    /// Make another secret that tokens are signed with; the present one is accepted for a while
+    /// Create a new secret to sign tokens; the old one is accepted for a grace period
     Rotate(RotateArgs),
-    /// End a secret that came before the present one
+    /// Stop accepting an old secret
     Retire(RetireArgs),
 }
 
-/// Make a secret, or a private key and its public one, in files
+/// Create a secret or a key pair in files
 ///
-/// The secret or private key is for its owner alone (mode 0600); the public key has the extension .pub. Nothing is written
-/// over. What belongs into the configuration is printed.
+/// The file of the secret or private key has mode 0600; the file of the public key has the extension .pub. The command never
+/// overwrites a file. It prints the line for the configuration.
 #[derive(Debug, Args)]
 pub struct NewArgs {
-    /// Where the secret or the private key goes
+    /// File for the secret or the private key
     file: PathBuf,
-    /// What it is for: HS256, HS384 and HS512 make a secret, the others a pair
+    /// Signature algorithm: HS256, HS384 and HS512 create a secret, the others a key pair
     #[arg(long, value_name = "ALGORITHM", default_value = "HS256", value_parser = PossibleValuesParser::new(ALGORITHMS))]
     alg: String,
 }
 
-/// Show the keys that tokens are checked with, as the server reads them from this configuration.
+/// List the keys that verify tokens, as the server reads them from this configuration.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Where the server's data are
+    /// Data directory of the server
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Make another secret that tokens are signed with; the present one is accepted for a while
+/// Create a new secret to sign tokens; the old one is accepted for a grace period
 ///
-/// The file of the secret has the new one from then on, and the web platform must be given it within the grace. A server
-/// that runs takes both within some seconds.
+/// The command writes the new secret to the file of the old one. Give it to the web platform within the grace period. A running
+/// server accepts both within a few seconds.
 #[derive(Debug, Args)]
 pub struct RotateArgs {
-    /// For how long the present secret is accepted: 30m, 24h, 7d; 0s ends it at once
+    /// Grace period of the old secret: 30m, 24h, 7d; with 0s it is refused at once
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = units::duration)]
     grace: Duration,
-    /// Where the server's data are
+    /// Data directory of the server
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// End a secret that came before the present one, before its time
+/// Stop accepting an old secret before its grace period ends
 ///
-/// It is gone from the disk, and new connections with its tokens are refused within some seconds. Live sockets stay until
-/// their tokens end; `academy-rt token revoke --all` ends them.
+/// The command removes the secret from the disk, and within a few seconds a running server refuses new connections with its
+/// tokens. Open sockets stay until their tokens expire; `academy-rt token revoke --all` closes them.
 #[derive(Debug, Args)]
 pub struct RetireArgs {
-    /// Its name, as `key list` shows it
+    /// Key ID (kid) from `key list`
     kid: String,
-    /// Where the server's data are
+    /// Data directory of the server
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// What keys or files refuse.
+/// If a key or a file cannot be used.
 pub fn run(global: &Global, command: KeyCommand) -> anyhow::Result<Exit> {
     match command {
         KeyCommand::New(args) => new(global, &args),
@@ -100,22 +100,21 @@ pub fn run(global: &Global, command: KeyCommand) -> anyhow::Result<Exit> {
 }
 
 fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
-    let kind: KeyKind = args.alg.parse().map_err(|why| Failure::usage("--alg cannot be used", why, "Correct it."))?;
+    let kind: KeyKind =
+        args.alg.parse().map_err(|why| Failure::usage("--alg cannot be used", why, "Choose another algorithm."))?;
     let absolute = std::path::absolute(&args.file)
-        .map_err(|error| Failure::usage("the file cannot be used", error, "Give the name of a file."))?;
+        .map_err(|error| Failure::usage("the file cannot be used", error, "Use the name of a file."))?;
     let public_path = absolute.with_extension("pub");
     if public_path == absolute {
-        let why = "its extension .pub is for the public key";
-        return Err(
-            Failure::usage("the file cannot be used", why, "Give another name, for example academy.key.").into()
-        );
+        let why = "the extension .pub is reserved for the public key";
+        return Err(Failure::usage("the file cannot be used", why, "Use another name, for example academy.key.").into());
     }
     let made = generation::generate(kind).map_err(Failure::from)?;
     write_new(&absolute, made.private.as_bytes(), 0o600)?;
     if let Some((public, _)) = &made.public
         && let Err(failure) = write_new(&public_path, public.as_bytes(), 0o644)
     {
-        // What failed is told; a private key without its public one is of no use.
+        // The failure is reported below. A private key without its public key is useless.
         drop(fs::remove_file(&absolute));
         return Err(failure.into());
     }
@@ -134,19 +133,19 @@ fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
     global.print(&answer, || {
         let file = absolute.display();
         let mut text = match thumbprint {
-            None => format!("Written:\n  {file}  a secret of 256 bits, for its owner alone\n"),
+            None => format!("Written:\n  {file}  a secret of 256 bits, which only its owner can read\n"),
             Some(_) => format!(
-                "Written:\n  {file}  the private key, for whoever signs tokens and nobody else\n  {}  the public key\n",
+                "Written:\n  {file}  the private key, only for the signer of tokens\n  {}  the public key\n",
                 public_path.display()
             ),
         };
         text.push_str(&format!("\nIn academy-rt.toml:\n  [auth]\n  {line}\n\n"));
         text.push_str(&match thumbprint {
             None => format!(
-                "The server's user must be able to read it, and nobody else. Give the web platform what is in {file} as its \
+                "Only the user of the server may be able to read it. Give the web platform the contents of {file} as its \
                  JWT_SECRET."
             ),
-            Some(_) => format!("Tokens may name it in their header as kid: {}.", kids.join(", or ")),
+            Some(_) => format!("Tokens can name the key in their header as kid: {}.", kids.join(" or ")),
         });
         text
     })?;
@@ -161,15 +160,15 @@ fn config_line(name: &str, value: &str) -> String {
 fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         let remedy = match error.kind() {
-            io::ErrorKind::AlreadyExists => "Give the name of a file that is not there yet.",
-            io::ErrorKind::NotFound => "Make its directory first.",
-            _ => "Give a file in a directory that you can write to.",
+            io::ErrorKind::AlreadyExists => "Use the name of a file that does not exist yet.",
+            io::ErrorKind::NotFound => "Create its directory first.",
+            _ => "Use a directory that you can write to.",
         };
         Failure::new(format!("{} was not written", path.display()), error, remedy)
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(|error| {
-        // It is ours, and half of it is of no use.
+        // The file is new, and half of it is useless.
         drop(fs::remove_file(path));
         failed(error)
     })
@@ -189,7 +188,7 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
 }
 
 fn item(key: &Key, place: usize, now: Timestamp) -> Value {
-    // The present secret is always the first.
+    // The current secret is always the first.
     let state = match place {
         0 => "signs",
         _ if key.has_ended(now) => "ended",
@@ -240,17 +239,17 @@ fn rotate(global: &Global, args: &RotateArgs) -> anyhow::Result<Exit> {
     global.print(&answer, || {
         let (kid, old, file) = (&rotated.kid, &rotated.old_kid, rotated.file.display());
         let (end, within) = match args.grace.is_zero() {
-            true => (format!("{old} has ended: its tokens are refused."), "now".to_owned()),
+            true => (format!("The server refuses tokens of {old} from now on."), "now".to_owned()),
             false => {
                 let until = moment(rotated.old_until);
-                let sooner = format!("To end it before: academy-rt key retire {old}");
-                (format!("{old} is accepted until {until}. {sooner}"), format!("before {until}"))
+                let sooner = format!("To end this earlier, run: academy-rt key retire {old}");
+                (format!("The server accepts tokens of {old} until {until}. {sooner}"), format!("before {until}"))
             }
         };
         format!(
-            "{kid} is what tokens are signed with from now on. It is in {file}.\n{end}\n\nNext: give the web platform what is in \
-             {file} as its JWT_SECRET, {within}. Its tokens may name it in their header as kid: {kid}.\nA server that runs takes \
-             this within some seconds."
+            "{kid} is the new secret. It is in {file}.\n{end}\n\nNext: give the web platform the contents of {file} as its \
+             JWT_SECRET, {within}. Its tokens can name the key in their header as kid: {kid}.\nA running server uses the new \
+             secret within a few seconds."
         )
     })?;
     Ok(Exit::Done)
@@ -263,8 +262,8 @@ fn retire(global: &Global, args: &RetireArgs) -> anyhow::Result<Exit> {
     let file = file.map_err(Failure::from)?;
     global.print(&json!({ "kid": args.kid, "file": file }), || {
         format!(
-            "{} has ended: new connections with its tokens are refused, within some seconds where a server runs. Live sockets \
-             stay until their tokens end; academy-rt token revoke --all ends them.",
+            "{} is retired: a running server refuses new connections with its tokens within a few seconds. Open sockets stay \
+             until their tokens expire; academy-rt token revoke --all closes them.",
             args.kid
         )
     })?;

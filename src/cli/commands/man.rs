@@ -1,5 +1,5 @@
-//! `man`: writes the man pages, from the same sources as `--help` and the configuration's own table, and the annotated
-//! configuration. For the build of the packages.
+//! `man`: writes the man pages and the annotated configuration, from the same sources as `--help` and the table of
+//! configuration keys.
 
 use std::path::PathBuf;
 
@@ -10,9 +10,9 @@ use crate::config::KEYS;
 
 use crate::cli::exit::Exit;
 
-/// When the pages were last looked over; the day of a build would make every build another one.
+/// When the pages were last revised. It is not the day of the build, so that builds are reproducible.
 const REVISED: &str = "2026-11-23";
-/// The page about concepts, by hand.
+/// The page about concepts, which is written by hand.
 const CONCEPTS: &str = include_str!("../../../assets/academy-rt.7");
 
 /// The page about security, which academy-rt-security(7) is made from.
@@ -21,9 +21,9 @@ const SECURITY: &str = include_str!("../../../docs/security.md");
 /// Write the man pages into a directory.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// The directory
+    /// Directory for the man pages
     dir: PathBuf,
-    /// Where the annotated default configuration goes, if it shall be written too
+    /// Also write the annotated default configuration to this file
     #[arg(long)]
     config: Option<PathBuf>,
 }
@@ -54,7 +54,7 @@ pub fn pages() -> anyhow::Result<Vec<(String, String)>> {
             CONCEPTS.replace("@DATE@", REVISED).replace("@VERSION@", env!("CARGO_PKG_VERSION")),
         ),
     ];
-    pages.push(("academy-rt-metrics.7".to_owned(), figures()));
+    pages.push(("academy-rt-metrics.7".to_owned(), metrics()));
     pages.push(("academy-rt-security.7".to_owned(), security()));
     let mut command = crate::cli::command();
     command.build();
@@ -82,20 +82,20 @@ fn render(command: &clap::Command, name: &str, pages: &mut Vec<(String, String)>
     Ok(())
 }
 
-/// What holds for all commands.
+/// The sections that apply to all commands.
 const SURROUNDINGS: &str = r#".SH "EXIT STATUS"
 .TP
 .B 0
-Done.
+Success.
 .TP
 .B 1
-It failed; standard error says what happened, why, and what to do.
+Failure; standard error says what happened, why, and what to do.
 .TP
 .B 2
 Wrong usage.
 .TP
 .B 3
-A check found something.
+A check found a problem.
 .SH ENVIRONMENT
 .TP
 .B ACADEMY_RT_CONFIG
@@ -105,29 +105,29 @@ The configuration file.
 The token for \-\-url.
 .TP
 .B ACADEMY_RT_SECTION_KEY
-A key of the configuration: ACADEMY_RT_SERVER_LISTEN is server.listen.
+A configuration key; for example, ACADEMY_RT_SERVER_LISTEN sets server.listen.
 .TP
 .B JWT_SECRET
-The secret of tokens; also PORT, WEBSOCKET_ENABLED and WEBSOCKET_CORS_ORIGIN, as the platform names them.
+The shared secret of tokens; PORT, WEBSOCKET_ENABLED and WEBSOCKET_CORS_ORIGIN are also names that the platform uses.
 .TP
 .BR RUNTIME_DIRECTORY ", " CREDENTIALS_DIRECTORY ", " NOTIFY_SOCKET ", " WATCHDOG_USEC ", " LISTEN_FDS
-As systemd sets them.
+Set by systemd.
 .SH FILES
 .TP
 .I /etc/academy\-rt/academy\-rt.toml
-The configuration, if it exists.
+The default configuration file.
 .TP
 .I DATA_DIR/academy.redb
-Everything that is stored.
+The database with all stored data.
 .TP
 .I DATA_DIR/jwt\-secret
-The secret that the server has made, if it was given none.
+The secret that the server creates if the configuration names none.
 .TP
 .I DATA_DIR/tls/
-The certificate that the server has made, if it was given none.
+The certificate that the server creates if the configuration names none.
 .TP
 .I /run/academy\-rt/control.sock
-Where commands reach the service; DATA_DIR/control.sock where no service manager has made a directory for it.
+The control socket of the service, which the commands use; without a service manager it is DATA_DIR/control.sock.
 .SH "SEE ALSO"
 .BR academy\-rt.toml (5),
 .BR academy\-rt (7)
@@ -138,10 +138,10 @@ fn configuration() -> String {
     let mut page = format!(
         ".TH academy\\-rt.toml 5 \"{REVISED}\" \"academy\\-rt {}\"\n\
          .SH NAME\nacademy\\-rt.toml \\- configuration of academy\\-rt\n\
-         .SH DESCRIPTION\nThe file is TOML. Every key has a default; an unknown key or a bad value is an error that names file, line and key.\n\
-         Flags win over the environment, which wins over this file. Durations are 30s, 15m, 24h, 7d; sizes 64KiB, 1MB.\n\
-         A reload takes new values; keys marked (restart) wait for a restart.\n\
-         .B academy\\-rt config check\nlooks for what is wrong,\n.B academy\\-rt config default\nprints the commented file.\n",
+         .SH DESCRIPTION\nThe file is TOML. Every key has a default. An unknown key or an invalid value is an error that names the file, the line and the key.\n\
+         Command-line options override the environment, which overrides this file. Durations are written as 30s, 15m, 24h or 7d, sizes as 64KiB or 1MB.\n\
+         A reload applies new values; keys marked (restart) need a restart.\n\
+         .B academy\\-rt config check\nchecks a configuration, and\n.B academy\\-rt config default\nprints a file with comments and all defaults.\n",
         env!("CARGO_PKG_VERSION")
     );
     let mut section = "";
@@ -166,13 +166,13 @@ fn configuration() -> String {
 }
 
 /// academy-rt-metrics(7), from the metrics themselves.
-fn figures() -> String {
+fn metrics() -> String {
     let mut page = format!(
         ".TH academy\\-rt\\-metrics 7 \"{REVISED}\" \"academy\\-rt {}\"\n\
-         .SH NAME\nacademy\\-rt\\-metrics \\- figures of the real\\-time server\n\
-         .SH DESCRIPTION\nGET\n.I /metrics\nanswers who has a token with the scope\n.BR metrics ,\nor, on the address of\n\
-         .BR metrics.listen ,\neverybody. The format is that of Prometheus, or OpenMetrics for who asks for it.\n\
-         Labels have few and fixed values. A dashboard for Grafana and alert rules come with the packages.\n\
+         .SH NAME\nacademy\\-rt\\-metrics \\- metrics of the real\\-time server\n\
+         .SH DESCRIPTION\nGET\n.I /metrics\nneeds a token with the scope\n.BR metrics .\nOn the address of\n\
+         .B metrics.listen\nit needs no token. The format is that of Prometheus, or OpenMetrics if the request asks for it.\n\
+         Labels have a small, fixed set of values. The packages contain a Grafana dashboard and alert rules.\n\
          .SH METRICS\n",
         env!("CARGO_PKG_VERSION")
     );
@@ -193,7 +193,7 @@ fn security() -> String {
          .\\\" Names of tests are long: lines are not stretched.\n.ad l\n",
         env!("CARGO_PKG_VERSION")
     );
-    // What stands before the first heading introduces the page in the repository, and is not part of the man page.
+    // The text before the first heading is only for readers of the repository.
     let sections = SECURITY.split("\n## ").skip(1);
     for section in sections {
         let (title, text) = section.split_once('\n').unwrap_or((section, ""));
@@ -236,7 +236,7 @@ fn security() -> String {
     page
 }
 
-/// Text as roff takes it.
+/// Escapes text for roff.
 fn roff(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq");
     if text.starts_with('.') { format!("\\&{text}") } else { text }

@@ -1,4 +1,4 @@
-//! `notify`: a stored notification from the command line.
+//! `notify`: sends a stored notification.
 
 use clap::Args;
 use http::Method;
@@ -9,28 +9,28 @@ use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::commands::broadcast::{TargetArgs, say_sent};
 use crate::cli::exit::Exit;
 
-/// Send a stored notification: it reaches who is connected now, and the others when they come.
+/// Send a stored notification. Connected users get it now, and the others when they connect.
 #[derive(Debug, Args)]
 pub struct NotifyArgs {
-    /// To whom
+    /// Recipients
     #[command(flatten)]
     target: TargetArgs,
-    /// The title
+    /// Title
     #[arg(long)]
     title: String,
-    /// The text
+    /// Text
     #[arg(long)]
     message: String,
-    /// The title in French
+    /// Title in French
     #[arg(long)]
     title_fr: Option<String>,
-    /// The text in French
+    /// Text in French
     #[arg(long)]
     message_fr: Option<String>,
-    /// Where a click leads
+    /// Address that a click on the notification opens
     #[arg(long)]
     link: Option<String>,
-    /// A word for the kind
+    /// Type of the notification
     #[arg(long = "type", default_value = "info")]
     kind: String,
     /// The server

@@ -1,4 +1,4 @@
-//! `restore`: puts a backup in the place of the data; offline, and reversible.
+//! `restore`: replaces the data with a backup, offline, and can undo that.
 
 use std::path::PathBuf;
 
@@ -11,40 +11,40 @@ use crate::archive::moments::moment;
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Restored, Step};
 use crate::domain::{Clock, SystemClock};
-use crate::store::embedded::offline::stats::RowCensus;
+use crate::store::embedded::offline::stats::RowStats;
 
 use crate::cli::Global;
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show};
 
-/// So many names of a list are shown.
+/// How many names of a list are shown.
 const SHOWN: usize = 10;
 
 /// Which backup, and how.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["file", "undo"]))]
 pub struct RestoreArgs {
-    /// The backup
+    /// File of the backup
     file: Option<PathBuf>,
-    /// Go back to the data that the last restore set aside
+    /// Return to the data that the last restore set aside
     #[arg(long)]
     undo: bool,
-    /// Only say what would change
+    /// Only show what would change
     #[arg(long, conflicts_with = "undo")]
     dry_run: bool,
-    /// Also if the data there are of another server, cannot be read, or have an audit trail that the backup does not continue
+    /// Restore even if the current data belong to another server, are unreadable, or have an audit log that the backup does not continue
     #[arg(long, conflicts_with = "undo")]
     force: bool,
-    /// File of age identities, for an encrypted backup
+    /// File with age identities, for an encrypted backup
     #[arg(long, value_name = "FILE", conflicts_with = "undo")]
     identity: Option<PathBuf>,
-    /// Where the data of the server are
+    /// Data directory of the server
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Who acts on the command line, for the audit trail.
+/// The user of the command line, for the audit log.
 #[must_use]
 pub fn local_actor() -> String {
     format!("local user {}", rustix::process::getuid().as_raw())
@@ -62,10 +62,10 @@ pub fn watcher(bar: &ProgressBar) -> impl FnMut(Step) + '_ {
     }
 }
 
-/// Restores, or goes back.
+/// Restores a backup, or undoes a restore.
 ///
 /// # Errors
-/// What does not fit; the data are as they were then.
+/// If the backup cannot be restored; the data are then unchanged.
 pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     let config = global.load(data_dir_flag(args.data_dir.as_deref())?)?;
     let data_dir = &config.storage.data_dir;
@@ -98,7 +98,7 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// What is gained and lost.
+/// Rooms and users that a restore adds and removes.
 struct Change {
     rooms_gained: Vec<String>,
     rooms_lost: Vec<String>,
@@ -107,8 +107,8 @@ struct Change {
 }
 
 impl Change {
-    fn between(before: Option<&RowCensus>, after: &RowCensus) -> Change {
-        let nothing = RowCensus::default();
+    fn between(before: Option<&RowStats>, after: &RowStats) -> Change {
+        let nothing = RowStats::default();
         let before = before.unwrap_or(&nothing);
         Change {
             rooms_gained: after.rooms.difference(&before.rooms).cloned().collect(),
@@ -120,17 +120,17 @@ impl Change {
 }
 
 const COUNTED: [(&str, &str); 4] =
-    [("messages", "messages"), ("progress", "lessons"), ("notifications", "notifications"), ("users", "people")];
+    [("messages", "messages"), ("progress", "lessons"), ("notifications", "notifications"), ("users", "users")];
 
 fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -> Value {
-    let census = |census: &RowCensus| {
+    let row_stats = |row_stats: &RowStats| {
         let counts: serde_json::Map<String, Value> =
-            COUNTED.iter().map(|(table, name)| ((*name).to_owned(), json!(census.rows_of(table)))).collect();
-        json!({ "counts": counts, "rooms": census.rooms.len(), "newestMessage": census.newest_message })
+            COUNTED.iter().map(|(table, name)| ((*name).to_owned(), json!(row_stats.rows_of(table)))).collect();
+        json!({ "counts": counts, "rooms": row_stats.rooms.len(), "newestMessage": row_stats.newest_message })
     };
     json!({
         "ok": true, "dryRun": is_dry_run,
-        "before": restored.before.as_ref().map(census), "after": census(&restored.after),
+        "before": restored.before.as_ref().map(row_stats), "after": row_stats(&restored.after),
         "roomsGained": change.rooms_gained, "roomsLost": change.rooms_lost,
         "usersGained": change.users_gained, "usersLost": change.users_lost,
         "erasedAgain": restored.carried.erased, "holds": restored.carried.holds, "bans": restored.carried.bans,
@@ -150,32 +150,31 @@ fn kept_of(restored: &Restored) -> Option<&KeptAudit> {
     }
 }
 
-/// What has become of the audit trail that was there.
+/// What happened to the previous audit log.
 fn audit_words(restored: &Restored) -> Option<String> {
     match &restored.old_audit {
         OldAudit::CarriedOver if restored.carried.audit == 0 => None,
-        OldAudit::CarriedOver => Some(format!("  audit trail    {} records carried over", restored.carried.audit)),
+        OldAudit::CarriedOver => Some(format!("  audit log      {} records carried over", restored.carried.audit)),
         OldAudit::Unreadable(why) => Some(format!(
-            "The audit trail from before could not be read ({why}); what is left of it is in the data from before. The trail that is there now is the backup's."
+            "The previous audit log could not be read ({why}); what is left of it is in the previous data. The audit log is now that of the backup."
         )),
         OldAudit::Kept(KeptAudit { path: None, records, .. }) => Some(format!(
-            "The audit trail that is there is not in the backup: its {records} records would be kept in a file beside the data."
+            "The backup does not contain the current audit log: a restore would keep its {records} records in a file beside the data."
         )),
         OldAudit::Kept(KeptAudit { path: Some(path), records, head }) => Some(format!(
-            "The audit trail from before is not part of the one that is there now: its {records} records are kept in {} (the last is {head}; academy-rt audit verify FILE follows its chain).",
+            "The previous audit log is not part of the current one: its {records} records are kept in {} (the last is {head}; to verify them: academy-rt audit verify FILE).",
             path.display()
         )),
     }
 }
 
 fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str) -> String {
-    let would = if args.dry_run { "would be" } else { "are now" };
     let mut lines = vec![match (&args.file, args.dry_run) {
         (Some(file), true) => {
-            format!("{} is good. Nothing has been changed; restored, these {would} there:", file.display())
+            format!("{} is good. Nothing has been changed. After a restore, the data would contain:", file.display())
         }
-        (Some(file), false) => format!("{} is restored. There {would}:", file.display()),
-        (None, _) => format!("The last restore is taken back. There {would}:"),
+        (Some(file), false) => format!("{} is restored. The data now contain:", file.display()),
+        (None, _) => "The last restore is undone. The data now contain:".to_owned(),
     }];
     let count = |table: &str| {
         let after = restored.after.rows_of(table);
@@ -185,14 +184,14 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
     for (table, name) in COUNTED {
         lines.push(format!("  {name:14} {}", count(table)));
     }
-    let newest = |census: &RowCensus| census.newest_message.map_or_else(|| "none".to_owned(), moment);
+    let newest = |row_stats: &RowStats| row_stats.newest_message.map_or_else(|| "none".to_owned(), moment);
     let before = restored.before.as_ref().map(|before| format!(" (before: {})", newest(before))).unwrap_or_default();
     lines.push(format!("  newest message {}{before}", newest(&restored.after)));
     for (what, names) in [
-        ("rooms gained", &change.rooms_gained),
-        ("rooms lost", &change.rooms_lost),
-        ("people gained", &change.users_gained),
-        ("people lost", &change.users_lost),
+        ("rooms added", &change.rooms_gained),
+        ("rooms removed", &change.rooms_lost),
+        ("users added", &change.users_gained),
+        ("users removed", &change.users_lost),
     ] {
         if !names.is_empty() && restored.before.is_some() {
             let more = if names.len() > SHOWN { ", ..." } else { "" };
@@ -201,22 +200,20 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
         }
     }
     if !restored.carried.erased.is_empty() {
-        lines.push(format!(
-            "  erased again   {} people who were erased since the backup",
-            restored.carried.erased.len()
-        ));
+        lines
+            .push(format!("  erased again   {} users who were erased since the backup", restored.carried.erased.len()));
     }
     lines.extend(restored.authenticity.map(|whose| format!("  signature      {}", whose.as_str())));
     lines.extend(audit_words(restored));
     if restored.carried.is_incomplete {
         lines.push(
-            "The data from before could not be read: since the backup, erase again whom you have erased, and set legal holds, blocks and revocations again."
+            "The previous data could not be read. Repeat the erasures, legal holds, blocks and revocations since the backup."
                 .to_owned(),
         );
     }
     if let Some(aside) = &restored.aside {
-        lines.push(format!("The data from before are kept in {}.", aside.display()));
-        lines.push(format!("To go back to them: {undo}"));
+        lines.push(format!("The previous data are kept in {}.", aside.display()));
+        lines.push(format!("To return to them: {undo}"));
     }
     lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! `token revoke`, `token revoked`: tokens that end before their time.
+//! `token revoke` and `token revoked`: revokes tokens before they expire, and lists what is revoked.
 
 use clap::Args;
 use http::Method;
@@ -13,16 +13,16 @@ use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::commands::user::user_id;
 use crate::cli::exit::Exit;
 
-/// Revoke tokens. They are refused from now on, and connections that came with them are closed.
+/// Revoke tokens. The server refuses them from now on, and closes the connections that use them.
 #[derive(Debug, Args)]
 pub struct RevokeArgs {
     /// Which tokens
     #[command(flatten)]
     which: WhichArgs,
-    /// Of --user and --all: only those issued before this moment, for example 2026-11-23T08:00:00Z [default: now]
+    /// With --user or --all: revoke only tokens issued before this time, for example 2026-11-23T08:00:00Z [default: now]
     #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "jti")]
     issued_before: Option<Timestamp>,
-    /// Of --jti: when the token ends by itself; the revocation is forgotten then
+    /// With --jti: expiry time of the token, after which the server removes the revocation
     #[arg(long, value_name = "TIME", value_parser = time, requires = "jti")]
     expires_at: Option<Timestamp>,
     /// The server
@@ -34,18 +34,18 @@ pub struct RevokeArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct WhichArgs {
-    /// One token, by its jti (`academy-rt token verify` shows it)
+    /// The token with this jti (`academy-rt token verify` shows it)
     #[arg(long, value_name = "JTI")]
     jti: Option<String>,
     /// All tokens of a user
     #[arg(long, value_name = "ID", value_parser = user_id)]
     user: Option<UserId>,
-    /// Everybody's tokens
+    /// All tokens of all users
     #[arg(long)]
     all: bool,
 }
 
-/// Show all revocations and blocks that stand.
+/// Show all revocations and blocks in force.
 #[derive(Debug, Args)]
 pub struct RevokedArgs {
     /// The server
@@ -54,13 +54,13 @@ pub struct RevokedArgs {
 }
 
 fn time(text: &str) -> Result<Timestamp, String> {
-    at_moment(text).ok_or_else(|| "write a time as 2026-11-23T08:00:00Z".to_owned())
+    at_moment(text).ok_or_else(|| "must be a time such as 2026-11-23T08:00:00Z".to_owned())
 }
 
-/// Revokes.
+/// Revokes tokens.
 ///
 /// # Errors
-/// What the server refuses.
+/// If the server refuses the request.
 pub fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<Exit> {
     let WhichArgs { jti, user, all } = &args.which;
     let body = json!({
@@ -75,14 +75,14 @@ pub fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Shows what is revoked.
+/// Lists revocations and blocks.
 ///
 /// # Errors
-/// What the server refuses.
+/// If the server refuses the request.
 pub fn revoked(global: &Global, args: &RevokedArgs) -> anyhow::Result<Exit> {
     let get = Call::new(Method::GET, "/api/v1/admin/tokens/revoked", None).offline_too();
     let answer = call(global, &args.server, get)?;
-    global.print(&answer, || lines(&answer, "nothing is revoked and nobody is blocked", line))?;
+    global.print(&answer, || lines(&answer, "no tokens are revoked and no users are blocked", line))?;
     Ok(Exit::Done)
 }
 

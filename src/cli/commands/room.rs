@@ -1,4 +1,4 @@
-//! `room`: chat rooms, and who may be in them.
+//! `room`: manages chat rooms and their members.
 
 use clap::{Args, Subcommand};
 use http::Method;
@@ -14,12 +14,12 @@ use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::commands::user::user_id;
 use crate::cli::exit::{Exit, Failure};
 
-/// What to do with chat rooms.
+/// Commands for chat rooms.
 #[derive(Debug, Subcommand)]
 pub enum RoomCommand {
     /// List the rooms
     List(ListArgs),
-    /// Show a room with everybody who takes part in it
+    /// Show a room with all its members and guests
     Show(ShowArgs),
     /// Register a room
     Create(CreateArgs),
@@ -27,7 +27,7 @@ pub enum RoomCommand {
     Set(SetArgs),
     /// Delete a room with all its messages
     Delete(DeleteArgs),
-    /// Admit people to a room, or take them out
+    /// Add and remove members of a room
     #[command(subcommand)]
     Member(MemberCommand),
 }
@@ -35,7 +35,7 @@ pub enum RoomCommand {
 /// List the rooms.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those whose id or name has this text
+    /// List only rooms whose ID or name contains this text
     #[arg(value_name = "TEXT")]
     text: Option<String>,
     /// The server
@@ -43,10 +43,10 @@ pub struct ListArgs {
     server: ServerArgs,
 }
 
-/// Show a room with everybody who takes part in it.
+/// Show a room with all its members and guests.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Which room
+    /// ID of the room
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
     /// The server
@@ -54,22 +54,22 @@ pub struct ShowArgs {
     server: ServerArgs,
 }
 
-/// Register a room. An open one everybody may join; a private one admits its members and administrators alone.
+/// Register a room. Every user may join an open room; only its members and administrators may join a private room.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// The id: a number, or a text
+    /// ID of the room: a number or a string
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
-    /// The name for people
+    /// Display name
     #[arg(long)]
     name: Option<String>,
-    /// Only its members may join it
+    /// Let only members join
     #[arg(long)]
     private: bool,
-    /// Who is admitted; may be repeated
+    /// User who becomes a member; may be given several times
     #[arg(long = "member", value_name = "USER", value_parser = user_id)]
     members: Vec<UserId>,
-    /// Who is admitted, and may edit and delete what others wrote; may be repeated
+    /// User who becomes a moderator, and may edit and delete all messages; may be given several times
     #[arg(long = "moderator", value_name = "USER", value_parser = user_id)]
     moderators: Vec<UserId>,
     /// The server
@@ -77,25 +77,25 @@ pub struct CreateArgs {
     server: ServerArgs,
 }
 
-/// Change a room. Whoever may not be in it any more is out of it at once.
+/// Change a room. Users who lose their right to be in it leave the live room at once.
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// Which room
+    /// ID of the room
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
-    /// The name for people
+    /// Display name
     #[arg(long, conflicts_with = "no_name")]
     name: Option<String>,
-    /// Take the name away
+    /// Remove the name
     #[arg(long)]
     no_name: bool,
-    /// Only its members may join it
+    /// Let only members join
     #[arg(long, conflicts_with = "open")]
     private: bool,
-    /// Everybody may join it
+    /// Let every user join
     #[arg(long)]
     open: bool,
-    /// Whoever takes part in it now becomes a member: a room is made private with those who are in it
+    /// Make all guests members, so that they stay when the room becomes private
     #[arg(long)]
     admit_guests: bool,
     /// The server
@@ -103,13 +103,13 @@ pub struct SetArgs {
     server: ServerArgs,
 }
 
-/// Delete a room with all its messages. Nothing of it can be had back but from a backup.
+/// Delete a room with all its messages. Only a backup can bring it back.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Which room
+    /// ID of the room
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
-    /// Do it; without this, only what would be deleted is shown
+    /// Delete the room; without this option the command only shows what it would delete
     #[arg(long)]
     yes: bool,
     /// The server
@@ -117,25 +117,25 @@ pub struct DeleteArgs {
     server: ServerArgs,
 }
 
-/// Admit people to a room, or take them out.
+/// Add and remove members of a room.
 #[derive(Debug, Subcommand)]
 pub enum MemberCommand {
-    /// Admit somebody, or make them a moderator or a plain member
+    /// Add a member, or change the role of a member
     Add(AddArgs),
-    /// Take somebody out; they are out of the live room at once
+    /// Remove a member, who leaves the live room at once
     Remove(RemoveArgs),
 }
 
-/// Admit somebody, or make them a moderator or a plain member.
+/// Add a member, or change the role of a member.
 #[derive(Debug, Args)]
 pub struct AddArgs {
-    /// Which room
+    /// ID of the room
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
-    /// Who
+    /// ID of the user
     #[arg(value_name = "USER", value_parser = user_id)]
     user: UserId,
-    /// They may edit and delete what others wrote
+    /// Make the user a moderator, who may edit and delete all messages
     #[arg(long)]
     moderator: bool,
     /// The server
@@ -143,13 +143,13 @@ pub struct AddArgs {
     server: ServerArgs,
 }
 
-/// Take somebody out. What they wrote stays; an open room they may join again.
+/// Remove a member. Their messages stay. They may join an open room again.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
-    /// Which room
+    /// ID of the room
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
-    /// Who
+    /// ID of the user
     #[arg(value_name = "USER", value_parser = user_id)]
     user: UserId,
     /// The server
@@ -165,10 +165,10 @@ pub fn room_id(text: &str) -> Result<RoomId, String> {
     RoomId::parse(text).map_err(|error| error.to_string())
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// What the server refuses.
+/// If the server refuses the request.
 pub fn run(global: &Global, command: RoomCommand) -> anyhow::Result<Exit> {
     match command {
         RoomCommand::List(args) => list(global, &args),
@@ -183,7 +183,7 @@ pub fn run(global: &Global, command: RoomCommand) -> anyhow::Result<Exit> {
             global.print(&answer, || {
                 let was = answer.get("before").and_then(Value::as_str);
                 let was = was.map_or(String::new(), |before| format!(" (was: {before})"));
-                format!("user {} is now {} of room {}{was}", args.user, text(&answer, "role"), args.id)
+                format!("user {} is now a {} of room {}{was}", args.user, text(&answer, "role"), args.id)
             })?;
             Ok(Exit::Done)
         }
@@ -191,7 +191,7 @@ pub fn run(global: &Global, command: RoomCommand) -> anyhow::Result<Exit> {
             let delete = Call::new(Method::DELETE, member_path(&args.id, &args.user), None).offline_too();
             let answer = call(global, &args.server, delete)?;
             global.print(&answer, || {
-                format!("user {} is out of room {} (was: {})", args.user, args.id, text(&answer, "before"))
+                format!("user {} is no longer in room {} (was: {})", args.user, args.id, text(&answer, "before"))
             })?;
             Ok(Exit::Done)
         }
@@ -208,7 +208,7 @@ fn member_path(room: &RoomId, user: &UserId) -> String {
 
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
     let answer = listing::all(global, &args.server, "/api/v1/admin/rooms", args.text.as_deref())?;
-    global.print(&answer, || listing::lines(&answer, "there are no such rooms", line))?;
+    global.print(&answer, || listing::lines(&answer, "no room matches", line))?;
     Ok(Exit::Done)
 }
 
@@ -216,7 +216,7 @@ fn line(room: &Value) -> String {
     let kind = if room.get("private").and_then(Value::as_bool) == Some(true) { "private" } else { "open   " };
     let name = Some(text(room, "name")).filter(|name| !name.is_empty()).map(|name| format!("  {name}"));
     format!(
-        "{:<24} {kind}  {:>5} take part  {:>4} here now  {:>7} messages{}",
+        "{:<24} {kind}  {:>5} in room  {:>4} online  {:>7} messages{}",
         text(room, "roomId"),
         number(room, "members"),
         number(room, "present"),
@@ -229,7 +229,7 @@ fn show(global: &Global, args: &ShowArgs) -> anyhow::Result<Exit> {
     let answer = listing::all(global, &args.server, &path(&args.id), None)?;
     global.print(&answer, || {
         let created = moment(Timestamp(number(&answer, "createdAt")));
-        let members = listing::lines(&answer, "  nobody takes part in it", |member| {
+        let members = listing::lines(&answer, "  no members or guests", |member| {
             let online = member.get("online").and_then(Value::as_bool) == Some(true);
             let here = if online { "online" } else { "" };
             format!("  {:<24} {:<9} {:<6} {}", text(member, "userId"), text(member, "role"), here, text(member, "name"))
@@ -264,8 +264,8 @@ fn set(global: &Global, args: &SetArgs) -> anyhow::Result<Exit> {
         body.insert("admitGuests".to_owned(), json!(true));
     }
     if body.is_empty() {
-        let remedy = "Give --name, --no-name, --private, --open or --admit-guests.";
-        return Err(Failure::usage("there is nothing to change", "no option says what", remedy).into());
+        let remedy = "Use --name, --no-name, --private, --open or --admit-guests.";
+        return Err(Failure::usage("there is nothing to change", "no option is given", remedy).into());
     }
     let patch = Call::new(Method::PATCH, path(&args.id), Some(Value::Object(body))).offline_too();
     let answer = call(global, &args.server, patch)?;
@@ -278,17 +278,17 @@ fn delete(global: &Global, args: &DeleteArgs) -> anyhow::Result<Exit> {
         let get = Call::new(Method::GET, format!("{}?limit=1", path(&args.id)), None).offline_too();
         let answer = call(global, &args.server, get)?;
         let why = format!(
-            "it would delete {} messages, and {} take part",
+            "this would delete {} messages of a room with {} members and guests",
             number(&answer, "lastSeq"),
             number(&answer, "members")
         );
         let what = format!("room {} is not deleted", args.id);
-        return Err(Failure::usage(what, why, "Add --yes to delete it; only a backup has it then.").into());
+        return Err(Failure::usage(what, why, "Add --yes to delete it. Only a backup can bring it back.").into());
     }
     let answer = call(global, &args.server, Call::new(Method::DELETE, path(&args.id), None).offline_too().patient())?;
     global.print(&answer, || {
         format!(
-            "room {} is deleted with {} messages\nThe old bytes leave the database file with `academy-rt db compact`; backups made before still have them.",
+            "room {} is deleted with {} messages\nTo remove the old bytes from the database file, run `academy-rt db compact`. Earlier backups still contain the messages.",
             args.id,
             number(&answer, "lastSeq")
         )

@@ -21,23 +21,23 @@ const READERS: usize = 8;
 
 /// Run the service.
 ///
-/// With nothing configured it keeps its data in ./academy-rt-data, makes a secret and a certificate there, and listens on
-/// https://127.0.0.1:8443.
+/// Without a configuration, the server stores its data in ./academy-rt-data, creates a secret and a certificate there, and
+/// listens on https://127.0.0.1:8443.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Address and port to listen on
     #[arg(long, value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
-    /// Where everything is stored
+    /// Directory of all stored data
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Certificate chain, PEM
+    /// File with the certificate chain in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// Private key, PEM
+    /// File with the private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Plain HTTP: on a loopback address, or behind a proxy that terminates TLS
+    /// Serve plain HTTP: only on a loopback address, or behind a proxy that terminates TLS
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     no_tls: bool,
 }
@@ -66,7 +66,7 @@ impl ServeArgs {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// What kept it from starting or from ending in order.
+/// If the server cannot start, or does not stop in order.
 pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     let config = global.load(args.flags()?)?;
     let log = logging::start(global, &config);
@@ -85,7 +85,7 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Who has typed `serve`.
+/// The terminal or service manager that runs `serve`.
 struct Terminal {
     global: Global,
     args: ServeArgs,
@@ -112,8 +112,8 @@ impl Launcher for Terminal {
         })
     }
 
-    fn resettle_log(&self, config: &Config) {
-        self.log.resettle(&self.global, config);
+    fn reconfigure_log(&self, config: &Config) {
+        self.log.reconfigure(&self.global, config);
     }
 }
 
@@ -130,11 +130,11 @@ fn greeting(started: &Started, config: &Config, file: Option<&Path>) -> String {
     let realtime = if config.server.websocket_enabled {
         format!("Socket.IO at {}{}", started.url, config.server.path)
     } else {
-        "Socket.IO is switched off (server.websocket_enabled); clients poll".to_owned()
+        "Socket.IO is disabled (server.websocket_enabled); clients use long polling".to_owned()
     };
     format!(
         "academy-rt {version} is running at {url}\n  {realtime}\n  data in {data_dir}\n\n\
-         Next, in another terminal - a token to try it with:\n  \
+         Next, in another terminal, issue a token to try it:\n  \
          {program} token issue --user 7 --name Ann --role learner{context}\n\
          Stop it with Ctrl-C.\n",
         version = env!("CARGO_PKG_VERSION"),

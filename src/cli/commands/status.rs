@@ -1,4 +1,4 @@
-//! `status`: the running server at a glance, once or again and again.
+//! `status`: shows the state of the running server, once or repeatedly.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -14,23 +14,23 @@ use crate::cli::client::{Call, ServerArgs, call, runtime};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Global, Output};
 
-/// Back to the upper left corner of a terminal, and everything below it gone.
+/// Clears the terminal.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Show the running server at a glance
+/// Show the state of the running server
 ///
-/// Exit status 3 if it takes no requests.
+/// The exit status is 3 if the server does not accept requests.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// The server
+    /// The server to use
     #[command(flatten)]
     server: ServerArgs,
-    /// Show it again every so many seconds [default: 2], until Ctrl-C
+    /// Repeat every SECONDS seconds until Ctrl-C [default: 2]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2", value_parser = clap::value_parser!(u64).range(1..=3_600))]
     watch: Option<u64>,
 }
 
-/// Asks and shows.
+/// Runs the command.
 ///
 /// # Errors
 /// If no server answers.
@@ -45,7 +45,7 @@ pub fn run(global: &Global, args: &StatusArgs) -> anyhow::Result<Exit> {
     Ok(if is_ready { Exit::Done } else { Exit::Found })
 }
 
-/// A screen on a terminal, a line a sample elsewhere. A server that goes away is waited for.
+/// Shows a screen on a terminal, else one line per sample. If the server stops, the command keeps asking.
 fn watch(
     global: &Global,
     pause: Duration,
@@ -58,7 +58,7 @@ fn watch(
     loop {
         let shown = match (&answer, global.output) {
             (Ok(answer), Output::Json) => answer.to_string(),
-            (Ok(answer), Output::Text) if is_screen => format!("{CLEAR}{}\n\nCtrl-C ends it.", text(answer)),
+            (Ok(answer), Output::Text) if is_screen => format!("{CLEAR}{}\n\nPress Ctrl-C to quit.", text(answer)),
             (Ok(answer), Output::Text) => line(answer),
             (Err(error), Output::Json) => serde_json::json!({ "error": format!("{error:#}") }).to_string(),
             (Err(error), Output::Text) => {
@@ -68,11 +68,10 @@ fn watch(
         };
         let mut stdout = io::stdout().lock();
         match writeln!(stdout, "{shown}").and_then(|()| stdout.flush()) {
-            // Whoever read it has had enough.
+            // The reader has closed the pipe.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-            written => {
-                written.map_err(|error| Failure::new("the status cannot be shown", error, "Check where it goes to."))?
-            }
+            written => written
+                .map_err(|error| Failure::new("the status cannot be written", error, "Check standard output."))?,
         }
         drop(stdout);
         // The timer is made inside the runtime.
@@ -81,7 +80,7 @@ fn watch(
     }
 }
 
-/// What an answer says, by JSON pointer.
+/// Fields of an answer, by JSON pointer.
 struct Said<'a>(&'a Value);
 
 impl Said<'_> {
@@ -111,14 +110,14 @@ impl Said<'_> {
     fn within(&self, pointer: &str) -> String {
         match (self.0.pointer(pointer).and_then(Value::as_u64), self.number("/store/commits")) {
             (Some(ms), _) => format!("within {ms} ms"),
-            (None, 0) => "not known yet".to_owned(),
+            (None, 0) => "unknown yet".to_owned(),
             (None, _) => "over 10 s".to_owned(),
         }
     }
 
     fn certificate(&self) -> String {
         let names = self.0.pointer("/certificate/names").and_then(Value::as_array);
-        let Some(names) = names else { return "none: no TLS here".to_owned() };
+        let Some(names) = names else { return "none, TLS is off".to_owned() };
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
         let (end, days) = (Timestamp(self.number("/certificate/notAfter")), self.number("/certificate/daysLeft"));
         let alarm = if days < 30 { "  RENEW IT" } else { "" };
@@ -134,13 +133,13 @@ impl Said<'_> {
             let kid = key.pointer("/kids/0").and_then(Value::as_str).unwrap_or_default();
             Some(format!("; {kid} until {}", moment(until)))
         });
-        format!("{} in force{}", keys.len(), endings.collect::<String>())
+        format!("{} in use{}", keys.len(), endings.collect::<String>())
     }
 
     fn backup(&self) -> String {
         match self.0.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
             Some(at) => format!("{} ({:.1} MiB)", moment(Timestamp(at)), self.mib("/store/lastBackup/bytes")),
-            None => "none yet: academy-rt backup FILE makes one".to_owned(),
+            None => "none yet; make one with academy-rt backup FILE".to_owned(),
         }
     }
 }
@@ -159,7 +158,7 @@ fn text(answer: &Value) -> String {
     row(
         "sockets",
         format!(
-            "{} ({} WebSocket, {} polling): {} admin, {} hr, {} coach, {} learner, {} of no role",
+            "{} ({} WebSocket, {} polling): {} admin, {} hr, {} coach, {} learner, {} without a role",
             number("/sockets/total"),
             number("/sockets/websocket"),
             number("/sockets/polling"),
@@ -171,9 +170,9 @@ fn text(answer: &Value) -> String {
         ),
     );
     row(
-        "people",
+        "users",
         format!(
-            "{} users in {} rooms, {} long polls, {} connections",
+            "{} online in {} rooms, {} long polls, {} connections",
             number("/users"),
             number("/rooms"),
             number("/pollsWaiting"),
@@ -181,7 +180,7 @@ fn text(answer: &Value) -> String {
         ),
     );
     row(
-        "a second",
+        "per second",
         format!(
             "{:.1} messages, {:.1} events sent, {:.1} requests (mean of the last minute)",
             said.part("/rates/messages"),
@@ -189,7 +188,7 @@ fn text(answer: &Value) -> String {
             said.part("/rates/requests")
         ),
     );
-    row("sent", format!("{} events; {} slow readers cut off", number("/deliveries"), number("/slowReaders")));
+    row("sent", format!("{} events; {} slow clients disconnected", number("/deliveries"), number("/slowReaders")));
     row(
         "refused",
         format!("{} sign-ins, {} requests beyond a limit", number("/refusedSignIns"), number("/rateLimited")),
@@ -204,11 +203,11 @@ fn text(answer: &Value) -> String {
             number("/store/queued")
         ),
     );
-    row("commits", format!("half {}, 99 % {}", said.within("/store/commitP50Ms"), said.within("/store/commitP99Ms")));
+    row("commits", format!("50 % {}, 99 % {}", said.within("/store/commitP50Ms"), said.within("/store/commitP99Ms")));
     row(
         "disk",
         format!(
-            "{:.0} MiB free; writes are refused below {:.0} MiB",
+            "{:.0} MiB free; the server refuses writes below {:.0} MiB",
             said.mib("/store/freeBytes"),
             said.mib("/store/minFreeBytes")
         ),
@@ -227,10 +226,10 @@ fn text(answer: &Value) -> String {
     row("keys", said.keys());
     row("last backup", said.backup());
     if let Some(error) = answer.get("keysError").and_then(Value::as_str) {
-        row("KEYS", format!("REFUSED, the old ones are in force: {error}"));
+        row("KEYS", format!("REFUSED, the old keys stay in use: {error}"));
     }
     if let Some(error) = answer.get("configError").and_then(Value::as_str) {
-        row("RELOAD", format!("REFUSED, the old configuration is in force: {error}"));
+        row("RELOAD", format!("REFUSED, the old configuration stays in use: {error}"));
     }
     lines.join("\n")
 }

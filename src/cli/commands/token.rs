@@ -1,4 +1,4 @@
-//! `token`: test and service tokens, offline, with the configured keys. What is revoked is in [`revoke`](super::revoke).
+//! `token`: issues and verifies tokens offline, with the configured keys. Revocations are in [`revoke`](super::revoke).
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -19,52 +19,52 @@ use crate::cli::commands::revoke::{RevokeArgs, RevokedArgs};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure};
 
-/// What to do with tokens.
+/// Commands for tokens.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
     /// Issue a test or service token
     Issue(IssueArgs),
-    /// Say what the server would see in a token
+    /// Verify a token and show its contents
     Verify(VerifyArgs),
-    /// Revoke tokens before their time
+    /// Revoke tokens before they expire
     Revoke(RevokeArgs),
-    /// Show all revocations and blocks that stand
+    /// Show all revocations and blocks in force
     Revoked(RevokedArgs),
 }
 
-/// Issue a test or service token. It is printed alone on standard output.
+/// Issue a test or service token. Standard output contains only the token.
 #[derive(Debug, Args)]
 pub struct IssueArgs {
-    /// The user's id: a number, or a text
+    /// ID of the user: a number or a string
     #[arg(long, value_name = "ID", value_parser = user)]
     user: UserId,
-    /// The role: admin, hr, coach, learner, or another one that auth.role_map knows
+    /// Role: admin, hr, coach, learner, or another one from auth.role_map
     #[arg(long)]
     role: Option<String>,
-    /// The display name
+    /// Display name
     #[arg(long)]
     name: Option<String>,
-    /// How long it is good: 30s, 15m, 24h, 7d
+    /// How long the token is valid: 30s, 15m, 24h, 7d
     #[arg(long, default_value = "1h", value_parser = ttl)]
     ttl: Duration,
-    /// What a service may do: broadcast, notify, rooms, users, metrics, admin; several with spaces
+    /// Scopes of a service: broadcast, notify, rooms, users, metrics, admin; separate several with spaces
     #[arg(long, value_parser = scopes)]
     scope: Option<String>,
-    /// The token's own id
+    /// ID of the token (jti)
     #[arg(long)]
     jti: Option<String>,
-    /// Where the server's data are
+    /// Data directory of the server
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
-/// Say what the server would see in a token. Exit status 3 if it would be refused.
+/// Verify a token and show its contents. The exit status is 3 if the server would refuse it.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// The token; - or nothing reads it from standard input
+    /// The token; with - or without an argument, it is read from standard input
     #[arg(default_value = "-")]
     token: String,
-    /// Where the server's data are
+    /// Data directory of the server
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
@@ -74,7 +74,7 @@ fn user(text: &str) -> Result<UserId, String> {
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {
-    // A token counts in whole seconds: a shorter one would be over when it is made.
+    // Times in a token are whole seconds: a shorter token would be expired when it is issued.
     match units::duration(text)? {
         ttl if ttl < Duration::from_secs(1) => Err("must be at least 1s".to_owned()),
         ttl => Ok(ttl),
@@ -91,10 +91,10 @@ fn scopes(text: &str) -> Result<String, String> {
     Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// Issues or verifies.
+/// Runs the command.
 ///
 /// # Errors
-/// If there is no secret, or it cannot be used.
+/// If there is no usable secret, or the server refuses the request.
 pub fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Exit> {
     match command {
         TokenCommand::Issue(args) => run_issue(global, args),
@@ -104,7 +104,7 @@ pub fn run(global: &Global, command: TokenCommand) -> anyhow::Result<Exit> {
     }
 }
 
-/// The keys that the server of this configuration has. Without a secret none is made: the server alone does that.
+/// The keys of the server with this configuration. If there is no secret, this fails: only the server creates one.
 pub(super) fn load_keys(config: &Config) -> Result<LoadedKeys, Failure> {
     Ok(sources::load(config, config.credentials_dir.as_deref())?)
 }
@@ -117,7 +117,7 @@ fn run_issue(global: &Global, args: IssueArgs) -> anyhow::Result<Exit> {
     {
         let known: Vec<&str> = config.auth.role_map.iter().map(|(claim, _)| claim.as_str()).collect();
         let why = format!("'{role}' is not in auth.role_map");
-        return Err(Failure::usage("the role is unknown", why, format!("Use one of: {}", known.join(", "))).into());
+        return Err(Failure::usage("the role is unknown", why, format!("Use one of: {}.", known.join(", "))).into());
     }
     let now = SystemClock.now();
     let grant = Grant {
@@ -160,12 +160,12 @@ fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
                     .map_or("never".to_owned(), |end| format!("in {} s", SystemClock.now().until(end).as_secs()));
                 let shown = |list: &[&str]| if list.is_empty() { "none".to_owned() } else { list.join(", ") };
                 format!(
-                    "the token is good\n  user:   {}\n  name:   {}\n  roles:  {}\n  scopes: {}\n  jti:    {}\n  ends:   {left}",
+                    "the token is valid\n  user:   {}\n  name:   {}\n  roles:  {}\n  scopes: {}\n  jti:    {}\n  expires: {left}",
                     actor.user,
                     actor.name,
                     shown(&roles),
                     shown(&scopes),
-                    actor.token_id.as_deref().unwrap_or("none: it can be revoked with all of its user alone"),
+                    actor.token_id.as_deref().unwrap_or("none: it can only be revoked together with all tokens of its user"),
                 )
             })?;
             Ok(Exit::Done)
@@ -173,8 +173,9 @@ fn run_verify(global: &Global, args: VerifyArgs) -> anyhow::Result<Exit> {
         Err(error) => {
             let error = crate::transport::socketio::identity::token_error(&error);
             let body = json!({ "ok": false, "error": { "code": error.code, "message": error.message } });
-            global
-                .print(&body, || format!("the token would be refused\n  {}: {}", error.code.as_str(), error.message))?;
+            global.print(&body, || {
+                format!("the server would refuse the token\n  {}: {}", error.code.as_str(), error.message)
+            })?;
             Ok(Exit::Found)
         }
     }

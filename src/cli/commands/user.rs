@@ -1,4 +1,4 @@
-//! `user`: people: who they are, who is shut out, what is stored of them.
+//! `user`: lists, blocks, disconnects, exports and erases users.
 
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -18,31 +18,31 @@ use crate::cli::client::listing::{number, text};
 use crate::cli::client::{Call, ServerArgs, call, download, segment};
 use crate::cli::exit::{Exit, Failure, say};
 
-/// What to do with people.
+/// Commands for users.
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
-    /// List the people who were ever here or spoken of
+    /// List all known users: those who connected, and those whom requests named
     List(ListArgs),
-    /// Show somebody
+    /// Show a user
     Show(OneArgs),
-    /// Shut somebody out: their connections are closed, and no token lets them in
+    /// Block a user: close their connections and refuse their tokens
     Block(WithReasonArgs),
-    /// Let somebody come again
+    /// Lift the block of a user
     Unblock(WithReasonArgs),
-    /// Close somebody's connections; they may connect again
+    /// Close the connections of a user, who may connect again
     Disconnect(OneArgs),
-    /// Write all that is stored of somebody as one JSON file
+    /// Export all stored data of a user as one JSON file
     Export(ExportArgs),
-    /// Erase somebody: their messages' content, progress, notifications and name
+    /// Erase the data of a user: message contents, progress, notifications and name
     Erase(EraseArgs),
-    /// Show the certificate of somebody's erasure again
+    /// Show the certificate of an erasure again
     Certificate(OneArgs),
 }
 
-/// List the people who were ever here or spoken of.
+/// List all known users: those who connected, and those whom requests named.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Only those whose id or name has this text
+    /// List only users whose ID or name contains this text
     #[arg(value_name = "TEXT")]
     text: Option<String>,
     /// The server
@@ -50,10 +50,10 @@ pub struct ListArgs {
     server: ServerArgs,
 }
 
-/// Somebody.
+/// A user.
 #[derive(Debug, Args)]
 pub struct OneArgs {
-    /// Who
+    /// ID of the user
     #[arg(value_name = "ID", value_parser = user_id)]
     id: UserId,
     /// The server
@@ -61,13 +61,13 @@ pub struct OneArgs {
     server: ServerArgs,
 }
 
-/// Somebody, and why.
+/// A user and a reason.
 #[derive(Debug, Args)]
 pub struct WithReasonArgs {
-    /// Who
+    /// ID of the user
     #[arg(value_name = "ID", value_parser = user_id)]
     id: UserId,
-    /// Why, for those who read the audit trail
+    /// Reason, for the audit log
     #[arg(long, default_value = "")]
     reason: String,
     /// The server
@@ -75,13 +75,13 @@ pub struct WithReasonArgs {
     server: ServerArgs,
 }
 
-/// Write all that is stored of somebody as one JSON file.
+/// Export all stored data of a user as one JSON file.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Whose data
+    /// ID of the user
     #[arg(value_name = "ID", value_parser = user_id)]
     id: UserId,
-    /// Where they go; nothing is overwritten [default: standard output]
+    /// File for the export, which must not exist yet [default: standard output]
     #[arg(long, short = 'f', value_name = "FILE")]
     file: Option<PathBuf>,
     /// The server
@@ -89,16 +89,17 @@ pub struct ExportArgs {
     server: ServerArgs,
 }
 
-/// Erase somebody.
+/// Erase the data of a user.
 ///
-/// Their messages stay as tombstones of nobody, so that the rooms are whole. A certificate is printed; its hash is in the
-/// audit trail. The old bytes leave the database file with the next `db compact`. Backups made before still have the data.
+/// Messages of the user stay in their rooms as deleted messages without content and sender. The command prints a certificate,
+/// whose hash is in the audit log. The next `db compact` removes the old bytes from the database file. Earlier backups still
+/// contain the data.
 #[derive(Debug, Args)]
 pub struct EraseArgs {
-    /// Who
+    /// ID of the user
     #[arg(value_name = "ID", value_parser = user_id)]
     id: UserId,
-    /// Also if their data are younger than retention.floor: they have agreed
+    /// The user has agreed: erase also data that are younger than retention.floor
     #[arg(long)]
     consent: bool,
     /// The server
@@ -114,19 +115,19 @@ pub fn user_id(text: &str) -> Result<UserId, String> {
     UserId::parse(text).map_err(|error| error.to_string())
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// What the server refuses, or what cannot be written.
+/// If the server refuses the request, or a file cannot be written.
 pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
     match command {
         UserCommand::List(args) => list(global, &args),
         UserCommand::Show(args) => show(global, &args),
         UserCommand::Block(args) => act(global, &args.server, &args.id, "block", Some(&args.reason), |answer| {
-            format!("user {} is shut out; {} connections are closed", args.id, number(answer, "disconnected"))
+            format!("user {} is blocked; {} connections are closed", args.id, number(answer, "disconnected"))
         }),
         UserCommand::Unblock(args) => act(global, &args.server, &args.id, "unblock", Some(&args.reason), |_| {
-            format!("user {} may come again; tokens that were revoked stay so", args.id)
+            format!("user {} is no longer blocked; revoked tokens stay revoked", args.id)
         }),
         UserCommand::Disconnect(args) => act(global, &args.server, &args.id, "disconnect", None, |answer| {
             format!("user {}: {} connections are closed", args.id, number(answer, "disconnected"))
@@ -139,7 +140,7 @@ pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
 
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
     let answer = listing::all(global, &args.server, "/api/v1/admin/users", args.text.as_deref())?;
-    global.print(&answer, || listing::lines(&answer, "there is nobody like that", line))?;
+    global.print(&answer, || listing::lines(&answer, "no user matches", line))?;
     Ok(Exit::Done)
 }
 
@@ -147,8 +148,8 @@ fn line(person: &Value) -> String {
     let roles = person.get("roles").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let roles: Vec<&str> = roles.iter().filter_map(Value::as_str).collect();
     let seen = match number(person, "lastSeen") {
-        0 => "never here".to_owned(),
-        at => format!("last here {}", moment(Timestamp(at))),
+        0 => "never connected".to_owned(),
+        at => format!("last seen {}", moment(Timestamp(at))),
     };
     let blocked = person.get("blocked").and_then(Value::as_bool) == Some(true);
     format!(
@@ -182,25 +183,25 @@ fn act(
     let path = format!("/api/v1/admin/users/{}/{what}", segment(&id.canonical()));
     let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
     let post = Call::new(Method::POST, path, Some(body));
-    // Without a server nobody is connected.
+    // If no server is running, no user is connected.
     let answer = call(global, server, if reason.is_some() { post.offline_too() } else { post })?;
     global.print(&answer, || words(&answer))?;
     require_durable(&answer)?;
     Ok(Exit::Done)
 }
 
-/// What holds in memory alone is not all that was asked for.
+/// Fails if a change is in force only in the server's memory.
 ///
 /// # Errors
-/// What to do.
+/// If the change is not stored.
 pub fn require_durable(answer: &Value) -> anyhow::Result<()> {
     if answer.get("durable").and_then(Value::as_bool) != Some(false) {
         return Ok(());
     }
     Err(Failure::new(
-        "it holds now, and is not stored yet",
-        "the server's store does not take it, as its disk is full or fails; a restart would forget it",
-        "Make room on that disk, or mend it: the server stores it by itself then. Do not restart it before.",
+        "the change is in force, but is not stored yet",
+        "the disk of the server is full or fails; a restart would lose the change",
+        "Free space on that disk or repair it: the server then stores the change by itself. Do not restart the server before that.",
     )
     .into())
 }
@@ -218,7 +219,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
             let copied = copy(source, &mut file, &name)
                 .and_then(|()| file.sync_all().map_err(|error| unwritable(&name, &error).into()));
             if copied.is_err() {
-                // Half an export looks like a whole one.
+                // Half an export looks like a complete one.
                 drop(std::fs::remove_file(&path));
             }
             copied
@@ -227,20 +228,20 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     if let Some(path) = &args.file
         && !global.quiet
     {
-        say(&format!("all that is stored of {} is in {}", args.id, path.display()))?;
+        say(&format!("all stored data of user {} are in {}", args.id, path.display()))?;
     }
     Ok(Exit::Done)
 }
 
 fn unwritable(name: &str, error: &std::io::Error) -> Failure {
-    Failure::new(format!("{name} cannot be written"), error, "Give the name of a new file, on a disk with space.")
+    Failure::new(format!("{name} cannot be written"), error, "Use the name of a new file, on a disk with free space.")
 }
 
 fn copy(source: &mut dyn Read, out: &mut dyn Write, name: &str) -> anyhow::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
         let read = source.read(&mut buffer).map_err(|error| {
-            Failure::new("the export was not sent to its end", error, "Try again; the server's log may say more.")
+            Failure::new("the export is incomplete", error, "Try again; the server's log may say more.")
         })?;
         if read == 0 {
             return out.flush().map_err(|error| unwritable(name, &error).into());
@@ -267,7 +268,7 @@ fn show_certificate(global: &Global, id: &UserId, answer: &Value) -> anyhow::Res
         let number = |name: &str| answer.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
         let hash = answer.get("hash").and_then(Value::as_str).unwrap_or_default();
         format!(
-            "user {} was erased on {} by {}: {} messages, {} memberships, {} lessons with {} versions, {} notifications, {} marks, {} kept answers\ncertificate {hash}\nThe old bytes leave the database file with `academy-rt db compact`; backups made before still have them.",
+            "user {} was erased on {} by {}: {} messages, {} memberships, {} lessons with {} versions, {} notifications, {} read marks, {} stored answers\ncertificate {hash}\nTo remove the old bytes from the database file, run `academy-rt db compact`. Earlier backups still contain the data.",
             id,
             moment(Timestamp(crate::cli::client::listing::number(answer, "erasedAt"))),
             text(answer, "by"),

@@ -230,7 +230,7 @@ pub struct UserDetails {
     pub last_seen: Option<Timestamp>,
     /// How many sockets they have now.
     pub sockets: usize,
-    /// Whether they are shut out.
+    /// Whether they are blocked.
     pub blocked: bool,
     /// Their tokens issued before this are refused; or null.
     pub tokens_revoked_before: Option<Timestamp>,
@@ -242,7 +242,7 @@ pub struct UserDetails {
 pub struct BlockChanged {
     /// The user.
     pub user_id: UserId,
-    /// Whether they are shut out now.
+    /// Whether they are blocked now.
     pub blocked: bool,
     /// How many sockets were closed.
     pub disconnected: usize,
@@ -255,7 +255,7 @@ pub struct BlockChanged {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReasonRequest {
-    /// The words; they are in the audit trail.
+    /// The words; they are in the audit log.
     #[serde(default)]
     pub reason: String,
 }

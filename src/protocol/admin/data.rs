@@ -1,4 +1,4 @@
-//! Bodies of the administrators' part of the HTTP API: the audit trail, legal holds, exports, erasures, backups.
+//! Bodies of the administrators' part of the HTTP API: the audit log, legal holds, exports, erasures, backups.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::domain::privacy::{Hold, Subject};
 use crate::domain::{Role, RoomId, Timestamp, UserId};
 use crate::protocol::view::NotificationView;
 
-/// A record of the audit trail.
+/// A record of the audit log.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditView {
@@ -68,7 +68,7 @@ pub struct AuditPage {
     pub items: Vec<AuditView>,
     /// Whether there are more behind them.
     pub has_more: bool,
-    /// What the kept trail begins behind.
+    /// What the kept audit log begins behind.
     pub anchor: LinkView,
     /// The last record.
     pub head: LinkView,

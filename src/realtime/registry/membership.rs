@@ -53,8 +53,8 @@ impl Member {
                     return 0;
                 }
                 let (after_seq, after_notification) = (*after_seq, *after_notification);
-                let told = after_seq >= group.first_seq || after_notification >= group.first_notification;
-                if told
+                let is_delivered = after_seq >= group.first_seq || after_notification >= group.first_notification;
+                if is_delivered
                     || group.is_volatile
                     || group.excepted.contains(&self.socket)
                     || group.singled_out.contains(&self.presence.user)

@@ -32,7 +32,7 @@ impl Handshakes {
     pub fn new(tls: Arc<Tls>) -> Result<Handshakes, Problem> {
         let threads = Threads::new(available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2));
         let threads = threads.map_err(|error| {
-            let remedy = "Raise what keeps the service from it: TasksMax of its unit, or ulimit -u.";
+            let remedy = "Increase the limit of threads: TasksMax= in the unit, or ulimit -u.";
             Problem::new("the threads for TLS cannot be started", error, remedy)
         })?;
         Ok(Handshakes { tls, threads })

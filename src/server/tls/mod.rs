@@ -45,7 +45,7 @@ pub struct Material {
     server: Arc<ServerConfig>,
     /// The chain, the server's own certificate first.
     pub chain: Vec<CertificateFacts>,
-    /// What should be mended.
+    /// What should be fixed.
     pub warnings: Vec<String>,
     /// What it was read from, as it was.
     files: WatchedFiles,
@@ -116,9 +116,9 @@ impl Material {
         };
         match (self.leaf(), is_usable(self) || !is_usable(other)) {
             (Some(leaf), false) => Err(Problem::new(
-                "the new certificate is not taken",
+                "the new certificate is not used",
                 time_fault(leaf, now).unwrap_or_default(),
-                "Give one that is good now; the old one stays in use.",
+                "Use a certificate that is valid now. Until then, the old one stays in use.",
             )),
             _ => Ok(()),
         }
@@ -169,9 +169,11 @@ fn place(config: &Config) -> Result<Option<Place>, Problem> {
         (TlsMode::Files, Some(cert), Some(key)) => {
             Ok(Some(Place { cert: cert.clone(), key: key.clone(), is_own: false }))
         }
-        (TlsMode::Files, _, _) => {
-            Err(Problem::new("TLS has no certificate", "tls.mode is files", "Give tls.cert and tls.key."))
-        }
+        (TlsMode::Files, _, _) => Err(Problem::new(
+            "TLS has no certificate",
+            "tls.mode is files, but no file is set",
+            "Set tls.cert and tls.key.",
+        )),
         (TlsMode::SelfSigned, _, _) => Ok(Some(match credentials {
             Some([cert, key]) => Place { cert, key, is_own: false },
             None => {
@@ -197,8 +199,8 @@ fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), Problem> 
         names.extend(more);
     }
     self_signed::make(&names, &place.cert, &place.key, now).map_err(|error| {
-        let what = format!("no certificate could be made at {}", place.cert.display());
-        Problem::new(what, error, "Make the data directory writable, or give --tls-cert and --tls-key.")
+        let what = format!("the certificate {} cannot be created", place.cert.display());
+        Problem::new(what, error, "Make the data directory writable, or use --tls-cert and --tls-key.")
     })
 }
 
@@ -237,8 +239,8 @@ fn warnings(chain: &[CertificateFacts], place: &Place, now: Timestamp) -> Vec<St
 #[must_use]
 pub fn time_fault(leaf: &CertificateFacts, now: Timestamp) -> Option<String> {
     match leaf.validity(now) {
-        Validity::Expired => Some(format!("it has expired on {}", day(leaf.not_after))),
-        Validity::NotYet => Some(format!("it is good only from {} on; check the clock", day(leaf.not_before))),
+        Validity::Expired => Some(format!("it expired on {}", day(leaf.not_after))),
+        Validity::NotYet => Some(format!("it is valid only from {}; check the clock", day(leaf.not_before))),
         _ => None,
     }
 }
@@ -268,10 +270,10 @@ fn server_config(config: &Config, place: &Place, chain: Vec<CertificateDer<'stat
         match error {
             rustls::Error::InconsistentKeys(_) => Problem::new(
                 what,
-                "the key is not the certificate's",
-                "Give the key that the certificate was made with.",
+                "the key does not belong to the certificate",
+                "Use the private key of this certificate.",
             ),
-            error => Problem::new(what, error, "Give a certificate chain and its key in PEM, RSA or ECDSA."),
+            error => Problem::new(what, error, "Use a certificate chain and its key in PEM, RSA or ECDSA."),
         }
     })?;
     // The upgrade to WebSocket is HTTP/1.1's.
@@ -304,7 +306,7 @@ fn provider(profile: TlsProfile) -> CryptoProvider {
 fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
     let failed = |why: String| {
         let what = format!("the authorities of client certificates in {} cannot be used", path.display());
-        Problem::new(what, why, "Give their certificates in PEM as tls.client_ca.")
+        Problem::new(what, why, "Set tls.client_ca to a file with their certificates in PEM.")
     };
     let mut roots = RootCertStore::empty();
     for der in read_chain(path)? {
@@ -318,7 +320,7 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>, Problem> {
     fs::read(path).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "Check the path; it is tls.cert or tls.key in the configuration.",
-            io::ErrorKind::PermissionDenied => "Make it readable for the user that runs the server.",
+            io::ErrorKind::PermissionDenied => "Make it readable for the user of the server.",
             _ => "Check the file.",
         };
         Problem::new(format!("the {what} {} cannot be read", path.display()), error, remedy)
@@ -331,7 +333,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let chain = chain.map_err(|error| Problem::new(what(), error, "It must be PEM: -----BEGIN CERTIFICATE-----."))?;
     if chain.is_empty() {
-        let why = "there is no certificate in it";
+        let why = "it contains no certificate";
         return Err(Problem::new(what(), why, "It must be PEM: -----BEGIN CERTIFICATE-----."));
     }
     Ok(chain)
@@ -347,10 +349,10 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
         let has_passphrase = pem.windows(PASSPHRASE.len()).any(|part| part == PASSPHRASE);
         if has_passphrase {
             let remedy =
-                "Take the passphrase off: openssl pkey -in KEY -out KEY.plain, and keep that for the server's user.";
+                "Remove the passphrase (openssl pkey -in KEY -out KEY.plain), and let only the user of the server read the new file.";
             return Problem::new(what, "it has a passphrase", remedy);
         }
-        Problem::new(what, "there is no private key in it", "It must be PEM: -----BEGIN PRIVATE KEY-----.")
+        Problem::new(what, "it contains no private key", "It must be PEM: -----BEGIN PRIVATE KEY-----.")
     })
 }
 

@@ -112,10 +112,10 @@ fn each_fault_has_its_own_message() {
     let ((cert, key), (_, other_key)) = (pair(dir.path(), NOW), pair(other.path(), NOW));
     let fault = |cert: &Path, key: &Path| load(&with_files(cert, key), NOW).unwrap_err().to_string();
     assert!(load(&with_files(&cert, &key), NOW).is_ok());
-    assert!(fault(&cert, &other_key).contains("not the certificate's"));
+    assert!(fault(&cert, &other_key).contains("does not belong to the certificate"));
     assert!(fault(&dir.path().join("absent"), &key).contains("cannot be read"));
-    assert!(fault(&key, &key).contains("no certificate in it"));
-    assert!(fault(&cert, &cert).contains("no private key in it"));
+    assert!(fault(&key, &key).contains("contains no certificate"));
+    assert!(fault(&cert, &cert).contains("contains no private key"));
     let locked = dir.path().join("locked.pem");
     fs::write(&locked, "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n").unwrap();
     assert!(fault(&cert, &locked).contains("openssl pkey"));
@@ -133,7 +133,7 @@ fn one_that_is_over_is_used_with_a_warning_and_replaces_no_good_one() {
     let (old, new) = (pair(dir.path(), NOW), pair(other.path(), NOW.plus(DAY * 900)));
     let later = NOW.plus(DAY * 900);
     let expired = loaded(&with_files(&old.0, &old.1), later);
-    assert!(expired.warnings.iter().any(|warning| warning.contains("it has expired on 2029-")), "{expired:?}");
+    assert!(expired.warnings.iter().any(|warning| warning.contains("it expired on 2029-")), "{expired:?}");
     let good = loaded(&with_files(&new.0, &new.1), later);
     assert!(good.warnings.is_empty(), "{:?}", good.warnings);
     assert!(expired.may_replace(&good, later).unwrap_err().to_string().contains("expired"));

@@ -14,7 +14,7 @@ use crate::domain::chat::{Author, RoomEntry, RoomPolicy, RoomSummary};
 use crate::domain::privacy::{Erasure, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
-use crate::store::embedded::engine::writer::Command;
+use crate::store::embedded::engine::queue::Command;
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::RowSink;
 use crate::store::{
@@ -102,7 +102,7 @@ impl Audits for Embedded {
         Box::pin(self.read(move |snapshot| snapshot.audit_after(after, limit)))
     }
 
-    fn trail(&self, after: u64, limit: usize) -> Answer<'_, AuditPart> {
+    fn audit_records(&self, after: u64, limit: usize) -> Answer<'_, AuditPart> {
         Box::pin(self.read(move |snapshot| {
             let (anchor, head) = snapshot.audit_ends()?;
             Ok(AuditPart { records: snapshot.audit_after(after, limit)?, anchor, head })

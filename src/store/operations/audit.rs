@@ -1,9 +1,9 @@
-//! The audit trail: what is said of an act, and records that stand by themselves.
+//! The audit log: what is said of an act, and records that stand by themselves.
 
 use crate::domain::Timestamp;
 use crate::domain::audit::AuditEntry;
 
-/// What the audit trail says of an act. It is recorded in the act's transaction, with how it ended.
+/// What the audit log says of an act. It is recorded in the act's transaction, with how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Act {
     /// Who acts.

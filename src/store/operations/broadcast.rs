@@ -1,4 +1,4 @@
-//! Broadcasts that tell of nothing stored. One with a key, or that is an administrative act, goes through the store, so that
+//! Broadcasts without a stored item. One with a key, or that is an administrative act, goes through the store, so that
 //! its key, its record and its going out stand or fall together.
 
 use std::sync::Arc;

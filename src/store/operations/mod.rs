@@ -2,7 +2,7 @@
 //! the values; the table below makes their enumeration, their answers, their weights and their classes, so that a new
 //! operation is written here, applied in the engine's file of its noun, and spelled nowhere else.
 //!
-//! A [`Write`] is an operation with its time and, if it is an administrative act, with what the audit trail says of it. The
+//! A [`Write`] is an operation with its time and, if it is an administrative act, with what the audit log says of it. The
 //! record is in the transaction of the act: there is no act without its record, and no record without its act.
 
 pub mod access;
@@ -57,7 +57,7 @@ pub enum Class {
     Relief,
 }
 
-/// An operation with its time, and what the audit trail says of it if it is an administrative act.
+/// An operation with its time, and what the audit log says of it if it is an administrative act.
 #[derive(Debug, Clone)]
 pub struct Write {
     /// When it was asked for: the only clock that an engine knows.
@@ -86,7 +86,7 @@ pub enum KeyKind {
     Progress = 2,
     /// `Idempotency-Key` of a notification.
     Notify = 3,
-    /// `Idempotency-Key` of a broadcast that tells of nothing stored.
+    /// `Idempotency-Key` of a broadcast without a stored item.
     Passing = 4,
     /// `Idempotency-Key` of a message that a back end posts.
     PlatformMessage = 5,
@@ -109,7 +109,7 @@ pub struct RequestKey {
 
 /// Calls a macro with the table of all operations: `Name => |operation| user, Answer, Class, |operation| bytes, |answer| outcome;`.
 /// The user is the one in whose turn it is done, `None` for the server's own and for administrators' acts. The outcome is what
-/// the audit trail says of an act that was done; `None` if nothing was done.
+/// the audit log says of an act that was done; `None` if nothing was done.
 macro_rules! for_each_operation {
     ($call:ident) => {
         $call! {
@@ -222,7 +222,7 @@ macro_rules! operations {
         }
 
         impl AnyAnswer {
-            /// What the audit trail says of an act that was answered so; `None` if nothing was done.
+            /// What the audit log says of an act that was answered so; `None` if nothing was done.
             #[must_use]
             pub fn outcome(&self) -> Option<String> {
                 match self {

@@ -64,7 +64,7 @@ pub struct EraseSlice {
     pub user: UserId,
     /// How much.
     pub limit: usize,
-    /// What the trail says when it is finished.
+    /// What the audit log says when it is finished.
     pub act: Act,
 }
 
@@ -104,7 +104,7 @@ pub struct Purge {
     pub cursor: PurgeCursor,
     /// How many things are looked at.
     pub limit: usize,
-    /// What the trail says of it.
+    /// What the audit log says of it.
     pub act: Act,
 }
 

@@ -44,12 +44,12 @@ pub async fn an_act_and_its_record_are_one(bed: Bed) {
         told("room.member.remove", "user 7 in room p", "done: was member"),
         told("room.delete", "room r", "done: 2 messages"),
     ];
-    assert_eq!(bed.trail(0).await, expected);
+    assert_eq!(bed.audit_log(0).await, expected);
     // What is no act leaves no record.
     store.ban(banned("j-2")).await.unwrap();
-    assert_eq!(bed.trail(0).await.len(), 4);
+    assert_eq!(bed.audit_log(0).await.len(), 4);
     let bed = bed.reopen().await;
-    assert_eq!(bed.trail(0).await, expected);
+    assert_eq!(bed.audit_log(0).await, expected);
     bed.end().await;
 }
 
@@ -90,7 +90,7 @@ pub async fn a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it(bed: B
     refused(created.map(drop), Refusal::Conflict);
     let nobody = BeginErasure { user: user("nobody"), by: "root".into(), consent: false, floor: Duration::ZERO };
     refused(store.act(nobody, act(action::USER_ERASE, "user nobody")).await.map(drop), Refusal::NotFound);
-    assert_eq!(bed.trail(before).await, []);
+    assert_eq!(bed.audit_log(before).await, []);
     assert_eq!(store.last_id(), bed.heard.all().last().unwrap().id(), "not even an id");
     // Refused by a hold, a floor, an erasure: somebody wanted it, and the trail says so, once.
     store.hold(hold(Subject::Room(room("r")))).await.unwrap();
@@ -107,7 +107,7 @@ pub async fn a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it(bed: B
     let late = SetHold { hold: hold(Subject::User(user("7"))) };
     refused(store.act(late, act(action::HOLD_SET, "user 7")).await, Refusal::Erasing(user("7")));
     assert_eq!(
-        bed.trail(before).await,
+        bed.audit_log(before).await,
         [
             told("room.delete", "room r", "refused: legal hold: room r (case 12)"),
             told("user.erase", "user 7", "refused: legal hold: room r (case 12)"),
@@ -117,7 +117,7 @@ pub async fn a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it(bed: B
         ]
     );
     erase_all(&bed, "7", 3).await.unwrap();
-    let (_, _, outcome) = bed.trail(before).await.pop().unwrap();
+    let (_, _, outcome) = bed.audit_log(before).await.pop().unwrap();
     let erasure = store.erasure(user("7")).await.unwrap().unwrap();
     let certificate = erasure.certificate(store.identity().store_id).unwrap();
     assert_eq!(outcome, format!("done: {} things, certificate {}", erasure.counts.total(), certificate.hash));
@@ -135,7 +135,7 @@ pub async fn a_repeated_act_is_recorded_once(bed: Bed) {
     assert_ne!(one.unwrap().duplicate, two.unwrap().duplicate);
     assert!(send("{}").await.unwrap().duplicate);
     refused(send("another").await.map(drop), Refusal::KeyReused);
-    assert_eq!(bed.trail(0).await, [told("broadcast", "e to nobody", "done")]);
+    assert_eq!(bed.audit_log(0).await, [told("broadcast", "e to nobody", "done")]);
     bed.end().await;
 }
 
@@ -145,7 +145,7 @@ pub async fn a_purge_has_a_beginning_and_an_end(bed: Bed) {
     for kind in PurgeKind::ALL {
         assert_eq!(purge_all(&bed, kind, Timestamp(u64::MAX), 2).await, Ok(0));
     }
-    assert_eq!(bed.trail(0).await, []);
+    assert_eq!(bed.audit_log(0).await, []);
     for n in 0..7 {
         store.at(10).append_message(draft("r", "7", &n.to_string(), None), OPEN).await.unwrap();
         store.at(10).notify(note(Audience::All, "n"), None).await.unwrap();
@@ -155,7 +155,7 @@ pub async fn a_purge_has_a_beginning_and_an_end(bed: Bed) {
     assert_eq!(purge_all(&bed, PurgeKind::Chat, Timestamp(50), 3).await, Ok(7));
     assert_eq!(purge_all(&bed, PurgeKind::Notifications, Timestamp(50), 3).await, Ok(7));
     assert_eq!(
-        bed.trail(0).await,
+        bed.audit_log(0).await,
         [
             told("retention.purge", "chat", "begun"),
             told("retention.purge", "chat", "done: 7 purged, 0 held"),
@@ -165,13 +165,13 @@ pub async fn a_purge_has_a_beginning_and_an_end(bed: Bed) {
     );
     // Any hold keeps the trail.
     assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 3).await, Ok(0));
-    assert_eq!(bed.trail(0).await.len(), 4);
+    assert_eq!(bed.audit_log(0).await.len(), 4);
     // Also that of somebody, or of a room, of whom the store knows nothing else.
     store.release(Subject::User(user("8"))).await.unwrap();
     for unknown in [Subject::User(user("nobody")), Subject::Room(room("nowhere"))] {
         store.hold(hold(unknown.clone())).await.unwrap();
         assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(u64::MAX), 3).await, Ok(0));
-        assert_eq!(bed.trail(0).await.len(), 4);
+        assert_eq!(bed.audit_log(0).await.len(), 4);
         store.release(unknown).await.unwrap();
     }
     // What a purge records of itself is old by this bound, too.
@@ -190,11 +190,11 @@ pub async fn an_erasure_gives_the_same_certificate_again(bed: Bed) {
     bed.clock.advance(5_000);
     let bed = bed.reopen().await;
     let store = &bed.store;
-    let trail = bed.trail(0).await;
+    let trail = bed.audit_log(0).await;
     let begin = BeginErasure { user: user("7"), by: "another".into(), consent: true, floor: Duration::ZERO };
     let again = store.act(begin, act(action::USER_ERASE, "user 7")).await.unwrap();
     assert_eq!((&again.erasure, document(&again.erasure)), (&first, document(&first)));
-    assert_eq!((again.is_new, bed.trail(0).await), (false, trail), "nothing was done, and nothing is recorded");
+    assert_eq!((again.is_new, bed.audit_log(0).await), (false, trail), "nothing was done, and nothing is recorded");
     refused(store.erase(user("7"), 10).await.map(drop), Refusal::NotFound);
     assert_eq!(store.erasure(user("8")).await, Ok(None));
     // Something of theirs has been stored since: that is another erasure.

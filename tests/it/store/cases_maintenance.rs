@@ -261,7 +261,7 @@ pub async fn purges_go_on_past_what_is_dated_into_the_future(bed: Bed) {
     assert!(matches!(bed.heard.all().iter().find(|one| matches!(one, Change::Purged { .. })),
         Some(Change::Purged { ids: gone, .. }) if *gone == [ids[0]]));
     assert_eq!(purge_all(&bed, PurgeKind::Audit, Timestamp(100), 10).await, Ok(3));
-    let left: Vec<String> = bed.trail(0).await.into_iter().map(|(_, target, _)| target).collect();
+    let left: Vec<String> = bed.audit_log(0).await.into_iter().map(|(_, target, _)| target).collect();
     assert_eq!(left[0], "1900", "the trail is whole from where it begins: {left:?}");
     bed.end().await;
 }
@@ -340,7 +340,7 @@ pub async fn a_purge_in_slices_takes_what_one_in_one_go_takes(_: Bed) {
             left.extend(bed.store.history(room(to), admin(), latest(99), OPEN).await.unwrap().messages);
         }
         let left: Vec<_> = left.into_iter().map(|one| (one.id, one.content)).collect();
-        let told = bed.trail(0).await.pop().unwrap().2;
+        let told = bed.audit_records(0).await.pop().unwrap().2;
         let outcome = (purged, told, left, told_gone(&bed));
         assert_eq!(*first.get_or_insert_with(|| outcome.clone()), outcome, "in slices of {slice}");
         bed.end().await;

@@ -1,4 +1,4 @@
-//! The support bundle: what somebody else needs to understand an installation, as one file, with every secret masked.
+//! The support bundle: what support needs to know about an installation, in one file with all secrets masked.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -16,23 +16,23 @@ use crate::cli::Global;
 use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::exit::Failure;
 
-/// What stands in place of a secret.
+/// Replaces a secret.
 const MASK: &str = "(masked)";
-/// So many lines of the service's log.
+/// How many lines of the service's log are included.
 const LOG_LINES: &str = "2000";
 
-/// Writes the bundle: one JSON file with named parts. It must not be there yet; it is for its owner alone.
+/// Writes the bundle: one JSON file with named parts. It must not exist yet, and only its owner can read it.
 pub(super) fn write(
     global: &Global,
     server: &ServerArgs,
     config: &Config,
-    findings: &Value,
+    results: &Value,
     path: &Path,
 ) -> anyhow::Result<()> {
     let secrets = sources::load(config, config.credentials_dir.as_deref()).ok();
     let mut parts = Map::new();
     parts.insert("academy-rt".to_owned(), json!(env!("CARGO_PKG_VERSION")));
-    parts.insert("doctor".to_owned(), findings.clone());
+    parts.insert("doctor".to_owned(), results.clone());
     parts.insert("config".to_owned(), configuration(config));
     let status = call(global, server, Call::new(Method::GET, "/api/v1/admin/status", None));
     parts.insert("status".to_owned(), status.unwrap_or_else(|error| json!(format!("{error:#}"))));
@@ -65,8 +65,8 @@ pub(super) fn write(
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::AlreadyExists => "Give the name of a file that is not there yet.",
-            _ => "Give a file in a directory that you can write to.",
+            io::ErrorKind::AlreadyExists => "Use the name of a file that does not exist yet.",
+            _ => "Use a directory that you can write to.",
         };
         Failure::new(format!("the bundle {} was not written", path.display()), error, remedy).into()
     })
@@ -80,7 +80,7 @@ fn configuration(config: &Config) -> Value {
     all.collect::<Map<String, Value>>().into()
 }
 
-/// What a command of the system says; a machine may not have it.
+/// The output of a system command, or why there is none.
 fn output(command: &[&str]) -> String {
     let Some((program, args)) = command.split_first() else { return String::new() };
     match Command::new(program).args(args).output() {
@@ -89,7 +89,7 @@ fn output(command: &[&str]) -> String {
     }
 }
 
-/// All texts without secrets: those that are known, and what looks like a token, a private key or a password in an address.
+/// Masks known secrets, and what looks like a token, a private key or a password in an address.
 fn masked(value: &Value, known: &[&str]) -> Value {
     match value {
         Value::String(text) => Value::String(masked_text(text, known)),

@@ -1,4 +1,4 @@
-//! What `doctor` sees of the machine: keys, clock, disk, descriptors, the lock of the store.
+//! The checks of `doctor` on the machine: key files, clock, disk, file descriptors and the lock of the store.
 
 use std::fs;
 use std::io;
@@ -19,154 +19,163 @@ use crate::config::Config;
 use crate::domain::Timestamp;
 use crate::store::embedded::offline::rows::{newest_format, peek_format};
 
-use crate::cli::commands::doctor::Finding;
+use crate::cli::commands::doctor::CheckResult;
 
-/// No clock was right before this version was made: 2026-01-01.
+/// A clock before 2026-01-01 is wrong: this version is newer.
 const THIS_VERSION: Timestamp = Timestamp(1_767_225_600_000);
-/// Who signs with a key that ends so soon should not any more.
+/// A key that expires within this time is a warning.
 const KEY_ENDS_SOON: Duration = Duration::from_secs(24 * 60 * 60);
 /// So many clients may come back at once: the queue of a port has place for them.
 const LONG_QUEUE: u64 = 4_096;
-/// Fewer file descriptors than this are soon used up.
+/// Fewer file descriptors than this are a warning.
 const FEW_DESCRIPTORS: u64 = 8_192;
 
-/// File systems that data do not belong on (linux/magic.h), and why.
+/// File systems that are not suitable for the data (linux/magic.h), and why.
 const FILE_SYSTEMS: [(u64, &str, &str); 6] = [
-    (0x6969, "NFS", "locks and syncs of a network file system are not to be relied on"),
-    (0xff53_4d42, "CIFS", "locks and syncs of a network file system are not to be relied on"),
-    (0xfe53_4d42, "SMB", "locks and syncs of a network file system are not to be relied on"),
-    (0x0102_1997, "9P", "locks and syncs of a network file system are not to be relied on"),
-    (0x0102_1994, "tmpfs", "it is memory: everything is gone when the machine stops"),
-    (0x8584_58f6, "ramfs", "it is memory: everything is gone when the machine stops"),
+    (0x6969, "NFS", "locks and syncs on a network file system are not reliable"),
+    (0xff53_4d42, "CIFS", "locks and syncs on a network file system are not reliable"),
+    (0xfe53_4d42, "SMB", "locks and syncs on a network file system are not reliable"),
+    (0x0102_1997, "9P", "locks and syncs on a network file system are not reliable"),
+    (0x0102_1994, "tmpfs", "it is in memory, and all data are lost when the machine stops"),
+    (0x8584_58f6, "ramfs", "it is in memory, and all data are lost when the machine stops"),
 ];
 
-/// Keys and secrets are for the service's user alone.
-pub(super) fn keys(config: &Config) -> Vec<Finding> {
+/// Only the user of the service may read keys and secrets.
+pub(super) fn keys(config: &Config) -> Vec<CheckResult> {
     let own_key = config.self_signed_cert().with_file_name("key.pem");
     let data_secret = config.storage.data_dir.join("jwt-secret");
     let ring = config.storage.data_dir.join(ring::FILE);
     let backup_key = config.storage.data_dir.join(key::FILE);
     let key = config.tls.key.as_ref().unwrap_or(&own_key);
     let secret = config.auth.jwt_secret_file.as_ref().unwrap_or(&data_secret);
-    let mut findings = Vec::new();
+    let mut results = Vec::new();
     let places = [(key, true), (secret, true), (&ring, false), (&backup_key, false), (&config.storage.data_dir, false)];
     for (path, may_group_read) in places {
         let Ok(metadata) = fs::metadata(path) else { continue };
         let mode = metadata.permissions().mode() & 0o777;
-        // A group that may read (ssl-cert) is a way to hand a key on; one that may write is not.
+        // A group may read a key (such as ssl-cert), but must not write it.
         let bad = if may_group_read { mode & 0o027 } else { mode & 0o077 };
         let path = path.display();
-        findings.push(match bad {
-            0 => Finding::good("permissions", format!("{path} has mode {mode:04o}")),
+        results.push(match bad {
+            0 => CheckResult::good("permissions", format!("{path} has mode {mode:04o}")),
             _ => {
                 let right = if metadata.is_dir() { "0700" } else { "0600" };
-                Finding::problem(
+                CheckResult::problem(
                     "permissions",
-                    format!("{path} has mode {mode:04o}: others can use it"),
-                    format!("chmod {right} {path}"),
+                    format!("{path} has mode {mode:04o}, so that other users can access it"),
+                    format!("Run: chmod {right} {path}"),
                 )
             }
         });
     }
-    findings
+    results
 }
 
-/// The keys of tokens, and those of them that end soon.
-pub(super) fn token_keys(loaded: &LoadedKeys, now: Timestamp) -> Vec<Finding> {
+/// The keys that verify tokens, and those that expire soon.
+pub(super) fn token_keys(loaded: &LoadedKeys, now: Timestamp) -> Vec<CheckResult> {
     let (ended, keys): (Vec<_>, Vec<_>) = loaded.keys.iter().partition(|key| key.has_ended(now));
     let mut words = match keys.len() {
-        1 => "tokens are checked with one key".to_owned(),
-        count => format!("tokens are checked with {count} keys"),
+        1 => "one key verifies tokens".to_owned(),
+        count => format!("{count} keys verify tokens"),
     };
     if !ended.is_empty() {
-        words.push_str(&format!("; {} more have ended", ended.len()));
+        words.push_str(&format!("; {} more have expired", ended.len()));
     }
-    let mut findings = vec![Finding::good("keys", words)];
+    let mut results = vec![CheckResult::good("keys", words)];
     for key in keys {
         if let Some(until) = key.until.filter(|until| now.until(*until) <= KEY_ENDS_SOON) {
-            let remedy = format!("Until then the web platform must sign with what is in {}.", loaded.signing.origin);
-            findings.push(Finding::warning("keys", format!("{key} is accepted until {}", moment(until)), remedy));
+            let remedy =
+                format!("Before that, configure the web platform to sign with the key from {}.", loaded.signing.origin);
+            results.push(CheckResult::warning("keys", format!("{key} is accepted until {}", moment(until)), remedy));
         }
     }
-    findings
+    results
 }
 
-/// Tokens have times: a clock that is wrong turns everybody away.
-pub(super) fn clock(config: &Config, now: Timestamp) -> Finding {
-    let remedy = "Set it, and let it be kept right: systemctl enable --now systemd-timesyncd, or chrony.";
+/// Tokens contain times: with a wrong clock, the server refuses all of them.
+pub(super) fn clock(config: &Config, now: Timestamp) -> CheckResult {
+    let remedy = "Set the clock, and enable time synchronization: systemctl enable --now systemd-timesyncd, or chrony.";
     if now < THIS_VERSION {
-        return Finding::problem("clock", "it is years behind", remedy);
+        return CheckResult::problem("clock", "it is years behind", remedy);
     }
     let written = fs::metadata(config.storage.data_dir.join("academy.redb")).and_then(|file| file.modified());
     let written = written.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     if written.is_some_and(|at| at.as_secs() > now.as_secs() + 60) {
-        return Finding::problem("clock", "the database was written to in its future: the clock was set back", remedy);
+        return CheckResult::problem(
+            "clock",
+            "the database has a time of change in the future: the clock was set back",
+            remedy,
+        );
     }
     let asked = Command::new("timedatectl").args(["show", "--property=NTPSynchronized", "--value"]).output();
     match asked.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).as_deref() {
-        Ok("yes") => Finding::good("clock", "it is kept right by NTP"),
-        Ok("no") => Finding::warning("clock", "nothing keeps it right (NTP)", remedy),
-        _ => Finding::good("clock", "it is plausible; who keeps it right is not known here"),
+        Ok("yes") => CheckResult::good("clock", "it is synchronized by NTP"),
+        Ok("no") => CheckResult::warning("clock", "it is not synchronized by NTP", remedy),
+        _ => CheckResult::good("clock", "it is plausible; whether it is synchronized is unknown"),
     }
 }
 
-/// Space, and what kind of file system it is.
-pub(super) fn disk(config: &Config) -> Vec<Finding> {
+/// Free space, and the type of file system.
+pub(super) fn disk(config: &Config) -> Vec<CheckResult> {
     let dir = config.storage.data_dir.as_path();
     let Some(place) = dir.ancestors().map(nearest).find(|place| place.exists()) else { return Vec::new() };
     let kind = match statfs(place) {
         Ok(kind) => kind,
         Err(error) => {
-            return vec![Finding::problem("disk", format!("{}: {error}", place.display()), "Check the disk.")];
+            return vec![CheckResult::problem("disk", format!("{}: {error}", place.display()), "Check the disk.")];
         }
     };
-    let mut findings = Vec::new();
+    let mut results = Vec::new();
     // The magic number is signed on some machines.
     let magic = u64::from(kind.f_type as u32);
     if let Some((_, name, why)) = FILE_SYSTEMS.iter().find(|(number, _, _)| *number == magic) {
         let what = format!("{} is on {name}: {why}", place.display());
-        findings.push(Finding::warning("disk", what, "Put the data on a local disk (storage.data_dir)."));
+        results.push(CheckResult::warning("disk", what, "Move the data to a local disk (storage.data_dir)."));
     }
     let block = u64::try_from(kind.f_bsize).unwrap_or(4_096);
     let (free, all) = (kind.f_bavail.saturating_mul(block), kind.f_blocks.saturating_mul(block));
     let kept = config.storage.min_free_bytes(all);
-    let sizes = format!("{} MB are free; writes are refused below {} MB", free / 1_000_000, kept / 1_000_000);
-    findings.push(if free < kept {
-        Finding::problem("disk", sizes, "Free space, or enlarge the disk: it goes on by itself then.")
+    let sizes = format!("{} MB are free; the server refuses writes below {} MB", free / 1_000_000, kept / 1_000_000);
+    results.push(if free < kept {
+        CheckResult::problem(
+            "disk",
+            sizes,
+            "Free space or enlarge the disk. The server then accepts writes again by itself.",
+        )
     } else if free < kept.saturating_mul(2) {
-        Finding::warning("disk", sizes, "Free space, or enlarge the disk, before it is used up.")
+        CheckResult::warning("disk", sizes, "Free space or enlarge the disk before that happens.")
     } else {
-        Finding::good("disk", sizes)
+        CheckResult::good("disk", sizes)
     });
-    findings
+    results
 }
 
 fn nearest(path: &Path) -> &Path {
     if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
 
-/// Each connection is a file descriptor.
-pub(super) fn descriptors(status: Option<&Value>) -> Finding {
+/// Each connection needs a file descriptor.
+pub(super) fn descriptors(status: Option<&Value>) -> CheckResult {
     let of_server = status.and_then(|status| status.pointer("/process/maxFds")).and_then(Value::as_u64);
     let most = of_server.or_else(|| getrlimit(Resource::Nofile).maximum).unwrap_or(u64::MAX);
-    let whose = if of_server.is_some() { "the server" } else { "a server started here" };
-    let what = format!("{whose} may have {most} connections and files open");
+    let whose = if of_server.is_some() { "the server" } else { "a server started in this shell" };
+    let what = format!("{whose} can open {most} connections and files");
     if most < FEW_DESCRIPTORS {
-        Finding::warning("descriptors", what, "Raise LimitNOFILE= in the unit, or ulimit -n.")
+        CheckResult::warning("descriptors", what, "Increase LimitNOFILE= in the unit, or ulimit -n.")
     } else {
-        Finding::good("descriptors", what)
+        CheckResult::good("descriptors", what)
     }
 }
 
 /// How many connections wait to be accepted, and whether some found no place.
-pub(super) fn listen_queue() -> Finding {
+pub(super) fn listen_queue() -> CheckResult {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     queue(&read("/proc/sys/net/core/somaxconn"), &read("/proc/net/netstat"))
 }
 
-fn queue(somaxconn: &str, netstat: &str) -> Finding {
+fn queue(somaxconn: &str, netstat: &str) -> CheckResult {
     let Ok(most) = somaxconn.trim().parse::<u64>() else {
-        return Finding::good("listen queue", "the kernel does not say how long it may be");
+        return CheckResult::good("listen queue", "the kernel does not say how long it may be");
     };
     let mut what = format!("up to {most} connections of each port wait to be accepted (net.core.somaxconn)");
     if let (Some(overflows), Some(drops)) =
@@ -177,14 +186,14 @@ fn queue(somaxconn: &str, netstat: &str) -> Finding {
         ));
     }
     if most >= LONG_QUEUE {
-        return Finding::good("listen queue", what);
+        return CheckResult::good("listen queue", what);
     }
     let remedy = format!(
         "Let it be {LONG_QUEUE}, or clients that come back at once wait for seconds: \
          echo net.core.somaxconn={LONG_QUEUE} > /etc/sysctl.d/90-academy-rt.conf; sysctl --system; \
          then restart academy-rt.socket and academy-rt."
     );
-    Finding::warning("listen queue", what, remedy)
+    CheckResult::warning("listen queue", what, remedy)
 }
 
 /// A counter of `TcpExt` in `/proc/net/netstat`: a line has the names, the next one the numbers.
@@ -194,48 +203,52 @@ fn tcp_counter(netstat: &str, name: &str) -> Option<u64> {
     lines.next()?.split_whitespace().nth(at)?.parse().ok()
 }
 
-/// What lies there, and whether this version can read it.
-fn store_format(config: &Config, lock: fs::File) -> Finding {
-    // The reader takes its own lock.
+/// The format of the store, and whether this version can read it.
+fn store_format(config: &Config, lock: fs::File) -> CheckResult {
+    // `peek_format` takes its own lock.
     drop(lock);
     let known = newest_format();
     match peek_format(&config.storage.data_dir) {
         Ok(Some(format)) if format == known => {
-            Finding::good("store", format!("format {format}, closed in order; nobody has it open"))
+            CheckResult::good("store", format!("format {format}, closed cleanly, and not in use"))
         }
-        Ok(Some(format)) if format < known => Finding::good(
+        Ok(Some(format)) if format < known => CheckResult::good(
             "store",
-            format!("format {format}: the next start makes format {known} of it, behind a backup"),
+            format!("format {format}; the next start backs it up and migrates it to format {known}"),
         ),
         Ok(Some(format)) => {
-            let what = format!("format {format}; this version knows format {known} at most");
-            Finding::problem("store", what, "Install the version that has written it, or restore an older backup.")
+            let what = format!("format {format}, but this version supports only formats up to {known}");
+            CheckResult::problem("store", what, "Install the version that wrote it, or restore an older backup.")
         }
-        Ok(None) => Finding::good("store", "there is none yet"),
-        Err(why) => Finding::warning("store", why, "If the next start says something else: academy-rt db check."),
+        Ok(None) => CheckResult::good("store", "there is no store yet"),
+        Err(why) => CheckResult::warning("store", why, "Start the server. If that fails, run: academy-rt db check."),
     }
 }
 
-/// A process that has the data open while no server answers.
-pub(super) fn store_lock(config: &Config) -> Option<Finding> {
+/// Finds a process that has the data open while no server answers.
+pub(super) fn store_lock(config: &Config) -> Option<CheckResult> {
     let path = config.storage.data_dir.join("academy.redb");
     let file = match fs::File::open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
-            return Some(Finding::problem(
+            return Some(CheckResult::problem(
                 "store",
                 format!("{}: {error}", path.display()),
-                "Use the user that runs the server, or sudo.",
+                "Run the command as the user of the server, or with sudo.",
             ));
         }
     };
-    // Shared, and given back at once when the file is closed.
+    // The lock is shared, and is released when the file is closed.
     Some(match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => store_format(config, file),
         Err(_) => {
-            let remedy = "A command may be at work; else find the process (fuser -v FILE) and stop it.";
-            Finding::problem("store", format!("{} is open in a process that does not answer", path.display()), remedy)
+            let remedy = "Another command may be running. If not, find the process (fuser -v FILE) and stop it.";
+            CheckResult::problem(
+                "store",
+                format!("{} is open in a process that does not answer", path.display()),
+                remedy,
+            )
         }
     })
 }

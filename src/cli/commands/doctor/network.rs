@@ -1,4 +1,4 @@
-//! What `doctor` sees of the server through an address, as a client would: certificate, health, polling, WebSocket.
+//! The checks of `doctor` over the network, as a client: certificate, health, polling and WebSocket.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::config::Config;
 
 use crate::cli::client::connect::{Stream, Trust, connect};
 use crate::cli::client::runtime;
-use crate::cli::commands::doctor::Finding;
+use crate::cli::commands::doctor::CheckResult;
 use crate::cli::exit::Failure;
 
-/// One request may take so long.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// More of an answer is not read.
+/// Time limit of a request.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes that are read of an answer.
 const MOST: usize = 64 << 10;
 
-/// Tries everything that a client does first.
-pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Vec<Finding>> {
+/// Makes the first requests of a client.
+pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Vec<CheckResult>> {
     let address = url.trim_end_matches('/');
     runtime()?.block_on(async {
         let ask = async |method: Method, path: &str, upgrade: bool, body: &'static str| {
@@ -30,24 +30,24 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
                 let (stream, host) = connect(config, address, trust).await?;
                 ask(stream, &host, method, path, upgrade, body).await
             };
-            tokio::time::timeout(PATIENCE, asked)
+            tokio::time::timeout(TIMEOUT, asked)
                 .await
-                .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", PATIENCE.as_secs())))
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("no answer in {} s", TIMEOUT.as_secs())))
         };
-        let mut findings = Vec::new();
+        let mut results = Vec::new();
         match ask(Method::GET, "/api/health", false, "").await {
             Ok((StatusCode::OK, text)) if text.contains("\"version\"") => {
-                findings.push(Finding::good("address", format!("{address} answers")))
+                results.push(CheckResult::good("address", format!("{address} answers")))
             }
             Ok((status, _)) => {
                 let remedy =
-                    "Something else answers there, or a proxy does not reach the server: look at its upstream.";
-                findings.push(Finding::problem(
+                    "Check the address. If a proxy is there, check whether its upstream is the server.";
+                results.push(CheckResult::problem(
                     "address",
-                    format!("{address} answers {status}, and not as an academy-rt"),
+                    format!("{address} answers with status {status}, but not as academy-rt"),
                     remedy,
                 ));
-                return Ok(findings);
+                return Ok(results);
             }
             Err(error) => {
                 let remedy = error
@@ -55,8 +55,8 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
                     .map_or("Check the address, the firewall and the proxy.", |failure| {
                         failure.problem.remedy.as_str()
                     });
-                findings.push(Finding::problem("address", format!("{error:#}"), remedy));
-                return Ok(findings);
+                results.push(CheckResult::problem("address", format!("{error:#}"), remedy));
+                return Ok(results);
             }
         }
         let path = &config.server.path;
@@ -68,53 +68,53 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
             _ => None,
         };
         let Some(sid) = sid else {
-            findings.push(match handshake {
-                Ok((StatusCode::SERVICE_UNAVAILABLE, text)) if text.contains("realtime_disabled") => Finding::warning(
+            results.push(match handshake {
+                Ok((StatusCode::SERVICE_UNAVAILABLE, text)) if text.contains("realtime_disabled") => CheckResult::warning(
                     "polling",
-                    "Socket.IO is switched off",
-                    "Set server.websocket_enabled, if it shall be on; clients poll the HTTP API meanwhile.",
+                    "Socket.IO is disabled",
+                    "To enable it, set server.websocket_enabled. Until then clients use the HTTP API.",
                 ),
-                Ok((status, _)) => Finding::problem(
+                Ok((status, _)) => CheckResult::problem(
                     "polling",
-                    format!("{path} answers {status}"),
-                    "Let the proxy pass everything below this path to the server, unchanged.",
+                    format!("{path} answers with status {status}"),
+                    "Configure the proxy to forward all requests below this path unchanged.",
                 ),
-                Err(error) => Finding::problem(
+                Err(error) => CheckResult::problem(
                     "polling",
                     format!("{path}: {error:#}"),
-                    "Let the proxy pass everything below this path to the server.",
+                    "Configure the proxy to forward all requests below this path.",
                 ),
             });
-            return Ok(findings);
+            return Ok(results);
         };
-        // Closing the session shows that the second request meets the same server, and that bodies pass; nobody signs in.
+        // Closing the session shows that the second request reaches the same server, and that bodies are forwarded. No user signs in.
         let session = format!("{path}/?EIO=4&transport=polling&sid={sid}");
-        findings.push(match ask(Method::POST, &session, false, "1").await {
-            Ok((StatusCode::OK, _)) => Finding::good("polling", "Socket.IO by polling works"),
+        results.push(match ask(Method::POST, &session, false, "1").await {
+            Ok((StatusCode::OK, _)) => CheckResult::good("polling", "Socket.IO by polling works"),
             Ok((status, _)) => {
-                let remedy = "With several servers behind the proxy, one client must always reach the same one.";
-                Finding::problem(
+                let remedy = "If the proxy has several servers, configure it to send a client always to the same one.";
+                CheckResult::problem(
                     "polling",
-                    format!("a session is not kept: the second request is answered {status}"),
+                    format!("the session is lost: the second request is answered with status {status}"),
                     remedy,
                 )
             }
-            Err(error) => Finding::problem("polling", format!("{error:#}"), "Check the time-outs of the proxy."),
+            Err(error) => CheckResult::problem("polling", format!("{error:#}"), "Check the timeouts of the proxy."),
         });
-        findings.push(match ask(Method::GET, &format!("{path}/?EIO=4&transport=websocket"), true, "").await {
-            Ok((StatusCode::SWITCHING_PROTOCOLS, _)) => Finding::good("websocket", "Socket.IO by WebSocket works"),
+        results.push(match ask(Method::GET, &format!("{path}/?EIO=4&transport=websocket"), true, "").await {
+            Ok((StatusCode::SWITCHING_PROTOCOLS, _)) => CheckResult::good("websocket", "Socket.IO by WebSocket works"),
             Ok((status, _)) => {
                 let remedy =
-                    "Let the proxy pass on the headers Upgrade and Connection, with HTTP/1.1; clients poll meanwhile.";
-                Finding::warning("websocket", format!("the upgrade to WebSocket is answered {status}"), remedy)
+                    "Configure the proxy to use HTTP/1.1 and to forward the headers Upgrade and Connection. Until then clients use polling.";
+                CheckResult::warning("websocket", format!("the upgrade to WebSocket is answered with status {status}"), remedy)
             }
-            Err(error) => Finding::warning(
+            Err(error) => CheckResult::warning(
                 "websocket",
                 format!("{error:#}"),
-                "Let the proxy pass WebSocket; clients poll meanwhile.",
+                "Configure the proxy to allow WebSocket. Until then clients use polling.",
             ),
         });
-        Ok(findings)
+        Ok(results)
     })
 }
 
@@ -127,7 +127,7 @@ async fn ask(
     body: &'static str,
 ) -> anyhow::Result<(StatusCode, String)> {
     let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("no HTTP there")?;
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.context("this is not an HTTP server")?;
     let connection = tokio::spawn(connection.with_upgrades());
     let mut request = Request::builder()
         .method(method)
@@ -142,7 +142,7 @@ async fn ask(
         // RFC 6455 wants 16 random bytes; nothing here depends on them.
         headers.insert("sec-websocket-key", HeaderValue::from_static("ZG9jdG9yIGxvb2tzIGluLg=="));
     }
-    let response = sender.send_request(request).await.context("no HTTP answer")?;
+    let response = sender.send_request(request).await.context("the server sent no HTTP response")?;
     let status = response.status();
     let text = if status == StatusCode::SWITCHING_PROTOCOLS {
         String::new()

@@ -1,4 +1,4 @@
-//! The audit trail.
+//! The audit log.
 
 pub(in crate::store::embedded) mod read;
 pub(in crate::store::embedded) mod rows;

@@ -1,4 +1,4 @@
-//! Reads of the audit trail.
+//! Reads of the audit log.
 
 use crate::domain::audit::{AuditRecord, Link};
 use crate::store::embedded::audit::rows::AuditRow;

@@ -1,11 +1,11 @@
-//! Rows of the audit trail.
+//! Rows of the audit log.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, AuditRecord, Hash};
 
-/// A record of the audit trail; its number is its key.
+/// A record of the audit log; its number is its key.
 #[derive(Serialize, Deserialize)]
 pub(in crate::store::embedded) struct AuditRow<'a> {
     pub(in crate::store::embedded) at: u64,

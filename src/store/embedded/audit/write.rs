@@ -1,4 +1,4 @@
-//! The audit trail: each record is chained by hash to the one before.
+//! The audit log: each record is chained by hash to the one before.
 
 use crate::domain::audit::{AuditEntry, AuditRecord, Link};
 use crate::store::Change;
@@ -16,7 +16,7 @@ impl Apply for Record {
 }
 
 impl Batch<'_, '_> {
-    /// Adds a record to the trail.
+    /// Adds a record to the audit log.
     pub(in crate::store::embedded) fn record(&mut self, entry: AuditEntry) -> Outcome<AuditRecord> {
         let head: Link = get_value(self.t.meta.read()?, meta::AUDIT_HEAD)?.unwrap_or(Link::START);
         let record = head.next(entry);

@@ -1,5 +1,5 @@
 //! How the store is, and what the writer and the readers share: a failure that either meets is noted here once, and decides
-//! what is answered until the writer has mended it.
+//! what is answered until the writer has repaired it.
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,7 +77,7 @@ impl Shared {
         since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Reads from a snapshot. An error of the engine is noted, so that the file is mended.
+    /// Reads from a snapshot. An error of the engine is noted, so that the file is repaired.
     pub(in crate::store::embedded) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Outcome<T>) -> Outcome<T> {
         let database = self.database.read();
         let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.why_not())) };
@@ -105,7 +105,7 @@ impl Shared {
             self.opener.mark_suspect(&why);
         }
         *health = Health::Failed(why.clone());
-        // The first reason is told.
+        // The first reason is reported.
         self.failed.send_if_modified(|failed| {
             let is_first = failed.is_none();
             failed.get_or_insert(why);
@@ -147,7 +147,7 @@ impl Shared {
             tracing::error!(%error, "the database is damaged; writes are refused. Run `academy-rt db check`");
             self.fail(&mut health, error.clone());
         } else if matches!(*health, Health::Well | Health::ReadOnly(_)) {
-            // What goes on failing is told once: a full disk is tried every few seconds.
+            // A repeated failure is reported once: a full disk is tried every few seconds.
             if *health == Health::Well {
                 tracing::error!(%error, "the database met an error; reopening it");
             }

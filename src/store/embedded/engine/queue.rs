@@ -6,10 +6,11 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
 
 use crate::domain::UserId;
 use crate::store::StoreError;
-use crate::store::embedded::engine::writer::Command;
+use crate::store::operations::{AnyAnswer, Applied, Write};
 
 /// How many requests of users wait at most; one more is told that the store is busy. The server's own have as many beside them.
 pub(in crate::store::embedded) const QUEUE: usize = 8_192;
@@ -24,6 +25,43 @@ const BATCH_BYTES: usize = 1 << 20;
 /// How many requests of one user are in a transaction at most, and how many bytes, about: others wait no longer than these take.
 const TURN: usize = 64;
 const TURN_BYTES: usize = 256 << 10;
+
+/// Where the answer to a request goes.
+pub(in crate::store::embedded) type Reply = oneshot::Sender<Result<Applied<AnyAnswer>, StoreError>>;
+
+/// A request for the writer.
+pub(in crate::store::embedded) enum Command {
+    /// Something is to be changed.
+    Write(Box<Write>, Reply),
+    /// A reader met an error: look after the file.
+    Mend,
+}
+
+impl Command {
+    /// Its bytes, about.
+    pub(in crate::store::embedded) fn weight(&self) -> usize {
+        match self {
+            Command::Write(write, _) => write.operation.weight(),
+            Command::Mend => 0,
+        }
+    }
+
+    /// The user in whose turn it is done; `None` for the server's own.
+    pub(in crate::store::embedded) fn user(&self) -> Option<&UserId> {
+        match self {
+            Command::Write(write, _) => write.operation.user(),
+            Command::Mend => None,
+        }
+    }
+
+    /// Answers with an error.
+    pub(in crate::store::embedded) fn refuse(self, error: StoreError) {
+        if let Command::Write(_, reply) = self {
+            // The receiver may be gone; that is fine.
+            drop(reply.send(Err(error)));
+        }
+    }
+}
 
 /// Requests of one user, or the server's own, in the order in which they came.
 #[derive(Default)]
@@ -225,11 +263,9 @@ impl Lines {
 mod tests {
     use std::time::Duration;
 
-    use tokio::sync::oneshot;
-
     use super::*;
     use crate::domain::Timestamp;
-    use crate::store::operations::{Left, NoteBackup, Write};
+    use crate::store::operations::{Left, NoteBackup};
 
     /// A request of a user, or of the server; the time tells it from others.
     fn command(user: Option<&str>, at: u64) -> Command {

@@ -12,58 +12,22 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use redb::{Durability, ReadableDatabase};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use crate::domain::{Clock, ExpiryClock, Timestamp, UserId};
+use crate::domain::{Clock, ExpiryClock, Timestamp};
 use crate::store::embedded::engine::batch::{Batch, Finished, Known};
 use crate::store::embedded::engine::codec::{encode, get_number};
 use crate::store::embedded::engine::dispatch::run;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::health::{Health, Shared};
-use crate::store::embedded::engine::queue::{BATCH, Queue, Taken};
+use crate::store::embedded::engine::queue::{BATCH, Command, Queue, Reply, Taken};
 use crate::store::embedded::engine::schema::{Snapshot, Tables, meta};
-use crate::store::operations::{AnyAnswer, Applied, Class, Write};
+use crate::store::operations::{AnyAnswer, Applied, Class};
 use crate::store::{CommitSink, StoreError};
 
 /// The first and the longest pause between two attempts to open the file again, or to write to it.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
-
-/// Where the answer to a request goes.
-pub(in crate::store::embedded) type Reply = oneshot::Sender<Result<Applied<AnyAnswer>, StoreError>>;
-
-/// A request for the writer.
-pub(in crate::store::embedded) enum Command {
-    /// Something is to be changed.
-    Write(Box<Write>, Reply),
-    /// A reader met an error: look after the file.
-    Mend,
-}
-
-impl Command {
-    /// Its bytes, about.
-    pub(in crate::store::embedded) fn weight(&self) -> usize {
-        match self {
-            Command::Write(write, _) => write.operation.weight(),
-            Command::Mend => 0,
-        }
-    }
-
-    /// The user in whose turn it is done; `None` for the server's own.
-    pub(in crate::store::embedded) fn user(&self) -> Option<&UserId> {
-        match self {
-            Command::Write(write, _) => write.operation.user(),
-            Command::Mend => None,
-        }
-    }
-
-    fn refuse(self, error: StoreError) {
-        if let Command::Write(_, reply) = self {
-            // The receiver may be gone; that is fine.
-            drop(reply.send(Err(error)));
-        }
-    }
-}
 
 /// An answer that waits for the commit.
 struct Ack {
@@ -116,7 +80,7 @@ impl Writer {
                 let mut health = self.shared.health.lock();
                 self.shared.fail(&mut health, StoreError::Unavailable("the writer panicked; restart".into()));
             }
-            // A file that takes a try but no request has not been mended: only a request's commit ends the pauses.
+            // A file that takes a try but no request has not been repaired: only a request's commit ends the pauses.
             if self.shared.commits.load(Ordering::Relaxed) > commits {
                 attempts = Attempts::new();
             }

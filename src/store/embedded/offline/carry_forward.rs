@@ -1,4 +1,4 @@
-//! What a store that takes another one's place must not lose: erasures made since, legal holds, and the audit trail. A
+//! What a store that takes another one's place must not lose: erasures made since, legal holds, and the audit log. A
 //! restore goes back in time with the data, and not with these.
 
 use crate::domain::audit::{AuditEntry, AuditRecord, Link};
@@ -14,7 +14,7 @@ use crate::store::embedded::privacy::rows::{HoldRow, hold_key};
 
 /// So many things are erased by one transaction.
 const SLICE: usize = 2_000;
-/// So many records of the trail are held in memory at a time.
+/// So many records of the audit log are held in memory at a time.
 const RECORDS: usize = 1_000;
 
 /// What was carried over.
@@ -26,11 +26,11 @@ pub struct Carried {
     pub holds: usize,
     /// How many revocations and blocks stand.
     pub bans: usize,
-    /// How many records of the trail were added.
+    /// How many records of the audit log were added.
     pub audit: u64,
-    /// Whether every record of the other store's trail is in this one's now. If not, this trail goes on by itself, and the
+    /// Whether every record of the other store's audit log is in this one's now. If not, this audit log goes on by itself, and the
     /// other one is to be kept elsewhere.
-    pub is_same_trail: bool,
+    pub is_same_audit_log: bool,
     /// Whether something could not be carried over, as it could not be read.
     pub is_incomplete: bool,
 }
@@ -52,7 +52,7 @@ impl OfflineFile {
         })
     }
 
-    /// Adds a record to the audit trail.
+    /// Adds a record to the audit log.
     ///
     /// # Errors
     /// What kept it from being written.
@@ -76,7 +76,7 @@ impl OfflineFile {
         self.read(crate::store::embedded::engine::schema::Snapshot::all_holds)
     }
 
-    /// The audit trail behind a number.
+    /// The audit log behind a number.
     ///
     /// # Errors
     /// What kept it from being read.
@@ -84,7 +84,7 @@ impl OfflineFile {
         self.read(|snapshot| snapshot.audit_after(after, limit))
     }
 
-    /// What the trail begins behind, and its last record.
+    /// What the audit log begins behind, and its last record.
     ///
     /// # Errors
     /// What kept it from being read.
@@ -99,8 +99,8 @@ impl OfflineFile {
     pub fn carry_over(&self, from: &OfflineFile, now: Timestamp) -> Result<Carried, StoreError> {
         let mut carried = Carried::default();
         if from.format < 2 {
-            // Older formats know none of these, and have no trail that could be lost.
-            carried.is_same_trail = true;
+            // Older formats know none of these, and have no audit log that could be lost.
+            carried.is_same_audit_log = true;
             return Ok(carried);
         }
         // What was erased since was not held then, whatever is held in this store.
@@ -125,7 +125,7 @@ impl OfflineFile {
         Ok(carried)
     }
 
-    /// Who was shut out stays so, and what was revoked since. What was lifted since is as it was: not in the newer store.
+    /// Blocks and revocations since the backup stay in force. What was lifted since is as it was: not in the newer store.
     fn carry_bans(&self, from: &OfflineFile, now: Timestamp) -> Result<usize, StoreError> {
         let standing = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
         self.write(|tables| {
@@ -148,18 +148,18 @@ impl OfflineFile {
                 break;
             }
         }
-        // One that had ended keeps its certificate, which the trail has; the next start ends the other, and records it.
+        // One that had ended keeps its certificate, which the audit log has; the next start ends the other, and records it.
         let kept = if erasure.is_finished() { erasure.clone() } else { Erasure { counts, ..begun } };
         self.batch(now, |batch| batch.put_erasure(&kept))
     }
 
-    /// The records that this store's trail does not have, if its own trail is the beginning of the other.
+    /// The records that this store's audit log does not have, if its own audit log is the beginning of the other.
     fn carry_trail(&self, from: &OfflineFile, carried: &mut Carried) -> Result<(), StoreError> {
         let (_, head) = self.audit_ends()?;
         let (_, from_head) = from.audit_ends()?;
         if from_head.number == 0 || self.has_point(from_head)? {
-            // The other trail is empty, or this one goes on where it ends: there is nothing to carry.
-            carried.is_same_trail = true;
+            // The other audit log is empty, or this one goes on where it ends: there is nothing to carry.
+            carried.is_same_audit_log = true;
             return Ok(());
         }
         if !from.has_point(head)? {
@@ -173,11 +173,11 @@ impl OfflineFile {
             carried.audit += records.len() as u64;
             self.write(|tables| put_records(tables, &records))?;
         }
-        carried.is_same_trail = true;
+        carried.is_same_audit_log = true;
         Ok(())
     }
 
-    /// Whether the trail passes through a point: its beginning, its end, or a record that is kept.
+    /// Whether the audit log passes through a point: its beginning, its end, or a record that is kept.
     fn has_point(&self, point: Link) -> Result<bool, StoreError> {
         let (anchor, head) = self.audit_ends()?;
         if point == anchor || point == head {

@@ -52,7 +52,7 @@ pub(in crate::store::embedded) fn examine_a_suspect(data_dir: &Path) -> Result<(
     };
     drop(file);
     if !found.is_empty() {
-        found.truncate(TOLD);
+        found.truncate(MAX_REPORTED);
         return Err(OpenError::Unsound { path: held.path(), found });
     }
     tracing::info!("the database is sound");
@@ -82,8 +82,8 @@ impl OfflineFile {
     }
 }
 
-/// So many things that were found in a suspect are told.
-const TOLD: usize = 5;
+/// How many problems of a suspect file are reported.
+const MAX_REPORTED: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
@@ -99,7 +99,7 @@ const LOOKS: [(&str, Look); 12] = [
     ("kept counts", kept_counts),
     ("withheld versions", withheld),
     ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
-    ("audit trail", audit),
+    ("audit log", audit),
 ];
 
 fn walk(snapshot: &Snapshot, found: &mut Vec<String>, step: &mut dyn FnMut(&'static str)) -> Outcome<()> {
@@ -447,7 +447,7 @@ fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     Ok(())
 }
 
-/// The trail is a chain from where it begins to its last record.
+/// The audit log is a chain from where it begins to its last record.
 fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (anchor, head) = snapshot.audit_ends()?;
     let mut link = anchor;
@@ -457,7 +457,7 @@ fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         match link.follow(&record) {
             Ok(next) => link = next,
             Err(broken) => {
-                found.push(format!("audit trail: {broken}"));
+                found.push(format!("audit log: {broken}"));
                 link = Link::from(&record);
             }
         }
@@ -466,7 +466,7 @@ fn audit(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         }
     }
     if link != head {
-        found.push(format!("audit trail: {}", Broken::WrongEnd { found: link.number, head: head.number }));
+        found.push(format!("audit log: {}", Broken::WrongEnd { found: link.number, head: head.number }));
     }
     Ok(())
 }

@@ -46,7 +46,7 @@ pub fn peek_format(data_dir: &Path) -> Result<Option<u32>, String> {
     match read {
         Ok((format, _)) => Ok(Some(format)),
         Err(Failure::Engine(redb::Error::RepairAborted)) => {
-            Err("it was not closed in order; the next start puts that right by itself".to_owned())
+            Err("it was not closed cleanly; the next start repairs that by itself".to_owned())
         }
         Err(failure) => Err(failure.into_error().to_string()),
     }

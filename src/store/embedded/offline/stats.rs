@@ -15,7 +15,7 @@ use crate::store::embedded::offline::rows::OfflineFile;
 
 /// What a store holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RowCensus {
+pub struct RowStats {
     /// Rows by table.
     pub rows: BTreeMap<&'static str, u64>,
     /// Canonical ids of people.
@@ -32,7 +32,7 @@ pub struct RowCensus {
     pub store_id: [u8; 16],
 }
 
-impl RowCensus {
+impl RowStats {
     /// The rows of a table.
     #[must_use]
     pub fn rows_of(&self, table: &str) -> u64 {
@@ -60,9 +60,9 @@ impl OfflineFile {
     ///
     /// # Errors
     /// What kept it from being read.
-    pub fn census(&self) -> Result<RowCensus, StoreError> {
+    pub fn row_stats(&self) -> Result<RowStats, StoreError> {
         let is_old = self.format < crate::store::embedded::offline::rows::newest_format();
-        self.read(|snapshot| census(snapshot, is_old))
+        self.read(|snapshot| row_stats(snapshot, is_old))
     }
 
     /// The size of each table and its growth. Reads every page.
@@ -87,13 +87,13 @@ impl OfflineFile {
     }
 }
 
-fn census(snapshot: &Snapshot, is_old: bool) -> Outcome<RowCensus> {
+fn row_stats(snapshot: &Snapshot, is_old: bool) -> Outcome<RowStats> {
     let preface = snapshot.preface()?;
     let (epoch, next_id, store_id) = (preface.epoch, preface.next_id, preface.store_id);
-    let mut census = RowCensus { epoch, next_id, store_id, ..RowCensus::default() };
-    census.rows = snapshot.counts()?.into_iter().collect();
+    let mut row_stats = RowStats { epoch, next_id, store_id, ..RowStats::default() };
+    row_stats.rows = snapshot.counts()?.into_iter().collect();
     for row in snapshot.users()?.iter()? {
-        census.users.insert(Person::decode(row?.1.value())?.id.canonical());
+        row_stats.users.insert(Person::decode(row?.1.value())?.id.canonical());
     }
     for row in snapshot.rooms()?.iter()? {
         let (_, value) = row?;
@@ -102,13 +102,13 @@ fn census(snapshot: &Snapshot, is_old: bool) -> Outcome<RowCensus> {
         } else {
             decode_room(value.value())
         }?;
-        census.rooms.insert(room.id.canonical());
+        row_stats.rooms.insert(room.id.canonical());
     }
     if let Some((key, value)) = snapshot.messages()?.last()? {
         let id = u64::from_be_bytes(*key.value());
-        census.newest_message = Some(decode_message(value.value(), id, &RoomId::number(0))?.0.at);
+        row_stats.newest_message = Some(decode_message(value.value(), id, &RoomId::number(0))?.0.at);
     }
-    Ok(census)
+    Ok(row_stats)
 }
 
 /// Rows a day of each table, between the first and the last day that were counted.

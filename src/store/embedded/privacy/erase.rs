@@ -207,7 +207,7 @@ impl Batch<'_, '_> {
             if let Some(room) = self.room_of(place.room)? {
                 message.room = room;
             }
-            // Of a room that is being removed nobody is told: its id may be another one's by now.
+            // Nothing is delivered to a room that is being removed: its id may be another one's by now.
             let is_told = !doomed.contains(&place.room);
             if was_deleted {
                 self.t.messages.write()?.insert(&k8(*id), encode_message(&message, place, &mut self.buffer)?)?;

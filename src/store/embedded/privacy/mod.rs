@@ -1,4 +1,4 @@
-//! Legal holds, erasures, exports, purges, and the audit trail.
+//! Legal holds, erasures, exports, purges, and the audit log.
 
 pub(in crate::store::embedded) mod erase;
 pub(in crate::store::embedded) mod holds;

@@ -27,7 +27,7 @@ use crate::store::operations::{Purge, PurgeCursor, PurgeStep};
 
 /// In a purge of notifications: what is left of marks on those that are gone is looked for from here on.
 const SWEEP: u64 = u64::MAX;
-/// A purge of the trail looks so many slices ahead for a record that is old, past those that are dated into the future.
+/// A purge of the audit log looks so many slices ahead for a record that is old, past those that are dated into the future.
 const LOOK_AHEAD: usize = 20;
 /// So many later messages of an author are looked at for one in the same room.
 const AUTHOR_LOOK_AHEAD: usize = 1_000;
@@ -326,7 +326,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// From the beginning of the trail, past records that a wrong clock has dated into the future: a record goes if it, or one
+    /// From the beginning of the audit log, past records that a wrong clock has dated into the future: a record goes if it, or one
     /// behind it, is old. Any hold keeps all of it, also one of somebody who is not known yet: it may tell of what is held.
     fn purge_audit(&mut self, before: Timestamp, limit: usize) -> Outcome<PurgeStep> {
         let (mut old, mut last_old) = (Vec::new(), 0);

@@ -136,7 +136,8 @@ fn a_backup_takes_over_what_has_been_done_since() {
         assert_eq!(since, 2, "each erasure that has ended has a record");
         let carried = carry(to, from);
         let erased = ["6", "7", "8"].map(user).to_vec();
-        let expected = Carried { erased, holds: 2, bans: 3, audit: since, is_same_trail: true, is_incomplete: false };
+        let expected =
+            Carried { erased, holds: 2, bans: 3, audit: since, is_same_audit_log: true, is_incomplete: false };
         assert_eq!(carried, expected);
         let one = |who: &str, at, is_finished, messages| (who.to_owned(), at, is_finished, messages);
         // What has ended keeps its certificate, with what was counted then; what has not says what it took here.
@@ -182,7 +183,7 @@ fn holds_that_stand_in_both_leave_nothing_to_be_settled() {
 /// Whether every record of a trail is in another one behind a carrying over, and how many were added.
 fn trails(to: &Path, from: &Path) -> (bool, u64) {
     let carried = carry(to, from);
-    (carried.is_same_trail, carried.audit)
+    (carried.is_same_audit_log, carried.audit)
 }
 
 #[test]
@@ -249,7 +250,11 @@ fn an_older_format_gives_what_it_knows() {
             written.unwrap();
             file.close().unwrap();
             let carried = carry(backup.path(), bed.dir.path());
-            assert_eq!((carried.holds, carried.bans, carried.is_same_trail), (holds, bans, true), "format {format}");
+            assert_eq!(
+                (carried.holds, carried.bans, carried.is_same_audit_log),
+                (holds, bans, true),
+                "format {format}"
+            );
         }
     });
 }

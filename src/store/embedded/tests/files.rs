@@ -125,16 +125,16 @@ fn digests_count_rows_and_bytes() {
 }
 
 #[test]
-fn a_census_says_what_is_there() {
+fn the_row_statistics_say_what_is_there() {
     run(async {
         let bed = closed().await;
         let file = Held::take(bed.dir.path()).unwrap().open().unwrap();
-        let census = file.census().unwrap();
-        assert_eq!((census.rows_of("messages"), census.rows_of("users"), census.rows_of("bans")), (2, 1, 0));
-        assert!(census.users.iter().eq(["7"]) && census.rooms.iter().eq(["r"]), "{census:?}");
-        assert!(census.newest_message.is_some());
-        assert_eq!((census.epoch, census.next_id), (1, 3));
-        assert_eq!(census.store_id, bed.store.identity().store_id);
+        let stats = file.row_stats().unwrap();
+        assert_eq!((stats.rows_of("messages"), stats.rows_of("users"), stats.rows_of("bans")), (2, 1, 0));
+        assert!(stats.users.iter().eq(["7"]) && stats.rooms.iter().eq(["r"]), "{stats:?}");
+        assert!(stats.newest_message.is_some());
+        assert_eq!((stats.epoch, stats.next_id), (1, 3));
+        assert_eq!(stats.store_id, bed.store.identity().store_id);
         // Pages are of four kilobytes: what is in them and what is not make up whole ones.
         for table in file.stats().unwrap() {
             assert_eq!((table.stored_bytes + table.overhead_bytes) % 4_096, 0, "{table:?}");

@@ -500,11 +500,11 @@ fn a_room_of_format_1_is_what_it_was() {
 }
 
 #[test]
-fn of_an_older_format_a_census_is_taken_and_a_suspect_is_not_looked_at() {
+fn of_an_older_format_the_rows_are_counted_and_a_suspect_is_not_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     of_format_1(dir.path(), 0);
-    let census = Held::take(dir.path()).unwrap().open().unwrap().census().unwrap();
-    assert_eq!(census.rooms.len() as u64, ROOMS);
+    let stats = Held::take(dir.path()).unwrap().open().unwrap().row_stats().unwrap();
+    assert_eq!(stats.rooms.len() as u64, ROOMS);
     // What its rows mean is looked at behind the migration.
     std::fs::write(dir.path().join(SUSPECT), "a disk that failed").unwrap();
     assert!(matches!(opened(dir.path()), Err(OpenError::Older { .. })));
