@@ -17,6 +17,7 @@ mod backup;
 mod circles;
 mod cli;
 mod config;
+mod connections;
 mod docs;
 mod doctor;
 mod gapless;

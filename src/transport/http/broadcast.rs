@@ -9,9 +9,10 @@ use warp::reply::Response;
 
 use crate::protocol::decode;
 use crate::protocol::request::NotificationTarget;
+use crate::services::Caller;
 
 use crate::transport::http::extract::text;
-use crate::transport::http::{Asker, HttpApi, answer, asker, body, with_api};
+use crate::transport::http::{HttpApi, answer, asker, body, with_api};
 
 pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let key = || warp::header::optional::<String>("idempotency-key");
@@ -32,13 +33,12 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     broadcast.or(notify).unify().boxed()
 }
 
-async fn broadcast(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Bytes) -> Response {
-    answer(async { api.app.broadcast.send(&asker?, decode::request(text(&body)?)?, key).await }.await)
+async fn broadcast(api: Arc<HttpApi>, caller: Caller, key: Option<String>, body: Bytes) -> Response {
+    answer(async { api.app.broadcast.send(&caller, decode::request(text(&body)?)?, key).await }.await)
 }
 
-async fn notify(api: Arc<HttpApi>, asker: Asker, key: Option<String>, body: Bytes) -> Response {
+async fn notify(api: Arc<HttpApi>, caller: Caller, key: Option<String>, body: Bytes) -> Response {
     let result = async {
-        let caller = asker?;
         let json = text(&body)?;
         let NotificationTarget { target, .. } = decode::request(json)?;
         api.app.broadcast.notify(&caller, target, decode::request(json)?, key).await

@@ -21,7 +21,7 @@ use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use crate::transport::http::deferred::Later;
 use crate::transport::http::extract::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
-use crate::transport::http::{Asker, HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
 
 const PAGE: [(&str, Kind); 4] =
     [("before", Kind::Number), ("after", Kind::Number), ("limit", Kind::Number), ("versions", Kind::Flag)];
@@ -159,76 +159,64 @@ fn inbox_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     list.or(read).unify().or(delete).unify().boxed()
 }
 
-async fn session(api: Arc<HttpApi>, asker: Asker) -> Response {
-    let caller = match asker {
-        Ok(caller) => caller,
-        Err(error) => return failure(&error),
-    };
+async fn session(api: Arc<HttpApi>, caller: Caller) -> Response {
     let unread = api.app.inbox.unread(&caller).await;
     answer(unread.map(|unread| Session::new(&caller.actor, unread, api.app.store.now())))
 }
 
-async fn rooms(api: Arc<HttpApi>, asker: Asker) -> Response {
-    let rooms = async { api.app.chat.rooms(&asker?).await }.await;
+async fn rooms(api: Arc<HttpApi>, caller: Caller) -> Response {
+    let rooms = async { api.app.chat.rooms(&caller).await }.await;
     let list = rooms.as_ref().map(|rooms| RoomList { rooms: rooms.iter().map(RoomView::from).collect() });
     answer(list.map_err(Clone::clone))
 }
 
-async fn history(room: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    let result = async { api.app.chat.history(&asker?, from_query(&query, &PAGE, [room_id(&room)?])?).await };
+async fn history(room: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    let result = async { api.app.chat.history(&caller, from_query(&query, &PAGE, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
-async fn post(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.app.chat.post(&asker?, from_body(&body, [room_id(&room)?])?).await };
+async fn post(room: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    let result = async { api.app.chat.post(&caller, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
-async fn edit(room: String, message: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+async fn edit(room: String, message: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
     let result = async {
-        let caller = asker?;
         api.app.chat.edit(&caller, from_body(&body, [room_id(&room)?, number_in_path("messageId", &message)?])?).await
     };
     answer(result.await)
 }
 
-async fn delete(room: String, message: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+async fn delete(room: String, message: String, api: Arc<HttpApi>, caller: Caller) -> Response {
     let result = async {
-        let caller = asker?;
         let given = [room_id(&room)?, number_in_path("messageId", &message)?];
         api.app.chat.delete(&caller, from_body(&Bytes::new(), given)?).await
     };
     answer(result.await)
 }
 
-async fn typing(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.app.chat.typing(&asker?, from_body(&body, [room_id(&room)?])?).await };
+async fn typing(room: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    let result = async { api.app.chat.typing(&caller, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await.map(|()| Done {}))
 }
 
-async fn mark_read(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.app.chat.mark_read(&asker?, from_body(&body, [room_id(&room)?])?).await };
+async fn mark_read(room: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    let result = async { api.app.chat.mark_read(&caller, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
-async fn join(room: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.app.chat.take_part(&asker?, from_body(&body, [room_id(&room)?])?).await };
+async fn join(room: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    let result = async { api.app.chat.take_part(&caller, from_body(&body, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
-async fn leave(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    let result = async {
-        let caller = asker?;
-        api.app.chat.leave(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
-    };
+async fn leave(room: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    let result = async { api.app.chat.leave(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await };
     answer(result.await)
 }
 
-async fn presence(room: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    let result = async {
-        let caller = asker?;
-        api.app.presence.list(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await
-    };
+async fn presence(room: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    let result = async { api.app.presence.list(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await };
     answer(result.await)
 }
 
@@ -236,18 +224,14 @@ fn room_id(segment: &str) -> Result<Given, ApiError> {
     id_in_path("roomId", segment)
 }
 
-async fn progress(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+async fn progress(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     const KNOWN: [(&str, Kind); 4] =
         [("lessonId", Kind::Id), ("courseId", Kind::Id), ("since", Kind::Text), ("userId", Kind::Id)];
-    let result = async { api.app.progress.get(&asker?, from_query(&query, &KNOWN, [])?).await };
+    let result = async { api.app.progress.get(&caller, from_query(&query, &KNOWN, [])?).await };
     answer(result.await)
 }
 
-async fn sync(api: Arc<HttpApi>, asker: Asker, query: String, body: Bytes) -> Response {
-    let caller = match asker {
-        Ok(caller) => caller,
-        Err(error) => return failure(&error),
-    };
+async fn sync(api: Arc<HttpApi>, caller: Caller, query: String, body: Bytes) -> Response {
     let read = || -> Result<(Vec<ProgressSync>, bool), ApiError> {
         let body = text(&body)?;
         let is_batch = body.trim_start().starts_with('[');
@@ -274,40 +258,34 @@ async fn sync(api: Arc<HttpApi>, asker: Asker, query: String, body: Bytes) -> Re
     }))
 }
 
-async fn versions(lesson: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+async fn versions(lesson: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let result = async {
-        let caller = asker?;
         let request = from_query(&query, &USER, [id_in_path("lessonId", &lesson)?])?;
         api.app.progress.history(&caller, request).await
     };
     answer(result.await)
 }
 
-async fn inbox(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+async fn inbox(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     const KNOWN: [(&str, Kind); 3] = [("before", Kind::Number), ("limit", Kind::Number), ("unreadOnly", Kind::Flag)];
-    let result = async { api.app.inbox.list(&asker?, from_query(&query, &KNOWN, [])?).await };
+    let result = async { api.app.inbox.list(&caller, from_query(&query, &KNOWN, [])?).await };
     answer(result.await)
 }
 
-async fn read_notifications(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.app.inbox.read(&asker?, from_body(&body, [])?).await };
+async fn read_notifications(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    let result = async { api.app.inbox.read(&caller, from_body(&body, [])?).await };
     answer(result.await)
 }
 
-async fn delete_notification(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+async fn delete_notification(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
     let result = async {
-        let caller = asker?;
         let request = from_body(&Bytes::new(), [number_in_path("id", &id)?])?;
         api.app.inbox.delete(&caller, request).await
     };
     answer(result.await)
 }
 
-async fn events(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    let caller = match asker {
-        Ok(caller) => caller,
-        Err(error) => return failure(&error),
-    };
+async fn events(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let (mut cursor, mut rooms, mut wait) = (None, Vec::new(), Duration::ZERO);
     for (key, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*key {

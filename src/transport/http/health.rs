@@ -12,8 +12,9 @@ use crate::domain::Scope;
 use crate::observability::{metrics, process};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::Health;
+use crate::services::Caller;
 
-use super::{Asker, HttpApi, asker, failure, json, text_response, with_api};
+use super::{HttpApi, asker, failure, json, text_response, with_api};
 
 pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let alive = warp::path!("healthz").and(warp::get()).then(alive);
@@ -67,15 +68,12 @@ async fn health(api: Arc<HttpApi>) -> Response {
     json(if readiness.is_ok() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, &body)
 }
 
-async fn metrics_text(api: Arc<HttpApi>, asker: Asker, headers: HeaderMap) -> Response {
-    match asker {
-        Err(error) => failure(&error),
-        Ok(caller) if !caller.actor.may(Scope::Metrics) => {
-            let message = "this needs role admin or a token with the scope metrics";
-            failure(&ApiError::new(ErrorCode::Forbidden, message))
-        }
-        Ok(_) => api.metrics(&headers),
+async fn metrics_text(api: Arc<HttpApi>, caller: Caller, headers: HeaderMap) -> Response {
+    if !caller.actor.may(Scope::Metrics) {
+        let message = "this needs role admin or a token with the scope metrics";
+        return failure(&ApiError::new(ErrorCode::Forbidden, message));
     }
+    api.metrics(&headers)
 }
 
 impl HttpApi {

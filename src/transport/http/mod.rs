@@ -81,8 +81,11 @@ impl std::fmt::Debug for HttpApi {
     }
 }
 
-/// Who asks, or why they are not let in.
-pub(crate) type Asker = Result<Caller, ApiError>;
+/// Why a request is refused before its handler is asked, and before anything of its body is read.
+#[derive(Debug)]
+pub(crate) struct Refusal(pub(crate) ApiError);
+
+impl warp::reject::Reject for Refusal {}
 
 /// All routes.
 #[must_use]
@@ -108,7 +111,10 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 }
 
 async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
-    let error = if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
+    // First: of the other routes, each has its own word to say of a request that is not for it.
+    let error = if let Some(Refusal(error)) = rejection.find() {
+        error.clone()
+    } else if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
         ApiError::new(ErrorCode::TooLarge, "the body is too large")
     } else if rejection.find::<warp::reject::LengthRequired>().is_some() {
         ApiError::new(ErrorCode::InvalidPayload, "the request needs a Content-Length")
@@ -122,7 +128,12 @@ async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
 
 impl HttpApi {
     /// The caller of a request: the control socket, or a bearer token.
-    fn asker(&self, headers: &HeaderMap, control: Option<OverControlSocket>, address: Option<ClientAddress>) -> Asker {
+    fn asker(
+        &self,
+        headers: &HeaderMap,
+        control: Option<OverControlSocket>,
+        address: Option<ClientAddress>,
+    ) -> Result<Caller, ApiError> {
         let origin = origin::describe(control, address);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
             return Ok(Caller::http(Actor::local_admin(), &origin));
@@ -146,13 +157,16 @@ pub(crate) fn with_api(
     warp::any().map(move || api.clone())
 }
 
-/// Who asks, as an argument of a handler.
-pub(crate) fn asker(api: &Arc<HttpApi>) -> BoxedFilter<(Asker,)> {
+/// Who asks, as an argument of a handler. Who is not let in is refused here: it stands before [`body`].
+pub(crate) fn asker(api: &Arc<HttpApi>) -> BoxedFilter<(Caller,)> {
     let api = api.clone();
     warp::header::headers_cloned()
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
-        .map(move |headers: HeaderMap, control, address| api.asker(&headers, control, address))
+        .and_then(move |headers: HeaderMap, control, address| {
+            let caller = api.asker(&headers, control, address);
+            std::future::ready(caller.map_err(|error| warp::reject::custom(Refusal(error))))
+        })
         .boxed()
 }
 

@@ -13,9 +13,10 @@ use crate::domain::privacy::Subject;
 use crate::protocol::admin::data::Holds;
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
+use crate::services::Caller;
 use crate::services::streams::ByteStream;
 use crate::transport::http::extract::{self, Kind, room, text, user};
-use crate::transport::http::{Asker, HttpApi, answer, asker, body, failure, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, body, failure, query, with_api};
 
 /// What a backup is, over HTTP.
 const ARCHIVE: &str = "application/vnd.academy-rt.backup";
@@ -83,12 +84,12 @@ fn streamed(stream: Result<ByteStream, ApiError>, content_type: &'static str) ->
     }
 }
 
-async fn backup(api: Arc<HttpApi>, asker: Asker) -> Response {
-    streamed(async { api.app.backups.stream(&asker?).await }.await, ARCHIVE)
+async fn backup(api: Arc<HttpApi>, caller: Caller) -> Response {
+    streamed(async { api.app.backups.stream(&caller).await }.await, ARCHIVE)
 }
 
-async fn backup_kept(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.app.backups.note(&asker?, decode::request(text(&body)?)?).await }.await)
+async fn backup_kept(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    answer(async { api.app.backups.note(&caller, decode::request(text(&body)?)?).await }.await)
 }
 
 /// What is asked of the trail.
@@ -106,27 +107,25 @@ fn page() -> usize {
     100
 }
 
-async fn audit(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+async fn audit(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let known = [("after", Kind::Number), ("limit", Kind::Number), ("export", Kind::Flag)];
     let result = async {
-        let caller = asker?;
         let AuditQuery { after, limit, export } = extract::from_query(&query, &known, [])?;
         api.app.audit.page(&caller, after, limit, export).await
     };
     answer(result.await)
 }
 
-async fn holds(api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.app.privacy.holds(&asker?).await.map(|items| Holds { items }) }.await)
+async fn holds(api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.privacy.holds(&caller).await.map(|items| Holds { items }) }.await)
 }
 
-async fn set_hold(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.app.privacy.set_hold(&asker?, decode::request(text(&body)?)?).await }.await)
+async fn set_hold(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    answer(async { api.app.privacy.set_hold(&caller, decode::request(text(&body)?)?).await }.await)
 }
 
-async fn release(kind: String, id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
+async fn release(kind: String, id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
     let result = async {
-        let caller = asker?;
         let subject = match kind.as_str() {
             "user" => Subject::User(user(&id)?),
             "room" => Subject::Room(room(&id)?),
@@ -137,12 +136,12 @@ async fn release(kind: String, id: String, api: Arc<HttpApi>, asker: Asker) -> R
     answer(result.await)
 }
 
-async fn export(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    streamed(async { api.app.privacy.export_user(&asker?, user(&id)?).await }.await, "application/json")
+async fn export(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    streamed(async { api.app.privacy.export_user(&caller, user(&id)?).await }.await, "application/json")
 }
 
-async fn certificate(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.app.privacy.certificate(&asker?, user(&id)?).await }.await)
+async fn certificate(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.privacy.certificate(&caller, user(&id)?).await }.await)
 }
 
 /// How somebody is erased.
@@ -152,9 +151,8 @@ struct EraseQuery {
     consent: bool,
 }
 
-async fn erase(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+async fn erase(id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let result = async {
-        let caller = asker?;
         let user = user(&id)?;
         let EraseQuery { consent } = extract::from_query(&query, &[("consent", Kind::Flag)], [])?;
         api.app.privacy.erase_user(&caller, user, consent).await

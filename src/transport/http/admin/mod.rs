@@ -16,9 +16,9 @@ use crate::domain::Scope;
 use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
-use crate::services::authorize;
+use crate::services::{Caller, authorize};
 
-use crate::transport::http::{Asker, HttpApi, asker, failure, json, with_api};
+use crate::transport::http::{HttpApi, asker, failure, json, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     warp::path!("api" / "v1" / "admin" / "status")
@@ -29,11 +29,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .boxed()
 }
 
-async fn status(api: Arc<HttpApi>, asker: Asker) -> Response {
-    let caller = match asker {
-        Ok(caller) => caller,
-        Err(error) => return failure(&error),
-    };
+async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
     if let Err(error) = authorize(&caller, Scope::Admin) {
         return failure(&error);
     }

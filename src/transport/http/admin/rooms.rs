@@ -10,8 +10,9 @@ use warp::reply::Response;
 use crate::protocol::admin::access::{ListRequest, NumberedRequest};
 use crate::protocol::decode;
 use crate::protocol::error::ApiError;
+use crate::services::Caller;
 use crate::transport::http::extract::{self, Kind, from_body, room, text, user};
-use crate::transport::http::{Asker, HttpApi, answer, asker, body, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let rooms = || warp::path!("api" / "v1" / "admin" / "rooms" / ..);
@@ -40,31 +41,31 @@ pub(super) fn numbered(query: &str) -> Result<NumberedRequest, ApiError> {
     extract::from_query(query, &[("after", Kind::Number), ("limit", Kind::Number)], [])
 }
 
-async fn all(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    answer(async { api.app.rooms.list(&asker?, listed(&query)?).await }.await)
+async fn all(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    answer(async { api.app.rooms.list(&caller, listed(&query)?).await }.await)
 }
 
-async fn created(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.app.rooms.create(&asker?, decode::request(text(&body)?)?).await }.await)
+async fn created(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    answer(async { api.app.rooms.create(&caller, decode::request(text(&body)?)?).await }.await)
 }
 
-async fn shown(id: String, api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    answer(async { api.app.rooms.get(&asker?, room(&id)?, numbered(&query)?).await }.await)
+async fn shown(id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    answer(async { api.app.rooms.get(&caller, room(&id)?, numbered(&query)?).await }.await)
 }
 
-async fn patched(id: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.app.rooms.patch(&asker?, room(&id)?, from_body(&body, [])?).await }.await)
+async fn patched(id: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    answer(async { api.app.rooms.patch(&caller, room(&id)?, from_body(&body, [])?).await }.await)
 }
 
-async fn deleted(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.app.rooms.delete(&asker?, room(&id)?).await }.await)
+async fn deleted(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.rooms.delete(&caller, room(&id)?).await }.await)
 }
 
-async fn admitted(id: String, who: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    let result = async { api.app.rooms.set_member(&asker?, room(&id)?, user(&who)?, from_body(&body, [])?).await };
+async fn admitted(id: String, who: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    let result = async { api.app.rooms.set_member(&caller, room(&id)?, user(&who)?, from_body(&body, [])?).await };
     answer(result.await)
 }
 
-async fn removed(id: String, who: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.app.rooms.remove_member(&asker?, room(&id)?, user(&who)?).await }.await)
+async fn removed(id: String, who: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.rooms.remove_member(&caller, room(&id)?, user(&who)?).await }.await)
 }

@@ -11,11 +11,11 @@ use crate::domain::Scope;
 use crate::protocol::admin::access::{Listed, MAX_LISTED, NumberedRequest};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
-use crate::services::authorize;
+use crate::services::{Caller, authorize};
 
 use crate::transport::http::admin::rooms::{listed, numbered};
 use crate::transport::http::extract::{from_body, text, user};
-use crate::transport::http::{Asker, HttpApi, answer, asker, body, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let admin = || warp::path!("api" / "v1" / "admin" / ..);
@@ -35,34 +35,34 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
     of_people.or(of_tokens).unify().or(connections.then(connected)).unify().boxed()
 }
 
-async fn all(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
-    answer(async { api.app.access.users(&asker?, listed(&query)?).await }.await)
+async fn all(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    answer(async { api.app.access.users(&caller, listed(&query)?).await }.await)
 }
 
-async fn shown(id: String, api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.app.access.user(&asker?, user(&id)?).await }.await)
+async fn shown(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.access.user(&caller, user(&id)?).await }.await)
 }
 
-async fn acted(id: String, what: String, api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
+async fn acted(id: String, what: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
     match what.as_str() {
-        "block" => answer(async { api.app.access.block(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
-        "unblock" => answer(async { api.app.access.unblock(&asker?, user(&id)?, from_body(&body, [])?).await }.await),
-        "disconnect" => answer(async { api.app.access.disconnect(&asker?, user(&id)?).await }.await),
+        "block" => answer(async { api.app.access.block(&caller, user(&id)?, from_body(&body, [])?).await }.await),
+        "unblock" => answer(async { api.app.access.unblock(&caller, user(&id)?, from_body(&body, [])?).await }.await),
+        "disconnect" => answer(async { api.app.access.disconnect(&caller, user(&id)?).await }.await),
         _ => crate::transport::http::failure(&ApiError::new(ErrorCode::NotFound, "there is nothing at this address")),
     }
 }
 
-async fn token_revoked(api: Arc<HttpApi>, asker: Asker, body: Bytes) -> Response {
-    answer(async { api.app.access.revoke(&asker?, decode::request(text(&body)?)?).await }.await)
+async fn token_revoked(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    answer(async { api.app.access.revoke(&caller, decode::request(text(&body)?)?).await }.await)
 }
 
-async fn all_revoked(api: Arc<HttpApi>, asker: Asker) -> Response {
-    answer(async { api.app.access.list(&asker?).await.map(|items| Listed { items, next: None }) }.await)
+async fn all_revoked(api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.access.list(&caller).await.map(|items| Listed { items, next: None }) }.await)
 }
 
-async fn connected(api: Arc<HttpApi>, asker: Asker, query: String) -> Response {
+async fn connected(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let result = async {
-        authorize(&asker?, Scope::Admin)?;
+        authorize(&caller, Scope::Admin)?;
         let NumberedRequest { after, limit } = numbered(&query)?;
         let limit = limit.clamp(1, MAX_LISTED);
         let items = api.sockets.connections(after, limit);
