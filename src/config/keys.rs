@@ -298,6 +298,15 @@ pub const KEYS: &[Key] = &[
         patience(&mut c.limits.sign_in, v)
     })),
     fixed(key(
+        "limits.bodies",
+        "\"64MiB\"",
+        "Memory for bodies of requests that are read or worked on, all together; one user has an eighth of it.",
+        |c, v| {
+            c.limits.bodies = bytes(v)?;
+            Ok(())
+        },
+    )),
+    fixed(key(
         "limits.newcomers_per_address",
         "4096",
         "Connections of an address (IPv6: a /64) that have not asked for anything yet; 0: no limit.",

@@ -266,6 +266,8 @@ pub struct Limits {
     pub request_body: Duration,
     /// How long a connection of Socket.IO may take to sign in.
     pub sign_in: Duration,
+    /// The most bytes that bodies of requests take at once, all together.
+    pub bodies: usize,
     /// Connections of an address that have not asked for anything yet; 0: no bound.
     pub newcomers_per_address: u64,
 }
@@ -382,6 +384,7 @@ impl Default for Config {
                 request_head: Duration::from_secs(15),
                 request_body: Duration::from_secs(20),
                 sign_in: Duration::from_secs(10),
+                bodies: 64 << 20,
                 newcomers_per_address: 4_096,
             },
             retention: Retention {

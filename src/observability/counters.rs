@@ -78,7 +78,7 @@ pub struct Counters {
     /// Tokens that were refused, by the code of the refusal.
     pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
-    pub rate_limited: Counts<8>,
+    pub rate_limited: Counts<9>,
     /// HTTP requests answered, by the class of their status.
     pub http: Counts<5>,
     /// How long their answers took to begin.
@@ -141,6 +141,7 @@ impl Default for Counters {
                 "connects",
                 "sockets",
                 "address",
+                "bodies",
                 "newcomers",
             ]),
             http: Counts::new(["1xx", "2xx", "3xx", "4xx", "5xx"]),

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::observability::process;
+use crate::transport::origin::SignedIn;
 use crate::transport::socketio::engine::connection::{Connection, ConnectionIo, Cut, QueueLimits, StreamConnection};
 
 use crate::server::body_timeout::TimedBody;
@@ -301,19 +302,25 @@ impl Connections {
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
         let (newcomer, patience) = (Mutex::new(newcomer), self.limits.body);
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
             if !asks.swap(true, Ordering::Relaxed) {
                 drop(newcomer.lock().take());
             }
             let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-            let answer = middleware
-                .clone()
-                .call(request.map(|body| TimedBody::new(body, patience, peer.connection.clone())), peer.clone());
+            request.extensions_mut().insert(SignedIn::default());
+            let request = request.map(|body| TimedBody::new(body, patience, peer.connection.clone()));
+            let (body_end, connection) = (request.body().end(), peer.connection.clone());
+            let answer = middleware.clone().call(request, peer.clone());
             async move {
                 let mut answer = answer.await?;
+                // A body that nobody wanted is not read: the connection ends behind the answer.
+                let is_unread = !body_end.has_come();
+                if is_unread {
+                    connection.linger();
+                }
                 // Where a body ends may be told in two ways, of which a proxy in front may have believed the other one: what
                 // comes behind it is nobody's request (RFC 9112, 6.1).
-                if is_chunked {
+                if is_chunked || is_unread {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, Infallible>(answer)

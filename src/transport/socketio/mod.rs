@@ -139,6 +139,12 @@ impl SocketIoTransport {
         (layer, io)
     }
 
+    /// The largest message, in bytes.
+    #[must_use]
+    pub fn payload(&self) -> usize {
+        self.limits.payload
+    }
+
     /// What went out since the start.
     #[must_use]
     pub fn delivered(&self) -> u64 {

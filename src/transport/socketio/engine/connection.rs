@@ -23,9 +23,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
+
+/// What is on its way behind the last answer is passed over for so long, and so much of it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
 
 /// How a connection is bounded.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +65,10 @@ pub trait Connection: Send + Sync {
 
     /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it.
     fn expect_websocket(&self);
+
+    /// The last answer was given before its request had come to its end: what is still on its way is passed over for a
+    /// moment. Who closes with bytes unread takes the answer away from who sends them (RFC 9112, 9.6).
+    fn linger(&self);
 
     /// Ends the connection: the next read and write fail.
     fn cut(&self, why: Cut);
@@ -100,6 +109,8 @@ struct Inner<S> {
     blocked_since: Option<Instant>,
     /// The stream was found full; its own waker will say when it is not. Until then a push does not try.
     is_blocked: bool,
+    /// What comes behind the last answer is read, and passed over.
+    lingers: bool,
     cut: Option<Cut>,
 }
 
@@ -169,6 +180,7 @@ impl<S> StreamConnection<S> {
                 needs_flush: false,
                 blocked_since: None,
                 is_blocked: false,
+                lingers: false,
                 cut: None,
             }),
             waker: Waker::from(wakers.clone()),
@@ -404,6 +416,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         }
     }
 
+    fn linger(&self) {
+        self.lock().lingers = true;
+    }
+
     fn cut(&self, why: Cut) {
         {
             let mut inner = self.lock();
@@ -435,19 +451,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
 
 /// The end of a connection that hyper and the WebSocket library hold.
 #[derive(Debug)]
-pub struct ConnectionIo<S>(Arc<StreamConnection<S>>);
+pub struct ConnectionIo<S> {
+    connection: Arc<StreamConnection<S>>,
+    /// Whether nothing is written any more.
+    is_shut: bool,
+    linger: Option<Linger>,
+}
+
+/// For how long, and how many bytes, what comes behind the last answer is passed over.
+#[derive(Debug)]
+struct Linger {
+    time: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Linger {
+    fn new() -> Linger {
+        Linger { time: Box::pin(tokio::time::sleep(LINGER)), left: LINGER_BYTES }
+    }
+
+    /// Ready when there is no more to pass over, or enough was.
+    fn poll(&mut self, cx: &mut Context<'_>, mut stream: impl AsyncRead + Unpin) -> Poll<()> {
+        let mut scratch = [0; 4_096];
+        loop {
+            let mut passed = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut stream).poll_read(cx, &mut passed) {
+                Poll::Ready(Ok(())) if !passed.filled().is_empty() && passed.filled().len() < self.left => {
+                    self.left -= passed.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.time.as_mut().poll(cx),
+            }
+        }
+    }
+}
 
 impl<S> ConnectionIo<S> {
     /// The library's end of a connection.
     #[must_use]
     pub fn new(connection: Arc<StreamConnection<S>>) -> ConnectionIo<S> {
-        ConnectionIo(connection)
+        ConnectionIo { connection, is_shut: false, linger: None }
     }
 }
 
 impl<S> Drop for ConnectionIo<S> {
     fn drop(&mut self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.connection.lock();
         inner.cut.get_or_insert(Cut::Ended);
         inner.outbox = VecDeque::new();
         inner.outbox_bytes = 0;
@@ -459,7 +508,7 @@ impl<S> Drop for ConnectionIo<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.0;
+        let connection = &self.connection;
         Wakers::set(&connection.wakers.reader, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
@@ -477,7 +526,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let connection = &self.0;
+        let connection = &self.connection;
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
@@ -491,21 +540,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.0;
+        let connection = &self.connection;
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
         inner.poll_flush(&mut Context::from_waker(&connection.waker))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.0;
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ConnectionIo { connection, is_shut, linger } = &mut *self;
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
         let mut write_cx = Context::from_waker(&connection.waker);
         ready!(inner.poll_outbox(&mut write_cx))?;
-        Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_shutdown(&mut write_cx)
+        let lingers = inner.lingers;
+        let stream = inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+        if !*is_shut {
+            ready!(Pin::new(&mut *stream).poll_shutdown(&mut write_cx))?;
+            *is_shut = true;
+        }
+        if lingers {
+            ready!(linger.get_or_insert_with(Linger::new).poll(cx, stream));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
