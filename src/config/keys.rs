@@ -285,9 +285,18 @@ pub const KEYS: &[Key] = &[
     fixed(key("limits.handshake", "\"10s\"", "How long a TLS handshake may take.", |c, v| {
         patience(&mut c.limits.handshake, v)
     })),
-    fixed(key("limits.request_head", "\"15s\"", "How long the head of a request may take.", |c, v| {
-        patience(&mut c.limits.request_head, v)
-    })),
+    fixed(key(
+        "limits.request_head",
+        "\"15s\"",
+        "How long the head of a request may take, from its first byte on.",
+        |c, v| patience(&mut c.limits.request_head, v),
+    )),
+    fixed(key(
+        "limits.keep_alive",
+        "\"75s\"",
+        "How long a connection may idle between two requests; at most 15s where nobody has signed in.",
+        |c, v| patience(&mut c.limits.keep_alive, v),
+    )),
     fixed(key(
         "limits.request_body",
         "\"20s\"",

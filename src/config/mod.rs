@@ -262,6 +262,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long the head of a request may take.
     pub request_head: Duration,
+    /// How long a connection may idle between two requests.
+    pub keep_alive: Duration,
     /// How long the body of a request may take, besides what its size grants.
     pub request_body: Duration,
     /// How long a connection of Socket.IO may take to sign in.
@@ -382,6 +384,7 @@ impl Default for Config {
                 send_queue: 4_096,
                 handshake: Duration::from_secs(10),
                 request_head: Duration::from_secs(15),
+                keep_alive: Duration::from_secs(75),
                 request_body: Duration::from_secs(20),
                 sign_in: Duration::from_secs(10),
                 bodies: 64 << 20,

@@ -5,16 +5,20 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
-use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Request, StatusCode};
+use http_body::Frame;
+use hyper::body::{Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -25,10 +29,12 @@ use tokio_util::task::TaskTracker;
 use crate::config::Limits;
 use crate::observability::process;
 use crate::transport::origin::SignedIn;
-use crate::transport::socketio::engine::connection::{Connection, ConnectionIo, Cut, QueueLimits, StreamConnection};
+use crate::transport::socketio::engine::connection::{
+    Connection, ConnectionIo, Cut, Patience, QueueLimits, StreamConnection,
+};
 
 use crate::server::body_timeout::TimedBody;
-use crate::server::middleware::{Middleware, Peer};
+use crate::server::middleware::{Body, Failure, Middleware, Peer};
 use crate::server::pending::{Newcomer, Newcomers};
 use crate::server::tls::handshakes::Handshakes;
 
@@ -38,6 +44,8 @@ const QUEUED_BYTES: usize = 4 << 20;
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A command on the control socket may take nothing for so long.
 const CONTROL_STALL: Duration = Duration::from_secs(10 * 60);
+/// A connection on which nobody has signed in may idle for so long.
+const STRANGERS_IDLE: Duration = Duration::from_secs(15);
 /// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -48,8 +56,8 @@ pub struct ConnectionLimits {
     pub queue: QueueLimits,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// How long the head of a request may take.
-    pub head: Duration,
+    /// How long a request may keep the server waiting.
+    pub patience: Patience,
     /// How long its body may take, besides what its size grants.
     pub body: Duration,
     /// Connections of an address that have not asked for anything yet; 0: no bound.
@@ -63,7 +71,11 @@ impl ConnectionLimits {
         ConnectionLimits {
             queue: QueueLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
             handshake: limits.handshake,
-            head: limits.request_head,
+            patience: Patience {
+                head: limits.request_head,
+                idle: limits.keep_alive,
+                stranger: limits.keep_alive.min(STRANGERS_IDLE),
+            },
             body: limits.request_body,
             newcomers: limits.newcomers_per_address,
         }
@@ -96,6 +108,39 @@ struct Open<'a>(&'a Middleware);
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.counters().connections_open.take();
+    }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// The body of an answer: when it has been given out, the next request is waited for.
+struct AnswerBody {
+    body: Body,
+    _end: Option<AnswerEnd>,
+}
+
+struct AnswerEnd(Arc<dyn Connection>);
+
+impl Drop for AnswerEnd {
+    fn drop(&mut self) {
+        self.0.end_request();
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -289,7 +334,8 @@ impl Connections {
         // A command may write what it is given to a disk that takes its time.
         let stall =
             if who.address.is_none() { CONTROL_STALL.max(self.limits.queue.stall) } else { self.limits.queue.stall };
-        let connection = StreamConnection::new(stream, QueueLimits { stall, ..self.limits.queue });
+        let connection =
+            StreamConnection::new(stream, QueueLimits { stall, ..self.limits.queue }, self.limits.patience);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;
@@ -307,12 +353,18 @@ impl Connections {
                 drop(newcomer.lock().take());
             }
             let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-            request.extensions_mut().insert(SignedIn::default());
+            peer.connection.begin_request();
+            let sender = SignedIn::default();
+            request.extensions_mut().insert(sender.clone());
             let request = request.map(|body| TimedBody::new(body, patience, peer.connection.clone()));
             let (body_end, connection) = (request.body().end(), peer.connection.clone());
-            let answer = middleware.clone().call(request, peer.clone());
+            let (answer, is_local) = (middleware.clone().call(request, peer.clone()), peer.address.is_none());
+            let is_proxied = peer.address.is_some_and(|address| middleware.is_proxy(&address));
             async move {
                 let mut answer = answer.await?;
+                if is_local || is_proxied || sender.user().is_some() {
+                    connection.note_known();
+                }
                 // A body that nobody wanted is not read: the connection ends behind the answer.
                 let is_unread = !body_end.has_come();
                 if is_unread {
@@ -323,12 +375,23 @@ impl Connections {
                 if is_chunked || is_unread {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(answer)
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    return Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _end: None }));
+                }
+                let seconds = connection.keep_alive().as_secs();
+                if seconds > 0
+                    && !answer.headers().contains_key(CONNECTION)
+                    && let Ok(value) = HeaderValue::try_from(format!("timeout={seconds}"))
+                {
+                    answer.headers_mut().insert(KEEP_ALIVE, value);
+                }
+                let end = AnswerEnd(connection);
+                Ok(answer.map(|body| AnswerBody { body, _end: Some(end) }))
             }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head)
+            // It would count the time between two requests, too: the connection itself has both times.
+            .header_read_timeout(None)
             // Heads of requests are short; bodies are bounded by their readers.
             .max_buf_size(64 * 1024)
             .serve_connection(io, service)

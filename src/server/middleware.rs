@@ -61,7 +61,8 @@ const ADMIN_PATH: &str = "/api/v1/admin";
 /// The most that a client on polling may send at once before it has signed in: a token, and what is around it.
 const TOKEN_BYTES: u64 = 64 << 10;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// Why a body of an answer breaks off.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
 /// Socket.IO around the HTTP API, with the library's types out of sight.
@@ -379,14 +380,21 @@ impl Middleware {
     /// Who is at the other end: behind a proxy, the last address that a trusted proxy has added.
     fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
         let direct = peer.address?;
-        let rules = self.rules.load();
-        let trusted = &rules.settings.trusted_proxies;
-        let is_trusted = |address: &IpAddr| trusted.is_empty() || trusted.contains(address);
-        if !rules.settings.behind_proxy || !is_trusted(&direct) {
+        if !self.is_proxy(&direct) {
             return Some(direct);
         }
+        let rules = self.rules.load();
+        let trusted = &rules.settings.trusted_proxies;
         let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         forwarded_for(lines, trusted).or(Some(direct))
+    }
+
+    /// Whether who connects from there is a proxy that is believed.
+    #[must_use]
+    pub fn is_proxy(&self, address: &IpAddr) -> bool {
+        let rules = self.rules.load();
+        let trusted = &rules.settings.trusted_proxies;
+        rules.settings.behind_proxy && (trusted.is_empty() || trusted.contains(address))
     }
 
     fn allowed_origin(&self, headers: &HeaderMap) -> Option<Allowed> {

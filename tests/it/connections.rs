@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::Appliance;
+use crate::service::ask;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -149,4 +150,46 @@ fn a_client_on_polling_sends_its_token_first_and_nothing_large_before() {
             heard(say(server.port, &post(&format!("/ws/?EIO=4&transport=polling&sid={session}"), None, length)));
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{session}: {answer}");
     }
+}
+
+/// A request on a connection that stays.
+fn request(stream: &mut TcpStream, method: &str, path: &str, token: Option<&str>, body: &str) -> String {
+    let token = token.map_or(String::new(), |token| format!("\r\nAuthorization: Bearer {token}"));
+    ask(stream, &format!("{method} {path} HTTP/1.1{token}"), body)
+}
+
+#[test]
+fn between_two_requests_is_more_time_than_for_a_head_and_a_client_is_told() {
+    let env = [("ACADEMY_RT_LIMITS_KEEP_ALIVE", "4s"), ("ACADEMY_RT_LIMITS_REQUEST_HEAD", "1s")];
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &env);
+    let token = server.token("7", "learner");
+    let report = r#"{"lessonId":1,"progress":40,"timeSpent":3}"#;
+    let mut kept = say(server.port, "");
+    let first = request(&mut kept, "POST", "/api/v1/progress", Some(&token), report);
+    assert!(first.starts_with("HTTP/1.1 200 ") && first.contains("keep-alive: timeout=4\r\n"), "{first}");
+    // A head that comes slowly is cut in its time, though a byte comes now and then.
+    let (mut slow, begun) = (say(server.port, "GET /healthz HTTP/1.1\r\nX: "), Instant::now());
+    slow.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    while !matches!(slow.read(&mut [0; 64]), Ok(0)) {
+        assert!(begun.elapsed() < PATIENCE, "a byte at a time goes on for ever");
+        if slow.write_all(b"x").is_err() {
+            break;
+        }
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(1) && begun.elapsed() < Duration::from_secs(3));
+    // Twice the time of a head has passed on the first connection.
+    std::thread::sleep(Duration::from_secs(2).saturating_sub(begun.elapsed()));
+    let second = request(&mut kept, "POST", "/api/v1/progress", Some(&token), report);
+    assert!(second.starts_with("HTTP/1.1 200 "), "{second}");
+}
+
+#[test]
+fn a_stranger_may_idle_for_less_than_somebody_who_has_signed_in() {
+    let server = Appliance::start();
+    let token = server.token("7", "learner");
+    let mut stream = say(server.port, "");
+    assert!(request(&mut stream, "GET", "/healthz", None, "").contains("keep-alive: timeout=15\r\n"));
+    assert!(request(&mut stream, "GET", "/api/v1/session", Some("no"), "").contains("keep-alive: timeout=15\r\n"));
+    assert!(request(&mut stream, "GET", "/api/v1/session", Some(&token), "").contains("keep-alive: timeout=75\r\n"));
+    assert!(request(&mut stream, "GET", "/healthz", None, "").contains("keep-alive: timeout=75\r\n"));
 }

@@ -43,6 +43,32 @@ pub struct QueueLimits {
     pub stall: Duration,
 }
 
+/// How long a connection may keep the server waiting. A WebSocket is not bounded by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For the whole head of a request, from its first byte on; and for the first byte of the first one.
+    pub head: Duration,
+    /// For the next request.
+    pub idle: Duration,
+    /// For the next request of whom nobody knows.
+    pub stranger: Duration,
+}
+
+/// Clients are told [`Patience::idle`]; the server hangs up a little later, so that a request which is sent in time has come
+/// by then.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the server waits for on a connection of HTTP.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// For the first byte of a request.
+    Idle(Instant),
+    /// For the rest of its head.
+    Head(Instant),
+    /// For nothing: a request is being answered. Its body has a time of its own.
+    Busy,
+}
+
 /// Why a connection was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -65,6 +91,21 @@ pub trait Connection: Send + Sync {
 
     /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it.
     fn expect_websocket(&self);
+
+    /// A request has come: the connection does not keep the server waiting.
+    fn begin_request(&self);
+
+    /// Its answer has been given out: the next one is waited for.
+    fn end_request(&self);
+
+    /// It is known whose it is: it may idle for longer than a stranger's.
+    fn note_known(&self);
+
+    /// How long it may idle between two requests.
+    fn keep_alive(&self) -> Duration;
+
+    /// Since when a stranger's connection has kept the server waiting for a request, if it does.
+    fn idle_since(&self) -> Option<Instant>;
 
     /// The last answer was given before its request had come to its end: what is still on its way is passed over for a
     /// moment. Who closes with bytes unread takes the answer away from who sends them (RFC 9112, 9.6).
@@ -111,6 +152,9 @@ struct Inner<S> {
     is_blocked: bool,
     /// What comes behind the last answer is read, and passed over.
     lingers: bool,
+    pace: Pace,
+    has_asked: bool,
+    is_known: bool,
     cut: Option<Cut>,
 }
 
@@ -163,12 +207,13 @@ pub struct StreamConnection<S> {
     /// Made once of `wakers`: every write of the stream registers this one.
     waker: Waker,
     limits: QueueLimits,
+    patience: Patience,
 }
 
 impl<S> StreamConnection<S> {
     /// A connection over a stream whose handshake, if any, is done.
     #[must_use]
-    pub fn new(stream: S, limits: QueueLimits) -> Arc<StreamConnection<S>> {
+    pub fn new(stream: S, limits: QueueLimits, patience: Patience) -> Arc<StreamConnection<S>> {
         let wakers = Arc::new(Wakers::default());
         Arc::new(StreamConnection {
             inner: Mutex::new(Inner {
@@ -181,11 +226,15 @@ impl<S> StreamConnection<S> {
                 blocked_since: None,
                 is_blocked: false,
                 lingers: false,
+                pace: Pace::Idle(Instant::now()),
+                has_asked: false,
+                is_known: false,
                 cut: None,
             }),
             waker: Waker::from(wakers.clone()),
             wakers,
             limits,
+            patience,
         })
     }
 
@@ -216,6 +265,30 @@ impl<S> Inner<S> {
     fn note_progress(&mut self) {
         self.is_blocked = false;
         self.blocked_since = None;
+        // A long answer to a slow reader is no idleness.
+        if let (Phase::Http, Pace::Idle(since)) = (self.phase, &mut self.pace) {
+            *since = Instant::now();
+        }
+    }
+
+    /// Something of a request has come.
+    fn note_read(&mut self) {
+        if let Pace::Idle(_) = self.pace {
+            self.pace = Pace::Head(Instant::now());
+        }
+    }
+
+    fn idle_limit(&self, patience: &Patience) -> Duration {
+        if self.is_known { patience.idle } else { patience.stranger }
+    }
+
+    /// When the server has waited for long enough.
+    fn deadline(&self, patience: &Patience) -> Option<Instant> {
+        match (self.phase, self.pace) {
+            (Phase::Http, Pace::Idle(since)) if self.has_asked => Some(since + self.idle_limit(patience) + GRACE),
+            (Phase::Http, Pace::Idle(since) | Pace::Head(since)) => Some(since + patience.head),
+            _ => None,
+        }
     }
 }
 
@@ -416,6 +489,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         }
     }
 
+    fn begin_request(&self) {
+        let mut inner = self.lock();
+        inner.pace = Pace::Busy;
+        inner.has_asked = true;
+    }
+
+    fn end_request(&self) {
+        self.lock().pace = Pace::Idle(Instant::now());
+    }
+
+    fn note_known(&self) {
+        self.lock().is_known = true;
+    }
+
+    fn keep_alive(&self) -> Duration {
+        self.lock().idle_limit(&self.patience)
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        let inner = self.lock();
+        match (inner.phase, inner.pace) {
+            (Phase::Http, Pace::Idle(since) | Pace::Head(since)) if !inner.is_known && inner.cut.is_none() => {
+                Some(since)
+            }
+            _ => None,
+        }
+    }
+
     fn linger(&self) {
         self.lock().lingers = true;
     }
@@ -456,6 +557,8 @@ pub struct ConnectionIo<S> {
     /// Whether nothing is written any more.
     is_shut: bool,
     linger: Option<Linger>,
+    /// When the server has waited for long enough; made when it first waits.
+    time: Option<Pin<Box<Sleep>>>,
 }
 
 /// For how long, and how many bytes, what comes behind the last answer is passed over.
@@ -490,7 +593,7 @@ impl<S> ConnectionIo<S> {
     /// The library's end of a connection.
     #[must_use]
     pub fn new(connection: Arc<StreamConnection<S>>) -> ConnectionIo<S> {
-        ConnectionIo { connection, is_shut: false, linger: None }
+        ConnectionIo { connection, is_shut: false, linger: None, time: None }
     }
 }
 
@@ -507,8 +610,8 @@ impl<S> Drop for ConnectionIo<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.connection;
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let ConnectionIo { connection, time, .. } = &mut *self;
         Wakers::set(&connection.wakers.reader, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
@@ -520,7 +623,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
                 return Poll::Ready(Err(error));
             }
         }
-        Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf);
+        match (&read, inner.deadline(&connection.patience)) {
+            (Poll::Ready(_), _) if buf.filled().len() > before => inner.note_read(),
+            (Poll::Pending, Some(deadline)) => {
+                let deadline = deadline.into();
+                let time = time.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                if time.deadline() != deadline {
+                    time.as_mut().reset(deadline);
+                }
+                // As if the client had hung up: nothing is answered to who has not asked.
+                ready!(time.as_mut().poll(cx));
+                return Poll::Ready(Ok(()));
+            }
+            _ => {}
+        }
+        read
     }
 }
 
@@ -548,7 +667,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let ConnectionIo { connection, is_shut, linger } = &mut *self;
+        let ConnectionIo { connection, is_shut, linger, .. } = &mut *self;
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
