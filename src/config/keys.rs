@@ -316,6 +316,12 @@ pub const KEYS: &[Key] = &[
         },
     )),
     fixed(key(
+        "limits.connections_per_address",
+        "0",
+        "Connections of an address (IPv6: a /64), without WebSockets that have signed in; 0: a quarter of the descriptors.",
+        |c, v| count(&mut c.limits.connections_per_address, v),
+    )),
+    fixed(key(
         "limits.newcomers_per_address",
         "4096",
         "Connections of an address (IPv6: a /64) that have not asked for anything yet; 0: no limit.",

@@ -270,6 +270,8 @@ pub struct Limits {
     pub sign_in: Duration,
     /// The most bytes that bodies of requests take at once, all together.
     pub bodies: usize,
+    /// Connections of an address, without the WebSockets of who has signed in; 0: a quarter of the descriptors.
+    pub connections_per_address: u64,
     /// Connections of an address that have not asked for anything yet; 0: no bound.
     pub newcomers_per_address: u64,
 }
@@ -388,6 +390,7 @@ impl Default for Config {
                 request_body: Duration::from_secs(20),
                 sign_in: Duration::from_secs(10),
                 bodies: 64 << 20,
+                connections_per_address: 0,
                 newcomers_per_address: 4_096,
             },
             retention: Retention {

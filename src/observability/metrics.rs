@@ -136,6 +136,11 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
     gauge("rooms", "Chat rooms with a socket", figures.rooms as u64);
     gauge("polls_waiting", "Long polls that wait", counters.polls_waiting.get());
     gauge("connections_open", "Connections open, of all kinds", counters.connections_open.get());
+    gauge(
+        "connections_limit",
+        "Connections over the network that there may be; the descriptors beyond them are kept back",
+        counters.connections_limit.get(),
+    );
     gauge("store_file_bytes", "Size of the database file", figures.store.file_bytes);
     gauge("store_queue", "Requests waiting for the writer", figures.store.queued as u64);
     gauge("store_min_free_bytes", "Writes are refused below so many free bytes", figures.store.min_free_bytes);

@@ -378,7 +378,7 @@ impl Middleware {
     }
 
     /// Who is at the other end: behind a proxy, the last address that a trusted proxy has added.
-    fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
+    pub(super) fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
         let direct = peer.address?;
         if !self.is_proxy(&direct) {
             return Some(direct);
@@ -410,7 +410,7 @@ impl Middleware {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         self.sockets.counters()
     }
 
@@ -466,7 +466,7 @@ where
     }
 }
 
-fn refusal(error: &ApiError) -> Response<Body> {
+pub(super) fn refusal(error: &ApiError) -> Response<Body> {
     let text = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
     let mut response = Response::new(whole(Bytes::from(text)));
     *response.status_mut() =

@@ -1,11 +1,12 @@
 //! What strangers' connections and bodies may cost, through the front door.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use crate::harness::Appliance;
-use crate::service::ask;
+use crate::harness::{Appliance, run, until, words};
+use crate::service::{Service, ask, parse};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -127,7 +128,10 @@ fn the_bodies_of_strangers_take_no_memory_and_those_of_one_user_a_share() {
 fn a_body_waits_for_its_turn() {
     let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_LIMITS_BODIES", "64KiB")]);
     let (one, other) = (server.token("7", "learner"), server.token("8", "learner"));
-    let holding = say(server.port, &format!("{}{}", post("/api/v1/progress", Some(&one), 1_000_000), "x"));
+    // Its sender is told to go on when the body has its place.
+    let head = post("/api/v1/progress", Some(&one), 1_000_000).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    let mut holding = say(server.port, &head);
+    holding.read_exact(&mut [0; "HTTP/1.1 100 Continue\r\n\r\n".len()]).unwrap();
     let report = r#"{"lessonId":1,"progress":40,"timeSpent":3}"#;
     let head =
         post("/api/v1/progress", Some(&other), report.len()).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
@@ -192,4 +196,144 @@ fn a_stranger_may_idle_for_less_than_somebody_who_has_signed_in() {
     assert!(request(&mut stream, "GET", "/api/v1/session", Some("no"), "").contains("keep-alive: timeout=15\r\n"));
     assert!(request(&mut stream, "GET", "/api/v1/session", Some(&token), "").contains("keep-alive: timeout=75\r\n"));
     assert!(request(&mut stream, "GET", "/healthz", None, "").contains("keep-alive: timeout=75\r\n"));
+}
+
+const PLAIN: &str = "[server]\nlisten = \"127.0.0.1:PORT\"\n[tls]\nmode = \"off\"\n[auth]\njwt_secret_file = \"DIR/secret\"\n\
+                     [storage]\ndata_dir = \"DATA\"\nmin_free = 0\n";
+
+/// A connection from an address of this machine.
+fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap()
+    });
+    let stream = stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Asks for something on a connection that stays; `None` if it was turned away.
+fn healthy(mut stream: TcpStream) -> Option<TcpStream> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+    let mut answer = [0; 2_048];
+    let length = stream.read(&mut answer).ok().filter(|length| *length > 0)?;
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200 "));
+    Some(stream)
+}
+
+/// The service manager's ear.
+struct Watchdog(UnixDatagram);
+
+impl Watchdog {
+    fn bind(path: &std::path::Path) -> Watchdog {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Watchdog(socket)
+    }
+
+    /// It is fed, some times from now on.
+    fn is_fed(&self) {
+        self.0.set_nonblocking(true).unwrap();
+        let mut message = [0; 4_096];
+        while self.0.recv(&mut message).is_ok() {}
+        self.0.set_nonblocking(false).unwrap();
+        for _ in 0..3 {
+            let length = self.0.recv(&mut message).expect("the watchdog starves");
+            assert!(String::from_utf8_lossy(&message[..length]).contains("WATCHDOG=1"));
+        }
+    }
+}
+
+/// This process has more connections than it may have files by default.
+fn raise_own_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
+}
+
+#[test]
+fn an_address_that_takes_all_connections_leaves_others_theirs_and_the_watchdog_is_fed() {
+    raise_own_descriptors();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let watchdog = Watchdog::bind(&path);
+    let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
+    let service = Service::start_with_descriptors(PLAIN, &env, 1_024);
+    let mut kept: Vec<_> = (0..1_100).filter_map(|_| healthy(connect_from([127, 0, 0, 9], service.port))).collect();
+    assert_eq!(kept.len(), 256, "a quarter of the descriptors");
+    assert!(healthy(connect_from([127, 0, 0, 2], service.port)).is_some());
+    watchdog.is_fed();
+    assert!(!service.log().contains("withholding"), "{}", service.log());
+    assert!(service.log().contains("\"reason\":\"connections\""), "{}", service.log());
+    // Where they come from, too, somebody is served when one of them is gone.
+    kept.pop();
+    until("a place is free", || healthy(connect_from([127, 0, 0, 9], service.port)).is_some());
+    service.end();
+}
+
+#[test]
+fn who_comes_from_everywhere_leaves_a_reserve_and_those_who_have_signed_in() {
+    raise_own_descriptors();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let watchdog = Watchdog::bind(&path);
+    let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
+    let service = Service::start_with_descriptors(PLAIN, &env, 1_024);
+    let token = service.token("7", "admin");
+    let mut known = connect_from([127, 0, 0, 3], service.port);
+    assert!(request(&mut known, "GET", "/api/v1/session", Some(&token), "").starts_with("HTTP/1.1 200 "));
+    let mut kept = Vec::new();
+    for from in 10..40 {
+        kept.extend((0..50).filter_map(|_| healthy(connect_from([127, 0, 0, from], service.port))));
+    }
+    until("somebody else is served", || healthy(connect_from([127, 0, 0, 2], service.port)).is_some());
+    watchdog.is_fed();
+    assert!(!service.log().contains("withholding"), "{}", service.log());
+    // The oldest strangers have made room, and not who has signed in.
+    let answer = request(&mut known, "GET", "/api/v1/admin/status", Some(&token), "");
+    let (status, figures) = parse(&answer);
+    assert_eq!(status, 200, "{answer}");
+    assert!(figures["process"]["openFds"].as_u64().unwrap() < 1_024 - 40, "{figures}");
+    assert!(figures["connections"].as_u64() <= figures["connectionsLimit"].as_u64(), "{figures}");
+    assert_eq!(
+        figures["connectionsTurnedAway"].as_u64().unwrap() > 0,
+        service.log().contains("turned away"),
+        "{figures}"
+    );
+    let config = service.path("academy-rt.toml");
+    let output = run(&["--config", config.to_str().unwrap(), "status"], &[]);
+    assert!(output.status.success(), "the control socket: {}", words(&output));
+    drop(kept);
+    service.end();
+}
+
+#[test]
+fn a_proxy_is_not_counted_and_whom_it_asks_for_is() {
+    let server = Appliance::start_in(
+        tempfile::tempdir().unwrap(),
+        &[("ACADEMY_RT_SERVER_BEHIND_PROXY", "true"), ("ACADEMY_RT_LIMITS_CONNECTIONS_PER_ADDRESS", "3")],
+    );
+    // WebSockets that do not sign in.
+    let upgrade = |client: &str| {
+        let head = format!(
+            "GET /ws/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {client}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let mut stream = say(server.port, &head);
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+    };
+    let mut open: Vec<_> = (0..3).map(|_| upgrade("203.0.113.9")).collect();
+    assert!(open.iter().all(|(_, status)| status == "101"));
+    assert_eq!(upgrade("203.0.113.9").1, "429");
+    assert_eq!(upgrade("203.0.113.8").1, "101");
+    // Connections of the proxy that only wait are nobody's.
+    let waiting: Vec<_> = (0..20).filter_map(|_| healthy(connect_from([127, 0, 0, 1], server.port))).collect();
+    assert_eq!(waiting.len(), 20);
+    open.pop();
+    until("the place of one that has gone is free", || upgrade("203.0.113.9").1 == "101");
 }

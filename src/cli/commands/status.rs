@@ -173,11 +173,16 @@ fn text(answer: &Value) -> String {
     row(
         "people",
         format!(
-            "{} users in {} rooms, {} long polls, {} connections",
+            "{} users in {} rooms, {} long polls, {} connections of {}{}",
             number("/users"),
             number("/rooms"),
             number("/pollsWaiting"),
-            number("/connections")
+            number("/connections"),
+            number("/connectionsLimit"),
+            match number("/connectionsTurnedAway") {
+                0 => String::new(),
+                many => format!(", {many} TURNED AWAY for want of descriptors"),
+            }
         ),
     );
     row(

@@ -200,6 +200,7 @@ impl Link {
             tracing::debug!(%error, "the marker was not queued");
             connection.cut(Cut::SlowReader);
         }
+        connection.note_signed_in();
         Some(self.direct.get_or_init(|| connection))
     }
 

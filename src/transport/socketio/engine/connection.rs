@@ -69,6 +69,12 @@ enum Pace {
     Busy,
 }
 
+/// Who keeps count of a connection for as long as it is open.
+pub trait Keeper: std::fmt::Debug + Send + Sync {
+    /// It carries a socket that has signed in.
+    fn signed_in(&self);
+}
+
 /// Why a connection was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -100,6 +106,9 @@ pub trait Connection: Send + Sync {
 
     /// It is known whose it is: it may idle for longer than a stranger's.
     fn note_known(&self);
+
+    /// It carries a socket that has signed in.
+    fn note_signed_in(&self);
 
     /// How long it may idle between two requests.
     fn keep_alive(&self) -> Duration;
@@ -152,6 +161,8 @@ struct Inner<S> {
     is_blocked: bool,
     /// What comes behind the last answer is read, and passed over.
     lingers: bool,
+    /// Let go when the stream is closed.
+    keeper: Option<Arc<dyn Keeper>>,
     pace: Pace,
     has_asked: bool,
     is_known: bool,
@@ -213,7 +224,12 @@ pub struct StreamConnection<S> {
 impl<S> StreamConnection<S> {
     /// A connection over a stream whose handshake, if any, is done.
     #[must_use]
-    pub fn new(stream: S, limits: QueueLimits, patience: Patience) -> Arc<StreamConnection<S>> {
+    pub fn new(
+        stream: S,
+        limits: QueueLimits,
+        patience: Patience,
+        keeper: Option<Arc<dyn Keeper>>,
+    ) -> Arc<StreamConnection<S>> {
         let wakers = Arc::new(Wakers::default());
         Arc::new(StreamConnection {
             inner: Mutex::new(Inner {
@@ -226,6 +242,7 @@ impl<S> StreamConnection<S> {
                 blocked_since: None,
                 is_blocked: false,
                 lingers: false,
+                keeper,
                 pace: Pace::Idle(Instant::now()),
                 has_asked: false,
                 is_known: false,
@@ -503,6 +520,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         self.lock().is_known = true;
     }
 
+    fn note_signed_in(&self) {
+        let keeper = {
+            let mut inner = self.lock();
+            inner.is_known = true;
+            inner.keeper.clone()
+        };
+        if let Some(keeper) = keeper {
+            keeper.signed_in();
+        }
+    }
+
     fn keep_alive(&self) -> Duration {
         self.lock().idle_limit(&self.patience)
     }
@@ -603,9 +631,10 @@ impl<S> Drop for ConnectionIo<S> {
         inner.cut.get_or_insert(Cut::Ended);
         inner.outbox = VecDeque::new();
         inner.outbox_bytes = 0;
-        let stream = inner.stream.take();
+        let (stream, keeper) = (inner.stream.take(), inner.keeper.take());
         drop(inner);
         drop(stream);
+        drop(keeper);
     }
 }
 

@@ -30,7 +30,7 @@ struct Rig {
 
 fn rig(buffer: usize, limits: QueueLimits) -> Rig {
     let (server, client) = tokio::io::duplex(buffer);
-    let connection = StreamConnection::new(server, limits, PATIENCE);
+    let connection = StreamConnection::new(server, limits, PATIENCE, None);
     Rig { library: ConnectionIo::new(connection.clone()), connection, client }
 }
 
