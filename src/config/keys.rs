@@ -270,6 +270,9 @@ pub const KEYS: &[Key] = &[
         "Sockets an address (IPv6: a /64), which a whole office may share; 0: no limit.",
         |c, v| count(&mut c.limits.sockets_per_address, v),
     ),
+    key("limits.polls_per_user", "20", "Polls of a user that wait for events at once; 0: no limit.", |c, v| {
+        count(&mut c.limits.polls_per_user, v)
+    }),
     fixed(key("limits.payload", "\"1MB\"", "Largest message or body of a client.", |c, v| {
         c.limits.payload = bytes(v)?;
         if c.limits.payload < 1_024 { Err("must be at least 1KiB".to_owned()) } else { Ok(()) }

@@ -252,6 +252,8 @@ pub struct Limits {
     pub sockets_per_user: usize,
     /// Sockets an address; off by default: a whole office shares one.
     pub sockets_per_address: usize,
+    /// Polls of a user that wait for events; 0: no bound.
+    pub polls_per_user: usize,
     /// The largest message or body of a client, in bytes.
     pub payload: usize,
     /// The longest content of a message, in characters.
@@ -381,6 +383,7 @@ impl Default for Config {
                 connects_per_second: 50,
                 sockets_per_user: 20,
                 sockets_per_address: 0,
+                polls_per_user: 20,
                 payload: 1_000_000,
                 message_chars: 4_000,
                 send_queue: 4_096,

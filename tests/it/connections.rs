@@ -337,3 +337,141 @@ fn a_proxy_is_not_counted_and_whom_it_asks_for_is() {
     open.pop();
     until("the place of one that has gone is free", || upgrade("203.0.113.9").1 == "101");
 }
+
+/// A WebSocket that has not signed in.
+fn websocket(port: u16) -> TcpStream {
+    let head = "GET /ws/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    say(port, head)
+}
+
+/// A frame of a client, with a mask that changes nothing.
+fn frame(text: &str) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match u8::try_from(text.len()) {
+        Ok(length @ ..126) => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(text.as_bytes());
+    frame
+}
+
+/// Signs in on a WebSocket, and waits for the first word.
+fn signed_in(port: u16, token: &str) -> TcpStream {
+    let mut stream = websocket(port);
+    stream.write_all(&frame(&format!("40{{\"token\":\"{token}\"}}"))).unwrap();
+    let (mut heard, mut some) = (Vec::new(), [0; 1_024]);
+    while !String::from_utf8_lossy(&heard).contains("42[\"authenticated\"") {
+        let length = stream.read(&mut some).unwrap();
+        assert!(length > 0, "{}", String::from_utf8_lossy(&heard));
+        heard.extend(&some[..length]);
+    }
+    stream
+}
+
+/// A little longer than a client has to hang up by itself.
+const FAREWELL: Duration = Duration::from_secs(6);
+
+#[test]
+fn who_leaves_the_namespace_or_is_refused_is_hung_up_on() {
+    let server = Appliance::start();
+    let token = server.token("7", "learner");
+    let begun = Instant::now();
+    let mut left = signed_in(server.port, &token);
+    left.write_all(&frame("41")).unwrap();
+    let mut refused = websocket(server.port);
+    refused.write_all(&frame("40{\"token\":\"no\"}")).unwrap();
+    heard(left);
+    heard(refused);
+    assert!(begun.elapsed() < FAREWELL);
+    // On polling, the next poll is told.
+    let opened = server.get("/ws/?EIO=4&transport=polling");
+    let session = opened.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let path = format!("/ws/?EIO=4&transport=polling&sid={session}");
+    let mut sending = say(server.port, "");
+    let begun = Instant::now();
+    for packet in [format!("40{{\"token\":\"{token}\"}}"), "41".to_owned()] {
+        assert!(request(&mut sending, "POST", &path, None, &packet).starts_with("HTTP/1.1 200 "));
+    }
+    until("the session has ended", || {
+        assert!(begun.elapsed() < FAREWELL, "the session goes on");
+        let answer = server.get(&path);
+        answer.ends_with("\r\n\r\n1") || answer.starts_with("HTTP/1.1 400 ")
+    });
+}
+
+#[test]
+fn who_is_refused_in_the_handshake_is_hung_up_on() {
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_AUTH_REJECT", "connect_error")]);
+    let begun = Instant::now();
+    let mut refused = websocket(server.port);
+    refused.write_all(&frame("40{\"token\":\"no\"}")).unwrap();
+    let said = heard(refused);
+    assert!(said.contains("44{") && said.contains("token_malformed"), "{said}");
+    assert!(begun.elapsed() < FAREWELL);
+}
+
+#[test]
+fn who_comes_and_leaves_on_one_connection_over_and_over_ends_it_and_costs_little() {
+    let server = Appliance::start();
+    let token = server.token("7", "learner");
+    let used = || {
+        let figures = server.call(&server.token("1", "admin"), "GET", "/api/v1/admin/status", "").1;
+        figures["process"]["cpuSeconds"].as_f64().unwrap()
+    };
+    // Who has left does not come back on the same connection: it ends at once.
+    let mut again = signed_in(server.port, &token);
+    again.write_all(&frame("41")).unwrap();
+    again.write_all(&frame(&format!("40{{\"token\":\"{token}\"}}"))).unwrap();
+    assert!(!heard(again).contains("authenticated"));
+    let before = used();
+    let mut stream = signed_in(server.port, &token);
+    let begun = Instant::now();
+    let pair = [frame("41"), frame(&format!("40{{\"token\":\"{token}\"}}"))].concat();
+    // A client that reads all along: it is not cut off for being slow.
+    let mut reading = stream.try_clone().unwrap();
+    reading.set_read_timeout(Some(FAREWELL)).unwrap();
+    let reader = std::thread::spawn(move || {
+        loop {
+            match reading.read(&mut [0; 4_096]) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+                _ => return true,
+            }
+        }
+    });
+    let written = (0..50_000).take_while(|_| stream.write_all(&pair).is_ok()).count();
+    assert!(reader.join().unwrap(), "the connection goes on after {written} pairs");
+    assert!(begun.elapsed() < FAREWELL, "{:?}", begun.elapsed());
+    assert!(used() - before < 2.0, "{} s of processor time", used() - before);
+}
+
+#[test]
+fn a_user_has_so_many_polls_that_wait() {
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_LIMITS_POLLS_PER_USER", "2")]);
+    let (one, other) = (server.token("7", "learner"), server.token("8", "learner"));
+    let cursor = |token: &str| server.call(token, "GET", "/api/v1/events", "").1["cursor"].as_str().unwrap().to_owned();
+    let (cursor, others) = (cursor(&one), cursor(&other));
+    let poll = |token: &str, cursor: &str, wait: u64| {
+        let path = format!("/api/v1/events?cursor={cursor}&wait={wait}");
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        );
+        say(server.port, &head)
+    };
+    let waiting =
+        || server.call(&server.token("1", "admin"), "GET", "/api/v1/admin/status", "").1["pollsWaiting"].as_u64();
+    let mut polls: Vec<_> = (0..2).map(|_| poll(&one, &cursor, 30)).collect();
+    until("both wait", || waiting() == Some(2));
+    let answer = heard(poll(&one, &cursor, 30));
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retryAfterMs"), "{answer}");
+    // Who does not wait is answered, and so is somebody else.
+    assert!(heard(poll(&one, &cursor, 0)).starts_with("HTTP/1.1 200 "));
+    assert!(heard(poll(&other, &others, 1)).starts_with("HTTP/1.1 200 "));
+    polls.pop();
+    until("the place of one that has gone is free", || heard(poll(&one, &cursor, 1)).starts_with("HTTP/1.1 200 "));
+}
