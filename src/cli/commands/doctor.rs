@@ -121,6 +121,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
         Err(error) => findings.extend(absent(&config, error)),
     }
     findings.push(machine::descriptors(status.as_ref().ok()));
+    findings.extend(machine::memory(&config));
     findings.push(backup(status.as_ref().ok(), now));
     findings.extend(proxy(&config, status.as_ref().ok()));
     match (args.server.url(), own_address(status.as_ref().ok())) {
