@@ -322,6 +322,9 @@ pub const KEYS: &[Key] = &[
         "Open sockets per client address (IPv6: per /64), which a whole office may share; 0: no limit.",
         |c, v| count(&mut c.limits.sockets_per_address, v),
     ),
+    key("limits.polls_per_user", "20", "Long polls of a user that may wait at the same time; 0: no limit.", |c, v| {
+        count(&mut c.limits.polls_per_user, v)
+    }),
     fixed(key("limits.payload", "\"1MB\"", "Largest message or request body of a client.", |c, v| {
         c.limits.payload = bytes(v)?;
         if c.limits.payload < 1_024 { Err("must be at least 1KiB".to_owned()) } else { Ok(()) }
@@ -342,9 +345,18 @@ pub const KEYS: &[Key] = &[
     fixed(key("limits.handshake", "\"10s\"", "Time limit for a TLS handshake.", |c, v| {
         timeout(&mut c.limits.handshake, v)
     })),
-    fixed(key("limits.request_head", "\"15s\"", "Time limit for the headers of a request.", |c, v| {
-        timeout(&mut c.limits.request_head, v)
-    })),
+    fixed(key(
+        "limits.request_head",
+        "\"15s\"",
+        "Time limit for the headers of a request, from its first byte on.",
+        |c, v| timeout(&mut c.limits.request_head, v),
+    )),
+    fixed(key(
+        "limits.keep_alive",
+        "\"75s\"",
+        "Time limit between two requests of a connection; at most 15s where nobody has signed in.",
+        |c, v| timeout(&mut c.limits.keep_alive, v),
+    )),
     fixed(key(
         "limits.request_body",
         "\"20s\"",
@@ -354,6 +366,21 @@ pub const KEYS: &[Key] = &[
     fixed(key("limits.sign_in", "\"10s\"", "Time limit for the sign-in of a Socket.IO connection.", |c, v| {
         timeout(&mut c.limits.sign_in, v)
     })),
+    fixed(key(
+        "limits.bodies",
+        "\"64MiB\"",
+        "Memory for bodies of requests that are read or worked on, all together; one user has an eighth of it.",
+        |c, v| {
+            c.limits.bodies = bytes(v)?;
+            Ok(())
+        },
+    )),
+    fixed(key(
+        "limits.connections_per_address",
+        "0",
+        "Connections of an address (IPv6: a /64), without WebSockets that have signed in; 0: a quarter of the descriptors.",
+        |c, v| count(&mut c.limits.connections_per_address, v),
+    )),
     fixed(key(
         "limits.newcomers_per_address",
         "4096",

@@ -258,6 +258,8 @@ pub struct Limits {
     pub rooms_per_socket: usize,
     /// Open sockets per client address; off by default, because a whole office may share one.
     pub sockets_per_address: usize,
+    /// Polls of a user that wait for events; 0: no bound.
+    pub polls_per_user: usize,
     /// The largest message or body of a client, in bytes.
     pub payload: usize,
     /// The longest content of a message, in characters.
@@ -268,10 +270,16 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long the head of a request may take.
     pub request_head: Duration,
+    /// How long a connection may idle between two requests.
+    pub keep_alive: Duration,
     /// How long the body of a request may take, besides what its size grants.
     pub request_body: Duration,
     /// How long a connection of Socket.IO may take to sign in.
     pub sign_in: Duration,
+    /// The most bytes that bodies of requests take at once, all together.
+    pub bodies: usize,
+    /// Connections of an address, without the WebSockets of who has signed in; 0: a quarter of the descriptors.
+    pub connections_per_address: u64,
     /// Connections of an address that have not asked for anything yet; 0: no bound.
     pub newcomers_per_address: u64,
 }
@@ -384,13 +392,17 @@ impl Default for Config {
                 sockets_per_user: 20,
                 rooms_per_socket: 1_000,
                 sockets_per_address: 0,
+                polls_per_user: 20,
                 payload: 1_000_000,
                 message_chars: 4_000,
                 send_queue: 4_096,
                 handshake: Duration::from_secs(10),
                 request_head: Duration::from_secs(15),
+                keep_alive: Duration::from_secs(75),
                 request_body: Duration::from_secs(20),
                 sign_in: Duration::from_secs(10),
+                bodies: 64 << 20,
+                connections_per_address: 0,
                 newcomers_per_address: 4_096,
             },
             retention: Retention {

@@ -29,6 +29,11 @@ impl Count {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// So many, of what is measured.
+    pub fn set(&self, many: u64) {
+        self.0.store(many, Ordering::Relaxed);
+    }
+
     /// How many.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -61,6 +66,12 @@ impl<const N: usize> Counts<N> {
         self.kinds.iter().copied().zip(self.counts.iter().map(Count::get))
     }
 
+    /// Those of a kind.
+    #[must_use]
+    pub fn of(&self, kind: &str) -> u64 {
+        self.read().find(|(known, _)| *known == kind).map_or(0, |(_, count)| count)
+    }
+
     /// All together.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -78,7 +89,7 @@ pub struct Counters {
     /// Tokens that were refused, by the code of the refusal.
     pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
-    pub rate_limited: Counts<10>,
+    pub rate_limited: Counts<14>,
     /// HTTP requests answered, by the class of their status.
     pub http: Counts<5>,
     /// How long their answers took to begin.
@@ -87,6 +98,8 @@ pub struct Counters {
     pub connections: Count,
     /// Connections open now.
     pub connections_open: Count,
+    /// How many connections over the network there may be.
+    pub connections_limit: Count,
     /// TLS handshakes that failed.
     pub tls_failures: Count,
     /// Times that the machine's clock was set.
@@ -142,6 +155,10 @@ impl Default for Counters {
                 "sockets",
                 "address",
                 "rooms",
+                "bodies",
+                "connections",
+                "descriptors",
+                "polls",
                 "newcomers",
                 "budget",
             ]),
@@ -149,6 +166,7 @@ impl Default for Counters {
             http_time: Histogram::default(),
             connections: Count::default(),
             connections_open: Count::default(),
+            connections_limit: Count::default(),
             tls_failures: Count::default(),
             clock_jumps: Count::default(),
             polls_waiting: Count::default(),

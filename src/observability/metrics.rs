@@ -136,6 +136,11 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
     gauge("rooms", "Chat rooms with an open socket", figures.rooms as u64);
     gauge("polls_waiting", "Waiting long polls", counters.polls_waiting.get());
     gauge("connections_open", "Open connections of all kinds", counters.connections_open.get());
+    gauge(
+        "connections_limit",
+        "Most open connections over the network; the server keeps the other file descriptors back",
+        counters.connections_limit.get(),
+    );
     gauge("store_file_bytes", "Size of the database file", figures.store.file_bytes);
     gauge("store_queue", "Write requests waiting for the store", figures.store.queued as u64);
     gauge("store_min_free_bytes", "Free bytes below which writes are refused", figures.store.min_free_bytes);

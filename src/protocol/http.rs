@@ -70,6 +70,10 @@ pub struct Status {
     pub polls_waiting: u64,
     /// Connections open, of all kinds.
     pub connections: u64,
+    /// How many there may be over the network: some descriptors are kept back.
+    pub connections_limit: u64,
+    /// Connections that were turned away since the start, because too few descriptors were left.
+    pub connections_turned_away: u64,
     /// Tokens refused since the start.
     pub refused_sign_ins: u64,
     /// Requests beyond a limit since the start.

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,12 +26,38 @@ pub struct TimedBody<B = Incoming> {
     time: Option<Pin<Box<Sleep>>>,
     began: Option<Instant>,
     received: u64,
+    end: BodyEnd,
 }
 
-impl<B> TimedBody<B> {
+/// Whether all of a body has come, for whoever has given it out of their hands. A request without one has nothing to wait for.
+#[derive(Debug, Clone)]
+pub struct BodyEnd(Option<Arc<AtomicBool>>);
+
+impl BodyEnd {
+    /// Whether all of it has come.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.0.as_ref().is_none_or(|has_come| has_come.load(Ordering::Relaxed))
+    }
+
+    fn note(&self) {
+        if let Some(has_come) = &self.0 {
+            has_come.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<B: Body> TimedBody<B> {
     /// Guards the body of a request that comes over this connection.
     pub fn new(body: B, timeout: Duration, connection: Arc<dyn Connection>) -> TimedBody<B> {
-        TimedBody { body, timeout, connection, time: None, began: None, received: 0 }
+        let end = BodyEnd((!body.is_end_stream()).then(Arc::default));
+        TimedBody { body, timeout, connection, time: None, began: None, received: 0, end }
+    }
+
+    /// Its end.
+    #[must_use]
+    pub fn end(&self) -> BodyEnd {
+        self.end.clone()
     }
 }
 
@@ -63,6 +90,9 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
                 this.received += bytes.len() as u64;
+            }
+            if frame.is_none() || this.body.is_end_stream() {
+                this.end.note();
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(InboundError::Broken)));
         }

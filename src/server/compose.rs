@@ -13,6 +13,7 @@ use crate::realtime::live::Live;
 use crate::server::middleware::{Middleware, MiddlewareSettings};
 use crate::server::open_store::open_store;
 use crate::services::{App, Settings};
+use crate::transport::bodies::Bodies;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::socketio::SocketIoTransport;
 
@@ -62,14 +63,16 @@ pub(super) fn transports(
 ) -> Transports {
     let sockets = SocketIoTransport::new(app.clone(), verifier.clone(), config);
     let (layer, io) = sockets.mount();
+    let bodies = Bodies::new(config.limits.bodies, config.limits.payload);
     let api = Arc::new(HttpApi {
         app: app.clone(),
         verifier: verifier.clone(),
         sockets: sockets.clone(),
         process: process.clone(),
         payload_bytes: config.limits.payload as u64,
+        bodies: bodies.clone(),
     });
-    let middleware = Middleware::new(&layer, routes(api.clone()), sockets.clone(), process, settings);
+    let middleware = Middleware::new(&layer, routes(api.clone()), sockets.clone(), bodies, process, settings);
     Transports { sockets, api, io, middleware }
 }
 

@@ -5,16 +5,20 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
-use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::{Request, StatusCode};
+use http_body::Frame;
+use hyper::body::{Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -24,19 +28,32 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
 use crate::observability::process;
-use crate::transport::socketio::engine::connection::{Connection, ConnectionIo, Cut, QueueLimits, StreamConnection};
+use crate::protocol::error::ApiError;
+use crate::transport::origin::{SignedIn, network_of};
+use crate::transport::socketio::engine::connection::{
+    Connection, ConnectionIo, Cut, Keeper, QueueLimits, StreamConnection, Timeouts,
+};
 
 use crate::server::body_timeout::TimedBody;
-use crate::server::middleware::{Middleware, Peer};
-use crate::server::pending::{Newcomer, Newcomers};
+use crate::server::middleware::{Body, Failure, Middleware, Peer, refusal};
+use crate::server::places::{Most, NoPlace, NowAndThen, Place, Places};
 use crate::server::tls::handshakes::Handshakes;
 
+/// Behind a proxy, whose network has too many requests under way is told to come again after so long.
+const COME_AGAIN: Duration = Duration::from_secs(5);
 /// The most bytes that wait for one slow reader.
 const QUEUED_BYTES: usize = 4 << 20;
 /// A connection that is there when the server begins to stop may take so long to ask for something.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A command on the control socket may take nothing for so long.
 const CONTROL_STALL: Duration = Duration::from_secs(10 * 60);
+/// A connection on which nobody has signed in may idle for so long.
+const STRANGERS_IDLE: Duration = Duration::from_secs(15);
+/// Where there are too few descriptors, who connects waits for so long until idle connections of strangers have ended, which
+/// have idled for so long at least; and it is told so often.
+const ROOM: Duration = Duration::from_millis(100);
+const IDLE: Duration = Duration::from_secs(1);
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -47,12 +64,14 @@ pub struct ConnectionLimits {
     pub queue: QueueLimits,
     /// How long a TLS handshake may take.
     pub handshake: Duration,
-    /// How long the head of a request may take.
-    pub head: Duration,
+    /// How long a request may keep the server waiting.
+    pub timeouts: Timeouts,
     /// How long its body may take, besides what its size grants.
     pub body: Duration,
     /// Connections of an address that have not asked for anything yet; 0: no bound.
     pub newcomers: u64,
+    /// Connections of an address; 0: a share of the descriptors.
+    pub of_network: u64,
 }
 
 impl ConnectionLimits {
@@ -62,9 +81,14 @@ impl ConnectionLimits {
         ConnectionLimits {
             queue: QueueLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
             handshake: limits.handshake,
-            head: limits.request_head,
+            timeouts: Timeouts {
+                head: limits.request_head,
+                idle: limits.keep_alive,
+                stranger: limits.keep_alive.min(STRANGERS_IDLE),
+            },
             body: limits.request_body,
             newcomers: limits.newcomers_per_address,
+            of_network: limits.connections_per_address,
         }
     }
 }
@@ -76,7 +100,12 @@ pub struct Connections {
     tracker: TaskTracker,
     /// Cancelled when the server is about to stop: running requests are finished, no new ones are accepted.
     draining: CancellationToken,
-    newcomers: Arc<Newcomers>,
+    places: Arc<Places>,
+    /// When idle connections were ended for want of descriptors, when it was told that there are too few, and when the system
+    /// gave none.
+    made_room: NowAndThen,
+    told: NowAndThen,
+    lacked: NowAndThen,
     live_connections: Mutex<HashMap<u64, Weak<dyn Connection>>>,
     next: AtomicU64,
     /// Connections that the server makes to itself, by where they come from.
@@ -92,10 +121,68 @@ impl std::fmt::Debug for Connections {
 /// A connection that is open.
 struct Open<'a>(&'a Middleware);
 
+impl Open<'_> {
+    fn new(middleware: &Middleware) -> Open<'_> {
+        middleware.counters().connections_open.add();
+        Open(middleware)
+    }
+}
+
 impl Drop for Open<'_> {
     fn drop(&mut self) {
         self.0.counters().connections_open.take();
     }
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
+/// The body of an answer: when it has been given out, the next request is waited for.
+struct AnswerBody {
+    body: Body,
+    _end: Option<AnswerEnd>,
+}
+
+struct AnswerEnd(Arc<dyn Connection>, Option<Arc<Place>>);
+
+impl Drop for AnswerEnd {
+    fn drop(&mut self) {
+        self.0.end_request();
+        if let Some(place) = &self.1 {
+            place.answered();
+        }
+    }
+}
+
+impl http_body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The answer to a request of a network that has too many under way, behind a proxy.
+fn too_many(middleware: &Middleware) -> http::Response<Body> {
+    middleware.counters().rate_limited.add("connections");
+    refusal(&ApiError::rate_limited(
+        COME_AGAIN,
+        "there are too many connections from this address; close one and come again",
+    ))
+}
+
+/// Whether it is this process that has too many files and connections open, or the machine.
+pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Who is at the other end.
@@ -103,17 +190,17 @@ struct Who {
     address: Option<IpAddr>,
     is_certified: bool,
     user: Option<u32>,
-    /// Until the first request.
-    newcomer: Option<Newcomer>,
+    /// Its place among those who come over the network.
+    place: Option<Arc<Place>>,
 }
 
 impl Who {
-    fn over_network(address: IpAddr, is_certified: bool, newcomer: Newcomer) -> Who {
-        Who { address: Some(address), is_certified, user: None, newcomer: Some(newcomer) }
+    fn over_network(address: IpAddr, is_certified: bool, place: Arc<Place>) -> Who {
+        Who { address: Some(address), is_certified, user: None, place: Some(place) }
     }
 
     fn local(user: Option<u32>) -> Who {
-        Who { address: None, is_certified: false, user, newcomer: None }
+        Who { address: None, is_certified: false, user, place: None }
     }
 }
 
@@ -121,12 +208,17 @@ impl Connections {
     /// No connections yet.
     #[must_use]
     pub fn new(middleware: Arc<Middleware>, limits: ConnectionLimits, draining: CancellationToken) -> Arc<Connections> {
+        let now = process::read();
+        let most = Most::new(limits.newcomers, limits.of_network, now.max_fds, now.open_fds);
         Arc::new(Connections {
+            places: Places::new(most, middleware.counters().clone()),
             middleware,
             limits,
             tracker: TaskTracker::new(),
             draining,
-            newcomers: Newcomers::new(limits.newcomers, process::read().max_fds),
+            made_room: NowAndThen::default(),
+            told: NowAndThen::default(),
+            lacked: NowAndThen::default(),
             live_connections: Mutex::default(),
             next: AtomicU64::new(0),
             probes: Mutex::default(),
@@ -172,10 +264,7 @@ impl Connections {
                 Ok((stream, peer)) => {
                     self.middleware.counters().connections.add();
                     let address = peer.ip();
-                    let Some(newcomer) = self.newcomers.admit(address) else {
-                        self.turn_away(address);
-                        continue;
-                    };
+                    let Some(place) = self.place_for(address).await else { continue };
                     // A message must not wait for the one behind it.
                     if let Err(error) = stream.set_nodelay(true) {
                         tracing::debug!(%error, "a connection kept Nagle's algorithm");
@@ -183,13 +272,13 @@ impl Connections {
                     let (this, handshakes) = (self.clone(), handshakes.clone());
                     self.tracker.spawn(async move {
                         match handshakes {
-                            None => this.serve(stream, Who::over_network(address, false, newcomer)).await,
+                            None => this.serve(stream, Who::over_network(address, false, place)).await,
                             Some(handshakes) => {
                                 match tokio::time::timeout(this.limits.handshake, handshakes.accept(stream)).await {
                                     Ok(Ok(stream)) => {
                                         let certificates = stream.get_ref().1.peer_certificates();
                                         let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
-                                        this.serve(stream, Who::over_network(address, is_certified, newcomer)).await;
+                                        this.serve(stream, Who::over_network(address, is_certified, place)).await;
                                     }
                                     Ok(Err(error)) => this.refused(address, "tls_handshake", &error),
                                     Err(_) => this.refused(address, "tls_timeout", &"it took too long"),
@@ -262,11 +351,67 @@ impl Connections {
         self.serve(stream, Who::local(Some(user))).await;
     }
 
-    fn turn_away(&self, address: IpAddr) {
-        self.middleware.counters().rate_limited.add("newcomers");
-        if self.middleware.counters().log_limiter.may_log("newcomers") {
-            tracing::info!(%address, reason = "newcomers", "refused a connection: too many connections from its address have sent no request");
+    /// A place for who has connected. Where there is none, idle connections of strangers make room.
+    async fn place_for(&self, address: IpAddr) -> Option<Arc<Place>> {
+        let network = (!self.middleware.is_proxy(&address)).then(|| network_of(address));
+        let mut admitted = self.places.admit(network);
+        if let Err(NoPlace::Full) = admitted {
+            // Each end is told once; and nobody else is accepted meanwhile.
+            for _ in 0..self.make_room().min(4) {
+                self.places.freed(ROOM).await;
+                admitted = self.places.admit(network);
+                if !matches!(admitted, Err(NoPlace::Full)) {
+                    break;
+                }
+            }
         }
+        admitted.inspect_err(|why| self.turn_away(address, *why)).ok()
+    }
+
+    /// Ends the connections of strangers that have idled for longest, a part of them. Gives how many.
+    fn make_room(&self) -> usize {
+        // To look for them costs a look at each connection.
+        if !self.made_room.is_due(ROOM) {
+            return 0;
+        }
+        let idle = self.live_connections().into_iter().filter_map(|one| Some((one.idle_since()?, one)));
+        let mut idle: Vec<_> = idle.filter(|(since, _)| since.elapsed() >= IDLE).collect();
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        idle.truncate(idle.len().div_ceil(16).min(64));
+        for (_, connection) in &idle {
+            connection.cut(Cut::Ended);
+        }
+        idle.len()
+    }
+
+    fn turn_away(&self, address: IpAddr, why: NoPlace) {
+        let (reason, words) = match why {
+            NoPlace::Newcomers => {
+                ("newcomers", "refused a connection: too many connections from its address have sent no request")
+            }
+            NoPlace::Network => ("connections", "refused a connection: there are too many from its address"),
+            NoPlace::Full => ("descriptors", ""),
+        };
+        let counters = self.middleware.counters();
+        counters.rate_limited.add(reason);
+        if why != NoPlace::Full {
+            if counters.log_limiter.may_log(reason) {
+                tracing::info!(%address, reason, "{words}");
+            }
+        } else if self.told.is_due(TOLD_EVERY) {
+            let (open, turned_away) = (counters.connections_open.get(), counters.rate_limited.of(reason));
+            tracing::warn!(
+                open,
+                turned_away,
+                "too few file descriptors are left: new connections are turned away until some end; raise LimitNOFILE"
+            );
+        }
+    }
+
+    /// Whether the system had no descriptor for a connection within this time.
+    #[must_use]
+    pub fn lacked_descriptors_within(&self, time: Duration) -> bool {
+        self.lacked.was_within(time)
     }
 
     fn refused(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
@@ -277,6 +422,9 @@ impl Connections {
     }
 
     async fn pause(&self, error: &io::Error) {
+        if is_out_of_descriptors(error) {
+            self.lacked.is_due(Duration::ZERO);
+        }
         tracing::warn!(%error, "could not accept a connection; if the error is 'too many open files', raise LimitNOFILE");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
@@ -288,40 +436,79 @@ impl Connections {
         // A command may write what it is given to a disk that takes its time.
         let stall =
             if who.address.is_none() { CONTROL_STALL.max(self.limits.queue.stall) } else { self.limits.queue.stall };
-        let connection = StreamConnection::new(stream, QueueLimits { stall, ..self.limits.queue });
+        let connection = StreamConnection::new(
+            stream,
+            QueueLimits { stall, ..self.limits.queue },
+            self.limits.timeouts,
+            who.place.clone().map(|place| place as Arc<dyn Keeper>),
+        );
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;
         self.lock().insert(number, Arc::downgrade(&connection));
-        self.middleware.counters().connections_open.add();
-        let _open = Open(&self.middleware);
-        let Who { address, is_certified, user, newcomer } = who;
+        let Who { address, is_certified, user, place } = who;
+        let is_proxied = address.is_some_and(|address| self.middleware.is_proxy(&address));
+        // Places count themselves; the administrator of this machine has none.
+        let _open = place.is_none().then(|| Open::new(&self.middleware));
+        if is_proxied || address.is_none() {
+            connection.note_known();
+        }
         let peer = Peer { address, is_certified, user, connection };
         let middleware = self.middleware.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
-        let (newcomer, timeout) = (Mutex::new(newcomer), self.limits.body);
-        let service = service_fn(move |request: Request<Incoming>| {
-            if !asks.swap(true, Ordering::Relaxed) {
-                drop(newcomer.lock().take());
-            }
+        let timeout = self.limits.body;
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            asks.store(true, Ordering::Relaxed);
+            let client = if is_proxied { middleware.client_address(request.headers(), &peer) } else { None };
+            let network = client.filter(|client| Some(*client) != peer.address).map(network_of);
+            let asked = place.as_ref().map_or(Ok(()), |place| place.asked(network));
+            let proxied = place.clone().filter(|_| is_proxied);
             let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
-            let answer = middleware
-                .clone()
-                .call(request.map(|body| TimedBody::new(body, timeout, peer.connection.clone())), peer.clone());
+            peer.connection.begin_request();
+            let sender = SignedIn::default();
+            request.extensions_mut().insert(sender.clone());
+            let request = request.map(|body| TimedBody::new(body, timeout, peer.connection.clone()));
+            let (body_end, connection) = (request.body().end(), peer.connection.clone());
+            let answer = match asked {
+                Ok(()) => Ok(middleware.clone().call(request, peer.clone())),
+                Err(_) => Err(too_many(&middleware)),
+            };
             async move {
-                let mut answer = answer.await?;
+                let mut answer = match answer {
+                    Ok(answer) => answer.await?,
+                    Err(refused) => refused,
+                };
+                if sender.user().is_some() {
+                    connection.note_known();
+                }
+                // A body that nobody wanted is not read: the connection ends behind the answer.
+                let is_unread = !body_end.has_come();
+                if is_unread {
+                    connection.linger();
+                }
                 // The end of a body may be given in two ways, of which a proxy in front may have believed the other one: what
                 // comes behind it is nobody's request (RFC 9112, 6.1).
-                if is_chunked {
+                if is_chunked || is_unread {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, Infallible>(answer)
+                if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    return Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _end: None }));
+                }
+                let seconds = connection.keep_alive().as_secs();
+                if seconds > 0
+                    && !answer.headers().contains_key(CONNECTION)
+                    && let Ok(value) = HeaderValue::try_from(format!("timeout={seconds}"))
+                {
+                    answer.headers_mut().insert(KEEP_ALIVE, value);
+                }
+                let end = AnswerEnd(connection, proxied);
+                Ok(answer.map(|body| AnswerBody { body, _end: Some(end) }))
             }
         });
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.limits.head)
+            // It would count the time between two requests, too: the connection itself has both times.
+            .header_read_timeout(None)
             // Heads of requests are short; bodies are bounded by their readers.
             .max_buf_size(64 * 1024)
             .serve_connection(io, service)

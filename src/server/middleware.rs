@@ -15,10 +15,11 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
@@ -28,12 +29,14 @@ use tower_service::Service;
 use warp::filters::BoxedFilter;
 
 use crate::config::{Config, TlsMode};
+use crate::domain::UserId;
 use crate::observability::counters::Counters;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
+use crate::transport::bodies::{Bodies, Sender, Turn};
 use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
-use crate::transport::origin::{ClientAddress, OverControlSocket, forwarded_for, is_own, network_of};
+use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
@@ -55,7 +58,11 @@ const CLOSE_PACKET: &[u8] = b"1";
 /// Everything that is for administrators.
 const ADMIN_PATH: &str = "/api/v1/admin";
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// The most that a client on polling may send at once before it has signed in: a token, and what is around it.
+const TOKEN_BYTES: u64 = 64 << 10;
+
+/// Why a body of an answer breaks off.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
 /// Socket.IO around the HTTP API, with the library's types out of sight.
@@ -118,6 +125,7 @@ pub struct Middleware {
     inner: Inner,
     api_alone: Inner,
     sockets: Arc<SocketIoTransport>,
+    bodies: Arc<Bodies>,
     process: Arc<dyn Process>,
     rules: ArcSwap<Rules>,
 }
@@ -157,6 +165,7 @@ impl Middleware {
         layer: &SocketIoLayer,
         routes: BoxedFilter<(warp::reply::Response,)>,
         sockets: Arc<SocketIoTransport>,
+        bodies: Arc<Bodies>,
         process: Arc<dyn Process>,
         settings: MiddlewareSettings,
     ) -> Arc<Middleware> {
@@ -172,6 +181,7 @@ impl Middleware {
                 Box::pin(async move { boxed(service.call(request).await) })
             }),
             sockets,
+            bodies,
             process,
             rules: ArcSwap::from_pointee(Rules::new(settings, None)),
         })
@@ -259,7 +269,11 @@ impl Middleware {
             unpin(&mut request);
         }
         match address {
-            None => drop(request.extensions_mut().insert(OverControlSocket(peer.user))),
+            None => {
+                let local = request.extensions_mut();
+                local.insert(OverControlSocket(peer.user));
+                local.remove::<SignedIn>();
+            }
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
         }
         let response = (self.api_alone)(request).await;
@@ -312,6 +326,16 @@ impl Middleware {
             tokio::time::sleep(wait).await;
         }
         let (mut parts, body) = request.into_parts();
+        // The library keeps the head of the first request: what is noted of each one is not for it.
+        let sender = parts.extensions.remove::<SignedIn>().unwrap_or_default();
+        if let Some(user) = self.sockets.user_of(&query) {
+            sender.note(&user);
+        }
+        // Held until the library has read the body.
+        let _turn = match self.turn(&parts, sender.user(), address).await {
+            Ok(turn) => turn,
+            Err(error) => return refusal(&error),
+        };
         if let (true, Some(address)) = (is_first, address) {
             parts.extensions.insert(ClientAddress(address));
         }
@@ -333,6 +357,31 @@ impl Middleware {
         response
     }
 
+    /// The place of what a client on polling sends. Who has not signed in has a token to send, and nothing else.
+    async fn turn(
+        &self,
+        parts: &Parts,
+        user: Option<&UserId>,
+        address: Option<IpAddr>,
+    ) -> Result<Option<Turn>, ApiError> {
+        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if parts.method != Method::POST || length == Some(0) {
+            return Ok(None);
+        }
+        let (sender, most) = match (user, address) {
+            (Some(user), _) => (Sender::User(user.clone()), self.sockets.payload() as u64),
+            (None, Some(address)) => (Sender::Network(network_of(address)), TOKEN_BYTES),
+            (None, None) => return Ok(None),
+        };
+        // A body that does not say how long it is may be as long as it may.
+        let is_short = length.map_or(user.is_some(), |length| length <= most);
+        if !is_short {
+            return Err(ApiError::new(ErrorCode::TooLarge, "the body is too large, or does not say how large it is"));
+        }
+        let turn = self.bodies.admit(sender, length.unwrap_or(most)).await;
+        turn.map(Some).inspect_err(|_| self.sockets.counters().rate_limited.add("bodies"))
+    }
+
     fn count_connect(&self, headers: &HeaderMap, peer: &Peer) -> Result<(), ApiError> {
         let rules = self.rules.load();
         let (Some(connects), Some(address)) = (&rules.connects, self.client_address(headers, peer)) else {
@@ -346,16 +395,23 @@ impl Middleware {
     }
 
     /// Who is at the other end: behind a proxy, the last address that a trusted proxy has added.
-    fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
+    pub(super) fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
         let direct = peer.address?;
-        let rules = self.rules.load();
-        let trusted = &rules.settings.trusted_proxies;
-        let is_trusted = |address: &IpAddr| trusted.is_empty() || trusted.contains(address);
-        if !rules.settings.behind_proxy || !is_trusted(&direct) {
+        if !self.is_proxy(&direct) {
             return Some(direct);
         }
+        let rules = self.rules.load();
+        let trusted = &rules.settings.trusted_proxies;
         let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
         forwarded_for(lines, trusted).or(Some(direct))
+    }
+
+    /// Whether who connects from there is a proxy that is believed.
+    #[must_use]
+    pub fn is_proxy(&self, address: &IpAddr) -> bool {
+        let rules = self.rules.load();
+        let trusted = &rules.settings.trusted_proxies;
+        rules.settings.behind_proxy && (trusted.is_empty() || trusted.contains(address))
     }
 
     fn allowed_origin(&self, headers: &HeaderMap) -> Option<Allowed> {
@@ -371,7 +427,7 @@ impl Middleware {
 
     /// What has happened since the start.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         self.sockets.counters()
     }
 
@@ -432,7 +488,7 @@ where
     }
 }
 
-fn refusal(error: &ApiError) -> Response<Body> {
+pub(super) fn refusal(error: &ApiError) -> Response<Body> {
     let text = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
     let mut response = Response::new(whole(Bytes::from(text)));
     *response.status_mut() =

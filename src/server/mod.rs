@@ -11,7 +11,7 @@ mod metrics_listener;
 pub mod middleware;
 pub mod offline;
 mod open_store;
-mod pending;
+mod places;
 pub mod preflight;
 mod reload;
 mod shutdown;

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::services::App;
 
-use super::listener::Connections;
+use super::listener::{Connections, is_out_of_descriptors};
 use crate::domain::problem::Problem;
 
 /// The sockets that were opened for this process (`LISTEN_FDS`), in their order.
@@ -91,6 +91,9 @@ async fn health(
     for address in addresses {
         match tokio::time::timeout(timeout, connections.probe(*address)).await {
             Ok(Ok(())) => {}
+            // A restart would give nobody more descriptors: that there is none for this says nothing of who accepts.
+            Ok(Err(error)) if is_out_of_descriptors(&error) => {}
+            Err(_) if connections.lacked_descriptors_within(timeout) => {}
             Ok(Err(error)) => return Err(format!("no connection to {address}: {error}")),
             Err(_) => return Err(format!("nobody accepts at {address}")),
         }

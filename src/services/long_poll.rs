@@ -2,10 +2,11 @@
 //! it is read from the [`Feed`](crate::realtime::feed::Feed), in the very order of the sockets and with what is not stored; over a
 //! longer gap or a restart the stored kinds are read from the store.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ use crate::services::storage::Storage;
 const MOST_EVENTS: usize = 500;
 /// The longest wait.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Whose polls are too many is told to come again after so long.
+const COME_AGAIN: Duration = Duration::from_secs(2);
 /// The most rooms of one poll.
 pub const MAX_ROOMS: usize = 100;
 
@@ -49,6 +52,44 @@ pub struct PollWait {
     wait: Duration,
     /// Keeps the caller present for as long as it waits.
     polling: Option<Polling>,
+    /// Its place among those of the same user.
+    turn: Option<WaitingPoll>,
+}
+
+/// How many polls of each user wait.
+#[derive(Debug, Clone, Default)]
+struct WaitingPolls(Arc<Mutex<HashMap<UserId, usize>>>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+struct WaitingPoll {
+    all: WaitingPolls,
+    user: UserId,
+}
+
+impl WaitingPolls {
+    /// One more of a user; `None` if there are `most` (0: no bound).
+    fn begin(&self, user: &UserId, most: usize) -> Option<WaitingPoll> {
+        let mut all = self.0.lock();
+        let waiting = all.entry(user.clone()).or_default();
+        if most > 0 && *waiting >= most {
+            return None;
+        }
+        *waiting += 1;
+        Some(WaitingPoll { all: self.clone(), user: user.clone() })
+    }
+}
+
+impl Drop for WaitingPoll {
+    fn drop(&mut self) {
+        let mut all = self.all.0.lock();
+        if let Some(waiting) = all.get_mut(&self.user) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                all.remove(&self.user);
+            }
+        }
+    }
 }
 
 /// What a poll gives.
@@ -162,6 +203,7 @@ pub struct LongPoll {
     settings: Arc<LiveSettings>,
     /// The server is about to stop: polls are answered, whatever they wait for.
     ending: CancellationToken,
+    waiting: WaitingPolls,
 }
 
 impl LongPoll {
@@ -171,14 +213,15 @@ impl LongPoll {
         settings: Arc<LiveSettings>,
         ending: CancellationToken,
     ) -> LongPoll {
-        LongPoll { store, live, settings, ending }
+        LongPoll { store, live, settings, ending, waiting: WaitingPolls::default() }
     }
 
     /// Answers with what has happened in the caller's own rooms and the chat rooms named, or says that it is to be waited for
     /// ([`LongPoll::wait`]).
     ///
     /// # Errors
-    /// `forbidden` for a room, `resync` for a cursor that is not of this store's life, `unavailable`.
+    /// `forbidden` for a room, `resync` for a cursor that is not of this store's life, `unavailable`, `rate_limited` if too
+    /// many polls of the caller wait.
     pub async fn poll(
         &self,
         caller: &Caller,
@@ -186,6 +229,7 @@ impl LongPoll {
         rooms: Vec<RoomId>,
         wait: Duration,
     ) -> Result<PollStep, ApiError> {
+        let turn = if wait.is_zero() || cursor.is_none() { None } else { Some(self.turn(&caller.actor.user)?) };
         for room in &rooms {
             require_membership(&self.store, &self.settings, caller, room).await?;
         }
@@ -207,7 +251,16 @@ impl LongPoll {
             let cursor = self.write_place(&caller.actor.user, place);
             return Ok(PollStep::Answered(PollAnswer { deliveries, cursor }));
         }
-        Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT), polling }))
+        Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT), polling, turn }))
+    }
+
+    fn turn(&self, user: &UserId) -> Result<WaitingPoll, ApiError> {
+        let most = self.settings.get().limits.polls_per_user;
+        self.waiting.begin(user, most).ok_or_else(|| {
+            self.live.counters().rate_limited.add("polls");
+            let message = format!("{most} polls of yours wait already; one that is answered makes room");
+            ApiError::rate_limited(COME_AGAIN, message)
+        })
     }
 
     /// Waits for what a poll has not found.
@@ -243,7 +296,7 @@ impl LongPoll {
     }
 
     async fn wait_at(&self, caller: &Caller, poll: PollWait) -> Result<(Place, Vec<Arc<Delivery>>), ApiError> {
-        let PollWait { mut place, rooms, wait, polling: _polling } = poll;
+        let PollWait { mut place, rooms, wait, polling: _polling, turn: _turn } = poll;
         let base = caller.actor.own_rooms();
         let waiter = Arc::new(Waiter::default());
         let number = self.live.sockets.next_number();

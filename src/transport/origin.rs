@@ -2,6 +2,9 @@
 //! audit log and for who is let in.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, OnceLock};
+
+use crate::domain::UserId;
 
 /// The request came over the control socket: whoever can open it is the administrator. With the local user's number, if the
 /// system says it.
@@ -11,6 +14,25 @@ pub struct OverControlSocket(pub Option<u32>);
 /// The request came from this address.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
+
+/// Who has sent the request, once they have signed in. The transport that looks at the token writes it, and whoever counts
+/// the request reads it.
+#[derive(Debug, Clone, Default)]
+pub struct SignedIn(Arc<OnceLock<UserId>>);
+
+impl SignedIn {
+    /// The token was good, and this is who it is.
+    pub fn note(&self, user: &UserId) {
+        // A request has one sender; the first word stands.
+        let _ = self.0.set(user.clone());
+    }
+
+    /// Who it is; `None` as long as nobody has signed in.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserId> {
+        self.0.get()
+    }
+}
 
 /// What an address is counted as: itself, or with IPv6, of which a user has a whole /64, that network.
 #[must_use]

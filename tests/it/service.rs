@@ -42,6 +42,22 @@ impl Service {
         env: &[(&str, &str)],
         socket: Option<OwnedFd>,
     ) -> Service {
+        Service::launch(dir, port, lines, env, socket, None)
+    }
+
+    /// Starts one that may have so many files and connections open.
+    pub fn start_with_descriptors(lines: &str, env: &[(&str, &str)], descriptors: u32) -> Service {
+        Service::launch(tempfile::tempdir().unwrap(), free_port(), lines, env, None, Some(descriptors))
+    }
+
+    fn launch(
+        dir: tempfile::TempDir,
+        port: u16,
+        lines: &str,
+        env: &[(&str, &str)],
+        socket: Option<OwnedFd>,
+        descriptors: Option<u32>,
+    ) -> Service {
         let secret = dir.path().join("secret");
         if !secret.exists() {
             std::fs::write(&secret, SECRET).unwrap();
@@ -50,12 +66,15 @@ impl Service {
         let binary = env!("CARGO_BIN_EXE_academy-rt");
         let config = dir.path().join("academy-rt.toml");
         // The shell gives the socket the number that systemd gives it, and names the process that it is for.
-        let mut command = match &socket {
-            None => Command::new(binary),
-            Some(_) => Command::new("/bin/sh"),
-        };
-        if socket.is_some() {
-            command.args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null", binary]);
+        let mut command = Command::new("/bin/sh");
+        match (&socket, descriptors) {
+            (None, None) => command = Command::new(binary),
+            (None, Some(descriptors)) => {
+                command.args(["-c", &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""), binary]);
+            }
+            (Some(_), _) => {
+                command.args(["-c", "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null", binary]);
+            }
         }
         let mut child = command
             .args(["--config", config.to_str().unwrap(), "serve"])

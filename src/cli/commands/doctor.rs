@@ -122,6 +122,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     }
     results.push(machine::listen_queue());
     results.push(machine::descriptors(status.as_ref().ok()));
+    results.extend(machine::memory(&config));
     results.push(backup(status.as_ref().ok(), now));
     results.extend(proxy(&config, status.as_ref().ok()));
     match (args.server.url(), own_address(status.as_ref().ok())) {

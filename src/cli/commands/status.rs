@@ -172,11 +172,16 @@ fn text(answer: &Value) -> String {
     row(
         "users",
         format!(
-            "{} online in {} rooms, {} long polls, {} connections",
+            "{} online in {} rooms, {} long polls, {} connections of {}{}",
             number("/users"),
             number("/rooms"),
             number("/pollsWaiting"),
-            number("/connections")
+            number("/connections"),
+            number("/connectionsLimit"),
+            match number("/connectionsTurnedAway") {
+                0 => String::new(),
+                many => format!(", {many} TURNED AWAY for want of descriptors"),
+            }
         ),
     );
     row(

@@ -29,7 +29,8 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::limits::budget::RequestKind;
 use crate::services::{App, Caller};
-use crate::transport::origin::{self, ClientAddress, OverControlSocket, network_of};
+use crate::transport::bodies::{Bodies, Sender, Turn};
+use crate::transport::origin::{self, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::handshake::bearer_of;
 use crate::transport::socketio::identify;
@@ -74,6 +75,8 @@ pub struct HttpApi {
     pub process: Arc<dyn Process>,
     /// The largest body, in bytes.
     pub payload_bytes: u64,
+    /// The memory for bodies.
+    pub bodies: Arc<Bodies>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -158,6 +161,13 @@ impl HttpApi {
     }
 }
 
+impl HttpApi {
+    async fn turn(&self, sender: Sender, length: u64) -> Result<Turn, ApiError> {
+        let turn = self.bodies.admit(sender, length).await;
+        turn.inspect_err(|_| self.app.live.counters().rate_limited.add("bodies"))
+    }
+}
+
 /// The API itself, as the first argument of a handler.
 pub(crate) fn with_api(
     api: &Arc<HttpApi>,
@@ -173,16 +183,51 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
     warp::header::headers_cloned()
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
-        .and_then(move |headers: HeaderMap, control, address| {
+        .and(warp::ext::optional::<SignedIn>())
+        .and_then(move |headers: HeaderMap, control, address, sender: Option<SignedIn>| {
             let caller = api.asker(&headers, control, address, kind);
+            if let (Ok(caller), Some(sender)) = (&caller, sender) {
+                sender.note(&caller.actor.user);
+            }
             std::future::ready(caller.map_err(|error| warp::reject::custom(Refusal(error))))
         })
         .boxed()
 }
 
-/// The body, bounded.
+/// The body, bounded, of somebody who has signed in: [`asker`] stands before it. It has its place among all bodies before it
+/// is read, and until the handler lets go of it.
 pub(crate) fn body(api: &Arc<HttpApi>) -> BoxedFilter<(Bytes,)> {
-    warp::body::content_length_limit(api.payload_bytes).and(warp::body::bytes()).boxed()
+    let turn_of = api.clone();
+    warp::body::content_length_limit(api.payload_bytes)
+        .and(warp::header::<u64>("content-length"))
+        .and(warp::ext::optional::<SignedIn>())
+        .and_then(move |length, sender: Option<SignedIn>| {
+            let api = turn_of.clone();
+            async move {
+                // The control socket has no sender to note: an administrator of this machine waits for nobody.
+                let Some(user) = sender.as_ref().and_then(SignedIn::user) else { return Ok(None) };
+                let turn = api.turn(Sender::User(user.clone()), length).await;
+                turn.map(Some).map_err(|error| warp::reject::custom(Refusal(error)))
+            }
+        })
+        .and(warp::body::bytes())
+        .map(|turn: Option<Turn>, bytes| match turn {
+            Some(turn) => Bytes::from_owner(Held { bytes, _turn: turn }),
+            None => bytes,
+        })
+        .boxed()
+}
+
+/// A body and its place.
+struct Held {
+    bytes: Bytes,
+    _turn: Turn,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The query as it is.

@@ -26,6 +26,7 @@ use socketioxide::SocketIo;
 use socketioxide::extract::{SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::layer::SocketIoLayer;
+use socketioxide::socket::DisconnectReason;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
@@ -44,7 +45,7 @@ use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
 use crate::services::App;
 use crate::services::limits::budget::RequestKind;
 use crate::transport::origin::{self, ClientAddress, network_of};
-use crate::transport::socketio::engine::connection::{Connection, Cut};
+use crate::transport::socketio::engine::connection::Connection;
 
 use directory::Directory;
 use engine::handshake::{HandshakeToken, SocketQuery};
@@ -137,6 +138,12 @@ impl SocketIoTransport {
         (layer, io)
     }
 
+    /// The largest message, in bytes.
+    #[must_use]
+    pub fn payload(&self) -> usize {
+        self.limits.payload
+    }
+
     /// What went out since the start.
     #[must_use]
     pub fn delivered(&self) -> u64 {
@@ -189,6 +196,11 @@ impl SocketIoTransport {
 
     /// The token decides here, and what the socket sends is taken from here on.
     fn admit(self: &Arc<Self>, socket: &SocketRef, auth: AuthPayload) -> Result<(), Refused> {
+        // Who has left, or was refused, has had their turn on this connection: a client that means it comes on another one.
+        let session = socket.id.to_string();
+        if self.directory.sessions.hang_up_on_ended(&session) {
+            return Err(Refused(ApiError::new(ErrorCode::InvalidPayload, "this session has ended; connect anew")));
+        }
         // Taken out whichever is used: the request lives on.
         let handshake = socket.req_parts().extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
         let token = auth.token.or(handshake);
@@ -202,6 +214,8 @@ impl SocketIoTransport {
                 }
                 self.app.audit.note_refused_sign_in(&error, &address);
                 if self.verifier.rejects_in_handshake() {
+                    let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
+                    self.directory.sessions.end_session(&session, connection, socket::FAREWELL);
                     return Err(Refused(error));
                 }
                 socket.extensions.insert(Refused(error));
@@ -211,12 +225,15 @@ impl SocketIoTransport {
         self.app.live.counters().sign_ins.add();
         let number = self.app.live.sockets.next_number();
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
-        let link = Link::new(number, socket.id.to_string(), actor, came, &self.directory.sessions);
+        let link = Link::new(number, session, actor, came, &self.directory.sessions);
         let intake = Mailbox::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
-        socket.on_disconnect(move || {
+        socket.on_disconnect(move |reason: DisconnectReason| {
             let (link, transport) = (leaving.clone(), transport.clone());
+            if reason == DisconnectReason::ClientNSDisconnect {
+                link.leave_session(socket::FAREWELL);
+            }
             async move { transport.depart(&link).await }
         });
         socket.extensions.insert(Admitted(link, intake));
@@ -229,18 +246,13 @@ impl SocketIoTransport {
             if let Err(error) = socket.emit("auth_error", &error) {
                 tracing::debug!(%error, "a refused socket was not told why");
             }
-            let session = socket.id.to_string();
-            let (socket, sessions) = (socket.clone(), self.directory.sessions.clone());
-            let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>().cloned();
-            self.directory.sessions.tasks().spawn(async move {
-                drop(socket.disconnect());
-                // A client hangs up by itself; what does not is hung up on.
-                tokio::time::sleep(socket::FAREWELL).await;
-                if let Some(connection) = connection {
-                    connection.cut(Cut::Ended);
-                }
-                sessions.refuse_session(&session);
-            });
+            // A client hangs up by itself; what does not is hung up on.
+            let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
+            let sessions = &self.directory.sessions;
+            sessions.end_session(&socket.id.to_string(), connection, socket::FAREWELL);
+            // In a task of its own: the library runs the disconnect handler in here.
+            let socket = socket.clone();
+            sessions.tasks().spawn(async move { drop(socket.disconnect()) });
             return;
         }
         if let Some(Admitted(link, intake)) = socket.extensions.remove::<Admitted>() {

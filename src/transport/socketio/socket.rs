@@ -207,6 +207,7 @@ impl Link {
             tracing::debug!(%error, "the marker was not queued");
             connection.cut(Cut::SlowReader);
         }
+        connection.note_signed_in();
         Some(self.direct.get_or_init(|| connection))
     }
 
@@ -267,6 +268,11 @@ impl Link {
         });
     }
 
+    /// The client has left the namespace, and there is only one: what it was on is hung up on, unless the client does so.
+    pub fn leave_session(&self, farewell: Duration) {
+        self.sessions.end_session(&self.session, self.direct.get(), farewell);
+    }
+
     /// Closes the namespace, and the connection a while later if the client has not. In a task of its own: the library runs
     /// the disconnect handler in here, and the caller may hold a gate.
     fn hang_up(&self, grace: Duration) {
@@ -281,13 +287,7 @@ impl Link {
             {
                 tracing::debug!(%error, "the socket was not told to disconnect");
             }
-            if !grace.is_zero() {
-                tokio::time::sleep(grace).await;
-            }
-            if let Some(connection) = connection {
-                connection.cut(Cut::Ended);
-            }
-            sessions.refuse_session(&session);
+            sessions.end_session(&session, connection.as_ref(), grace);
         });
     }
 }

@@ -340,7 +340,7 @@ pub async fn a_purge_in_slices_takes_what_one_in_one_go_takes(_: Bed) {
             left.extend(bed.store.history(room(to), admin(), latest(99), OPEN).await.unwrap().messages);
         }
         let left: Vec<_> = left.into_iter().map(|one| (one.id, one.content)).collect();
-        let told = bed.audit_records(0).await.pop().unwrap().2;
+        let told = bed.audit_log(0).await.pop().unwrap().2;
         let outcome = (purged, told, left, told_gone(&bed));
         assert_eq!(*first.get_or_insert_with(|| outcome.clone()), outcome, "in slices of {slice}");
         bed.end().await;

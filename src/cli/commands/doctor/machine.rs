@@ -25,6 +25,11 @@ use crate::cli::commands::doctor::CheckResult;
 const THIS_VERSION: Timestamp = Timestamp(1_767_225_600_000);
 /// A key that expires within this time is a warning.
 const KEY_ENDS_SOON: Duration = Duration::from_secs(24 * 60 * 60);
+/// The process without any of what its configuration bounds, and some thousand connections.
+const BASE_MEMORY: u64 = 128 << 20;
+/// Where the system says what a group of processes may use, and the group of the service.
+const CGROUPS: &str = "/sys/fs/cgroup";
+const SERVICE_GROUP: &str = "system.slice/academy-rt.service";
 /// So many clients may come back at once: the queue of a port has place for them.
 const LONG_QUEUE: u64 = 4_096;
 /// Fewer file descriptors than this are a warning.
@@ -167,6 +172,40 @@ pub(super) fn descriptors(status: Option<&Value>) -> CheckResult {
     }
 }
 
+/// What the memory of the process is made of that its configuration bounds, against what the machine and the cgroups have.
+pub(super) fn memory(config: &Config) -> Option<CheckResult> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let machine =
+        meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().filter_map(|line| line.strip_prefix("0::/"));
+    let groups = own.flat_map(|path| Path::new(path).ancestors()).chain([Path::new(SERVICE_GROUP)]);
+    let limits = groups.filter_map(|group| {
+        let text = fs::read_to_string(Path::new(CGROUPS).join(group).join("memory.max")).ok()?;
+        text.trim().parse::<u64>().ok()
+    });
+    let has = limits.chain(machine.map(|kib: u64| kib.saturating_mul(1_024))).min()?;
+    Some(compare_memory(config.storage.cache as u64, config.limits.bodies as u64, has))
+}
+
+fn compare_memory(cache: u64, bodies: u64, has: u64) -> CheckResult {
+    let wants = cache.saturating_add(bodies).saturating_add(BASE_MEMORY);
+    let mib = |bytes: u64| bytes >> 20;
+    let what = format!(
+        "{} MiB may be used: storage.cache and limits.bodies may take {} MiB of it, beside connections and messages",
+        mib(has),
+        mib(cache.saturating_add(bodies))
+    );
+    let remedy = "Lower storage.cache or limits.bodies, or give it more memory (MemoryMax= in the unit).";
+    if wants > has {
+        CheckResult::problem("memory", what, remedy)
+    } else if wants > has / 4 * 3 {
+        CheckResult::warning("memory", what, remedy)
+    } else {
+        CheckResult::good("memory", what)
+    }
+}
+
 /// How many connections wait to be accepted, and whether some found no place.
 pub(super) fn listen_queue() -> CheckResult {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -273,5 +312,14 @@ mod tests {
         {
             assert_eq!(queue(somaxconn, netstat).level, Level::Good);
         }
+    }
+
+    #[test]
+    fn memory_that_the_configuration_may_take_is_compared_with_what_there_is() {
+        let level = |cache: u64, bodies: u64, has: u64| compare_memory(cache << 20, bodies << 20, has << 20).level;
+        assert!(level(64, 64, 2_048) == Level::Good);
+        assert!(level(512, 64, 800) == Level::Warning);
+        assert!(level(1_024, 64, 1_024) == Level::Problem);
+        assert!(level(u64::MAX >> 20, u64::MAX >> 20, 1_024) == Level::Problem);
     }
 }

@@ -54,6 +54,8 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         rates: RateFigures { messages: rates.messages, deliveries: rates.deliveries, requests: rates.requests },
         polls_waiting: counters.polls_waiting.get(),
         connections: counters.connections_open.get(),
+        connections_limit: counters.connections_limit.get(),
+        connections_turned_away: counters.rate_limited.of("descriptors"),
         refused_sign_ins: counters.refused_sign_ins.total(),
         rate_limited: counters.rate_limited.total(),
         process: ProcessCounts {

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
@@ -34,6 +35,9 @@ const REFUSALS: u32 = 100;
 const WRONG_AS_TOO_MANY: u32 = 5;
 const REFUSALS_OVER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
+/// What is on its way behind the last answer is passed over for so long, and so much of it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1 << 20;
 
 /// How a connection is bounded.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +48,38 @@ pub struct QueueLimits {
     pub queued_bytes: usize,
     /// How long a write may make no progress.
     pub stall: Duration,
+}
+
+/// How long a connection may keep the server waiting. A WebSocket is not bounded by it.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// For the whole head of a request, from its first byte on; and for the first byte of the first one.
+    pub head: Duration,
+    /// For the next request.
+    pub idle: Duration,
+    /// For the next request of whom nobody knows.
+    pub stranger: Duration,
+}
+
+/// Clients are told [`Timeouts::idle`]; the server hangs up a little later, so that a request which is sent in time has come
+/// by then.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What the server waits for on a connection of HTTP.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    /// For the first byte of a request.
+    Idle(Instant),
+    /// For the rest of its head.
+    Head(Instant),
+    /// For nothing: a request is being answered. Its body has a time of its own.
+    Busy,
+}
+
+/// Who keeps count of a connection for as long as it is open.
+pub trait Keeper: std::fmt::Debug + Send + Sync {
+    /// It carries a socket that has signed in.
+    fn signed_in(&self);
 }
 
 /// Why a connection was cut.
@@ -77,6 +113,28 @@ pub trait Connection: Send + Sync {
 
     /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it.
     fn expect_websocket(&self);
+
+    /// A request has come: the connection does not keep the server waiting.
+    fn begin_request(&self);
+
+    /// Its answer has been given out: the next one is waited for.
+    fn end_request(&self);
+
+    /// It is known whose it is: it may idle for longer than a stranger's.
+    fn note_known(&self);
+
+    /// It carries a socket that has signed in.
+    fn note_signed_in(&self);
+
+    /// How long it may idle between two requests.
+    fn keep_alive(&self) -> Duration;
+
+    /// Since when a stranger's connection has kept the server waiting for a request, if it does.
+    fn idle_since(&self) -> Option<Instant>;
+
+    /// The last answer was given before its request had come to its end: what is still on its way is passed over for a
+    /// moment. Who closes with bytes unread takes the answer away from who sends them (RFC 9112, 9.6).
+    fn linger(&self);
 
     /// Ends the connection: the next read and write fail.
     fn cut(&self, why: Cut);
@@ -122,6 +180,13 @@ struct Inner<S> {
     blocked_since: Option<Instant>,
     /// The stream was found full; its own waker will say when it is not. Until then a push does not try.
     is_blocked: bool,
+    /// What comes behind the last answer is read, and passed over.
+    lingers: bool,
+    /// Let go when the stream is closed.
+    keeper: Option<Arc<dyn Keeper>>,
+    pace: Pace,
+    has_asked: bool,
+    is_known: bool,
     cut: Option<Cut>,
     refusals: Refusals,
 }
@@ -200,12 +265,18 @@ pub struct StreamConnection<S> {
     /// Made once of `wakers`: every write of the stream registers this one.
     waker: Waker,
     limits: QueueLimits,
+    timeouts: Timeouts,
 }
 
 impl<S> StreamConnection<S> {
     /// A connection over a stream whose handshake, if any, is done.
     #[must_use]
-    pub fn new(stream: S, limits: QueueLimits) -> Arc<StreamConnection<S>> {
+    pub fn new(
+        stream: S,
+        limits: QueueLimits,
+        timeouts: Timeouts,
+        keeper: Option<Arc<dyn Keeper>>,
+    ) -> Arc<StreamConnection<S>> {
         let wakers = Arc::new(Wakers::default());
         Arc::new(StreamConnection {
             inner: Mutex::new(Inner {
@@ -217,12 +288,18 @@ impl<S> StreamConnection<S> {
                 needs_flush: false,
                 blocked_since: None,
                 is_blocked: false,
+                lingers: false,
+                keeper,
+                pace: Pace::Idle(Instant::now()),
+                has_asked: false,
+                is_known: false,
                 cut: None,
                 refusals: Refusals::default(),
             }),
             waker: Waker::from(wakers.clone()),
             wakers,
             limits,
+            timeouts,
         })
     }
 
@@ -253,6 +330,30 @@ impl<S> Inner<S> {
     fn note_progress(&mut self) {
         self.is_blocked = false;
         self.blocked_since = None;
+        // A long answer to a slow reader is no idleness.
+        if let (Phase::Http, Pace::Idle(since)) = (self.phase, &mut self.pace) {
+            *since = Instant::now();
+        }
+    }
+
+    /// Something of a request has come.
+    fn note_read(&mut self) {
+        if let Pace::Idle(_) = self.pace {
+            self.pace = Pace::Head(Instant::now());
+        }
+    }
+
+    fn idle_limit(&self, timeouts: &Timeouts) -> Duration {
+        if self.is_known { timeouts.idle } else { timeouts.stranger }
+    }
+
+    /// When the server has waited for long enough.
+    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
+        match (self.phase, self.pace) {
+            (Phase::Http, Pace::Idle(since)) if self.has_asked => Some(since + self.idle_limit(timeouts) + GRACE),
+            (Phase::Http, Pace::Idle(since) | Pace::Head(since)) => Some(since + timeouts.head),
+            _ => None,
+        }
     }
 }
 
@@ -453,6 +554,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         }
     }
 
+    fn begin_request(&self) {
+        let mut inner = self.lock();
+        inner.pace = Pace::Busy;
+        inner.has_asked = true;
+    }
+
+    fn end_request(&self) {
+        self.lock().pace = Pace::Idle(Instant::now());
+    }
+
+    fn note_known(&self) {
+        self.lock().is_known = true;
+    }
+
+    fn note_signed_in(&self) {
+        let keeper = {
+            let mut inner = self.lock();
+            inner.is_known = true;
+            inner.keeper.clone()
+        };
+        if let Some(keeper) = keeper {
+            keeper.signed_in();
+        }
+    }
+
+    fn keep_alive(&self) -> Duration {
+        self.lock().idle_limit(&self.timeouts)
+    }
+
+    fn idle_since(&self) -> Option<Instant> {
+        let inner = self.lock();
+        match (inner.phase, inner.pace) {
+            (Phase::Http, Pace::Idle(since) | Pace::Head(since)) if !inner.is_known && inner.cut.is_none() => {
+                Some(since)
+            }
+            _ => None,
+        }
+    }
+
+    fn linger(&self) {
+        self.lock().lingers = true;
+    }
+
     fn cut(&self, why: Cut) {
         {
             let mut inner = self.lock();
@@ -492,31 +636,67 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
 
 /// The end of a connection that hyper and the WebSocket library hold.
 #[derive(Debug)]
-pub struct ConnectionIo<S>(Arc<StreamConnection<S>>);
+pub struct ConnectionIo<S> {
+    connection: Arc<StreamConnection<S>>,
+    /// Whether nothing is written any more.
+    is_shut: bool,
+    linger: Option<Linger>,
+    /// When the server has waited for long enough; made when it first waits.
+    time: Option<Pin<Box<Sleep>>>,
+}
+
+/// For how long, and how many bytes, what comes behind the last answer is passed over.
+#[derive(Debug)]
+struct Linger {
+    time: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Linger {
+    fn new() -> Linger {
+        Linger { time: Box::pin(tokio::time::sleep(LINGER)), left: LINGER_BYTES }
+    }
+
+    /// Ready when there is no more to pass over, or enough was.
+    fn poll(&mut self, cx: &mut Context<'_>, mut stream: impl AsyncRead + Unpin) -> Poll<()> {
+        let mut scratch = [0; 4_096];
+        loop {
+            let mut passed = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut stream).poll_read(cx, &mut passed) {
+                Poll::Ready(Ok(())) if !passed.filled().is_empty() && passed.filled().len() < self.left => {
+                    self.left -= passed.filled().len();
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return self.time.as_mut().poll(cx),
+            }
+        }
+    }
+}
 
 impl<S> ConnectionIo<S> {
     /// The library's end of a connection.
     #[must_use]
     pub fn new(connection: Arc<StreamConnection<S>>) -> ConnectionIo<S> {
-        ConnectionIo(connection)
+        ConnectionIo { connection, is_shut: false, linger: None, time: None }
     }
 }
 
 impl<S> Drop for ConnectionIo<S> {
     fn drop(&mut self) {
-        let mut inner = self.0.lock();
+        let mut inner = self.connection.lock();
         inner.cut.get_or_insert(Cut::Ended);
         inner.outbox = VecDeque::new();
         inner.outbox_bytes = 0;
-        let stream = inner.stream.take();
+        let (stream, keeper) = (inner.stream.take(), inner.keeper.take());
         drop(inner);
         drop(stream);
+        drop(keeper);
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.0;
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let ConnectionIo { connection, time, .. } = &mut *self;
         Wakers::set(&connection.wakers.reader, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
@@ -532,13 +712,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
             // Whoever looks at the clock wakes the reader.
             return Poll::Pending;
         }
-        Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf);
+        match (&read, inner.deadline(&connection.timeouts)) {
+            (Poll::Ready(_), _) if buf.filled().len() > before => inner.note_read(),
+            (Poll::Pending, Some(deadline)) => {
+                let deadline = deadline.into();
+                let time = time.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+                if time.deadline() != deadline {
+                    time.as_mut().reset(deadline);
+                }
+                // As if the client had hung up: nothing is answered to who has not asked.
+                ready!(time.as_mut().poll(cx));
+                return Poll::Ready(Ok(()));
+            }
+            _ => {}
+        }
+        read
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let connection = &self.0;
+        let connection = &self.connection;
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
@@ -552,21 +748,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.0;
+        let connection = &self.connection;
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
         inner.poll_flush(&mut Context::from_waker(&connection.waker))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let connection = &self.0;
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ConnectionIo { connection, is_shut, linger, .. } = &mut *self;
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
         let mut write_cx = Context::from_waker(&connection.waker);
         ready!(inner.poll_outbox(&mut write_cx))?;
-        Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_shutdown(&mut write_cx)
+        let lingers = inner.lingers;
+        let stream = inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+        if !*is_shut {
+            ready!(Pin::new(&mut *stream).poll_shutdown(&mut write_cx))?;
+            *is_shut = true;
+        }
+        if lingers {
+            ready!(linger.get_or_insert_with(Linger::new).poll(cx, stream));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -14,6 +14,7 @@ use http::{StatusCode, Uri};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
+use crate::domain::UserId;
 use crate::transport::socketio::engine::connection::Connection;
 
 use crate::transport::socketio::SocketIoTransport;
@@ -186,6 +187,12 @@ impl SocketIoTransport {
     #[must_use]
     pub fn is_of_a_socket(&self, query: &SocketQuery) -> bool {
         query.session.as_deref().is_some_and(|session| self.directory.signed_in(session).is_some())
+    }
+
+    /// Who is behind a session that has signed in.
+    #[must_use]
+    pub fn user_of(&self, query: &SocketQuery) -> Option<UserId> {
+        Some(self.directory.signed_in(query.session.as_deref()?)?.actor().user.clone())
     }
 
     /// Looks at the library's answer before it goes out.

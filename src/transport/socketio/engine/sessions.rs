@@ -4,12 +4,13 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::transport::socketio::engine::connection::Connection;
+use crate::transport::socketio::engine::connection::{Connection, Cut};
 
 /// How many sessions that were hung up on are remembered: polls of theirs are refused, so that the library forgets them.
 const MAX_REFUSED: usize = 10_000;
@@ -17,6 +18,8 @@ const MAX_REFUSED: usize = 10_000;
 #[derive(Default)]
 struct Known {
     live_connections: HashMap<String, Weak<dyn Connection>>,
+    /// Sessions whose namespace has ended, with their connection if it is known, until they are hung up on.
+    ended: HashMap<String, Option<Weak<dyn Connection>>>,
     /// Polls under way, and what ends them.
     polls: HashMap<String, (u32, CancellationToken)>,
     refused: HashSet<String>,
@@ -102,6 +105,44 @@ impl Sessions {
     /// A session has gone.
     pub fn forget(&self, session: &str) {
         self.lock().live_connections.remove(session);
+    }
+
+    /// The namespace of a session has ended, however that came: the client has so long to hang up, and is hung up on then.
+    pub fn end_session(self: &Arc<Self>, session: &str, connection: Option<&Arc<dyn Connection>>, farewell: Duration) {
+        {
+            let mut known = self.lock();
+            let found = connection.map(Arc::downgrade).or_else(|| known.live_connections.get(session).cloned());
+            let found = found.or_else(|| known.ended.get(session).cloned().flatten());
+            // Whoever says the same many times over is told good-bye once.
+            if known.ended.contains_key(session) && !farewell.is_zero() {
+                return;
+            }
+            known.ended.insert(session.to_owned(), found);
+        }
+        if farewell.is_zero() {
+            self.hang_up_on_ended(session);
+            return;
+        }
+        let (sessions, session) = (self.clone(), session.to_owned());
+        self.tasks.spawn(async move {
+            tokio::time::sleep(farewell).await;
+            sessions.hang_up_on_ended(&session);
+        });
+    }
+
+    /// Hangs up on a session at once if its namespace has ended. Gives whether that is so.
+    pub fn hang_up_on_ended(&self, session: &str) -> bool {
+        let connections = {
+            let mut known = self.lock();
+            let Some(connection) = known.ended.remove(session) else { return known.refused.contains(session) };
+            // It may have come to a WebSocket since.
+            [connection, known.live_connections.remove(session)]
+        };
+        for connection in connections.into_iter().flatten().filter_map(|connection| connection.upgrade()) {
+            connection.cut(Cut::Ended);
+        }
+        self.refuse_session(session);
+        true
     }
 
     /// Polls of this session are refused from now on, and one that waits is ended.

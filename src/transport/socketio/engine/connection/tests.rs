@@ -7,6 +7,11 @@ use crate::protocol::packet::Packet;
 use crate::transport::socketio::engine::connection::*;
 
 const LIMITS: QueueLimits = QueueLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
+const PATIENCE: Timeouts = Timeouts {
+    head: Duration::from_millis(300),
+    idle: Duration::from_millis(600),
+    stranger: Duration::from_millis(10),
+};
 const HEAD: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
 
 fn frame(text: &str) -> Bytes {
@@ -25,7 +30,7 @@ struct Rig {
 
 fn rig(buffer: usize, limits: QueueLimits) -> Rig {
     let (server, client) = tokio::io::duplex(buffer);
-    let connection = StreamConnection::new(server, limits);
+    let connection = StreamConnection::new(server, limits, PATIENCE, None);
     Rig { library: ConnectionIo::new(connection.clone()), connection, client }
 }
 
@@ -193,5 +198,44 @@ proptest! {
             assert_eq!(order("[\"e\",\"t"), theirs);
             reading.abort();
         });
+    }
+}
+
+/// How long it takes until the library is told that the client has hung up.
+async fn hangs_up(rig: &mut Rig) -> Duration {
+    let begun = Instant::now();
+    while rig.library.read(&mut [0; 64]).await.unwrap() > 0 {}
+    begun.elapsed()
+}
+
+#[tokio::test]
+async fn a_head_has_its_time_from_its_first_byte_and_the_next_request_has_another() {
+    let mut silent = rig(4_096, LIMITS);
+    assert!(hangs_up(&mut silent).await >= PATIENCE.head, "who says nothing");
+    let mut slow = rig(4_096, LIMITS);
+    slow.client.write_all(b"G").await.unwrap();
+    let (client, begun) = (&mut slow.client, Instant::now());
+    let drip = async {
+        while client.write_all(b"E").await.is_ok() && begun.elapsed() < PATIENCE.head * 3 {
+            tokio::time::sleep(PATIENCE.head / 10).await;
+        }
+    };
+    let library = &mut slow.library;
+    let read = async { while library.read(&mut [0; 64]).await.unwrap() > 0 {} };
+    tokio::select! {
+        () = drip => panic!("a byte at a time goes on for ever"),
+        () = read => assert!(begun.elapsed() >= PATIENCE.head),
+    }
+    for (is_known, limit) in [(true, PATIENCE.idle), (false, PATIENCE.stranger)] {
+        let mut idle = rig(4_096, LIMITS);
+        idle.connection.begin_request();
+        assert!(idle.connection.idle_since().is_none());
+        if is_known {
+            idle.connection.note_known();
+        }
+        idle.connection.end_request();
+        assert_eq!(idle.connection.idle_since().is_none(), is_known);
+        assert_eq!(idle.connection.keep_alive(), limit);
+        assert!(hangs_up(&mut idle).await >= limit + GRACE);
     }
 }
