@@ -4,6 +4,7 @@
 mod cases_access;
 mod cases_acts;
 mod cases_chat;
+mod cases_cost;
 mod cases_holds;
 mod cases_inbox;
 mod cases_maintenance;
@@ -519,6 +520,7 @@ conformance! {
         who_posts_has_read_what_they_posted, a_room_that_was_left_is_not_listed,
         who_was_there_before_the_first_word_takes_part, a_back_end_names_its_messages,
         a_broadcast_is_kept_until_it_has_gone_out;
+    cases_cost: an_inbox_costs_what_is_asked_of_it;
     cases_progress: reports_are_merged_into_versions, versions_are_trimmed, a_batch_is_all_or_nothing,
         a_repeated_report_adds_nothing, since_gives_what_changed_behind_it, progress_of_unknown_people_is_empty;
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,

@@ -31,30 +31,23 @@ impl Snapshot {
     /// The tables of inboxes, for one look.
     fn with_inbox<T>(&self, look: impl FnOnce(&InboxView<'_>) -> Outcome<T>) -> Outcome<T> {
         let (inbox, by_audience, counts) = (self.inbox()?, self.notif_by_audience()?, self.inbox_counts()?);
+        let named = self.named()?;
         let purged_up_to = get_number(&self.meta()?, meta::NOTIFICATIONS_PURGED)?.unwrap_or(0);
-        look(&InboxTables { inbox: &inbox, by_audience: &by_audience, counts: &counts, purged_up_to })
+        look(&InboxTables { inbox: &inbox, by_audience: &by_audience, named: &named, counts: &counts, purged_up_to })
     }
 
     fn unread(&self, owner: &Owner) -> Outcome<u64> {
         self.with_inbox(|tables| tables.unread(owner))
     }
 
-    fn entries(
-        &self,
-        owner: &Owner,
-        span: Span<impl Fn(AudienceKind) -> u64>,
-        limit: usize,
-        wanted: impl Fn(&Entry) -> bool,
-    ) -> Outcome<Vec<Entry>> {
+    fn entries(&self, owner: &Owner, span: Span<impl Fn(AudienceKind) -> u64>, limit: usize) -> Outcome<Vec<Entry>> {
         let mut entries = Vec::new();
         if limit == 0 {
             return Ok(entries);
         }
         self.with_inbox(|tables| {
             tables.walk(owner, span, |entry| {
-                if wanted(&entry) {
-                    entries.push(entry);
-                }
+                entries.push(entry);
                 Ok(if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })
         })?;
@@ -75,11 +68,8 @@ impl Snapshot {
     pub(in crate::store::embedded) fn inbox_page(&self, viewer: &Actor, query: &InboxQuery) -> Outcome<InboxPage> {
         let owner = self.owner(viewer)?;
         let before = query.before.unwrap_or(u64::MAX);
-        // What is at or before the mark of "all" is read: nobody looks for unread ones there.
-        let after = |kind| if query.unread_only { owner.marks(kind).read } else { 0 };
-        let wanted = |entry: &Entry| !(query.unread_only && entry.read);
-        let span = Span { after, before, newest_first: true };
-        let mut entries = self.entries(&owner, span, query.limit.saturating_add(1), wanted)?;
+        let span = Span { after: |_| 0, before, newest_first: true, unread_only: query.unread_only };
+        let mut entries = self.entries(&owner, span, query.limit.saturating_add(1))?;
         let has_more = entries.len() > query.limit;
         entries.truncate(query.limit);
         Ok(InboxPage { items: self.read_notifications(&entries)?, unread: self.unread(&owner)?, has_more })
@@ -87,8 +77,8 @@ impl Snapshot {
 
     pub(in crate::store::embedded) fn arrival(&self, viewer: &Actor, limit: usize) -> Outcome<Arrival> {
         let owner = self.owner(viewer)?;
-        let span = Span { after: |kind| owner.marks(kind).delivered, before: u64::MAX, newest_first: false };
-        let entries = self.entries(&owner, span, limit, |_| true)?;
+        let span = Span::behind(|kind| owner.marks(kind).delivered);
+        let entries = self.entries(&owner, span, limit)?;
         Ok(Arrival { unread: self.unread(&owner)?, undelivered: self.read_notifications(&entries)? })
     }
 
@@ -169,8 +159,8 @@ impl Snapshot {
     fn missed_by_user(&self, viewer: &Actor, missed: &mut Missed) -> Outcome<()> {
         let owner = self.owner(viewer)?;
         let after = missed.after;
-        let span = Span { after: |_| after, before: u64::MAX, newest_first: false };
-        let entries = self.entries(&owner, span, missed.wanted, |_| true)?;
+        let span = Span::behind(|_| after);
+        let entries = self.entries(&owner, span, missed.wanted)?;
         missed.changes.extend(self.read_notifications(&entries)?.into_iter().map(Change::Notified));
         let Some((no, _)) = owner.clone().person() else { return Ok(()) };
         let behind = k16(no, missed.after.saturating_add(1));

@@ -9,7 +9,7 @@ use crate::store::embedded::engine::codec::get;
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{external_hash, external_key, k16};
-use crate::store::embedded::inbox::view::{audience_space, user_space};
+use crate::store::embedded::inbox::view::{audience_space, deleted_space, user_space};
 use crate::store::embedded::offline::rows::Held;
 use crate::store::operations::{Arrive, DeleteMessage, ExternalId, InboxAction, MarkInbox, SetHold};
 
@@ -21,6 +21,7 @@ const DELETED: u64 = 3;
 const DELETION: u64 = 4;
 const FOR_ALL: u64 = 5;
 const FOR_ONE: u64 = 6;
+const FOR_ALL_TOO: u64 = 8;
 
 fn external() -> ExternalId {
     ExternalId { caller: UserId::parse("svc").unwrap(), name: "order-1".into() }
@@ -49,14 +50,18 @@ async fn lived_in() -> Bed {
     let one = ask(store, note(Audience::Users(vec![user.clone()]))).await.unwrap();
     assert_eq!(one.notification.id, FOR_ONE);
     let (selection, action) = (Selection::Ids(vec![FOR_ALL]), InboxAction::Read);
-    ask(store, MarkInbox { user, roles, selection, action, origin: None }).await.unwrap();
+    let read = MarkInbox { user, roles, selection, action, origin: None };
+    ask(store, read.clone()).await.unwrap();
+    assert_eq!(ask(store, note(Audience::All)).await.unwrap().notification.id, FOR_ALL_TOO);
+    let (selection, action) = (Selection::Ids(vec![FOR_ALL_TOO]), InboxAction::Delete);
+    ask(store, MarkInbox { selection, action, ..read }).await.unwrap();
     bed
 }
 
 /// Changes rows, and what is to be found then.
 type Tampering = (&'static str, fn(&mut Tables<'_>) -> Outcome<()>);
 
-const TAMPERINGS: [Tampering; 15] = [
+const TAMPERINGS: [Tampering; 19] = [
     ("has written in room 1, which is not known", |t| {
         t.authors.write()?.remove(&k16(USER, ROOM))?;
         Ok(())
@@ -69,8 +74,8 @@ const TAMPERINGS: [Tampering; 15] = [
         t.rooms.write()?.insert(&k8(ROOM), encode_room(&record, &mut Vec::new())?)?;
         Ok(())
     }),
-    ("has 1 notifications, 0 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ALL, false)),
-    ("has 1 notifications, 2 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ONE, true)),
+    ("has 2 notifications, 1 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ALL, false)),
+    ("has 2 notifications, 3 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ONE, true)),
     ("is not counted in the inbox of user 1", |t| {
         counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ONE, false)
     }),
@@ -80,7 +85,21 @@ const TAMPERINGS: [Tampering; 15] = [
     ("is counted in the inbox of user 1, and should not be", |t| {
         counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ALL, true)
     }),
-    ("block 0 of level 1 says 9, below it are 1", |t| {
+    ("is not listed in the inbox of user 1", |t| {
+        t.named.write()?.remove(&k16(USER, FOR_ONE))?;
+        Ok(())
+    }),
+    ("is listed in the inbox of user 1, and should not be", |t| {
+        t.named.write()?.insert(&k16(USER, FOR_ALL), ())?;
+        Ok(())
+    }),
+    ("is not counted as deleted by user 1", |t| {
+        counts::change(t.inbox_counts.write()?, deleted_space(USER, AudienceKind::All), FOR_ALL_TOO, false)
+    }),
+    ("is counted in the inbox of user 1, and should not be", |t| {
+        counts::change(t.inbox_counts.write()?, deleted_space(USER, AudienceKind::All), FOR_ALL, true)
+    }),
+    ("block 0 of level 1 says 9, below it are 2", |t| {
         let key = k16(user_space(USER, AudienceKind::All), 1 << 56);
         t.inbox_counts.write()?.insert(&key, encode(&9u64, &mut Vec::new())?)?;
         Ok(())
