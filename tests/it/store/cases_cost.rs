@@ -73,3 +73,45 @@ pub async fn an_inbox_costs_what_is_asked_of_it(few: Bed) {
     many.end().await;
     few.end().await;
 }
+
+pub async fn what_was_missed_costs_what_is_told(few: Bed) {
+    let many = Bed::new();
+    let rooms: Vec<RoomId> = (0..20).map(|n| room(&format!("r{n}"))).collect();
+    for (bed, rows) in [(&few, FEW), (&many, MANY)] {
+        for part in (0..rows).collect::<Vec<_>>().chunks(60) {
+            let said = part.iter().map(|n| draft(&format!("r{}", n % 20), "7", "x", None));
+            let said: Vec<_> = said.map(|draft| bed.store.append_message(draft, OPEN)).collect();
+            for one in said {
+                one.await.unwrap();
+            }
+        }
+    }
+    let replay = async |bed: &Bed| {
+        let told = bed.store.replay(actor("8", LEARNER), rooms.clone(), 0, 50).await.unwrap();
+        assert_eq!((told.changes.len(), told.has_more), (50, true));
+    };
+    let (a_few, a_many) = (shortest(|| replay(&few)).await, shortest(|| replay(&many)).await);
+    assert_alike("a replay of 20 rooms", a_few, a_many);
+    many.end().await;
+    few.end().await;
+}
+
+pub async fn a_page_of_lessons_costs_what_is_in_it(few: Bed) {
+    let many = Bed::new();
+    for (bed, rows) in [(&few, FEW), (&many, MANY)] {
+        for part in (0..rows).collect::<Vec<_>>().chunks(500) {
+            let reports = part.iter().map(|n| report(&format!("l{n}"), 10.0, 1, None)).collect();
+            bed.store.sync_progress(user("7"), reports, bed.now()).await.unwrap();
+        }
+    }
+    let get = async |bed: &Bed| {
+        let filter = LessonFilter { limit: Some(50), ..LessonFilter::default() };
+        let page = bed.store.store.progress(user("7"), filter).await.unwrap();
+        assert_eq!((page.items.len(), page.has_more), (50, true));
+        assert_eq!(page.up_to, page.items[49].1);
+    };
+    let (a_few, a_many) = (shortest(|| get(&few)).await, shortest(|| get(&many)).await);
+    assert_alike("a page of lessons", a_few, a_many);
+    many.end().await;
+    few.end().await;
+}

@@ -4,7 +4,7 @@ use std::fs;
 
 use academy_rt::store::embedded::check;
 use academy_rt::store::rows::TableDigest;
-use academy_rt::store::{InboxQuery, LessonFilter, OpenError};
+use academy_rt::store::{InboxQuery, OpenError};
 
 use super::*;
 use crate::restore::holds;

@@ -25,7 +25,7 @@ use crate::store::embedded::open;
 use crate::store::embedded::privacy::rows::ErasureRow;
 use crate::store::embedded::tests::note;
 use crate::store::operations::*;
-use crate::store::{InboxQuery, LessonFilter, NoSink, OpenError, Page, Store, StoreConfig, StoreError};
+use crate::store::{InboxQuery, LessonFilter, NoSink, OpenError, Page, RoomQuery, Store, StoreConfig, StoreError};
 
 const ROOMS: u64 = SLICE as u64 * 2 + 7;
 const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
@@ -254,7 +254,7 @@ async fn seen_of(store: &dyn Store) -> String {
         let ids: Vec<_> = inbox.items.iter().map(|one| (one.id, one.read)).collect();
         let arrival = store.arrival(me.clone(), 10_000).await.unwrap();
         let waiting: Vec<_> = arrival.undelivered.iter().map(|one| one.id).collect();
-        let rooms = store.rooms_of(user(who)).await.unwrap();
+        let rooms = store.rooms_of(author(who), RoomQuery { after: None, limit: 10_000 }, OPEN).await.unwrap();
         let progress = store.progress(user(who), LessonFilter::default()).await.unwrap();
         let replay = store.replay(me, vec![room("r")], 0, 20_000).await.unwrap();
         seen.push_str(&format!("{who}: {ids:?} {waiting:?} {rooms:?} {progress:?} {replay:?}\n"));
