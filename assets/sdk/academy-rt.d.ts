@@ -150,10 +150,15 @@ export interface ClientEvents {
   'chat:read': { payload: { roomId: Id; messageId: number }; answer: { roomId: Id; messageId: number } };
   /** With `after` and `before`, the page has what is between them, from `after` on. */
   'chat:history': { payload: { roomId: Id; before?: number; after?: number; limit?: number; versions?: boolean }; answer: MessagePage };
-  'chat:rooms': { payload: {}; answer: { rooms: RoomSummary[] } };
+  /** With `hasMore`, go on with the `cursor` as `after`. */
+  'chat:rooms': { payload: { after?: string; limit?: number }; answer: { rooms: RoomSummary[]; hasMore: boolean; cursor?: string } };
   'progress:sync': { payload: ProgressReport | ProgressReport[]; answer: SyncAnswer & { results?: SyncAnswer[] } };
-  'progress:get': { payload: { lessonId?: Id; courseId?: Id; since?: string; userId?: Id }; answer: { items: Progress[]; cursor: string } };
-  'progress:history': { payload: { lessonId: Id; userId?: Id }; answer: { versions: Progress[] } };
+  /** With `hasMore`, go on with the `cursor` as `since`. */
+  'progress:get': {
+    payload: { lessonId?: Id; courseId?: Id; since?: string; limit?: number; userId?: Id };
+    answer: { items: Progress[]; cursor: string; hasMore: boolean };
+  };
+  'progress:history': { payload: { lessonId: Id; userId?: Id }; answer: { versions: Progress[]; hasMore: boolean } };
   'notification:list': {
     payload: { before?: number; limit?: number; unreadOnly?: boolean };
     answer: { items: Notification[]; unread: number; hasMore: boolean };
@@ -167,7 +172,11 @@ export interface ClientEvents {
     answer: { ids: number[]; unread: number };
   };
   'notification:delete': { payload: { id: number }; answer: { ids: number[]; unread: number } };
-  'presence:list': { payload: RoomRef | Id; answer: { users: { userId: Id; name: string; online: boolean; lastSeen: number }[] } };
+  /** With `hasMore`, go on with the last `userId` as `after`. */
+  'presence:list': {
+    payload: { roomId: Id; after?: Id; limit?: number } | Id;
+    answer: { users: { userId: Id; name: string; online: boolean; lastSeen: number }[]; total: number; hasMore: boolean };
+  };
   'auth:refresh': { payload: { token: string }; answer: { expiresAt?: number | null } };
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::domain::chat::Message;
+use crate::domain::chat::{Message, RoomSummary};
 use crate::domain::notification::Notification;
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::progress::Progress;
@@ -169,9 +169,20 @@ pub struct History {
 
 /// `chat:rooms`.
 #[derive(Debug, Serialize)]
-pub struct RoomList<'a> {
+#[serde(rename_all = "camelCase")]
+pub struct RoomList {
     /// The user's rooms.
-    pub rooms: Vec<RoomView<'a>>,
+    #[serde(serialize_with = "room_views")]
+    pub rooms: Vec<RoomSummary>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
+    /// Where to go on with `after`, if there are more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+fn room_views<S: serde::Serializer>(list: &[RoomSummary], serializer: S) -> Result<S::Ok, S::Error> {
+    views::<_, RoomView<'_>>(list).serialize(serializer)
 }
 
 /// One answer of `progress:sync`.
@@ -209,12 +220,15 @@ pub struct BatchSynced {
 
 /// `progress:get`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ProgressItems {
     /// The lessons.
     #[serde(serialize_with = "lessons")]
     pub items: Vec<Progress>,
     /// Where to go on with `since`.
     pub cursor: String,
+    /// Whether there are more behind it already.
+    pub has_more: bool,
 }
 
 /// `progress:history`.
@@ -224,6 +238,8 @@ pub struct ProgressVersions {
     /// The versions kept, oldest first.
     #[serde(serialize_with = "lessons")]
     pub versions: Vec<Progress>,
+    /// Whether older ones are kept that did not fit.
+    pub has_more: bool,
 }
 
 fn lessons<S: serde::Serializer>(list: &[Progress], serializer: S) -> Result<S::Ok, S::Error> {
@@ -272,9 +288,14 @@ pub struct Present {
 
 /// `presence:list`.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PresenceItems {
-    /// Who is in the room.
+    /// Who is in the room, by their ids.
     pub users: Vec<Present>,
+    /// How many users are in the room.
+    pub total: usize,
+    /// Whether there are more behind them.
+    pub has_more: bool,
 }
 
 /// `POST /api/v1/broadcast`.

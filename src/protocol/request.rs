@@ -235,6 +235,32 @@ impl From<ProgressSync> for Update {
     }
 }
 
+/// `chat:rooms`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatRooms {
+    /// The `cursor` of an earlier answer: only the rooms behind it.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// At most so many; 500 without it, at most 1,000.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
+/// `presence:list`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PresenceList {
+    /// The room.
+    pub room_id: RoomId,
+    /// Only users behind this one.
+    #[serde(default)]
+    pub after: Option<UserId>,
+    /// At most so many; 500 without it, at most 1,000.
+    #[serde(default)]
+    pub limit: Option<usize>,
+}
+
 /// `progress:get`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -248,6 +274,9 @@ pub struct ProgressGet {
     /// An earlier `cursor`: only what changed behind it.
     #[serde(default)]
     pub since: Option<String>,
+    /// At most so many; 500 without it, at most 1,000.
+    #[serde(default)]
+    pub limit: Option<usize>,
     /// Whose progress is asked for, by a back end; the caller's without it.
     #[serde(default)]
     pub user_id: Option<UserId>,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::chat::Author;
-use crate::domain::{Actor, RoomId, Scope};
+use crate::domain::{Actor, Refusal, RoomId, Scope};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
 use crate::services::errors::store_error;
@@ -70,6 +70,38 @@ pub(super) async fn require_membership(
     room: &RoomId,
 ) -> Result<(), ApiError> {
     store.may_enter(room.clone(), Author::of(&caller.actor), settings.policy()).await.map_err(store_error)
+}
+
+/// Whether the caller may enter all of these rooms, by what is stored at one moment.
+///
+/// # Errors
+/// `forbidden`, `unavailable`.
+pub(super) async fn require_memberships(
+    store: &Storage,
+    settings: &LiveSettings,
+    caller: &Caller,
+    rooms: Vec<RoomId>,
+) -> Result<(), ApiError> {
+    if enterable(store, settings, caller, rooms).await?.into_iter().all(|may_enter| may_enter) {
+        return Ok(());
+    }
+    Err(Refusal::Forbidden.into())
+}
+
+/// Which of these rooms the caller may enter, by what is stored at one moment. Of none nothing is read.
+///
+/// # Errors
+/// `unavailable`.
+pub(super) async fn enterable(
+    store: &Storage,
+    settings: &LiveSettings,
+    caller: &Caller,
+    rooms: Vec<RoomId>,
+) -> Result<Vec<bool>, ApiError> {
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    store.enterable(rooms, Author::of(&caller.actor), settings.policy()).await.map_err(store_error)
 }
 
 /// Whether the caller's socket has joined a room. Over HTTP nobody joins, and nothing is asked.

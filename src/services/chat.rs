@@ -6,27 +6,30 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomSummary, may_enter};
+use crate::domain::chat::{Author, Draft, Message, MessageKind};
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::{RoomId, Scope, UserId};
 use crate::protocol::answer::{
-    History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, VersionedMessages,
+    History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, RoomList, VersionedMessages,
 };
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::request::{
-    ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly, check_key,
+    ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatRooms, ChatTyping, DEFAULT_PAGE, MAX_PAGE, MessageRef, RoomOnly,
+    check_key,
 };
+use crate::protocol::view::{RoomView, VersionedMessage};
 use crate::store::operations::{
     DeleteMessage, EditMessage, EnlistMembers, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged, MessageTarget,
     PostMessage, Posted, RequestKey,
 };
-use crate::store::{MessagePage, Page, StoreError};
+use crate::store::{MessagePage, Page, RoomPlace, RoomQuery, StoreError};
 
 use crate::realtime::live::{FollowUp, Live};
 use crate::realtime::registry::Gate;
 use crate::services::caller::{require_join, require_membership};
 use crate::services::errors::store_error;
 use crate::services::limits::{Rate, Rates};
+use crate::services::pages::{fitting, limit_of};
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
@@ -154,7 +157,9 @@ impl Chat {
     async fn join_stored(&self, caller: &Caller, room: &RoomId, page: Page) -> Result<MessagePage, ApiError> {
         let (author, policy) = (Author::of(&caller.actor), self.settings.policy());
         let read = || self.store.history(room.clone(), author.clone(), page.clone(), policy);
-        let theirs = |page| without_keys_of_others(page, &caller.actor.user);
+        let theirs = |read: MessagePage| {
+            fitted(without_keys_of_others(read, &caller.actor.user), page.after.is_some(), &HashMap::new())
+        };
         let first = read().await.map(theirs).map_err(store_error)?;
         // Coming back is the common case, and needs no transaction.
         if first.is_settled {
@@ -266,6 +271,7 @@ impl Chat {
         }
         let room = request.room_id;
         let page = Page { before: request.before, after: request.after, limit: page_limit(request.limit)? };
+        let from_the_first = page.after.is_some();
         let page = self
             .store
             .history(room.clone(), Author::of(&caller.actor), page, self.settings.policy())
@@ -273,6 +279,7 @@ impl Chat {
             .map_err(store_error)?;
         let page = without_keys_of_others(page, &caller.actor.user);
         let versions = if request.versions { self.withheld(&room, &page.messages).await? } else { HashMap::new() };
+        let page = fitted(page, from_the_first, &versions);
         Ok(History {
             room_id: room,
             messages: VersionedMessages { messages: page.messages, versions },
@@ -285,12 +292,22 @@ impl Chat {
     /// The user's rooms: those that they may read. Who was a guest of a room that has become private is none of it any more.
     ///
     /// # Errors
-    /// `unavailable`.
-    pub async fn rooms(&self, caller: &Caller) -> Result<Vec<RoomSummary>, ApiError> {
-        let mut rooms = self.store.rooms_of(caller.actor.user.clone()).await.map_err(store_error)?;
-        let (viewer, policy) = (Author::of(&caller.actor), self.settings.policy());
-        rooms.retain(|one| may_enter(Some(one.room.private), Some(one.membership), viewer.admin, policy).is_ok());
-        Ok(rooms)
+    /// `invalid_payload`, `resync`, `unavailable`.
+    pub async fn rooms(&self, caller: &Caller, request: ChatRooms) -> Result<RoomList, ApiError> {
+        let (user, limit) = (&caller.actor.user, limit_of(request.limit)?);
+        let after = request.after.as_deref().map(|cursor| self.store.read_room_place(user, cursor)).transpose()?;
+        let page = self
+            .store
+            .rooms_of(Author::of(&caller.actor), RoomQuery { after, limit }, self.settings.policy())
+            .await
+            .map_err(store_error)?;
+        let mut rooms = page.rooms;
+        let fit = fitting(rooms.iter().map(|(room, _)| RoomView::from(room)));
+        let has_more = page.has_more || fit < rooms.len();
+        rooms.truncate(fit);
+        let last = rooms.last().filter(|_| has_more);
+        let cursor = last.map(|(_, RoomPlace { last_id, room })| self.store.write_cursor(user, [*last_id, *room]));
+        Ok(RoomList { rooms: rooms.into_iter().map(|(room, _)| room).collect(), has_more, cursor })
     }
 
     /// Does in the store what changes have made necessary, until the server stops. The server owns the task.
@@ -376,6 +393,27 @@ fn too_many_rooms(most: usize) -> ApiError {
 
 fn gone() -> ApiError {
     ApiError::new(ErrorCode::Unavailable, "the socket has gone")
+}
+
+/// What of a page fits into one answer. Without `after` the latest messages are asked for: the oldest do not fit.
+fn fitted(mut page: MessagePage, from_the_first: bool, versions: &HashMap<u64, Vec<WithheldVersion>>) -> MessagePage {
+    let fit = if from_the_first {
+        fitting(page.messages.iter().map(|message| versioned(message, versions)))
+    } else {
+        fitting(page.messages.iter().rev().map(|message| versioned(message, versions)))
+    };
+    let cut = page.messages.len() - fit;
+    page.has_more |= cut > 0;
+    if from_the_first {
+        page.messages.truncate(fit);
+    } else {
+        page.messages.drain(..cut);
+    }
+    page
+}
+
+fn versioned<'m>(message: &'m Message, versions: &'m HashMap<u64, Vec<WithheldVersion>>) -> VersionedMessage<'m> {
+    VersionedMessage::new(message, versions.get(&message.id).map(Vec::as_slice).unwrap_or_default())
 }
 
 /// A key is its caller's, and is shown to nobody else.

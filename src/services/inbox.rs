@@ -9,6 +9,7 @@ use crate::protocol::error::ApiError;
 use crate::protocol::request::{
     DEFAULT_PAGE, MAX_IDS, MAX_PAGE, NotificationContent, NotificationDelete, NotificationList, NotificationRead,
 };
+use crate::protocol::view::NotificationView;
 use crate::store::operations::{Arrive, Delivered, DeliveryMark, InboxAction, MarkInbox, Marked};
 use crate::store::{InboxQuery, StoreError};
 
@@ -16,6 +17,7 @@ use crate::realtime::live::Live;
 use crate::realtime::registry::{Arrived, SocketHandle};
 use crate::services::Caller;
 use crate::services::errors::store_error;
+use crate::services::pages::fitting;
 use crate::services::storage::Storage;
 
 /// The most undelivered notifications that are sent on arrival.
@@ -105,7 +107,11 @@ impl Inbox {
         note_user(&self.store, &self.live, caller).await;
         let query = InboxQuery { before: request.before, limit, unread_only: request.unread_only };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;
-        Ok(NotificationItems { items: page.items, unread: page.unread, has_more: page.has_more })
+        let mut items = page.items;
+        let fit = fitting(items.iter().map(NotificationView::from));
+        let has_more = page.has_more || fit < items.len();
+        items.truncate(fit);
+        Ok(NotificationItems { items, unread: page.unread, has_more })
     }
 
     /// Marks notifications as read.

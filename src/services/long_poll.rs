@@ -20,11 +20,13 @@ use crate::realtime::delivery::{Delivery, deliveries_of};
 use crate::realtime::live::Live;
 use crate::realtime::registry::{Kind, Outlet};
 use crate::services::Caller;
-use crate::services::caller::require_membership;
+use crate::services::caller::{enterable, require_memberships};
 use crate::services::errors::{resync, store_error};
 use crate::services::inbox::note_user;
+use crate::services::pages::Space;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
+use crate::store::Replay;
 
 /// The most events of one answer.
 const MOST_EVENTS: usize = 500;
@@ -154,6 +156,13 @@ impl Audience {
     }
 }
 
+fn chat(room: &Room) -> Option<&RoomId> {
+    match room {
+        Room::Chat(room) => Some(room),
+        _ => None,
+    }
+}
+
 /// Somebody who waits for a poll: woken by whatever is sent to it.
 #[derive(Default)]
 struct Waiter {
@@ -230,9 +239,7 @@ impl LongPoll {
         wait: Duration,
     ) -> Result<PollStep, ApiError> {
         let turn = if wait.is_zero() || cursor.is_none() { None } else { Some(self.turn(&caller.actor.user)?) };
-        for room in &rooms {
-            require_membership(&self.store, &self.settings, caller, room).await?;
-        }
+        require_memberships(&self.store, &self.settings, caller, rooms.clone()).await?;
         note_user(&self.store, &self.live, caller).await;
         let audience = Audience::new(&caller.actor, &rooms);
         let place = match cursor {
@@ -309,14 +316,14 @@ impl LongPoll {
         handle.base_gate().open(&*waiter, 0, 0, || {});
         let mut audience = Audience::new(&caller.actor, &rooms);
         let mut lost: Vec<Room> = Vec::new();
-        for room in rooms {
+        for room in &rooms {
             // A gate of its own: whoever is put out of one room still hears of the others.
-            if let Some((gate, _)) = self.live.sockets.join(number, &room) {
+            if let Some((gate, _)) = self.live.sockets.join(number, room) {
                 gate.open(&*waiter, 0, 0, || {});
             }
-            // Whoever lost a right before they were entered here was not found among those to be put out.
-            require_membership(&self.store, &self.settings, caller, &room).await?;
         }
+        // Whoever lost a right before they were entered here was not found among those to be put out.
+        require_memberships(&self.store, &self.settings, caller, rooms).await?;
         // Who was shut out before this wait could be found did not hear of it.
         self.live.require_access(&caller.actor)?;
         let deadline = tokio::time::Instant::now() + wait;
@@ -348,26 +355,16 @@ impl LongPoll {
     }
 
     async fn may_enter_any(&self, caller: &Caller, rooms: &[Room]) -> bool {
-        for room in rooms {
-            if let Room::Chat(room) = room
-                && require_membership(&self.store, &self.settings, caller, room).await.is_ok()
-            {
-                return true;
-            }
-        }
-        false
+        let rooms = rooms.iter().filter_map(chat).cloned().collect();
+        let found = enterable(&self.store, &self.settings, caller, rooms).await;
+        found.is_ok_and(|found| found.contains(&true))
     }
 
     /// Whoever lost the right to a room while it was read is not told what was said in it since.
     async fn require_membership_still(&self, caller: &Caller, found: &[Arc<Delivery>]) -> Result<(), ApiError> {
-        let rooms = found.iter().filter_map(|delivery| match &delivery.room {
-            Room::Chat(room) => Some(room),
-            _ => None,
-        });
-        for room in rooms.collect::<HashSet<_>>() {
-            require_membership(&self.store, &self.settings, caller, room).await?;
-        }
-        Ok(())
+        let rooms: HashSet<&RoomId> = found.iter().filter_map(|delivery| chat(&delivery.room)).collect();
+        let rooms = rooms.into_iter().cloned().collect();
+        require_memberships(&self.store, &self.settings, caller, rooms).await
     }
 
     /// What is behind a place, from the feed as far as it reaches back, else from the store.
@@ -390,7 +387,7 @@ impl LongPoll {
             return None;
         }
         let user = &caller.actor.user;
-        let mut found = Vec::new();
+        let (mut found, mut space) = (Vec::new(), Space::default());
         'feed: loop {
             match self.live.feed.since(place.position, 1_024) {
                 Some(batch) if batch.is_empty() => break,
@@ -411,6 +408,10 @@ impl LongPoll {
                             (None, _) => false,
                         };
                         if is_for && !is_told() {
+                            if !space.takes(delivery.packet_for(user).text().len()) {
+                                place.position = position;
+                                break 'feed;
+                            }
                             found.push(delivery);
                         }
                     }
@@ -434,28 +435,33 @@ impl LongPoll {
     ) -> Result<(Place, Vec<Arc<Delivery>>), ApiError> {
         // The place in the feed first, the store second: what is committed in between is in both, and told once, by its id.
         let position = self.live.feed.head();
-        let rooms = audience.iter().filter_map(|room| match room {
-            Room::Chat(room) => Some(room.clone()),
-            _ => None,
-        });
+        let rooms = audience.iter().filter_map(chat).cloned();
         let replay = self
             .store
             .replay((*caller.actor).clone(), rooms.collect(), place.stored, MOST_EVENTS)
             .await
             .map_err(store_error)?;
-        let deliveries: Vec<_> = replay
-            .changes
-            .iter()
-            .flat_map(deliveries_of)
-            .filter(|delivery| match &delivery.room {
-                Room::User(user) => *user == caller.actor.user,
-                _ => true,
-            })
-            .map(Arc::new)
-            .collect();
+        let Replay { changes, mut up_to, mut has_more } = replay;
+        let (mut deliveries, mut space, mut before) = (Vec::new(), Space::default(), place.stored);
+        for change in &changes {
+            let theirs: Vec<Delivery> = deliveries_of(change)
+                .into_iter()
+                .filter(|delivery| match &delivery.room {
+                    Room::User(user) => *user == caller.actor.user,
+                    _ => true,
+                })
+                .collect();
+            let bytes = theirs.iter().map(|delivery| delivery.packet_for(&caller.actor.user).text().len()).sum();
+            if !space.takes(bytes) {
+                (up_to, has_more) = (before, true);
+                break;
+            }
+            deliveries.extend(theirs.into_iter().map(Arc::new));
+            before = change.id();
+        }
         // With more to come from the store, the place in the feed is not this process's yet.
-        let (feed, position) = if replay.has_more { (0, 0) } else { (self.live.feed.id(), position) };
-        Ok((Place { stored: replay.up_to, feed, position, audience: place.audience }, deliveries))
+        let (feed, position) = if has_more { (0, 0) } else { (self.live.feed.id(), position) };
+        Ok((Place { stored: up_to, feed, position, audience: place.audience }, deliveries))
     }
 
     fn write_place(&self, user: &UserId, place: Place) -> String {

@@ -17,6 +17,7 @@ pub mod housekeeping;
 pub mod inbox;
 pub mod limits;
 pub mod long_poll;
+pub mod pages;
 pub mod presence;
 pub mod privacy;
 pub mod progress;

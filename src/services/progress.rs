@@ -7,11 +7,13 @@ use crate::domain::{Scope, UserId};
 use crate::protocol::answer::{ProgressItems, ProgressSynced, ProgressVersions};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::request::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, ProgressSync, check_key};
-use crate::store::LessonFilter;
+use crate::protocol::view::ProgressView;
 use crate::store::operations::{Report, SyncProgress};
+use crate::store::{LessonFilter, LessonPage};
 
 use crate::services::errors::store_error;
 use crate::services::limits::{Rate, Rates};
+use crate::services::pages::{fitting, limit_of};
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 
@@ -67,13 +69,22 @@ impl Progress {
     /// What is known of the user's lessons.
     ///
     /// # Errors
-    /// `resync`, `unavailable`.
+    /// `invalid_payload`, `resync`, `unavailable`.
     pub async fn get(&self, caller: &Caller, request: ProgressGet) -> Result<ProgressItems, ApiError> {
         let user = on_behalf(caller, request.user_id)?;
         let since = request.since.as_deref().map(|cursor| self.store.read_cursor(&user, cursor)).transpose()?;
-        let filter = LessonFilter { lesson: request.lesson_id, course: request.course_id, since };
-        let (items, up_to) = self.store.progress(user.clone(), filter).await.map_err(store_error)?;
-        Ok(ProgressItems { items, cursor: self.store.write_cursor(&user, [up_to]) })
+        let limit = Some(limit_of(request.limit)?);
+        let filter = LessonFilter { lesson: request.lesson_id, course: request.course_id, since, limit };
+        let LessonPage { mut items, mut up_to, mut has_more } =
+            self.store.progress(user.clone(), filter).await.map_err(store_error)?;
+        let fit = fitting(items.iter().map(|(progress, _)| ProgressView::from(progress)));
+        if fit < items.len() {
+            items.truncate(fit);
+            has_more = true;
+            up_to = items.last().map_or(up_to, |(_, change)| *change);
+        }
+        let items = items.into_iter().map(|(progress, _)| progress).collect();
+        Ok(ProgressItems { items, cursor: self.store.write_cursor(&user, [up_to]), has_more })
     }
 
     /// The kept versions of a lesson.
@@ -82,8 +93,10 @@ impl Progress {
     /// `unavailable`.
     pub async fn history(&self, caller: &Caller, request: ProgressHistory) -> Result<ProgressVersions, ApiError> {
         let user = on_behalf(caller, request.user_id)?;
-        let versions = self.store.progress_history(user, request.lesson_id).await.map_err(store_error)?;
-        Ok(ProgressVersions { versions })
+        let mut versions = self.store.progress_history(user, request.lesson_id).await.map_err(store_error)?;
+        let cut = versions.len() - fitting(versions.iter().rev().map(ProgressView::from));
+        versions.drain(..cut);
+        Ok(ProgressVersions { versions, has_more: cut > 0 })
     }
 }
 

@@ -9,7 +9,7 @@ use crate::protocol::cursor::{Cursor, Life, Seal};
 use crate::protocol::error::ApiError;
 use crate::services::errors::resync;
 use crate::store::operations::{Act, Applied, Operation, RequestKey};
-use crate::store::{Identity, Store, StoreError};
+use crate::store::{Identity, RoomPlace, Store, StoreError};
 
 /// The store and the clock. Reads are those of [`Store`].
 #[derive(Clone)]
@@ -92,6 +92,17 @@ impl Storage {
     pub(super) fn parse_cursor<const N: usize>(&self, user: &UserId, text: &str) -> Option<Cursor<N>> {
         let identity = self.store.identity();
         Cursor::parse(text, Seal { key: &identity.cursor_key, user: &user.canonical() })
+    }
+
+    /// The place on their list of rooms that a user gives back.
+    ///
+    /// # Errors
+    /// `resync` if it is not theirs, or of another life of the store.
+    pub(super) fn read_room_place(&self, user: &UserId, cursor: &str) -> Result<RoomPlace, ApiError> {
+        match self.parse_cursor(user, cursor) {
+            Some(Cursor { life, numbers: [last_id, room] }) if life == self.life() => Ok(RoomPlace { last_id, room }),
+            _ => Err(resync()),
+        }
     }
 
     /// The position that a client gives back.

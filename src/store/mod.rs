@@ -268,8 +268,39 @@ pub trait Rooms: Send + Sync {
     /// `Forbidden`.
     fn may_enter(&self, room: RoomId, viewer: Author, policy: RoomPolicy) -> Answer<'_, ()>;
 
-    /// The rooms on a user's list: those they were admitted to, joined or wrote in, and have not left.
-    fn rooms_of(&self, user: UserId) -> Answer<'_, Vec<RoomSummary>>;
+    /// Which of several rooms somebody may enter at one moment, in the order asked.
+    fn enterable(&self, rooms: Vec<RoomId>, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<bool>>;
+
+    /// A part of a user's list of rooms: those they were admitted to, joined or wrote in, have not left, and may enter. The
+    /// room where something was said last comes first.
+    fn rooms_of(&self, viewer: Author, query: RoomQuery, policy: RoomPolicy) -> Answer<'_, RoomPage>;
+}
+
+/// Which part of somebody's list of rooms is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomQuery {
+    /// Only what is behind this place.
+    pub after: Option<RoomPlace>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Where a room stands on a list: its latest message, and its number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RoomPlace {
+    /// The id of its latest message; 0 if there is none.
+    pub last_id: u64,
+    /// The number of the room.
+    pub room: u64,
+}
+
+/// A part of somebody's list of rooms.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoomPage {
+    /// The rooms, each with its place.
+    pub rooms: Vec<(RoomSummary, RoomPlace)>,
+    /// Whether there are more behind them.
+    pub has_more: bool,
 }
 
 /// Which lessons are asked for.
@@ -281,15 +312,28 @@ pub struct LessonFilter {
     pub course: Option<LessonId>,
     /// Only what changed behind this change id.
     pub since: Option<u64>,
+    /// At most so many; all without it.
+    pub limit: Option<usize>,
+}
+
+/// A part of what is known of somebody's lessons.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LessonPage {
+    /// The lessons, in the order of their last change, each with its id.
+    pub items: Vec<(Progress, u64)>,
+    /// The id up to which this is complete.
+    pub up_to: u64,
+    /// Whether there are more behind it.
+    pub has_more: bool,
 }
 
 /// Progress of lessons, named so that it does not collide with [`Progress`].
 pub trait Lessons: Send + Sync {
-    /// What is known of a user's lessons, in the order of their last change, and the id up to which this is complete.
+    /// What is known of a user's lessons, in the order of their last change.
     ///
     /// # Errors
     /// `Resync` if `since` is an id that this store has not given yet.
-    fn progress(&self, user: UserId, filter: LessonFilter) -> Answer<'_, (Vec<Progress>, u64)>;
+    fn progress(&self, user: UserId, filter: LessonFilter) -> Answer<'_, LessonPage>;
 
     /// The kept versions of one lesson, oldest first.
     fn progress_history(&self, user: UserId, lesson: LessonId) -> Answer<'_, Vec<Progress>>;

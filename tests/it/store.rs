@@ -4,6 +4,7 @@
 mod cases_access;
 mod cases_acts;
 mod cases_chat;
+mod cases_cost;
 mod cases_holds;
 mod cases_inbox;
 mod cases_maintenance;
@@ -24,18 +25,18 @@ use std::time::{Duration, Instant};
 use academy_rt::domain::access::{Ban, Banned};
 use academy_rt::domain::audit::{AuditEntry, AuditRecord, action};
 use academy_rt::domain::chat::{
-    Author, Draft, Membership, MessageKind, ReadMark, RoomDraft, RoomPatch, RoomPolicy, RoomRecord,
+    Author, Draft, Membership, MessageKind, ReadMark, RoomDraft, RoomPatch, RoomPolicy, RoomRecord, RoomSummary,
 };
 use academy_rt::domain::notification::{
     Audience, AudienceKind, Notification, NotificationBody, NotificationDraft, Selection,
 };
 use academy_rt::domain::privacy::{Erasure, Hold, PurgeKind, Subject};
-use academy_rt::domain::progress::{Percent, Status, Update};
+use academy_rt::domain::progress::{Percent, Progress, Status, Update};
 use academy_rt::domain::{Actor, Clock, Fingerprint, LessonId, Refusal, Role, RoomId, SystemClock, Timestamp, UserId};
 use academy_rt::store::operations::*;
 use academy_rt::store::{
-    self, Arrival, Change, CommitSink, ExportCursor, MessagePage, NoSink, Page, Store, StoreConfig, StoreError,
-    UserItem,
+    self, Arrival, Change, CommitSink, ExportCursor, LessonFilter, MessagePage, NoSink, Page, RoomQuery, Store,
+    StoreConfig, StoreError, UserItem,
 };
 
 pub const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
@@ -170,6 +171,26 @@ impl Desk {
             }
             desk.ask(JoinRoom { room: room.clone(), author: author.clone(), policy }).await?;
             desk.history(room, author, page, policy).await
+        })
+    }
+
+    /// All rooms on somebody's list, whether they may enter them or not.
+    pub fn rooms_of(&self, user: UserId) -> Asked<Vec<RoomSummary>> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let viewer = Author { user, name: String::new(), admin: true };
+            let whole = RoomQuery { after: None, limit: usize::MAX };
+            let page = desk.store.rooms_of(viewer, whole, OPEN).await?;
+            Ok(page.rooms.into_iter().map(|(room, _)| room).collect())
+        })
+    }
+
+    /// All that is known of somebody's lessons, and the id up to which it is complete.
+    pub fn progress(&self, user: UserId, filter: LessonFilter) -> Asked<(Vec<Progress>, u64)> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let page = desk.store.progress(user, filter).await?;
+            Ok((page.items.into_iter().map(|(progress, _)| progress).collect(), page.up_to))
         })
     }
 
@@ -520,6 +541,8 @@ conformance! {
         who_was_there_before_the_first_word_takes_part, a_back_end_names_its_messages,
         a_broadcast_is_kept_until_it_has_gone_out, what_changes_nothing_costs_no_commit,
         each_change_has_a_kind_by_which_it_is_counted;
+    cases_cost: an_inbox_costs_what_is_asked_of_it, what_was_missed_costs_what_is_told,
+        a_page_of_lessons_costs_what_is_in_it;
     cases_progress: reports_are_merged_into_versions, versions_are_trimmed, a_batch_is_all_or_nothing,
         a_repeated_report_adds_nothing, since_gives_what_changed_behind_it, progress_of_unknown_people_is_empty;
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::Embedded;
 use crate::domain::access::Banned;
 use crate::domain::audit::{AuditRecord, Link};
-use crate::domain::chat::{Author, RoomEntry, RoomPolicy, RoomSummary};
+use crate::domain::chat::{Author, RoomEntry, RoomPolicy};
 use crate::domain::privacy::{Erasure, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
@@ -19,8 +19,9 @@ use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write}
 use crate::store::rows::RowSink;
 use crate::store::{
     Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
-    InboxQuery, LessonFilter, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages, Page,
-    People, PeopleBook, Privacy, Replay, Replays, RoomBook, Rooms, StoreError, StoreStatus, UserProfile, Writes,
+    InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages,
+    Page, People, PeopleBook, Privacy, Replay, Replays, RoomBook, RoomPage, RoomQuery, Rooms, StoreError, StoreStatus,
+    UserProfile, Writes,
 };
 
 impl Writes for Embedded {
@@ -50,13 +51,17 @@ impl Rooms for Embedded {
         Box::pin(self.read(move |snapshot| snapshot.may_enter(&room, &viewer, policy)))
     }
 
-    fn rooms_of(&self, user: UserId) -> Answer<'_, Vec<RoomSummary>> {
-        Box::pin(self.read(move |snapshot| snapshot.rooms_of(&user)))
+    fn enterable(&self, rooms: Vec<RoomId>, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<bool>> {
+        Box::pin(self.read(move |snapshot| snapshot.enterable(&rooms, &viewer, policy)))
+    }
+
+    fn rooms_of(&self, viewer: Author, query: RoomQuery, policy: RoomPolicy) -> Answer<'_, RoomPage> {
+        Box::pin(self.read(move |snapshot| snapshot.rooms_of(&viewer, query, policy)))
     }
 }
 
 impl Lessons for Embedded {
-    fn progress(&self, user: UserId, filter: LessonFilter) -> Answer<'_, (Vec<Progress>, u64)> {
+    fn progress(&self, user: UserId, filter: LessonFilter) -> Answer<'_, LessonPage> {
         Box::pin(self.read(move |snapshot| snapshot.progress_of(&user, &filter)))
     }
 

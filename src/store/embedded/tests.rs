@@ -307,6 +307,10 @@ fn author() -> Author {
     Author { user: UserId::parse("7").unwrap(), name: String::new(), admin: false }
 }
 
+fn by(user: &str) -> Author {
+    Author { user: UserId::parse(user).unwrap(), ..author() }
+}
+
 fn draft(text: &str) -> Draft {
     Draft {
         room: RoomId::parse("r").unwrap(),
@@ -531,7 +535,9 @@ async fn held_up() -> (Embedded, mpsc::Sender<()>, tempfile::TempDir) {
 fn what_waits_shares_a_commit_up_to_a_thousand_requests_or_a_megabyte() {
     run(async {
         let (store, gate, _dir) = held_up().await;
-        let small: Vec<_> = (0..1_500).map(|n| ask(&store, post(draft(&n.to_string())))).collect();
+        // Of more people than one, who has a share and a part of a commit.
+        let of = |n: usize| Draft { author: by(&(n % 32).to_string()), ..draft(&n.to_string()) };
+        let small: Vec<_> = (0..1_500).map(|n| ask(&store, post(of(n)))).collect();
         drop(gate);
         for one in small {
             one.await.unwrap();
@@ -561,16 +567,16 @@ fn what_waits_is_bounded_in_bytes_and_one_large_request_is_taken_when_nothing_wa
     const MIB: usize = 1 << 20;
     run(async {
         let (store, gate, _dir) = held_up().await;
-        let large = |bytes: usize| EditMessage {
+        let large = |who: &str, bytes: usize| EditMessage {
             room: RoomId::parse("r").unwrap(),
             target: MessageTarget::Id(9_999),
-            author: author(),
+            author: by(who),
             content: "x".repeat(bytes),
             policy: OPEN,
             key: None,
         };
         let not_found = Err(StoreError::Refused(Refusal::NotFound));
-        let waiting: Vec<_> = (0..6).map(|_| ask(&store, large(10 * MIB))).collect();
+        let waiting: Vec<_> = (0..6).map(|n: usize| ask(&store, large(&n.to_string(), 10 * MIB))).collect();
         assert!(store.status().queued_bytes > 60 * MIB);
         // Whether it is refused at once: the writer is held, and answers nobody.
         let is_busy = async |request| {
@@ -578,15 +584,16 @@ fn what_waits_is_bounded_in_bytes_and_one_large_request_is_taken_when_nothing_wa
             let now = std::future::poll_fn(|context| std::task::Poll::Ready(asked.as_mut().poll(context))).await;
             matches!(now, std::task::Poll::Ready(Err(StoreError::Busy)))
         };
-        assert!(is_busy(large(10 * MIB)).await);
-        let small = ask(&store, large(MIB));
-        assert!(is_busy(large(4 * MIB)).await, "what was refused does not wait");
+        assert!(is_busy(large("0", 1)).await, "one who has more than their share");
+        assert!(is_busy(large("7", 10 * MIB)).await);
+        let small = ask(&store, large("8", MIB));
+        assert!(is_busy(large("9", 4 * MIB)).await, "what was refused does not wait");
         drop(gate);
         for one in waiting.into_iter().chain([small]) {
             assert_eq!(one.await, not_found);
         }
         assert_eq!((store.status().queued, store.status().queued_bytes), (0, 0));
-        assert_eq!(ask(&store, large(65 * MIB)).await, not_found);
+        assert_eq!(ask(&store, large("0", 65 * MIB)).await, not_found);
         store.close().await.unwrap();
     });
 }
@@ -628,8 +635,7 @@ fn who_fills_their_share_of_the_queue_is_refused_at_once_and_nobody_else_is() {
         assert!(waiting.len() >= QUEUE / SHARE && waiting.len() < QUEUE, "a share, and not the whole");
         assert_eq!(store.ready(), Ok(()));
         // Nobody else is refused for it, and the server itself is not.
-        let other =
-            Draft { author: Author { user: UserId::parse("2").unwrap(), ..author() }, ..draft("from somebody else") };
+        let other = Draft { author: by("2"), ..draft("from somebody else") };
         let mut others = Box::pin(ask(&*store, post(other)));
         let now = std::future::poll_fn(|context| std::task::Poll::Ready(others.as_mut().poll(context))).await;
         assert!(now.is_pending());

@@ -10,12 +10,12 @@ use warp::reply::Response;
 
 use crate::domain::{RoomId, UserId};
 
-use crate::protocol::answer::{BatchSynced, Done, RoomList};
+use crate::protocol::answer::{BatchSynced, Done};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{Polled, PolledEvent, Resync};
 use crate::protocol::request::{ClientEvent, ProgressSync};
-use crate::protocol::view::{RoomView, Session};
+use crate::protocol::view::Session;
 use crate::services::Caller;
 use crate::services::limits::budget::RequestKind;
 use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
@@ -50,6 +50,7 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(with_api(api))
         .and(asker(api, RequestKind::Event(ClientEvent::ChatRooms)))
+        .and(query())
         .then(rooms);
     let history = v1()
         .and(warp::path!("rooms" / String / "messages"))
@@ -110,6 +111,7 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::get())
         .and(with_api(api))
         .and(asker(api, RequestKind::Event(ClientEvent::PresenceList)))
+        .and(query())
         .then(presence);
     let chat = session.or(rooms).unify().or(history).unify().or(post).unify().or(edit).unify().or(delete).unify();
     let chat = chat.or(typing).unify().or(read).unify().or(join).unify().or(leave).unify().or(presence).unify().boxed();
@@ -180,10 +182,10 @@ async fn session(api: Arc<HttpApi>, caller: Caller) -> Response {
     answer(unread.map(|unread| Session::new(&caller.actor, unread, api.app.store.now())))
 }
 
-async fn rooms(api: Arc<HttpApi>, caller: Caller) -> Response {
-    let rooms = async { api.app.chat.rooms(&caller).await }.await;
-    let list = rooms.as_ref().map(|rooms| RoomList { rooms: rooms.iter().map(RoomView::from).collect() });
-    answer(list.map_err(Clone::clone))
+async fn rooms(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    const KNOWN: [(&str, Kind); 2] = [("after", Kind::Text), ("limit", Kind::Number)];
+    let result = async { api.app.chat.rooms(&caller, from_query(&query, &KNOWN, [])?).await };
+    answer(result.await)
 }
 
 async fn history(room: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
@@ -231,8 +233,9 @@ async fn leave(room: String, api: Arc<HttpApi>, caller: Caller) -> Response {
     answer(result.await)
 }
 
-async fn presence(room: String, api: Arc<HttpApi>, caller: Caller) -> Response {
-    let result = async { api.app.presence.list(&caller, from_body(&Bytes::new(), [room_id(&room)?])?).await };
+async fn presence(room: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    const KNOWN: [(&str, Kind); 2] = [("after", Kind::Id), ("limit", Kind::Number)];
+    let result = async { api.app.presence.list(&caller, from_query(&query, &KNOWN, [room_id(&room)?])?).await };
     answer(result.await)
 }
 
@@ -241,8 +244,13 @@ fn room_id(segment: &str) -> Result<Given, ApiError> {
 }
 
 async fn progress(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
-    const KNOWN: [(&str, Kind); 4] =
-        [("lessonId", Kind::Id), ("courseId", Kind::Id), ("since", Kind::Text), ("userId", Kind::Id)];
+    const KNOWN: [(&str, Kind); 5] = [
+        ("lessonId", Kind::Id),
+        ("courseId", Kind::Id),
+        ("since", Kind::Text),
+        ("limit", Kind::Number),
+        ("userId", Kind::Id),
+    ];
     let result = async { api.app.progress.get(&caller, from_query(&query, &KNOWN, [])?).await };
     answer(result.await)
 }

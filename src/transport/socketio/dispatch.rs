@@ -4,11 +4,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::domain::RoomId;
-use crate::protocol::answer::{BatchSynced, Done, Ok as OkAnswer, RoomList};
+use crate::protocol::answer::{BatchSynced, Done, Ok as OkAnswer};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
-use crate::protocol::request::{AuthRefresh, ChatJoin, ClientEvent, ProgressSync, RoomOnly};
-use crate::protocol::view::RoomView;
+use crate::protocol::request::{AuthRefresh, ChatJoin, ClientEvent, PresenceList, ProgressSync, RoomOnly};
 
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::mailbox::refuse;
@@ -50,9 +49,9 @@ impl SocketIoTransport {
                 answer(link, event, ack, with(payload, async |request| app.chat.history(&caller, request).await).await);
             }
             ClientEvent::ChatRooms => {
-                let rooms = app.chat.rooms(&caller).await;
-                let list = rooms.as_ref().map(|rooms| RoomList { rooms: rooms.iter().map(RoomView::from).collect() });
-                answer(link, event, ack, list.map_err(Clone::clone));
+                // It may come without anything, or with what says nothing.
+                let payload = if is_object(payload) { payload } else { "{}" };
+                answer(link, event, ack, with(payload, async |request| app.chat.rooms(&caller, request).await).await);
             }
             ClientEvent::ProgressSync => self.sync(link, payload, ack).await,
             ClientEvent::ProgressGet => {
@@ -75,7 +74,12 @@ impl SocketIoTransport {
                 answer(link, event, ack, result);
             }
             ClientEvent::PresenceList => {
-                let result = match room_only(payload) {
+                let request = if is_object(payload) {
+                    decode::request(payload)
+                } else {
+                    bare_room(payload).map(|room_id| PresenceList { room_id, after: None, limit: None })
+                };
+                let result = match request {
                     Ok(request) => app.presence.list(&caller, request).await,
                     Err(error) => Err(error),
                 };

@@ -2,7 +2,7 @@
 
 use academy_rt::domain::audit::Link;
 use academy_rt::domain::privacy::ErasureCounts;
-use academy_rt::store::{InboxQuery, LessonFilter};
+use academy_rt::store::InboxQuery;
 
 use super::*;
 

@@ -79,7 +79,7 @@ pub async fn since_gives_what_changed_behind_it(bed: Bed) {
     assert_eq!(items.len(), 1);
     let (items, _) = ask(LessonFilter { lesson: Some(lesson("2")), ..LessonFilter::default() }).await.unwrap();
     assert_eq!(items[0].lesson, lesson("2"));
-    let one = LessonFilter { lesson: Some(lesson("2")), since: Some(cursor), course: None };
+    let one = LessonFilter { lesson: Some(lesson("2")), since: Some(cursor), ..LessonFilter::default() };
     assert!(ask(one).await.unwrap().0.is_empty());
     refused(ask(LessonFilter { since: Some(now + 1), ..LessonFilter::default() }).await, Refusal::Resync);
     let told = bed.store.replay(actor("7", &[]), Vec::new(), 0, 100).await.unwrap();

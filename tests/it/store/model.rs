@@ -7,11 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use academy_rt::domain::chat::{MemberEntry, Message, RoomEntry, RoomSummary};
+use academy_rt::domain::chat::{MemberEntry, Message, RoomEntry};
 use academy_rt::domain::privacy::{ErasureCounts, VersionEnd, WithheldVersion};
-use academy_rt::domain::progress::Progress;
 use academy_rt::store::access::{ListPage, MemberPage};
-use academy_rt::store::{InboxPage, LessonFilter, Replay, UserProfile};
+use academy_rt::store::{InboxPage, Replay, UserProfile};
 
 use super::*;
 

@@ -3,7 +3,7 @@
 //!
 //! `ACADEMY_RT_TEST_CASES` sets how many sequences are tried.
 
-use academy_rt::store::{InboxQuery, LessonFilter, ListQuery};
+use academy_rt::store::{InboxQuery, ListQuery};
 use proptest::prelude::*;
 
 use super::model::{Model, unchained};
@@ -371,8 +371,37 @@ impl Pair {
                 lesson: (n % 3 == 1).then(|| lesson("x")),
                 course: (n % 5 == 1).then(|| lesson("course")),
                 since: (n % 2 == 1).then_some(after),
+                limit: None,
             };
             same!(read(store.progress(user.clone(), filter.clone()).await), model.progress(&user, &filter));
+            // Page by page it is the same.
+            let mut paged = (Vec::new(), read(store.progress(user.clone(), filter.clone()).await).map(|all| all.1));
+            let mut part = LessonFilter { limit: Some(1 + n as usize % 3), ..filter.clone() };
+            while let Ok(page) = read(store.store.progress(user.clone(), part.clone()).await) {
+                paged.0.extend(page.items.into_iter().map(|(progress, _)| progress));
+                part.since = Some(page.up_to);
+                if !page.has_more {
+                    paged.1 = Ok(page.up_to);
+                    break;
+                }
+            }
+            same!(paged.1.map(|up_to| (paged.0, up_to)), model.progress(&user, &filter));
+            let (mut paged, mut query) = (Vec::new(), RoomQuery { after: None, limit: 1 + n as usize % 3 });
+            loop {
+                let page = store.store.rooms_of(viewer.clone(), query, OPEN).await.unwrap();
+                query.after = page.rooms.last().map(|(_, place)| *place);
+                paged.extend(page.rooms.into_iter().map(|(room, _)| room));
+                if !page.has_more {
+                    break;
+                }
+            }
+            let mut may_enter = model.rooms_of(&user);
+            may_enter.retain(|one| viewer.admin || !one.room.private || one.membership.admits());
+            same!(paged, may_enter);
+            let asked_rooms: Vec<_> = rooms().to_vec();
+            let enterable = store.enterable(asked_rooms.clone(), viewer.clone(), OPEN).await;
+            let wanted: Vec<bool> = asked_rooms.iter().map(|room| model.enter(room, &viewer, OPEN).is_ok()).collect();
+            same!(read(enterable), Ok::<_, Refusal>(wanted));
             for known in ["0", "x"].map(lesson) {
                 let kept = store.progress_history(user.clone(), known.clone()).await.unwrap();
                 same!(kept, model.progress_history(&user, &known));

@@ -2,7 +2,7 @@
 //! from the disk; both give the same answers and tell their sinks the same, and what lies on disk contradicts nothing. The
 //! sequences and [`perform`] know nothing of that: a model may be asked the same.
 
-use academy_rt::store::{InboxQuery, LessonFilter};
+use academy_rt::store::InboxQuery;
 use proptest::prelude::*;
 
 use super::cases_maintenance::{entry, erase_all, purge_all};
@@ -73,6 +73,7 @@ pub async fn perform(bed: &Bed, (what, who, a, b): Step) -> String {
                 lesson: (a % 4 == 1).then(|| lesson(&of)),
                 course: (a % 4 == 2).then(|| lesson("c")),
                 since: (b % 2 == 0).then_some(b64),
+                limit: None,
             };
             format!("{:?}", store.progress(user(&name), filter).await)
         }

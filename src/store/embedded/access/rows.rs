@@ -221,6 +221,12 @@ pub(in crate::store::embedded) fn decode_room(bytes: &[u8]) -> Outcome<RoomRecor
     })
 }
 
+/// The id of a room's latest message, without the rest of its row.
+pub(in crate::store::embedded) fn decode_last_id(bytes: &[u8]) -> Outcome<u64> {
+    let row: RoomRow<'_> = decode_2(bytes, |old| Ok(RoomRow::renew(old)))?;
+    Ok(row.last_id)
+}
+
 /// What somebody is in a room as formats 1 to 3 have it.
 #[derive(Deserialize)]
 struct MemberRow1 {

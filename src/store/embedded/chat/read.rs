@@ -1,14 +1,15 @@
 //! Reads of rooms and their messages. A row is turned into its noun while the snapshot is held, which costs about what copying
 //! its bytes would; nothing is serialised or sent before the snapshot is dropped.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 
 use redb::ReadableTable;
 
 use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, is_listed, may_enter};
 use crate::domain::privacy::{Subject, WithheldVersion};
 use crate::domain::{Refusal, RoomId, UserId};
-use crate::store::embedded::access::rows::{MemberRow, Person, decode_room};
+use crate::store::embedded::access::rows::{MemberRow, Person, decode_last_id, decode_room};
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
@@ -16,7 +17,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{NOBODY, Snapshot, k8, k16, meta, second};
 use crate::store::embedded::privacy::holds::Held;
 use crate::store::embedded::privacy::rows::VersionRow;
-use crate::store::{MessagePage, Page};
+use crate::store::{MessagePage, Page, RoomPage, RoomPlace, RoomQuery};
 
 impl Snapshot {
     /// The last id given.
@@ -79,6 +80,21 @@ impl Snapshot {
         policy: RoomPolicy,
     ) -> Outcome<()> {
         self.enter(room, viewer, policy).map(|_| ())
+    }
+
+    /// Which of several rooms somebody may enter. All are looked at, whatever was found of the first.
+    pub(in crate::store::embedded) fn enterable(
+        &self,
+        rooms: &[RoomId],
+        viewer: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<Vec<bool>> {
+        let enter = |room| match self.enter(room, viewer, policy) {
+            Ok(_) => Ok(true),
+            Err(Failure::Refused(Refusal::Forbidden)) => Ok(false),
+            Err(failure) => Err(failure),
+        };
+        rooms.iter().map(enter).collect()
     }
 
     /// A page of a room's messages.
@@ -195,20 +211,58 @@ impl Snapshot {
         Ok((RoomSummary { room, membership, read_up_to: row.read_up_to, unread }, is_listed))
     }
 
-    pub(in crate::store::embedded) fn rooms_of(&self, user: &UserId) -> Outcome<Vec<RoomSummary>> {
-        let Some(no) = self.find_user(user)? else { return Ok(Vec::new()) };
-        let mut summaries = Vec::new();
+    /// A part of somebody's list. An index by activity would be written for each member with each message; so the latest
+    /// message of each room is looked at, and no more than that, but for the rooms that are given.
+    pub(in crate::store::embedded) fn rooms_of(
+        &self,
+        viewer: &Author,
+        query: RoomQuery,
+        policy: RoomPolicy,
+    ) -> Outcome<RoomPage> {
+        let Some(no) = self.find_user(&viewer.user)? else { return Ok(RoomPage::default()) };
+        let rooms = self.rooms()?;
+        let mut places = Vec::new();
         for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
-            let (summary, is_listed) = self.summary(second(row?.0.value()), no)?;
-            if is_listed {
-                summaries.push(summary);
-            }
+            let room = second(row?.0.value());
+            let lost = || Failure::Damaged(format!("user {no} is in room {room}, which is not there"));
+            let last_id = get(&rooms, &k8(room), decode_last_id)?.ok_or_else(lost)?;
+            places.push(self.placed(RoomPlace { last_id, room })?);
         }
-        // The room where something was said last comes first.
-        summaries.sort_by_cached_key(|one| (std::cmp::Reverse(one.room.last_id), one.room.id.canonical()));
-        Ok(summaries)
+        if let Some(after) = query.after {
+            // A room that has gone since and had no message: those without one are told once more.
+            let after = self.placed(after)?;
+            places.retain(|place| *place > after);
+        }
+        // The few that are given are taken from a heap: sorting all would cost more than reading them.
+        let mut places: BinaryHeap<Reverse<Placed>> = places.into_iter().map(Reverse).collect();
+        let mut page = RoomPage::default();
+        while let Some(Reverse((.., place))) = places.pop() {
+            let (summary, is_listed) = self.summary(place.room, no)?;
+            let (private, membership) = (Some(summary.room.private), Some(summary.membership));
+            if !is_listed || may_enter(private, membership, viewer.admin, policy).is_err() {
+                continue;
+            }
+            if page.rooms.len() >= query.limit {
+                page.has_more = true;
+                break;
+            }
+            page.rooms.push((summary, place));
+        }
+        Ok(page)
+    }
+
+    /// The room where something was said last comes first; those without a message come last, by their names.
+    fn placed(&self, place: RoomPlace) -> Outcome<Placed> {
+        let name = match place.last_id {
+            0 => get(&self.rooms()?, &k8(place.room), decode_room)?.map(|room| room.id.canonical()).unwrap_or_default(),
+            _ => String::new(),
+        };
+        Ok((Reverse(place.last_id), name, place))
     }
 }
+
+/// A place on a list of rooms in the order of the list.
+type Placed = (Reverse<u64>, String, RoomPlace);
 
 /// Reads a message that an index names.
 pub(in crate::store::embedded) fn read_message(

@@ -3,6 +3,7 @@
 //! an id touches four rows; to count up to one reads at most 255 rows a level, and only those that are not zero.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
 
 use redb::{ReadableTable, Table};
 
@@ -16,6 +17,8 @@ const BITS: u32 = 8;
 const LEVELS: u32 = 4;
 /// A key's second number has the level above its index.
 const LEVEL_SHIFT: u32 = 56;
+/// The highest id and the highest index of a block.
+const HIGHEST: u64 = (1 << LEVEL_SHIFT) - 1;
 
 fn key(space: u64, level: u32, index: u64) -> [u8; 16] {
     k16(space, (u64::from(level) << LEVEL_SHIFT) | index)
@@ -73,6 +76,108 @@ pub(in crate::store::embedded) fn behind(table: &impl ReadableTable<K16, Row>, s
     Ok(if all == 0 { 0 } else { all - up_to(table, space, id)? })
 }
 
+/// The ids of a space from `low` to `high`, from either end. What is not taken is not read.
+pub(in crate::store::embedded) fn ids<'t>(
+    table: &'t impl ReadableTable<K16, Row>,
+    space: u64,
+    (low, high): (u64, u64),
+) -> Outcome<impl DoubleEndedIterator<Item = Outcome<u64>> + 't> {
+    let rows = table.range::<&[u8; 16]>(&key(space, 0, low.min(HIGHEST))..=&key(space, 0, high.min(HIGHEST)))?;
+    Ok(rows.map(|row| Ok(pair(row?.0.value()).1)))
+}
+
+/// The ids of a space from `low` to `high` that are not in another one, whose ids are all in the first as far as the range
+/// goes. Blocks of which the other space has everything are passed over as one, so that what is read is about what is given.
+pub(in crate::store::embedded) fn without<'t, T: ReadableTable<K16, Row>>(
+    table: &'t T,
+    space: u64,
+    other: u64,
+    (low, high): (u64, u64),
+    newest_first: bool,
+) -> Outcome<Without<'t, T>> {
+    let mut walk = Without { table, space, other, low, high: high.min(HIGHEST), newest_first, levels: Vec::new() };
+    walk.descend(LEVELS - 1, 0, HIGHEST >> (BITS * (LEVELS - 1)))?;
+    Ok(walk)
+}
+
+/// See [`without`].
+pub(in crate::store::embedded) struct Without<'t, T> {
+    table: &'t T,
+    space: u64,
+    other: u64,
+    low: u64,
+    high: u64,
+    newest_first: bool,
+    /// The blocks that are looked at, the highest level first.
+    levels: Vec<Blocks<'t>>,
+}
+
+type Counted<'t> = Box<dyn Iterator<Item = Outcome<(u64, u64)>> + 't>;
+
+/// Blocks of one level: those of the space, and those of the other one in step with them.
+struct Blocks<'t> {
+    level: u32,
+    there: Counted<'t>,
+    taken: Peekable<Counted<'t>>,
+}
+
+impl<'t, T: ReadableTable<K16, Row>> Without<'t, T> {
+    fn blocks(&self, space: u64, level: u32, first: u64, last: u64) -> Outcome<Counted<'t>> {
+        let rows = self.table.range::<&[u8; 16]>(&key(space, level, first)..=&key(space, level, last))?;
+        let rows = rows.map(|row| -> Outcome<(u64, u64)> {
+            let (key, value) = row?;
+            Ok((pair(key.value()).1 & HIGHEST, decode::<u64>(value.value())?))
+        });
+        Ok(if self.newest_first { Box::new(rows.rev()) } else { Box::new(rows) })
+    }
+
+    /// Goes on with the blocks of a level, as far as they are in the range.
+    fn descend(&mut self, level: u32, first: u64, last: u64) -> Outcome<()> {
+        let (first, last) = (first.max(self.low >> (BITS * level)), last.min(self.high >> (BITS * level)));
+        if self.low <= self.high && first <= last {
+            let there = self.blocks(self.space, level, first, last)?;
+            let taken = self.blocks(self.other, level, first, last)?.peekable();
+            self.levels.push(Blocks { level, there, taken });
+        }
+        Ok(())
+    }
+
+    fn find(&mut self) -> Outcome<Option<u64>> {
+        loop {
+            let Some(blocks) = self.levels.last_mut() else { return Ok(None) };
+            let level = blocks.level;
+            let Some((index, there)) = blocks.there.next().transpose()? else {
+                self.levels.pop();
+                continue;
+            };
+            let newest_first = self.newest_first;
+            let is_before = |other: u64| if newest_first { other > index } else { other < index };
+            while blocks.taken.next_if(|row| row.as_ref().is_ok_and(|(other, _)| is_before(*other))).is_some() {}
+            let taken = match blocks.taken.next_if(|row| row.as_ref().map_or(true, |(other, _)| *other == index)) {
+                Some(row) => row?.1,
+                None => 0,
+            };
+            // What is outside of the range says nothing of what is inside.
+            let (first, last) = (index << (BITS * level), ((index + 1) << (BITS * level)) - 1);
+            if self.low <= first && last <= self.high && there <= taken {
+                continue;
+            }
+            match level.checked_sub(1) {
+                Some(below) => self.descend(below, index << BITS, ((index + 1) << BITS) - 1)?,
+                None => return Ok(Some(index)),
+            }
+        }
+    }
+}
+
+impl<T: ReadableTable<K16, Row>> Iterator for Without<'_, T> {
+    type Item = Outcome<u64>;
+
+    fn next(&mut self) -> Option<Outcome<u64>> {
+        self.find().transpose()
+    }
+}
+
 /// Takes away all that is counted in a space.
 pub(in crate::store::embedded) fn forget(table: &mut Table<'_, K16, Row>, space: u64) -> Outcome<()> {
     table.retain_in::<&[u8; 16], _>(&k16(space, 0)..=&k16(space, u64::MAX), |_, _| false)?;
@@ -90,7 +195,7 @@ pub(in crate::store::embedded) fn walk(
     for row in table.iter()? {
         let (key, value) = row?;
         let ((space, block), count) = (pair(key.value()), decode::<u64>(value.value())?);
-        let (level, index) = (block >> LEVEL_SHIFT, block & ((1 << LEVEL_SHIFT) - 1));
+        let (level, index) = (block >> LEVEL_SHIFT, block & HIGHEST);
         let below = if level == 0 { 1 } else { sums.remove(&(space, block)).unwrap_or(0) };
         if count != below || count == 0 {
             found.push(format!("space {space}: block {index} of level {level} says {count}, below it are {below}"));
@@ -153,6 +258,44 @@ mod tests {
                     prop_assert_eq!(up_to(&table, space, id).unwrap(), set.range(..=id).count() as u64);
                     prop_assert_eq!(behind(&table, space, id).unwrap(), set.range(id + 1..).count() as u64);
                 }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn what_is_left_of_a_space_is_its_difference(
+            there in prop::collection::btree_set(prop_oneof![0u64..600, 0u64..200_000, 0u64..40_000_000], 1..150),
+            keep in prop::collection::vec(any::<bool>(), 150),
+            run in 0u64..800,
+            (low, high) in (0u64..40_000_000, prop_oneof![0u64..300_000, Just(u64::MAX)]),
+        ) {
+            let database = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
+            let there: BTreeSet<u64> = there.into_iter().chain(1_000..1_000 + run).collect();
+            let is_taken = |(at, id): (usize, &u64)| (*id >= 1_000 || !keep[at % keep.len()]).then_some(*id);
+            let taken: BTreeSet<u64> = there.iter().enumerate().filter_map(is_taken).collect();
+            let low = if low % 3 == 0 { low } else { low % 2_000 };
+            let tx = database.begin_write().unwrap();
+            {
+                let mut table = tx.open_table(TABLE).unwrap();
+                // What is taken below the range may be of what is not there any more.
+                for (space, id) in there.iter().map(|id| (1, *id)).chain(taken.iter().map(|id| (2, *id))).chain([(2, low.saturating_sub(1))]) {
+                    if !has(&table, space, id).unwrap() {
+                        change(&mut table, space, id, true).unwrap();
+                    }
+                }
+            }
+            tx.commit().unwrap();
+            let table = database.begin_read().unwrap().open_table(TABLE).unwrap();
+            let is_in = |id: &&u64| (low..=high).contains(*id);
+            let wanted: Vec<u64> = there.difference(&taken).filter(is_in).copied().collect();
+            let left = |newest_first| without(&table, 1, 2, (low, high), newest_first).unwrap().collect::<Outcome<Vec<u64>>>().unwrap();
+            prop_assert_eq!(left(false), wanted.clone());
+            prop_assert_eq!(left(true), wanted.into_iter().rev().collect::<Vec<_>>());
+            if low <= high {
+                let all = ids(&table, 1, (low, high)).unwrap().collect::<Outcome<Vec<u64>>>().unwrap();
+                prop_assert_eq!(all, there.iter().filter(is_in).copied().collect::<Vec<_>>());
             }
         }
     }

@@ -17,7 +17,8 @@ use crate::store::operations::KeyKind;
 /// 3: bans, which an older version would not know of and let in whom they shut out; rooms that are being removed.
 /// 4: marks of an inbox by audience, counts that are kept, who has written where, withheld versions, names of messages that
 /// back ends gave, broadcasts on their way, fingerprints of requests.
-pub(in crate::store::embedded) const FORMAT: u32 = 4;
+/// 5: an inbox is indexed by what is left of it; an older version would not keep the index.
+pub(in crate::store::embedded) const FORMAT: u32 = 5;
 
 /// A key of one number.
 pub(in crate::store::embedded) type K8 = &'static [u8; 8];
@@ -209,6 +210,8 @@ tables! {
     notif_by_audience: K16 => ();
     /// (user, notification) -> flags: named in it, read it, deleted it.
     inbox: K16 => Row;
+    /// (user, notification): what names them and they have not deleted. `inbox` has marks on other notifications in between.
+    named: K16 => ();
     /// (audience or a user's part of it, level and index) -> how many notifications: see [`crate::store::embedded::inbox::view`].
     inbox_counts: K16 => Row;
     /// Change -> a broadcast that has not gone out, as far as is known.

@@ -1,5 +1,7 @@
 //! Reads of inboxes and people, and the replay of what somebody missed.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,7 +13,7 @@ use crate::domain::{Actor, RoomId, Timestamp, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person};
 use crate::store::embedded::chat::read::read_message;
 use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
-use crate::store::embedded::engine::codec::{action_of, decode, get, get_number};
+use crate::store::embedded::engine::codec::{action_of, decode, get, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{K16, Row, Snapshot, k8, k16, meta, second};
 use crate::store::embedded::inbox::rows::{InboxChangeRow, decode_broadcast, decode_notification};
@@ -31,30 +33,23 @@ impl Snapshot {
     /// The tables of inboxes, for one look.
     fn with_inbox<T>(&self, look: impl FnOnce(&InboxView<'_>) -> Outcome<T>) -> Outcome<T> {
         let (inbox, by_audience, counts) = (self.inbox()?, self.notif_by_audience()?, self.inbox_counts()?);
+        let named = self.named()?;
         let purged_up_to = get_number(&self.meta()?, meta::NOTIFICATIONS_PURGED)?.unwrap_or(0);
-        look(&InboxTables { inbox: &inbox, by_audience: &by_audience, counts: &counts, purged_up_to })
+        look(&InboxTables { inbox: &inbox, by_audience: &by_audience, named: &named, counts: &counts, purged_up_to })
     }
 
     fn unread(&self, owner: &Owner) -> Outcome<u64> {
         self.with_inbox(|tables| tables.unread(owner))
     }
 
-    fn entries(
-        &self,
-        owner: &Owner,
-        span: Span<impl Fn(AudienceKind) -> u64>,
-        limit: usize,
-        wanted: impl Fn(&Entry) -> bool,
-    ) -> Outcome<Vec<Entry>> {
+    fn entries(&self, owner: &Owner, span: Span<impl Fn(AudienceKind) -> u64>, limit: usize) -> Outcome<Vec<Entry>> {
         let mut entries = Vec::new();
         if limit == 0 {
             return Ok(entries);
         }
         self.with_inbox(|tables| {
             tables.walk(owner, span, |entry| {
-                if wanted(&entry) {
-                    entries.push(entry);
-                }
+                entries.push(entry);
                 Ok(if entries.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
             })
         })?;
@@ -75,11 +70,8 @@ impl Snapshot {
     pub(in crate::store::embedded) fn inbox_page(&self, viewer: &Actor, query: &InboxQuery) -> Outcome<InboxPage> {
         let owner = self.owner(viewer)?;
         let before = query.before.unwrap_or(u64::MAX);
-        // What is at or before the mark of "all" is read: nobody looks for unread ones there.
-        let after = |kind| if query.unread_only { owner.marks(kind).read } else { 0 };
-        let wanted = |entry: &Entry| !(query.unread_only && entry.read);
-        let span = Span { after, before, newest_first: true };
-        let mut entries = self.entries(&owner, span, query.limit.saturating_add(1), wanted)?;
+        let span = Span { after: |_| 0, before, newest_first: true, unread_only: query.unread_only };
+        let mut entries = self.entries(&owner, span, query.limit.saturating_add(1))?;
         let has_more = entries.len() > query.limit;
         entries.truncate(query.limit);
         Ok(InboxPage { items: self.read_notifications(&entries)?, unread: self.unread(&owner)?, has_more })
@@ -87,8 +79,8 @@ impl Snapshot {
 
     pub(in crate::store::embedded) fn arrival(&self, viewer: &Actor, limit: usize) -> Outcome<Arrival> {
         let owner = self.owner(viewer)?;
-        let span = Span { after: |kind| owner.marks(kind).delivered, before: u64::MAX, newest_first: false };
-        let entries = self.entries(&owner, span, limit, |_| true)?;
+        let span = Span::behind(|kind| owner.marks(kind).delivered);
+        let entries = self.entries(&owner, span, limit)?;
         Ok(Arrival { unread: self.unread(&owner)?, undelivered: self.read_notifications(&entries)? })
     }
 
@@ -102,6 +94,8 @@ impl Snapshot {
             .collect()
     }
 
+    /// What somebody has missed. The indexes of the rooms and of the user are merged in the order of ids, each read as far as
+    /// it is needed, and of what they lead to only what is told is read: what it costs is what it gives.
     pub(in crate::store::embedded) fn missed(
         &self,
         viewer: &Actor,
@@ -110,107 +104,158 @@ impl Snapshot {
         limit: usize,
     ) -> Outcome<Replay> {
         let last = self.check_cursor(after)?;
-        let mut missed = Missed { after, wanted: limit.saturating_add(1), changes: Vec::new() };
-        let mut done: Vec<&RoomId> = Vec::new();
-        for room in rooms {
-            if !done.contains(&room) {
-                done.push(room);
-                self.missed_in_room(room, &mut missed)?;
-            }
-        }
-        self.missed_by_user(viewer, &mut missed)?;
-        let mut changes = missed.changes;
-        changes.sort_by_key(Change::id);
-        let has_more = changes.len() > limit;
-        changes.truncate(limit);
+        let owner = self.owner(viewer)?;
+        let mut found = self.find_missed(&owner, rooms, after, limit.saturating_add(1))?;
+        let has_more = found.len() > limit;
+        found.truncate(limit);
         // With a limit of nothing the cursor stays where it is.
-        let up_to = if has_more { changes.last().map_or(after, Change::id) } else { last };
+        let up_to = if has_more { found.last().map_or(after, |(id, _)| *id) } else { last };
+        let changes = self.tell_missed(viewer, &owner, &found)?;
         Ok(Replay { changes, up_to, has_more })
     }
 
-    fn missed_in_room(&self, room: &RoomId, missed: &mut Missed) -> Outcome<()> {
-        let Some((no, _)) = self.find_room(room)? else { return Ok(()) };
-        let behind = k16(no, missed.after.saturating_add(1));
-        let end = k16(no, u64::MAX);
-        let messages = self.messages()?;
-        for row in self.msg_by_room()?.range::<&[u8; 16]>(&behind..=&end)?.take(missed.wanted) {
-            let id = second(row?.0.value());
-            let message = Arc::new(read_message(&messages, id, room)?);
-            missed.changes.push(Change::Posted { message, origin: None });
+    /// The first changes behind an id, by what the indexes say.
+    fn find_missed<'r>(
+        &self,
+        owner: &Owner,
+        rooms: &'r [RoomId],
+        after: u64,
+        wanted: usize,
+    ) -> Outcome<Vec<(u64, Missed<'r>)>> {
+        let behind = |no: u64| k16(no, after.saturating_add(1));
+        let end = |no: u64| k16(no, u64::MAX);
+        let mut merged = Merged::default();
+        let (messages, changes) = (self.msg_by_room()?, self.changes_by_room()?);
+        let mut done: HashSet<&RoomId> = HashSet::new();
+        for room in rooms.iter().filter(|room| done.insert(room)) {
+            let Some((no, _)) = self.find_room(room)? else { continue };
+            let rows = messages.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
+            merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::Posted(room)))))?;
+            let rows = changes.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
+            merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::Changed(no, room)))))?;
         }
-        let (users, members) = (self.users()?, self.members()?);
-        for row in self.changes_by_room()?.range::<&[u8; 16]>(&behind..=&end)?.take(missed.wanted) {
-            let (key, value) = row?;
-            let id = second(key.value());
-            let lost = || Failure::Damaged(format!("change {id} of room {no} is of something that is not there"));
-            let message = |message_id: u64| {
-                get(&messages, &k8(message_id), |row| decode_message(row, message_id, room))?
-                    .map(|(message, _)| message)
-                    .ok_or_else(lost)
-            };
-            let room = room.clone();
-            missed.changes.push(match decode(value.value())? {
-                RoomChangeRow::Edited(message_id) => {
-                    Change::Edited { id, message: Arc::new(message(message_id)?), supersedes: 0 }
-                }
-                RoomChangeRow::Deleted(message_id) => {
-                    Change::Deleted { id, message: Arc::new(message(message_id)?), supersedes: 0 }
-                }
-                RoomChangeRow::Read(user) => {
-                    let person = get(&users, &k8(user), Person::decode)?.ok_or_else(lost)?;
-                    let row = get(&members, &k16(no, user), MemberRow::decode)?.ok_or_else(lost)?;
-                    Change::Read { id, mark: ReadMark { room, user: person.id, message_id: row.read_up_to } }
-                }
-            });
+        let entries = self.entries(owner, Span::behind(|_| after), wanted)?;
+        merged.add(entries.into_iter().map(|entry| Ok((entry.id, Missed::Notified(entry)))))?;
+        if let Some((no, _)) = owner.clone().person() {
+            let rows = self.progress_by_change()?.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
+            merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::Progressed(no)))))?;
+            let rows = self.inbox_changes()?.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
+            merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::InboxChanged(no)))))?;
         }
-        Ok(())
+        let mut found = Vec::new();
+        while found.len() < wanted
+            && let Some(next) = merged.next()?
+        {
+            found.push(next);
+        }
+        Ok(found)
     }
 
-    fn missed_by_user(&self, viewer: &Actor, missed: &mut Missed) -> Outcome<()> {
-        let owner = self.owner(viewer)?;
-        let after = missed.after;
-        let span = Span { after: |_| after, before: u64::MAX, newest_first: false };
-        let entries = self.entries(&owner, span, missed.wanted, |_| true)?;
-        missed.changes.extend(self.read_notifications(&entries)?.into_iter().map(Change::Notified));
-        let Some((no, _)) = owner.clone().person() else { return Ok(()) };
-        let behind = k16(no, missed.after.saturating_add(1));
-        let end = k16(no, u64::MAX);
-        let progress = self.progress()?;
-        for row in self.progress_by_change()?.range::<&[u8; 16]>(&behind..=&end)?.take(missed.wanted) {
-            let (key, lesson) = row?;
-            let id = second(key.value());
-            let read = |row: &[u8]| decode::<ProgressRow<'_>>(row)?.read();
-            let progress = get(&progress, &k16(no, decode(lesson.value())?), read)?
-                .ok_or_else(|| Failure::Damaged(format!("change {id} is of a lesson that is not there")))?;
-            missed.changes.push(Change::Progressed { id, progress });
-        }
+    fn tell_missed(&self, viewer: &Actor, owner: &Owner, found: &[(u64, Missed<'_>)]) -> Outcome<Vec<Change>> {
+        let (messages, notifications) = (self.messages()?, self.notifications()?);
+        let (users, members) = (self.users()?, self.members()?);
+        let (room_changes, inbox_changes) = (self.changes_by_room()?, self.inbox_changes()?);
+        let (lessons, progress) = (self.progress_by_change()?, self.progress()?);
         let mut unread_now = None;
-        for row in self.inbox_changes()?.range::<&[u8; 16]>(&behind..=&end)?.take(missed.wanted) {
-            let (key, value) = row?;
-            let change = InboxChangeRow::decode(value.value())?;
-            let unread = match unread_now {
-                Some(unread) => unread,
-                None => *unread_now.insert(self.unread(&owner)?),
-            };
-            missed.changes.push(Change::InboxChanged {
-                id: second(key.value()),
-                user: viewer.user.clone(),
-                selection: change.ids.map_or(Selection::All { up_to: change.up_to }, Selection::Ids),
-                action: action_of(change.action)?,
-                unread,
-                origin: None,
-            });
-        }
-        Ok(())
+        let mut tell = |id: u64, what: Missed<'_>| -> Outcome<Change> {
+            let lost = || Failure::Damaged(format!("change {id} is of something that is not there"));
+            Ok(match what {
+                Missed::Posted(room) => {
+                    Change::Posted { message: Arc::new(read_message(&messages, id, room)?), origin: None }
+                }
+                Missed::Changed(no, room) => {
+                    let message = |message_id: u64| {
+                        get(&messages, &k8(message_id), |row| decode_message(row, message_id, room))?
+                            .map(|(message, _)| Arc::new(message))
+                            .ok_or_else(lost)
+                    };
+                    match get_value(&room_changes, &k16(no, id))?.ok_or_else(lost)? {
+                        RoomChangeRow::Edited(message_id) => {
+                            Change::Edited { id, message: message(message_id)?, supersedes: 0 }
+                        }
+                        RoomChangeRow::Deleted(message_id) => {
+                            Change::Deleted { id, message: message(message_id)?, supersedes: 0 }
+                        }
+                        RoomChangeRow::Read(user) => {
+                            let person = get(&users, &k8(user), Person::decode)?.ok_or_else(lost)?;
+                            let row = get(&members, &k16(no, user), MemberRow::decode)?.ok_or_else(lost)?;
+                            let (room, message_id) = (room.clone(), row.read_up_to);
+                            Change::Read { id, mark: ReadMark { room, user: person.id, message_id } }
+                        }
+                    }
+                }
+                Missed::Notified(entry) => {
+                    let read = |row: &[u8]| decode_notification(row, id, entry.read);
+                    Change::Notified(get(&notifications, &k8(id), read)?.ok_or_else(lost)?)
+                }
+                Missed::Progressed(no) => {
+                    let lesson: u64 = get_number(&lessons, &k16(no, id))?.ok_or_else(lost)?;
+                    let read = |row: &[u8]| decode::<ProgressRow<'_>>(row)?.read();
+                    Change::Progressed { id, progress: get(&progress, &k16(no, lesson), read)?.ok_or_else(lost)? }
+                }
+                Missed::InboxChanged(no) => {
+                    let change = get(&inbox_changes, &k16(no, id), InboxChangeRow::decode)?.ok_or_else(lost)?;
+                    let unread = match unread_now {
+                        Some(unread) => unread,
+                        None => *unread_now.insert(self.unread(owner)?),
+                    };
+                    Change::InboxChanged {
+                        id,
+                        user: viewer.user.clone(),
+                        selection: change.ids.map_or(Selection::All { up_to: change.up_to }, Selection::Ids),
+                        action: action_of(change.action)?,
+                        unread,
+                        origin: None,
+                    }
+                }
+            })
+        };
+        found.iter().map(|(id, what)| tell(*id, *what)).collect()
     }
 }
 
-/// What a replay gathers; each source gives one more than is asked for, so that the merged order is right and one can
-/// tell whether there is more.
-struct Missed {
-    after: u64,
-    wanted: usize,
-    changes: Vec<Change>,
+/// What an index says of a change that somebody has missed.
+#[derive(Debug, Clone, Copy)]
+enum Missed<'r> {
+    Posted(&'r RoomId),
+    Changed(u64, &'r RoomId),
+    Notified(Entry),
+    Progressed(u64),
+    InboxChanged(u64),
+}
+
+type MissedIds<'r> = Box<dyn Iterator<Item = Outcome<(u64, Missed<'r>)>> + 'r>;
+
+/// Indexes that are read together in the order of ids: of each one the next row alone is held.
+#[derive(Default)]
+struct Merged<'r> {
+    sources: Vec<(MissedIds<'r>, Option<Missed<'r>>)>,
+    /// The next id of each source that has one.
+    next: BinaryHeap<Reverse<(u64, usize)>>,
+}
+
+impl<'r> Merged<'r> {
+    fn add(&mut self, ids: impl Iterator<Item = Outcome<(u64, Missed<'r>)>> + 'r) -> Outcome<()> {
+        self.sources.push((Box::new(ids), None));
+        self.advance(self.sources.len() - 1)
+    }
+
+    fn advance(&mut self, at: usize) -> Outcome<()> {
+        if let Some((ids, what)) = self.sources.get_mut(at)
+            && let Some((id, next)) = ids.next().transpose()?
+        {
+            *what = Some(next);
+            self.next.push(Reverse((id, at)));
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Outcome<Option<(u64, Missed<'r>)>> {
+        let Some(Reverse((id, at))) = self.next.pop() else { return Ok(None) };
+        let what = self.sources.get_mut(at).and_then(|(_, what)| what.take());
+        self.advance(at)?;
+        Ok(what.map(|what| (id, what)))
+    }
 }
 
 impl Snapshot {

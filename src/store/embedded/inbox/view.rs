@@ -5,6 +5,9 @@
 //! How many are unread is kept, not counted. For each audience `inbox_counts` has the ids of its notifications, for each user
 //! and audience the ids that this user has read or deleted one by one, and for each user the ids that name them and are
 //! neither. What is behind a user's marks in the first, less what is behind them in the second, is unread.
+//!
+//! A part of an inbox is read without what is not in it: `named` has what names a user and is not deleted, and `inbox_counts`
+//! has for each user and shared audience the ids that this user has deleted, so that a run of them is passed over as one.
 
 use std::iter::Peekable;
 use std::ops::ControlFlow;
@@ -47,15 +50,24 @@ pub(in crate::store::embedded) fn user_space(user: u64, kind: AudienceKind) -> u
     user * 8 + slot(kind) as u64
 }
 
+/// Spaces of what has been deleted one by one have this bit, and are otherwise those of their user and audience.
+pub(in crate::store::embedded) const DELETED_SPACES: u64 = 1 << 63;
+
+/// The space of what a user has deleted one by one of a shared audience.
+pub(in crate::store::embedded) fn deleted_space(user: u64, kind: AudienceKind) -> u64 {
+    DELETED_SPACES | user_space(user, kind)
+}
+
 /// All spaces of a user.
 pub(in crate::store::embedded) fn user_spaces(user: u64) -> impl Iterator<Item = u64> {
-    (0..=NAMED_SLOT as u64).map(move |slot| user * 8 + slot)
+    (0..=NAMED_SLOT as u64).map(move |slot| user * 8 + slot).flat_map(|space| [space, DELETED_SPACES | space])
 }
 
 /// The tables that an inbox lies in.
 pub(in crate::store::embedded) struct InboxTables<'t, I, A, C> {
     pub(in crate::store::embedded) inbox: &'t I,
     pub(in crate::store::embedded) by_audience: &'t A,
+    pub(in crate::store::embedded) named: &'t A,
     pub(in crate::store::embedded) counts: &'t C,
     /// Notifications up to here have been purged, but for those that a hold keeps.
     pub(in crate::store::embedded) purged_up_to: u64,
@@ -118,70 +130,95 @@ pub(in crate::store::embedded) struct Span<F> {
     pub(in crate::store::embedded) before: u64,
     /// Newest first.
     pub(in crate::store::embedded) newest_first: bool,
+    /// Only what is unread.
+    pub(in crate::store::embedded) unread_only: bool,
+}
+
+impl<F> Span<F> {
+    /// What is behind an id of each audience, oldest first.
+    pub(in crate::store::embedded) fn behind(after: F) -> Span<F> {
+        Span { after, before: u64::MAX, newest_first: false, unread_only: false }
+    }
 }
 
 /// Everything, oldest first.
 pub(in crate::store::embedded) const ALL: Span<fn(AudienceKind) -> u64> =
-    Span { after: |_| 0, before: u64::MAX, newest_first: false };
+    Span { after: |_| 0, before: u64::MAX, newest_first: false, unread_only: false };
 
-/// An id that some index gave, its audience, and the flags if the row was the user's own.
-type Found = Outcome<(u64, AudienceKind, Option<u8>)>;
-type Source<'s> = Peekable<Box<dyn Iterator<Item = Found> + 's>>;
+/// An id that some index gave.
+type Found = Outcome<u64>;
+type Ids<'s> = Box<dyn Iterator<Item = Found> + 's>;
+/// What the index of one audience gives.
+struct Source<'s> {
+    kind: AudienceKind,
+    ids: Peekable<Ids<'s>>,
+}
 
 impl<I: ReadableTable<K16, Row>, A: ReadableTable<K16, ()>, C: ReadableTable<K16, Row>> InboxTables<'_, I, A, C> {
     fn flags(&self, no: u64, id: u64) -> Outcome<u8> {
         Ok(get(self.inbox, &k16(no, id), |row| decode::<u8>(row))?.unwrap_or(0))
     }
 
-    /// Visits what is in an inbox and not deleted, in the order of ids, each once.
+    /// Visits what is in an inbox and not deleted, in the order of ids, each once. What is deleted, or read where only what is
+    /// unread is wanted, costs nothing, however much it is.
     pub(in crate::store::embedded) fn walk(
         &self,
         owner: &Owner,
         span: Span<impl Fn(AudienceKind) -> u64>,
         mut visit: impl FnMut(Entry) -> Outcome<ControlFlow<()>>,
     ) -> Outcome<()> {
+        let Some(no) = owner.no else { return Ok(()) };
         let high = span.before.saturating_sub(1);
         let mut sources: Vec<Source<'_>> = Vec::with_capacity(owner.roles.len() + 2);
         for kind in owner.kinds() {
-            let low = (span.after)(kind).max(owner.begins_behind(kind)).saturating_add(1);
+            // What is at or before the mark of "all" is read.
+            let read = if span.unread_only { owner.marks(kind).read } else { 0 };
+            let low = (span.after)(kind).max(owner.begins_behind(kind)).max(read).saturating_add(1);
             if low > high {
                 continue;
             }
-            match (shared_code(kind), owner.no) {
-                (Some(code), _) => {
-                    let rows = self.by_audience.range::<&[u8; 16]>(&k16(code, low)..=&k16(code, high))?;
-                    let rows = rows.map(move |row| -> Found { Ok((second(row?.0.value()), kind, None)) });
-                    sources.push(directed(rows, span.newest_first));
+            let ids = match shared_code(kind) {
+                Some(code) => self.shared(code, no, kind, (low, high), &span)?,
+                None if span.unread_only => {
+                    let ids = counts::ids(self.counts, user_space(no, AudienceKind::Named), (low, high))?;
+                    directed(ids, span.newest_first)
                 }
-                (None, Some(no)) => {
-                    let rows =
-                        self.inbox.range::<&[u8; 16]>(&k16(no, low)..=&k16(no, high))?.map(move |row| -> Found {
-                            let (key, value) = row?;
-                            Ok((second(key.value()), kind, Some(decode::<u8>(value.value())?)))
-                        });
-                    // A row without it is a mark on something that went to a role or to everybody.
-                    let rows =
-                        rows.filter(|row| row.as_ref().map_or(true, |(_, _, flags)| flags.unwrap_or(0) & NAMED != 0));
-                    sources.push(directed(rows, span.newest_first));
-                }
-                (None, None) => {}
-            }
-        }
-        while let Some((id, kind, flags)) = next(&mut sources, span.newest_first)? {
-            let flags = match (flags, owner.no) {
-                (Some(flags), _) => flags,
-                (None, Some(no)) => self.flags(no, id)?,
-                (None, None) => 0,
+                None => listed(self.named, no, (low, high), span.newest_first)?,
             };
-            if flags & DELETED != 0 {
+            sources.push(Source { kind, ids: ids.peekable() });
+        }
+        while let Some((id, kind)) = next(&mut sources, span.newest_first)? {
+            let flags = self.flags(no, id)?;
+            let read = flags & READ != 0 || id <= owner.marks(kind).read;
+            if flags & DELETED != 0 || read && span.unread_only {
                 continue;
             }
-            let read = flags & READ != 0 || id <= owner.marks(kind).read;
             if visit(Entry { id, kind, read, flags })?.is_break() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// What somebody has not deleted, or not read either, of what went to a role or to everybody.
+    fn shared<'s>(
+        &'s self,
+        code: u64,
+        no: u64,
+        kind: AudienceKind,
+        (low, high): (u64, u64),
+        span: &Span<impl Fn(AudienceKind) -> u64>,
+    ) -> Outcome<Ids<'s>> {
+        // Marks on what was purged are swept away later: of what a hold has kept there, one looks at the marks one by one.
+        let (end, begin) = (high.min(self.purged_up_to), low.max(self.purged_up_to.saturating_add(1)));
+        let kept = if low <= end { Some(listed(self.by_audience, code, (low, end), span.newest_first)?) } else { None };
+        let gone = if span.unread_only { user_space(no, kind) } else { deleted_space(no, kind) };
+        let left = counts::without(self.counts, audience_space(code), gone, (begin, high), span.newest_first)?;
+        Ok(match kept {
+            None => Box::new(left),
+            Some(kept) if span.newest_first => Box::new(left.chain(kept)),
+            Some(kept) => Box::new(kept.chain(left)),
+        })
     }
 
     /// One notification of an inbox, if it is there and not deleted.
@@ -240,24 +277,35 @@ impl<I: ReadableTable<K16, Row>, A: ReadableTable<K16, ()>, C: ReadableTable<K16
     }
 }
 
-fn directed<'s>(rows: impl DoubleEndedIterator<Item = Found> + 's, newest_first: bool) -> Source<'s> {
-    let boxed: Box<dyn Iterator<Item = Found> + 's> = if newest_first { Box::new(rows.rev()) } else { Box::new(rows) };
-    boxed.peekable()
+fn directed<'s>(ids: impl DoubleEndedIterator<Item = Found> + 's, newest_first: bool) -> Ids<'s> {
+    if newest_first { Box::new(ids.rev()) } else { Box::new(ids) }
+}
+
+/// The ids that an index lists of a user or an audience.
+fn listed<'s>(
+    index: &'s impl ReadableTable<K16, ()>,
+    of: u64,
+    (low, high): (u64, u64),
+    newest_first: bool,
+) -> Outcome<Ids<'s>> {
+    let rows = index.range::<&[u8; 16]>(&k16(of, low)..=&k16(of, high))?;
+    Ok(directed(rows.map(|row| -> Found { Ok(second(row?.0.value())) }), newest_first))
 }
 
 /// Takes the first of what the sources have. A notification has one audience: no id comes twice.
-fn next(sources: &mut [Source<'_>], newest_first: bool) -> Outcome<Option<(u64, AudienceKind, Option<u8>)>> {
+fn next(sources: &mut [Source<'_>], newest_first: bool) -> Outcome<Option<(u64, AudienceKind)>> {
     let mut best: Option<(u64, usize)> = None;
     for (at, source) in sources.iter_mut().enumerate() {
-        if let Some(Err(failure)) = source.next_if(Result::is_err) {
+        if let Some(Err(failure)) = source.ids.next_if(Result::is_err) {
             return Err(failure);
         }
-        let Some(Ok((id, ..))) = source.peek() else { continue };
+        let Some(Ok(id)) = source.ids.peek() else { continue };
         let is_better = best.is_none_or(|(best, _)| if newest_first { *id > best } else { *id < best });
         if is_better {
             best = Some((*id, at));
         }
     }
-    let Some((_, at)) = best else { return Ok(None) };
-    sources.get_mut(at).and_then(Iterator::next).transpose()
+    let Some(source) = best.and_then(|(_, at)| sources.get_mut(at)) else { return Ok(None) };
+    let kind = source.kind;
+    Ok(source.ids.next().transpose()?.map(|id| (id, kind)))
 }

@@ -16,7 +16,8 @@ use crate::store::embedded::engine::first_answers::First;
 use crate::store::embedded::engine::schema::{K16, Row, k8, k16, meta};
 use crate::store::embedded::inbox::rows::{InboxChangeRow, decode_notification, encode_broadcast, encode_notification};
 use crate::store::embedded::inbox::view::{
-    ALL, DELETED, Entry, InboxTables, MARKED, NAMED, Owner, READ, Span, audience_code, audience_space, user_space,
+    ALL, DELETED, Entry, InboxTables, MARKED, NAMED, Owner, READ, Span, audience_code, audience_space, deleted_space,
+    user_space,
 };
 use crate::store::operations::{
     Arrive, BroadcastSent, BroadcastsOut, Delivered, InboxAction, Left, MarkInbox, Marked, Notified, Notify,
@@ -53,6 +54,7 @@ impl Apply for Notify {
                 // The same person may be named twice.
                 if before.is_none() {
                     drop(before);
+                    batch.t.named.write()?.insert(&k16(no, id), ())?;
                     counts::change(batch.t.inbox_counts.write()?, user_space(no, AudienceKind::Named), id, true)?;
                 }
             }
@@ -90,6 +92,7 @@ impl Batch<'_, '_> {
         Ok(InboxTables {
             inbox: self.t.inbox.read()?,
             by_audience: self.t.notif_by_audience.read()?,
+            named: self.t.named.read()?,
             counts: self.t.inbox_counts.read()?,
             purged_up_to: get_number(self.t.meta.read()?, meta::NOTIFICATIONS_PURGED)?.unwrap_or(0),
         })
@@ -113,8 +116,15 @@ impl Batch<'_, '_> {
         for entry in &affected {
             let flags = entry.flags | flag;
             self.t.inbox.write()?.insert(&k16(no, entry.id), encode(&flags, &mut self.buffer)?)?;
+            let is_named = entry.kind == AudienceKind::Named;
+            match request.action {
+                InboxAction::Read => {}
+                InboxAction::Delete if is_named => drop(self.t.named.write()?.remove(&k16(no, entry.id))?),
+                InboxAction::Delete => {
+                    counts::change(self.t.inbox_counts.write()?, deleted_space(no, entry.kind), entry.id, true)?;
+                }
+            }
             if entry.flags & MARKED == 0 {
-                let is_named = entry.kind == AudienceKind::Named;
                 counts::change(self.t.inbox_counts.write()?, user_space(no, entry.kind), entry.id, !is_named)?;
             }
         }
@@ -178,14 +188,18 @@ impl Batch<'_, '_> {
         Ok(unread)
     }
 
-    /// What "all" was done to needs no telling of what was done before: the rows of an inbox stay few.
+    /// What "all" was done to needs no telling of what was done before: the rows of an inbox stay few. What is before an
+    /// earlier "all" was looked at then: deletions that stay are not passed by each time.
     fn drop_superseded(&mut self, user: u64, action: InboxAction) -> Outcome<()> {
         let mut old = Vec::new();
-        for row in self.t.inbox_changes.read()?.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))? {
+        for row in self.t.inbox_changes.read()?.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))?.rev() {
             let (key, value) = row?;
             let change = InboxChangeRow::decode(value.value())?;
             if action == InboxAction::Delete || change.action == action_code(InboxAction::Read) {
                 old.push(*key.value());
+            }
+            if action == InboxAction::Read && change.ids.is_none() && change.up_to.is_none() {
+                break;
             }
         }
         for key in &old {
@@ -308,9 +322,14 @@ pub(in crate::store::embedded) fn forget_inbox_row(
     if let Some(flags) = flags {
         batch.touch();
         let is_marked = flags & MARKED != 0;
-        let is_counted = if kind == AudienceKind::Named { !is_marked } else { is_marked };
-        if is_counted {
+        let is_named = kind == AudienceKind::Named;
+        if is_named != is_marked {
             counts::change(batch.t.inbox_counts.write()?, user_space(user, kind), id, false)?;
+        }
+        if is_named {
+            batch.t.named.write()?.remove(&key)?;
+        } else if flags & DELETED != 0 {
+            counts::change(batch.t.inbox_counts.write()?, deleted_space(user, kind), id, false)?;
         }
     }
     Ok(flags)

@@ -20,7 +20,9 @@ use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::AnswerRow;
 use crate::store::embedded::engine::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, meta, pair, triple};
 use crate::store::embedded::inbox::rows::{decode_broadcast, decode_notification};
-use crate::store::embedded::inbox::view::{MARKED, NAMED, audience_space, user_space};
+use crate::store::embedded::inbox::view::{
+    DELETED, DELETED_SPACES, MARKED, NAMED, audience_space, deleted_space, user_space,
+};
 use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::progress::rows::ProgressRow;
@@ -376,16 +378,22 @@ fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         let (code, _) = pair(row?.0.value());
         *spaces.entry(audience_space(code)).or_default() += 1;
     }
-    let notifications = snapshot.notifications()?;
+    let (notifications, named) = (snapshot.notifications()?, snapshot.named()?);
     for row in snapshot.inbox()?.iter()? {
         let (key, value) = row?;
         let ((user, id), flags) = (pair(key.value()), decode::<u8>(value.value())?);
         let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.audience.kind());
         // A mark may outlive what was purged by age until it is swept away: its audience is not known any more.
         let Some(kind) = get(&notifications, &k8(id), read)? else { continue };
-        let is_counted = (flags & NAMED != 0) != (flags & MARKED != 0);
-        if is_counted && !counts::has(&kept, user_space(user, kind), id)? {
+        let (is_named, is_deleted) = (flags & NAMED != 0, flags & DELETED != 0);
+        if is_named != (flags & MARKED != 0) && !counts::has(&kept, user_space(user, kind), id)? {
             found.push(format!("notification {id}: is not counted in the inbox of user {user}"));
+        }
+        if !is_named && is_deleted && !counts::has(&kept, deleted_space(user, kind), id)? {
+            found.push(format!("notification {id}: is not counted as deleted by user {user}"));
+        }
+        if is_named && !is_deleted && named.get(&k16(user, id))?.is_none() {
+            found.push(format!("notification {id}: is not listed in the inbox of user {user}"));
         }
     }
     for (space, there) in spaces {
@@ -396,16 +404,29 @@ fn kept_counts(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     }
     let (inbox, erasing) = (snapshot.inbox()?, erasing(snapshot)?);
     let blocks = counts::walk(&kept, |space, id| {
-        let (user, slot) = (space / 8, space % 8);
+        let is_of_deleted = space & DELETED_SPACES != 0;
+        let (user, slot) = ((space & !DELETED_SPACES) / 8, space % 8);
         let is_named = slot == NAMED_SLOT as u64;
         let flags: u8 = get_value(&inbox, &k16(user, id))?.unwrap_or(0);
         // An audience's own; what is counted of somebody who is being erased goes as a whole at the end.
         let is_passed_over = user == 0 || erasing.contains(&user);
-        if !is_passed_over && ((flags & NAMED != 0) != is_named || (flags & MARKED != 0) == is_named) {
+        let is_right = if is_of_deleted {
+            flags & (NAMED | DELETED) == DELETED
+        } else {
+            (flags & NAMED != 0) == is_named && (flags & MARKED != 0) != is_named
+        };
+        if !is_passed_over && !is_right {
             found.push(format!("notification {id}: is counted in the inbox of user {user}, and should not be"));
         }
         Ok(())
     })?;
+    for row in named.iter()? {
+        let (key, _) = row?;
+        let (user, id) = pair(key.value());
+        if get_value::<_, u8>(&inbox, key.value())?.unwrap_or(0) & (NAMED | DELETED) != NAMED {
+            found.push(format!("notification {id}: is listed in the inbox of user {user}, and should not be"));
+        }
+    }
     found.extend(blocks);
     found.extend(counts::walk(&tombstones, |_, _| Ok(()))?);
     Ok(())

@@ -9,6 +9,7 @@ use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::chat::RoomRecord;
+use crate::domain::notification::AudienceKind;
 use crate::domain::{RoomId, Timestamp};
 use crate::store::StoreError;
 use crate::store::embedded::access::rows::{decode_room, encode_room};
@@ -18,7 +19,9 @@ use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{FORMAT, Tables, k8, k16, meta, second};
 use crate::store::embedded::inbox::rows::decode_notification;
-use crate::store::embedded::inbox::view::{MARKED, NAMED, audience_code, audience_space, user_space};
+use crate::store::embedded::inbox::view::{
+    DELETED, MARKED, NAMED, audience_code, audience_space, deleted_space, user_space,
+};
 use crate::store::embedded::offline::rows::OfflineFile;
 
 /// So many rows share a transaction.
@@ -55,9 +58,11 @@ enum Phase {
     Audiences,
     /// Since format 4 what somebody has marked, and what names them, is counted as it comes.
     Inboxes,
+    /// Since format 5 what names somebody is listed, and what they have deleted is counted.
+    Lists,
 }
 
-const PHASES: [Phase; 4] = [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes];
+const PHASES: [Phase; 5] = [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes, Phase::Lists];
 
 /// Phases have numbers of their own in what `meta` says, so that a migration of format 1 that an older version has begun goes
 /// on: it kept a room's number alone.
@@ -69,8 +74,12 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         return Err(Failure::Damaged(format!("there is no way from format {from} to {FORMAT}")));
     }
     let state: Option<(u32, u64)> = get_value(tables.meta.read()?, meta::MIGRATING)?;
-    let first = if from == 1 { 0 } else { 1_u64 << PHASE_SHIFT };
-    let at = state.map_or(first, |(_, at)| at);
+    let first: u64 = match from {
+        1 => 0,
+        2 | 3 => 1,
+        _ => 4,
+    };
+    let at = state.map_or(first << PHASE_SHIFT, |(_, at)| at);
     let (number, done) = (at >> PHASE_SHIFT, at & ((1_u64 << PHASE_SHIFT) - 1));
     let phase = usize::try_from(number).ok().and_then(|number| PHASES.get(number).copied());
     let mut buffer = Vec::new();
@@ -88,7 +97,8 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         Phase::Rooms => rooms(tables, done)?,
         Phase::Messages => messages(tables, done)?,
         Phase::Audiences => audiences(tables, done)?,
-        Phase::Inboxes => inboxes(tables, done)?,
+        Phase::Inboxes => inboxes(tables, done, count_marks)?,
+        Phase::Lists => inboxes(tables, done, list_inbox)?,
     };
     let next = match last {
         Some(last) => (number << PHASE_SHIFT) | last,
@@ -163,7 +173,7 @@ fn audiences(tables: &mut Tables<'_>, done: u64) -> Sliced {
 }
 
 /// User by user: the rows of an inbox have a key of two numbers, and a user's are never many.
-fn inboxes(tables: &mut Tables<'_>, done: u64) -> Sliced {
+fn inboxes(tables: &mut Tables<'_>, done: u64, each: EachRow) -> Sliced {
     let mut users = Vec::new();
     for row in tables.users.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(INBOXES) {
         users.push(u64::from_be_bytes(*row?.0.value()));
@@ -177,16 +187,31 @@ fn inboxes(tables: &mut Tables<'_>, done: u64) -> Sliced {
         }
         rows += found.len() as u64 + 1;
         for (id, flags) in found {
-            let is_marked = flags & MARKED != 0;
-            let is_named = flags & NAMED != 0;
             let read = |row: &[u8]| Ok(decode_notification(row, id, false)?.audience.kind());
             let Some(kind) = get(tables.notifications.read()?, &k8(id), read)? else { continue };
-            if is_named != is_marked {
-                counts::change(tables.inbox_counts.write()?, user_space(*user, kind), id, true)?;
-            }
+            each(tables, *user, kind, id, flags)?;
         }
     }
     Ok((rows, users.last().copied()))
+}
+
+/// What a phase does with a row of an inbox: the user, the audience, the notification and the flags.
+type EachRow = fn(&mut Tables<'_>, u64, AudienceKind, u64, u8) -> Outcome<()>;
+
+fn count_marks(tables: &mut Tables<'_>, user: u64, kind: AudienceKind, id: u64, flags: u8) -> Outcome<()> {
+    if (flags & NAMED != 0) != (flags & MARKED != 0) {
+        counts::change(tables.inbox_counts.write()?, user_space(user, kind), id, true)?;
+    }
+    Ok(())
+}
+
+fn list_inbox(tables: &mut Tables<'_>, user: u64, kind: AudienceKind, id: u64, flags: u8) -> Outcome<()> {
+    match (flags & NAMED != 0, flags & DELETED != 0) {
+        (true, false) => drop(tables.named.write()?.insert(&k16(user, id), ())?),
+        (false, true) => counts::change(tables.inbox_counts.write()?, deleted_space(user, kind), id, true)?,
+        _ => {}
+    }
+    Ok(())
 }
 
 /// A room's row as format 1 has it.

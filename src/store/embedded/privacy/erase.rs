@@ -288,6 +288,7 @@ impl Batch<'_, '_> {
             if flags & NAMED == 0 {
                 continue;
             }
+            self.t.named.write()?.remove(&k16(no, *id))?;
             named += 1;
             let read = |row: &[u8]| decode_notification(row, *id, false);
             let Some(mut one) = get(self.t.notifications.read()?, &k8(*id), read)? else { continue };

@@ -2,34 +2,35 @@
 
 use crate::domain::progress::Progress;
 use crate::domain::{LessonId, UserId};
-use crate::store::LessonFilter;
 use crate::store::embedded::engine::codec::{decode, get, get_number};
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{Snapshot, k16, k24};
 use crate::store::embedded::progress::rows::ProgressRow;
+use crate::store::{LessonFilter, LessonPage};
 
 impl Snapshot {
-    pub(in crate::store::embedded) fn progress_of(
-        &self,
-        user: &UserId,
-        filter: &LessonFilter,
-    ) -> Outcome<(Vec<Progress>, u64)> {
+    /// What is known of a user's lessons, no more of it than is asked for. Of one course the rows of the others are passed by:
+    /// there is no index of courses.
+    pub(in crate::store::embedded) fn progress_of(&self, user: &UserId, filter: &LessonFilter) -> Outcome<LessonPage> {
         let since = filter.since.unwrap_or(0);
         let last = self.check_cursor(since)?;
-        let Some(no) = self.find_user(user)? else { return Ok((Vec::new(), last)) };
+        let mut page = LessonPage { up_to: last, ..LessonPage::default() };
+        let Some(no) = self.find_user(user)? else { return Ok(page) };
         let table = self.progress()?;
-        let mut items = Vec::new();
-        let mut take = |lesson: u64| -> Outcome<()> {
-            let row = get(&table, &k16(no, lesson), |row| {
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        // `false` when there is one too many.
+        let mut take = |lesson: u64| -> Outcome<bool> {
+            let wanted = get(&table, &k16(no, lesson), |row| {
                 let row: ProgressRow<'_> = decode(row)?;
-                Ok((row.read()?, row.change))
+                let is_wanted = row.change > since && row.is_of(filter.course.as_ref())?;
+                Ok(if is_wanted { Some((row.read()?, row.change)) } else { None })
             })?;
-            let Some((progress, change)) = row else { return Ok(()) };
-            let in_course = filter.course.is_none() || filter.course == progress.course;
-            if change > since && in_course {
-                items.push(progress);
+            let Some(wanted) = wanted.flatten() else { return Ok(true) };
+            page.has_more = page.items.len() >= limit;
+            if !page.has_more {
+                page.items.push(wanted);
             }
-            Ok(())
+            Ok(!page.has_more)
         };
         if let Some(lesson) = &filter.lesson {
             if let Some(lesson) = self.find_lesson(lesson)? {
@@ -38,10 +39,15 @@ impl Snapshot {
         } else {
             let behind = k16(no, since.saturating_add(1));
             for row in self.progress_by_change()?.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))? {
-                take(decode(row?.1.value())?)?;
+                if !take(decode(row?.1.value())?)? {
+                    break;
+                }
             }
         }
-        Ok((items, last))
+        if page.has_more {
+            page.up_to = page.items.last().map_or(since, |(_, change)| *change);
+        }
+        Ok(page)
     }
 
     fn find_lesson(&self, lesson: &LessonId) -> Outcome<Option<u64>> {

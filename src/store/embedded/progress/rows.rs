@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Timestamp;
 use crate::domain::progress::{Percent, Progress};
+use crate::domain::{LessonId, Timestamp};
 use crate::store::embedded::engine::codec::{IdRow, status_code, status_of};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 
@@ -42,6 +42,13 @@ impl<'a> ProgressRow<'a> {
             completed_at: progress.completed_at.map(Timestamp::as_millis),
             change,
         }
+    }
+
+    /// Whether the lesson is of this course; of any where none is named.
+    pub(in crate::store::embedded) fn is_of(&self, course: Option<&LessonId>) -> Outcome<bool> {
+        let Some(course) = course else { return Ok(true) };
+        let of = self.course.map(IdRow::lesson).transpose()?;
+        Ok(of.as_ref() == Some(course))
     }
 
     pub(in crate::store::embedded) fn read(&self) -> Outcome<Progress> {

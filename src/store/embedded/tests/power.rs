@@ -317,8 +317,8 @@ impl Promised {
         for ((of, lesson), version) in &self.versions {
             let lesson = LessonId::parse(&lesson.to_string()).unwrap();
             let filter = LessonFilter { lesson: Some(lesson.clone()), ..LessonFilter::default() };
-            let now = store.progress(user(*of), filter).await.unwrap().0;
-            assert!(now[0].version >= *version, "cut {cut}: version {version} was acknowledged");
+            let now = store.progress(user(*of), filter).await.unwrap().items;
+            assert!(now[0].0.version >= *version, "cut {cut}: version {version} was acknowledged");
             let kept = store.progress_history(user(*of), lesson).await.unwrap();
             assert!(kept.windows(2).all(|two| two[0].version + 1 == two[1].version), "cut {cut}: versions have a gap");
         }

@@ -11,7 +11,7 @@ use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{external_hash, external_key, k16};
 use crate::store::embedded::inbox::view as flags;
-use crate::store::embedded::inbox::view::{audience_space, user_space};
+use crate::store::embedded::inbox::view::{audience_space, deleted_space, user_space};
 use crate::store::embedded::offline::rows::Held;
 use crate::store::operations::{
     Act, Arrive, BeginErasure, DeleteMessage, EraseSlice, ExternalId, InboxAction, MarkInbox, Record, SetHold,
@@ -27,6 +27,7 @@ const FOR_ALL: u64 = 5;
 const FOR_ONE: u64 = 6;
 const OTHER_USER: u64 = 2;
 const OTHER_ROOM: u64 = 2;
+const FOR_ALL_TOO: u64 = 8;
 
 fn external() -> ExternalId {
     ExternalId { caller: UserId::parse("svc").unwrap(), name: "order-1".into() }
@@ -55,7 +56,11 @@ async fn lived_in() -> Bed {
     let one = ask(store, note(Audience::Users(vec![user.clone()]))).await.unwrap();
     assert_eq!(one.notification.id, FOR_ONE);
     let (selection, action) = (Selection::Ids(vec![FOR_ALL]), InboxAction::Read);
-    ask(store, MarkInbox { user, roles, selection, action, origin: None }).await.unwrap();
+    let read = MarkInbox { user, roles, selection, action, origin: None };
+    ask(store, read.clone()).await.unwrap();
+    assert_eq!(ask(store, note(Audience::All)).await.unwrap().notification.id, FOR_ALL_TOO);
+    let (selection, action) = (Selection::Ids(vec![FOR_ALL_TOO]), InboxAction::Delete);
+    ask(store, MarkInbox { selection, action, ..read }).await.unwrap();
     // Somebody who has written once, in another room.
     let (other, by) = (RoomId::parse("s").unwrap(), Author { user: UserId::parse("8").unwrap(), ..author() });
     ask(store, post(Draft { room: other, author: by, ..draft("once") })).await.unwrap();
@@ -76,7 +81,7 @@ async fn lived_in() -> Bed {
 /// Changes rows, and what is to be found then.
 type Tampering = (&'static str, fn(&mut Tables<'_>) -> Outcome<()>);
 
-const TAMPERINGS: [Tampering; 25] = [
+const TAMPERINGS: [Tampering; 29] = [
     ("has written in room 2, which is not known", |t| {
         t.authors.write()?.remove(&k16(OTHER_USER, OTHER_ROOM))?;
         Ok(())
@@ -104,15 +109,15 @@ const TAMPERINGS: [Tampering; 25] = [
     ("notification 5: is not counted in the inbox of user 1", |t| {
         counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::All), FOR_ALL, false)
     }),
-    ("audit trail: the chain ends at record 2, and should end at record 3", |t| {
+    ("audit log: the chain ends at record 2, and should end at record 3", |t| {
         t.audit.write()?.remove(&k8(3))?;
         Ok(())
     }),
-    ("audit trail: ", |t| {
+    ("audit log: ", |t| {
         t.audit.write()?.remove(&k8(2))?;
         Ok(())
     }),
-    ("audit trail: ", |t| {
+    ("audit log: ", |t| {
         t.audit.write()?.remove(&k8(1))?;
         Ok(())
     }),
@@ -128,11 +133,11 @@ const TAMPERINGS: [Tampering; 25] = [
         t.rooms.write()?.insert(&k8(ROOM), encode_room(&record, &mut Vec::new())?)?;
         Ok(())
     }),
-    ("has 1 notifications, 0 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ALL, false)),
+    ("has 2 notifications, 1 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ALL, false)),
     ("audience 4: has 0 notifications, 1 are counted", |t| {
         counts::change(t.inbox_counts.write()?, audience_space(4), FOR_ALL, true)
     }),
-    ("has 1 notifications, 2 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ONE, true)),
+    ("has 2 notifications, 3 are counted", |t| counts::change(t.inbox_counts.write()?, for_all(), FOR_ONE, true)),
     ("is not counted in the inbox of user 1", |t| {
         counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ONE, false)
     }),
@@ -142,7 +147,21 @@ const TAMPERINGS: [Tampering; 25] = [
     ("is counted in the inbox of user 1, and should not be", |t| {
         counts::change(t.inbox_counts.write()?, user_space(USER, AudienceKind::Named), FOR_ALL, true)
     }),
-    ("block 0 of level 1 says 9, below it are 1", |t| {
+    ("is not listed in the inbox of user 1", |t| {
+        t.named.write()?.remove(&k16(USER, FOR_ONE))?;
+        Ok(())
+    }),
+    ("is listed in the inbox of user 1, and should not be", |t| {
+        t.named.write()?.insert(&k16(USER, FOR_ALL), ())?;
+        Ok(())
+    }),
+    ("is not counted as deleted by user 1", |t| {
+        counts::change(t.inbox_counts.write()?, deleted_space(USER, AudienceKind::All), FOR_ALL_TOO, false)
+    }),
+    ("is counted in the inbox of user 1, and should not be", |t| {
+        counts::change(t.inbox_counts.write()?, deleted_space(USER, AudienceKind::All), FOR_ALL, true)
+    }),
+    ("block 0 of level 1 says 9, below it are 2", |t| {
         let key = k16(user_space(USER, AudienceKind::All), 1 << 56);
         t.inbox_counts.write()?.insert(&key, encode(&9u64, &mut Vec::new())?)?;
         Ok(())
