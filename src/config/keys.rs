@@ -294,11 +294,11 @@ pub const KEYS: &[Key] = &[
     }),
     key(
         "limits.budget_per_second",
-        "500",
+        "1000",
         "Work that the requests of a user may cause per second, in points of 0.1 ms; 0: no limit.",
         |c, v| count(&mut c.limits.budget_per_second, v),
     ),
-    key("limits.budget_burst", "1500", "Points that a user may use at once after a pause.", |c, v| {
+    key("limits.budget_burst", "3000", "Points that a user may use at once after a pause.", |c, v| {
         count(&mut c.limits.budget_burst, v)
     }),
     key(

@@ -689,7 +689,7 @@ fn an_upgrade_has_a_record_of_its_start_and_one_of_its_end() {
     good(&academy(&data, &["db", "upgrade"]));
     let trail = good(&academy(&data, &["audit", "list"]));
     assert!(
-        trail.contains("db.upgrade (format 2 to 4): begun") && trail.contains("db.upgrade (format 2 to 4): done"),
+        trail.contains("db.upgrade (format 2 to 5): begun") && trail.contains("db.upgrade (format 2 to 5): done"),
         "{trail}"
     );
     // The backup before it is of this directory's key, too.

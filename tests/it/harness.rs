@@ -183,6 +183,7 @@ pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < DEADLINE, "{what}");
-        std::thread::yield_now();
+        // As often as a person of patience: who asks without a pause uses up their budget.
+        std::thread::sleep(Duration::from_millis(10));
     }
 }

@@ -53,6 +53,10 @@ fn pick(ids: &[u64], n: u8) -> u64 {
     ids.get(usize::from(n) % (ids.len() + 1)).copied().unwrap_or(9_999)
 }
 
+/// One slice takes all that a sequence makes, and five of them are less than what fills a commit: what is asked together is done
+/// in the order in which it was asked.
+const WHOLE: usize = 500;
+
 /// The operations that a seed means, as the model stands.
 fn operations(
     model: &Model,
@@ -78,7 +82,7 @@ fn operations(
     let subject = if a % 2 == 0 { Subject::User(other.clone()) } else { Subject::Room(to.clone()) };
     let erase = || {
         let act = act(action::USER_ERASE, &format!("user {user}"));
-        AnyOperation::from(EraseSlice { user: user.clone(), limit: 10_000, act })
+        AnyOperation::from(EraseSlice { user: user.clone(), limit: WHOLE, act })
     };
     let mut admin_act = None;
     let mut acted = |word, target: &str| admin_act = Some(act(word, target));
@@ -199,7 +203,7 @@ fn operations(
             acted(action::HOLD_SET, &subject.to_string());
             SetHold { hold: Hold { subject, reason: content, by: user.canonical(), at: clock } }.into()
         }
-        35 if c < 3 => PruneWithheld { limit: 10_000 }.into(),
+        35 if c < 3 => PruneWithheld { limit: WHOLE }.into(),
         35 => ReleaseHold { subject }.into(),
         36 | 37 => {
             acted(action::USER_ERASE, &format!("user {user}"));
@@ -221,7 +225,7 @@ fn operations(
                 clock.0 + 1_800_000
             });
             let act = act(action::PURGE, kind.as_str());
-            Purge { kind, before, cursor: PurgeCursor::default(), limit: 10_000, act }.into()
+            Purge { kind, before, cursor: PurgeCursor::default(), limit: WHOLE, act }.into()
         }
         _ if b < 4 => return vec![(Record { entry: entry("root", "before", clock) }.into(), None), (erase(), None)],
         _ => Record { entry: entry(&user.canonical(), &content, clock) }.into(),

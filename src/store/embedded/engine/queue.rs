@@ -1,5 +1,6 @@
 //! What waits for the writer. Each user has a line of their own, and the server has one; a transaction takes from the lines in
-//! turns, and a bounded part from each, so that whoever asks for much waits behind whoever asks for little. A line has a share
+//! turns, and a bounded part from each, so that whoever asks for much waits behind whoever asks for little; what it has taken it
+//! does in the order in which it came. A line has a share
 //! of the whole: when it is full its user is told that the store is busy, and nobody else is.
 
 use std::collections::{HashMap, VecDeque};
@@ -66,7 +67,8 @@ impl Command {
 /// Requests of one user, or the server's own, in the order in which they came.
 #[derive(Default)]
 struct Line {
-    commands: VecDeque<Command>,
+    /// Each with its place among all that came.
+    commands: VecDeque<(u64, Command)>,
     bytes: usize,
     /// What the transaction that is being gathered has of it.
     taken: usize,
@@ -74,9 +76,9 @@ struct Line {
 }
 
 impl Line {
-    fn add(&mut self, command: Command) {
+    fn add(&mut self, place: u64, command: Command) {
         self.bytes += command.weight();
-        self.commands.push_back(command);
+        self.commands.push_back((place, command));
     }
 
     /// Whether there is place for so many bytes more. One request that is larger than the bound is taken while nothing else waits.
@@ -84,13 +86,13 @@ impl Line {
         self.commands.len() < most && (self.bytes == 0 || self.bytes + bytes <= most_bytes)
     }
 
-    fn take(&mut self) -> Option<Command> {
-        let command = self.commands.pop_front()?;
+    fn take(&mut self) -> Option<(u64, Command)> {
+        let (place, command) = self.commands.pop_front()?;
         let bytes = command.weight();
         self.bytes -= bytes;
         self.taken += 1;
         self.taken_bytes += bytes;
-        Some(command)
+        Some((place, command))
     }
 }
 
@@ -101,6 +103,8 @@ struct Lines {
     users: HashMap<UserId, Line>,
     /// The users who wait, in the order of their turns.
     turns: VecDeque<UserId>,
+    /// How many have come since the start.
+    came: u64,
     /// All requests and bytes of users.
     commands: usize,
     bytes: usize,
@@ -136,12 +140,14 @@ impl Queue {
             return Err(StoreError::Closed);
         }
         let bytes = command.weight();
+        lines.came += 1;
+        let place = lines.came;
         match command.user().cloned() {
             None => {
                 if !lines.own.has_place(bytes, QUEUE, QUEUE_BYTES) {
                     return Err(StoreError::Busy);
                 }
-                lines.own.add(command);
+                lines.own.add(place, command);
             }
             Some(user) => {
                 if lines.commands >= QUEUE || lines.bytes > 0 && lines.bytes + bytes > QUEUE_BYTES {
@@ -152,7 +158,7 @@ impl Queue {
                     return Err(StoreError::Busy);
                 }
                 let is_first = line.commands.is_empty();
-                line.add(command);
+                line.add(place, command);
                 if is_first {
                     lines.turns.push_back(user);
                 }
@@ -211,30 +217,30 @@ impl Queue {
 
 impl Lines {
     fn take(&mut self, commands: &mut Vec<Command>) {
-        let mut bytes = 0;
-        let is_full = |commands: &Vec<Command>, bytes| commands.len() >= BATCH || bytes >= BATCH_BYTES;
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        let is_full = |taken: &Vec<_>, bytes| taken.len() >= BATCH || bytes >= BATCH_BYTES;
         // One of the server's own to each round of the users': none waits for the other.
         let mut have_had_their_part = Vec::new();
-        while !is_full(commands, bytes) {
+        while !is_full(&taken, bytes) {
             if self.own.commands.is_empty() && self.turns.is_empty() {
                 break;
             }
-            if let Some(command) = self.own.take() {
+            if let Some((place, command)) = self.own.take() {
                 bytes += command.weight();
-                commands.push(command);
+                taken.push((place, command));
             }
             for _ in 0..self.turns.len() {
-                if is_full(commands, bytes) {
+                if is_full(&taken, bytes) {
                     break;
                 }
                 let Some(user) = self.turns.pop_front() else { break };
                 let Some(line) = self.users.get_mut(&user) else { continue };
-                if let Some(command) = line.take() {
+                if let Some((place, command)) = line.take() {
                     let weight = command.weight();
                     bytes += weight;
                     self.commands -= 1;
                     self.bytes -= weight;
-                    commands.push(command);
+                    taken.push((place, command));
                 }
                 if line.commands.is_empty() {
                     self.users.remove(&user);
@@ -245,6 +251,8 @@ impl Lines {
                 }
             }
         }
+        taken.sort_unstable_by_key(|(place, _)| *place);
+        commands.extend(taken.into_iter().map(|(_, command)| command));
         self.turns.extend(have_had_their_part);
         for user in &self.turns {
             if let Some(line) = self.users.get_mut(user) {
@@ -309,8 +317,11 @@ mod tests {
         queue.push(command(Some("modest"), 7)).unwrap();
         queue.push(command(None, 8)).unwrap();
         let first = taken(&queue);
-        assert_eq!(first[..3], [(None, 8), (Some("greedy".into()), 0), (Some("modest".into()), 7)]);
         assert_eq!(first.len(), TURN + 2, "a transaction has a bounded part of each");
+        assert_eq!(
+            first[TURN - 1..],
+            [(Some("greedy".into()), TURN as u64 - 1), (Some("modest".into()), 7), (None, 8)]
+        );
         let second = taken(&queue);
         assert_eq!((second[0].1, second.len()), (TURN as u64, TURN), "in the order in which they came");
     }
