@@ -62,6 +62,7 @@ fn writer(c: &mut Criterion) {
         data_dir: dir.path().to_owned(),
         cache_bytes: 64 << 20,
         progress_versions: 50,
+        lessons_per_user: 0,
         min_free_bytes: 0,
         min_free_admin_bytes: 0,
     };

@@ -301,6 +301,19 @@ pub const KEYS: &[Key] = &[
     key("limits.budget_burst", "3000", "Points that a user may use at once after a pause.", |c, v| {
         count(&mut c.limits.budget_burst, v)
     }),
+    key("limits.stored_per_day", "\"64MiB\"", "Data that a user may store per day; 0: no limit.", |c, v| {
+        c.limits.stored_per_day = units::size(v)?;
+        Ok(())
+    }),
+    key(
+        "limits.rooms_per_day",
+        "1000",
+        "Chat rooms that a user may create per day by a message; 0: no limit.",
+        |c, v| count(&mut c.limits.rooms_per_day, v),
+    ),
+    fixed(key("limits.lessons_per_user", "20000", "Lessons of a user with stored progress; 0: no limit.", |c, v| {
+        count(&mut c.limits.lessons_per_user, v)
+    })),
     key(
         "limits.connects_per_second",
         "50",

@@ -250,6 +250,12 @@ pub struct Limits {
     pub budget_per_second: u32,
     /// Points that may be used at once after a pause.
     pub budget_burst: u32,
+    /// Bytes that a user may add to the store in a day.
+    pub stored_per_day: u64,
+    /// Chat rooms that a user may be the first to write in, in a day.
+    pub rooms_per_day: u32,
+    /// Lessons of a user.
+    pub lessons_per_user: u64,
     /// New sockets per second and client address.
     pub connects_per_second: u32,
     /// Open sockets per user.
@@ -388,6 +394,9 @@ impl Default for Config {
                 joins_per_second: 20,
                 budget_per_second: 1_000,
                 budget_burst: 3_000,
+                stored_per_day: 64 << 20,
+                rooms_per_day: 1_000,
+                lessons_per_user: 20_000,
                 connects_per_second: 50,
                 sockets_per_user: 20,
                 rooms_per_socket: 1_000,

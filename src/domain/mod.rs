@@ -175,6 +175,12 @@ impl Actor {
         }
     }
 
+    /// Whether the actor speaks for the platform rather than for a person: an administrator, or a service token.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        self.is_admin() || !self.scopes.is_empty()
+    }
+
     /// Whether the actor has the role `admin`.
     #[must_use]
     pub fn is_admin(&self) -> bool {
@@ -279,6 +285,9 @@ pub enum Refusal {
     /// What a released hold kept is still being removed: a new hold would keep some of it.
     #[error("what a released hold kept is still being removed")]
     Unsettled,
+    /// The user has as many lessons as a user may have.
+    #[error("too many lessons: {0}")]
+    TooManyLessons(u64),
     /// The user's newest data are younger than the retention floor.
     #[error("below the retention floor")]
     BelowFloor,

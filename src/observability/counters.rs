@@ -89,7 +89,7 @@ pub struct Counters {
     /// Tokens that were refused, by the code of the refusal.
     pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
-    pub rate_limited: Counts<14>,
+    pub rate_limited: Counts<16>,
     /// HTTP requests answered, by the class of their status.
     pub http: Counts<5>,
     /// How long their answers took to begin.
@@ -161,6 +161,8 @@ impl Default for Counters {
                 "polls",
                 "newcomers",
                 "budget",
+                "stored",
+                "new_rooms",
             ]),
             http: Counts::new(["1xx", "2xx", "3xx", "4xx", "5xx"]),
             http_time: Histogram::default(),

@@ -252,6 +252,15 @@ impl From<Refusal> for ApiError {
                     "a removal of room {room} is under way, and its messages are going; try again when it has ended"
                 ),
             ),
+            Refusal::TooManyLessons(most) => ApiError {
+                field: Some("lessonId".to_owned()),
+                ..ApiError::new(
+                    ErrorCode::Conflict,
+                    format!(
+                        "there is progress of {most} lessons already, and a user may have no more; report one of these"
+                    ),
+                )
+            },
             Refusal::Unsettled => ApiError {
                 retry_after_ms: Some(1_000),
                 ..ApiError::new(

@@ -23,6 +23,7 @@ pub(super) async fn open_store(
         data_dir: config.storage.data_dir.clone(),
         cache_bytes: config.storage.cache,
         progress_versions: config.retention.progress_versions,
+        lessons_per_user: config.limits.lessons_per_user,
         min_free_bytes: config.storage.min_free_bytes(disk_bytes),
         min_free_admin_bytes: config.storage.min_free_admin_bytes(disk_bytes),
     };

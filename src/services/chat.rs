@@ -200,8 +200,11 @@ impl Chat {
             fingerprint: draft.fingerprint(),
         });
         self.rates.count_once(&self.store, Rate::Messages, &caller.actor, &[key.as_ref()]).await?;
+        self.rates.charge_bytes(&caller.actor, draft.content.len())?;
+        let policy = self.settings.policy();
+        self.rates.charge_new_room(&self.store, &caller.actor, &draft.room, policy).await?;
         self.live.end_typing(&draft.room, &caller.actor.user);
-        let (policy, origin) = (self.settings.policy(), caller.socket);
+        let origin = caller.socket;
         let posted = self
             .store
             .write(PostMessage { draft, policy, key, external_id: None, origin })
@@ -221,6 +224,7 @@ impl Chat {
     pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, ApiError> {
         self.settings.check_content(&request.content)?;
         self.rates.count(Rate::Messages, &caller.actor.user)?;
+        self.rates.charge_bytes(&caller.actor, request.content.len())?;
         let edit = EditMessage {
             room: request.room_id,
             target: MessageTarget::Id(request.message_id),

@@ -17,8 +17,10 @@ use crate::services::pages::{fitting, limit_of};
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 
-/// Of a batch, so many reports cost a point.
-const REPORTS_A_POINT: usize = 5;
+/// What a report adds to the store, about.
+const BYTES_A_REPORT: usize = 250;
+/// What each further report of a batch costs: its first is counted by the rate.
+const POINTS_A_REPORT: usize = 2;
 
 /// Reports of lessons, and what is known of them.
 #[derive(Debug, Clone)]
@@ -58,7 +60,11 @@ impl Progress {
         // A batch that was answered as a whole is answered again.
         let keys: Vec<_> = all.iter().map(|report| report.key.as_ref()).collect();
         self.rates.count_once(&self.store, Rate::Syncs, &caller.actor, &keys).await?;
-        self.rates.charge_points(&caller.actor, u32::try_from(all.len() / REPORTS_A_POINT).unwrap_or(u32::MAX))?;
+        self.rates.charge_bytes(&caller.actor, all.len() * BYTES_A_REPORT)?;
+        self.rates.charge_points(
+            &caller.actor,
+            u32::try_from(all.len().saturating_sub(1) * POINTS_A_REPORT).unwrap_or(u32::MAX),
+        )?;
         let synced = self.store.write(SyncProgress { reports: all }).await.map_err(store_error)?;
         Ok(synced
             .into_iter()

@@ -126,6 +126,8 @@ pub struct StoreConfig {
     pub cache_bytes: usize,
     /// How many versions of a lesson's progress are kept for its history.
     pub progress_versions: usize,
+    /// How many lessons of a user have progress at most; 0: no limit.
+    pub lessons_per_user: u64,
     /// Writes are refused below this many free bytes on the disk, before the engine meets a full disk. 0 switches it off.
     pub min_free_bytes: u64,
     /// Operations of [`operations::Class::Relief`] go on down to this.

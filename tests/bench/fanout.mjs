@@ -59,7 +59,7 @@ async function until(condition, what, deadlineMs = 30_000) {
 async function start(kind) {
   const dir = mkdtempSync(join(tmpdir(), 'fanout-'));
   const port = await freePort();
-  const limits = ['MESSAGES_PER_SECOND', 'JOINS_PER_SECOND', 'CONNECTS_PER_SECOND', 'SOCKETS_PER_USER'];
+  const limits = ['MESSAGES_PER_SECOND', 'JOINS_PER_SECOND', 'CONNECTS_PER_SECOND', 'SOCKETS_PER_USER', 'BUDGET_PER_SECOND', 'STORED_PER_DAY'];
   const env = { ...process.env, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0' };
   for (const limit of limits) env[`ACADEMY_RT_LIMITS_${limit}`] = '0';
   const command = kind === 'node'

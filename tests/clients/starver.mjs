@@ -21,6 +21,9 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function bySocket() {
   const socket = io(url, { path: '/ws', auth: { token }, forceNew: true, transports: ['websocket'], localAddress: FROM });
+  // Who is shown out comes again, and says why it was.
+  socket.on('auth_error', (error) => console.error(`shown out: ${JSON.stringify(error)}`));
+  socket.on('disconnect', (reason) => { if (reason === 'io server disconnect' && !isOver) setTimeout(() => socket.connect(), 100); });
   await new Promise((resolve) => socket.once('authenticated', resolve));
   const asks = async () => {
     while (!isOver) {

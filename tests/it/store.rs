@@ -361,6 +361,9 @@ pub struct One {
     pub author: Author,
 }
 
+/// What a user of a bed may have of lessons.
+const LESSONS: u64 = 4_000;
+
 /// A store with all that a case needs.
 pub struct Bed {
     pub store: Desk,
@@ -374,6 +377,7 @@ pub fn config(dir: &Path) -> StoreConfig {
         data_dir: dir.to_owned(),
         cache_bytes: 8 << 20,
         progress_versions: 3,
+        lessons_per_user: LESSONS,
         min_free_bytes: 0,
         min_free_admin_bytes: 0,
     }
@@ -543,7 +547,7 @@ conformance! {
         each_change_has_a_kind_by_which_it_is_counted;
     cases_cost: an_inbox_costs_what_is_asked_of_it, what_was_missed_costs_what_is_told,
         a_page_of_lessons_costs_what_is_in_it;
-    cases_progress: reports_are_merged_into_versions, versions_are_trimmed, a_batch_is_all_or_nothing,
+    cases_progress: reports_are_merged_into_versions, a_user_has_so_many_lessons_at_most, versions_are_trimmed, a_batch_is_all_or_nothing,
         a_repeated_report_adds_nothing, since_gives_what_changed_behind_it, progress_of_unknown_people_is_empty;
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,
         reading_and_deleting, all_is_read_and_deleted_at_once, inbox_pages, a_repeated_notification_is_the_first,

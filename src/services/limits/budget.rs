@@ -152,8 +152,11 @@ impl Budgets {
     /// Takes points from a user's budget. Who administers on the server's machine has no budget.
     pub(super) fn charge(&self, actor: &Actor, points: u32) -> Result<(), Exhausted> {
         let Some(limiters) = self.limiters.as_ref().filter(|_| actor.user != UserId::system()) else { return Ok(()) };
-        let is_trusted = actor.is_admin() || !actor.scopes.is_empty();
-        limiters.take(&limiters.users, &actor.user, if is_trusted { points } else { points.saturating_mul(PARTS) })
+        limiters.take(
+            &limiters.users,
+            &actor.user,
+            if actor.is_trusted() { points } else { points.saturating_mul(PARTS) },
+        )
     }
 
     /// Takes points from a network's budget.

@@ -2,6 +2,7 @@
 //! both transports: the same buckets count what comes over Socket.IO and over HTTP.
 
 pub mod budget;
+mod quotas;
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -12,11 +13,15 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::config::Limits;
-use crate::domain::{Actor, UserId};
+use crate::domain::chat::{Author, RoomPolicy};
+use crate::domain::{Actor, Refusal, RoomId, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
+use crate::realtime::known::Known;
 use crate::services::limits::budget::{Budgets, Exhausted, RequestKind};
+use crate::services::limits::quotas::StoreQuotas;
 use crate::services::storage::Storage;
+use crate::store::StoreError;
 use crate::store::operations::RequestKey;
 
 /// What the repetition of an answered request costs where a rate is used up.
@@ -55,6 +60,9 @@ type Buckets = Option<DefaultKeyedRateLimiter<UserId>>;
 pub struct Rates {
     buckets: ArcSwap<RateLimits>,
     budgets: ArcSwap<Budgets>,
+    /// Rooms that are known to be registered.
+    registered: Known<RoomId>,
+    quotas: ArcSwap<StoreQuotas>,
     counters: Arc<Counters>,
 }
 
@@ -63,7 +71,14 @@ impl Rates {
     #[must_use]
     pub fn new(limits: &Limits, counters: Arc<Counters>) -> Rates {
         let budgets = ArcSwap::from_pointee(Budgets::new(limits));
-        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), budgets, counters }
+        let quotas = ArcSwap::from_pointee(StoreQuotas::new(limits));
+        Rates {
+            buckets: ArcSwap::from_pointee(RateLimits::new(limits)),
+            budgets,
+            registered: Known::default(),
+            quotas,
+            counters,
+        }
     }
 
     /// Goes by other rates from now on, if they are others: who has used up a part of one begins anew then.
@@ -73,6 +88,9 @@ impl Rates {
         }
         if !self.budgets.load().are_of(limits) {
             self.budgets.store(Arc::new(Budgets::new(limits)));
+        }
+        if !self.quotas.load().are_of(limits) {
+            self.quotas.store(Arc::new(StoreQuotas::new(limits)));
         }
     }
 
@@ -99,6 +117,51 @@ impl Rates {
     pub fn charge_network(&self, network: IpAddr, kind: RequestKind) -> Result<(), ApiError> {
         let charged = self.budgets.load().charge_network(network, kind.points(0));
         charged.map_err(|exhausted| self.exhausted(&exhausted))
+    }
+
+    /// Takes what a request will add to the store from the caller's quota of the day. Administrators and service tokens have none.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time after which there is so much.
+    pub(super) fn charge_bytes(&self, actor: &Actor, bytes: usize) -> Result<(), ApiError> {
+        if actor.is_trusted() {
+            return Ok(());
+        }
+        self.quotas.load().take_bytes(&actor.user, bytes).map_err(|wait| {
+            self.counters.rate_limited.add("stored");
+            ApiError::rate_limited(wait, "you have stored as much as a user may in a day; go on later")
+        })
+    }
+
+    /// Takes one of the rooms that the caller may register in a day, if a message to this room would register it.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time after which there is one more.
+    pub(super) async fn charge_new_room(
+        &self,
+        store: &Storage,
+        actor: &Actor,
+        room: &RoomId,
+        policy: RoomPolicy,
+    ) -> Result<(), ApiError> {
+        if actor.is_trusted() || !policy.open_rooms || self.registered.has(room) {
+            return Ok(());
+        }
+        // Where only registered rooms are open, one that is not registered is as a private one.
+        let registered = RoomPolicy { open_rooms: false };
+        match store.may_enter(room.clone(), Author::of(actor), registered).await {
+            Ok(()) => {
+                self.registered.add(room);
+                return Ok(());
+            }
+            Err(StoreError::Refused(Refusal::Forbidden)) => {}
+            // The message meets the same, and says so.
+            Err(_) => return Ok(()),
+        }
+        self.quotas.load().take_room(&actor.user).map_err(|wait| {
+            self.counters.rate_limited.add("new_rooms");
+            ApiError::rate_limited(wait, "you have begun as many rooms as a user may in a day; go on later")
+        })
     }
 
     fn exhausted(&self, Exhausted(wait): &Exhausted) -> ApiError {
@@ -141,6 +204,7 @@ impl Rates {
     pub(super) fn forget_the_idle(&self) {
         self.buckets.load().forget_the_idle();
         self.budgets.load().forget_the_idle();
+        self.quotas.load().forget_the_idle();
     }
 }
 

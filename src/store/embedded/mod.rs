@@ -130,6 +130,7 @@ impl Embedded {
             queue: Arc::clone(&queue),
             sink,
             keep_versions: config.progress_versions.max(1) as u64,
+            lessons_per_user: config.lessons_per_user,
             known: Known::default(),
             expiry: ExpiryClock::new(clock.now(), clock.passing()),
             clock,

@@ -251,6 +251,7 @@ fn config(dir: &Path) -> StoreConfig {
         data_dir: dir.to_owned(),
         cache_bytes: 4 << 20,
         progress_versions: 5,
+        lessons_per_user: 0,
         min_free_bytes: 1,
         min_free_admin_bytes: 1,
     }

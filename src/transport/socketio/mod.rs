@@ -514,6 +514,7 @@ mod tests {
             data_dir: dir.path().to_owned(),
             cache_bytes: 8 << 20,
             progress_versions: 3,
+            lessons_per_user: 0,
             min_free_bytes: 0,
             min_free_admin_bytes: 0,
         };

@@ -23,6 +23,25 @@ pub async fn reports_are_merged_into_versions(bed: Bed) {
     assert!(bed.store.sync_progress(me, Vec::new(), Timestamp(8)).await.unwrap().is_empty());
 }
 
+pub async fn a_user_has_so_many_lessons_at_most(mut bed: Bed) {
+    let me = user("7");
+    let of = |numbers: std::ops::Range<u64>| numbers.map(|n| report(&n.to_string(), 10.0, 1, None)).collect::<Vec<_>>();
+    bed.store.sync_progress(me.clone(), of(0..LESSONS - 1), bed.now()).await.unwrap();
+    let last_id = bed.store.last_id();
+    let two_new = bed.store.sync_progress(me.clone(), of(LESSONS - 2..LESSONS + 1), bed.now()).await;
+    assert_eq!(two_new, Err(StoreError::Refused(Refusal::TooManyLessons(LESSONS))));
+    assert_eq!(bed.store.last_id(), last_id, "all or none");
+    let twice = [of(LESSONS - 1..LESSONS), of(LESSONS - 1..LESSONS), of(0..1)].concat();
+    bed.store.sync_progress(me.clone(), twice, bed.now()).await.unwrap();
+    for _ in 0..2 {
+        let one_more = bed.store.sync_progress(me.clone(), of(LESSONS..LESSONS + 1), bed.now()).await;
+        assert_eq!(one_more, Err(StoreError::Refused(Refusal::TooManyLessons(LESSONS))));
+        bed.store.sync_progress(me.clone(), of(5..6), bed.now()).await.unwrap();
+        bed = bed.reopen().await;
+    }
+    bed.store.sync_progress(user("8"), of(LESSONS..LESSONS + 1), bed.now()).await.unwrap();
+}
+
 pub async fn versions_are_trimmed(bed: Bed) {
     for n in 0..10 {
         bed.store.sync_progress(user("7"), vec![report("1", f64::from(n), 1, None)], bed.now()).await.unwrap();

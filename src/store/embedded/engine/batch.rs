@@ -40,6 +40,8 @@ pub(in crate::store::embedded) struct Known {
     users: HashMap<UserId, u64>,
     rooms: HashMap<RoomId, KnownRoom>,
     lessons: HashMap<LessonId, u64>,
+    /// How many lessons of a user have progress, by the user's number.
+    lesson_counts: HashMap<u64, u64>,
     /// Whose erasures are under way; `None` before they have been read.
     erasing: Option<HashSet<UserId>>,
     next: Option<Next>,
@@ -58,6 +60,7 @@ impl Known {
         trim(&mut self.users);
         trim(&mut self.rooms);
         trim(&mut self.lessons);
+        trim(&mut self.lesson_counts);
     }
 }
 
@@ -97,6 +100,7 @@ pub(in crate::store::embedded) struct Batch<'t, 'k> {
     /// What ends before this has ended, whatever [`now`](Self::now) is: see [`ExpiryClock`].
     due: Timestamp,
     pub(in crate::store::embedded) keep_versions: u64,
+    pub(in crate::store::embedded) lessons_per_user: u64,
     pub(in crate::store::embedded) buffer: Vec<u8>,
 }
 
@@ -107,7 +111,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         known: &'k mut Known,
         now: Timestamp,
         due: Timestamp,
-        keep_versions: u64,
+        (keep_versions, lessons_per_user): (u64, u64),
     ) -> Outcome<Self> {
         known.trim();
         let next = match known.next {
@@ -137,6 +141,7 @@ impl<'t, 'k> Batch<'t, 'k> {
             now,
             due,
             keep_versions,
+            lessons_per_user,
             buffer: Vec::with_capacity(512),
         })
     }
@@ -378,6 +383,24 @@ impl<'t, 'k> Batch<'t, 'k> {
         self.t.lesson_no.write()?.insert(lesson.canonical().as_bytes(), encode(&no, &mut self.buffer)?)?;
         self.known.lessons.insert(lesson.clone(), no);
         Ok(no)
+    }
+
+    /// How many lessons of a user have progress: counted once, and known from then on.
+    pub(in crate::store::embedded) fn lesson_count(&mut self, user: u64) -> Outcome<u64> {
+        if let Some(count) = self.known.lesson_counts.get(&user) {
+            return Ok(*count);
+        }
+        let rows = self.t.progress.read()?.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))?;
+        let count = rows.map(|row| row.map(drop)).collect::<Result<Vec<()>, _>>()?.len() as u64;
+        self.known.lesson_counts.insert(user, count);
+        Ok(count)
+    }
+
+    /// A user has progress of one lesson more.
+    pub(in crate::store::embedded) fn count_lesson(&mut self, user: u64) {
+        if let Some(count) = self.known.lesson_counts.get_mut(&user) {
+            *count += 1;
+        }
     }
 
     /// What somebody is in a room.

@@ -25,7 +25,7 @@ pub(in crate::store::embedded) const BATCH: usize = 1_024;
 const BATCH_BYTES: usize = 1 << 20;
 /// How many requests of one user are in a transaction at most, and how many bytes, about: others wait no longer than these take.
 const TURN: usize = 64;
-const TURN_BYTES: usize = 256 << 10;
+const TURN_BYTES: usize = 64 << 10;
 
 /// Where the answer to a request goes.
 pub(in crate::store::embedded) type Reply = oneshot::Sender<Result<Applied<AnyAnswer>, StoreError>>;

@@ -49,6 +49,7 @@ pub(in crate::store::embedded) struct Writer {
     pub(in crate::store::embedded) queue: Arc<Queue>,
     pub(in crate::store::embedded) sink: Arc<dyn CommitSink>,
     pub(in crate::store::embedded) keep_versions: u64,
+    pub(in crate::store::embedded) lessons_per_user: u64,
     pub(in crate::store::embedded) known: Known,
     pub(in crate::store::embedded) clock: Arc<dyn Clock>,
     pub(in crate::store::embedded) expiry: ExpiryClock,
@@ -158,7 +159,8 @@ impl Writer {
         tx.set_durability(Durability::Immediate)?;
         tx.set_quick_repair(true);
         let due = self.expiry.now(self.clock.now(), self.clock.passing());
-        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, Timestamp(0), due, self.keep_versions)?;
+        let kept = (self.keep_versions, self.lessons_per_user);
+        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, Timestamp(0), due, kept)?;
         let mut failed = None;
         for command in commands.drain(..) {
             let Command::Write(write, reply) = command else { continue };

@@ -45,7 +45,7 @@ impl OfflineFile {
         let mut known = Known::default();
         self.write_with(|tables| {
             // No version of progress is trimmed here.
-            let mut batch = Batch::new(tables, &mut known, now, now, u64::MAX)?;
+            let mut batch = Batch::new(tables, &mut known, now, now, (u64::MAX, 0))?;
             let value = work(&mut batch)?;
             batch.finish()?;
             Ok(value)

@@ -1,12 +1,12 @@
 //! How progress is reported: merges reports by [`crate::domain::progress`], a version each, all or none.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use redb::ReadableTable;
 
 use crate::domain::privacy::Subject;
 use crate::domain::progress::{Progress, is_merged, merge};
-use crate::domain::{Fingerprint, Refusal};
+use crate::domain::{Fingerprint, LessonId, Refusal, UserId};
 use crate::store::Change;
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get};
@@ -20,6 +20,7 @@ use crate::store::operations::{Report, RequestKey, SyncProgress, Synced};
 impl Apply for SyncProgress {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Vec<Synced>> {
         batch.refuse_mixed_keys(&self.reports)?;
+        batch.refuse_too_many(&self.reports)?;
         self.reports.iter().map(|report| batch.sync_one(report)).collect()
     }
 }
@@ -37,6 +38,38 @@ impl Batch<'_, '_> {
             }
             if self.synced_before(key.as_ref())?.is_none() {
                 self.refuse_erasing(user)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A user has so many lessons at most. Looked at before anything is written, as the reports stand or fall together.
+    fn refuse_too_many(&mut self, reports: &[Report]) -> Outcome<()> {
+        let most = self.lessons_per_user;
+        if most == 0 {
+            return Ok(());
+        }
+        let mut new: HashMap<&UserId, HashSet<&LessonId>> = HashMap::new();
+        for Report { user, update, key } in reports {
+            if self.synced_before(key.as_ref())?.is_some() {
+                continue;
+            }
+            let known = self.find_user(user)?.zip(self.find_lesson(&update.lesson)?);
+            let is_known = match known {
+                Some((user, lesson)) => self.t.progress.read()?.get(&k16(user, lesson))?.is_some(),
+                None => false,
+            };
+            if !is_known {
+                new.entry(user).or_default().insert(&update.lesson);
+            }
+        }
+        for (user, lessons) in new {
+            let has = match self.find_user(user)? {
+                Some(no) => self.lesson_count(no)?,
+                None => 0,
+            };
+            if has + lessons.len() as u64 > most {
+                return Err(Refusal::TooManyLessons(most).into());
             }
         }
         Ok(())
@@ -66,6 +99,9 @@ impl Batch<'_, '_> {
         let merged = is_merged(current, update);
         let progress = merge(user, current, update, self.now);
         let id = self.take_id()?;
+        if before.is_none() {
+            self.count_lesson(no);
+        }
         if let Some((_, change)) = before {
             self.t.progress_by_change.write()?.remove(&k16(no, change))?;
         }

@@ -32,7 +32,14 @@ const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
 
 fn config(dir: &Path) -> StoreConfig {
     let (data_dir, cache_bytes) = (dir.to_owned(), 4 << 20);
-    StoreConfig { data_dir, cache_bytes, progress_versions: 5, min_free_bytes: 0, min_free_admin_bytes: 0 }
+    StoreConfig {
+        data_dir,
+        cache_bytes,
+        progress_versions: 5,
+        lessons_per_user: 0,
+        min_free_bytes: 0,
+        min_free_admin_bytes: 0,
+    }
 }
 
 fn opened(dir: &Path) -> Result<Arc<dyn Store>, OpenError> {
