@@ -14,7 +14,7 @@ use crate::realtime::access::Access;
 use crate::realtime::delivery::Delivery;
 use crate::realtime::feed::Feed;
 use crate::realtime::gathered::Gatherings;
-use crate::realtime::known::Known;
+use crate::realtime::known_users::KnownUsers;
 use crate::realtime::presence::Presences;
 use crate::realtime::registry::Sockets;
 
@@ -47,7 +47,7 @@ pub struct Live {
     pub(crate) access: Access,
     pub(crate) presences: Presences,
     pub(super) gatherings: Gatherings,
-    pub(crate) known_users: Known<UserId>,
+    pub(crate) known_users: KnownUsers,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where sockets that are shown out finish by themselves: the writer's thread is none of the runtime's.
     pub(super) runtime: Option<tokio::runtime::Handle>,
@@ -68,7 +68,7 @@ impl Live {
             access: Access::default(),
             presences: Presences::default(),
             gatherings: Gatherings::default(),
-            known_users: Known::default(),
+            known_users: KnownUsers::default(),
             clock,
             runtime: tokio::runtime::Handle::try_current().ok(),
             effects: Mutex::default(),

@@ -12,7 +12,7 @@ pub mod feed;
 pub mod gate;
 mod gathered;
 mod gathering;
-pub mod known;
+pub mod known_users;
 pub mod live;
 pub mod presence;
 pub mod registry;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::chat::{Author, Draft, Message, MessageKind};
+use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomPolicy};
 use crate::domain::privacy::WithheldVersion;
-use crate::domain::{RoomId, Scope, UserId};
+use crate::domain::{Refusal, RoomId, Scope, UserId};
 use crate::protocol::answer::{
     History, Joined, MessageDeleted, MessageEdited, MessagePosted, ReadUpTo, RoomAnswer, RoomList, VersionedMessages,
 };
@@ -201,16 +201,23 @@ impl Chat {
         });
         self.rates.count_once(&self.store, Rate::Messages, &caller.actor, &[key.as_ref()]).await?;
         self.rates.charge_bytes(&caller.actor, draft.content.len())?;
-        let policy = self.settings.policy();
-        self.rates.charge_new_room(&self.store, &caller.actor, &draft.room, policy).await?;
         self.live.end_typing(&draft.room, &caller.actor.user);
-        let origin = caller.socket;
-        let posted = self
-            .store
-            .write(PostMessage { draft, policy, key, external_id: None, origin })
-            .await
-            .map_err(store_error)?;
+        // Nothing is waited for before the message has its place in the store's queue: a sender's messages keep their order. Who
+        // has begun too many rooms writes as if only registered rooms were open.
+        let (policy, now) = (self.settings.policy(), self.store.now());
+        let begins = self.rates.may_begin_room(&caller.actor, now);
+        let may = RoomPolicy { open_rooms: policy.open_rooms && begins.is_ok() };
+        let (room, author, origin) = (draft.room.clone(), draft.author.clone(), caller.socket);
+        let posted = self.store.write(PostMessage { draft, policy: may, key, external_id: None, origin }).await;
+        if let (Err(StoreError::Refused(Refusal::Forbidden)), Err(error)) = (&posted, begins)
+            && self.store.may_enter(room, author, policy).await.is_ok()
+        {
+            self.rates.note_refused_room();
+            return Err(error);
+        }
+        let posted = posted.map_err(store_error)?;
         if posted.seq == 1 && !posted.duplicate {
+            self.rates.note_room(&caller.actor, now);
             // Who was in the room before it was registered has it on their list when this is answered.
             self.live.followed_up().await;
         }

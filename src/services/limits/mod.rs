@@ -13,15 +13,12 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::config::Limits;
-use crate::domain::chat::{Author, RoomPolicy};
-use crate::domain::{Actor, Refusal, RoomId, UserId};
+use crate::domain::{Actor, Timestamp, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
-use crate::realtime::known::Known;
 use crate::services::limits::budget::{Budgets, Exhausted, RequestKind};
 use crate::services::limits::quotas::StoreQuotas;
 use crate::services::storage::Storage;
-use crate::store::StoreError;
 use crate::store::operations::RequestKey;
 
 /// What the repetition of an answered request costs where a rate is used up.
@@ -60,8 +57,6 @@ type Buckets = Option<DefaultKeyedRateLimiter<UserId>>;
 pub struct Rates {
     buckets: ArcSwap<RateLimits>,
     budgets: ArcSwap<Budgets>,
-    /// Rooms that are known to be registered.
-    registered: Known<RoomId>,
     quotas: ArcSwap<StoreQuotas>,
     counters: Arc<Counters>,
 }
@@ -72,13 +67,7 @@ impl Rates {
     pub fn new(limits: &Limits, counters: Arc<Counters>) -> Rates {
         let budgets = ArcSwap::from_pointee(Budgets::new(limits));
         let quotas = ArcSwap::from_pointee(StoreQuotas::new(limits));
-        Rates {
-            buckets: ArcSwap::from_pointee(RateLimits::new(limits)),
-            budgets,
-            registered: Known::default(),
-            quotas,
-            counters,
-        }
+        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), budgets, quotas, counters }
     }
 
     /// Goes by other rates from now on, if they are others: who has used up a part of one begins anew then.
@@ -133,35 +122,29 @@ impl Rates {
         })
     }
 
-    /// Takes one of the rooms that the caller may register in a day, if a message to this room would register it.
+    /// Whether the caller may be the first to write in a room, by how many they have begun today.
     ///
     /// # Errors
-    /// `rate_limited` with the time after which there is one more.
-    pub(super) async fn charge_new_room(
-        &self,
-        store: &Storage,
-        actor: &Actor,
-        room: &RoomId,
-        policy: RoomPolicy,
-    ) -> Result<(), ApiError> {
-        if actor.is_trusted() || !policy.open_rooms || self.registered.has(room) {
+    /// `rate_limited` with the time after which they may.
+    pub(super) fn may_begin_room(&self, actor: &Actor, now: Timestamp) -> Result<(), ApiError> {
+        if actor.is_trusted() {
             return Ok(());
         }
-        // Where only registered rooms are open, one that is not registered is as a private one.
-        let registered = RoomPolicy { open_rooms: false };
-        match store.may_enter(room.clone(), Author::of(actor), registered).await {
-            Ok(()) => {
-                self.registered.add(room);
-                return Ok(());
-            }
-            Err(StoreError::Refused(Refusal::Forbidden)) => {}
-            // The message meets the same, and says so.
-            Err(_) => return Ok(()),
-        }
-        self.quotas.load().take_room(&actor.user).map_err(|wait| {
-            self.counters.rate_limited.add("new_rooms");
-            ApiError::rate_limited(wait, "you have begun as many rooms as a user may in a day; go on later")
+        self.quotas.load().may_begin_room(&actor.user, now).map_err(|wait| {
+            ApiError::rate_limited(wait, "you have begun as many rooms as a user may in a day; go on tomorrow")
         })
+    }
+
+    /// The caller was the first to write in a room.
+    pub(super) fn note_room(&self, actor: &Actor, now: Timestamp) {
+        if !actor.is_trusted() {
+            self.quotas.load().note_room(&actor.user, now);
+        }
+    }
+
+    /// A message was refused because it would have begun a room.
+    pub(super) fn note_refused_room(&self) {
+        self.counters.rate_limited.add("new_rooms");
     }
 
     fn exhausted(&self, Exhausted(wait): &Exhausted) -> ApiError {

@@ -1,14 +1,16 @@
-//! What a user may add to the store: bytes, and rooms that nobody has registered before. Both come back over a day, evenly. They
-//! are counted in memory: a restart begins them anew, which nobody but an administrator can bring about.
+//! What a user may add to the store: bytes, which come back evenly over a day, and rooms that nobody has registered before, so many
+//! each day of UTC. They are counted in memory: a restart begins them anew, which nobody but an administrator can bring about.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
 
 use crate::config::Limits;
-use crate::domain::UserId;
+use crate::domain::{Timestamp, UserId};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes are counted in so many, rounded up.
@@ -24,7 +26,23 @@ pub(super) struct StoreQuotas {
     bytes: Quotas,
     /// The most units of bytes that are taken at once.
     most: NonZeroU32,
-    rooms: Quotas,
+    rooms: Mutex<RoomsOfDay>,
+}
+
+/// Who has begun rooms on a day, and how many.
+#[derive(Debug, Default)]
+struct RoomsOfDay {
+    day: u64,
+    begun: HashMap<UserId, u32>,
+}
+
+impl RoomsOfDay {
+    fn at(&mut self, now: Timestamp) -> &mut HashMap<UserId, u32> {
+        if self.day != now.day() {
+            *self = RoomsOfDay { day: now.day(), begun: HashMap::new() };
+        }
+        &mut self.begun
+    }
 }
 
 fn a_day(count: u32) -> Quotas {
@@ -45,7 +63,7 @@ impl StoreQuotas {
             limits: (limits.stored_per_day, limits.rooms_per_day),
             bytes: a_day(all),
             most: NonZeroU32::new(all).unwrap_or(NonZeroU32::MIN),
-            rooms: a_day(limits.rooms_per_day),
+            rooms: Mutex::default(),
         }
     }
 
@@ -64,15 +82,26 @@ impl StoreQuotas {
         }
     }
 
-    /// Takes a room; gives how long the user has to wait for one if there is none left.
-    pub(super) fn take_room(&self, user: &UserId) -> Result<(), Duration> {
-        let Some(rooms) = &self.rooms else { return Ok(()) };
-        rooms.check_key(user).map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+    /// Whether a user may begin a room; if not, how long they have to wait.
+    pub(super) fn may_begin_room(&self, user: &UserId, now: Timestamp) -> Result<(), Duration> {
+        let most = self.limits.1;
+        if most == 0 || self.rooms.lock().at(now).get(user).is_none_or(|begun| *begun < most) {
+            return Ok(());
+        }
+        let day = u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
+        Err(Duration::from_millis(day - now.0 % day))
+    }
+
+    /// A user has begun a room.
+    pub(super) fn note_room(&self, user: &UserId, now: Timestamp) {
+        if self.limits.1 > 0 {
+            *self.rooms.lock().at(now).entry(user.clone()).or_default() += 1;
+        }
     }
 
     /// Drops those of whom nothing is counted any more.
     pub(super) fn forget_the_idle(&self) {
-        for quotas in [&self.bytes, &self.rooms].into_iter().flatten() {
+        if let Some(quotas) = &self.bytes {
             quotas.retain_recent();
             quotas.shrink_to_fit();
         }
@@ -96,9 +125,15 @@ mod tests {
         assert!(wait <= DAY / 100 && wait > DAY / 200, "{wait:?}");
         quotas.take_bytes(&other, 1 << 30).unwrap();
         assert!(quotas.take_bytes(&other, 1).is_err(), "what is larger than all takes all");
-        assert_eq!([(); 3].map(|()| quotas.take_room(&one).is_ok()), [true, true, false]);
+        let evening = Timestamp(86_400_000 - 1_000);
+        let begin =
+            |quotas: &StoreQuotas| quotas.may_begin_room(&one, evening).map(|()| quotas.note_room(&one, evening));
+        assert_eq!([(); 3].map(|()| begin(&quotas).is_ok()), [true, true, false]);
+        assert_eq!(quotas.may_begin_room(&one, evening), Err(Duration::from_secs(1)));
+        assert!(quotas.may_begin_room(&other, evening).is_ok());
+        assert!(quotas.may_begin_room(&one, Timestamp(86_400_000)).is_ok(), "another day");
         let free = StoreQuotas::new(&Limits { stored_per_day: 0, rooms_per_day: 0, ..limits });
         free.take_bytes(&one, 1 << 40).unwrap();
-        free.take_room(&one).unwrap();
+        assert!((0..9).all(|_| begin(&free).is_ok()));
     }
 }

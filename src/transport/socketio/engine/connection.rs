@@ -30,9 +30,9 @@ use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
 /// So many wrong requests in [`REFUSALS_OVER`] are refused at once; behind them nothing is read for [`PAUSE`].
-const REFUSALS: u32 = 100;
+const REFUSALS: u32 = 200;
 /// A request that was one too many counts as so many wrong ones: its sender was told to wait.
-const WRONG_AS_TOO_MANY: u32 = 5;
+const WRONG_AS_TOO_MANY: u32 = 10;
 const REFUSALS_OVER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// What is on its way behind the last answer is passed over for so long, and so much of it.
