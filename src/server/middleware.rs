@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -33,7 +32,8 @@ use crate::domain::UserId;
 use crate::observability::counters::Counters;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
-use crate::transport::bodies::{Bodies, Sender, Turn};
+use crate::services::limits::wait_of;
+use crate::transport::bodies::{Bodies, Sender, Turn, declared_length};
 use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
 use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, forwarded_for, is_own, network_of};
@@ -196,12 +196,13 @@ impl Middleware {
     /// Answers a request.
     pub async fn call(self: Arc<Self>, request: Request<TimedBody>, peer: Peer) -> Result<Response<Body>, Infallible> {
         // A poll waits for what is to happen: how long says nothing of the server.
-        let is_counted = !waits(request.uri().path()) && !self.sockets.is_path(request.uri().path());
+        let path = request.uri().path();
+        let (is_sockets, is_api) = (self.sockets.is_path(path), is_api(path));
+        let is_counted = !waits(path) && !is_sockets;
         let began = Instant::now();
         let connection = peer.connection.clone();
         let address = self.client_address(request.headers(), &peer);
-        let (is_sockets, is_api) = (self.sockets.is_path(request.uri().path()), is_api(request.uri().path()));
-        let response = self.answer(request, peer).await;
+        let response = self.answer(request, peer, address).await;
         // What everybody may ask is answered always: whoever asks too often is read more slowly.
         let is_missing = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
         let is_strangers = !is_sockets && (!is_api || is_missing);
@@ -218,7 +219,7 @@ impl Middleware {
         Ok(response)
     }
 
-    async fn answer(&self, request: Request<TimedBody>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<TimedBody>, peer: Peer, address: Option<IpAddr>) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
             let error = ApiError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
@@ -229,9 +230,9 @@ impl Middleware {
         let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
             preflight(allowed.is_some())
         } else if is_sockets && peer_is_network {
-            self.socket_request(request, &peer, &allowed).await
+            self.socket_request(request, &peer, address, &allowed).await
         } else {
-            self.api_request(request, &peer).await
+            self.api_request(request, &peer, address).await
         };
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -258,13 +259,17 @@ impl Middleware {
         response
     }
 
-    async fn api_request(&self, mut request: Request<TimedBody>, peer: &Peer) -> Response<Body> {
+    async fn api_request(
+        &self,
+        mut request: Request<TimedBody>,
+        peer: &Peer,
+        address: Option<IpAddr>,
+    ) -> Response<Body> {
         let needs_certificate = self.rules.load().settings.admin_needs_certificate && peer.address.is_some();
         if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
             let message = "this needs a client certificate of an authority in tls.client_ca";
             return refusal(&ApiError::new(ErrorCode::Forbidden, message));
         }
-        let address = self.client_address(request.headers(), peer);
         if waits(request.uri().path()) {
             unpin(&mut request);
         }
@@ -288,6 +293,7 @@ impl Middleware {
         &self,
         request: Request<TimedBody>,
         peer: &Peer,
+        address: Option<IpAddr>,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
         let mut query = match SocketQuery::parse(request.uri().query().unwrap_or_default()) {
@@ -317,10 +323,9 @@ impl Middleware {
                 "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
             return refusal(&ApiError::new(ErrorCode::InvalidPayload, message));
         }
-        if is_first && let Err(error) = self.count_connect(request.headers(), peer) {
+        if is_first && let Err(error) = self.count_connect(address) {
             return refusal(&error);
         }
-        let address = self.client_address(request.headers(), peer);
         if !is_first && let Some(wait) = self.sockets.charge_poll(&query, address, request.headers()) {
             // The packets of a session are not refused, which would break it: they wait.
             tokio::time::sleep(wait).await;
@@ -364,7 +369,7 @@ impl Middleware {
         user: Option<&UserId>,
         address: Option<IpAddr>,
     ) -> Result<Option<Turn>, ApiError> {
-        let length = parts.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = declared_length(&parts.headers);
         if parts.method != Method::POST || length == Some(0) {
             return Ok(None);
         }
@@ -382,15 +387,17 @@ impl Middleware {
         turn.map(Some).inspect_err(|_| self.sockets.counters().rate_limited.add("bodies"))
     }
 
-    fn count_connect(&self, headers: &HeaderMap, peer: &Peer) -> Result<(), ApiError> {
+    fn count_connect(&self, address: Option<IpAddr>) -> Result<(), ApiError> {
         let rules = self.rules.load();
-        let (Some(connects), Some(address)) = (&rules.connects, self.client_address(headers, peer)) else {
+        let (Some(connects), Some(address)) = (&rules.connects, address) else {
             return Ok(());
         };
         connects.check_key(&network_of(address)).map_err(|not_until| {
             self.sockets.counters().rate_limited.add("connects");
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            ApiError::rate_limited(wait, "too many new connections from this address; come again in a moment")
+            ApiError::rate_limited(
+                wait_of(&not_until),
+                "too many new connections from this address; come again in a moment",
+            )
         })
     }
 

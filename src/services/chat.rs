@@ -207,9 +207,11 @@ impl Chat {
         let (policy, now) = (self.settings.policy(), self.store.now());
         let begins = self.rates.may_begin_room(&caller.actor, now);
         let may = RoomPolicy { open_rooms: policy.open_rooms && begins.is_ok() };
-        let (room, author, origin) = (draft.room.clone(), draft.author.clone(), caller.socket);
+        let refused_here = begins.is_err().then(|| (draft.room.clone(), draft.author.clone()));
+        let origin = caller.socket;
         let posted = self.store.write(PostMessage { draft, policy: may, key, external_id: None, origin }).await;
-        if let (Err(StoreError::Refused(Refusal::Forbidden)), Err(error)) = (&posted, begins)
+        if let (Err(StoreError::Refused(Refusal::Forbidden)), Err(error), Some((room, author))) =
+            (&posted, begins, refused_here)
             && self.store.may_enter(room, author, policy).await.is_ok()
         {
             self.rates.note_refused_room();

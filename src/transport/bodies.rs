@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,6 +22,12 @@ const UNIT: u64 = 1_024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Who has waited in vain is told to come again after so long.
 const COME_AGAIN_MS: u64 = 2_000;
+
+/// How long the body of a request is, if its head says so.
+#[must_use]
+pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
 
 /// Whose bodies are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

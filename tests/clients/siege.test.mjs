@@ -7,12 +7,11 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { frame } from './attackers.mjs';
+import { at, during, pause } from './crowd.mjs';
 import { Appliance, ask, noLimits, token, until } from './harness.mjs';
 
 const AT_ONCE = 600;
 const PEOPLE = 20;
-// Each writes so often: within what a person may, and 160 messages a second together.
-const PAUSE_MS = 125;
 // Attackers have machines of their own: here they and the other server get what a processor has left when nobody else wants it
 // (SCHED_IDLE). What people have in peace, beside a siege of another server, and in their own take turns, so that what the
 // machine does meanwhile falls on all three.
@@ -25,30 +24,8 @@ async function started(t, options) {
   return server;
 }
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
 const figure = async (server, name) =>
   Number(new RegExp(`^${name} (\\d+)`, 'm').exec((await server.fetch('/metrics', { claims: { userId: 1, role: 'admin' } })).raw)[1]);
-
-// People write until it is over; gives how long each message took until it was acknowledged.
-async function conversation(people, isOver) {
-  const took = [];
-  await Promise.all(people.map(async (person, i) => {
-    await pause((i * PAUSE_MS) / people.length);
-    while (!isOver()) {
-      const began = performance.now();
-      assert.equal((await ask(person, 'chat:message', { roomId: `siege-${i % 4}`, content: 'as if nothing were' })).ok, true);
-      took.push(performance.now() - began);
-      await pause(PAUSE_MS);
-    }
-  }));
-  return took;
-}
-
-const at = (took, share) => {
-  const sorted = took.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))];
-};
 
 // Resolves with what the attackers have done.
 function besiege(server, many) {
@@ -79,20 +56,16 @@ for (const { tls, many } of [{ tls: false, many: 14_100 }, { tls: true, many: 6_
     const memory = await quiet();
     let [peak, seconds] = [0, 0];
     const [peace, beside, besieged] = [[], [], []];
-    const during = async (took, attack) => {
-      let isOver = false;
-      const ended = attack.finally(() => { isOver = true; });
-      took.push(...await conversation(people, () => isOver));
-      return ended;
-    };
     const isHeldUp = () => at(besieged, 0.99) > 2 * at(beside, 0.99);
     // A p99 of few messages is rough: where it looks too much it is measured longer, and what is true remains.
     for (let round = 0; round < ROUNDS || (round < 3 * ROUNDS && isHeldUp()); round += 1) {
-      await during(peace, pause(PEACE_MS));
+      peace.push(...(await during(people, 'siege', pause(PEACE_MS))).took);
       // What the attackers and the network cost the machine, whomever they attack.
-      await during(beside, besiege(decoy, many / ROUNDS));
+      beside.push(...(await during(people, 'siege', besiege(decoy, many / ROUNDS))).took);
       const watch = setInterval(() => { peak = Math.max(peak, server.rssKiB()); }, 100);
-      seconds += (await during(besieged, besiege(server, many / ROUNDS))).seconds;
+      const { took, ended } = await during(people, 'siege', besiege(server, many / ROUNDS));
+      besieged.push(...took);
+      seconds += ended.seconds;
       clearInterval(watch);
       await quiet();
     }

@@ -7,12 +7,12 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { at, during } from './crowd.mjs';
 import { Appliance, ask, token, until } from './harness.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 const SECONDS = process.env.TESTED_FOR_LONG === '1' ? 10 : 1.5;
 const PEOPLE = 20;
-const PAUSE_MS = 125;
 const TRIES = 4;
 // A p99 of some hundred messages is no finer than this where two servers, two crowds and two floods share two cores.
 const GRAIN_MS = 5;
@@ -74,9 +74,6 @@ const kinds = () => {
   return table.trim().split('\n').slice(2).map((row) => row.split('|')[1].trim().replaceAll('`', ''));
 };
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const at = (took, share) => took.toSorted((a, b) => a - b)[Math.min(took.length - 1, Math.floor(took.length * share))];
-
 // Whoever asks has a machine of their own: they get what a processor has left when nobody else wants it, and so does the other
 // server that they ask for comparison.
 function starve(server, act) {
@@ -132,28 +129,6 @@ describe('nobody can starve another', () => {
     await Promise.all([server?.stop(), decoy?.stop()]);
   });
 
-  async function conversation(isOver) {
-    const took = [];
-    await Promise.all(people.map(async (person, i) => {
-      await pause((i * PAUSE_MS) / people.length);
-      while (!isOver()) {
-        const began = performance.now();
-        const answer = await ask(person, 'chat:message', { roomId: `people-${i % 4}`, content: 'as if nothing were' });
-        assert.equal(answer.ok, true, JSON.stringify(answer));
-        took.push(performance.now() - began);
-        await pause(PAUSE_MS);
-      }
-    }));
-    return took;
-  }
-
-  async function during(work) {
-    let isOver = false;
-    const ended = work.finally(() => { isOver = true; });
-    const took = await conversation(() => isOver);
-    return { took, ended: await ended };
-  }
-
   async function compare(t, act) {
     const [beside, starved] = [[], []];
     const memory = server.rssKiB();
@@ -161,9 +136,9 @@ describe('nobody can starve another', () => {
     let cpu;
     const isHeldUp = () => at(starved, 0.99) > 2 * at(beside, 0.99) + GRAIN_MS;
     for (let n = 0; n === 0 || (n < TRIES && isHeldUp()); n += 1) {
-      beside.push(...(await during(starve(decoy, act))).took);
+      beside.push(...(await during(people, 'people', starve(decoy, act))).took);
       const before = cpuMs(server);
-      const { took, ended } = await during(starve(server, act));
+      const { took, ended } = await during(people, 'people', starve(server, act));
       starved.push(...took);
       [done, cpu] = [ended, cpuMs(server) - before];
     }

@@ -254,14 +254,20 @@ fn raise_own_descriptors() {
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
 }
 
-#[test]
-fn an_address_that_takes_all_connections_leaves_others_theirs_and_the_watchdog_is_fed() {
+/// A server that may have 1,024 descriptors, and whose watchdog is listened to in the directory.
+fn watched_with_few_descriptors() -> (Service, Watchdog, tempfile::TempDir) {
     raise_own_descriptors();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notify");
     let watchdog = Watchdog::bind(&path);
     let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
     let service = Service::start_with_descriptors(PLAIN, &env, 1_024);
+    (service, watchdog, dir)
+}
+
+#[test]
+fn an_address_that_takes_all_connections_leaves_others_theirs_and_the_watchdog_is_fed() {
+    let (service, watchdog, _dir) = watched_with_few_descriptors();
     let mut kept: Vec<_> = (0..1_100).filter_map(|_| healthy(connect_from([127, 0, 0, 9], service.port))).collect();
     assert_eq!(kept.len(), 256, "a quarter of the descriptors");
     assert!(healthy(connect_from([127, 0, 0, 2], service.port)).is_some());
@@ -276,12 +282,7 @@ fn an_address_that_takes_all_connections_leaves_others_theirs_and_the_watchdog_i
 
 #[test]
 fn who_comes_from_everywhere_leaves_a_reserve_and_those_who_have_signed_in() {
-    raise_own_descriptors();
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let watchdog = Watchdog::bind(&path);
-    let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "1000000")];
-    let service = Service::start_with_descriptors(PLAIN, &env, 1_024);
+    let (service, watchdog, _dir) = watched_with_few_descriptors();
     let token = service.token("7", "admin");
     let mut known = connect_from([127, 0, 0, 3], service.port);
     assert!(request(&mut known, "GET", "/api/v1/session", Some(&token), "").starts_with("HTTP/1.1 200 "));

@@ -6,19 +6,18 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::config::Limits;
 use crate::domain::{Actor, UserId};
 use crate::protocol::request::ClientEvent;
-use crate::services::limits::Rate;
+use crate::services::limits::{Rate, take};
 
 /// A point is so many parts: administrators and service tokens pay one part where others pay a point, so that a back end may
 /// ask for twenty times as much.
 const PARTS: u32 = 20;
 /// A point more is paid for each so many bytes of a request.
-const BYTES_A_POINT: usize = 16 * 1024;
+const BYTES_A_POINT: u64 = 16 * 1024;
 
 /// Every request that somebody can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +97,7 @@ impl RequestKind {
 
     /// Its points of the budget, with those for its size.
     #[must_use]
-    pub fn points(self, bytes: usize) -> u32 {
+    pub fn points(self, bytes: u64) -> u32 {
         let own = match self.cost() {
             Cost::Points(points) => points,
             Cost::Rate(_) => 0,
@@ -123,9 +122,6 @@ struct Limiters {
     networks: DefaultKeyedRateLimiter<IpAddr>,
 }
 
-/// How long a caller has to wait until the budget allows the request.
-pub(super) struct Exhausted(pub(super) Duration);
-
 impl Budgets {
     /// Full budgets.
     pub(super) fn new(limits: &Limits) -> Budgets {
@@ -149,20 +145,17 @@ impl Budgets {
         self.quota == Budgets::quota(limits)
     }
 
-    /// Takes points from a user's budget. Who administers on the server's machine has no budget.
-    pub(super) fn charge(&self, actor: &Actor, points: u32) -> Result<(), Exhausted> {
+    /// Takes points from a user's budget; gives how long they have to wait if there are too few. Who administers on the server's machine has no budget.
+    pub(super) fn charge(&self, actor: &Actor, points: u32) -> Result<(), Duration> {
         let Some(limiters) = self.limiters.as_ref().filter(|_| actor.user != UserId::system()) else { return Ok(()) };
-        limiters.take(
-            &limiters.users,
-            &actor.user,
-            if actor.is_trusted() { points } else { points.saturating_mul(PARTS) },
-        )
+        let parts = if actor.is_trusted() { points } else { points.saturating_mul(PARTS) };
+        take(&limiters.users, &actor.user, parts, limiters.most)
     }
 
     /// Takes points from a network's budget.
-    pub(super) fn charge_network(&self, network: IpAddr, points: u32) -> Result<(), Exhausted> {
+    pub(super) fn charge_network(&self, network: IpAddr, points: u32) -> Result<(), Duration> {
         let Some(limiters) = &self.limiters else { return Ok(()) };
-        limiters.take(&limiters.networks, &network, points.saturating_mul(PARTS))
+        take(&limiters.networks, &network, points.saturating_mul(PARTS), limiters.most)
     }
 
     /// Drops the budgets that are full again.
@@ -172,23 +165,6 @@ impl Budgets {
             limiters.users.shrink_to_fit();
             limiters.networks.retain_recent();
             limiters.networks.shrink_to_fit();
-        }
-    }
-}
-
-impl Limiters {
-    fn take<K: Clone + Eq + std::hash::Hash>(
-        &self,
-        limiter: &DefaultKeyedRateLimiter<K>,
-        key: &K,
-        parts: u32,
-    ) -> Result<(), Exhausted> {
-        // One that costs more than a whole budget takes a whole one.
-        let Some(parts) = NonZeroU32::new(parts).map(|parts| parts.min(self.most)) else { return Ok(()) };
-        match limiter.check_key_n(key, parts) {
-            Ok(Err(not_until)) => Err(Exhausted(not_until.wait_time_from(DefaultClock::default().now()))),
-            // It has the capacity: see above.
-            Ok(Ok(())) | Err(_) => Ok(()),
         }
     }
 }
@@ -220,7 +196,7 @@ mod tests {
         let budgets = Budgets::new(&limits);
         let network: IpAddr = "192.0.2.1".parse().unwrap();
         assert!(budgets.charge_network(network, 1_000).is_ok());
-        let Err(Exhausted(wait)) = budgets.charge_network(network, 1) else { panic!("the budget is used up") };
+        let Err(wait) = budgets.charge_network(network, 1) else { panic!("the budget is used up") };
         assert!(wait <= Duration::from_millis(200), "{wait:?}");
         assert!(budgets.charge_network("192.0.2.2".parse().unwrap(), 1).is_ok());
     }

@@ -4,19 +4,21 @@
 pub mod budget;
 mod quotas;
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::{Clock as _, DefaultClock, QuantaInstant};
+use governor::{DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
 
 use crate::config::Limits;
 use crate::domain::{Actor, Timestamp, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
-use crate::services::limits::budget::{Budgets, Exhausted, RequestKind};
+use crate::services::limits::budget::{Budgets, RequestKind};
 use crate::services::limits::quotas::StoreQuotas;
 use crate::services::storage::Storage;
 use crate::store::operations::RequestKey;
@@ -87,7 +89,7 @@ impl Rates {
     ///
     /// # Errors
     /// `rate_limited` with the time after which it is taken.
-    pub fn charge(&self, actor: &Actor, kind: RequestKind, bytes: usize) -> Result<(), ApiError> {
+    pub fn charge(&self, actor: &Actor, kind: RequestKind, bytes: u64) -> Result<(), ApiError> {
         self.charge_points(actor, kind.points(bytes))
     }
 
@@ -96,7 +98,7 @@ impl Rates {
     /// # Errors
     /// As [`Rates::charge`].
     pub fn charge_points(&self, actor: &Actor, points: u32) -> Result<(), ApiError> {
-        self.budgets.load().charge(actor, points).map_err(|exhausted| self.exhausted(&exhausted))
+        self.budgets.load().charge(actor, points).map_err(|wait| self.exhausted(wait))
     }
 
     /// Takes what a request costs from the budget of a network: nobody is signed in.
@@ -105,7 +107,7 @@ impl Rates {
     /// As [`Rates::charge`].
     pub fn charge_network(&self, network: IpAddr, kind: RequestKind) -> Result<(), ApiError> {
         let charged = self.budgets.load().charge_network(network, kind.points(0));
-        charged.map_err(|exhausted| self.exhausted(&exhausted))
+        charged.map_err(|wait| self.exhausted(wait))
     }
 
     /// Takes what a request will add to the store from the caller's quota of the day. Administrators and service tokens have none.
@@ -147,9 +149,9 @@ impl Rates {
         self.counters.rate_limited.add("new_rooms");
     }
 
-    fn exhausted(&self, Exhausted(wait): &Exhausted) -> ApiError {
+    fn exhausted(&self, wait: Duration) -> ApiError {
         self.counters.rate_limited.add("budget");
-        ApiError::rate_limited(*wait, "too many requests; wait a moment and send it again")
+        ApiError::rate_limited(wait, "too many requests; wait a moment and send it again")
     }
 
     /// Counts a request against the limits.
@@ -188,6 +190,27 @@ impl Rates {
         self.buckets.load().forget_the_idle();
         self.budgets.load().forget_the_idle();
         self.quotas.load().forget_the_idle();
+    }
+}
+
+/// How long it is until a limiter allows what it has refused.
+pub(crate) fn wait_of(not_until: &NotUntil<QuantaInstant>) -> Duration {
+    not_until.wait_time_from(DefaultClock::default().now())
+}
+
+/// Takes so many cells from somebody's bucket, or gives how long they have to wait for them. What costs more than the `most` that a
+/// bucket has takes a whole one.
+fn take<K: Clone + Eq + Hash>(
+    limiter: &DefaultKeyedRateLimiter<K>,
+    key: &K,
+    cells: u32,
+    most: NonZeroU32,
+) -> Result<(), Duration> {
+    let Some(cells) = NonZeroU32::new(cells).map(|cells| cells.min(most)) else { return Ok(()) };
+    match limiter.check_key_n(key, cells) {
+        Ok(Err(not_until)) => Err(wait_of(&not_until)),
+        // The bucket has the capacity: see above.
+        Ok(Ok(())) | Err(_) => Ok(()),
     }
 }
 
@@ -241,9 +264,7 @@ impl RateLimits {
             Rate::Joins => (&self.joins, "too many joins; wait a moment and join again"),
         };
         let Some(buckets) = buckets else { return Ok(()) };
-        buckets
-            .check_key(user)
-            .map_err(|not_until| ApiError::rate_limited(not_until.wait_time_from(DefaultClock::default().now()), what))
+        buckets.check_key(user).map_err(|not_until| ApiError::rate_limited(wait_of(&not_until), what))
     }
 
     /// Drops the buckets that are full again.

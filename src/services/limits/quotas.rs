@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use parking_lot::Mutex;
 
 use crate::config::Limits;
 use crate::domain::{Timestamp, UserId};
+use crate::services::limits::take;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes are counted in so many, rounded up.
@@ -74,12 +74,7 @@ impl StoreQuotas {
 
     /// Takes bytes; gives how long the user has to wait for them if there are too few.
     pub(super) fn take_bytes(&self, user: &UserId, bytes: usize) -> Result<(), Duration> {
-        let Some((quota, units)) = self.bytes.as_ref().zip(NonZeroU32::new(units(bytes))) else { return Ok(()) };
-        match quota.check_key_n(user, units.min(self.most)) {
-            Ok(Err(not_until)) => Err(not_until.wait_time_from(DefaultClock::default().now())),
-            // There is the capacity: see above.
-            Ok(Ok(())) | Err(_) => Ok(()),
-        }
+        self.bytes.as_ref().map_or(Ok(()), |quota| take(quota, user, units(bytes), self.most))
     }
 
     /// Whether a user may begin a room; if not, how long they have to wait.

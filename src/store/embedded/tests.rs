@@ -277,6 +277,16 @@ impl Bed {
         Bed { store: Arc::new(store), disk, free, heard, dir }
     }
 
+    /// Opened again without a cache, so that a read reaches the disk.
+    async fn cold(self) -> Bed {
+        self.store.close().await.unwrap();
+        let disk = Arc::new(Disk::default());
+        let cold = StoreConfig { cache_bytes: 0, ..config(self.dir.path()) };
+        let free = Box::new(|| Ok(u64::MAX));
+        let store = Embedded::open(&cold, SystemClock::shared(), self.heard.clone(), disk.clone(), free).unwrap();
+        Bed { store: Arc::new(store), disk, ..self }
+    }
+
     async fn say(&self, text: &str) -> Result<Posted, StoreError> {
         ask(&*self.store, post(draft(text))).await
     }
@@ -442,13 +452,7 @@ fn a_failed_read_is_mended_without_a_write() {
     run(async {
         let bed = Bed::new();
         bed.say("before").await.unwrap();
-        bed.store.close().await.unwrap();
-        // Opened again without a cache, so that a read reaches the disk.
-        let disk = Arc::new(Disk::default());
-        let cold = StoreConfig { cache_bytes: 0, ..config(bed.dir.path()) };
-        let free = Box::new(|| Ok(u64::MAX));
-        let store = Embedded::open(&cold, SystemClock::shared(), bed.heard.clone(), disk.clone(), free).unwrap();
-        let bed = Bed { store: Arc::new(store), disk, ..bed };
+        let bed = bed.cold().await;
         bed.disk.faults.reads_fail.store(true, Ordering::SeqCst);
         assert!(matches!(bed.texts().await, Err(StoreError::Unavailable(why)) if why.contains("injected")));
         assert!(matches!(bed.store.ready(), Err(StoreError::Unavailable(_))));
@@ -474,12 +478,7 @@ fn a_read_that_fails_on_a_file_that_opens_is_tried_three_times() {
     run(async {
         let bed = Bed::new();
         bed.say("before").await.unwrap();
-        bed.store.close().await.unwrap();
-        let disk = Arc::new(Disk::default());
-        let cold = StoreConfig { cache_bytes: 0, ..config(bed.dir.path()) };
-        let free = Box::new(|| Ok(u64::MAX));
-        let store = Embedded::open(&cold, SystemClock::shared(), bed.heard.clone(), disk.clone(), free).unwrap();
-        let bed = Bed { store: Arc::new(store), disk, ..bed };
+        let bed = bed.cold().await;
         bed.disk.faults.readers_fail.store(true, Ordering::SeqCst);
         let failed = tokio::time::timeout(Duration::from_secs(60), bed.texts()).await.expect("it comes to an end");
         assert!(matches!(failed, Err(StoreError::Unavailable(why)) if why.contains("injected")));

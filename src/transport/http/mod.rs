@@ -12,7 +12,7 @@ mod sdk;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use ::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
@@ -29,7 +29,7 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::limits::budget::RequestKind;
 use crate::services::{App, Caller};
-use crate::transport::bodies::{Bodies, Sender, Turn};
+use crate::transport::bodies::{Bodies, Sender, Turn, declared_length};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::handshake::bearer_of;
@@ -146,8 +146,7 @@ impl HttpApi {
         let token = bearer_of(headers);
         match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => {
-                let bytes = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-                self.app.rates.charge(&actor, kind, bytes.unwrap_or(0))?;
+                self.app.rates.charge(&actor, kind, declared_length(headers).unwrap_or(0))?;
                 Ok(Caller::http(actor, &origin))
             }
             Err(error) => {

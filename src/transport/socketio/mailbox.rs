@@ -196,7 +196,7 @@ impl Mailbox {
         let known = event.as_ref().ok().and_then(|event| ClientEvent::parse(event.name));
         let kind = known.map_or(RequestKind::Unknown, RequestKind::Event);
         let name = |event: &Event<'_>| event.name.chars().take(64).collect::<String>();
-        let paid = self.transport.app.rates.charge(&self.link.actor(), kind, request.text.len());
+        let paid = self.transport.app.rates.charge(&self.link.actor(), kind, request.text.len() as u64);
         match (event, known, paid) {
             (Ok(event), _, Err(error)) => Err((name(&event), error)),
             (Err(_), _, Err(error)) | (Err(error), ..) => Err((String::new(), error)),

@@ -19,7 +19,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use socketioxide::SocketIo;
@@ -44,6 +43,7 @@ use crate::protocol::view::Session;
 use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
 use crate::services::App;
 use crate::services::limits::budget::RequestKind;
+use crate::transport::bodies::declared_length;
 use crate::transport::origin::{self, ClientAddress, network_of};
 use crate::transport::socketio::engine::connection::Connection;
 
@@ -430,10 +430,11 @@ impl SocketIoTransport {
     /// gives for how long it has to wait if that is used up.
     #[must_use]
     pub fn charge_poll(&self, query: &SocketQuery, address: Option<IpAddr>, headers: &HeaderMap) -> Option<Duration> {
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let link = query.session.as_deref().and_then(|session| self.directory.signed_in(session));
         let charged = match (link, address) {
-            (Some(link), _) => self.app.rates.charge(&link.actor(), RequestKind::Poll, length.unwrap_or(0)),
+            (Some(link), _) => {
+                self.app.rates.charge(&link.actor(), RequestKind::Poll, declared_length(headers).unwrap_or(0))
+            }
             (None, Some(address)) => self.app.rates.charge_network(network_of(address), RequestKind::Poll),
             (None, None) => Ok(()),
         };
