@@ -423,9 +423,10 @@ impl Sockets {
     pub fn note_told<'u>(&self, room: &RoomId, told: impl Iterator<Item = (&'u UserId, bool)>) {
         let room = Room::Chat(room.clone());
         let mut registry = self.lock();
-        let Some(place) = registry.rooms.get_mut(&room) else { return };
+        let place = registry.rooms.entry(room.clone()).or_default();
         for (user, has_come) in told {
-            let Some(person) = place.people.get_mut(user) else { continue };
+            // Who has gone while it was told is remembered again, so that this is told as well.
+            let person = place.people.entry(user.clone()).or_default();
             person.is_told = has_come;
             if !has_come && person.sockets == 0 {
                 place.people.remove(user);

@@ -195,3 +195,18 @@ fn announcements_of_many_are_one_write_for_who_is_not_among_them_and_two_for_who
         assert!(writes <= 2 && seen.len() == JOINED - usize::from(n > 0), "{writes} writes of {} to {n}", seen.len());
     }
 }
+
+#[test]
+fn who_leaves_while_their_coming_is_told_is_told_to_have_left() {
+    let sockets = Sockets::default();
+    let (room, user) = (RoomId::parse("r").unwrap(), UserId::parse("7").unwrap());
+    sockets.enter(1, &actor("7"), &[], Arc::new(Recorder::default()), 0, Kind::Socket).unwrap();
+    sockets.join(1, &room).unwrap();
+    assert_eq!(sockets.untold(&room, &[&user]), [Some(true)]);
+    // Between what is the case and the word of it.
+    assert_eq!(sockets.leave(1, &room), Some(true));
+    sockets.note_told(&room, [(&user, true)].into_iter());
+    assert_eq!(sockets.untold(&room, &[&user]), [Some(false)]);
+    sockets.note_told(&room, [(&user, false)].into_iter());
+    assert_eq!((sockets.untold(&room, &[&user]), sockets.rooms_kept()), (vec![None], 0), "nothing is left behind");
+}
