@@ -230,7 +230,8 @@ impl Middleware {
         let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
             preflight(allowed.is_some())
         } else if is_sockets && peer_is_network {
-            self.socket_request(request, &peer, address, &allowed).await
+            // In memory of its own: it is much larger than the other, and each connection keeps place for what is inline.
+            Box::pin(self.socket_request(request, &peer, address, &allowed)).await
         } else {
             self.api_request(request, &peer, address).await
         };
