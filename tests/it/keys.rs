@@ -221,7 +221,7 @@ fn a_key_file_that_cannot_be_used_keeps_the_old_keys_and_says_so() {
     let private = fs::read_to_string(service.path("idp.key")).unwrap();
     for (file, bad, says_why) in [
         ("idp.pub", private.as_str(), "it contains a private key"),
-        ("idp.pub", "", "there is no PEM in it"),
+        ("idp.pub", "", "it contains no PEM"),
         ("jwks.json", "{\"keys\": [", "it is not JSON"),
         ("secret", "short", "5 bytes"),
         ("data/jwt-keys.json", "{}", "it is not a key ring"),
