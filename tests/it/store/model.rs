@@ -50,8 +50,8 @@ struct Said {
 
 struct Room {
     record: RoomRecord,
-    /// Whether it was removed, and its messages are on their way out.
-    is_removed: bool,
+    /// Its place among those that were removed, and whose messages are on their way out in that order.
+    removal: Option<u64>,
     members: BTreeMap<u64, Member>,
     said: Vec<Said>,
     authors: BTreeSet<u64>,
@@ -284,7 +284,7 @@ impl Model {
     }
 
     fn room_at(&self, room: &RoomId) -> Option<usize> {
-        self.rooms.iter().position(|one| !one.is_removed && one.record.id == *room)
+        self.rooms.iter().position(|one| one.removal.is_none() && one.record.id == *room)
     }
 
     fn register(&mut self, id: RoomId, private: bool, name: Option<String>) -> usize {
@@ -301,7 +301,7 @@ impl Model {
         };
         self.rooms.push(Room {
             record,
-            is_removed: false,
+            removal: None,
             members: BTreeMap::new(),
             said: Vec::new(),
             authors: BTreeSet::new(),
@@ -798,8 +798,9 @@ impl Model {
             Subject::User(user) => self.find(user).is_some_and(|no| self.is_in(no, at)),
         })?;
         let id = self.take_id();
+        let place = self.rooms.iter().filter_map(|one| one.removal).max().map_or(0, |last| last + 1);
         let gone = &mut self.rooms[at];
-        (gone.is_removed, gone.members) = (true, BTreeMap::new());
+        (gone.removal, gone.members) = (Some(place), BTreeMap::new());
         self.feed.push(Change::RoomRemoved { id, room });
         Ok(self.rooms[at].record.clone())
     }
@@ -810,7 +811,8 @@ impl Model {
     }
 
     fn remove_messages(&mut self, limit: usize) -> bool {
-        let Some(at) = self.rooms.iter().position(|one| one.is_removed) else { return true };
+        let removed = (0..self.rooms.len()).filter(|at| self.rooms[*at].removal.is_some());
+        let Some(at) = removed.min_by_key(|at| self.rooms[*at].removal) else { return true };
         let limit = limit.max(1);
         let count = self.rooms[at].said.len().min(limit);
         for said in self.rooms[at].said.drain(..count).collect::<Vec<_>>() {
@@ -819,7 +821,7 @@ impl Model {
         if count < limit {
             self.rooms.remove(at);
         }
-        count < limit && !self.rooms.iter().any(|one| one.is_removed)
+        count < limit && !self.rooms.iter().any(|one| one.removal.is_some())
     }
 
     // Holds, erasures, purges.
@@ -838,7 +840,9 @@ impl Model {
     }
 
     fn hold(&mut self, hold: Hold) -> Result<(), Refusal> {
-        for erasure in self.erasures.iter().filter(|one| one.finished_at.is_none()) {
+        let mut under_way: Vec<_> = self.erasures.iter().filter(|one| one.finished_at.is_none()).collect();
+        under_way.sort_by_key(|erasure| erasure.user.canonical());
+        for erasure in under_way {
             let is_touched = match &hold.subject {
                 Subject::User(user) => *user == erasure.user,
                 Subject::Room(room) => match (self.room_at(room), self.find(&erasure.user)) {
@@ -850,7 +854,7 @@ impl Model {
                 return Err(Refusal::Erasing(erasure.user.clone()));
             }
         }
-        let removed = self.rooms.iter().filter(|one| one.is_removed);
+        let removed = self.rooms.iter().filter(|one| one.removal.is_some());
         let too_late = match &hold.subject {
             Subject::Room(room) => removed.map(|one| &one.record.id).find(|removed| *removed == room),
             // In the order in which they wrote.
@@ -1036,7 +1040,7 @@ impl Model {
                 Change::Deleted { id: change, message, supersedes }
             };
             // Of a room that is gone nobody is told.
-            if !room.is_removed {
+            if room.removal.is_none() {
                 self.feed.push(told);
             }
         }
@@ -1073,7 +1077,7 @@ impl Model {
     fn purge_chat(&mut self, before: Timestamp, gone: &mut Vec<u64>) -> (u64, u64) {
         let (mut purged, mut held, now) = (0, 0, self.now);
         for at in 0..self.rooms.len() {
-            if self.rooms[at].is_removed {
+            if self.rooms[at].removal.is_some() {
                 continue;
             }
             if self.holds.iter().any(|hold| hold.subject == Subject::Room(self.rooms[at].record.id.clone())) {
@@ -1369,7 +1373,7 @@ impl Model {
     }
 
     pub fn list_rooms(&self) -> ListPage<RoomEntry> {
-        let there = self.rooms.iter().filter(|one| !one.is_removed);
+        let there = self.rooms.iter().filter(|one| one.removal.is_none());
         let mut items: Vec<RoomEntry> =
             there.map(|one| RoomEntry { record: one.record.clone(), members: one.members.len() as u64 }).collect();
         items.sort_by_key(|one| one.record.id.canonical());

@@ -257,14 +257,13 @@ fn plain_change(change: Change) -> Change {
     }
 }
 
-/// The answer as text. Whose erasure stands against a hold is left out: there may be several.
+/// The answer as text.
 fn shown(answer: Result<AnyAnswer, Refusal>) -> String {
     match answer {
         Ok(AnyAnswer::Record(record)) => format!("{:?}", plain(&record)),
         Ok(AnyAnswer::Purge(PurgeStep { purged, held, next })) => {
             format!("{purged} purged, {held} held, {}", if next.is_some() { "more" } else { "all" })
         }
-        Err(Refusal::Erasing(_)) => "Err(Erasing(somebody))".to_owned(),
         answer => format!("{answer:?}"),
     }
 }

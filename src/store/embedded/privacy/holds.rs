@@ -205,7 +205,10 @@ impl Batch<'_, '_> {
 
     /// Refuses a hold that would come too late: on somebody who is being erased, or on a room with messages of theirs.
     fn refuse_hold_on_erased(&mut self, subject: &Subject) -> Outcome<()> {
-        for user in self.erasing()?.clone() {
+        let mut erasing: Vec<UserId> = self.erasing()?.iter().cloned().collect();
+        // Of several it is always the same one that is named.
+        erasing.sort_by_cached_key(UserId::canonical);
+        for user in erasing {
             let is_touched = match subject {
                 Subject::User(subject) => *subject == user,
                 Subject::Room(room) => match (self.find_room(room)?, self.find_user(&user)?) {
