@@ -143,6 +143,11 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
     );
     gauge("store_file_bytes", "Size of the database file", figures.store.file_bytes);
     gauge("store_queue", "Write requests waiting for the store", figures.store.queued as u64);
+    gauge(
+        "store_snapshots",
+        "Open views of the database: reads, and backups that are being sent",
+        figures.store.snapshots as u64,
+    );
     gauge("store_min_free_bytes", "Free bytes below which writes are refused", figures.store.min_free_bytes);
     if let Some(free) = figures.free_bytes {
         gauge("store_free_bytes", "Free bytes on the disk of the data directory", free);

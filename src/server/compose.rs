@@ -13,8 +13,8 @@ use crate::realtime::live::Live;
 use crate::server::middleware::{Middleware, MiddlewareSettings};
 use crate::server::open_store::open_store;
 use crate::services::{App, Settings};
-use crate::transport::bodies::Bodies;
 use crate::transport::http::{HttpApi, Process, routes};
+use crate::transport::memory::Memory;
 use crate::transport::socketio::SocketIoTransport;
 
 /// Opens the store, and composes the services over it. Its commits go to `feed`; an older format is migrated if `migrates`.
@@ -63,7 +63,7 @@ pub(super) fn transports(
 ) -> Transports {
     let sockets = SocketIoTransport::new(app.clone(), verifier.clone(), config);
     let (layer, io) = sockets.mount();
-    let bodies = Bodies::new(config.limits.bodies, config.limits.payload);
+    let bodies = Memory::for_bodies(config.limits.bodies, config.limits.payload);
     let api = Arc::new(HttpApi {
         app: app.clone(),
         verifier: verifier.clone(),
@@ -71,6 +71,7 @@ pub(super) fn transports(
         process: process.clone(),
         payload_bytes: config.limits.payload as u64,
         bodies: bodies.clone(),
+        answers: sockets.answers.clone(),
     });
     let middleware = Middleware::new(&layer, routes(api.clone()), sockets.clone(), bodies, process, settings);
     Transports { sockets, api, io, middleware }

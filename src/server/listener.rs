@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,12 +26,13 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Limits;
+use crate::config::{Limits, capacity};
 use crate::observability::process;
 use crate::protocol::error::ApiError;
+use crate::transport::memory::{Memory, Sender, Turn};
 use crate::transport::origin::{SignedIn, network_of};
 use crate::transport::socketio::engine::connection::{
-    Connection, ConnectionIo, Cut, Keeper, QueueLimits, StreamConnection, Timeouts,
+    Backlogs, Connection, ConnectionIo, Cut, Keeper, QueueLimits, StreamConnection, Timeouts,
 };
 
 use crate::server::body_timeout::TimedBody;
@@ -41,8 +42,10 @@ use crate::server::tls::handshakes::Handshakes;
 
 /// Behind a proxy, whose network has too many requests under way is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(5);
-/// The most bytes that wait for one slow reader.
-const QUEUED_BYTES: usize = 4 << 20;
+/// An answer is given out in pieces of so many bytes: the library copies what it is given.
+const PIECE_BYTES: usize = 16 << 10;
+/// A shorter answer is not counted: the kernel takes it whole.
+const COUNTED_BYTES: usize = 8 << 10;
 /// A connection that is there when the server begins to stop may take so long to ask for something.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// A command on the control socket may take nothing for so long.
@@ -79,7 +82,12 @@ impl ConnectionLimits {
     #[must_use]
     pub fn new(limits: &Limits, stall: Duration) -> ConnectionLimits {
         ConnectionLimits {
-            queue: QueueLimits { queued_frames: limits.send_queue.max(64), queued_bytes: QUEUED_BYTES, stall },
+            queue: QueueLimits {
+                queued_frames: limits.send_queue.max(64),
+                queued_bytes: capacity::QUEUE_BYTES,
+                stall,
+                patience: capacity::PATIENCE,
+            },
             handshake: limits.handshake,
             timeouts: Timeouts {
                 head: limits.request_head,
@@ -101,6 +109,8 @@ pub struct Connections {
     /// Cancelled when the server is about to stop: running requests are finished, no new ones are accepted.
     draining: CancellationToken,
     places: Arc<Places>,
+    /// What waits for slow readers, all connections together.
+    backlogs: Arc<Backlogs>,
     /// When idle connections were ended for want of descriptors, when it was told that there are too few, and when the system
     /// gave none.
     made_room: NowAndThen,
@@ -136,10 +146,18 @@ impl Drop for Open<'_> {
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// The body of an answer: when it has been given out, the next request is waited for.
+/// The body of an answer, piece by piece: when it has been given out, the next request is waited for.
 struct AnswerBody {
     body: Body,
+    /// What the body has given, and is not given out yet.
+    rest: Bytes,
     _end: Option<AnswerEnd>,
+}
+
+impl AnswerBody {
+    fn new(body: Body, end: Option<AnswerEnd>) -> AnswerBody {
+        AnswerBody { body, rest: Bytes::new(), _end: end }
+    }
 }
 
 struct AnswerEnd(Arc<dyn Connection>, Option<Arc<Place>>);
@@ -158,15 +176,49 @@ impl http_body::Body for AnswerBody {
     type Error = Failure;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)).map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(bytes))) => self.rest = bytes,
+                Some(Ok(Err(frame))) => return Poll::Ready(Some(Ok(frame))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        let len = self.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(len)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
+        match hint.exact() {
+            Some(exact) => hint = SizeHint::with_exact(exact + rest),
+            None => hint.set_lower(hint.lower() + rest),
+        }
+        hint
+    }
+}
+
+/// The memory of an answer that is made, until it is written: what was kept for it, and is needed. `None` where it takes none
+/// to speak of, and for a stream, which has little at a time.
+///
+/// # Errors
+/// `unavailable` if it was not asked for before, and there is none in time.
+async fn memory_of(answers: &Arc<Memory>, sender: &SignedIn, bytes: Option<u64>) -> Result<Option<Turn>, ApiError> {
+    let kept = sender.take_answer();
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    let Some(bytes) = bytes.filter(|bytes| *bytes > COUNTED_BYTES) else { return Ok(None) };
+    match (kept, sender.user()) {
+        (Some(mut turn), _) => {
+            turn.shrink(bytes);
+            Ok(Some(turn))
+        }
+        (None, Some(user)) => answers.admit(Sender::User(user.clone()), bytes as u64).await.map(Some),
+        // A stranger gets files that lie in the program; the administrator of this machine waits for nobody.
+        (None, None) => Ok(None),
     }
 }
 
@@ -212,6 +264,7 @@ impl Connections {
         let most = Most::new(limits.newcomers, limits.of_network, now.max_fds, now.open_fds);
         Arc::new(Connections {
             places: Places::new(most, middleware.counters().clone()),
+            backlogs: middleware.backlogs().clone(),
             middleware,
             limits,
             tracker: TaskTracker::new(),
@@ -438,8 +491,9 @@ impl Connections {
             if who.address.is_none() { CONTROL_STALL.max(self.limits.queue.stall) } else { self.limits.queue.stall };
         let connection = StreamConnection::new(
             stream,
-            QueueLimits { stall, ..self.limits.queue },
+            QueueLimits { stall, patience: self.limits.queue.patience.max(stall), ..self.limits.queue },
             self.limits.timeouts,
+            self.backlogs.clone(),
             who.place.clone().map(|place| place as Arc<dyn Keeper>),
         );
         let number = self.next.fetch_add(1, Ordering::Relaxed);
@@ -470,6 +524,8 @@ impl Connections {
             request.extensions_mut().insert(sender.clone());
             let request = request.map(|body| TimedBody::new(body, timeout, peer.connection.clone()));
             let (body_end, connection) = (request.body().end(), peer.connection.clone());
+            let is_of_sockets = middleware.is_of_sockets(request.uri().path());
+            let answers = middleware.answers().clone();
             let answer = match asked {
                 Ok(()) => Ok(middleware.clone().call(request, peer.clone())),
                 Err(_) => Err(too_many(&middleware)),
@@ -482,6 +538,14 @@ impl Connections {
                 if sender.user().is_some() {
                     connection.note_known();
                 }
+                let bytes = http_body::Body::size_hint(answer.body()).exact();
+                match memory_of(&answers, &sender, bytes).await {
+                    Ok(None) => {}
+                    Ok(Some(turn)) => connection.keep(Box::new(turn)),
+                    // Its packets are in no other place: the client comes again, and asks for what it has missed.
+                    Err(_) if is_of_sockets => connection.cut(Cut::SlowReader),
+                    Err(error) => answer = refusal(&error),
+                }
                 // A body that nobody wanted is not read: the connection ends behind the answer.
                 let is_unread = !body_end.has_come();
                 if is_unread {
@@ -493,7 +557,7 @@ impl Connections {
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                    return Ok::<_, Infallible>(answer.map(|body| AnswerBody { body, _end: None }));
+                    return Ok::<_, Infallible>(answer.map(|body| AnswerBody::new(body, None)));
                 }
                 let seconds = connection.keep_alive().as_secs();
                 if seconds > 0
@@ -503,7 +567,7 @@ impl Connections {
                     answer.headers_mut().insert(KEEP_ALIVE, value);
                 }
                 let end = AnswerEnd(connection, proxied);
-                Ok(answer.map(|body| AnswerBody { body, _end: Some(end) }))
+                Ok(answer.map(|body| AnswerBody::new(body, Some(end))))
             }
         });
         let connection = http1::Builder::new()

@@ -1,7 +1,8 @@
 //! `/metrics` on an address of its own, without a token: for a Prometheus on the machine or in a network of administrators.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
@@ -10,14 +11,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::config::capacity;
 use crate::transport::http::{HttpApi, Response};
 
-/// So many connections at once: one Prometheus has one.
-const CONNECTIONS: usize = 32;
 /// A connection may take so long from its first byte to its last.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// After an error of `accept` nothing is accepted for so long.
@@ -25,7 +24,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until it is asked to stop. The server owns the task.
 pub(super) async fn serve(listener: TcpListener, api: Arc<HttpApi>, stop: CancellationToken) {
-    let (turns, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
+    let tasks = TaskTracker::new();
+    // In the order in which they have come: one Prometheus has one, and is answered in a moment.
+    let mut open: VecDeque<(Weak<()>, CancellationToken)> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -35,9 +36,16 @@ pub(super) async fn serve(listener: TcpListener, api: Arc<HttpApi>, stop: Cancel
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Who comes beyond them is closed at once.
-        let Ok(turn) = turns.clone().try_acquire_owned() else { continue };
-        let (api, stop) = (api.clone(), stop.clone());
+        open.retain(|(connection, _)| connection.strong_count() > 0);
+        // Who has been here for longest makes room: a scrape takes a moment, and who takes longer keeps nobody else from it.
+        if open.len() >= capacity::SCRAPES
+            && let Some((_, oldest)) = open.pop_front()
+        {
+            oldest.cancel();
+        }
+        let (here, ended) = (Arc::new(()), stop.child_token());
+        open.push_back((Arc::downgrade(&here), ended.clone()));
+        let api = api.clone();
         tasks.spawn(async move {
             let service = service_fn(move |request| {
                 let response = answer(&api, &request);
@@ -49,10 +57,10 @@ pub(super) async fn serve(listener: TcpListener, api: Arc<HttpApi>, stop: Cancel
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
             tokio::select! {
-                () = stop.cancelled() => {}
+                () = ended.cancelled() => {}
                 _ = tokio::time::timeout(TIMEOUT, served) => {}
             }
-            drop(turn);
+            drop(here);
         });
     }
     tasks.close();

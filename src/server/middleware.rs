@@ -33,12 +33,12 @@ use crate::observability::counters::Counters;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
 use crate::services::limits::wait_of;
-use crate::transport::bodies::{Bodies, Sender, Turn, declared_length};
 use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
+use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::engine::connection::{Connection, Refused};
+use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
 
 use crate::server::body_timeout::TimedBody;
@@ -125,7 +125,7 @@ pub struct Middleware {
     inner: Inner,
     api_alone: Inner,
     sockets: Arc<SocketIoTransport>,
-    bodies: Arc<Bodies>,
+    bodies: Arc<Memory>,
     process: Arc<dyn Process>,
     rules: ArcSwap<Rules>,
 }
@@ -165,7 +165,7 @@ impl Middleware {
         layer: &SocketIoLayer,
         routes: BoxedFilter<(warp::reply::Response,)>,
         sockets: Arc<SocketIoTransport>,
-        bodies: Arc<Bodies>,
+        bodies: Arc<Memory>,
         process: Arc<dyn Process>,
         settings: MiddlewareSettings,
     ) -> Arc<Middleware> {
@@ -274,6 +274,7 @@ impl Middleware {
         if waits(request.uri().path()) {
             unpin(&mut request);
         }
+        let sender = request.extensions().get::<SignedIn>().cloned();
         match address {
             None => {
                 let local = request.extensions_mut();
@@ -285,7 +286,11 @@ impl Middleware {
         let response = (self.api_alone)(request).await;
         // What the request was read into and the routes' own state are let go by now.
         match response.extensions().get::<Later>().and_then(Later::take) {
-            Some(rest) => boxed::<_, Infallible>(Ok(rest.await)),
+            Some(rest) => {
+                // Who waits has nothing to read yet.
+                drop(sender.and_then(|sender| sender.take_answer()));
+                boxed::<_, Infallible>(Ok(rest.await))
+            }
             None => response,
         }
     }
@@ -431,6 +436,21 @@ impl Middleware {
         }
         let host = headers.get(HOST)?.to_str().ok()?;
         is_own(text, host, rules.settings.has_tls).then_some(Allowed::Own)
+    }
+
+    /// The memory for answers.
+    pub(super) fn answers(&self) -> &Arc<Memory> {
+        &self.sockets.answers
+    }
+
+    /// What waits for slow readers.
+    pub(super) fn backlogs(&self) -> &Arc<Backlogs> {
+        &self.sockets.backlogs
+    }
+
+    /// Whether a request is one of Socket.IO.
+    pub(super) fn is_of_sockets(&self, path: &str) -> bool {
+        self.sockets.is_path(path)
     }
 
     /// What has happened since the start.

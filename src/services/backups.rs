@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-
 use crate::archive::format::{AuditPoint, Writer};
 use crate::archive::key;
 use crate::archive::key::BackupKey;
+use crate::config::capacity::{self, Pace};
 use crate::domain::Scope;
 use crate::domain::audit::action;
 use crate::protocol::admin::data::{BackupKept, LastBackup};
@@ -17,7 +16,8 @@ use crate::services::audit::record_reading;
 use crate::services::errors::store_error;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
-use crate::services::streams::{ByteStream, PieceWriter, Streams};
+use crate::services::streams::{self, ByteStream, PieceWriter, Streams};
+use crate::services::turns::{NoTurn, Turn, Turns};
 use crate::services::{Caller, authorize};
 use crate::store::operations::{Act, NoteBackup};
 use crate::store::rows::{Preface, RowSink};
@@ -27,11 +27,11 @@ const WORK: Duration = Duration::from_millis(4);
 /// So many rows pass between two looks at the time.
 const LOOK_ROWS: u32 = 64;
 
-/// An archive that is streamed out. It holds the turn: one backup at a time.
+/// An archive that is streamed out. It holds its turn.
 struct Outgoing {
     archive: Writer<PieceWriter>,
     rest: Rest,
-    _turn: tokio::sync::OwnedSemaphorePermit,
+    _turn: Turn,
 }
 
 /// Makes a backup rest between two pieces of work. A low priority alone does not do it: measured on two processors, anything
@@ -88,8 +88,8 @@ pub struct Backups {
     streams: Streams,
     /// The directory of the key that backups are signed with; without one they are not.
     key_dir: Option<PathBuf>,
-    /// The turn of backups: one at a time.
-    turn: Arc<Semaphore>,
+    /// The turns of backups: a caller has one at a time, so that one who does not take theirs keeps nobody else from it.
+    turns: Turns,
 }
 
 impl Backups {
@@ -99,7 +99,7 @@ impl Backups {
         streams: Streams,
         key_dir: Option<PathBuf>,
     ) -> Backups {
-        Backups { store, settings, streams, key_dir, turn: Arc::new(Semaphore::new(1)) }
+        Backups { store, settings, streams, key_dir, turns: Turns::default() }
     }
 
     /// The key that backups are signed with. A backup is wanted most of all where nothing can be written any more: without
@@ -124,19 +124,25 @@ impl Backups {
         }
     }
 
-    /// A backup of this moment, streaming; the archive says at its end that it is whole. Writers go on meanwhile.
+    /// A backup of this moment, streaming; the archive says at its end that it is whole. Writers go on meanwhile. It holds a view
+    /// of the store: a receiver that takes too little ([`capacity::BACKUP_PACE`]) is given up.
     ///
     /// # Errors
-    /// `forbidden`, `conflict` while another one is under way, `unavailable`.
+    /// `forbidden`, `conflict` while the caller has one under way or too many others have, `unavailable`.
     pub async fn stream(&self, caller: &Caller) -> Result<ByteStream, ApiError> {
         authorize(caller, Scope::Admin)?;
-        let Ok(turn) = self.turn.clone().try_acquire_owned() else {
-            let message = "another backup is being made; try again when it has ended";
-            return Err(ApiError::new(ErrorCode::Conflict, message));
-        };
+        let turn = self.turns.begin(&caller.actor.user, capacity::BACKUPS, capacity::BACKUPS_EACH).map_err(|why| {
+            let message = match why {
+                NoTurn::Own => "another backup is being made; try again when it has ended",
+                NoTurn::All => "other backups are being made; try again when one of them has ended",
+            };
+            ApiError::new(ErrorCode::Conflict, message)
+        })?;
         record_reading(&self.store, caller, action::BACKUP, String::new()).await?;
-        let (mut stream, writer) = ByteStream::new();
-        let breaker = writer.breaker();
+        let patience = if caller.is_local() { capacity::LOCAL_PATIENCE } else { capacity::PATIENCE };
+        let pace = Pace::new(patience, capacity::BACKUP_PACE);
+        let (mut stream, sender, ending) = streams::stream(capacity::BACKUP_PIECES, pace);
+        let writer = PieceWriter::new(sender);
         let rest = Rest { times: self.settings.get().backup_rests, rows: 0, since: Instant::now() };
         let archive = Writer::new(writer, self.store.now()).signed(self.backup_key().await);
         let outgoing = Box::new(Outgoing { archive, rest, _turn: turn });
@@ -144,9 +150,12 @@ impl Backups {
         let (answer, outcome) = tokio::sync::oneshot::channel();
         self.streams.spawn(async move {
             let sent = store.rows(outgoing).await;
-            if let Err(error) = &sent {
-                tracing::warn!(%error, "a backup was not sent completely");
-                breaker.fail(error.to_string()).await;
+            match &sent {
+                Ok(()) => ending.whole(),
+                Err(error) => {
+                    tracing::warn!(%error, "a backup was not sent completely");
+                    drop(ending);
+                }
             }
             // The receiver may be gone; that is fine.
             let _ = answer.send(sent);

@@ -35,6 +35,12 @@ impl Caller {
         Caller::http(Actor::local_admin(), "server")
     }
 
+    /// Whether it is the administrator of this machine, over the control socket or in a process of their own.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.socket.is_none() && *self.actor == Actor::local_admin()
+    }
+
     /// What the audit log says of an act of this caller's.
     pub(super) fn act(&self, action: &'static str, target: String) -> Act {
         Act {

@@ -2,11 +2,10 @@
 //! it is read from the [`Feed`](crate::realtime::feed::Feed), in the very order of the sockets and with what is not stored; over a
 //! longer gap or a restart the stored kinds are read from the store.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +25,7 @@ use crate::services::inbox::note_user;
 use crate::services::pages::Space;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
+use crate::services::turns::{Turn, Turns};
 use crate::store::Replay;
 
 /// The most events of one answer.
@@ -55,43 +55,7 @@ pub struct PollWait {
     /// Keeps the caller present for as long as it waits.
     polling: Option<Polling>,
     /// Its place among those of the same user.
-    turn: Option<WaitingPoll>,
-}
-
-/// How many polls of each user wait.
-#[derive(Debug, Clone, Default)]
-struct WaitingPolls(Arc<Mutex<HashMap<UserId, usize>>>);
-
-/// One of them, until it is dropped.
-#[derive(Debug)]
-struct WaitingPoll {
-    all: WaitingPolls,
-    user: UserId,
-}
-
-impl WaitingPolls {
-    /// One more of a user; `None` if there are `most` (0: no bound).
-    fn begin(&self, user: &UserId, most: usize) -> Option<WaitingPoll> {
-        let mut all = self.0.lock();
-        let waiting = all.entry(user.clone()).or_default();
-        if most > 0 && *waiting >= most {
-            return None;
-        }
-        *waiting += 1;
-        Some(WaitingPoll { all: self.clone(), user: user.clone() })
-    }
-}
-
-impl Drop for WaitingPoll {
-    fn drop(&mut self) {
-        let mut all = self.all.0.lock();
-        if let Some(waiting) = all.get_mut(&self.user) {
-            *waiting -= 1;
-            if *waiting == 0 {
-                all.remove(&self.user);
-            }
-        }
-    }
+    turn: Option<Turn>,
 }
 
 /// What a poll gives.
@@ -212,7 +176,8 @@ pub struct LongPoll {
     settings: Arc<LiveSettings>,
     /// The server is about to stop: polls are answered, whatever they wait for.
     ending: CancellationToken,
-    waiting: WaitingPolls,
+    /// The turns of polls that wait: so many of each user, and of all as many as there are connections.
+    waiting: Turns,
 }
 
 impl LongPoll {
@@ -222,7 +187,7 @@ impl LongPoll {
         settings: Arc<LiveSettings>,
         ending: CancellationToken,
     ) -> LongPoll {
-        LongPoll { store, live, settings, ending, waiting: WaitingPolls::default() }
+        LongPoll { store, live, settings, ending, waiting: Turns::default() }
     }
 
     /// Answers with what has happened in the caller's own rooms and the chat rooms named, or says that it is to be waited for
@@ -261,9 +226,10 @@ impl LongPoll {
         Ok(PollStep::Waits(PollWait { place, rooms, wait: wait.min(MAX_WAIT), polling, turn }))
     }
 
-    fn turn(&self, user: &UserId) -> Result<WaitingPoll, ApiError> {
+    fn turn(&self, user: &UserId) -> Result<Turn, ApiError> {
         let most = self.settings.get().limits.polls_per_user;
-        self.waiting.begin(user, most).ok_or_else(|| {
+        let each = if most == 0 { usize::MAX } else { most };
+        self.waiting.begin(user, usize::MAX, each).map_err(|_| {
             self.live.counters().rate_limited.add("polls");
             let message = format!("{most} polls of yours wait already; one that is answered makes room");
             ApiError::rate_limited(COME_AGAIN, message)

@@ -26,6 +26,7 @@ pub mod rooms;
 pub mod settings;
 pub mod storage;
 pub mod streams;
+mod turns;
 
 pub use app::App;
 pub use caller::{Caller, authorize};

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use crate::config::capacity;
 use crate::protocol::error::ApiError;
 
 /// The most bytes of JSON that an answer has. A character of control takes six of them: what a limit of items lets through is
 /// not bounded by what was stored.
-pub const MOST_BYTES: usize = 1 << 20;
+pub const MOST_BYTES: usize = capacity::ANSWER_BYTES;
 /// What is left of them for what stands beside a list, and between its items.
 const BESIDE: usize = 64 << 10;
 /// The most items of a page of lessons, rooms or people.

@@ -5,10 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use bytes::Bytes;
 
+use crate::config::capacity::{self, Pace};
 use crate::domain::audit::action;
 use crate::domain::privacy::{Certificate, Hold, Subject};
 use crate::domain::{Refusal, Scope, UserId};
@@ -22,7 +21,8 @@ use crate::services::audit::record_reading;
 use crate::services::errors::{store_error, user_error};
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
-use crate::services::streams::{ByteStream, JsonSections, Streams};
+use crate::services::streams::{self, ByteStream, JsonSections, Streams};
+use crate::services::turns::{NoTurn, Turns};
 use crate::services::{Caller, authorize};
 
 /// So many things are erased by one transaction.
@@ -33,14 +33,19 @@ const PRUNE_SLICE: usize = 250;
 const PRUNE_PAUSE: Duration = Duration::from_millis(5);
 /// So many rows of an export are read at a time.
 const EXPORT_PAGE: usize = 200;
-/// A receiver that takes nothing of its export for so long has it cut off: others wait for the turn.
-const EXPORT_STALLS: Duration = Duration::from_secs(60);
-/// So many exports are made at a time.
-const MAX_EXPORTS: usize = 4;
 /// Whoever wants an export while others are made comes again after so long.
 const EXPORT_RETRY: Duration = Duration::from_secs(5);
 /// The longest reason of a hold, in characters.
 const REASON_CHARS: usize = 500;
+
+/// Why an export ends early.
+#[derive(Debug, thiserror::Error)]
+enum ExportError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// Writes one thing that is stored of a person as JSON.
 fn write_item(out: &mut JsonSections<Vec<u8>>, item: &UserItem) -> io::Result<()> {
@@ -72,12 +77,12 @@ pub struct Privacy {
     /// The exports that are being sent.
     streams: Streams,
     /// The turns of exports.
-    exports: Arc<Semaphore>,
+    exports: Turns,
 }
 
 impl Privacy {
     pub(super) fn new(store: Storage, settings: Arc<LiveSettings>, streams: Streams) -> Privacy {
-        Privacy { store, settings, streams, exports: Arc::new(Semaphore::new(MAX_EXPORTS)) }
+        Privacy { store, settings, streams, exports: Turns::default() }
     }
 
     /// All legal holds.
@@ -130,43 +135,47 @@ impl Privacy {
     }
 
     /// All that is stored of a person, as one JSON document, streaming. It is read part by part as the receiver takes it: a slow
-    /// one holds neither a thread nor a view of the store.
+    /// one holds neither a thread nor a view of the store, and their turn for no longer than [`capacity::PATIENCE`].
     ///
     /// # Errors
     /// `forbidden`, `not_found`, `rate_limited` while others are made, `unavailable`.
     pub async fn export_user(&self, caller: &Caller, user: UserId) -> Result<ByteStream, ApiError> {
         authorize(caller, Scope::Users)?;
-        let Ok(turn) = self.exports.clone().try_acquire_owned() else {
-            let message = "other exports are being made; try again when one of them has ended";
-            return Err(ApiError::rate_limited(EXPORT_RETRY, message));
-        };
+        let turn =
+            self.exports.begin(&caller.actor.user, capacity::EXPORTS, capacity::EXPORTS_EACH).map_err(|why| {
+                let message = match why {
+                    NoTurn::Own => "other exports of yours are being made; try again when one of them has ended",
+                    NoTurn::All => "other exports are being made; try again when one of them has ended",
+                };
+                ApiError::rate_limited(EXPORT_RETRY, message)
+            })?;
         let first = self.store.export_page(user.clone(), ExportCursor::default(), EXPORT_PAGE).await;
         let mut page = first.map_err(user_error)?;
         record_reading(&self.store, caller, action::USER_EXPORT, format!("user {user}")).await?;
-        let (stream, sender) = ByteStream::pieces();
+        let patience = if caller.is_local() { capacity::LOCAL_PATIENCE } else { capacity::PATIENCE };
+        let pace = Pace::new(patience, capacity::ANSWER_PACE);
+        let (stream, mut sender, ending) = streams::stream(capacity::EXPORT_PIECES, pace);
         let store = self.store.clone();
         self.streams.spawn(async move {
             let _turn = turn;
             let mut out = JsonSections::new(Vec::new());
-            loop {
-                let written = page.items.iter().try_for_each(|item| write_item(&mut out, item));
-                let written = if page.next.is_none() { written.and_then(|()| out.end()) } else { written };
-                let piece = written.map(|()| Bytes::from(out.take()));
-                let is_broken = piece.is_err();
-                // The receiver may be gone; that is fine. One that takes nothing for long is gone, too.
-                let sent = tokio::time::timeout(EXPORT_STALLS, sender.send(piece)).await;
-                let Some(next) = page.next else { return };
-                if is_broken || !matches!(sent, Ok(Ok(()))) {
-                    return;
+            let outcome: Result<(), ExportError> = async {
+                loop {
+                    page.items.iter().try_for_each(|item| write_item(&mut out, item))?;
+                    let Some(next) = page.next else {
+                        out.end()?;
+                        return Ok(sender.send(Bytes::from(out.take())).await?);
+                    };
+                    sender.send(Bytes::from(out.take())).await?;
+                    page = store.export_page(user.clone(), next, EXPORT_PAGE).await?;
                 }
-                page = match store.export_page(user.clone(), next, EXPORT_PAGE).await {
-                    Ok(page) => page,
-                    Err(error) => {
-                        tracing::warn!(%error, "an export was not sent completely");
-                        drop(sender.send(Err(io::Error::other(error.to_string()))).await);
-                        return;
-                    }
-                };
+            }
+            .await;
+            match outcome {
+                Ok(()) => ending.whole(),
+                // Who has gone knows it.
+                Err(ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                Err(error) => tracing::warn!(%error, "an export was not sent completely"),
             }
         });
         Ok(stream)

@@ -1,20 +1,21 @@
-//! Answers that are too large for memory: made on a thread that may block, sent in bounded pieces. Who takes them too slowly
-//! holds the maker up; who goes away ends it.
+//! Answers that are too large for memory: made piece by piece, and sent in bounded pieces. Who takes them slowly holds the maker
+//! up for so long and no longer; who goes away ends it. What ends early never looks as if it were whole.
 
 use std::future::Future;
 use std::io::{self, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde::Serialize;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-/// The size of a piece, about.
-const PIECE_BYTES: usize = 64 << 10;
-/// So many pieces wait at most.
-const PIECES: usize = 8;
+use crate::config::capacity::{self, Pace};
 
 /// The answers that are being streamed out: who stops the server waits for them.
 #[derive(Debug, Clone, Default)]
@@ -33,36 +34,30 @@ impl Streams {
     }
 }
 
-/// The receiving end: a stream of pieces. An error in it means that the answer is not complete.
+/// The receiving end: a stream of pieces. It ends with an error unless its maker has said that the answer is whole.
 #[derive(Debug)]
 pub struct ByteStream {
     first: Option<Bytes>,
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
+    pieces: mpsc::Receiver<Bytes>,
+    is_whole: Arc<AtomicBool>,
+    has_ended: bool,
+}
+
+/// A new stream: so many pieces wait in it, and its receiver takes them at this pace, or it ends.
+#[must_use]
+pub(super) fn stream(pieces: usize, pace: Pace) -> (ByteStream, PieceSender, Ending) {
+    let (sender, pieces) = mpsc::channel(pieces);
+    let is_whole = Arc::new(AtomicBool::new(false));
+    let ending = Ending { is_whole: is_whole.clone(), _open: sender.clone() };
+    let stream = ByteStream { first: None, pieces, is_whole, has_ended: false };
+    (stream, PieceSender { sender, pace }, ending)
 }
 
 impl ByteStream {
-    /// Both ends.
-    #[must_use]
-    pub fn new() -> (ByteStream, PieceWriter) {
-        let (sender, pieces) = mpsc::channel(PIECES);
-        (ByteStream { first: None, pieces }, PieceWriter { sender, piece: Vec::new() })
-    }
-
-    /// The receiving end, and where pieces are put in.
-    pub(super) fn pieces() -> (ByteStream, mpsc::Sender<io::Result<Bytes>>) {
-        let (sender, pieces) = mpsc::channel(PIECES);
-        (ByteStream { first: None, pieces }, sender)
-    }
-
     /// Waits for the first piece. `false` if the maker has ended without one.
     pub(super) async fn begins(&mut self) -> bool {
-        match self.pieces.recv().await {
-            Some(Ok(piece)) => {
-                self.first = Some(piece);
-                true
-            }
-            _ => false,
-        }
+        self.first = self.pieces.recv().await;
+        self.first.is_some()
     }
 }
 
@@ -70,25 +65,71 @@ impl futures_util::Stream for ByteStream {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match self.first.take() {
+        if let Some(piece) = self.first.take() {
+            return Poll::Ready(Some(Ok(piece)));
+        }
+        match ready!(self.pieces.poll_recv(context)) {
             Some(piece) => Poll::Ready(Some(Ok(piece))),
-            None => self.pieces.poll_recv(context),
+            None if self.has_ended || self.is_whole.load(Ordering::Acquire) => Poll::Ready(None),
+            None => {
+                self.has_ended = true;
+                Poll::Ready(Some(Err(io::Error::other("the answer is not complete"))))
+            }
         }
     }
 }
 
-/// The sending end. For threads that may block.
+/// The maker's word that the answer is whole. The stream does not end before it is dropped.
 #[derive(Debug)]
-pub struct PieceWriter {
-    sender: mpsc::Sender<io::Result<Bytes>>,
+pub(super) struct Ending {
+    is_whole: Arc<AtomicBool>,
+    _open: mpsc::Sender<Bytes>,
+}
+
+impl Ending {
+    /// Everything has been sent.
+    pub(super) fn whole(self) {
+        self.is_whole.store(true, Ordering::Release);
+    }
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub(super) struct PieceSender {
+    sender: mpsc::Sender<Bytes>,
+    pace: Pace,
+}
+
+impl PieceSender {
+    /// Sends a piece behind the others, as soon as there is room.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if the receiver has gone, `TimedOut` if it takes too little.
+    pub(super) async fn send(&mut self, piece: Bytes) -> io::Result<()> {
+        let (bytes, begun) = (piece.len(), Instant::now());
+        match tokio::time::timeout(self.pace.left(), self.sender.send(piece)).await {
+            Ok(Ok(())) => {
+                self.pace.note(bytes, begun.elapsed());
+                Ok(())
+            }
+            Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the receiver has gone")),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the receiver takes too little")),
+        }
+    }
+}
+
+/// The sending end for threads that may block.
+#[derive(Debug)]
+pub(super) struct PieceWriter {
+    sender: PieceSender,
+    runtime: Handle,
     piece: Vec<u8>,
 }
 
 impl PieceWriter {
-    /// How the other end sees that the answer is incomplete.
-    #[must_use]
-    pub fn breaker(&self) -> Breaker {
-        Breaker(self.sender.clone())
+    /// Writes into a stream whose receiver is a task of this runtime.
+    pub(super) fn new(sender: PieceSender) -> PieceWriter {
+        PieceWriter { sender, runtime: Handle::current(), piece: Vec::new() }
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -96,15 +137,14 @@ impl PieceWriter {
             return Ok(());
         }
         let piece = Bytes::from(std::mem::take(&mut self.piece));
-        let sent = self.sender.blocking_send(Ok(piece));
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the receiver has gone"))
+        self.runtime.block_on(self.sender.send(piece))
     }
 }
 
 impl Write for PieceWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.piece.extend_from_slice(bytes);
-        if self.piece.len() >= PIECE_BYTES {
+        if self.piece.len() >= capacity::PIECE_BYTES {
             self.send()?;
         }
         Ok(bytes.len())
@@ -112,18 +152,6 @@ impl Write for PieceWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         self.send()
-    }
-}
-
-/// Ends a stream as not complete.
-#[derive(Debug)]
-pub struct Breaker(mpsc::Sender<io::Result<Bytes>>);
-
-impl Breaker {
-    /// Tells why.
-    pub async fn fail(self, why: String) {
-        // The receiver may be gone; that is fine.
-        let _ = self.0.send(Err(io::Error::other(why))).await;
     }
 }
 
@@ -200,6 +228,10 @@ impl JsonSections<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use futures_util::StreamExt;
+
     use super::*;
 
     #[test]
@@ -216,5 +248,30 @@ mod tests {
         let mut out = Vec::new();
         JsonSections::new(&mut out).end().unwrap();
         assert_eq!(out, b"{}\n");
+    }
+
+    const SOON: Pace = Pace::new(Duration::from_secs(1), 1_000);
+
+    #[tokio::test]
+    async fn a_receiver_that_takes_too_little_is_given_up_and_learns_that_it_lacks_something() {
+        let (mut stream, mut sender, ending) = stream(1, SOON);
+        sender.send(Bytes::from_static(b"one")).await.unwrap();
+        let begun = Instant::now();
+        let given_up = sender.send(Bytes::from_static(b"two")).await.unwrap_err();
+        assert_eq!((given_up.kind(), begun.elapsed().as_secs()), (io::ErrorKind::TimedOut, 1));
+        drop((sender, ending));
+        assert_eq!(stream.next().await.unwrap().unwrap(), "one");
+        assert!(stream.next().await.unwrap().is_err(), "it looks whole");
+        assert!(stream.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_whole_when_its_maker_says_so() {
+        let (mut stream, mut sender, ending) = stream(1, SOON);
+        sender.send(Bytes::from_static(b"one")).await.unwrap();
+        drop(sender);
+        ending.whole();
+        assert_eq!(stream.next().await.unwrap().unwrap(), "one");
+        assert!(stream.next().await.is_none());
     }
 }

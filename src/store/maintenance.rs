@@ -34,6 +34,8 @@ pub struct StoreStatus {
     pub file_bytes: u64,
     /// Requests waiting for the writer.
     pub queued: usize,
+    /// Views of the store that are open: of reads, for microseconds, and of backups.
+    pub snapshots: usize,
     /// How long the writer has been at what it does now; zero while it waits for work.
     pub busy: Duration,
     /// Transactions committed since the start.

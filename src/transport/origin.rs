@@ -4,7 +4,10 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
+
 use crate::domain::UserId;
+use crate::transport::memory::Turn;
 
 /// The request came over the control socket: whoever can open it is the administrator. With the local user's number, if the
 /// system says it.
@@ -15,22 +18,39 @@ pub struct OverControlSocket(pub Option<u32>);
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
 
-/// Who has sent the request, once they have signed in. The transport that looks at the token writes it, and whoever counts
-/// the request reads it.
+/// Who has sent the request, once they have signed in, and the memory that is kept for the answer. The transport that looks at
+/// the token writes it, and whoever counts the request reads it.
 #[derive(Debug, Clone, Default)]
-pub struct SignedIn(Arc<OnceLock<UserId>>);
+pub struct SignedIn(Arc<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    user: OnceLock<UserId>,
+    answer: Mutex<Option<Turn>>,
+}
 
 impl SignedIn {
     /// The token was good, and this is who it is.
     pub fn note(&self, user: &UserId) {
         // A request has one sender; the first word stands.
-        let _ = self.0.set(user.clone());
+        let _ = self.0.user.set(user.clone());
     }
 
     /// Who it is; `None` as long as nobody has signed in.
     #[must_use]
     pub fn user(&self) -> Option<&UserId> {
-        self.0.get()
+        self.0.user.get()
+    }
+
+    /// There is memory for the answer.
+    pub fn keep_for_answer(&self, turn: Turn) {
+        *self.0.answer.lock() = Some(turn);
+    }
+
+    /// The memory that was kept for the answer.
+    #[must_use]
+    pub fn take_answer(&self) -> Option<Turn> {
+        self.0.answer.lock().take()
     }
 }
 

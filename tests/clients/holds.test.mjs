@@ -328,6 +328,8 @@ describe('exports', () => {
     return server;
   }
 
+  const otherAdmin = { ...admin, userId: 91 };
+
   // A reader of an export that stops behind its first line.
   async function stopped(t, server, claims = admin) {
     const socket = createConnection(server.port, '127.0.0.1');
@@ -346,7 +348,7 @@ describe('exports', () => {
   test('eight readers of an export who stop reading stop no read of others', async (t) => {
     const server = await writer(t);
     const reader = await server.signedIn(bob);
-    const slow = Array.from({ length: 8 }, () => stopped(t, server));
+    const slow = Array.from({ length: 8 }, (_, n) => stopped(t, server, n % 2 ? otherAdmin : admin));
     await Promise.any(slow);
     const begun = Date.now();
     for (let n = 0; n < 10; n += 1) {
@@ -363,9 +365,11 @@ describe('exports', () => {
 
   test('the fifth export at a time is rate_limited, and there is one again when one has ended', async (t) => {
     const server = await writer(t);
-    const four = await Promise.all(Array.from({ length: 4 }, () => stopped(t, server)));
+    const four = [];
+    for (const claims of [admin, admin, otherAdmin, otherAdmin]) four.push(await stopped(t, server, claims));
     assert.deepEqual(four.map((one) => one.status), [200, 200, 200, 200]);
-    const fifth = await stopped(t, server);
+    assert.equal((await stopped(t, server)).status, 429, 'the third of one caller');
+    const fifth = await stopped(t, server, { ...admin, userId: 92 });
     assert.equal(fifth.status, 429, 'the fifth');
     const { status, json } = await call(server, admin, 'GET', '/admin/users/7/export');
     assert.deepEqual([status, json.error.code], [429, 'rate_limited']);

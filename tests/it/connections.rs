@@ -11,7 +11,7 @@ use crate::service::{Service, ask, parse};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection on which something was said.
-fn say(port: u16, text: &str) -> TcpStream {
+pub(crate) fn say(port: u16, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(text.as_bytes()).unwrap();
@@ -64,7 +64,7 @@ fn post(path: &str, token: Option<&str>, length: usize) -> String {
 }
 
 /// The memory that a server has, in MiB.
-fn memory(server: &Appliance) -> u64 {
+pub(crate) fn memory(server: &Appliance) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.id())).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     resident.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() / 1_024
@@ -347,7 +347,7 @@ fn websocket(port: u16) -> TcpStream {
 }
 
 /// A frame of a client, with a mask that changes nothing.
-fn frame(text: &str) -> Vec<u8> {
+pub(crate) fn frame(text: &str) -> Vec<u8> {
     let mut frame = vec![0x81];
     match u8::try_from(text.len()) {
         Ok(length @ ..126) => frame.push(0x80 | length),
@@ -362,7 +362,7 @@ fn frame(text: &str) -> Vec<u8> {
 }
 
 /// Signs in on a WebSocket, and waits for the first word.
-fn signed_in(port: u16, token: &str) -> TcpStream {
+pub(crate) fn signed_in(port: u16, token: &str) -> TcpStream {
     let mut stream = websocket(port);
     stream.write_all(&frame(&format!("40{{\"token\":\"{token}\"}}"))).unwrap();
     let (mut heard, mut some) = (Vec::new(), [0; 1_024]);

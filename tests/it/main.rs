@@ -31,6 +31,7 @@ mod restore;
 mod secrets;
 mod service;
 mod setup;
+mod slow_readers;
 mod status;
 mod store;
 mod strangers;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 
-use crate::config::{Config, Origin};
+use crate::config::{Config, Origin, capacity};
 use crate::domain::problem::Problem;
 use crate::observability::process;
 use crate::server::{self, Launcher, Started};
@@ -15,9 +15,6 @@ use crate::server::{self, Launcher, Started};
 use crate::cli::exit::{Exit, Failure, say};
 use crate::cli::logging::Log;
 use crate::cli::{Global, logging, path_text};
-
-/// Threads for reads of the store.
-const READERS: usize = 8;
 
 /// Run the service.
 ///
@@ -75,8 +72,7 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        // They read from the store, in microseconds: more threads would wait for each other and keep their stacks.
-        .max_blocking_threads(READERS)
+        .max_blocking_threads(capacity::BLOCKING_THREADS)
         .thread_name("academy-rt")
         .build()
         .context("the runtime cannot be started")?;

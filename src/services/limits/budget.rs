@@ -95,6 +95,26 @@ impl RequestKind {
         RequestKind::ALL.iter().find(|(kind, ..)| *kind == self).map_or(Cost::Points(1), |(.., cost)| *cost)
     }
 
+    /// Whether what is read for it may be as large as an answer may be.
+    #[must_use]
+    pub fn may_be_large(self) -> bool {
+        use ClientEvent as E;
+        match self {
+            RequestKind::Events | RequestKind::Admin | RequestKind::Metrics => true,
+            RequestKind::Event(event) => matches!(
+                event,
+                E::ChatJoin
+                    | E::ChatHistory
+                    | E::ChatRooms
+                    | E::ProgressGet
+                    | E::ProgressHistory
+                    | E::NotificationList
+                    | E::PresenceList
+            ),
+            _ => false,
+        }
+    }
+
     /// Its points of the budget, with those for its size.
     #[must_use]
     pub fn points(self, bytes: u64) -> u32 {

@@ -23,7 +23,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -38,12 +38,10 @@ use self::engine::health::{Health, Shared};
 use self::engine::queue::{Command, Queue};
 use self::engine::schema::Snapshot;
 use self::engine::writer::Writer;
+use crate::config::capacity;
 use crate::domain::{Clock, ExpiryClock};
 use crate::store::operations::Class;
 use crate::store::{CommitSink, Identity, OpenError, Store, StoreConfig, StoreError};
-
-/// How many reads run at a time; more wait for their turn.
-const READS: usize = 64;
 
 /// How often a read is begun, where the file has to be opened again.
 const READ_TRIES: u32 = 3;
@@ -83,6 +81,7 @@ struct Embedded {
     /// Closed by `close`: the writer does what waits then, and closes the file.
     queue: Arc<Queue>,
     closed: watch::Receiver<Option<Result<(), StoreError>>>,
+    /// The turns of reads; more wait, and are served in their order.
     reads: Arc<Semaphore>,
     identity: Identity,
 }
@@ -121,6 +120,7 @@ impl Embedded {
             commits: AtomicU64::new(0),
             busy_since: Mutex::new(None),
             writes: AtomicU64::new(0),
+            snapshots: AtomicUsize::new(0),
             commit_time: Default::default(),
         });
         let queue = Arc::new(Queue::default());
@@ -140,7 +140,7 @@ impl Embedded {
             .name("store-writer".to_owned())
             .spawn(move || writer.run())
             .map_err(|source| OpenError::Io { path, source })?;
-        let reads = Arc::new(Semaphore::new(READS));
+        let reads = Arc::new(Semaphore::new(capacity::READERS));
         Ok(Embedded { shared, queue, closed, reads, identity })
     }
 

@@ -197,6 +197,7 @@ impl Maintenance for Embedded {
             file_bytes: fs::metadata(self.shared.opener.path()).map_or(0, |file| file.len()),
             queued,
             queued_bytes,
+            snapshots: self.shared.snapshots.load(Ordering::Relaxed),
             busy: self.shared.busy(),
             commits: self.shared.commits.load(Ordering::Relaxed),
             commit_time: self.shared.commit_time.read(),

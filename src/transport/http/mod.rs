@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use ::http::{HeaderMap, HeaderValue, StatusCode};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 use warp::Filter;
@@ -23,13 +23,14 @@ use warp::reject::Rejection;
 pub use warp::reply::Response;
 
 use crate::auth::Verifier;
+use crate::config::capacity;
 use crate::domain::Actor;
 use crate::protocol::answer::Ok as OkAnswer;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::limits::budget::RequestKind;
 use crate::services::{App, Caller};
-use crate::transport::bodies::{Bodies, Sender, Turn, declared_length};
+use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::handshake::bearer_of;
@@ -76,7 +77,9 @@ pub struct HttpApi {
     /// The largest body, in bytes.
     pub payload_bytes: u64,
     /// The memory for bodies.
-    pub bodies: Arc<Bodies>,
+    pub bodies: Arc<Memory>,
+    /// The memory for answers.
+    pub answers: Arc<Memory>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -161,6 +164,13 @@ impl HttpApi {
 }
 
 impl HttpApi {
+    /// Memory for the largest answer there may be.
+    async fn answer_turn(&self, caller: &Caller) -> Result<Turn, ApiError> {
+        let sender = Sender::User(caller.actor.user.clone());
+        let turn = self.answers.admit(sender, capacity::ANSWER_BYTES as u64).await;
+        turn.inspect_err(|_| self.app.live.counters().rate_limited.add("answers"))
+    }
+
     async fn turn(&self, sender: Sender, length: u64) -> Result<Turn, ApiError> {
         let turn = self.bodies.admit(sender, length).await;
         turn.inspect_err(|_| self.app.live.counters().rate_limited.add("bodies"))
@@ -178,7 +188,7 @@ pub(crate) fn with_api(
 /// Who asks, as an argument of a handler, and pays for a request of this kind. Who is not let in, or asks for too much, is
 /// refused here: it stands before [`body`].
 pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Caller,)> {
-    let api = api.clone();
+    let (api, answering) = (api.clone(), api.clone());
     warp::header::headers_cloned()
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
@@ -189,6 +199,19 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
                 sender.note(&caller.actor.user);
             }
             std::future::ready(caller.map_err(|error| warp::reject::custom(Refusal(error))))
+        })
+        .and(warp::ext::optional::<SignedIn>())
+        .and(warp::method())
+        .and_then(move |caller: Caller, sender: Option<SignedIn>, method: Method| {
+            let api = answering.clone();
+            async move {
+                // Before anything is read for it. The administrator of this machine, who has no sender to note, waits for nobody.
+                if let Some(sender) = sender.filter(|_| method == Method::GET && kind.may_be_large()) {
+                    let turn = api.answer_turn(&caller).await;
+                    sender.keep_for_answer(turn.map_err(|error| warp::reject::custom(Refusal(error)))?);
+                }
+                Ok::<_, Rejection>(caller)
+            }
         })
         .boxed()
 }

@@ -3,12 +3,15 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::config::capacity;
 use crate::domain::RoomId;
 use crate::protocol::answer::{BatchSynced, Done, Ok as OkAnswer};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::request::{AuthRefresh, ChatJoin, ClientEvent, PresenceList, ProgressSync, RoomOnly};
 
+use crate::services::limits::budget::RequestKind;
+use crate::transport::memory::Sender;
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::mailbox::refuse;
 use crate::transport::socketio::socket::{Ack, Link};
@@ -18,6 +21,19 @@ impl SocketIoTransport {
     pub(super) async fn handle(&self, link: &Link, event: ClientEvent, payload: &str, ack: Option<Ack>) {
         let caller = link.caller();
         let app = &*self.app;
+        // Until what is read is on its way.
+        let _memory = if RequestKind::Event(event).may_be_large() {
+            let sender = Sender::User(caller.actor.user.clone());
+            match self.answers.admit(sender, capacity::ANSWER_BYTES as u64).await {
+                Ok(turn) => Some(turn),
+                Err(error) => {
+                    self.counters().rate_limited.add("answers");
+                    return refuse(link, event.name(), ack, &error);
+                }
+            }
+        } else {
+            None
+        };
         match event {
             ClientEvent::ChatJoin => self.join(link, payload, ack).await,
             ClientEvent::ChatLeave => {

@@ -18,6 +18,7 @@ use socketioxide::socket::Socket;
 use socketioxide_core::{Str, Value};
 use std::time::Duration;
 
+use crate::config::capacity;
 use crate::protocol::answer::Failed;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::event::ServerEvent;
@@ -30,8 +31,6 @@ use crate::transport::socketio::socket::{Ack, Link};
 
 /// The most requests of one socket that wait.
 const MAX_WAITING: usize = 1_024;
-/// The most bytes of them.
-const MAX_WAITING_BYTES: usize = 8 << 20;
 /// The most posts of one socket that are under way together.
 const MAX_POSTS: usize = 64;
 
@@ -103,7 +102,8 @@ impl Mailbox {
     fn push(&self, request: Request) {
         let mut queue = self.lock();
         let len = request.text.len();
-        if queue.waiting.len() >= MAX_WAITING || queue.bytes + len > MAX_WAITING_BYTES {
+        let all = &self.transport.requests;
+        if queue.waiting.len() >= MAX_WAITING || !all.takes(len, queue.bytes, capacity::REQUESTS_BYTES) {
             drop(queue);
             let error = ApiError::rate_limited(
                 Duration::from_secs(1),
@@ -134,6 +134,7 @@ impl Mailbox {
         let work = queue.waiting.pop_front();
         if let Some(Work::Request(request)) = &work {
             queue.bytes -= request.text.len();
+            self.transport.requests.give_back(request.text.len());
         }
         work
     }
@@ -152,7 +153,9 @@ impl Mailbox {
         let mut posts: FuturesOrdered<Pin<Box<dyn Future<Output = ()> + Send + '_>>> = FuturesOrdered::new();
         loop {
             if self.link.is_gone() {
-                *self.lock() = Queue::default();
+                let mut queue = self.lock();
+                self.transport.requests.give_back(queue.bytes);
+                *queue = Queue::default();
                 return;
             }
             match self.next() {

@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, capacity};
 use crate::domain::{Actor, Timestamp};
 use crate::observability::clock_watch::ClockWatch;
 use crate::observability::counters::Counters;
@@ -43,9 +43,10 @@ use crate::protocol::view::Session;
 use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
 use crate::services::App;
 use crate::services::limits::budget::RequestKind;
-use crate::transport::bodies::declared_length;
+use crate::transport::memory::{Memory, declared_length};
 use crate::transport::origin::{self, ClientAddress, network_of};
-use crate::transport::socketio::engine::connection::Connection;
+use crate::transport::socketio::engine::backlog::Backlog;
+use crate::transport::socketio::engine::connection::{Backlogs, Connection};
 
 use directory::Directory;
 use engine::handshake::{HandshakeToken, SocketQuery};
@@ -78,6 +79,12 @@ pub struct SocketIoTransport {
     /// When a socket must be warned or expelled.
     ends: Mutex<Ends>,
     delivered: Arc<AtomicU64>,
+    /// The memory for answers, over HTTP too.
+    pub answers: Arc<Memory>,
+    /// What waits for slow readers.
+    pub backlogs: Arc<Backlogs>,
+    /// What is sent faster than it is done.
+    pub(crate) requests: Arc<Backlog>,
 }
 
 impl std::fmt::Debug for SocketIoTransport {
@@ -105,6 +112,9 @@ impl SocketIoTransport {
             directory: Arc::default(),
             ends: Mutex::default(),
             delivered: Arc::default(),
+            answers: Memory::for_answers(),
+            backlogs: Arc::default(),
+            requests: Arc::new(Backlog::new(capacity::ALL_REQUESTS_BYTES)),
         })
     }
 
@@ -225,7 +235,7 @@ impl SocketIoTransport {
         self.app.live.counters().sign_ins.add();
         let number = self.app.live.sockets.next_number();
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
-        let link = Link::new(number, session, actor, came, &self.directory.sessions);
+        let link = Link::new(number, session, actor, came, &self.directory.sessions, &self.backlogs);
         let intake = Mailbox::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
@@ -529,7 +539,14 @@ mod tests {
         let actor = Actor { expires_at: Some(in_a_year), ..Actor::local_admin() };
         for number in 1..=100 {
             let came = Came { from: None, at: Timestamp(0) };
-            let link = Link::new(number, format!("s{number}"), actor.clone(), came, &transport.directory.sessions);
+            let link = Link::new(
+                number,
+                format!("s{number}"),
+                actor.clone(),
+                came,
+                &transport.directory.sessions,
+                &transport.backlogs,
+            );
             transport.watch_token(&link, &actor);
             // A new token is watched in the place of the old one.
             transport.watch_token(&link, &actor);

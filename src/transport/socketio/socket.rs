@@ -3,7 +3,7 @@
 //! ([`Marker`]).
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use socketioxide::extract::{AckSender, SocketRef};
 use socketioxide::{SendError, SocketError, TransportType};
 
+use crate::config::capacity;
 use crate::domain::{Actor, Timestamp};
 use crate::protocol::error::ApiError;
 use crate::protocol::event::ServerEvent;
@@ -19,7 +20,7 @@ use crate::protocol::packet::Packet;
 use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
-use crate::transport::socketio::engine::connection::{Connection, Cut, Refused};
+use crate::transport::socketio::engine::connection::{Backlogs, Connection, Cut, Refused};
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
@@ -75,6 +76,15 @@ pub struct Link {
     handle: Mutex<Option<SocketHandle>>,
     is_gone: AtomicBool,
     sessions: Arc<Sessions>,
+    backlogs: Arc<Backlogs>,
+    /// The bytes that were given to the library since the last poll was answered: each is this socket's alone there.
+    unpolled: AtomicUsize,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.note_polled();
+    }
 }
 
 impl std::fmt::Debug for Link {
@@ -86,7 +96,14 @@ impl std::fmt::Debug for Link {
 impl Link {
     /// A link for a session whose token is good. It has no socket yet: one that leaves before its connect packet is out gets
     /// no disconnect, and link and socket would hold each other for good.
-    pub fn new(number: u64, session: String, actor: Actor, came: Came, sessions: &Arc<Sessions>) -> Arc<Link> {
+    pub fn new(
+        number: u64,
+        session: String,
+        actor: Actor,
+        came: Came,
+        sessions: &Arc<Sessions>,
+        backlogs: &Arc<Backlogs>,
+    ) -> Arc<Link> {
         Arc::new(Link {
             number,
             session,
@@ -100,6 +117,8 @@ impl Link {
             handle: Mutex::new(None),
             is_gone: AtomicBool::new(false),
             sessions: sessions.clone(),
+            backlogs: backlogs.clone(),
+            unpolled: AtomicUsize::new(0),
         })
     }
 
@@ -167,12 +186,16 @@ impl Link {
         let state = self.state.lock();
         if let Some(connection) = self.connection(&state) {
             drop(state);
-            self.note(connection.push(&frame::of(&Packet::ack(ack.id, body))), &**connection);
+            self.note(connection.push_own(&frame::of(&Packet::ack(ack.id, body))), &**connection);
             return;
         }
         // The library encodes it for the poll; one text, so that no key is sorted anew. The lock is held, so that nothing
         // overtakes it on the connection.
         let Ok(body) = serde_json::value::to_raw_value(body) else { return };
+        if !self.may_wait_for_poll(body.get().len()) {
+            drop(state);
+            return self.has_not_polled();
+        }
         let sent = ack.sender.send(&body);
         drop(state);
         if let Err(error) = sent {
@@ -208,16 +231,38 @@ impl Link {
             connection.cut(Cut::SlowReader);
         }
         connection.note_signed_in();
+        // What was queued in the library goes out by the WebSocket.
+        self.note_polled();
         Some(self.direct.get_or_init(|| connection))
     }
 
     fn library_failed(&self, error: &SendError) {
-        if let SendError::Socket(SocketError::InternalChannelFull) = error
-            && !self.is_gone.swap(true, Ordering::AcqRel)
-        {
+        if let SendError::Socket(SocketError::InternalChannelFull) = error {
+            self.has_not_polled();
+        }
+    }
+
+    /// What waits for a poll is more than may.
+    fn has_not_polled(&self) {
+        if !self.is_gone.swap(true, Ordering::AcqRel) {
             self.sessions.note_slow_reader(Some(self.number));
             self.hang_up(Duration::ZERO);
         }
+    }
+
+    /// Whether so many bytes more may wait for a poll; they are counted if they may.
+    fn may_wait_for_poll(&self, bytes: usize) -> bool {
+        let waiting = self.unpolled.load(Ordering::Relaxed);
+        let takes = self.backlogs.own.takes(bytes, waiting, capacity::QUEUE_BYTES);
+        if takes {
+            self.unpolled.fetch_add(bytes, Ordering::Relaxed);
+        }
+        takes
+    }
+
+    /// A poll has taken what waited, or the socket is on a WebSocket now.
+    pub fn note_polled(&self) {
+        self.backlogs.own.give_back(self.unpolled.swap(0, Ordering::Relaxed));
     }
 
     fn note(&self, was_pushed: bool, connection: &dyn Connection) -> bool {
@@ -314,6 +359,11 @@ impl Outlet for Link {
             return self.note(connection.push(&packets.encoded(frame::encode)), &**connection);
         }
         let Some(socket) = &state.socket else { return false };
+        if !self.may_wait_for_poll(packets.iter().map(|packet| packet.text().len()).sum()) {
+            drop(state);
+            self.has_not_polled();
+            return false;
+        }
         let sent = send_by_library(socket, packets);
         drop(state);
         match sent {

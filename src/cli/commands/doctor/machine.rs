@@ -15,7 +15,7 @@ use crate::archive::key;
 use crate::archive::moments::moment;
 use crate::auth::ring;
 use crate::auth::sources::LoadedKeys;
-use crate::config::Config;
+use crate::config::{Config, capacity};
 use crate::domain::Timestamp;
 use crate::store::embedded::offline::rows::{newest_format, peek_format};
 
@@ -27,6 +27,7 @@ const THIS_VERSION: Timestamp = Timestamp(1_767_225_600_000);
 const KEY_ENDS_SOON: Duration = Duration::from_secs(24 * 60 * 60);
 /// The process without any of what its configuration bounds, and some thousand connections.
 const BASE_MEMORY: u64 = 128 << 20;
+const _: () = assert!(capacity::BOUNDED_BYTES as u64 <= BASE_MEMORY / 2, "what slow readers may hold is in it");
 /// Where the system says what a group of processes may use, and the group of the service.
 const CGROUPS: &str = "/sys/fs/cgroup";
 const SERVICE_GROUP: &str = "system.slice/academy-rt.service";

@@ -2,7 +2,7 @@
 //! what is answered until the writer has repaired it.
 
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -63,7 +63,25 @@ pub(in crate::store::embedded) struct Shared {
     pub(in crate::store::embedded) busy_since: Mutex<Option<Instant>>,
     pub(in crate::store::embedded) commits: AtomicU64,
     pub(in crate::store::embedded) writes: AtomicU64,
+    /// Views that readers have open. Each pins pages: the file grows with what is written meanwhile.
+    pub(in crate::store::embedded) snapshots: AtomicUsize,
     pub(in crate::store::embedded) commit_time: Histogram,
+}
+
+/// Counts a view for as long as it is open, also if reading panics.
+struct OpenSnapshot<'a>(&'a AtomicUsize);
+
+impl OpenSnapshot<'_> {
+    fn new(open: &AtomicUsize) -> OpenSnapshot<'_> {
+        open.fetch_add(1, Ordering::Relaxed);
+        OpenSnapshot(open)
+    }
+}
+
+impl Drop for OpenSnapshot<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Shared {
@@ -81,6 +99,7 @@ impl Shared {
     pub(in crate::store::embedded) fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Outcome<T>) -> Outcome<T> {
         let database = self.database.read();
         let Some(open) = database.as_ref() else { return Err(Failure::NoFile(self.why_not())) };
+        let _counted = OpenSnapshot::new(&self.snapshots);
         let outcome = open.begin_read().map_err(Failure::from).and_then(|tx| read(&Snapshot::new(tx)));
         if let Err(failure @ (Failure::Engine(_) | Failure::Damaged(_))) = &outcome {
             self.note(failure);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use redb::ReadableTable;
 
+use crate::config::capacity;
 use crate::domain::chat::RoomRecord;
 use crate::domain::privacy::{Erasure, Hold};
 use crate::domain::{Refusal, RoomId, UserId};
@@ -77,7 +78,10 @@ impl Snapshot {
 
     fn export_rooms(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let mut last = Pages::new(limit);
-        for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+        for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
+            if last.is_full() {
+                break;
+            }
             let room = second(row?.0.value());
             items.push(UserItem::Room(self.summary(room, no)?.0));
             last.note((room, 0));
@@ -89,10 +93,14 @@ impl Snapshot {
         let (messages, held) = (self.messages()?, self.held()?);
         let mut rooms: HashMap<u64, RoomRecord> = HashMap::new();
         let mut last = Pages::new(limit);
-        for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+        for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
+            if last.is_full() {
+                break;
+            }
             let id = second(row?.0.value());
             last.note((id, 0));
             let Some(row) = messages.get(&k8(id))? else { continue };
+            last.weigh(row.value().len());
             let (mut message, place) = decode_message(row.value(), id, &RoomId::number(0))?;
             let room = match rooms.entry(place.room) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
@@ -100,6 +108,7 @@ impl Snapshot {
             };
             message.room = room.id.clone();
             let versions = self.versions_of_message(id, &held)?;
+            last.weigh(versions.iter().map(|version| version.content.len()).sum());
             items.push(UserItem::Message { message, versions });
         }
         Ok(last.end())
@@ -107,8 +116,12 @@ impl Snapshot {
 
     fn export_lessons(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let mut last = Pages::new(limit);
-        for row in self.progress()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+        for row in self.progress()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
+            if last.is_full() {
+                break;
+            }
             let (key, value) = row?;
+            last.weigh(value.value().len());
             items.push(UserItem::Lesson(decode::<ProgressRow<'_>>(value.value())?.read()?));
             last.note((second(key.value()), 0));
         }
@@ -118,8 +131,12 @@ impl Snapshot {
     fn export_versions(&self, no: u64, after: (u64, u64), limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let mut last = Pages::new(limit);
         let (low, high) = (k24(no, after.0, after.1 + 1), k24(no, u64::MAX, u64::MAX));
-        for row in self.progress_versions()?.range::<&[u8; 24]>(&low..=&high)?.take(limit) {
+        for row in self.progress_versions()?.range::<&[u8; 24]>(&low..=&high)? {
+            if last.is_full() {
+                break;
+            }
             let (key, value) = row?;
+            last.weigh(value.value().len());
             items.push(UserItem::Version(decode::<ProgressRow<'_>>(value.value())?.read()?));
             let (_, lesson, version) = triple(key.value());
             last.note((lesson, version));
@@ -130,11 +147,15 @@ impl Snapshot {
     fn export_inbox(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let notifications = self.notifications()?;
         let mut last = Pages::new(limit);
-        for row in self.inbox()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))?.take(limit) {
+        for row in self.inbox()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
+            if last.is_full() {
+                break;
+            }
             let (key, value) = row?;
             let (id, flags) = (second(key.value()), decode::<u8>(value.value())?);
             last.note((id, 0));
             let Some(row) = notifications.get(&k8(id))? else { continue };
+            last.weigh(row.value().len());
             let notification = decode_notification(row.value(), id, flags & READ != 0)?;
             items.push(UserItem::Notification { notification, is_deleted: flags & DELETED != 0 });
         }
@@ -144,8 +165,12 @@ impl Snapshot {
     fn export_audit(&self, user: &UserId, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let (name, subject) = (user.canonical(), format!("user {user}"));
         let mut last = Pages::new(limit);
-        for row in self.audit()?.range::<&[u8; 8]>(&k8(after + 1)..)?.take(limit) {
+        for row in self.audit()?.range::<&[u8; 8]>(&k8(after + 1)..)? {
+            if last.is_full() {
+                break;
+            }
             let (key, value) = row?;
+            last.weigh(value.value().len());
             let record = decode::<AuditRow<'_>>(value.value())?.record(u64::from_be_bytes(*key.value()));
             last.note((record.number, 0));
             if record.entry.actor == name || record.entry.target == subject {
@@ -159,16 +184,17 @@ impl Snapshot {
 /// Where a section of an export stopped; `None` at its end.
 type Last = Option<(u64, u64)>;
 
-/// Counts the rows of a page, and knows its last key.
+/// Counts the rows of a page and their bytes, and knows its last key.
 struct Pages {
     limit: usize,
     rows: usize,
+    bytes: usize,
     last: Last,
 }
 
 impl Pages {
     fn new(limit: usize) -> Pages {
-        Pages { limit, rows: 0, last: None }
+        Pages { limit, rows: 0, bytes: 0, last: None }
     }
 
     fn note(&mut self, key: (u64, u64)) {
@@ -176,8 +202,17 @@ impl Pages {
         self.last = Some(key);
     }
 
+    fn weigh(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Whether the next row is for the next page. The first one always fits.
+    fn is_full(&self) -> bool {
+        self.rows >= self.limit || self.bytes >= capacity::EXPORT_PAGE_BYTES
+    }
+
     fn end(self) -> Last {
-        self.last.filter(|_| self.rows >= self.limit)
+        self.last.filter(|_| self.is_full())
     }
 }
 

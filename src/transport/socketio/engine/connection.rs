@@ -11,6 +11,7 @@
 //! - a frame is never torn: the outbox is emptied before the library writes its next frame, and bytes of ours are written only where a frame of the library has ended, and the other way round;
 //! - a reader that has stopped is cut off: by the outbox's bound at once, by [`Connection::check_stall`] within its limit. Both
 //!   fail the reading side too, or the library would hold the socket for good (it waits in its write);
+//! - what waits for all sockets together is bounded ([`Backlogs`]), and an answer of HTTP is taken at a [`Pace`];
 //! - who does not heed refusals is read more slowly ([`Connection::note_refusal`]): a flood waits in the sender's own buffers;
 //! - the inner lock is held for one poll of the stream, never over an await.
 
@@ -26,6 +27,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::config::capacity::{self, Pace};
+use crate::transport::socketio::engine::backlog::Backlog;
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
 
@@ -48,7 +51,33 @@ pub struct QueueLimits {
     pub queued_bytes: usize,
     /// How long a write may make no progress.
     pub stall: Duration,
+    /// How long an answer of HTTP may be waited for while little of it is taken: see [`Pace`].
+    pub patience: Duration,
 }
+
+/// What waits for all connections together.
+#[derive(Debug)]
+pub struct Backlogs {
+    /// What is one socket's alone: answers.
+    pub own: Backlog,
+    /// What is sent to several, and counted for each.
+    pub shared: Backlog,
+}
+
+impl Default for Backlogs {
+    fn default() -> Backlogs {
+        Backlogs { own: Backlog::new(capacity::QUEUES_BYTES), shared: Backlog::new(capacity::SHARED_QUEUES_BYTES) }
+    }
+}
+
+impl Backlogs {
+    fn of(&self, is_shared: bool) -> &Backlog {
+        if is_shared { &self.shared } else { &self.own }
+    }
+}
+
+/// Something that is kept until an answer has been written, to be dropped then.
+pub type Kept = Box<dyn Send>;
 
 /// How long a connection may keep the server waiting. A WebSocket is not bounded by it.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +96,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// What the server waits for on a connection of HTTP.
 #[derive(Debug, Clone, Copy)]
-enum Pace {
+enum Turn {
     /// For the first byte of a request.
     Idle(Instant),
     /// For the rest of its head.
@@ -108,6 +137,9 @@ pub trait Connection: Send + Sync {
     /// by this because the reader does not keep up.
     fn push(&self, frames: &Bytes) -> bool;
 
+    /// As [`Connection::push`], with frames that are for this socket alone: they are counted as the memory that they are.
+    fn push_own(&self, frames: &Bytes) -> bool;
+
     /// Sends whole frames if they can be written at once, and drops them otherwise.
     fn push_volatile(&self, frames: &Bytes);
 
@@ -119,6 +151,9 @@ pub trait Connection: Send + Sync {
 
     /// Its answer has been given out: the next one is waited for.
     fn end_request(&self);
+
+    /// Keeps something until what has been given out of an answer is written.
+    fn keep(&self, kept: Kept);
 
     /// It is known whose it is: it may idle for longer than a stranger's.
     fn note_known(&self);
@@ -164,16 +199,19 @@ enum Phase {
     Frames(usize),
 }
 
-#[derive(Debug)]
 struct Inner<S> {
     /// Gone when the library has let go of its end: it is closed then, whoever still holds this.
     stream: Option<S>,
     phase: Phase,
     /// Whether the library's queue has been written up to the marker.
     is_direct: bool,
-    /// Frames that wait; the first may be written in part.
-    outbox: VecDeque<Bytes>,
+    /// What waits; the first may be written in part.
+    outbox: VecDeque<Waiting>,
     outbox_bytes: usize,
+    backlogs: Arc<Backlogs>,
+    /// How an answer of HTTP is taken, and what is kept until it is written.
+    pace: Pace,
+    kept: Option<Kept>,
     /// The stream (TLS) holds bytes that it could not write yet.
     needs_flush: bool,
     /// Since when a write makes no progress.
@@ -184,11 +222,18 @@ struct Inner<S> {
     lingers: bool,
     /// Let go when the stream is closed.
     keeper: Option<Arc<dyn Keeper>>,
-    pace: Pace,
+    turn: Turn,
     has_asked: bool,
     is_known: bool,
     cut: Option<Cut>,
     refusals: Refusals,
+}
+
+/// Frames that wait.
+#[derive(Debug)]
+struct Waiting {
+    frames: Bytes,
+    is_shared: bool,
 }
 
 /// How often requests over a connection were refused lately.
@@ -258,7 +303,6 @@ impl Wake for Wakers {
 }
 
 /// A [`Connection`] over a stream.
-#[derive(Debug)]
 pub struct StreamConnection<S> {
     inner: Mutex<Inner<S>>,
     wakers: Arc<Wakers>,
@@ -266,6 +310,13 @@ pub struct StreamConnection<S> {
     waker: Waker,
     limits: QueueLimits,
     timeouts: Timeouts,
+    backlogs: Arc<Backlogs>,
+}
+
+impl<S> std::fmt::Debug for StreamConnection<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamConnection").finish_non_exhaustive()
+    }
 }
 
 impl<S> StreamConnection<S> {
@@ -275,6 +326,7 @@ impl<S> StreamConnection<S> {
         stream: S,
         limits: QueueLimits,
         timeouts: Timeouts,
+        backlogs: Arc<Backlogs>,
         keeper: Option<Arc<dyn Keeper>>,
     ) -> Arc<StreamConnection<S>> {
         let wakers = Arc::new(Wakers::default());
@@ -285,12 +337,15 @@ impl<S> StreamConnection<S> {
                 is_direct: false,
                 outbox: VecDeque::new(),
                 outbox_bytes: 0,
+                backlogs: backlogs.clone(),
+                pace: Pace::new(limits.patience, capacity::ANSWER_PACE),
+                kept: None,
                 needs_flush: false,
                 blocked_since: None,
                 is_blocked: false,
                 lingers: false,
                 keeper,
-                pace: Pace::Idle(Instant::now()),
+                turn: Turn::Idle(Instant::now()),
                 has_asked: false,
                 is_known: false,
                 cut: None,
@@ -300,6 +355,7 @@ impl<S> StreamConnection<S> {
             wakers,
             limits,
             timeouts,
+            backlogs,
         })
     }
 
@@ -322,24 +378,37 @@ impl<S> Inner<S> {
         self.is_direct && self.phase == Phase::Frames(0)
     }
 
+    /// Nothing waits any more, and nothing is kept.
+    fn let_go(&mut self) {
+        for waiting in std::mem::take(&mut self.outbox) {
+            self.backlogs.of(waiting.is_shared).give_back(waiting.frames.len());
+        }
+        self.outbox_bytes = 0;
+        self.kept = None;
+    }
+
     fn note_blocked(&mut self) {
         self.is_blocked = true;
         self.blocked_since.get_or_insert_with(Instant::now);
     }
 
-    fn note_progress(&mut self) {
+    /// So many bytes were taken.
+    fn note_progress(&mut self, bytes: usize) {
         self.is_blocked = false;
-        self.blocked_since = None;
+        let blocked = self.blocked_since.take();
+        if self.phase == Phase::Http {
+            self.pace.note(bytes, blocked.map_or(Duration::ZERO, |since| since.elapsed()));
+        }
         // A long answer to a slow reader is no idleness.
-        if let (Phase::Http, Pace::Idle(since)) = (self.phase, &mut self.pace) {
+        if let (Phase::Http, Turn::Idle(since)) = (self.phase, &mut self.turn) {
             *since = Instant::now();
         }
     }
 
     /// Something of a request has come.
     fn note_read(&mut self) {
-        if let Pace::Idle(_) = self.pace {
-            self.pace = Pace::Head(Instant::now());
+        if let Turn::Idle(_) = self.turn {
+            self.turn = Turn::Head(Instant::now());
         }
     }
 
@@ -349,9 +418,9 @@ impl<S> Inner<S> {
 
     /// When the server has waited for long enough.
     fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        match (self.phase, self.pace) {
-            (Phase::Http, Pace::Idle(since)) if self.has_asked => Some(since + self.idle_limit(timeouts) + GRACE),
-            (Phase::Http, Pace::Idle(since) | Pace::Head(since)) => Some(since + timeouts.head),
+        match (self.phase, self.turn) {
+            (Phase::Http, Turn::Idle(since)) if self.has_asked => Some(since + self.idle_limit(timeouts) + GRACE),
+            (Phase::Http, Turn::Idle(since) | Turn::Head(since)) => Some(since + timeouts.head),
             _ => None,
         }
     }
@@ -362,16 +431,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.is_between_frames() {
             let Some(first) = self.outbox.front_mut() else { break };
-            match Pin::new(self.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_write(cx, first) {
+            let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+            match Pin::new(stream).poll_write(cx, &first.frames) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(written)) => {
-                    first.advance(written);
+                    first.frames.advance(written);
                     self.outbox_bytes -= written;
-                    if !first.has_remaining() {
+                    self.backlogs.of(first.is_shared).give_back(written);
+                    if !first.frames.has_remaining() {
                         self.outbox.pop_front();
                     }
                     self.needs_flush = true;
-                    self.note_progress();
+                    self.note_progress(written);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
@@ -393,7 +464,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
         match Pin::new(self.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_flush(cx) {
             Poll::Ready(Ok(())) => {
                 self.needs_flush = false;
-                self.note_progress();
+                self.note_progress(0);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -434,7 +505,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
         match Pin::new(self.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_write(cx, passing) {
             Poll::Ready(Ok(written)) => {
                 self.needs_flush = true;
-                self.note_progress();
+                self.note_progress(written);
                 self.phase = match self.phase {
                     Phase::Http | Phase::Upgrading => self.phase,
                     Phase::Head(passed) => match head_progress(passed, passing.get(..written).unwrap_or(passing)) {
@@ -487,8 +558,8 @@ fn head_end(mut passed: usize, bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S> {
-    fn push(&self, frames: &Bytes) -> bool {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
+    fn push_as(&self, frames: &Bytes, is_shared: bool) -> bool {
         let mut inner = self.lock();
         if inner.cut.is_some() {
             return false;
@@ -519,14 +590,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
             }
         }
         let rest = frames.slice(written..);
-        if inner.outbox.len() >= self.limits.queued_frames || inner.outbox_bytes + rest.len() > self.limits.queued_bytes
+        let backlog = self.backlogs.of(is_shared);
+        if inner.outbox.len() >= self.limits.queued_frames
+            || !backlog.takes(rest.len(), inner.outbox_bytes, self.limits.queued_bytes)
         {
             drop(inner);
             self.cut(Cut::SlowReader);
             return false;
         }
         inner.outbox_bytes += rest.len();
-        inner.outbox.push_back(rest);
+        inner.outbox.push_back(Waiting { frames: rest, is_shared });
         // Whatever it waits for, the marker included: it has until the limit.
         inner.blocked_since.get_or_insert_with(Instant::now);
         let is_writable = inner.is_between_frames() && !inner.is_blocked;
@@ -535,6 +608,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
             self.wakers.wake_reader();
         }
         true
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S> {
+    fn push(&self, frames: &Bytes) -> bool {
+        self.push_as(frames, true)
+    }
+
+    fn push_own(&self, frames: &Bytes) -> bool {
+        self.push_as(frames, false)
     }
 
     fn push_volatile(&self, frames: &Bytes) {
@@ -556,12 +639,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
 
     fn begin_request(&self) {
         let mut inner = self.lock();
-        inner.pace = Pace::Busy;
+        inner.turn = Turn::Busy;
+        inner.pace = Pace::new(self.limits.patience, capacity::ANSWER_PACE);
         inner.has_asked = true;
     }
 
     fn end_request(&self) {
-        self.lock().pace = Pace::Idle(Instant::now());
+        self.lock().turn = Turn::Idle(Instant::now());
+    }
+
+    fn keep(&self, kept: Kept) {
+        let mut inner = self.lock();
+        if inner.cut.is_none() {
+            inner.kept = Some(kept);
+        }
     }
 
     fn note_known(&self) {
@@ -585,8 +676,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
 
     fn idle_since(&self) -> Option<Instant> {
         let inner = self.lock();
-        match (inner.phase, inner.pace) {
-            (Phase::Http, Pace::Idle(since) | Pace::Head(since)) if !inner.is_known && inner.cut.is_none() => {
+        match (inner.phase, inner.turn) {
+            (Phase::Http, Turn::Idle(since) | Turn::Head(since)) if !inner.is_known && inner.cut.is_none() => {
                 Some(since)
             }
             _ => None,
@@ -603,8 +694,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
             if inner.cut.is_none() {
                 inner.cut = Some(why);
             }
-            inner.outbox = VecDeque::new();
-            inner.outbox_bytes = 0;
+            inner.let_go();
         }
         self.wakers.wake_all();
     }
@@ -620,8 +710,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         }
         let stalled = {
             let inner = self.lock();
+            let limit = match inner.phase {
+                Phase::Http => self.limits.stall.min(inner.pace.left()),
+                _ => self.limits.stall,
+            };
             inner.cut.is_none()
-                && inner.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= self.limits.stall)
+                && inner.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
         };
         if stalled {
             self.cut(Cut::Stalled);
@@ -685,8 +779,7 @@ impl<S> Drop for ConnectionIo<S> {
     fn drop(&mut self) {
         let mut inner = self.connection.lock();
         inner.cut.get_or_insert(Cut::Ended);
-        inner.outbox = VecDeque::new();
-        inner.outbox_bytes = 0;
+        inner.let_go();
         let (stream, keeper) = (inner.stream.take(), inner.keeper.take());
         drop(inner);
         drop(stream);
@@ -752,7 +845,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
         Wakers::set(&connection.wakers.writer, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
-        inner.poll_flush(&mut Context::from_waker(&connection.waker))
+        let flushed = inner.poll_flush(&mut Context::from_waker(&connection.waker));
+        // hyper flushes when it has written all that it was given. While an answer is being given out, more may come.
+        if flushed.is_ready() && !matches!(inner.turn, Turn::Busy) {
+            inner.kept = None;
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

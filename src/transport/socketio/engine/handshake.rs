@@ -200,9 +200,11 @@ impl SocketIoTransport {
         if status == StatusCode::OK
             && let Some(session) = passage.session.as_ref().filter(|_| passage.poll.is_some())
             && let Some(link) = self.directory.signed_in(session)
-            && link.is_closing.load(Ordering::Acquire)
         {
-            link.is_told.store(true, Ordering::Release);
+            link.note_polled();
+            if link.is_closing.load(Ordering::Acquire) {
+                link.is_told.store(true, Ordering::Release);
+            }
         }
         if status == StatusCode::SWITCHING_PROTOCOLS && passage.is_websocket {
             connection.expect_websocket();

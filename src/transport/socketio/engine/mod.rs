@@ -8,6 +8,7 @@
 //!
 //! # What is in it
 //!
+//! - [`backlog`] counts what waits for slow readers, all of them together.
 //! - [`connection`] is the I/O object that hyper and the WebSocket library read and write through.
 //! - [`frame`] makes WebSocket frames of packets, and nothing else does.
 //! - [`marker`] is the packet by which a connection learns that the library's queue is empty.
@@ -26,6 +27,7 @@
 //! | socketioxide 0.18.9 | A request's extensions reach the socket's handlers unchanged; handlers run inside the read loop, one behind another. | `tests/clients/order.test.mjs`, `access.test.mjs` |
 //! | hyper 1.12.0 | The answer `101` begins with `HTTP/1.1 101` and goes out before the upgraded connection is handed over. | `connection/tests.rs`: `what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent`; `tests/clients/matrix.test.mjs` |
 
+pub mod backlog;
 pub mod connection;
 pub mod frame;
 pub mod handshake;

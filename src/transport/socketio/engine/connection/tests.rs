@@ -6,7 +6,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use crate::protocol::packet::Packet;
 use crate::transport::socketio::engine::connection::*;
 
-const LIMITS: QueueLimits = QueueLimits { queued_frames: 100, queued_bytes: 100_000, stall: Duration::from_secs(10) };
+const LIMITS: QueueLimits = QueueLimits {
+    queued_frames: 100,
+    queued_bytes: 100_000,
+    stall: Duration::from_secs(10),
+    patience: Duration::from_secs(30),
+};
 const PATIENCE: Timeouts = Timeouts {
     head: Duration::from_millis(300),
     idle: Duration::from_millis(600),
@@ -30,7 +35,7 @@ struct Rig {
 
 fn rig(buffer: usize, limits: QueueLimits) -> Rig {
     let (server, client) = tokio::io::duplex(buffer);
-    let connection = StreamConnection::new(server, limits, PATIENCE, None);
+    let connection = StreamConnection::new(server, limits, PATIENCE, Arc::default(), None);
     Rig { library: ConnectionIo::new(connection.clone()), connection, client }
 }
 
@@ -238,4 +243,49 @@ async fn a_head_has_its_time_from_its_first_byte_and_the_next_request_has_anothe
         assert_eq!(idle.connection.keep_alive(), limit);
         assert!(hangs_up(&mut idle).await >= limit + GRACE);
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_taken_a_little_at_a_time_is_cut_off() {
+    let rig = rig(64, QueueLimits { patience: Duration::from_secs(1), ..LIMITS });
+    rig.connection.begin_request();
+    let Rig { connection, mut library, mut client } = rig;
+    let writer = tokio::spawn(async move { library.write_all(&[b'x'; 100_000]).await });
+    let begun = Instant::now();
+    let mut is_cut = false;
+    while !is_cut && client.read(&mut [0; 8]).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        is_cut = connection.check_stall(Instant::now());
+        assert!(begun.elapsed() < Duration::from_secs(8), "it goes on for ever");
+    }
+    assert!(is_cut && begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    assert!(writer.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn what_waits_for_all_connections_is_given_back_when_they_end() {
+    let backlogs = Arc::new(Backlogs { own: Backlog::new(4_000), shared: Backlog::new(4_000) });
+    let mut rigs = Vec::new();
+    for _ in 0..8 {
+        let (server, client) = tokio::io::duplex(64);
+        let connection = StreamConnection::new(server, LIMITS, PATIENCE, backlogs.clone(), None);
+        rigs.push(Rig { library: ConnectionIo::new(connection.clone()), connection, client });
+        // Nothing goes out before the marker.
+        let rig = rigs.last_mut().unwrap();
+        upgrade(rig).await;
+        while rig.connection.push_own(&frame(&"x".repeat(100))) {
+            assert!(backlogs.own.used() <= 4_000);
+        }
+        assert_eq!(rig.connection.is_cut(), Some(Cut::SlowReader));
+        assert_eq!(backlogs.own.used(), 0, "what is cut off holds nothing");
+        assert!(rig.connection.is_cut().is_some());
+    }
+    let (server, _client) = tokio::io::duplex(64);
+    let connection = StreamConnection::new(server, LIMITS, PATIENCE, backlogs.clone(), None);
+    let library = ConnectionIo::new(connection.clone());
+    connection.expect_websocket();
+    assert!(connection.push_own(&frame("one")) && connection.push(&frame("two")));
+    assert!(backlogs.own.used() > 0 && backlogs.shared.used() > 0);
+    drop(library);
+    assert_eq!((backlogs.own.used(), backlogs.shared.used()), (0, 0));
 }

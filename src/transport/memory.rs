@@ -1,5 +1,6 @@
-//! The bodies of requests that are read or worked on at this moment: all together they take so much memory at most, and those
-//! of one sender a share of it. A body that does not fit waits for its turn before a byte of it is read, and not for long.
+//! The memory for the bodies of requests that are read or worked on at this moment, and that for the answers that are made or wait
+//! for their readers: all together they take so much at most, and those of one sender a share of it. A body or an answer that
+//! does not fit waits for its turn before a byte of it is read, and not for long.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,11 +12,10 @@ use http::header::CONTENT_LENGTH;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::config::capacity::{self, PART};
 use crate::domain::UserId;
 use crate::protocol::error::{ApiError, ErrorCode};
 
-/// One sender has no more than this part of all.
-const PART: usize = 8;
 /// What is counted: a body of one byte costs a request, too.
 const UNIT: u64 = 1_024;
 /// A body waits no longer than this for its turn.
@@ -45,35 +45,52 @@ struct Share {
     users: usize,
 }
 
-/// The memory for bodies.
+/// What somebody is told for whom there is no memory in time.
+const BODIES: &str = "too much is being sent at this moment; send it again in a moment";
+const ANSWERS: &str =
+    "too much waits to be read at this moment; read what you have asked for, and ask again in a moment";
+
+/// Memory for bodies, or for answers.
 #[derive(Debug)]
-pub struct Bodies {
+pub struct Memory {
     all: Arc<Semaphore>,
     /// The units of all, and those of one sender.
     most: u32,
     share: u32,
     shares: Mutex<HashMap<Sender, Share>>,
     timeout: Duration,
+    refusal: &'static str,
 }
 
-/// The place of one body, until it is dropped.
+/// The place of one body or answer, until it is dropped.
 #[derive(Debug)]
 pub struct Turn {
-    _all: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+    own: OwnedSemaphorePermit,
     _share: InUse,
+}
+
+impl Turn {
+    /// Gives back what is not needed: it is so many bytes, and not more.
+    pub fn shrink(&mut self, bytes: usize) {
+        let wanted = units(bytes as u64) as usize;
+        for permit in [&mut self.all, &mut self.own] {
+            let rest = permit.num_permits().saturating_sub(wanted);
+            drop(permit.split(rest));
+        }
+    }
 }
 
 /// Keeps the share of a sender known.
 #[derive(Debug)]
 struct InUse {
-    bodies: Arc<Bodies>,
+    memory: Arc<Memory>,
     sender: Sender,
 }
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        let mut shares = self.bodies.shares.lock();
+        let mut shares = self.memory.shares.lock();
         if let Some(share) = shares.get_mut(&self.sender) {
             share.users -= 1;
             if share.users == 0 {
@@ -83,22 +100,28 @@ impl Drop for InUse {
     }
 }
 
-impl Bodies {
-    /// Room for so many bytes together. The largest body there may be fits in, however little that is, and into a share.
+impl Memory {
+    /// Room for bodies of so many bytes together. The largest there may be fits in, however little that is, and into a share.
     #[must_use]
-    pub fn new(bytes: usize, largest: usize) -> Arc<Bodies> {
-        Bodies::with_timeout(bytes, largest, TIMEOUT)
+    pub fn for_bodies(bytes: usize, largest: usize) -> Arc<Memory> {
+        Memory::with_timeout(bytes, largest, TIMEOUT, BODIES)
     }
 
-    fn with_timeout(bytes: usize, largest: usize, timeout: Duration) -> Arc<Bodies> {
+    /// Room for answers.
+    #[must_use]
+    pub fn for_answers() -> Arc<Memory> {
+        Memory::with_timeout(capacity::ANSWERS_BYTES, capacity::ANSWER_BYTES, TIMEOUT, ANSWERS)
+    }
+
+    fn with_timeout(bytes: usize, largest: usize, timeout: Duration, refusal: &'static str) -> Arc<Memory> {
         let largest = units(largest as u64);
         let most = units(bytes as u64).max(largest);
         let share = (most / PART as u32).max(largest);
         let all = Arc::new(Semaphore::new(most as usize));
-        Arc::new(Bodies { all, most, share, shares: Mutex::default(), timeout })
+        Arc::new(Memory { all, most, share, shares: Mutex::default(), timeout, refusal })
     }
 
-    /// A place for a body of so many bytes, in the order of those who wait.
+    /// A place for a body or an answer of so many bytes, in the order of those who wait.
     ///
     /// # Errors
     /// `unavailable` if there is none in time.
@@ -111,11 +134,11 @@ impl Bodies {
             Ok::<_, tokio::sync::AcquireError>((own?, self.all.clone().acquire_many_owned(wanted).await?))
         };
         match tokio::time::timeout(self.timeout, places).await {
-            Ok(Ok((own, all))) => Ok(Turn { _all: all, _own: own, _share: share }),
+            Ok(Ok((own, all))) => Ok(Turn { all, own, _share: share }),
             // The semaphores are closed by nobody.
             Ok(Err(_)) | Err(_) => {
-                let message = "too much is being sent at this moment; send it again in a moment";
-                Err(ApiError { retry_after_ms: Some(COME_AGAIN_MS), ..ApiError::new(ErrorCode::Unavailable, message) })
+                let refused = ApiError::new(ErrorCode::Unavailable, self.refusal);
+                Err(ApiError { retry_after_ms: Some(COME_AGAIN_MS), ..refused })
             }
         }
     }
@@ -126,7 +149,7 @@ impl Bodies {
             .entry(sender.clone())
             .or_insert_with(|| Share { turns: Arc::new(Semaphore::new(self.share as usize)), users: 0 });
         share.users += 1;
-        (share.turns.clone(), InUse { bodies: self.clone(), sender })
+        (share.turns.clone(), InUse { memory: self.clone(), sender })
     }
 }
 
@@ -149,7 +172,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_sender_has_a_share_and_all_have_what_there_is() {
-        let bodies = Bodies::with_timeout(16 * 1_024, 2_000, SOON);
+        let bodies = Memory::with_timeout(16 * 1_024, 2_000, SOON, BODIES);
         let first = bodies.admit(network(1), 2_000).await.unwrap();
         let refused = bodies.admit(network(1), 1).await.unwrap_err();
         assert_eq!((refused.code, refused.retry_after_ms), (ErrorCode::Unavailable, Some(COME_AGAIN_MS)));
@@ -172,8 +195,21 @@ mod tests {
 
     #[tokio::test]
     async fn the_largest_body_always_fits() {
-        let bodies = Bodies::with_timeout(1, 1_000_000, SOON);
+        let bodies = Memory::with_timeout(1, 1_000_000, SOON, BODIES);
         drop(bodies.admit(network(1), 1_000_000).await.unwrap());
         drop(bodies.admit(network(1), u64::MAX).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_turns_out_short_gives_back_what_it_does_not_need() {
+        let answers = Memory::with_timeout(16 * 1_024, 2_048, SOON, ANSWERS);
+        let mut first = answers.admit(network(1), 2_048).await.unwrap();
+        assert!(answers.admit(network(1), 1).await.is_err());
+        first.shrink(700);
+        drop(answers.admit(network(1), 1_024).await.unwrap());
+        first.shrink(1 << 20);
+        assert_eq!(answers.all.available_permits(), 15);
+        drop(first);
+        assert_eq!(answers.all.available_permits(), 16);
     }
 }
