@@ -89,7 +89,7 @@ pub struct Counters {
     /// Tokens that were refused, by the code of the refusal.
     pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
-    pub rate_limited: Counts<16>,
+    pub rate_limited: Counts<17>,
     /// HTTP requests answered, by the class of their status.
     pub http: Counts<5>,
     /// How long their answers took to begin.
@@ -163,6 +163,7 @@ impl Default for Counters {
                 "budget",
                 "stored",
                 "new_rooms",
+                "lessons",
             ]),
             http: Counts::new(["1xx", "2xx", "3xx", "4xx", "5xx"]),
             http_time: Histogram::default(),
