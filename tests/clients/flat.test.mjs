@@ -58,6 +58,8 @@ describe(`memory is flat over ${REQUESTS} requests`, { timeout: 4 * HALF_MS }, (
     messageId = (await ask(socket, 'chat:message', { roomId: 'own-2', content: 'to be changed' })).id;
     await ask(socket, 'chat:join', { roomId: 'own-3', limit: 1 });
     await ask(socket, 'chat:join', { roomId: 'crowd', limit: 1 });
+    // The ring of what was delivered (16,384 of the feed) is full before anything is measured; a few requests fill little of it.
+    if (REQUESTS >= 20_000) await drive(server, { token: token(root), ...plain(messageId)['POST /api/v1/broadcast'] }, 17_000);
   });
 
   after(async () => {
