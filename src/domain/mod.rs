@@ -286,8 +286,8 @@ pub enum Refusal {
     #[error("what a released hold kept is still being removed")]
     Unsettled,
     /// The user has as many lessons as a user may have.
-    #[error("too many lessons: {0}")]
-    TooManyLessons(u64),
+    #[error("too many lessons of user {0}: {1}")]
+    TooManyLessons(UserId, u64),
     /// The user's newest data are younger than the retention floor.
     #[error("below the retention floor")]
     BelowFloor,

@@ -164,6 +164,7 @@ impl Default for Counters {
                 "budget",
                 "stored",
                 "new_rooms",
+                "lessons",
             ]),
             http: Counts::new(["1xx", "2xx", "3xx", "4xx", "5xx"]),
             http_time: Histogram::default(),

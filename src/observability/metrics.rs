@@ -45,6 +45,8 @@ pub struct Figures {
     pub deliveries: u64,
     /// Sockets cut off since the start because they did not keep up.
     pub slow_readers: u64,
+    /// How many users each quota has refused today, by the name of the limit.
+    pub quota_users: Vec<(&'static str, usize)>,
     /// The store.
     pub store: StoreStatus,
     /// Whether requests are taken.
@@ -200,6 +202,11 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         "Requests over a limit, by limit",
         family(&counters.rate_limited, |limit| Limit { limit }),
     );
+    let refused = Family::<Limit, Gauge>::default();
+    for (limit, users) in &figures.quota_users {
+        refused.get_or_create(&Limit { limit }).set(signed(*users as u64));
+    }
+    registry.register("quota_users", "Users refused by a quota on this day of UTC, by limit", refused);
     registry.register(
         "http_requests",
         "Answered HTTP requests, without Socket.IO and waiting polls, by status class",

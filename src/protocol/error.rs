@@ -252,12 +252,12 @@ impl From<Refusal> for ApiError {
                     "a removal of room {room} is under way, and its messages are going; try again when it has ended"
                 ),
             ),
-            Refusal::TooManyLessons(most) => ApiError {
+            Refusal::TooManyLessons(user, most) => ApiError {
                 field: Some("lessonId".to_owned()),
                 ..ApiError::new(
                     ErrorCode::Conflict,
                     format!(
-                        "there is progress of {most} lessons already, and a user may have no more; report one of these"
+                        "user {user} has progress of {most} lessons already, and may have no more; report one of these"
                     ),
                 )
             },

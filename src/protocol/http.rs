@@ -78,6 +78,8 @@ pub struct Status {
     pub refused_sign_ins: u64,
     /// Requests beyond a limit since the start.
     pub rate_limited: u64,
+    /// What quotas of users have refused.
+    pub quotas: QuotaCounts,
     /// The process.
     pub process: ProcessCounts,
     /// The certificate, where the server does TLS.
@@ -174,6 +176,28 @@ pub struct RateFigures {
     pub deliveries: f64,
     /// HTTP requests.
     pub requests: f64,
+}
+
+/// What each quota of a user has refused.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaCounts {
+    /// `limits.stored_per_day`.
+    pub stored: QuotaFigures,
+    /// `limits.rooms_per_day`.
+    pub new_rooms: QuotaFigures,
+    /// `limits.lessons_per_user`.
+    pub lessons: QuotaFigures,
+}
+
+/// What one quota has refused.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaFigures {
+    /// Requests since the start.
+    pub refused: u64,
+    /// Users on this day of UTC.
+    pub users_today: usize,
 }
 
 /// What the process costs.

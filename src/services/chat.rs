@@ -28,7 +28,7 @@ use crate::realtime::live::{FollowUp, Live};
 use crate::realtime::registry::Gate;
 use crate::services::caller::{require_join, require_membership};
 use crate::services::errors::store_error;
-use crate::services::limits::{Rate, Rates};
+use crate::services::limits::{Rate, Rates, StoreQuota};
 use crate::services::pages::{fitting, limit_of};
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
@@ -200,26 +200,35 @@ impl Chat {
             fingerprint: draft.fingerprint(),
         });
         self.rates.count_once(&self.store, Rate::Messages, &caller.actor, &[key.as_ref()]).await?;
-        self.rates.charge_bytes(&caller.actor, draft.content.len())?;
+        let size = draft.content.len();
+        let bytes = self.rates.claim_bytes(&self.store, &caller.actor, size, &[key.as_ref()]).await?;
         self.live.end_typing(&draft.room, &caller.actor.user);
         // Nothing is waited for before the message has its place in the store's queue: a sender's messages keep their order. Who
         // has begun too many rooms writes as if only registered rooms were open.
         let (policy, now) = (self.settings.policy(), self.store.now());
-        let begins = self.rates.may_begin_room(&caller.actor, now);
+        let begins = self.rates.claim_room(&caller.actor, now);
         let may = RoomPolicy { open_rooms: policy.open_rooms && begins.is_ok() };
         let refused_here = begins.is_err().then(|| (draft.room.clone(), draft.author.clone()));
         let origin = caller.socket;
         let posted = self.store.write(PostMessage { draft, policy: may, key, external_id: None, origin }).await;
-        if let (Err(StoreError::Refused(Refusal::Forbidden)), Err(error), Some((room, author))) =
-            (&posted, begins, refused_here)
-            && self.store.may_enter(room, author, policy).await.is_ok()
-        {
-            self.rates.note_refused_room();
-            return Err(error);
+        let is_new = posted.as_ref().is_ok_and(|posted| !posted.duplicate);
+        if let Some(bytes) = bytes {
+            bytes.settle(if is_new { size } else { 0 });
+        }
+        match begins {
+            Ok(Some(room)) => room.settle(is_new && posted.as_ref().is_ok_and(|posted| posted.seq == 1)),
+            Err(error) if matches!(posted, Err(StoreError::Refused(Refusal::Forbidden))) => {
+                if let Some((room, author)) = refused_here
+                    && self.store.may_enter(room, author, policy).await.is_ok()
+                {
+                    self.rates.note_refused(StoreQuota::NewRooms, &caller.actor.user, now);
+                    return Err(error);
+                }
+            }
+            Ok(None) | Err(_) => {}
         }
         let posted = posted.map_err(store_error)?;
-        if posted.seq == 1 && !posted.duplicate {
-            self.rates.note_room(&caller.actor, now);
+        if is_new && posted.seq == 1 {
             // Who was in the room before it was registered has it on their list when this is answered.
             self.live.followed_up().await;
         }
@@ -233,7 +242,8 @@ impl Chat {
     pub async fn edit(&self, caller: &Caller, request: ChatEdit) -> Result<MessageEdited, ApiError> {
         self.settings.check_content(&request.content)?;
         self.rates.count(Rate::Messages, &caller.actor.user)?;
-        self.rates.charge_bytes(&caller.actor, request.content.len())?;
+        let size = request.content.len();
+        let bytes = self.rates.claim_bytes(&self.store, &caller.actor, size, &[]).await?;
         let edit = EditMessage {
             room: request.room_id,
             target: MessageTarget::Id(request.message_id),
@@ -242,7 +252,11 @@ impl Chat {
             policy: self.settings.policy(),
             key: None,
         };
-        let MessageChanged { message_id, at, .. } = self.store.write(edit).await.map_err(store_error)?;
+        let edited = self.store.write(edit).await;
+        if let Some(bytes) = bytes {
+            bytes.settle(if edited.is_ok() { size } else { 0 });
+        }
+        let MessageChanged { message_id, at, .. } = edited.map_err(store_error)?;
         Ok(MessageEdited { message_id, edited_at: at })
     }
 

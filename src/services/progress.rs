@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use crate::domain::progress::{MAX_TIME_SPENT, Update};
-use crate::domain::{Scope, UserId};
+use crate::domain::{Refusal, Scope, UserId};
 use crate::protocol::answer::{ProgressItems, ProgressSynced, ProgressVersions};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::request::{MAX_SYNC_BATCH, ProgressGet, ProgressHistory, ProgressSync, check_key};
 use crate::protocol::view::ProgressView;
 use crate::store::operations::{Report, SyncProgress};
-use crate::store::{LessonFilter, LessonPage};
+use crate::store::{LessonFilter, LessonPage, StoreError};
 
 use crate::services::errors::store_error;
-use crate::services::limits::{Rate, Rates};
+use crate::services::limits::{Rate, Rates, StoreQuota};
 use crate::services::pages::{fitting, limit_of};
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
@@ -60,12 +60,20 @@ impl Progress {
         // A batch that was answered as a whole is answered again.
         let keys: Vec<_> = all.iter().map(|report| report.key.as_ref()).collect();
         self.rates.count_once(&self.store, Rate::Syncs, &caller.actor, &keys).await?;
-        self.rates.charge_bytes(&caller.actor, all.len() * BYTES_A_REPORT)?;
         self.rates.charge_points(
             &caller.actor,
             u32::try_from(all.len().saturating_sub(1) * POINTS_A_REPORT).unwrap_or(u32::MAX),
         )?;
-        let synced = self.store.write(SyncProgress { reports: all }).await.map_err(store_error)?;
+        let bytes = self.rates.claim_bytes(&self.store, &caller.actor, all.len() * BYTES_A_REPORT, &keys).await?;
+        let synced = self.store.write(SyncProgress { reports: all }).await;
+        if let Some(bytes) = bytes {
+            let new = synced.as_ref().map_or(0, |synced| synced.iter().filter(|one| !one.duplicate).count());
+            bytes.settle(new * BYTES_A_REPORT);
+        }
+        if let Err(StoreError::Refused(Refusal::TooManyLessons(user, _))) = &synced {
+            self.rates.note_refused(StoreQuota::Lessons, user, self.store.now());
+        }
+        let synced = synced.map_err(store_error)?;
         Ok(synced
             .into_iter()
             .map(|one| ProgressSynced { progress: one.progress, duplicate: one.duplicate, merged: one.merged })

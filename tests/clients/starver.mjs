@@ -1,6 +1,6 @@
-// One caller who asks as fast as they can, in a process of their own: `node starver.mjs URL SECONDS`, with what they ask as JSON on
-// the standard input: `{ token, event?, payload?, http?: { method, path, body? } }`. Events go over 4 sockets, requests of HTTP
-// over 16 connections, each with the next one as soon as one is answered. Prints how many were answered and how many refused.
+// One caller who asks as fast as they can, in a process of their own: `node starver.mjs URL SECONDS [REQUESTS]`, for so long or until
+// so many are done, with what they ask as JSON on the standard input: `{ token, event?, payload?, http?: { method, path, body? } }`.
+// Events go over 4 sockets, requests of HTTP over 16 connections, each with the next one as soon as one is answered. Prints how many were answered and how many refused.
 import { Agent, request } from 'node:http';
 import { text } from 'node:stream/consumers';
 import { io } from 'socket.io-client';
@@ -11,12 +11,17 @@ const CONNECTIONS = 16;
 // They have an address of their own: the limits of a network are theirs alone.
 const FROM = '127.0.0.9';
 
-const [url, seconds] = process.argv.slice(2);
+const [url, seconds, requests = Infinity] = process.argv.slice(2);
+// Who asks for so long gives up soon; who asks so often waits for each answer.
+const TIMEOUT_MS = requests === Infinity ? 5_000 : 60_000;
 const { token, event, payload, http } = JSON.parse(await text(process.stdin));
 const counts = { answered: 0, refused: 0, lost: 0 };
 let isOver = false;
 
-const count = (isRefused) => { counts[isRefused ? 'refused' : 'answered'] += 1; };
+const count = (isRefused) => {
+  counts[isRefused ? 'refused' : 'answered'] += 1;
+  if (counts.answered + counts.refused >= Number(requests)) isOver = true;
+};
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 async function bySocket() {
@@ -28,7 +33,7 @@ async function bySocket() {
   const asks = async () => {
     while (!isOver) {
       if (!socket.connected) await pause(50);
-      const answer = await socket.timeout(5_000).emitWithAck(event, payload).catch(() => undefined);
+      const answer = await socket.timeout(TIMEOUT_MS).emitWithAck(event, payload).catch(() => undefined);
       if (answer === undefined) counts.lost += 1;
       else count(answer.error?.code === 'rate_limited');
     }
@@ -41,7 +46,7 @@ function ask(agent) {
   return new Promise((resolve) => {
     const body = http.body === undefined ? undefined : JSON.stringify(http.body);
     const headers = { ...(token && { authorization: `Bearer ${token}` }), ...(body && { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) }) };
-    const sent = request(`${url}${http.path}`, { agent, method: http.method, headers, timeout: 5_000 }, (answer) => {
+    const sent = request(`${url}${http.path}`, { agent, method: http.method, headers, timeout: TIMEOUT_MS }, (answer) => {
       answer.resume();
       answer.on('end', () => resolve(answer.statusCode));
       answer.on('error', () => resolve(undefined));

@@ -199,6 +199,15 @@ fn text(answer: &Value) -> String {
         format!("{} sign-ins, {} requests beyond a limit", number("/refusedSignIns"), number("/rateLimited")),
     );
     row(
+        "quotas",
+        format!(
+            "users refused today: {} by stored bytes, {} by new rooms, {} by lessons",
+            number("/quotas/stored/usersToday"),
+            number("/quotas/newRooms/usersToday"),
+            number("/quotas/lessons/usersToday"),
+        ),
+    );
+    row(
         "store",
         format!(
             "{:.1} MiB, {} writes in {} commits, {} waiting",

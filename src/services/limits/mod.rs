@@ -8,20 +8,23 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use governor::clock::{Clock as _, DefaultClock, QuantaInstant};
 use governor::{DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
+use parking_lot::Mutex;
 
 use crate::config::Limits;
 use crate::domain::{Actor, Timestamp, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
 use crate::services::limits::budget::{Budgets, RequestKind};
-use crate::services::limits::quotas::StoreQuotas;
+use crate::services::limits::quotas::{BytesClaim, RefusedUsers, RoomClaim, StoreQuotas};
 use crate::services::storage::Storage;
 use crate::store::operations::RequestKey;
+
+pub use crate::services::limits::quotas::StoreQuota;
 
 /// What the repetition of an answered request costs where a rate is used up.
 const POINTS_A_REPETITION: u32 = 3;
@@ -60,6 +63,7 @@ pub struct Rates {
     buckets: ArcSwap<RateLimits>,
     budgets: ArcSwap<Budgets>,
     quotas: ArcSwap<StoreQuotas>,
+    refused: Mutex<RefusedUsers>,
     counters: Arc<Counters>,
 }
 
@@ -69,7 +73,8 @@ impl Rates {
     pub fn new(limits: &Limits, counters: Arc<Counters>) -> Rates {
         let budgets = ArcSwap::from_pointee(Budgets::new(limits));
         let quotas = ArcSwap::from_pointee(StoreQuotas::new(limits));
-        Rates { buckets: ArcSwap::from_pointee(RateLimits::new(limits)), budgets, quotas, counters }
+        let buckets = ArcSwap::from_pointee(RateLimits::new(limits));
+        Rates { buckets, budgets, quotas, refused: Mutex::default(), counters }
     }
 
     /// Goes by other rates from now on, if they are others: who has used up a part of one begins anew then.
@@ -110,43 +115,53 @@ impl Rates {
         charged.map_err(|wait| self.exhausted(wait))
     }
 
-    /// Takes what a request will add to the store from the caller's quota of the day. Administrators and service tokens have none.
+    /// Claims what a request will add to the store from the caller's quota of the day: `Some` is to be settled when it is known what
+    /// was added. Administrators and service tokens have no quota, and the repetition of what was answered adds nothing: that is paid
+    /// from the budget where the quota is used up.
     ///
     /// # Errors
     /// `rate_limited` with the time after which there is so much.
-    pub(super) fn charge_bytes(&self, actor: &Actor, bytes: usize) -> Result<(), ApiError> {
+    pub(super) async fn claim_bytes(
+        &self,
+        store: &Storage,
+        actor: &Actor,
+        bytes: usize,
+        keys: &[Option<&RequestKey>],
+    ) -> Result<Option<BytesClaim>, ApiError> {
         if actor.is_trusted() {
-            return Ok(());
+            return Ok(None);
         }
-        self.quotas.load().take_bytes(&actor.user, bytes).map_err(|wait| {
-            self.counters.rate_limited.add("stored");
-            ApiError::rate_limited(wait, "you have stored as much as a user may in a day; go on later")
-        })
+        let claimed = self.quotas.load().claim_bytes(&actor.user, bytes, Instant::now());
+        let Err(wait) = claimed else { return Ok(claimed.ok().flatten()) };
+        if self.repeats(store, actor, keys).await? {
+            return Ok(None);
+        }
+        self.note_refused(StoreQuota::Stored, &actor.user, store.now());
+        Err(ApiError::rate_limited(wait, "you have stored as much as a user may in a day; go on later"))
     }
 
-    /// Whether the caller may be the first to write in a room, by how many they have begun today.
+    /// Claims a room for a message that may be the first one in it; of administrators and service tokens, none.
     ///
     /// # Errors
-    /// `rate_limited` with the time after which they may.
-    pub(super) fn may_begin_room(&self, actor: &Actor, now: Timestamp) -> Result<(), ApiError> {
+    /// `rate_limited` with the time after which the caller may begin one.
+    pub(super) fn claim_room(&self, actor: &Actor, now: Timestamp) -> Result<Option<RoomClaim>, ApiError> {
         if actor.is_trusted() {
-            return Ok(());
+            return Ok(None);
         }
-        self.quotas.load().may_begin_room(&actor.user, now).map_err(|wait| {
-            ApiError::rate_limited(wait, "you have begun as many rooms as a user may in a day; go on tomorrow")
-        })
+        let claimed = self.quotas.load().claim_room(&actor.user, now);
+        claimed.map_err(|(wait, words)| ApiError::rate_limited(wait, words))
     }
 
-    /// The caller was the first to write in a room.
-    pub(super) fn note_room(&self, actor: &Actor, now: Timestamp) {
-        if !actor.is_trusted() {
-            self.quotas.load().note_room(&actor.user, now);
-        }
+    /// A quota has refused something of a user.
+    pub(super) fn note_refused(&self, quota: StoreQuota, user: &UserId, now: Timestamp) {
+        self.counters.rate_limited.add(quota.name());
+        self.refused.lock().note(quota, user, now);
     }
 
-    /// A message was refused because it would have begun a room.
-    pub(super) fn note_refused_room(&self) {
-        self.counters.rate_limited.add("new_rooms");
+    /// How many users each quota has refused on the day of this moment, in UTC.
+    #[must_use]
+    pub fn refused_users(&self, now: Timestamp) -> Vec<(StoreQuota, usize)> {
+        self.refused.lock().counts(now)
     }
 
     fn exhausted(&self, wait: Duration) -> ApiError {
@@ -172,24 +187,29 @@ impl Rates {
         keys: &[Option<&RequestKey>],
     ) -> Result<(), ApiError> {
         let Err(error) = self.count(rate, &actor.user) else { return Ok(()) };
-        // All of them were answered, or it is no repetition; without a key there is none.
+        if self.repeats(store, actor, keys).await? { Ok(()) } else { Err(error) }
+    }
+
+    /// Whether a request repeats what was answered: all of it, or it is no repetition; without a key there is none. To ask costs
+    /// points.
+    async fn repeats(&self, store: &Storage, actor: &Actor, keys: &[Option<&RequestKey>]) -> Result<bool, ApiError> {
         if keys.is_empty() || keys.iter().any(Option::is_none) {
-            return Err(error);
+            return Ok(false);
         }
         self.charge_points(actor, POINTS_A_REPETITION)?;
         for key in keys {
             if !store.has_answered(*key).await {
-                return Err(error);
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Drops the buckets that are full again.
     pub(super) fn forget_the_idle(&self) {
         self.buckets.load().forget_the_idle();
         self.budgets.load().forget_the_idle();
-        self.quotas.load().forget_the_idle();
+        self.quotas.load().forget_the_idle(Instant::now());
     }
 }
 

@@ -1,31 +1,84 @@
 //! What a user may add to the store: bytes, which come back evenly over a day, and rooms that nobody has registered before, so many
 //! each day of UTC. They are counted in memory: a restart begins them anew, which nobody but an administrator can bring about.
+//! What a request will add is claimed before it is written, so that many at once have no more than one after the other, and is
+//! given back if it was not written.
 
-use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use parking_lot::Mutex;
 
 use crate::config::Limits;
 use crate::domain::{Timestamp, UserId};
-use crate::services::limits::take;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes are counted in so many, rounded up.
 const UNIT: usize = 1_024;
+/// Who finds all rooms of the day claimed, and not all of them begun, asks again after so long.
+const CLAIMED: Duration = Duration::from_secs(1);
 
-type Quotas = Option<DefaultKeyedRateLimiter<UserId>>;
+/// What is limited for each user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreQuota {
+    /// `limits.stored_per_day`.
+    Stored,
+    /// `limits.rooms_per_day`.
+    NewRooms,
+    /// `limits.lessons_per_user`.
+    Lessons,
+}
+
+impl StoreQuota {
+    /// All of them.
+    pub const ALL: [StoreQuota; 3] = [StoreQuota::Stored, StoreQuota::NewRooms, StoreQuota::Lessons];
+
+    /// Its name among the figures.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            StoreQuota::Stored => "stored",
+            StoreQuota::NewRooms => "new_rooms",
+            StoreQuota::Lessons => "lessons",
+        }
+    }
+}
+
+/// Whom each quota has refused on a day of UTC.
+#[derive(Debug, Default)]
+pub(super) struct RefusedUsers {
+    day: u64,
+    users: [HashSet<UserId>; StoreQuota::ALL.len()],
+}
+
+impl RefusedUsers {
+    fn at(&mut self, now: Timestamp) -> impl Iterator<Item = (StoreQuota, &mut HashSet<UserId>)> {
+        if self.day != now.day() {
+            *self = RefusedUsers { day: now.day(), ..RefusedUsers::default() };
+        }
+        StoreQuota::ALL.into_iter().zip(&mut self.users)
+    }
+
+    /// A quota has refused a user.
+    pub(super) fn note(&mut self, quota: StoreQuota, user: &UserId, now: Timestamp) {
+        for (_, users) in self.at(now).filter(|(one, users)| *one == quota && !users.contains(user)) {
+            users.insert(user.clone());
+        }
+    }
+
+    /// How many users each quota has refused on the day of this moment.
+    pub(super) fn counts(&mut self, now: Timestamp) -> Vec<(StoreQuota, usize)> {
+        self.at(now).map(|(quota, users)| (quota, users.len())).collect()
+    }
+}
 
 /// The quotas of all users, where there is a limit.
 #[derive(Debug)]
 pub(super) struct StoreQuotas {
     /// (bytes, rooms) a day.
     limits: (u64, u32),
-    bytes: Quotas,
-    /// The most units of bytes that are taken at once.
-    most: NonZeroU32,
+    /// When all the bytes of a user have come back, of whom some have not. Each unit takes its part of a day to come back.
+    whole_at: Mutex<HashMap<UserId, Instant>>,
     rooms: Mutex<RoomsOfDay>,
 }
 
@@ -33,22 +86,62 @@ pub(super) struct StoreQuotas {
 #[derive(Debug, Default)]
 struct RoomsOfDay {
     day: u64,
-    begun: HashMap<UserId, u32>,
+    of: HashMap<UserId, Rooms>,
+}
+
+#[derive(Debug, Default)]
+struct Rooms {
+    begun: u32,
+    /// Those that are being written, and may turn out to be there already.
+    claimed: u32,
 }
 
 impl RoomsOfDay {
-    fn at(&mut self, now: Timestamp) -> &mut HashMap<UserId, u32> {
+    fn at(&mut self, now: Timestamp) -> &mut HashMap<UserId, Rooms> {
         if self.day != now.day() {
-            *self = RoomsOfDay { day: now.day(), begun: HashMap::new() };
+            *self = RoomsOfDay { day: now.day(), of: HashMap::new() };
         }
-        &mut self.begun
+        &mut self.of
     }
 }
 
-fn a_day(count: u32) -> Quotas {
-    let count = NonZeroU32::new(count)?;
-    let quota = Quota::with_period(DAY / count.get())?.allow_burst(count);
-    Some(RateLimiter::keyed(quota))
+/// Bytes that a request may add.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::services) struct BytesClaim {
+    quotas: Arc<StoreQuotas>,
+    user: UserId,
+    bytes: usize,
+}
+
+impl BytesClaim {
+    /// So many of them were stored; the others are given back. Where nobody says so, all of them may have been.
+    pub(in crate::services) fn settle(self, stored: usize) {
+        self.quotas.give_back_bytes(&self.user, self.bytes, stored);
+    }
+}
+
+/// A room that a request may begin. It counts as begun unless it is given back: who hangs up before the answer has begun one.
+#[derive(Debug)]
+#[must_use]
+pub(in crate::services) struct RoomClaim {
+    quotas: Arc<StoreQuotas>,
+    user: UserId,
+    day: u64,
+    has_begun: bool,
+}
+
+impl RoomClaim {
+    /// Whether the room has been begun is known.
+    pub(in crate::services) fn settle(mut self, has_begun: bool) {
+        self.has_begun = has_begun;
+    }
+}
+
+impl Drop for RoomClaim {
+    fn drop(&mut self) {
+        self.quotas.settle_room(&self.user, self.day, self.has_begun);
+    }
 }
 
 fn units(bytes: usize) -> u32 {
@@ -58,11 +151,9 @@ fn units(bytes: usize) -> u32 {
 impl StoreQuotas {
     /// Nobody has added anything.
     pub(super) fn new(limits: &Limits) -> StoreQuotas {
-        let all = units(usize::try_from(limits.stored_per_day).unwrap_or(usize::MAX));
         StoreQuotas {
             limits: (limits.stored_per_day, limits.rooms_per_day),
-            bytes: a_day(all),
-            most: NonZeroU32::new(all).unwrap_or(NonZeroU32::MIN),
+            whole_at: Mutex::default(),
             rooms: Mutex::default(),
         }
     }
@@ -72,34 +163,84 @@ impl StoreQuotas {
         self.limits == (limits.stored_per_day, limits.rooms_per_day)
     }
 
+    /// How long bytes take to come back. What is larger than all takes all.
+    fn time_of(&self, bytes: usize) -> Duration {
+        let all = units(usize::try_from(self.limits.0).unwrap_or(usize::MAX));
+        DAY.checked_div(all).map_or(Duration::ZERO, |unit| unit * units(bytes).min(all))
+    }
+
     /// Takes bytes; gives how long the user has to wait for them if there are too few.
-    pub(super) fn take_bytes(&self, user: &UserId, bytes: usize) -> Result<(), Duration> {
-        self.bytes.as_ref().map_or(Ok(()), |quota| take(quota, user, units(bytes), self.most))
-    }
-
-    /// Whether a user may begin a room; if not, how long they have to wait.
-    pub(super) fn may_begin_room(&self, user: &UserId, now: Timestamp) -> Result<(), Duration> {
-        let most = self.limits.1;
-        if most == 0 || self.rooms.lock().at(now).get(user).is_none_or(|begun| *begun < most) {
-            return Ok(());
+    pub(super) fn claim_bytes(
+        self: &Arc<Self>,
+        user: &UserId,
+        bytes: usize,
+        now: Instant,
+    ) -> Result<Option<BytesClaim>, Duration> {
+        let takes = self.time_of(bytes);
+        if takes.is_zero() {
+            return Ok(None);
         }
-        let day = u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
-        Err(Duration::from_millis(day - now.0 % day))
+        let mut all = self.whole_at.lock();
+        let owed = all.get(user).map_or(Duration::ZERO, |whole| whole.saturating_duration_since(now)) + takes;
+        if let Some(wait) = owed.checked_sub(DAY).filter(|wait| !wait.is_zero()) {
+            return Err(wait);
+        }
+        all.insert(user.clone(), now + owed);
+        Ok(Some(BytesClaim { quotas: self.clone(), user: user.clone(), bytes }))
     }
 
-    /// A user has begun a room.
-    pub(super) fn note_room(&self, user: &UserId, now: Timestamp) {
-        if self.limits.1 > 0 {
-            *self.rooms.lock().at(now).entry(user.clone()).or_default() += 1;
+    fn give_back_bytes(&self, user: &UserId, claimed: usize, stored: usize) {
+        let back = self.time_of(claimed).saturating_sub(self.time_of(stored));
+        if let Some(whole) = self.whole_at.lock().get_mut(user) {
+            *whole = whole.checked_sub(back).unwrap_or(*whole);
+        }
+    }
+
+    /// Claims a room that a user may begin; if there is none, gives how long they have to wait, and why in words.
+    pub(super) fn claim_room(
+        self: &Arc<Self>,
+        user: &UserId,
+        now: Timestamp,
+    ) -> Result<Option<RoomClaim>, (Duration, &'static str)> {
+        let most = self.limits.1;
+        if most == 0 {
+            return Ok(None);
+        }
+        let mut rooms = self.rooms.lock();
+        let rooms = rooms.at(now).entry(user.clone()).or_default();
+        if rooms.begun >= most {
+            let day = u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
+            let wait = Duration::from_millis(day - now.0 % day);
+            return Err((wait, "you have begun as many rooms as a user may in a day; go on tomorrow"));
+        }
+        if rooms.begun + rooms.claimed >= most {
+            return Err((
+                CLAIMED,
+                "you begin more rooms at once than you have left for today; send it again in a moment",
+            ));
+        }
+        rooms.claimed += 1;
+        Ok(Some(RoomClaim { quotas: self.clone(), user: user.clone(), day: now.day(), has_begun: true }))
+    }
+
+    fn settle_room(&self, user: &UserId, day: u64, has_begun: bool) {
+        let mut rooms = self.rooms.lock();
+        if rooms.day != day {
+            return;
+        }
+        let Some(of) = rooms.of.get_mut(user) else { return };
+        of.claimed = of.claimed.saturating_sub(1);
+        of.begun += u32::from(has_begun);
+        if of.begun + of.claimed == 0 {
+            rooms.of.remove(user);
         }
     }
 
     /// Drops those of whom nothing is counted any more.
-    pub(super) fn forget_the_idle(&self) {
-        if let Some(quotas) = &self.bytes {
-            quotas.retain_recent();
-            quotas.shrink_to_fit();
-        }
+    pub(super) fn forget_the_idle(&self, now: Instant) {
+        let mut all = self.whole_at.lock();
+        all.retain(|_, whole| *whole > now);
+        all.shrink_to_fit();
     }
 }
 
@@ -108,27 +249,90 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
+    const MIDNIGHT: Timestamp = Timestamp(86_400_000);
+
+    fn quotas(stored_per_day: u64, rooms_per_day: u32) -> Arc<StoreQuotas> {
+        Arc::new(StoreQuotas::new(&Limits { stored_per_day, rooms_per_day, ..Config::default().limits }))
+    }
+
+    fn users() -> (UserId, UserId) {
+        (UserId::parse("1").unwrap(), UserId::parse("2").unwrap())
+    }
+
     #[test]
-    fn a_user_adds_so_much_a_day_and_others_have_their_own() {
-        let limits = Limits { stored_per_day: 100 * 1_024, rooms_per_day: 2, ..Config::default().limits };
-        let quotas = StoreQuotas::new(&limits);
-        let (one, other) = (UserId::parse("1").unwrap(), UserId::parse("2").unwrap());
+    fn a_user_adds_so_many_bytes_a_day_and_others_have_their_own() {
+        let (quotas, (one, other), now) = (quotas(100 * 1_024, 0), users(), Instant::now());
+        let take = |user: &UserId, bytes, at: Instant| quotas.claim_bytes(user, bytes, at).map(drop);
         for _ in 0..100 {
-            quotas.take_bytes(&one, 7).unwrap();
+            take(&one, 7, now).unwrap();
         }
-        let wait = quotas.take_bytes(&one, 7).unwrap_err();
-        assert!(wait <= DAY / 100 && wait > DAY / 200, "{wait:?}");
-        quotas.take_bytes(&other, 1 << 30).unwrap();
-        assert!(quotas.take_bytes(&other, 1).is_err(), "what is larger than all takes all");
-        let evening = Timestamp(86_400_000 - 1_000);
-        let begin =
-            |quotas: &StoreQuotas| quotas.may_begin_room(&one, evening).map(|()| quotas.note_room(&one, evening));
-        assert_eq!([(); 3].map(|()| begin(&quotas).is_ok()), [true, true, false]);
-        assert_eq!(quotas.may_begin_room(&one, evening), Err(Duration::from_secs(1)));
-        assert!(quotas.may_begin_room(&other, evening).is_ok());
-        assert!(quotas.may_begin_room(&one, Timestamp(86_400_000)).is_ok(), "another day");
-        let free = StoreQuotas::new(&Limits { stored_per_day: 0, rooms_per_day: 0, ..limits });
-        free.take_bytes(&one, 1 << 40).unwrap();
-        assert!((0..9).all(|_| begin(&free).is_ok()));
+        assert_eq!(take(&one, 7, now), Err(DAY / 100));
+        assert_eq!(take(&one, 3_000, now + DAY / 200), Err(DAY / 100 * 3 - DAY / 200));
+        take(&other, 1 << 30, now).unwrap();
+        assert_eq!(take(&other, 1, now), Err(DAY / 100), "what is larger than all takes all");
+        // They come back evenly, and after a day all of them are there again, and no more than these.
+        take(&one, 7, now + DAY / 100).unwrap();
+        assert!(take(&one, 7, now + DAY / 100).is_err());
+        quotas.forget_the_idle(now + DAY);
+        for _ in 0..99 {
+            take(&one, 1_024, now + DAY).unwrap();
+        }
+        assert!(take(&one, 1_024, now + DAY).is_err());
+        quotas.forget_the_idle(now + DAY * 3);
+        assert!(quotas.whole_at.lock().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_stored_is_given_back() {
+        let (quotas, (one, _), now) = (quotas(4 * 1_024, 0), users(), Instant::now());
+        let claim = |bytes| quotas.claim_bytes(&one, bytes, now);
+        claim(4_096).unwrap().unwrap().settle(0);
+        claim(4_096).unwrap().unwrap().settle(1_000);
+        claim(3_000).unwrap().unwrap().settle(3_000);
+        assert_eq!(claim(1).unwrap_err(), DAY / 4);
+    }
+
+    #[test]
+    fn a_user_begins_so_many_rooms_a_day_however_many_at_once() {
+        let (quotas, (one, other)) = (quotas(0, 2), users());
+        let evening = Timestamp(MIDNIGHT.0 - 1_500);
+        let claim = |user: &UserId| quotas.claim_room(user, evening);
+        let (first, second) = (claim(&one).unwrap().unwrap(), claim(&one).unwrap().unwrap());
+        assert_eq!(claim(&one).unwrap_err().0, CLAIMED, "these two may turn out to be there");
+        first.settle(false);
+        drop(claim(&one).unwrap());
+        second.settle(true);
+        assert_eq!(claim(&one).unwrap_err().0, Duration::from_millis(1_500), "who hangs up has begun one");
+        claim(&other).unwrap().unwrap().settle(false);
+        assert_eq!(quotas.rooms.lock().of.len(), 1, "who has begun none is not kept");
+        let late = claim(&other).unwrap().unwrap();
+        let next = [(); 2].map(|()| quotas.claim_room(&one, MIDNIGHT).unwrap().unwrap());
+        late.settle(false);
+        for claim in next {
+            claim.settle(true);
+        }
+        assert!(quotas.claim_room(&one, MIDNIGHT).is_err(), "another day has its own");
+    }
+
+    #[test]
+    fn without_limits_nothing_is_counted() {
+        let (quotas, (one, _)) = (quotas(0, 0), users());
+        assert!(quotas.claim_bytes(&one, 1 << 40, Instant::now()).unwrap().is_none());
+        assert!((0..9).all(|_| quotas.claim_room(&one, MIDNIGHT).unwrap().is_none()));
+        assert!(quotas.whole_at.lock().is_empty() && quotas.rooms.lock().of.is_empty());
+    }
+
+    #[test]
+    fn who_was_refused_is_counted_once_a_day_for_each_quota() {
+        let (mut refused, (one, other)) = (RefusedUsers::default(), users());
+        for user in [&one, &one, &other] {
+            refused.note(StoreQuota::Stored, user, Timestamp(5));
+        }
+        refused.note(StoreQuota::Lessons, &one, Timestamp(6));
+        let counts = |refused: &mut RefusedUsers, now| {
+            refused.counts(now).into_iter().map(|(_, count)| count).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&mut refused, Timestamp(7)), [2, 0, 1]);
+        assert_eq!(counts(&mut refused, MIDNIGHT), [0, 0, 0]);
     }
 }

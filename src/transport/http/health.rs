@@ -81,7 +81,7 @@ impl HttpApi {
     /// The figures, in the format that is asked for.
     #[must_use]
     pub fn metrics(&self, headers: &HeaderMap) -> Response {
-        let counts = self.sockets.counts();
+        let (counts, now) = (self.sockets.counts(), self.app.store.now());
         let (users, rooms) = self.app.live.sockets.totals();
         let roles = counts.roles;
         let figures = metrics::Figures {
@@ -99,10 +99,11 @@ impl HttpApi {
             rooms,
             deliveries: self.sockets.delivered(),
             slow_readers: self.sockets.slow_readers(),
+            quota_users: self.app.rates.refused_users(now).into_iter().map(|(quota, of)| (quota.name(), of)).collect(),
             store: self.app.store.status(),
             is_ready: self.readiness().is_ok(),
             is_websocket_enabled: self.process.websocket_enabled(),
-            now: self.app.store.now(),
+            now,
             process: process::read(),
             free_bytes: self.process.free_bytes(),
             certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),

@@ -29,13 +29,13 @@ pub async fn a_user_has_so_many_lessons_at_most(mut bed: Bed) {
     bed.store.sync_progress(me.clone(), of(0..LESSONS - 1), bed.now()).await.unwrap();
     let last_id = bed.store.last_id();
     let two_new = bed.store.sync_progress(me.clone(), of(LESSONS - 2..LESSONS + 1), bed.now()).await;
-    assert_eq!(two_new, Err(StoreError::Refused(Refusal::TooManyLessons(LESSONS))));
+    assert_eq!(two_new, Err(StoreError::Refused(Refusal::TooManyLessons(me.clone(), LESSONS))));
     assert_eq!(bed.store.last_id(), last_id, "all or none");
     let twice = [of(LESSONS - 1..LESSONS), of(LESSONS - 1..LESSONS), of(0..1)].concat();
     bed.store.sync_progress(me.clone(), twice, bed.now()).await.unwrap();
     for _ in 0..2 {
         let one_more = bed.store.sync_progress(me.clone(), of(LESSONS..LESSONS + 1), bed.now()).await;
-        assert_eq!(one_more, Err(StoreError::Refused(Refusal::TooManyLessons(LESSONS))));
+        assert_eq!(one_more, Err(StoreError::Refused(Refusal::TooManyLessons(me.clone(), LESSONS))));
         bed.store.sync_progress(me.clone(), of(5..6), bed.now()).await.unwrap();
         bed = bed.reopen().await;
     }

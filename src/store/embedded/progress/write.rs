@@ -69,7 +69,7 @@ impl Batch<'_, '_> {
                 None => 0,
             };
             if has + lessons.len() as u64 > most {
-                return Err(Refusal::TooManyLessons(most).into());
+                return Err(Refusal::TooManyLessons(user.clone(), most).into());
             }
         }
         Ok(())

@@ -15,9 +15,10 @@ use crate::auth::Key;
 use crate::domain::Scope;
 use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
-use crate::protocol::http::{KeyStatus, ProcessCounts, RateFigures, Status, StoreCounts};
+use crate::protocol::http::{KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, Status, StoreCounts};
 use crate::services::{Caller, authorize};
 
+use crate::services::limits::StoreQuota;
 use crate::services::limits::budget::RequestKind;
 use crate::transport::http::{HttpApi, asker, failure, json, with_api};
 
@@ -41,6 +42,11 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
     let rates = counters.rates(api.sockets.delivered());
     let process = process::read();
     let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let refused_users = api.app.rates.refused_users(now);
+    let quota = |quota: StoreQuota| QuotaFigures {
+        refused: counters.rate_limited.of(quota.name()),
+        users_today: refused_users.iter().find(|(one, _)| *one == quota).map_or(0, |(_, users)| *users),
+    };
     let body = Status {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: api.process.uptime().as_secs(),
@@ -58,6 +64,11 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         connections_turned_away: counters.rate_limited.of("descriptors"),
         refused_sign_ins: counters.refused_sign_ins.total(),
         rate_limited: counters.rate_limited.total(),
+        quotas: QuotaCounts {
+            stored: quota(StoreQuota::Stored),
+            new_rooms: quota(StoreQuota::NewRooms),
+            lessons: quota(StoreQuota::Lessons),
+        },
         process: ProcessCounts {
             resident_bytes: process.resident_bytes,
             open_fds: process.open_fds,
