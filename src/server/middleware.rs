@@ -14,7 +14,7 @@ use bytes::Bytes;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -36,6 +36,7 @@ use crate::services::limits::wait_of;
 use crate::transport::bodies::{Bodies, Sender, Turn, declared_length};
 use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
+use crate::transport::http::routes::Route;
 use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, forwarded_for, is_own, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Connection, Refused};
@@ -57,6 +58,9 @@ const PAGE_HEADERS: [(HeaderName, &str); 6] = [
 const CLOSE_PACKET: &[u8] = b"1";
 /// Everything that is for administrators.
 const ADMIN_PATH: &str = "/api/v1/admin";
+
+/// All methods that there are.
+const METHODS: &str = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS";
 
 /// The most that a client on polling may send at once before it has signed in: a token, and what is around it.
 const TOKEN_BYTES: u64 = 64 << 10;
@@ -222,8 +226,7 @@ impl Middleware {
     async fn answer(&self, request: Request<TimedBody>, peer: Peer, address: Option<IpAddr>) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
-            let error = ApiError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
-            return refusal(&error);
+            return not_allowed("this server is not a proxy", HeaderValue::from_static(METHODS));
         }
         let allowed = self.allowed_origin(request.headers());
         let (is_sockets, peer_is_network) = (self.sockets.is_path(request.uri().path()), peer.address.is_some());
@@ -271,6 +274,22 @@ impl Middleware {
             let message = "this needs a client certificate of an authority in tls.client_ca";
             return refusal(&ApiError::new(ErrorCode::Forbidden, message));
         }
+        // Without an address the routes answer that there is nothing.
+        if let Some(route) = Route::find(request.uri().path()) {
+            if request.method() == Method::OPTIONS {
+                return options(route.allow());
+            }
+            if !route.takes(request.method()) {
+                return not_allowed("this address does not take this method", route.allow());
+            }
+            // hyper has the method in mind, and sends the head of the answer alone.
+            if request.method() == Method::HEAD {
+                *request.method_mut() = Method::GET;
+                if let Some(alone) = route.head() {
+                    request.extensions_mut().insert(alone);
+                }
+            }
+        }
         if waits(request.uri().path()) {
             unpin(&mut request);
         }
@@ -297,6 +316,10 @@ impl Middleware {
         address: Option<IpAddr>,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::POST) {
+            let message = "sockets take GET and POST; ask /healthz whether the server lives";
+            return not_allowed(message, HeaderValue::from_static("GET, POST, OPTIONS"));
+        }
         let mut query = match SocketQuery::parse(request.uri().query().unwrap_or_default()) {
             Ok(query) => query,
             Err(name) => {
@@ -508,6 +531,21 @@ pub(super) fn refusal(error: &ApiError) -> Response<Body> {
     response
 }
 
+/// A refusal that says which methods there are (RFC 9110, 15.5.6).
+fn not_allowed(message: &'static str, allow: HeaderValue) -> Response<Body> {
+    let mut response = refusal(&ApiError::new(ErrorCode::MethodNotAllowed, message));
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
+/// The methods of an address, for who asks for them and is no page of another origin.
+fn options(allow: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
 fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
@@ -530,8 +568,7 @@ fn preflight(is_allowed: bool) -> Response<Body> {
     *response.status_mut() = if is_allowed { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN };
     if is_allowed {
         let headers = response.headers_mut();
-        let methods = HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS");
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
         let allowed = HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key");
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));

@@ -59,8 +59,8 @@ pub struct Bodies {
 /// The place of one body, until it is dropped.
 #[derive(Debug)]
 pub struct Turn {
-    _all: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+    own: OwnedSemaphorePermit,
     _share: InUse,
 }
 
@@ -79,6 +79,17 @@ impl Drop for InUse {
             if share.users == 0 {
                 shares.remove(&self.sender);
             }
+        }
+    }
+}
+
+impl Turn {
+    /// The body is shorter than it might have been: what is left of its place is for others.
+    pub fn shrink(&mut self, bytes: u64) {
+        let needed = units(bytes) as usize;
+        for places in [&mut self.all, &mut self.own] {
+            let rest = places.num_permits().saturating_sub(needed);
+            drop(places.split(rest));
         }
     }
 }
@@ -111,7 +122,7 @@ impl Bodies {
             Ok::<_, tokio::sync::AcquireError>((own?, self.all.clone().acquire_many_owned(wanted).await?))
         };
         match tokio::time::timeout(self.timeout, places).await {
-            Ok(Ok((own, all))) => Ok(Turn { _all: all, _own: own, _share: share }),
+            Ok(Ok((own, all))) => Ok(Turn { all, own, _share: share }),
             // The semaphores are closed by nobody.
             Ok(Err(_)) | Err(_) => {
                 let message = "too much is being sent at this moment; send it again in a moment";
@@ -168,6 +179,21 @@ mod tests {
         drop(others);
         assert!(bodies.shares.lock().is_empty(), "of who is gone nothing is kept");
         assert_eq!(bodies.all.available_permits(), 16);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_turns_out_short_leaves_the_rest_of_its_place() {
+        let bodies = Bodies::with_timeout(16 * 1_024, 8 * 1_024, SOON);
+        let mut turn = bodies.admit(network(1), 8 * 1_024).await.unwrap();
+        assert!(bodies.admit(network(1), 1).await.is_err());
+        turn.shrink(1_025);
+        assert_eq!(bodies.all.available_permits(), 14);
+        let other = bodies.admit(network(1), 6 * 1_024).await.unwrap();
+        // It is never longer than it might have been.
+        turn.shrink(u64::MAX);
+        drop((turn, other));
+        assert_eq!(bodies.all.available_permits(), 16);
+        assert!(bodies.shares.lock().is_empty());
     }
 
     #[tokio::test]

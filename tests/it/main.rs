@@ -25,6 +25,7 @@ mod golden;
 mod harness;
 mod keys;
 mod large;
+mod methods;
 mod migration;
 mod reload;
 mod restore;
