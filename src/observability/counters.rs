@@ -10,6 +10,7 @@ use crate::domain::histogram::Histogram;
 use crate::store::Change;
 
 use crate::observability::log_limiter::LogLimiter;
+use crate::observability::noticed::Noticed;
 
 /// How far back a rate looks.
 const RATE_OVER: Duration = Duration::from_secs(60);
@@ -106,6 +107,10 @@ pub struct Counters {
     pub clock_jumps: Count,
     /// Long polls that wait now.
     pub polls_waiting: Count,
+    /// Addresses that speak as a proxy does and are none that is trusted.
+    pub untrusted_proxies: Noticed,
+    /// Origins of pages that were refused.
+    pub refused_origins: Noticed,
     /// What may still be logged of refusals.
     pub log_limiter: LogLimiter,
     /// Totals as they were within the last minute.
@@ -172,6 +177,8 @@ impl Default for Counters {
             tls_failures: Count::default(),
             clock_jumps: Count::default(),
             polls_waiting: Count::default(),
+            untrusted_proxies: Noticed::default(),
+            refused_origins: Noticed::default(),
             log_limiter: LogLimiter::default(),
             samples: Mutex::default(),
         }

@@ -1,6 +1,7 @@
 //! How requests come in and deliveries go out: decode, ask a service, encode. No rule of the product is decided here.
 
 pub mod bodies;
+pub mod forwarded;
 pub mod http;
 pub mod origin;
 pub mod socketio;

@@ -27,6 +27,7 @@ mod keys;
 mod large;
 mod methods;
 mod migration;
+mod proxies;
 mod reload;
 mod restore;
 mod secrets;
