@@ -3,7 +3,11 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use super::{Config, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
+use ipnet::IpNet;
+
+use crate::domain::origin::Origin;
+
+use super::{Config, ForwardedHeader, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
 
 /// One key.
 #[derive(Debug)]
@@ -94,11 +98,12 @@ pub const KEYS: &[Key] = &[
         "[]",
         "Origins of other sites whose pages may use the server from a browser.",
         |c, v| {
-            let origins = list(v);
-            if let Some(bad) = origins.iter().find(|origin| !is_origin(origin)) {
-                return Err(format!("'{bad}' is not an origin; write https://portal.example.org without a path"));
-            }
-            c.server.cors_origins = origins;
+            let origin = |text: &String| {
+                Origin::parse(text).ok_or_else(|| {
+                    format!("'{text}' is not an origin; write https://portal.example.org without a path")
+                })
+            };
+            c.server.cors_origins = list(v).iter().map(origin).collect::<Result<_, _>>()?;
             Ok(())
         },
     ),
@@ -108,12 +113,35 @@ pub const KEYS: &[Key] = &[
         "Whether a proxy in front of the server terminates TLS; then the server accepts plain HTTP.",
         |c, v| flag(&mut c.server.behind_proxy, v),
     ),
-    key("server.trusted_proxies", "[]", "IP addresses of proxies whose X-Forwarded-For the server trusts.", |c, v| {
-        let parsed: Result<_, _> =
-            list(v).iter().map(|text| text.parse::<IpAddr>().map(|ip| ip.to_canonical())).collect();
-        c.server.trusted_proxies = parsed.map_err(|_| "must be a list of IP addresses".to_owned())?;
-        Ok(())
-    }),
+    key(
+        "server.trusted_proxies",
+        "[]",
+        "Addresses or networks (10.0.0.0/8) of the proxies that are believed; none: those on this machine.",
+        |c, v| {
+            let parsed: Result<_, _> = list(v).iter().map(|text| network(text)).collect();
+            c.server.trusted_proxies = parsed?;
+            Ok(())
+        },
+    ),
+    key(
+        "server.forwarded_header",
+        "\"x-forwarded-for\"",
+        "Header in which the proxies give the client's address: x-forwarded-for or forwarded (RFC 7239).",
+        |c, v| {
+            c.server.forwarded_header = match v {
+                "x-forwarded-for" => ForwardedHeader::XForwardedFor,
+                "forwarded" => ForwardedHeader::Forwarded,
+                _ => return Err("must be x-forwarded-for or forwarded".to_owned()),
+            };
+            Ok(())
+        },
+    ),
+    key(
+        "server.proxy_protocol",
+        "false",
+        "Whether connections of the trusted proxies begin with the PROXY protocol (version 1 or 2), before any TLS.",
+        |c, v| flag(&mut c.server.proxy_protocol, v),
+    ),
     key("server.drain", "\"10s\"", "How long the server waits for running requests when it stops.", |c, v| {
         c.server.drain = units::duration(v)?;
         Ok(())
@@ -531,10 +559,13 @@ fn list(value: &str) -> Vec<String> {
     value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(ToOwned::to_owned).collect()
 }
 
-fn is_origin(text: &str) -> bool {
-    text.split_once("://").is_some_and(|(scheme, host)| {
-        matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains(['/', '?', '#', '*', ' '])
-    })
+/// A network, or an address alone.
+fn network(text: &str) -> Result<IpNet, String> {
+    let net = match text.parse::<IpAddr>() {
+        Ok(address) => Ok(IpNet::from(address.to_canonical())),
+        Err(_) => text.parse::<IpNet>().map(|net| net.trunc()),
+    };
+    net.map_err(|_| format!("'{text}' is no address and no network; write 10.0.0.5 or 10.0.0.0/8"))
 }
 
 /// A value as it stands in a file.

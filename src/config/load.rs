@@ -443,7 +443,8 @@ mod tests {
         ]))
         .unwrap();
         assert!(!config.server.websocket_enabled);
-        assert_eq!(config.server.cors_origins, ["https://a.example", "https://b.example"]);
+        let origins: Vec<&str> = config.server.cors_origins.iter().map(|origin| origin.as_str()).collect();
+        assert_eq!(origins, ["https://a.example", "https://b.example"]);
         assert_eq!(config.server.listen.port(), 9000);
     }
 

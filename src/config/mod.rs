@@ -9,11 +9,14 @@ pub mod load;
 pub mod units;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::domain::Role;
+use crate::domain::origin::Origin as WebOrigin;
 
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Origin, Sources, load};
@@ -98,13 +101,27 @@ pub struct Server {
     /// Whether Socket.IO is switched on.
     pub websocket_enabled: bool,
     /// Origins of other sites that may use the server from a browser.
-    pub cors_origins: Vec<String>,
+    pub cors_origins: Vec<WebOrigin>,
     /// Whether a proxy in front terminates TLS.
     pub behind_proxy: bool,
-    /// The proxies whose `X-Forwarded-For` is trusted.
-    pub trusted_proxies: Vec<IpAddr>,
+    /// The networks of the proxies that are believed; empty: this machine.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they say who they ask for.
+    pub forwarded_header: ForwardedHeader,
+    /// Whether their connections begin with the PROXY protocol.
+    pub proxy_protocol: bool,
     /// How long the server waits for running requests when it stops.
     pub drain: Duration,
+}
+
+/// The header in which a proxy says who it asks for. One of them alone is read: a proxy passes on what a client has put into
+/// the other one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239)
+    Forwarded,
 }
 
 /// How the server does TLS.
@@ -356,6 +373,8 @@ impl Default for Config {
                 cors_origins: Vec::new(),
                 behind_proxy: false,
                 trusted_proxies: Vec::new(),
+                forwarded_header: ForwardedHeader::XForwardedFor,
+                proxy_protocol: false,
                 drain: Duration::from_secs(10),
             },
             tls: Tls {

@@ -8,6 +8,7 @@ pub mod chat;
 pub mod histogram;
 pub mod id;
 pub mod notification;
+pub mod origin;
 pub mod privacy;
 pub mod problem;
 pub mod progress;

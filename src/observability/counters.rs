@@ -10,6 +10,7 @@ use crate::domain::histogram::Histogram;
 use crate::store::Change;
 
 use crate::observability::log_limiter::LogLimiter;
+use crate::observability::noticed::Noticed;
 
 /// How far back a rate looks.
 const RATE_OVER: Duration = Duration::from_secs(60);
@@ -89,7 +90,7 @@ pub struct Counters {
     /// Tokens that were refused, by the code of the refusal.
     pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
-    pub rate_limited: Counts<17>,
+    pub rate_limited: Counts<18>,
     /// HTTP requests answered, by the class of their status.
     pub http: Counts<5>,
     /// How long their answers took to begin.
@@ -106,6 +107,10 @@ pub struct Counters {
     pub clock_jumps: Count,
     /// Long polls that wait now.
     pub polls_waiting: Count,
+    /// Addresses that speak as a proxy does and are none that is trusted.
+    pub untrusted_proxies: Noticed,
+    /// Origins of pages that were refused.
+    pub refused_origins: Noticed,
     /// What may still be logged of refusals.
     pub log_limiter: LogLimiter,
     /// Totals as they were within the last minute.
@@ -174,6 +179,8 @@ impl Default for Counters {
             tls_failures: Count::default(),
             clock_jumps: Count::default(),
             polls_waiting: Count::default(),
+            untrusted_proxies: Noticed::default(),
+            refused_origins: Noticed::default(),
             log_limiter: LogLimiter::default(),
             samples: Mutex::default(),
         }

@@ -6,4 +6,5 @@ pub mod clock_watch;
 pub mod counters;
 pub mod log_limiter;
 pub mod metrics;
+pub mod noticed;
 pub mod process;

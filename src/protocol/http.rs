@@ -94,6 +94,19 @@ pub struct Status {
     pub keys_error: Option<String>,
     /// Where this request came from, as the server sees it.
     pub seen_from: String,
+    /// Addresses that speak as a proxy does and are none that is trusted, the most frequent first.
+    pub untrusted_proxies: Vec<SeenName>,
+    /// Origins of pages that were refused, the most frequent first.
+    pub refused_origins: Vec<SeenName>,
+}
+
+/// A name that strangers have given, and how often.
+#[derive(Debug, Serialize)]
+pub struct SeenName {
+    /// The address or the origin.
+    pub name: String,
+    /// In how many requests, since the start.
+    pub requests: u64,
 }
 
 /// Sockets by transport.

@@ -21,7 +21,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +38,7 @@ use crate::transport::socketio::engine::connection::{
 use crate::server::body_timeout::TimedBody;
 use crate::server::middleware::{Body, Failure, Middleware, Peer, refusal};
 use crate::server::places::{Most, NoPlace, NowAndThen, Place, Places};
+use crate::server::proxy_protocol;
 use crate::server::tls::handshakes::Handshakes;
 
 /// Behind a proxy, whose network has too many requests under way is told to come again after so long.
@@ -240,6 +241,8 @@ pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
 /// Who is at the other end.
 struct Who {
     address: Option<IpAddr>,
+    /// Whether it is who has connected.
+    is_direct: bool,
     is_certified: bool,
     user: Option<u32>,
     /// Its place among those who come over the network.
@@ -247,12 +250,12 @@ struct Who {
 }
 
 impl Who {
-    fn over_network(address: IpAddr, is_certified: bool, place: Arc<Place>) -> Who {
-        Who { address: Some(address), is_certified, user: None, place: Some(place) }
+    fn over_network(address: IpAddr, is_direct: bool, place: Arc<Place>) -> Who {
+        Who { address: Some(address), is_direct, is_certified: false, user: None, place: Some(place) }
     }
 
     fn local(user: Option<u32>) -> Who {
-        Who { address: None, is_certified: false, user, place: None }
+        Who { address: None, is_direct: true, is_certified: false, user, place: None }
     }
 }
 
@@ -324,14 +327,16 @@ impl Connections {
                     }
                     let (this, handshakes) = (self.clone(), handshakes.clone());
                     self.tracker.spawn(async move {
+                        let mut stream = stream;
+                        let Some(who) = this.who_connects(&mut stream, address, place).await else { return };
                         match handshakes {
-                            None => this.serve(stream, Who::over_network(address, false, place)).await,
+                            None => this.serve(stream, who).await,
                             Some(handshakes) => {
                                 match tokio::time::timeout(this.limits.handshake, handshakes.accept(stream)).await {
                                     Ok(Ok(stream)) => {
                                         let certificates = stream.get_ref().1.peer_certificates();
                                         let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
-                                        this.serve(stream, Who::over_network(address, is_certified, place)).await;
+                                        this.serve(stream, Who { is_certified, ..who }).await;
                                     }
                                     Ok(Err(error)) => this.refused(address, "tls_handshake", &error),
                                     Err(_) => this.refused(address, "tls_timeout", &"it took too long"),
@@ -406,7 +411,9 @@ impl Connections {
 
     /// A place for who has connected. Where there is none, idle connections of strangers make room.
     async fn place_for(&self, address: IpAddr) -> Option<Arc<Place>> {
-        let network = (!self.middleware.is_proxy(&address)).then(|| network_of(address));
+        let is_proxy =
+            self.middleware.is_proxy(&address) || self.middleware.speaks_proxy_protocol(&address) == Some(true);
+        let network = (!is_proxy).then(|| network_of(address));
         let mut admitted = self.places.admit(network);
         if let Err(NoPlace::Full) = admitted {
             // Each end is told once; and nobody else is accepted meanwhile.
@@ -419,6 +426,46 @@ impl Connections {
             }
         }
         admitted.inspect_err(|why| self.turn_away(address, *why)).ok()
+    }
+
+    /// Who is at the other end of a connection: who a trusted proxy says it is, where proxies begin with that. `None` if it is
+    /// refused.
+    async fn who_connects(&self, stream: &mut TcpStream, address: IpAddr, place: Arc<Place>) -> Option<Who> {
+        match self.middleware.speaks_proxy_protocol(&address) {
+            None => {}
+            Some(true) => {
+                let read = tokio::time::timeout(self.limits.handshake, proxy_protocol::read(stream)).await;
+                match read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
+                    // The proxy itself, for example with a check of health.
+                    Ok(None) => {}
+                    Ok(Some(client)) => {
+                        if !self.middleware.is_proxy(&client)
+                            && let Err(why) = place.is_of(network_of(client))
+                        {
+                            self.turn_away(client, why);
+                            return None;
+                        }
+                        return Some(Who::over_network(client, false, place));
+                    }
+                    Err(error) => {
+                        self.log_refusal(address, "proxy_protocol", &error);
+                        return None;
+                    }
+                }
+            }
+            Some(false) => {
+                // Who speaks it and is not trusted is refused in any case; an administrator may have forgotten their proxy.
+                let mut begin = [0; 12];
+                let peeked = tokio::time::timeout(self.limits.handshake, stream.peek(&mut begin)).await;
+                if let Ok(Ok(length)) = peeked
+                    && proxy_protocol::is_one(begin.get(..length).unwrap_or_default())
+                {
+                    self.middleware.note_untrusted_proxy(address, "the PROXY protocol");
+                    return None;
+                }
+            }
+        }
+        Some(Who::over_network(address, true, place))
     }
 
     /// Ends the connections of strangers that have idled for longest, a part of them. Gives how many.
@@ -469,6 +516,10 @@ impl Connections {
 
     fn refused(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
         self.middleware.counters().tls_failures.add();
+        self.log_refusal(address, reason, error);
+    }
+
+    fn log_refusal(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
         if self.middleware.counters().log_limiter.may_log(reason) {
             tracing::info!(%address, reason, %error, "a connection was refused");
         }
@@ -500,14 +551,14 @@ impl Connections {
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;
         self.lock().insert(number, Arc::downgrade(&connection));
-        let Who { address, is_certified, user, place } = who;
+        let Who { address, is_direct, is_certified, user, place } = who;
         let is_proxied = address.is_some_and(|address| self.middleware.is_proxy(&address));
         // Places count themselves; the administrator of this machine has none.
         let _open = place.is_none().then(|| Open::new(&self.middleware));
         if is_proxied || address.is_none() {
             connection.note_known();
         }
-        let peer = Peer { address, is_certified, user, connection };
+        let peer = Peer { address, is_direct, is_certified, user, connection };
         let middleware = self.middleware.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();

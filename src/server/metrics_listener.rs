@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use http::header::{ALLOW, HeaderValue};
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -68,8 +69,14 @@ pub(super) async fn serve(listener: TcpListener, api: Arc<HttpApi>, stop: Cancel
 }
 
 fn answer(api: &HttpApi, request: &http::Request<Incoming>) -> Response {
-    if request.uri().path() == "/metrics" && request.method() == Method::GET {
-        return api.metrics(request.headers());
+    if request.uri().path() == "/metrics" {
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            return api.metrics(request.headers());
+        }
+        let mut response = Response::new("There are only GET and HEAD /metrics here.\n".into());
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
     let mut response = Response::new("There is only GET /metrics here.\n".into());
     *response.status_mut() = StatusCode::NOT_FOUND;

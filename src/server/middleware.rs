@@ -14,7 +14,7 @@ use bytes::Bytes;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
     CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
@@ -22,21 +22,25 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use ipnet::IpNet;
 use socketioxide::layer::SocketIoLayer;
 use tower_layer::Layer;
 use tower_service::Service;
 use warp::filters::BoxedFilter;
 
-use crate::config::{Config, TlsMode};
+use crate::config::{Config, ForwardedHeader, TlsMode};
 use crate::domain::UserId;
+use crate::domain::origin::Origin;
 use crate::observability::counters::Counters;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
 use crate::services::limits::wait_of;
+use crate::transport::forwarded;
 use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
+use crate::transport::http::routes::Route;
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
-use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, forwarded_for, is_own, network_of};
+use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
@@ -58,6 +62,9 @@ const CLOSE_PACKET: &[u8] = b"1";
 /// Everything that is for administrators.
 const ADMIN_PATH: &str = "/api/v1/admin";
 
+/// All methods that there are.
+const METHODS: &str = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS";
+
 /// The most that a client on polling may send at once before it has signed in: a token, and what is around it.
 const TOKEN_BYTES: u64 = 64 << 10;
 
@@ -72,15 +79,19 @@ type Inner = Box<dyn Fn(Request<TimedBody>) -> Pin<Box<dyn Future<Output = Respo
 #[derive(Debug, Clone)]
 pub struct MiddlewareSettings {
     /// Origins of other sites that may use the server from a browser.
-    pub cors_origins: Vec<String>,
+    pub cors_origins: Vec<Origin>,
     /// The cookie that may hold a token.
     pub cookie_name: Option<String>,
     /// New sockets a second and address; 0 switches it off.
     pub connects_per_second: u32,
-    /// Whether `X-Forwarded-For` of a trusted proxy is believed.
+    /// Whether the header of a trusted proxy is believed.
     pub behind_proxy: bool,
-    /// The proxies that are believed; empty: the one that connects.
-    pub trusted_proxies: Vec<IpAddr>,
+    /// Which header that is.
+    pub forwarded_header: ForwardedHeader,
+    /// Whether connections of trusted proxies begin with the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// The proxies that are believed; empty: those on this machine.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether the server itself has TLS.
     pub has_tls: bool,
     /// For how long browsers are told to use nothing but HTTPS (RFC 6797). `None` with a certificate of the server's own: when
@@ -99,10 +110,25 @@ impl MiddlewareSettings {
             cookie_name: config.auth.cookie_name.clone(),
             connects_per_second: config.limits.connects_per_second,
             behind_proxy: config.server.behind_proxy,
+            forwarded_header: config.server.forwarded_header,
+            proxy_protocol: config.server.proxy_protocol,
             trusted_proxies: config.server.trusted_proxies.clone(),
             has_tls: config.tls.mode != TlsMode::Off,
             hsts: config.tls.hsts.filter(|_| config.tls.mode == TlsMode::Files),
             admin_needs_certificate: config.tls.client_ca.is_some(),
+        }
+    }
+
+    /// Whether who connects from there is a proxy whose header is believed.
+    fn believes(&self, address: &IpAddr) -> bool {
+        self.behind_proxy && forwarded::is_trusted(address, &self.trusted_proxies)
+    }
+
+    /// The header in which a proxy says whom it asks for.
+    fn header(&self) -> &'static str {
+        match self.forwarded_header {
+            ForwardedHeader::XForwardedFor => "X-Forwarded-For",
+            ForwardedHeader::Forwarded => "Forwarded",
         }
     }
 }
@@ -112,6 +138,8 @@ impl MiddlewareSettings {
 pub struct Peer {
     /// The other end; `None` on the control socket.
     pub address: Option<IpAddr>,
+    /// Whether it is who has connected; a proxy has said who it is otherwise.
+    pub is_direct: bool,
     /// Whether it has shown a client certificate of an authority that is trusted for it.
     pub is_certified: bool,
     /// The local user at the other end of the control socket.
@@ -202,6 +230,7 @@ impl Middleware {
         let began = Instant::now();
         let connection = peer.connection.clone();
         let address = self.client_address(request.headers(), &peer);
+        self.notice_proxy(request.headers(), &peer);
         let response = self.answer(request, peer, address).await;
         // What everybody may ask is answered always: whoever asks too often is read more slowly.
         let is_missing = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
@@ -222,13 +251,13 @@ impl Middleware {
     async fn answer(&self, request: Request<TimedBody>, peer: Peer, address: Option<IpAddr>) -> Response<Body> {
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
-            let error = ApiError::new(ErrorCode::MethodNotAllowed, "this server is not a proxy");
-            return refusal(&error);
+            return not_allowed("this server is not a proxy", HeaderValue::from_static(METHODS));
         }
         let allowed = self.allowed_origin(request.headers());
         let (is_sockets, peer_is_network) = (self.sockets.is_path(request.uri().path()), peer.address.is_some());
+        let is_refused = request.headers().contains_key(ORIGIN) && allowed.is_none();
         let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
-            preflight(allowed.is_some())
+            if is_refused { self.refuse_origin(request.headers()) } else { preflight() }
         } else if is_sockets && peer_is_network {
             // In memory of its own: it is much larger than the other, and each connection keeps place for what is inline.
             Box::pin(self.socket_request(request, &peer, address, &allowed)).await
@@ -247,7 +276,7 @@ impl Middleware {
                 headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
             }
         }
-        if !self.rules.load().settings.cors_origins.is_empty() {
+        if is_refused || !self.rules.load().settings.cors_origins.is_empty() {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
         if let Some(Allowed::Listed(origin)) = allowed {
@@ -270,6 +299,22 @@ impl Middleware {
         if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
             let message = "this needs a client certificate of an authority in tls.client_ca";
             return refusal(&ApiError::new(ErrorCode::Forbidden, message));
+        }
+        // Without an address the routes answer that there is nothing.
+        if let Some(route) = Route::find(request.uri().path()) {
+            if request.method() == Method::OPTIONS {
+                return options(route.allow());
+            }
+            if !route.takes(request.method()) {
+                return not_allowed("this address does not take this method", route.allow());
+            }
+            // hyper has the method in mind, and sends the head of the answer alone.
+            if request.method() == Method::HEAD {
+                *request.method_mut() = Method::GET;
+                if let Some(alone) = route.head() {
+                    request.extensions_mut().insert(alone);
+                }
+            }
         }
         if waits(request.uri().path()) {
             unpin(&mut request);
@@ -302,6 +347,10 @@ impl Middleware {
         address: Option<IpAddr>,
         allowed: &Option<Allowed>,
     ) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::POST) {
+            let message = "sockets take GET and POST; ask /healthz whether the server lives";
+            return not_allowed(message, HeaderValue::from_static("GET, POST, OPTIONS"));
+        }
         let mut query = match SocketQuery::parse(request.uri().query().unwrap_or_default()) {
             Ok(query) => query,
             Err(name) => {
@@ -320,8 +369,7 @@ impl Middleware {
             return refusal(&ApiError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
-            let message = "this origin may not connect; add it to server.cors_origins";
-            return refusal(&ApiError::new(ErrorCode::Forbidden, message));
+            return self.refuse_origin(request.headers());
         }
         // The library would answer 101 to a request whose upgrade a proxy has taken away (RFC 6455, 4.2.1).
         if query.is_websocket && !is_upgrade(request.headers()) {
@@ -407,35 +455,101 @@ impl Middleware {
         })
     }
 
-    /// Who is at the other end: behind a proxy, the last address that a trusted proxy has added.
+    /// Who is at the other end: behind a proxy, whom the trusted proxies have seen.
     pub(super) fn client_address(&self, headers: &HeaderMap, peer: &Peer) -> Option<IpAddr> {
         let direct = peer.address?;
-        if !self.is_proxy(&direct) {
+        let rules = self.rules.load();
+        let settings = &rules.settings;
+        if !settings.believes(&direct) {
             return Some(direct);
         }
-        let rules = self.rules.load();
-        let trusted = &rules.settings.trusted_proxies;
-        let lines = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        forwarded_for(lines, trusted).or(Some(direct))
+        let lines = headers.get_all(settings.header()).iter().map(HeaderValue::as_bytes);
+        let is_trusted = |address: &IpAddr| forwarded::is_trusted(address, &settings.trusted_proxies);
+        Some(forwarded::client_of(direct, settings.forwarded_header, lines, is_trusted))
     }
 
-    /// Whether who connects from there is a proxy that is believed.
+    /// Whether who connects from there is a proxy whose header is believed.
     #[must_use]
     pub fn is_proxy(&self, address: &IpAddr) -> bool {
+        self.rules.load().settings.believes(address)
+    }
+
+    /// Whether connections from there begin with the PROXY protocol; `None` if none does.
+    #[must_use]
+    pub fn speaks_proxy_protocol(&self, address: &IpAddr) -> Option<bool> {
         let rules = self.rules.load();
-        let trusted = &rules.settings.trusted_proxies;
-        rules.settings.behind_proxy && (trusted.is_empty() || trusted.contains(address))
+        let settings = &rules.settings;
+        settings.proxy_protocol.then(|| forwarded::is_trusted(address, &settings.trusted_proxies))
+    }
+
+    /// Somebody says for whom they ask, and is not believed: an administrator may have forgotten their proxy.
+    fn notice_proxy(&self, headers: &HeaderMap, peer: &Peer) {
+        let Some(direct) = peer.address.filter(|_| peer.is_direct) else { return };
+        let rules = self.rules.load();
+        let settings = &rules.settings;
+        if settings.behind_proxy && !settings.believes(&direct) && headers.contains_key(settings.header()) {
+            self.note_untrusted_proxy(direct, settings.header());
+        }
+    }
+
+    /// Counts who speaks as a proxy does and is none that is trusted, and tells it now and then.
+    pub(super) fn note_untrusted_proxy(&self, address: IpAddr, with: &str) {
+        let counters = self.counters();
+        if !counters.untrusted_proxies.note(&address.to_string()) || !counters.log_limiter.may_log("untrusted_proxy") {
+            return;
+        }
+        let rules = self.rules.load();
+        let line = forwarded::list_with(&rules.settings.trusted_proxies, &address.to_string());
+        tracing::warn!(
+            %address,
+            "{with} of an address that is no trusted proxy is not believed; if it is your proxy, write in [server]: {line}"
+        );
     }
 
     fn allowed_origin(&self, headers: &HeaderMap) -> Option<Allowed> {
-        let origin = headers.get(ORIGIN)?;
-        let text = origin.to_str().ok()?;
+        let value = headers.get(ORIGIN)?;
+        let origin = Origin::parse(value.to_str().ok()?)?;
         let rules = self.rules.load();
-        if rules.settings.cors_origins.iter().any(|allowed| allowed == text) {
-            return Some(Allowed::Listed(origin.clone()));
+        if rules.settings.cors_origins.contains(&origin) {
+            return Some(Allowed::Listed(value.clone()));
         }
         let host = headers.get(HOST)?.to_str().ok()?;
-        is_own(text, host, rules.settings.has_tls).then_some(Allowed::Own)
+        origin.is_own(host, rules.settings.has_tls).then_some(Allowed::Own)
+    }
+
+    /// Refuses a page of an origin that is not allowed, so that its console can say why: this answer, and no other one, may be
+    /// read by any page. It says nothing of the server but that the origin is not in its list, which the page knows by then,
+    /// and it is the same with every cookie and token.
+    fn refuse_origin(&self, headers: &HeaderMap) -> Response<Body> {
+        let message = "this origin may not connect; add it to server.cors_origins";
+        let mut response = refusal(&ApiError::new(ErrorCode::Forbidden, message));
+        let Some(value) = headers.get(ORIGIN) else { return response };
+        let text = value.to_str().unwrap_or("(not text)");
+        self.note_refused_origin(text);
+        // What is no origin comes from no browser.
+        if Origin::parse(text).is_some() || text == "null" {
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value.clone());
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    fn note_refused_origin(&self, text: &str) {
+        let counters = self.counters();
+        if !counters.refused_origins.note(text) || !counters.log_limiter.may_log("origin") {
+            return;
+        }
+        let Some(origin) = Origin::parse(text) else {
+            tracing::warn!(origin = text, "a page was refused: its origin is none that server.cors_origins can allow");
+            return;
+        };
+        let rules = self.rules.load();
+        let mut all: Vec<&str> = rules.settings.cors_origins.iter().map(Origin::as_str).collect();
+        all.push(origin.as_str());
+        let line = format!("cors_origins = {all:?}");
+        tracing::warn!(%origin, "a page of this origin was refused; if it is yours, write in [server]: {line}");
     }
 
     /// The memory for answers.
@@ -528,6 +642,21 @@ pub(super) fn refusal(error: &ApiError) -> Response<Body> {
     response
 }
 
+/// A refusal that says which methods there are (RFC 9110, 15.5.6).
+fn not_allowed(message: &'static str, allow: HeaderValue) -> Response<Body> {
+    let mut response = refusal(&ApiError::new(ErrorCode::MethodNotAllowed, message));
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
+/// The methods of an address, for who asks for them and is no page of another origin.
+fn options(allow: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
 fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
@@ -545,17 +674,14 @@ fn session_ended(is_poll: bool) -> Response<Body> {
     response
 }
 
-fn preflight(is_allowed: bool) -> Response<Body> {
+fn preflight() -> Response<Body> {
     let mut response = Response::new(whole(Bytes::new()));
-    *response.status_mut() = if is_allowed { StatusCode::NO_CONTENT } else { StatusCode::FORBIDDEN };
-    if is_allowed {
-        let headers = response.headers_mut();
-        let methods = HeaderValue::from_static("GET, POST, PATCH, PUT, DELETE, OPTIONS");
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
-        let allowed = HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key");
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
-        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-    }
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
+    let allowed = HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key");
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response
 }
 

@@ -13,6 +13,7 @@ pub mod offline;
 mod open_store;
 mod places;
 pub mod preflight;
+pub mod proxy_protocol;
 mod reload;
 mod shutdown;
 mod state;
@@ -250,6 +251,11 @@ impl Server {
         };
         server.accept(listeners, control_listener, api, tls.clone())?;
         server.begin_work(hangup);
+        if (config.server.behind_proxy || config.server.proxy_protocol) && config.server.trusted_proxies.is_empty() {
+            tracing::info!(
+                "server.trusted_proxies is empty: a proxy is believed on this machine alone; write the addresses of others there"
+            );
+        }
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             addresses = %server.state.addresses.join(" "),

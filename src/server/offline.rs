@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Verifier;
-use crate::config::{Config, Secret};
+use crate::config::{Config, ForwardedHeader, Secret};
 use crate::domain::SystemClock;
 use crate::realtime::feed::Feed;
 use crate::services::{App, Settings, app};
@@ -111,6 +111,8 @@ impl Offline {
             cookie_name: None,
             connects_per_second: 0,
             behind_proxy: false,
+            forwarded_header: ForwardedHeader::XForwardedFor,
+            proxy_protocol: false,
             trusted_proxies: Vec::new(),
             has_tls: false,
             hsts: None,

@@ -180,6 +180,19 @@ impl Place {
         Ok(())
     }
 
+    /// A proxy has said who is behind this connection, for its whole life: it is counted with their network.
+    ///
+    /// # Errors
+    /// There are too many of that network.
+    pub fn is_of(&self, network: IpAddr) -> Result<(), NoPlace> {
+        let mut held = self.held.lock();
+        if held.network.is_none() {
+            self.places.count(&mut self.places.lock(), network, true)?;
+            (held.network, held.is_newcomer) = (Some(network), true);
+        }
+        Ok(())
+    }
+
     /// The request of a proxy has its answer: its connection is nobody's until the next one.
     pub fn answered(&self) {
         self.let_go(&mut self.held.lock());
@@ -282,6 +295,24 @@ mod tests {
         of_proxy[4].asked(one).unwrap();
         drop(of_proxy);
         assert!(places.lock().networks.is_empty());
+    }
+
+    #[test]
+    fn who_is_behind_the_connection_of_a_proxy_is_counted_as_if_they_had_connected() {
+        let places = places(2, 3, 9);
+        let (one, other) = (network_of("10.0.0.1".parse().unwrap()), network_of("10.0.0.2".parse().unwrap()));
+        let of_proxy: Vec<_> = (0..5).map(|_| places.admit(None).unwrap()).collect();
+        of_proxy[0].is_of(one).unwrap();
+        of_proxy[1].is_of(one).unwrap();
+        assert_eq!(of_proxy[2].is_of(one).unwrap_err(), NoPlace::Newcomers);
+        of_proxy[0].asked(None).unwrap();
+        of_proxy[2].is_of(one).unwrap();
+        of_proxy[1].asked(None).unwrap();
+        assert_eq!(of_proxy[3].is_of(one).unwrap_err(), NoPlace::Network);
+        of_proxy[3].is_of(other).unwrap();
+        drop(of_proxy);
+        let taken = places.lock();
+        assert!(taken.networks.is_empty() && taken.all == 0);
     }
 
     #[test]

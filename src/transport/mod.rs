@@ -1,5 +1,6 @@
 //! How requests come in and deliveries go out: decode, ask a service, encode. No rule of the product is decided here.
 
+pub mod forwarded;
 pub mod http;
 pub mod memory;
 pub mod origin;

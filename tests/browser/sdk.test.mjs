@@ -28,7 +28,7 @@ const people = {};
 
 before(async () => {
   files = createServer((request, response) => {
-    const file = { '/': [join(here, 'page.html'), 'text/html'], '/socket.io.esm.min.js': [join(here, 'node_modules/socket.io-client/dist/socket.io.esm.min.js'), 'text/javascript'] }[request.url];
+    const file = { '/': [join(here, 'page.html'), 'text/html'], '/stranger': [join(here, 'stranger.html'), 'text/html'], '/socket.io.esm.min.js': [join(here, 'node_modules/socket.io-client/dist/socket.io.esm.min.js'), 'text/javascript'] }[request.url];
     if (!file) return response.writeHead(404).end();
     response.writeHead(200, { 'content-type': `${file[1]}; charset=utf-8` }).end(readFileSync(file[0]));
   });
@@ -210,4 +210,17 @@ test('an origin that is not listed may load the SDK, and nothing else', async ()
   await page.close();
   other.closeAllConnections();
   other.close();
+});
+
+test('a page of an origin that is not listed is told so in its console', async () => {
+  const { context, origin } = people.Ann;
+  const page = await context.newPage();
+  const said = [];
+  page.on('console', (message) => said.push(message.text()));
+  // The same files by another name of this machine: another origin.
+  await page.goto(`${origin.replace('127.0.0.1', 'localhost')}/stranger#${new URLSearchParams({ server: site.server.url })}`);
+  const shows = (pattern, what) => until(() => said.some((line) => pattern.test(line)), `${what}; the console has ${JSON.stringify(said)}`, PATIENCE_MS);
+  await shows(/^refused: .*this origin may not connect; add it to server\.cors_origins/, 'the reason that the server gives');
+  await shows(/^session: TypeError/, 'the HTTP API is closed to it');
+  await page.close();
 });

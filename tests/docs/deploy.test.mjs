@@ -212,6 +212,15 @@ function passesOn(name, from) {
     // The server itself finds the message too long, and says which field it is.
     assert.equal(json?.error?.field, 'content', raw);
   });
+
+  test(`${name}: one that is larger is refused by the server, and the client hears it`, async () => {
+    const body = JSON.stringify({ content: 'x'.repeat(1_900_000) });
+    const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+    for (let time = 0; time < 5; time += 1) {
+      const { status, json, raw } = await fetched(base, '/api/v1/rooms/1/messages', { method: 'POST', claims: { userId: 1 }, headers, body });
+      assert.deepEqual([status, json?.error?.code], [413, 'too_large'], raw);
+    }
+  });
 }
 
 function redirects(name, plainPort, base) {
@@ -268,6 +277,22 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
       return base;
     });
     redirects('HAProxy', () => plain, () => base);
+  });
+
+  describe('HAProxy by the PROXY protocol', () => {
+    passesOn('HAProxy by the PROXY protocol', async () => {
+      // From an address of its own: this test asks the server itself, too, and is no proxy.
+      const replacements = { '10.0.0.5': '127.0.0.3', '/etc/academy-rt/tls': dir };
+      const server = await serverWith('proxy-protocol', '10.0.0.8:443', { tls: true, replacements });
+      const port = await freePort();
+      const file = join(dir, 'haproxy-tcp.cfg');
+      writeFileSync(file, fitted(block('deploy.md', 'deploy=haproxy-tcp'), {
+        '10.0.0.8:443': `127.0.0.1:${server.port} source 127.0.0.3`, 'bind :443': `bind 127.0.0.1:${port}`,
+      }));
+      checked('haproxy', '-c', '-f', file);
+      await program('haproxy', ['-db', '-f', file], port);
+      return `https://${NAME}:${port}`;
+    });
   });
 
   describe('Caddy', () => {

@@ -100,10 +100,12 @@ test('a failure has its status, its body and Retry-After; a token is taken from 
 
 test('bodies: their size, their length, and unknown fields', async () => {
   const claims = { userId: 7 };
-  const chunked = new ReadableStream({ start(queue) { queue.enqueue(new TextEncoder().encode('{"content":"x"}')); queue.close(); } });
+  const inChunks = (text) => new ReadableStream({ start(queue) { queue.enqueue(new TextEncoder().encode(text)); queue.close(); } });
   const headers = { authorization: `Bearer ${token(claims)}` };
-  const without = await fetch(`${server.url}/api/v1/rooms/some/messages`, { method: 'POST', headers, body: chunked, duplex: 'half' });
-  assert.deepEqual([without.status, (await without.json()).error.code], [400, 'invalid_payload']);
+  const without = (text) => fetch(`${server.url}/api/v1/rooms/some/messages`, { method: 'POST', headers, body: inChunks(text), duplex: 'half' });
+  assert.equal((await without('{"content":"x"}')).status, 200);
+  const larger = await without(JSON.stringify({ content: 'x', pad: 'x'.repeat(1_000_000) }));
+  assert.deepEqual([larger.status, (await larger.json()).error.code], [413, 'too_large']);
   const post = (path, body, by = claims) => server.fetch(`/api/v1${path}`, { method: 'POST', claims: by, body });
   assert.equal((await post('/rooms/some/messages', { content: 'x', pad: 'x'.repeat(1_000_000) })).json.error.code, 'too_large');
   assert.equal((await post('/rooms/some/messages', { content: 'x', newer: 1 })).status, 200);
@@ -116,7 +118,11 @@ test('bodies: their size, their length, and unknown fields', async () => {
 });
 
 test('HEAD, and pages of other origins', async () => {
-  assert.equal((await fetch(`${server.url}/healthz`, { method: 'HEAD' })).status, 405);
+  assert.equal((await fetch(`${server.url}/healthz`, { method: 'HEAD' })).status, 200);
+  const put = await fetch(`${server.url}/healthz`, { method: 'PUT' });
+  assert.deepEqual([put.status, put.headers.get('allow')], [405, 'GET, HEAD, OPTIONS']);
+  const options = await fetch(`${server.url}/api/v1/broadcast`, { method: 'OPTIONS' });
+  assert.deepEqual([options.status, options.headers.get('allow')], [204, 'POST, OPTIONS']);
   assert.equal((await fetch(`${server.url}/sdk/academy-rt.js`, { method: 'HEAD' })).status, 200);
   const preflight = async (origin) => fetch(`${server.url}/api/v1/broadcast`, { method: 'OPTIONS', headers: { origin, 'access-control-request-method': 'POST' } });
   const [own, other] = [await preflight('https://portal.example'), await preflight('https://elsewhere.example')];

@@ -1,21 +1,23 @@
 //! Everything that parses bytes of strangers, as functions of bytes: what they promise is asserted. The targets of cargo-fuzz
 //! and the quick test of the seeds (`tests/it/strangers.rs`) call the same ones.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use academy_rt::archive::format;
 use academy_rt::auth::Verifier;
-use academy_rt::config::{Config, Secret, Sources, load};
+use academy_rt::config::{Config, ForwardedHeader, Secret, Sources, load};
+use academy_rt::domain::origin::Origin;
 use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
 use academy_rt::protocol::admin::{access, data};
 use academy_rt::protocol::cursor::{Cursor, Life, Seal};
 use academy_rt::protocol::decode;
 use academy_rt::protocol::request::*;
+use academy_rt::server::proxy_protocol;
 use academy_rt::store::rows::Digests;
+use academy_rt::transport::forwarded::client_of;
 use academy_rt::transport::http::extract;
 use academy_rt::transport::http::extract::Kind;
-use academy_rt::transport::origin::{forwarded_for, is_own};
 use academy_rt::transport::socketio::engine::frame;
 use academy_rt::transport::socketio::engine::handshake::{SocketQuery, token_of};
 use bytes::Bytes;
@@ -26,7 +28,7 @@ use serde_json::value::RawValue;
 pub type Surface = (&'static str, fn(&[u8]));
 
 /// Each of them, by the name of its target and of the directory with its seeds.
-pub const ALL: [Surface; 8] = [
+pub const ALL: [Surface; 10] = [
     ("token", token),
     ("requests", requests),
     ("ids", ids),
@@ -35,6 +37,8 @@ pub const ALL: [Surface; 8] = [
     ("config", config),
     ("http", http),
     ("packets", packets),
+    ("forwarded", forwarded),
+    ("proxy_protocol", proxy_protocol),
 ];
 
 const SECRET: &str = "a secret of the fuzzer, of no server";
@@ -177,11 +181,11 @@ pub fn http(bytes: &[u8]) {
     let _ = extract::from_query::<ChatHistory>(text, &KNOWN, []);
     let _ = extract::from_query::<ProgressGet>(text, &KNOWN, []);
     let _ = extract::from_query::<NotificationList>(text, &KNOWN, []);
-    // What the headers say of where a request is from.
-    let trusted = [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))];
-    assert!(!forwarded_for(text.lines(), &trusted).is_some_and(|address| trusted.contains(&address)));
-    if let Some((origin, host)) = text.split_once('\n') {
-        assert!(!is_own(origin, host, true) || origin.to_lowercase() == format!("https://{}", host.to_lowercase()));
+    if let Some((origin, host)) = text.split_once('\n')
+        && let Some(origin) = Origin::parse(origin)
+    {
+        assert_eq!(Origin::parse(origin.as_str()).as_ref(), Some(&origin), "it is its own one spelling");
+        assert!(!origin.is_own(host, true) || origin.as_str().starts_with("https://"));
     }
     let _ = (extract::room(text), extract::user(text), extract::number_in_path("id", text));
     for name in ["authorization", "cookie"] {
@@ -193,6 +197,45 @@ pub fn http(bytes: &[u8]) {
             }
         }
     }
+}
+
+/// What a client writes into the header of its proxy changes nothing of what the proxy adds.
+pub fn forwarded(bytes: &[u8]) {
+    let (direct, client) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([203, 0, 113, 9]));
+    let is_trusted = |address: &IpAddr| *address == direct;
+    let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    for (header, added) in [
+        (ForwardedHeader::XForwardedFor, "203.0.113.9:50000, 10.0.0.1"),
+        (ForwardedHeader::Forwarded, "proto=https;for=\"203.0.113.9:50000\", for=10.0.0.1"),
+    ] {
+        let _ = client_of(direct, header, lines.iter().copied(), is_trusted);
+        let own_line = lines.iter().copied().chain([added.as_bytes()]);
+        assert_eq!(client_of(direct, header, own_line, is_trusted), client);
+        if std::str::from_utf8(bytes).is_ok() {
+            let one_line = [bytes, b", ", added.as_bytes()].concat();
+            assert_eq!(client_of(direct, header, std::iter::once(one_line.as_slice()), is_trusted), client);
+        }
+    }
+}
+
+/// The beginning of a connection from a proxy: not a byte behind the header is asked for, and no more than there may be.
+pub fn proxy_protocol(bytes: &[u8]) {
+    let mut read = 0;
+    loop {
+        match proxy_protocol::wanted(&bytes[..read]) {
+            Err(_) => return,
+            Ok(0) => break,
+            Ok(more) => read += more,
+        }
+        assert!(read <= 4_096, "{read} bytes are asked for");
+        if read > bytes.len() {
+            return;
+        }
+    }
+    let whole = proxy_protocol::source(&bytes[..read]).ok();
+    assert!(proxy_protocol::is_one(bytes));
+    let behind = [&bytes[..read], b"\r\nPROXY TCP4 6.6.6.6 6.6.6.6 1 1\r\n"].concat();
+    assert_eq!(proxy_protocol::source(&behind[..read]).ok(), whole);
 }
 
 /// Frames of WebSocket.

@@ -7,6 +7,7 @@ use academy_rt::config::KEYS;
 use academy_rt::protocol::error::ErrorCode;
 use academy_rt::protocol::request::ClientEvent;
 use academy_rt::services::limits::budget::{Cost, RequestKind};
+use academy_rt::transport::http::routes::ROUTES;
 
 fn in_repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -112,4 +113,26 @@ fn every_event_has_one_heading() {
     told.sort();
     assert!(told.contains(&"server:draining".to_owned()), "the names are found: {told:?}");
     assert_eq!(headings("(server to client)"), told);
+}
+
+#[test]
+fn every_address_has_a_heading_for_each_method() {
+    let page = read("docs/http.md");
+    let headings = page.lines().filter(|line| line.starts_with("### `"));
+    let mut stated: Vec<String> =
+        headings.flat_map(|line| line.split('`').skip(1).step_by(2)).map(str::to_owned).collect();
+    let mut taken: Vec<String> = Vec::new();
+    for route in &ROUTES {
+        // One row of the table has a heading for each kind of hold.
+        let paths = match route.path.strip_suffix("/{kind}/{id}") {
+            Some(holds) => vec![format!("{holds}/user/{{userId}}"), format!("{holds}/room/{{roomId}}")],
+            None => vec![route.path.to_owned()],
+        };
+        for path in paths {
+            taken.extend(route.methods.iter().map(|method| format!("{method} {path}")));
+        }
+    }
+    stated.sort();
+    taken.sort();
+    assert_eq!(stated, taken, "docs/http.md against src/transport/http/routes.rs");
 }

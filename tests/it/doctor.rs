@@ -163,7 +163,7 @@ fn a_proxy_that_eats_websocket_is_found_and_one_that_hides_addresses() {
         "{findings:?}"
     );
     let proxy = find(&findings, "proxy", "warning");
-    assert!(proxy.iter().any(|what| what.contains("trusted_proxies is empty")), "{findings:?}");
+    assert!(proxy.iter().any(|what| what.contains("server.trusted_proxies is empty")), "{findings:?}");
     assert!(proxy.iter().any(|what| what.contains("sees the address of the proxy")), "{findings:?}");
     // Something else is there, or nobody.
     let nobody = format!("http://127.0.0.1:{}", free_port());

@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 
 use crate::archive::moments::day;
 use crate::config::{Config, TlsMode};
+use crate::domain::origin::Origin;
 use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::observability::certificate::{CertificateFacts, Validity};
 use crate::server::preflight;
 use crate::server::tls::self_signed;
+use crate::transport::forwarded::{is_trusted, list_with};
 
 use crate::cli::Global;
 use crate::cli::client::connect::Trust;
@@ -125,7 +127,10 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     results.extend(machine::memory(&config));
     results.push(backup(status.as_ref().ok(), now));
     results.extend(proxy(&config, status.as_ref().ok()));
-    match (args.server.url(), own_address(status.as_ref().ok())) {
+    results.extend(origins(&config, status.as_ref().ok()));
+    // This machine may be one of the proxies, whose connections begin with the PROXY protocol.
+    let own = own_address(status.as_ref().ok()).filter(|_| !config.server.proxy_protocol);
+    match (args.server.url(), own) {
         (Some(public), _) => results.extend(network::look(&config, public, args.server.trust())?),
         // The certificate is not for this address, and is checked above.
         (None, Some(own)) => {
@@ -240,31 +245,71 @@ fn backup(status: Option<&Value>, now: Timestamp) -> CheckResult {
 
 /// Whether a proxy in front passes on client addresses.
 fn proxy(config: &Config, status: Option<&Value>) -> Vec<CheckResult> {
-    if !config.server.behind_proxy {
-        return Vec::new();
-    }
     let mut results = Vec::new();
-    if config.server.trusted_proxies.is_empty() {
-        let remedy = "Set server.trusted_proxies to the addresses of the proxies.";
+    let server = &config.server;
+    if !server.behind_proxy && !server.proxy_protocol {
+        return results;
+    }
+    if server.trusted_proxies.is_empty() {
         results.push(CheckResult::warning(
             "proxy",
-            "every client is trusted as a proxy (server.trusted_proxies is empty)",
-            remedy,
+            "only a proxy on this machine is believed (server.trusted_proxies is empty)",
+            "Set server.trusted_proxies to the addresses of the proxies, or to [\"127.0.0.1\", \"::1\"].",
+        ));
+    }
+    for (name, requests) in seen_names(status, "/untrustedProxies") {
+        let line = list_with(&server.trusted_proxies, &name);
+        results.push(CheckResult::warning(
+            "proxy",
+            format!("{name} speaks as a proxy does and is not trusted ({requests} times)"),
+            format!(
+                "If it is your proxy, write in [server]: {line}. Otherwise, let nobody but the proxy reach the server."
+            ),
         ));
     }
     // With --url, the server sees this command through the proxy.
     let seen = status.and_then(|status| status.get("seenFrom")).and_then(Value::as_str);
     if let Some(seen) = seen.and_then(|seen| seen.parse::<std::net::IpAddr>().ok()) {
-        let is_proxy = config.server.trusted_proxies.contains(&seen) || seen.is_loopback();
-        results.push(if is_proxy {
+        results.push(if seen.is_loopback() || is_trusted(&seen, &server.trusted_proxies) {
             let remedy =
-                "Configure the proxy to set X-Forwarded-For to the address of the client. Otherwise all clients share one limit.";
+                "Configure the proxy to give the address of the client (server.forwarded_header). Otherwise all clients share one limit.";
             CheckResult::warning("proxy", format!("the server sees the address of the proxy ({seen}), not that of this client"), remedy)
         } else {
             CheckResult::good("proxy", format!("it passes on client addresses (this one: {seen})"))
         });
     }
     results
+}
+
+/// Pages that were refused.
+fn origins(config: &Config, status: Option<&Value>) -> Vec<CheckResult> {
+    let found = seen_names(status, "/refusedOrigins").map(|(name, requests)| {
+        let what = format!("pages of {name} were refused ({requests} times)");
+        let Some(origin) = Origin::parse(&name) else {
+            return CheckResult::warning(
+                "origins",
+                what,
+                "It is no origin that can be allowed: serve the page over https.",
+            );
+        };
+        let mut all: Vec<&str> = config.server.cors_origins.iter().map(Origin::as_str).collect();
+        all.push(origin.as_str());
+        CheckResult::warning(
+            "origins",
+            what,
+            format!("If the page is yours, write in [server]: cors_origins = {all:?}."),
+        )
+    });
+    found.collect()
+}
+
+/// What a running server has noticed of strangers: names, and how often.
+fn seen_names<'a>(status: Option<&'a Value>, pointer: &str) -> impl Iterator<Item = (String, u64)> + use<'a> {
+    let list = status.and_then(|status| status.pointer(pointer)).and_then(Value::as_array);
+    list.into_iter()
+        .flatten()
+        .take(3)
+        .filter_map(|seen| Some((seen.get("name")?.as_str()?.to_owned(), seen.get("requests")?.as_u64()?)))
 }
 
 /// The address of the running server as seen from this machine.

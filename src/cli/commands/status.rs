@@ -136,6 +136,20 @@ impl Said<'_> {
         format!("{} in use{}", keys.len(), endings.collect::<String>())
     }
 
+    /// Names that strangers have given, the most frequent three.
+    fn seen(&self, pointer: &str) -> String {
+        let names = self.0.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let one = |seen: &Value| {
+            let name = seen.get("name").and_then(Value::as_str).unwrap_or_default();
+            format!("{name} ({} times)", seen.get("requests").and_then(Value::as_u64).unwrap_or_default())
+        };
+        let mut shown: Vec<String> = names.iter().take(3).map(one).collect();
+        if names.len() > shown.len() {
+            shown.push(format!("{} more", names.len() - shown.len()));
+        }
+        shown.join(", ")
+    }
+
     fn backup(&self) -> String {
         match self.0.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
             Some(at) => format!("{} ({:.1} MiB)", moment(Timestamp(at)), self.mib("/store/lastBackup/bytes")),
@@ -239,6 +253,15 @@ fn text(answer: &Value) -> String {
     row("certificate", said.certificate());
     row("keys", said.keys());
     row("last backup", said.backup());
+    for (name, pointer, what) in [
+        ("PROXIES", "/untrustedProxies", "not in server.trusted_proxies"),
+        ("ORIGINS", "/refusedOrigins", "not in server.cors_origins"),
+    ] {
+        let seen = said.seen(pointer);
+        if !seen.is_empty() {
+            row(name, format!("refused, {what}: {seen}"));
+        }
+    }
     if let Some(error) = answer.get("keysError").and_then(Value::as_str) {
         row("KEYS", format!("REFUSED, the old keys stay in use: {error}"));
     }

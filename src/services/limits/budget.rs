@@ -122,8 +122,14 @@ impl RequestKind {
             Cost::Points(points) => points,
             Cost::Rate(_) => 0,
         };
-        own + u32::try_from(bytes / BYTES_A_POINT).unwrap_or(u32::MAX / 2)
+        own + points_for_size(bytes)
     }
+}
+
+/// What so many bytes of a request cost.
+#[must_use]
+pub fn points_for_size(bytes: u64) -> u32 {
+    u32::try_from(bytes / BYTES_A_POINT).unwrap_or(u32::MAX / 2)
 }
 
 /// The budgets of all users and networks, where there is a limit.

@@ -22,7 +22,7 @@ use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use crate::transport::http::deferred::Later;
 use crate::transport::http::extract::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
-use crate::transport::http::{HttpApi, answer, asker, body, failure, failure_with, json, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, asker_with_body, failure, failure_with, json, query, with_api};
 
 const PAGE: [(&str, Kind); 4] =
     [("before", Kind::Number), ("after", Kind::Number), ("limit", Kind::Number), ("versions", Kind::Flag)];
@@ -63,15 +63,13 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::path!("rooms" / String / "messages"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Event(ClientEvent::ChatMessage)))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Event(ClientEvent::ChatMessage)))
         .then(post);
     let edit = v1()
         .and(warp::path!("rooms" / String / "messages" / String))
         .and(warp::patch())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Event(ClientEvent::ChatEdit)))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Event(ClientEvent::ChatEdit)))
         .then(edit);
     let delete = v1()
         .and(warp::path!("rooms" / String / "messages" / String))
@@ -83,22 +81,19 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::path!("rooms" / String / "typing"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Event(ClientEvent::ChatTyping)))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Event(ClientEvent::ChatTyping)))
         .then(typing);
     let read = v1()
         .and(warp::path!("rooms" / String / "read"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Event(ClientEvent::ChatRead)))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Event(ClientEvent::ChatRead)))
         .then(mark_read);
     let join = v1()
         .and(warp::path!("rooms" / String / "join"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Event(ClientEvent::ChatJoin)))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Event(ClientEvent::ChatJoin)))
         .then(join);
     let leave = v1()
         .and(warp::path!("rooms" / String / "leave"))
@@ -131,9 +126,8 @@ fn progress_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::path!("progress"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Event(ClientEvent::ProgressSync)))
+        .and(asker_with_body(api, RequestKind::Event(ClientEvent::ProgressSync)))
         .and(query())
-        .and(body(api))
         .then(sync);
     let versions = v1()
         .and(warp::path!("progress" / String / "history"))
@@ -165,8 +159,7 @@ fn inbox_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(warp::path!("notifications" / "read"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Event(ClientEvent::NotificationRead)))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Event(ClientEvent::NotificationRead)))
         .then(read_notifications);
     let delete = v1()
         .and(warp::path!("notifications" / String))
@@ -255,7 +248,7 @@ async fn progress(api: Arc<HttpApi>, caller: Caller, query: String) -> Response 
     answer(result.await)
 }
 
-async fn sync(api: Arc<HttpApi>, caller: Caller, query: String, body: Bytes) -> Response {
+async fn sync(api: Arc<HttpApi>, caller: Caller, body: Bytes, query: String) -> Response {
     let read = || -> Result<(Vec<ProgressSync>, bool), ApiError> {
         let body = text(&body)?;
         let is_batch = body.trim_start().starts_with('[');

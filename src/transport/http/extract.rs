@@ -108,12 +108,14 @@ pub fn from_body<T: DeserializeOwned>(body: &Bytes, given: impl IntoIterator<Ite
     finish(map, given)
 }
 
-/// The body as text.
+/// The body as text, without the byte order mark that some clients begin it with (RFC 8259, 8.1: a reader may pass over it).
 ///
 /// # Errors
 /// `invalid_payload` if it is not UTF-8.
 pub fn text(body: &Bytes) -> Result<&str, ApiError> {
-    std::str::from_utf8(body).map_err(|_| ApiError::new(ErrorCode::InvalidPayload, "the body must be JSON in UTF-8"))
+    let text = std::str::from_utf8(body);
+    let text = text.map_err(|_| ApiError::new(ErrorCode::InvalidPayload, "the body must be JSON in UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
 fn finish<T: DeserializeOwned>(

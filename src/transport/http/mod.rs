@@ -7,6 +7,7 @@ pub mod client;
 pub mod deferred;
 pub mod extract;
 pub mod health;
+pub mod routes;
 mod sdk;
 
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use std::time::Duration;
 
 use ::http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use warp::Filter;
 use warp::filters::BoxedFilter;
@@ -28,8 +30,9 @@ use crate::domain::Actor;
 use crate::protocol::answer::Ok as OkAnswer;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
-use crate::services::limits::budget::RequestKind;
-use crate::services::{App, Caller};
+use crate::services::limits::budget::{RequestKind, points_for_size};
+use crate::services::{App, Caller, authorize};
+use crate::transport::http::routes::HeadAlone;
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
@@ -94,6 +97,12 @@ pub(crate) struct Refusal(pub(crate) ApiError);
 
 impl warp::reject::Reject for Refusal {}
 
+/// A HEAD whose asker would be given what they ask about: nothing more is done for it.
+#[derive(Debug)]
+struct HeadAnswered(HeadAlone);
+
+impl warp::reject::Reject for HeadAnswered {}
+
 /// All routes.
 #[must_use]
 pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
@@ -119,12 +128,13 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 
 async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
     // First: of the other routes, each has its own word to say of a request that is not for it.
+    if let Some(HeadAnswered(HeadAlone { content_type, .. })) = rejection.find() {
+        return Ok(text_response(StatusCode::OK, HeaderValue::from_static(content_type), Vec::new()));
+    }
     let error = if let Some(Refusal(error)) = rejection.find() {
         error.clone()
     } else if rejection.find::<warp::reject::PayloadTooLarge>().is_some() {
         ApiError::new(ErrorCode::TooLarge, "the body is too large")
-    } else if rejection.find::<warp::reject::LengthRequired>().is_some() {
-        ApiError::new(ErrorCode::InvalidPayload, "the request needs a Content-Length")
     } else if rejection.find::<warp::reject::MethodNotAllowed>().is_some() {
         ApiError::new(ErrorCode::MethodNotAllowed, "this address does not take this method")
     } else {
@@ -175,6 +185,50 @@ impl HttpApi {
         let turn = self.bodies.admit(sender, length).await;
         turn.inspect_err(|_| self.app.live.counters().rate_limited.add("bodies"))
     }
+
+    /// Reads a body of somebody who has signed in. It has its place among all bodies before a byte of it is read, and until
+    /// the handler lets go of it.
+    async fn read_body<B: Buf>(
+        &self,
+        caller: &Caller,
+        is_local: bool,
+        length: Length,
+        body: impl Stream<Item = Result<B, warp::Error>>,
+    ) -> Result<Bytes, ApiError> {
+        let too_large = || ApiError::new(ErrorCode::TooLarge, "the body is too large");
+        let most = match length {
+            Length::Known(bytes) if bytes > self.payload_bytes => return Err(too_large()),
+            Length::Known(bytes) => bytes,
+            // It may be as long as it may.
+            Length::Unknown => self.payload_bytes,
+        };
+        // An administrator of this machine waits for nobody.
+        let mut turn = match is_local {
+            true => None,
+            false => Some(self.turn(Sender::User(caller.actor.user.clone()), most).await?),
+        };
+        let mut body = std::pin::pin!(body);
+        let mut read = BytesMut::new();
+        while let Some(piece) = body.next().await {
+            let mut piece = piece.map_err(|_| {
+                ApiError::new(ErrorCode::InvalidPayload, "the body broke off; send the request again, with all of it")
+            })?;
+            if (read.len() + piece.remaining()) as u64 > most {
+                return Err(too_large());
+            }
+            read.put(piece.copy_to_bytes(piece.remaining()));
+        }
+        if length == Length::Unknown {
+            turn.iter_mut().for_each(|turn| turn.shrink(read.len()));
+            // Paid for with the head where it says so.
+            self.app.rates.charge_points(&caller.actor, points_for_size(read.len() as u64))?;
+        }
+        let bytes = read.freeze();
+        Ok(match turn {
+            Some(turn) => Bytes::from_owner(Held { bytes, _turn: turn }),
+            None => bytes,
+        })
+    }
 }
 
 /// The API itself, as the first argument of a handler.
@@ -186,19 +240,27 @@ pub(crate) fn with_api(
 }
 
 /// Who asks, as an argument of a handler, and pays for a request of this kind. Who is not let in, or asks for too much, is
-/// refused here: it stands before [`body`].
+/// refused here, and so is a HEAD that needs nothing more than to know who asks.
 pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Caller,)> {
     let (api, answering) = (api.clone(), api.clone());
     warp::header::headers_cloned()
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
         .and(warp::ext::optional::<SignedIn>())
-        .and_then(move |headers: HeaderMap, control, address, sender: Option<SignedIn>| {
+        .and(warp::ext::optional::<HeadAlone>())
+        .and_then(move |headers: HeaderMap, control, address, sender: Option<SignedIn>, head: Option<HeadAlone>| {
             let caller = api.asker(&headers, control, address, kind);
             if let (Ok(caller), Some(sender)) = (&caller, sender) {
                 sender.note(&caller.actor.user);
             }
-            std::future::ready(caller.map_err(|error| warp::reject::custom(Refusal(error))))
+            std::future::ready(match (caller, head) {
+                (Ok(caller), Some(head)) => Err(match head.needs.map(|scope| authorize(&caller, scope)) {
+                    Some(Err(error)) => warp::reject::custom(Refusal(error)),
+                    Some(Ok(())) | None => warp::reject::custom(HeadAnswered(head)),
+                }),
+                (Ok(caller), None) => Ok(caller),
+                (Err(error), _) => Err(warp::reject::custom(Refusal(error))),
+            })
         })
         .and(warp::ext::optional::<SignedIn>())
         .and(warp::method())
@@ -216,27 +278,43 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
         .boxed()
 }
 
-/// The body, bounded, of somebody who has signed in: [`asker`] stands before it. It has its place among all bodies before it
-/// is read, and until the handler lets go of it.
-pub(crate) fn body(api: &Arc<HttpApi>) -> BoxedFilter<(Bytes,)> {
-    let turn_of = api.clone();
-    warp::body::content_length_limit(api.payload_bytes)
-        .and(warp::header::<u64>("content-length"))
-        .and(warp::ext::optional::<SignedIn>())
-        .and_then(move |length, sender: Option<SignedIn>| {
-            let api = turn_of.clone();
-            async move {
-                // The control socket has no sender to note: an administrator of this machine waits for nobody.
-                let Some(user) = sender.as_ref().and_then(SignedIn::user) else { return Ok(None) };
-                let turn = api.turn(Sender::User(user.clone()), length).await;
-                turn.map(Some).map_err(|error| warp::reject::custom(Refusal(error)))
-            }
-        })
-        .and(warp::body::bytes())
-        .map(|turn: Option<Turn>, bytes| match turn {
-            Some(turn) => Bytes::from_owner(Held { bytes, _turn: turn }),
-            None => bytes,
-        })
+/// How long a body is, as far as the head of its request says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Known(u64),
+    /// It comes in chunks.
+    Unknown,
+}
+
+/// Who asks, and the body of their request, bounded, as two arguments of a handler. Nothing of the body is read for somebody
+/// whom [`asker`] does not let in. A request that says nothing of a body has none.
+pub(crate) fn asker_with_body(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Caller, Bytes)> {
+    let of_body = api.clone();
+    asker(api, kind)
+        .and(warp::ext::optional::<OverControlSocket>())
+        .and(warp::header::optional::<u64>("content-length"))
+        .and(warp::header::optional::<String>("transfer-encoding"))
+        .and(warp::body::stream())
+        .and_then(
+            move |caller: Caller,
+                  local: Option<OverControlSocket>,
+                  length: Option<u64>,
+                  coding: Option<String>,
+                  body| {
+                let api = of_body.clone();
+                let length = match coding {
+                    Some(_) => Length::Unknown,
+                    None => Length::Known(length.unwrap_or(0)),
+                };
+                async move {
+                    match api.read_body(&caller, local.is_some(), length, body).await {
+                        Ok(body) => Ok((caller, body)),
+                        Err(error) => Err(warp::reject::custom(Refusal(error))),
+                    }
+                }
+            },
+        )
+        .untuple_one()
         .boxed()
 }
 

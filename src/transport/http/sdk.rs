@@ -38,7 +38,7 @@ struct File {
 pub(super) fn routes() -> BoxedFilter<(Response,)> {
     let files: Arc<[File]> = FILES.into_iter().map(File::new).collect();
     warp::path!("sdk" / String)
-        .and(warp::get().or(warp::head()).unify())
+        .and(warp::get())
         .and(warp::header::headers_cloned())
         .map(move |name: String, headers: HeaderMap| match files.iter().find(|file| file.name == name) {
             Some(file) => file.answer(&headers),

@@ -17,10 +17,8 @@ use crate::services::Caller;
 use crate::services::limits::budget::RequestKind;
 use crate::services::streams::ByteStream;
 use crate::transport::http::extract::{self, Kind, room, text, user};
-use crate::transport::http::{HttpApi, answer, asker, body, failure, query, with_api};
-
-/// What a backup is, over HTTP.
-const ARCHIVE: &str = "application/vnd.academy-rt.backup";
+use crate::transport::http::routes::{ARCHIVE, JSON};
+use crate::transport::http::{HttpApi, answer, asker, asker_with_body, failure, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let admin = || warp::path("api").and(warp::path("v1")).and(warp::path("admin"));
@@ -34,8 +32,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(warp::path!("backup"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Admin))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Admin))
         .then(backup_kept);
     let audit = admin()
         .and(warp::path!("audit"))
@@ -54,8 +51,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(warp::path!("holds"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Admin))
-        .and(body(api))
+        .and(asker_with_body(api, RequestKind::Admin))
         .then(set_hold);
     let release = admin()
         .and(warp::path!("holds" / String / String))
@@ -153,7 +149,7 @@ async fn release(kind: String, id: String, api: Arc<HttpApi>, caller: Caller) ->
 }
 
 async fn export(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
-    streamed(async { api.app.privacy.export_user(&caller, user(&id)?).await }.await, "application/json")
+    streamed(async { api.app.privacy.export_user(&caller, user(&id)?).await }.await, JSON)
 }
 
 async fn certificate(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {

@@ -13,9 +13,12 @@ use warp::reply::Response;
 
 use crate::auth::Key;
 use crate::domain::Scope;
+use crate::observability::noticed::Noticed;
 use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
-use crate::protocol::http::{KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, Status, StoreCounts};
+use crate::protocol::http::{
+    KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, SeenName, Status, StoreCounts,
+};
 use crate::services::{Caller, authorize};
 
 use crate::services::limits::StoreQuota;
@@ -80,6 +83,8 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         keys: api.verifier.keys().iter().filter(|key| !key.has_ended(now)).map(key_status).collect(),
         keys_error: api.process.keys_error(),
         seen_from: caller.origin.as_deref().unwrap_or_default().to_owned(),
+        untrusted_proxies: seen_names(&counters.untrusted_proxies),
+        refused_origins: seen_names(&counters.refused_origins),
         store: StoreCounts {
             commit_p50_ms: store.commit_time.within(0.5).map(millis),
             commit_p99_ms: store.commit_time.within(0.99).map(millis),
@@ -96,6 +101,10 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         slow_readers: api.sockets.slow_readers(),
     };
     json(StatusCode::OK, &body)
+}
+
+fn seen_names(noticed: &Noticed) -> Vec<SeenName> {
+    noticed.read().into_iter().map(|seen| SeenName { name: seen.name, requests: seen.requests }).collect()
 }
 
 fn key_status(key: &Key) -> KeyStatus {

@@ -13,7 +13,7 @@ use crate::protocol::error::ApiError;
 use crate::services::Caller;
 use crate::services::limits::budget::RequestKind;
 use crate::transport::http::extract::{self, Kind, from_body, room, text, user};
-use crate::transport::http::{HttpApi, answer, asker, body, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, asker_with_body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let rooms = || warp::path!("api" / "v1" / "admin" / "rooms" / ..);
@@ -27,14 +27,13 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(warp::path::end())
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Admin))
-        .and(body(api));
+        .and(asker_with_body(api, RequestKind::Admin));
     let one = || rooms().and(warp::path!(String));
     let show = one().and(warp::get()).and(with_api(api)).and(asker(api, RequestKind::Admin)).and(query());
-    let patch = one().and(warp::patch()).and(with_api(api)).and(asker(api, RequestKind::Admin)).and(body(api));
+    let patch = one().and(warp::patch()).and(with_api(api)).and(asker_with_body(api, RequestKind::Admin));
     let delete = one().and(warp::delete()).and(with_api(api)).and(asker(api, RequestKind::Admin));
     let member = || rooms().and(warp::path!(String / "members" / String));
-    let put = member().and(warp::put()).and(with_api(api)).and(asker(api, RequestKind::Admin)).and(body(api));
+    let put = member().and(warp::put()).and(with_api(api)).and(asker_with_body(api, RequestKind::Admin));
     let remove = member().and(warp::delete()).and(with_api(api)).and(asker(api, RequestKind::Admin));
     let of_all = list.then(all).or(create.then(created)).unify();
     let of_one = show.then(shown).or(patch.then(patched)).unify().or(delete.then(deleted)).unify();

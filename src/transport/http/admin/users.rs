@@ -16,7 +16,7 @@ use crate::services::{Caller, authorize};
 use crate::services::limits::budget::RequestKind;
 use crate::transport::http::admin::rooms::{listed, numbered};
 use crate::transport::http::extract::{from_body, text, user};
-use crate::transport::http::{HttpApi, answer, asker, body, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, asker_with_body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     let admin = || warp::path!("api" / "v1" / "admin" / ..);
@@ -32,15 +32,13 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(warp::path!(String / String))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Admin))
-        .and(body(api));
+        .and(asker_with_body(api, RequestKind::Admin));
     let tokens = || admin().and(warp::path("tokens"));
     let revoke = tokens()
         .and(warp::path!("revoke"))
         .and(warp::post())
         .and(with_api(api))
-        .and(asker(api, RequestKind::Admin))
-        .and(body(api));
+        .and(asker_with_body(api, RequestKind::Admin));
     let revoked =
         tokens().and(warp::path!("revoked")).and(warp::get()).and(with_api(api)).and(asker(api, RequestKind::Admin));
     let connections = admin()

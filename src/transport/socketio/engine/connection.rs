@@ -39,8 +39,8 @@ const WRONG_AS_TOO_MANY: u32 = 10;
 const REFUSALS_OVER: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// What is on its way behind the last answer is passed over for so long, and so much of it.
-const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 1 << 20;
+const LINGER: Duration = Duration::from_secs(10);
+const LINGER_BYTES: usize = 32 << 20;
 
 /// How a connection is bounded.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,161 @@
+//! Every address of the HTTP API and the methods that it takes: what `Allow` says, and what a HEAD of it does. The documents
+//! have a heading for each row, and a test compares the two.
+
+use ::http::{HeaderValue, Method};
+
+use crate::domain::Scope;
+
+/// What a HEAD does where a GET would wait, leave a record or begin much work: it looks at who asks, and no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadAlone {
+    /// What the GET needs, besides a good token.
+    pub needs: Option<Scope>,
+    /// What the GET would give.
+    pub content_type: &'static str,
+}
+
+/// An address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Its path; a segment in braces stands for anything.
+    pub path: &'static str,
+    /// Its methods, without HEAD and OPTIONS.
+    pub methods: &'static [&'static str],
+    /// What a HEAD does in place of a GET; `None`: what the GET does, without the body.
+    head: Option<HeadAlone>,
+}
+
+/// What a backup is, over HTTP.
+pub const ARCHIVE: &str = "application/vnd.academy-rt.backup";
+/// What most answers are.
+pub const JSON: &str = "application/json";
+
+const fn row(path: &'static str, methods: &'static [&'static str]) -> Route {
+    Route { path, methods, head: None }
+}
+
+const fn costly(
+    path: &'static str,
+    methods: &'static [&'static str],
+    needs: Option<Scope>,
+    content_type: &'static str,
+) -> Route {
+    Route { path, methods, head: Some(HeadAlone { needs, content_type }) }
+}
+
+/// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
+pub const ROUTES: [Route; 39] = [
+    row("/healthz", &["GET"]),
+    row("/readyz", &["GET"]),
+    row("/api/health", &["GET"]),
+    row("/metrics", &["GET"]),
+    row("/api/v1/broadcast", &["POST"]),
+    row("/api/v1/notifications", &["GET", "POST"]),
+    row("/api/v1/session", &["GET"]),
+    row("/api/v1/rooms", &["GET"]),
+    row("/api/v1/rooms/{roomId}/join", &["POST"]),
+    row("/api/v1/rooms/{roomId}/leave", &["POST"]),
+    row("/api/v1/rooms/{roomId}/messages", &["GET", "POST"]),
+    row("/api/v1/rooms/{roomId}/messages/{messageId}", &["PATCH", "DELETE"]),
+    row("/api/v1/rooms/{roomId}/typing", &["POST"]),
+    row("/api/v1/rooms/{roomId}/read", &["POST"]),
+    row("/api/v1/rooms/{roomId}/presence", &["GET"]),
+    row("/api/v1/progress", &["GET", "POST"]),
+    row("/api/v1/progress/{lessonId}/history", &["GET"]),
+    row("/api/v1/notifications/read", &["POST"]),
+    row("/api/v1/notifications/{notificationId}", &["DELETE"]),
+    costly("/api/v1/events", &["GET"], None, JSON),
+    row("/api/v1/admin/status", &["GET"]),
+    row("/api/v1/admin/connections", &["GET"]),
+    costly("/api/v1/admin/audit", &["GET"], Some(Scope::Admin), JSON),
+    costly("/api/v1/admin/backup", &["GET", "POST"], Some(Scope::Admin), ARCHIVE),
+    row("/api/v1/admin/rooms", &["GET", "POST"]),
+    row("/api/v1/admin/rooms/{roomId}", &["GET", "PATCH", "DELETE"]),
+    row("/api/v1/admin/rooms/{roomId}/members/{userId}", &["PUT", "DELETE"]),
+    row("/api/v1/admin/users", &["GET"]),
+    row("/api/v1/admin/users/{userId}", &["GET", "DELETE"]),
+    costly("/api/v1/admin/users/{userId}/export", &["GET"], Some(Scope::Users), JSON),
+    row("/api/v1/admin/users/{userId}/erasure", &["GET"]),
+    row("/api/v1/admin/users/{userId}/block", &["POST"]),
+    row("/api/v1/admin/users/{userId}/unblock", &["POST"]),
+    row("/api/v1/admin/users/{userId}/disconnect", &["POST"]),
+    row("/api/v1/admin/tokens/revoke", &["POST"]),
+    row("/api/v1/admin/tokens/revoked", &["GET"]),
+    row("/api/v1/admin/holds", &["GET", "POST"]),
+    row("/api/v1/admin/holds/{kind}/{id}", &["DELETE"]),
+    row("/sdk/{file}", &["GET"]),
+];
+
+impl Route {
+    /// The address of a path, if there is one.
+    #[must_use]
+    pub fn find(path: &str) -> Option<&'static Route> {
+        ROUTES.iter().find(|route| route.fits(path))
+    }
+
+    fn fits(&self, path: &str) -> bool {
+        // The routes take a slash at the end as well.
+        let mut given = path.strip_suffix('/').unwrap_or(path).split('/');
+        let mut own = self.path.split('/');
+        loop {
+            match (own.next(), given.next()) {
+                (None, None) => return true,
+                (Some(own), Some(given)) if own == given || (own.starts_with('{') && !given.is_empty()) => {}
+                _ => return false,
+            }
+        }
+    }
+
+    /// Whether it takes a method; HEAD wherever it takes GET.
+    #[must_use]
+    pub fn takes(&self, method: &Method) -> bool {
+        let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
+        self.methods.contains(&method)
+    }
+
+    /// What a HEAD does in place of a GET.
+    #[must_use]
+    pub fn head(&self) -> Option<HeadAlone> {
+        self.head
+    }
+
+    /// What `Allow` says (RFC 9110, 10.2.1).
+    #[must_use]
+    pub fn allow(&self) -> HeaderValue {
+        let mut methods = self.methods.to_vec();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        methods.push("OPTIONS");
+        HeaderValue::try_from(methods.join(", ")).unwrap_or(HeaderValue::from_static(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_the_row_that_spells_it_out_first() {
+        let found = |path: &str| Route::find(path).map(|route| route.path);
+        assert_eq!(found("/api/v1/notifications/read"), Some("/api/v1/notifications/read"));
+        assert_eq!(found("/api/v1/notifications/7"), Some("/api/v1/notifications/{notificationId}"));
+        assert_eq!(found("/api/v1/rooms/caf%C3%A9/join/"), Some("/api/v1/rooms/{roomId}/join"));
+        for path in ["", "/", "/healthz/x", "/api/v1/rooms//join", "/api/v1/notifications//", "//healthz", "/HEALTHZ"] {
+            assert_eq!(found(path), None, "{path}");
+        }
+        for (index, route) in ROUTES.iter().enumerate() {
+            let filled = route.path.replace(['{', '}'], "");
+            assert_eq!(Route::find(&filled), ROUTES.get(index), "{filled}");
+        }
+    }
+
+    #[test]
+    fn head_is_taken_wherever_get_is() {
+        let route = |path| Route::find(path).unwrap();
+        assert_eq!(route("/healthz").allow(), "GET, HEAD, OPTIONS");
+        assert!(route("/healthz").takes(&Method::HEAD) && !route("/healthz").takes(&Method::POST));
+        assert_eq!(route("/api/v1/broadcast").allow(), "POST, OPTIONS");
+        assert!(!route("/api/v1/broadcast").takes(&Method::HEAD));
+    }
+}
