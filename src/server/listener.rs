@@ -43,7 +43,7 @@ use crate::server::tls::handshakes::Handshakes;
 
 /// Behind a proxy, whose network has too many requests under way is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(5);
-/// An answer is given out in pieces of so many bytes: the library copies what it is given.
+/// An answer is given out in pieces of so many bytes: the library copies what it is given, and keeps the memory.
 const PIECE_BYTES: usize = 16 << 10;
 /// A shorter answer is not counted: the kernel takes it whole.
 const COUNTED_BYTES: usize = 8 << 10;

@@ -101,6 +101,25 @@ fn answers_that_nobody_reads_have_a_bound_together_and_others_are_served() {
 }
 
 #[test]
+fn a_connection_that_stays_keeps_no_memory_of_what_was_answered() {
+    let server = server(&[]);
+    let token = server.token("7", "learner");
+    is_served(&server, &token, HISTORY);
+    let before = memory(&server);
+    let stays: Vec<TcpStream> = (0..100)
+        .map(|_| {
+            let mut stream = say(server.port, &get(HISTORY, &token));
+            assert_eq!(status(&mut stream), 200);
+            let mut body = vec![0; ANSWER];
+            stream.read_exact(&mut body).unwrap();
+            stream
+        })
+        .collect();
+    let after = memory(&server);
+    assert!(after < before + MOST_MIB, "{before} MiB before, {after} MiB with {} connections", stays.len());
+}
+
+#[test]
 fn what_waits_for_all_sockets_together_has_a_bound_and_others_are_served() {
     let server = server(&[]);
     let (others, slow) = (server.token("8", "learner"), ["7", "9", "10"].map(|user| server.token(user, "learner")));
