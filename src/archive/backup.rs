@@ -1,6 +1,8 @@
 //! Backups as files: made without a name, with the mode 0600, checked while they are written, synced, read back from the
-//! disk and only then given their name. Nothing is left behind of one that fails. For recipients they are encrypted by age.
+//! disk and only then given their name. Nothing is left behind of one that fails. For recipients they are encrypted by age,
+//! with a mark in front ([`Recipients`]) that says which store and which moment they are of.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -10,6 +12,7 @@ use std::str::FromStr;
 
 use age::DecryptError;
 use age::x25519::Recipient;
+use age_core::format::{FileKey, Stanza};
 use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, RenameFlags, fadvise, linkat, renameat_with};
 use rustix::io::Errno;
 
@@ -19,19 +22,19 @@ use crate::store::rows::Digests;
 use crate::archive::ArchiveError;
 use crate::archive::files::{parent, sync_parent};
 use crate::archive::format;
-use crate::archive::format::Summary;
-use crate::archive::moments::stamp;
+use crate::archive::format::{Header, Summary};
 use crate::domain::problem::Problem;
 
 /// What the names of scheduled backups end with.
 pub const EXTENSION: &str = "backup";
-/// What the names of scheduled backups begin with.
-const SCHEDULED: &str = "academy-rt-";
+/// The kind of the stanza by which an encrypted backup says what it is.
+const MARK: &str = "academy-rt-backup";
 const BUFFER_BYTES: usize = 256 << 10;
 /// So much of a file is synced at a time.
 const SYNC_BYTES: usize = 4 << 20;
 
-/// Who a backup is encrypted for.
+/// Who a backup is encrypted for. The encrypted file says in one more stanza of age's header, which readers of age pass over,
+/// which store and which moment it is of: whoever prunes backups has no identity to open them with.
 #[derive(Default)]
 pub struct Recipients(Vec<Recipient>);
 
@@ -59,6 +62,38 @@ impl Recipients {
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// What an encrypted backup says of itself in the clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) created_at: Timestamp,
+    pub(super) store_id: String,
+}
+
+impl From<&Header> for Mark {
+    fn from(header: &Header) -> Mark {
+        Mark { created_at: header.created_at, store_id: header.store_id.clone() }
+    }
+}
+
+impl Mark {
+    /// The mark in what an encrypted file begins with, if it has one.
+    pub(super) fn find(start: &[u8]) -> Option<Mark> {
+        let line = start.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"-> "))?;
+        let mut words = std::str::from_utf8(line).ok()?.split(' ');
+        let (kind, at, store_id) = (words.next()?, words.next()?, words.next()?);
+        let created_at = Timestamp(at.parse().ok()?);
+        (kind == MARK).then(|| Mark { created_at, store_id: store_id.to_owned() })
+    }
+}
+
+impl age::Recipient for Mark {
+    /// Has nothing of the key: nobody opens the file by it.
+    fn wrap_file_key(&self, _key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), age::EncryptError> {
+        let args = vec![self.created_at.as_millis().to_string(), self.store_id.clone()];
+        Ok((vec![Stanza { tag: MARK.to_owned(), args, body: vec![0; 16] }], HashSet::new()))
     }
 }
 
@@ -195,8 +230,12 @@ pub fn receive(
     let outcome = if recipients.is_empty() {
         copy(source, &mut hashed, newest_format, &mut failure, progress)
     } else {
+        let (start, header) = format::peek(source).map_err(|error| source_failed(&error))?;
+        let source = &mut start.as_slice().chain(source);
+        let mark = Mark::from(&header);
         let keys = recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(keys)
+        // The mark is the first, where it is found without knowing the others.
+        let encryptor = age::Encryptor::with_recipients(std::iter::once(&mark as &dyn age::Recipient).chain(keys))
             .map_err(|why| Problem::new("the backup cannot be encrypted", why, "Correct the recipients."))?;
         let sealed = encryptor.wrap_output(&mut hashed).map_err(|error| target_failed(path, &error))?;
         let mut sealed = sealed;
@@ -400,36 +439,4 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Problem> {
     examine(path, identity, newest_format, progress).map_err(|rejected| rejected.problem)
-}
-
-/// The name of a scheduled backup of that moment. Names sort as their times do.
-#[must_use]
-pub fn scheduled_name(at: Timestamp) -> String {
-    format!("{SCHEDULED}{}.{EXTENSION}", stamp(at))
-}
-
-/// Removes the oldest scheduled backups of a directory, so that `keep` are left; gives those that it removed. Files of
-/// other names are not touched.
-///
-/// # Errors
-/// What could not be removed.
-pub fn prune(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Problem> {
-    let failed = |path: &Path, error: io::Error| {
-        let what = format!("old backups in {} were not removed", path.display());
-        Problem::new(what, error, "Check the permissions of the directory.")
-    };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
-        let path = entry.map_err(|error| failed(dir, error))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(SCHEDULED) && path.extension().is_some_and(|extension| extension == EXTENSION) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found.truncate(found.len().saturating_sub(keep));
-    for path in &found {
-        fs::remove_file(path).map_err(|error| failed(path, error))?;
-    }
-    Ok(found)
 }

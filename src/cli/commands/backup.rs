@@ -15,6 +15,8 @@ use crate::archive::backup::{Made, Recipients};
 use crate::archive::format::Summary;
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Step};
+use crate::archive::retention;
+use crate::archive::retention::Pruned;
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::store::embedded::offline::rows::newest_format;
 
@@ -40,7 +42,7 @@ pub struct BackupArgs {
     /// Directory for the backup, whose file name contains the time
     #[arg(long, value_name = "DIR", conflicts_with = "file")]
     to: Option<PathBuf>,
-    /// Number of backups to keep in the directory of --to; older ones are removed
+    /// Number of backups of this server to keep in the directory of --to; older ones that --to made are removed
     #[arg(long, value_name = "N", requires = "to", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Encrypt the backup for an age recipient (age1...); may be given several times
@@ -93,7 +95,7 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     let recipients = Recipients::parse(&args.recipient).map_err(Failure::from)?;
     let path = match (&args.file, &args.to) {
         (Some(file), _) => file.clone(),
-        (None, Some(dir)) => dir.join(backup::scheduled_name(SystemClock.now())),
+        (None, Some(dir)) => retention::scheduled_path(dir, SystemClock.now()),
         (None, None) => {
             return Err(Failure::usage(
                 "the file for the backup is not named",
@@ -117,24 +119,26 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     bar.finish_and_clear();
     let made = made?;
     let seconds = begun.elapsed().as_secs_f64();
-    let removed = match (&args.to, args.keep) {
-        (Some(dir), Some(keep)) => backup::prune(dir, keep as usize).map_err(Failure::from)?,
-        _ => Vec::new(),
-    };
     if let Err(error) = note(global, &args.server, &made) {
         // The backup is good: a full disk of the server does not make it fail.
         warn(&format!(
             "the backup is good, but the audit log has no record of it, and status and /metrics do not show its age: {error}"
         ))?;
     }
+    // Behind the note: whatever becomes of the old backups, this one is good.
+    let pruned = args.keep.map(|keep| retention::prune(&made, keep as usize)).unwrap_or_default();
+    warn_of_kept(&pruned)?;
     if made.summary.mac.is_none() {
         warn(&unsigned(global, &args.server))?;
     }
     let head = made.summary.header.audit_head.as_ref();
+    let prune_problem = pruned.problem.as_ref().map(|problem| format!("{}: {}", problem.what, problem.why));
+    let removed = &pruned.removed;
     let key_id = made.summary.mac.as_ref().map(|mac| &mac.key_id);
     let answer = json!({
         "file": made.path, "bytes": made.file_bytes, "rows": made.summary.header.rows, "seconds": seconds,
         "blake3": made.summary.blake3, "removed": removed, "ok": true, "keyId": key_id, "auditHead": head,
+        "pruneProblem": prune_problem, "notPruned": pruned.later.iter().chain(&pruned.unknown).collect::<Vec<_>>(),
     });
     global.print(&answer, || {
         let name = made.path.display();
@@ -149,6 +153,31 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         text
     })?;
     Ok(Exit::Done)
+}
+
+/// Says which old backups are not removed, and why.
+fn warn_of_kept(pruned: &Pruned) -> anyhow::Result<()> {
+    if let Some(problem) = &pruned.problem {
+        warn(&format!("the backup is good, but {}: {}", problem.what, problem.why))?;
+    }
+    let names = |paths: &[PathBuf]| {
+        let names: Vec<_> =
+            paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
+        names.join(", ")
+    };
+    if !pruned.later.is_empty() {
+        warn(&format!(
+            "--keep does not count backups that say they were made after this one; check the clock, and remove them by hand if they are wrong: {}",
+            names(&pruned.later)
+        ))?;
+    }
+    if !pruned.unknown.is_empty() {
+        warn(&format!(
+            "--keep counts backups of academy-rt alone, and these do not say that they are; remove them by hand if you do not need them: {}",
+            names(&pruned.unknown)
+        ))?;
+    }
+    Ok(())
 }
 
 /// Why a backup has no signature, as far as this command can find out.
