@@ -95,6 +95,8 @@ pub struct Restored {
     pub cautions: Vec<String>,
     /// Where the old data are; `None` if there were none, or it was a dry run.
     pub aside: Option<PathBuf>,
+    /// The data set aside that a restore was taken back to, which are still there; `None` of a restore.
+    pub undone_from: Option<PathBuf>,
 }
 
 pub(super) fn opened(error: OpenError) -> Problem {
@@ -124,6 +126,23 @@ pub(super) fn stored(error: StoreError) -> Problem {
 /// While a server runs in it.
 pub fn hold(data_dir: &Path) -> Result<Held, Problem> {
     Held::take(data_dir).map_err(opened)
+}
+
+/// Whether a server runs in a data directory, or another command works on it.
+#[must_use]
+pub fn is_in_use(data_dir: &Path) -> bool {
+    matches!(Held::take(data_dir), Err(OpenError::InUse { .. }))
+}
+
+/// Makes a database file of an archive that is streamed from a running server.
+///
+/// # Errors
+/// If the stream is not whole, or the file cannot be written.
+pub fn copy_rows(source: &mut dyn io::Read, path: &Path) -> Result<(), Problem> {
+    let mut file = NewFile::create(path).map_err(|error| written("the file", path, &error))?;
+    format::read(source, newest_format(), &mut file, &mut |_, _| {}).map(drop).map_err(|error| {
+        Problem::new("the current data were not read completely", error, "Try again; the server's log may say more.")
+    })
 }
 
 /// Opens the database of a held directory.
@@ -174,18 +193,44 @@ pub fn restore(
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Restored, Problem> {
+    restore_in(data_dir, data_dir, backup, options, watch)
+}
+
+/// Says what a restore would change while a server runs: `rows` is a directory with a copy of its database, and `data_dir` the
+/// one that it runs in. Blocks.
+///
+/// # Errors
+/// What does not fit.
+pub fn rehearse(
+    rows: &Path,
+    data_dir: &Path,
+    backup: &Path,
+    options: RestoreOptions<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Restored, Problem> {
+    restore_in(rows, data_dir, backup, RestoreOptions { is_dry_run: true, ..options }, watch)
+}
+
+/// Restores into a directory that stands for a data directory, which has the key and is named in what is said.
+fn restore_in(
+    place: &Path,
+    data_dir: &Path,
+    backup: &Path,
+    options: RestoreOptions<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Restored, Problem> {
     let mut source = Source::open(backup, options.identity)?;
     let mut made_dir = MadeDir(None);
-    if !data_dir.exists() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-        made.map_err(|error| written("the directory", data_dir, &error))?;
-        made_dir.0 = Some(data_dir);
+    if !place.exists() {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(place);
+        made.map_err(|error| written("the directory", place, &error))?;
+        made_dir.0 = Some(place);
     }
-    let held = hold(data_dir)?;
+    let held = hold(place)?;
     let old = existing(&held, options.is_forced)?;
     let before = old.as_ref().and_then(|old| old.row_stats.clone());
     let key = KeyHere::of(data_dir);
-    let making = Making::begin(data_dir)?;
+    let making = Making::begin(place)?;
     let summary = fill(&making.0, backup, &mut source, watch)?;
     let authenticity = refuse_altered(&key, &summary).map_err(|error| unusable(backup, &error))?;
     let mut cautions: Vec<String> = key.caution(&summary).into_iter().chain(key.warning).collect();
@@ -193,7 +238,10 @@ pub fn restore(
 
     let found = new.row_stats().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
-    if before.is_some() && !is_same_store && !options.is_forced {
+    // A server that was just set up: nothing is lost with it but the records of its audit log, which are kept.
+    let is_fresh = before.as_ref().is_some_and(RowStats::is_fresh);
+    let does_replace = options.is_forced || is_fresh && !is_same_store;
+    if before.is_some() && !is_same_store && !does_replace {
         return Err(Problem::new(
             "the backup is from another server",
             format!("the data in {} belong to another server than this backup", data_dir.display()),
@@ -227,8 +275,8 @@ pub fn restore(
         Some(_) if carried.is_same_audit_log => kept_audit::nothing(),
         Some(old) => {
             let pending =
-                kept_audit::keep_beside(data_dir, &old.file, options.is_dry_run || !options.is_forced, options.now)?;
-            refuse_lost_audit_log(data_dir, pending.audit(), options.is_forced)?;
+                kept_audit::keep_beside(data_dir, &old.file, options.is_dry_run || !does_replace, options.now)?;
+            refuse_lost_audit_log(data_dir, pending.audit(), does_replace)?;
             pending
         }
         None if held.path().exists() => kept_audit::unreadable("the database does not open"),
@@ -249,6 +297,7 @@ pub fn restore(
         authenticity: Some(authenticity),
         cautions,
         aside: None,
+        undone_from: None,
     };
     if options.is_dry_run {
         return Ok(restored);
@@ -412,7 +461,7 @@ pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_
     give_to_owner_of(held.data_dir(), new);
     watch(Step::SetAside);
     let aside = if path.exists() {
-        let aside = free_name(held.data_dir(), now);
+        let aside = free_name(held.data_dir(), now).map_err(failed)?;
         fs::hard_link(&path, &aside).map_err(failed)?;
         sync_parent(&path).map_err(failed)?;
         Some(aside)
@@ -434,10 +483,22 @@ pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_
     Ok(aside)
 }
 
-fn free_name(data_dir: &Path, now: Timestamp) -> PathBuf {
-    let plain = data_dir.join(format!("{ASIDE}{}", stamp(now)));
-    let numbered = (2..).map(|n| data_dir.join(format!("{ASIDE}{}-{n}", stamp(now))));
-    std::iter::once(plain.clone()).chain(numbered).find(|path| !path.exists()).unwrap_or(plain)
+/// A name behind all that are there, even if the clock has been set back: the last of them is what was set aside last.
+fn free_name(data_dir: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let last = set_aside(data_dir)?.last().map(|last| order(last));
+    let name = match last {
+        Some((moment, number)) if moment >= stamp(now) => format!("{ASIDE}{moment}-{}", number + 1),
+        _ => format!("{ASIDE}{}", stamp(now)),
+    };
+    Ok(data_dir.join(name))
+}
+
+/// What the names of data that were set aside are sorted by: the moment, and the number behind it.
+fn order(path: &Path) -> (String, u64) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let rest = name.strip_prefix(ASIDE).unwrap_or_default();
+    let (moment, number) = rest.split_once('-').unwrap_or((rest, "1"));
+    (moment.to_owned(), number.parse().unwrap_or(1))
 }
 
 /// The data that restores have set aside, newest last.
@@ -452,7 +513,7 @@ pub fn set_aside(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
             found.push(entry.path());
         }
     }
-    found.sort();
+    found.sort_by_key(|path| order(path));
     Ok(found)
 }
 

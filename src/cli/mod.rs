@@ -5,6 +5,7 @@ pub mod commands;
 pub mod exit;
 pub mod logging;
 pub mod progress_bar;
+pub mod scratch;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -17,13 +17,14 @@ use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Step};
 use crate::archive::retention;
 use crate::archive::retention::Pruned;
-use crate::domain::{Clock, SystemClock, Timestamp};
+use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::rows::newest_format;
 
 use crate::cli::client::{Call, ServerArgs, call, download};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
+use crate::cli::scratch::Scratch;
 use crate::cli::{Global, Output};
 
 /// The nice value of the command: other processes go first.
@@ -275,12 +276,12 @@ fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
 
 /// A restore into a temporary directory, which is removed afterwards.
 fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) -> anyhow::Result<Exit> {
-    let dir = DrillDir::make(SystemClock.now())?;
+    let dir = Scratch::make("drill")?;
     let bar = rows(global, "drill");
     let begun = Instant::now();
     let options =
         RestoreOptions { identity, is_dry_run: false, is_forced: false, actor: "drill", now: SystemClock.now() };
-    let outcome = restore::restore(&dir.0, file, options, &mut |step| {
+    let outcome = restore::restore(dir.path(), file, options, &mut |step| {
         if let Step::Rows(done, all) = step {
             show(&bar, done, all);
         }
@@ -288,7 +289,7 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) 
     bar.finish_and_clear();
     let restored = outcome.map_err(Failure::from)?;
     let seconds = begun.elapsed().as_secs_f64();
-    let bytes = std::fs::metadata(dir.0.join(crate::store::embedded::NAME)).map_or(0, |file| file.len());
+    let bytes = std::fs::metadata(dir.path().join(crate::store::embedded::NAME)).map_or(0, |file| file.len());
     let Some(summary) = &restored.summary else { anyhow::bail!("the drill restored nothing") };
     let mut answer = as_json(summary, here);
     if let Some(answer) = answer.as_object_mut() {
@@ -303,26 +304,4 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) 
         )
     })?;
     Ok(Exit::Done)
-}
-
-/// A directory that is removed when its value is dropped.
-struct DrillDir(PathBuf);
-
-impl DrillDir {
-    fn make(now: Timestamp) -> Result<DrillDir, Failure> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("academy-rt-drill-{}-{}", std::process::id(), now.as_millis()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            let remedy = "Set the environment variable TMPDIR to a directory with space for the database.";
-            Failure::new(format!("the directory {} cannot be created", path.display()), error, remedy)
-        })?;
-        Ok(DrillDir(path))
-    }
-}
-
-impl Drop for DrillDir {
-    fn drop(&mut self) {
-        // If it cannot be removed, it stays in the directory for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
