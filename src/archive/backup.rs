@@ -20,7 +20,7 @@ use crate::domain::Timestamp;
 use crate::store::rows::Digests;
 
 use crate::archive::ArchiveError;
-use crate::archive::files::{parent, sync_parent};
+use crate::archive::files::{copy, is_missing, parent, sync_parent};
 use crate::archive::format;
 use crate::archive::format::{Header, Summary};
 use crate::domain::problem::Problem;
@@ -125,14 +125,16 @@ impl Target {
             }
             Err(_) => {}
         }
-        let name = path.file_name().ok_or_else(|| Problem::new(what(), "it has no file name", "Give a file name."))?;
+        if path.file_name().is_none() {
+            return Err(Problem::new(what(), "it has no file name", "Give a file name."));
+        }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::open(parent(path), flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => return Ok(Target { path: path.to_owned(), file: file.into(), partial: None }),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
             Err(error) => return Err(target_failed(path, &error.into())),
         }
-        let partial = path.with_file_name(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
+        let partial = partial_name(path);
         let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial);
         let file = opened.map_err(|error| target_failed(path, &error))?;
         Ok(Target { path: path.to_owned(), file, partial: Some(partial) })
@@ -140,14 +142,27 @@ impl Target {
 
     /// Gives it its name; it is on disk then.
     fn keep(mut self) -> Result<(), Problem> {
-        let named = match &self.partial {
-            None => {
-                let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                linkat(CWD, open, CWD, &self.path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+        let failed = |error: io::Error| target_failed(&self.path, &error);
+        if self.partial.is_none() {
+            let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            match linkat(CWD, open, CWD, &self.path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from) {
+                Ok(()) => return sync_parent(&self.path).map_err(failed),
+                // A file system that has files without names and no links, or a process that does not see its own files.
+                Err(error) if is_missing(&error) || error.kind() == io::ErrorKind::NotFound => {
+                    let partial = partial_name(&self.path);
+                    self.file.rewind().and_then(|()| copy(&mut self.file, &partial)).map_err(failed)?;
+                    self.partial = Some(partial);
+                }
+                Err(error) => return Err(failed(error)),
             }
+        }
+        let named = match &self.partial {
+            None => Ok(()),
             Some(partial) => match renameat_with(CWD, partial, CWD, &self.path, RenameFlags::NOREPLACE) {
                 // A file system that does not know the flag. Somebody's file of that name was looked for before.
-                Err(Errno::INVAL | Errno::NOSYS) if !self.path.exists() => fs::rename(partial, &self.path),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if !self.path.exists() => {
+                    fs::rename(partial, &self.path)
+                }
                 renamed => renamed.map_err(io::Error::from),
             },
         };
@@ -179,6 +194,12 @@ impl Drop for Target {
             let _ = fs::remove_file(partial);
         }
     }
+}
+
+/// What a backup is called while it is made, where a file cannot be without a name.
+fn partial_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial-{}", std::process::id()))
 }
 
 fn target_failed(path: &Path, error: &io::Error) -> Problem {
@@ -228,7 +249,7 @@ pub fn receive(
     let mut hashed = Hashed { out, hasher: blake3::Hasher::new() };
     let mut failure = None;
     let outcome = if recipients.is_empty() {
-        copy(source, &mut hashed, newest_format, &mut failure, progress)
+        tee(source, &mut hashed, newest_format, &mut failure, progress)
     } else {
         let (start, header) = format::peek(source).map_err(|error| source_failed(&error))?;
         let source = &mut start.as_slice().chain(source);
@@ -239,7 +260,7 @@ pub fn receive(
             .map_err(|why| Problem::new("the backup cannot be encrypted", why, "Correct the recipients."))?;
         let sealed = encryptor.wrap_output(&mut hashed).map_err(|error| target_failed(path, &error))?;
         let mut sealed = sealed;
-        let outcome = copy(source, &mut sealed, newest_format, &mut failure, progress);
+        let outcome = tee(source, &mut sealed, newest_format, &mut failure, progress);
         if outcome.is_ok() {
             sealed.finish().map_err(|error| target_failed(path, &error))?;
         }
@@ -257,7 +278,7 @@ pub fn receive(
     Ok(Made { path: path.to_owned(), file_bytes, summary })
 }
 
-fn copy(
+fn tee(
     source: &mut dyn Read,
     out: &mut dyn Write,
     newest_format: u32,

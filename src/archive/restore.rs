@@ -6,7 +6,7 @@
 //! that cannot be carried over, as the backup's is another one, is not dropped: without force the restore is refused, with it
 //! the audit log is kept beside the data ([`crate::archive::kept_audit`]).
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,13 @@ use crate::store::embedded::offline::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
 use crate::store::embedded::offline::stats::RowStats;
-use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED};
+use crate::store::embedded::{ASIDE, COPIED, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
 use crate::archive::authenticity::{Authenticity, KeyHere, refuse_altered};
 use crate::archive::backup::{Source, unusable};
-use crate::archive::files::sync_parent;
-use crate::archive::files::{give_to_owner_of, written};
+use crate::archive::files::{copy, give_to_owner_of, is_missing, link, sync_parent, written};
 use crate::archive::format;
 use crate::archive::format::{Summary, TableSum};
 use crate::archive::kept_audit;
@@ -99,7 +98,9 @@ pub struct Restored {
     pub undone_from: Option<PathBuf>,
 }
 
-pub(super) fn opened(error: OpenError) -> Problem {
+/// What is said of a store that cannot be opened.
+#[must_use]
+pub fn opened(error: OpenError) -> Problem {
     let why = error.to_string();
     let remedy = match error {
         OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
@@ -460,27 +461,50 @@ pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_
     let failed = |error: io::Error| written("the directory", held.data_dir(), &error);
     give_to_owner_of(held.data_dir(), new);
     watch(Step::SetAside);
-    let aside = if path.exists() {
-        let aside = free_name(held.data_dir(), now).map_err(failed)?;
-        fs::hard_link(&path, &aside).map_err(failed)?;
-        sync_parent(&path).map_err(failed)?;
-        Some(aside)
-    } else {
-        None
+    // The name that the old data get, and the one that they have until the new ones are in place.
+    let names = match path.exists() {
+        true => Some(second_name(&path, free_name(held.data_dir(), now).map_err(failed)?).map_err(failed)?),
+        false => None,
     };
     watch(Step::Swap);
     if let Err(error) = fs::rename(new, &path) {
-        if let Some(aside) = &aside {
+        if let Some((_, current)) = &names {
             // The old data have their first name still.
-            let _ = fs::remove_file(aside);
+            let _ = fs::remove_file(current);
         }
         return Err(failed(error));
     }
     sync_parent(&path).map_err(failed)?;
+    if let Some((aside, current)) = &names
+        && aside != current
+    {
+        // Where this is cut off, the next start does it.
+        fs::rename(current, aside).map_err(failed)?;
+        sync_parent(&path).map_err(failed)?;
+        give_to_owner_of(held.data_dir(), aside);
+    }
+    let aside = names.map(|(aside, _)| aside);
     // What was suspect is aside now.
     let _ = remove_if_there(&held.data_dir().join(SUSPECT));
     watch(Step::Done);
     Ok(aside)
+}
+
+/// Gives the data a second name, or a copy where the file system has no hard links. Gives the name that they are to have, and
+/// the one that they have: a copy has another one until the new data are in place, so that a cut leaves none that looks as if
+/// it had been set aside ([`forget_second_names`](crate::store::embedded::offline::rows::Held::take) looks after it).
+fn second_name(path: &Path, aside: PathBuf) -> io::Result<(PathBuf, PathBuf)> {
+    let current = match link(path, &aside) {
+        Err(error) if is_missing(&error) => {
+            let name = aside.file_name().unwrap_or_default().to_string_lossy();
+            let copied = path.with_file_name(format!("{COPIED}{}", name.strip_prefix(ASIDE).unwrap_or_default()));
+            copy(&mut File::open(path)?, &copied)?;
+            copied
+        }
+        linked => linked.map(|()| aside.clone())?,
+    };
+    sync_parent(path)?;
+    Ok((aside, current))
 }
 
 /// A name behind all that are there, even if the clock has been set back: the last of them is what was set aside last.
@@ -533,5 +557,66 @@ impl RowSink for Both<'_> {
     fn end(&mut self) -> io::Result<()> {
         self.0.end()?;
         self.1.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::files::LACKS_LINKS;
+
+    /// A data directory with a database of some bytes, and a new one beside it.
+    fn two() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, new) = (dir.path().join("academy.redb"), dir.path().join(UNFINISHED));
+        fs::write(&path, "old").unwrap();
+        fs::write(&new, "new").unwrap();
+        (dir, path, new)
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn without_hard_links_the_old_data_are_copied_and_a_cut_leaves_no_copy_that_looks_like_a_restore() {
+        const AT: &str = "academy.redb.before-19700101T000001Z";
+        LACKS_LINKS.set(true);
+        // Cut before the swap, and behind it.
+        for (cut, left, content) in
+            [(Step::Swap, vec!["academy.redb", UNFINISHED], "old"), (Step::Done, vec!["academy.redb", AT], "new")]
+        {
+            let (dir, path, new) = two();
+            let held = hold(dir.path()).unwrap();
+            let cut_at = |step: Step| {
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    swap(&held, &new, Timestamp(1_000), &mut |now| {
+                        if now == step {
+                            std::panic::resume_unwind(Box::new(()))
+                        }
+                    })
+                }))
+            };
+            assert!(cut_at(cut).is_err());
+            drop(held);
+            drop(hold(dir.path()).unwrap());
+            assert_eq!(
+                (names(dir.path()), fs::read_to_string(&path).unwrap()),
+                (left.iter().map(|name| (*name).to_owned()).collect(), content.to_owned())
+            );
+        }
+        // Between the swap and the last name.
+        let (dir, path, new) = two();
+        fs::write(dir.path().join(AT.replace(ASIDE, COPIED)), "old").unwrap();
+        fs::rename(&new, &path).unwrap();
+        drop(hold(dir.path()).unwrap());
+        assert_eq!(
+            (names(dir.path()), fs::read_to_string(dir.path().join(AT)).unwrap()),
+            (vec!["academy.redb".to_owned(), AT.to_owned()], "old".to_owned())
+        );
+        LACKS_LINKS.set(false);
     }
 }

@@ -21,8 +21,13 @@ const START_BYTES: u64 = 64 << 10;
 /// A path for a scheduled backup of that moment which nothing has yet.
 #[must_use]
 pub fn scheduled_path(dir: &Path, at: Timestamp) -> PathBuf {
-    let plain = dir.join(format!("{SCHEDULED}{}.{EXTENSION}", stamp(at)));
-    let numbered = (2..).map(|n| dir.join(format!("{SCHEDULED}{}-{n}.{EXTENSION}", stamp(at))));
+    free_path(dir, &format!("{SCHEDULED}{}", stamp(at)))
+}
+
+/// A path for a backup of that name which nothing has yet: a second one of the same second has a number.
+pub(super) fn free_path(dir: &Path, name: &str) -> PathBuf {
+    let plain = dir.join(format!("{name}.{EXTENSION}"));
+    let numbered = (2..).map(|n| dir.join(format!("{name}-{n}.{EXTENSION}")));
     let free = std::iter::once(plain.clone()).chain(numbered).find(|path| path.symlink_metadata().is_err());
     free.unwrap_or(plain)
 }

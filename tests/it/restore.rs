@@ -109,7 +109,9 @@ fn what_would_change_and_what_there_is_are_told_beside_a_server() {
         good(&run(&args, &[("JWT_SECRET", SECRET), ("TMPDIR", temporary.to_str().unwrap())]))
     };
     let text = dry(&data);
-    for part in ["Nothing has been changed", "messages       40 (before: 41)", "rooms removed  1: new-room", "authentic"] {
+    for part in
+        ["Nothing has been changed", "messages       40 (before: 41)", "rooms removed  1: new-room", "authentic"]
+    {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     assert_eq!((names(&temporary), asides(&data)), (Vec::new(), 0));
@@ -183,7 +185,8 @@ fn going_back_from_another_servers_data_gives_what_was_and_nothing_of_theirs() {
     act(&data, &["restore", "--force", theirs.to_str().unwrap()]);
     // Also what is done to them in this place is theirs.
     act(&data, &["user", "erase", "bob"]);
-    let json: Value = serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
+    let json: Value =
+        serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
     assert_eq!((json["erasedAgain"].as_array().map(Vec::len), json["bans"].as_u64()), (Some(0), Some(0)), "{json}");
     assert_eq!(all_but_the_audit_log(&data), before);
     sound(&data);
@@ -220,7 +223,8 @@ fn going_back_from_a_copy_carries_over_what_was_done_in_this_place_alone() {
     act(&data, &["user", "erase", "bob"]);
     act(&data, &["user", "block", "dave"]);
     act(&data, &["hold", "set", "--room", "since", "--reason", "since"]);
-    let json: Value = serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
+    let json: Value =
+        serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
     assert_eq!(json["erasedAgain"], serde_json::json!(["bob"]), "{json}");
     let held = act(&data, &["hold", "list"]);
     assert!(held.contains("room english") && held.contains("room since"), "{held}");
@@ -244,7 +248,8 @@ fn what_was_set_aside_last_is_last_whatever_the_clock_says() {
     good(&academy(&data, &["hold", "set", "--room", "last", "--reason", "r"]));
     good(&academy(&data, &["restore", file.to_str().unwrap()]));
     assert!(data.join("academy.redb.before-20990101T000000Z-11").exists(), "{:?}", names(&data));
-    let json: Value = serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
+    let json: Value =
+        serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
     assert!(json["undoneFrom"].as_str().unwrap().ends_with("Z-11"), "{json}");
 }
 

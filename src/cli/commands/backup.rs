@@ -24,6 +24,7 @@ use crate::cli::client::{Call, ServerArgs, call, download};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
+use crate::cli::read_only::Workable;
 use crate::cli::scratch::Scratch;
 use crate::cli::{Global, Output};
 
@@ -108,11 +109,13 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     };
     // Beside a busy server the backup takes longer; the server does not get slower.
     let _ = rustix::process::nice(POLITE);
+    let copy = read_only(global, &args.server)?;
+    let server = copy.as_ref().map_or_else(|| args.server.clone(), |copy| ServerArgs::here(copy.path()));
     let bar = rows(global, "backup");
     let (target, shown) = (path.clone(), bar.clone());
     let begun = Instant::now();
     let get = Call::new(Method::GET, "/api/v1/admin/backup", None).offline_too().patient();
-    let made = download(global, &args.server, get, move |source| {
+    let made = download(global, &server, get, move |source| {
         let mut progress = |done, all| show(&shown, done, all);
         let made = backup::receive(source, &target, &recipients, newest_format(), &mut progress);
         made.map_err(|problem| Failure::from(problem).into())
@@ -120,7 +123,9 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     bar.finish_and_clear();
     let made = made?;
     let seconds = begun.elapsed().as_secs_f64();
-    if let Err(error) = note(global, &args.server, &made) {
+    if copy.is_some() {
+        warn("the backup is good, but the audit log of read-only data has no record of it")?;
+    } else if let Err(error) = note(global, &args.server, &made) {
         // The backup is good: a full disk of the server does not make it fail.
         warn(&format!(
             "the backup is good, but the audit log has no record of it, and status and /metrics do not show its age: {error}"
@@ -130,7 +135,7 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     let pruned = args.keep.map(|keep| retention::prune(&made, keep as usize)).unwrap_or_default();
     warn_of_kept(&pruned)?;
     if made.summary.mac.is_none() {
-        warn(&unsigned(global, &args.server))?;
+        warn(&unsigned(global, &server))?;
     }
     let head = made.summary.header.audit_head.as_ref();
     let prune_problem = pruned.problem.as_ref().map(|problem| format!("{}: {}", problem.what, problem.why));
@@ -154,6 +159,20 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         text
     })?;
     Ok(Exit::Done)
+}
+
+/// A copy of the data, if they are on this machine and read-only.
+fn read_only(global: &Global, server: &ServerArgs) -> anyhow::Result<Option<Workable>> {
+    if server.url().is_some() {
+        return Ok(None);
+    }
+    let config = global.load(data_dir_flag(server.data_dir())?)?;
+    if config.control_socket().exists() {
+        return Ok(None);
+    }
+    let data =
+        Workable::of(&config.storage.data_dir, "a copy of it is backed up, in the directory for temporary files")?;
+    Ok(Some(data).filter(Workable::is_copy))
 }
 
 /// Says which old backups are not removed, and why.

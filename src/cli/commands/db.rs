@@ -12,6 +12,7 @@ use crate::archive::restore::RestoreOptions;
 use crate::domain::{Clock, SystemClock};
 use crate::protocol::admin::data::Tables;
 use crate::services::backups::tables_of;
+use crate::store::OpenError;
 use crate::store::embedded::NAME;
 use crate::store::embedded::offline::rows::newest_format;
 
@@ -21,6 +22,7 @@ use crate::cli::commands::restore::{local_actor, watcher};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, size, steps};
+use crate::cli::read_only::Workable;
 
 /// Commands for the database.
 #[derive(Debug, Subcommand)]
@@ -66,8 +68,15 @@ pub fn run(global: &Global, command: DbCommand) -> anyhow::Result<Exit> {
 }
 
 fn check(global: &Global, data_dir: &Path) -> anyhow::Result<Exit> {
-    let held = restore::hold(data_dir).map_err(Failure::from)?;
-    let mut file = restore::open(&held).map_err(Failure::from)?;
+    let data = Workable::of(data_dir, "a copy of it is checked, in the directory for temporary files")?;
+    let held = restore::hold(data.path()).map_err(Failure::from)?;
+    let mut file = match held.open() {
+        Ok(file) => file,
+        Err(OpenError::Corrupt { reason, .. }) => {
+            return report(global, &[format!("the database does not open: {reason}")], None);
+        }
+        Err(error) => return Err(Failure::from(restore::opened(error)).into()),
+    };
     if file.format < newest_format() {
         let why =
             format!("the database has format {}, and this version checks format {}", file.format, newest_format());
@@ -77,10 +86,15 @@ fn check(global: &Global, data_dir: &Path) -> anyhow::Result<Exit> {
     let bar = steps(global, "check");
     let found = file.check(&mut |what| bar.set_message(format!("checking {what}")));
     bar.finish_and_clear();
-    let row_stats = file.row_stats();
+    let rows = file.row_stats().map_or(0, |row_stats| row_stats.rows.values().sum());
+    report(global, &found, Some(rows))
+}
+
+/// Says what a check has found, in a database of so many rows.
+fn report(global: &Global, found: &[String], rows: Option<u64>) -> anyhow::Result<Exit> {
     global.print(&json!({ "ok": found.is_empty(), "found": found }), || {
         if found.is_empty() {
-            let rows: u64 = row_stats.map_or(0, |row_stats| row_stats.rows.values().sum());
+            let rows = rows.unwrap_or_default();
             return format!("the database is sound: {rows} rows checked");
         }
         let list: Vec<String> = found.iter().map(|what| format!("  - {what}")).collect();
@@ -100,7 +114,8 @@ fn tables(global: &Global, data_dir: &Path) -> anyhow::Result<Tables> {
         let answer = call(global, &ServerArgs::here(data_dir), get)?;
         return Ok(serde_json::from_value(answer)?);
     }
-    let held = restore::hold(data_dir).map_err(Failure::from)?;
+    let data = Workable::of(data_dir, "the figures are those of a copy, in the directory for temporary files")?;
+    let held = restore::hold(data.path()).map_err(Failure::from)?;
     let file = restore::open(&held).map_err(Failure::from)?;
     let wrong = |error| Failure::new("the database cannot be read", error, "Check it with `academy-rt db check`.");
     let tables = file.stats().map_err(wrong)?;
