@@ -1,6 +1,8 @@
 //! Backups as files: made without a name, with the mode 0600, checked while they are written, synced, read back from the
-//! disk and only then given their name. Nothing is left behind of one that fails. For recipients they are encrypted by age.
+//! disk and only then given their name. Nothing is left behind of one that fails. For recipients they are encrypted by age,
+//! with a mark in front ([`Recipients`]) that says which store and which moment they are of.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -10,6 +12,7 @@ use std::str::FromStr;
 
 use age::DecryptError;
 use age::x25519::Recipient;
+use age_core::format::{FileKey, Stanza};
 use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, RenameFlags, fadvise, linkat, renameat_with};
 use rustix::io::Errno;
 
@@ -17,21 +20,21 @@ use crate::domain::Timestamp;
 use crate::store::rows::Digests;
 
 use crate::archive::ArchiveError;
-use crate::archive::files::{parent, sync_parent};
+use crate::archive::files::{copy, is_missing, parent, sync_parent};
 use crate::archive::format;
-use crate::archive::format::Summary;
-use crate::archive::moments::stamp;
+use crate::archive::format::{Header, Summary};
 use crate::domain::problem::Problem;
 
 /// What the names of scheduled backups end with.
 pub const EXTENSION: &str = "backup";
-/// What the names of scheduled backups begin with.
-const SCHEDULED: &str = "academy-rt-";
+/// The kind of the stanza by which an encrypted backup says what it is.
+const MARK: &str = "academy-rt-backup";
 const BUFFER_BYTES: usize = 256 << 10;
 /// So much of a file is synced at a time.
 const SYNC_BYTES: usize = 4 << 20;
 
-/// Who a backup is encrypted for.
+/// Who a backup is encrypted for. The encrypted file says in one more stanza of age's header, which readers of age pass over,
+/// which store and which moment it is of: whoever prunes backups has no identity to open them with.
 #[derive(Default)]
 pub struct Recipients(Vec<Recipient>);
 
@@ -59,6 +62,38 @@ impl Recipients {
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// What an encrypted backup says of itself in the clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) created_at: Timestamp,
+    pub(super) store_id: String,
+}
+
+impl From<&Header> for Mark {
+    fn from(header: &Header) -> Mark {
+        Mark { created_at: header.created_at, store_id: header.store_id.clone() }
+    }
+}
+
+impl Mark {
+    /// The mark in what an encrypted file begins with, if it has one.
+    pub(super) fn find(start: &[u8]) -> Option<Mark> {
+        let line = start.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"-> "))?;
+        let mut words = std::str::from_utf8(line).ok()?.split(' ');
+        let (kind, at, store_id) = (words.next()?, words.next()?, words.next()?);
+        let created_at = Timestamp(at.parse().ok()?);
+        (kind == MARK).then(|| Mark { created_at, store_id: store_id.to_owned() })
+    }
+}
+
+impl age::Recipient for Mark {
+    /// Has nothing of the key: nobody opens the file by it.
+    fn wrap_file_key(&self, _key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), age::EncryptError> {
+        let args = vec![self.created_at.as_millis().to_string(), self.store_id.clone()];
+        Ok((vec![Stanza { tag: MARK.to_owned(), args, body: vec![0; 16] }], HashSet::new()))
     }
 }
 
@@ -90,14 +125,16 @@ impl Target {
             }
             Err(_) => {}
         }
-        let name = path.file_name().ok_or_else(|| Problem::new(what(), "it has no file name", "Give a file name."))?;
+        if path.file_name().is_none() {
+            return Err(Problem::new(what(), "it has no file name", "Give a file name."));
+        }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         match rustix::fs::open(parent(path), flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => return Ok(Target { path: path.to_owned(), file: file.into(), partial: None }),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
             Err(error) => return Err(target_failed(path, &error.into())),
         }
-        let partial = path.with_file_name(format!(".{}.partial-{}", name.to_string_lossy(), std::process::id()));
+        let partial = partial_name(path);
         let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&partial);
         let file = opened.map_err(|error| target_failed(path, &error))?;
         Ok(Target { path: path.to_owned(), file, partial: Some(partial) })
@@ -105,14 +142,27 @@ impl Target {
 
     /// Gives it its name; it is on disk then.
     fn keep(mut self) -> Result<(), Problem> {
-        let named = match &self.partial {
-            None => {
-                let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-                linkat(CWD, open, CWD, &self.path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+        let failed = |error: io::Error| target_failed(&self.path, &error);
+        if self.partial.is_none() {
+            let open = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+            match linkat(CWD, open, CWD, &self.path, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from) {
+                Ok(()) => return sync_parent(&self.path).map_err(failed),
+                // A file system that has files without names and no links, or a process that does not see its own files.
+                Err(error) if is_missing(&error) || error.kind() == io::ErrorKind::NotFound => {
+                    let partial = partial_name(&self.path);
+                    self.file.rewind().and_then(|()| copy(&mut self.file, &partial)).map_err(failed)?;
+                    self.partial = Some(partial);
+                }
+                Err(error) => return Err(failed(error)),
             }
+        }
+        let named = match &self.partial {
+            None => Ok(()),
             Some(partial) => match renameat_with(CWD, partial, CWD, &self.path, RenameFlags::NOREPLACE) {
                 // A file system that does not know the flag. Somebody's file of that name was looked for before.
-                Err(Errno::INVAL | Errno::NOSYS) if !self.path.exists() => fs::rename(partial, &self.path),
+                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if !self.path.exists() => {
+                    fs::rename(partial, &self.path)
+                }
                 renamed => renamed.map_err(io::Error::from),
             },
         };
@@ -144,6 +194,12 @@ impl Drop for Target {
             let _ = fs::remove_file(partial);
         }
     }
+}
+
+/// What a backup is called while it is made, where a file cannot be without a name.
+fn partial_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial-{}", std::process::id()))
 }
 
 fn target_failed(path: &Path, error: &io::Error) -> Problem {
@@ -193,14 +249,18 @@ pub fn receive(
     let mut hashed = Hashed { out, hasher: blake3::Hasher::new() };
     let mut failure = None;
     let outcome = if recipients.is_empty() {
-        copy(source, &mut hashed, newest_format, &mut failure, progress)
+        tee(source, &mut hashed, newest_format, &mut failure, progress)
     } else {
+        let (start, header) = format::peek(source).map_err(|error| source_failed(&error))?;
+        let source = &mut start.as_slice().chain(source);
+        let mark = Mark::from(&header);
         let keys = recipients.0.iter().map(|recipient| recipient as &dyn age::Recipient);
-        let encryptor = age::Encryptor::with_recipients(keys)
+        // The mark is the first, where it is found without knowing the others.
+        let encryptor = age::Encryptor::with_recipients(std::iter::once(&mark as &dyn age::Recipient).chain(keys))
             .map_err(|why| Problem::new("the backup cannot be encrypted", why, "Correct the recipients."))?;
         let sealed = encryptor.wrap_output(&mut hashed).map_err(|error| target_failed(path, &error))?;
         let mut sealed = sealed;
-        let outcome = copy(source, &mut sealed, newest_format, &mut failure, progress);
+        let outcome = tee(source, &mut sealed, newest_format, &mut failure, progress);
         if outcome.is_ok() {
             sealed.finish().map_err(|error| target_failed(path, &error))?;
         }
@@ -218,7 +278,7 @@ pub fn receive(
     Ok(Made { path: path.to_owned(), file_bytes, summary })
 }
 
-fn copy(
+fn tee(
     source: &mut dyn Read,
     out: &mut dyn Write,
     newest_format: u32,
@@ -400,36 +460,4 @@ pub fn verify(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary, Problem> {
     examine(path, identity, newest_format, progress).map_err(|rejected| rejected.problem)
-}
-
-/// The name of a scheduled backup of that moment. Names sort as their times do.
-#[must_use]
-pub fn scheduled_name(at: Timestamp) -> String {
-    format!("{SCHEDULED}{}.{EXTENSION}", stamp(at))
-}
-
-/// Removes the oldest scheduled backups of a directory, so that `keep` are left; gives those that it removed. Files of
-/// other names are not touched.
-///
-/// # Errors
-/// What could not be removed.
-pub fn prune(dir: &Path, keep: usize) -> Result<Vec<PathBuf>, Problem> {
-    let failed = |path: &Path, error: io::Error| {
-        let what = format!("old backups in {} were not removed", path.display());
-        Problem::new(what, error, "Check the permissions of the directory.")
-    };
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
-        let path = entry.map_err(|error| failed(dir, error))?.path();
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(SCHEDULED) && path.extension().is_some_and(|extension| extension == EXTENSION) {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found.truncate(found.len().saturating_sub(keep));
-    for path in &found {
-        fs::remove_file(path).map_err(|error| failed(path, error))?;
-    }
-    Ok(found)
 }

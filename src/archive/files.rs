@@ -1,9 +1,11 @@
 //! Files beside the store: whose they are, and when they are on disk.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+
+use rustix::io::Errno;
 
 use crate::domain::problem::Problem;
 
@@ -12,12 +14,57 @@ pub(super) fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Syncs the directory that a file lies in.
+/// Syncs the directory that a file lies in. File systems that cannot sync a directory write it down with the file.
 ///
 /// # Errors
 /// What the system said.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
-    File::open(parent(path))?.sync_all()
+    match File::open(parent(path))?.sync_all() {
+        Err(error) if is_missing(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Whether a file system says that it does not have what was asked of it: vfat and exFAT have no hard links, network file
+/// systems and FUSE lack one thing or another, and each has its own word for that.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let absent = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOTSUP, Errno::NOSYS, Errno::INVAL, Errno::XDEV, Errno::BADF];
+    error.kind() == io::ErrorKind::Unsupported || errno.is_some_and(|errno| absent.contains(&errno))
+}
+
+/// Gives a file a second name.
+///
+/// # Errors
+/// What the system said; see [`is_missing`].
+pub(super) fn link(path: &Path, other: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    if LACKS_LINKS.get() {
+        return Err(Errno::PERM.into());
+    }
+    fs::hard_link(path, other)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Whether a test's file system has no hard links.
+    pub(super) static LACKS_LINKS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Copies a file into a new one with the mode 0600; it is on disk then.
+///
+/// # Errors
+/// What the system said; nothing is left of the copy then.
+pub(crate) fn copy(from: &mut File, to: &Path) -> io::Result<File> {
+    let mut copy = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(to)?;
+    match io::copy(from, &mut copy).and_then(|_| copy.sync_all()) {
+        Ok(()) => Ok(copy),
+        Err(error) => {
+            // What is left has a name that says what it is.
+            let _ = fs::remove_file(to);
+            Err(error)
+        }
+    }
 }
 
 /// Gives a file to whom its directory belongs: run as root, a command must not leave files that the server cannot open.

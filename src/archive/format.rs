@@ -352,6 +352,36 @@ pub fn read(
     })
 }
 
+/// Reads what an archive says of itself at its beginning, and gives it with the bytes that were read for it. Nothing is known
+/// of the rest then.
+///
+/// # Errors
+/// [`ArchiveError`].
+pub fn peek(input: &mut dyn Read) -> Result<(Vec<u8>, Header), ArchiveError> {
+    let mut recorded = Recorded { input, bytes: Vec::new() };
+    let mut reader = Input { input: &mut recorded, hasher: blake3::Hasher::new(), read: 0 };
+    reader.magic()?;
+    let at = reader.read;
+    let (kind, payload) = reader.block()?;
+    let header = serde_json::from_slice(&payload).ok().filter(|_| kind == b'H');
+    let header = header.ok_or_else(|| ArchiveError::Damaged { at, what: "its header".to_owned() })?;
+    Ok((recorded.bytes, header))
+}
+
+/// Keeps what is read.
+struct Recorded<'r> {
+    input: &'r mut dyn Read,
+    bytes: Vec<u8>,
+}
+
+impl Read for Recorded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        self.bytes.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
 fn store_id_of(text: &str) -> Option<[u8; 16]> {
     let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32)?;
     Some(number.to_be_bytes())

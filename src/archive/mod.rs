@@ -1,7 +1,7 @@
 //! The archive that a whole store goes into and comes out of: backups, restores, and rebuilding a database file.
 //!
-//! [`mod@format`] is the file and [`authenticity`] says whose it is; [`backup`] makes and verifies one; [`restore`] takes one
-//! back and goes back from it; [`rebuild`] makes a database anew without one; [`kept_audit`] keeps an audit log that a
+//! [`mod@format`] is the file and [`authenticity`] says whose it is; [`backup`] makes and verifies one, and [`retention`] says
+//! which old ones go; [`restore`] takes one back and goes back from it; [`rebuild`] makes a database anew without one; [`kept_audit`] keeps an audit log that a
 //! restore would drop.
 
 pub mod authenticity;
@@ -14,6 +14,7 @@ pub mod key;
 pub mod moments;
 pub mod rebuild;
 pub mod restore;
+pub mod retention;
 pub mod undo;
 
 pub use error::ArchiveError;

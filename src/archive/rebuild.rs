@@ -12,7 +12,7 @@ use crate::store::embedded::offline::migrate;
 use crate::store::embedded::offline::rows::{Held, NewFile, OfflineFile, newest_format};
 use crate::store::rows::{Digests, RowSink};
 
-use crate::archive::backup::{EXTENSION, Made, Recipients, receive};
+use crate::archive::backup::{Made, Recipients, receive};
 use crate::archive::files::sync_parent;
 use crate::archive::files::{give_to_owner_of, written};
 use crate::archive::format;
@@ -23,6 +23,7 @@ use crate::archive::moments::stamp;
 use crate::archive::restore::{
     Both, Making, RestoreOptions, Step, Watch, compare, entry, hold, open, opened, refuse_unsound, stored,
 };
+use crate::archive::retention::free_path;
 use crate::domain::problem::Problem;
 
 /// The outcome of a record that says that something starts.
@@ -171,7 +172,7 @@ fn migrate_behind_a_backup(
     if let Some(caution) = &caution {
         tracing::warn!("{caution}");
     }
-    let path = dir.join(format!("before-format-{}-{}.{}", newest_format(), stamp(act.at), EXTENSION));
+    let path = free_path(&dir, &format!("before-format-{}-{}", newest_format(), stamp(act.at)));
     let backup = backup_file(file, &path, key, act.at, watch)?;
     give_to_owner_of(data_dir, &dir);
     give_to_owner_of(data_dir, &path);

@@ -6,7 +6,7 @@
 //! that cannot be carried over, as the backup's is another one, is not dropped: without force the restore is refused, with it
 //! the audit log is kept beside the data ([`crate::archive::kept_audit`]).
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -19,14 +19,13 @@ use crate::store::embedded::offline::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
 use crate::store::embedded::offline::stats::RowStats;
-use crate::store::embedded::{ASIDE, SUSPECT, UNFINISHED};
+use crate::store::embedded::{ASIDE, COPIED, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
 use crate::archive::authenticity::{Authenticity, KeyHere, refuse_altered};
 use crate::archive::backup::{Source, unusable};
-use crate::archive::files::sync_parent;
-use crate::archive::files::{give_to_owner_of, written};
+use crate::archive::files::{copy, give_to_owner_of, is_missing, link, sync_parent, written};
 use crate::archive::format;
 use crate::archive::format::{Summary, TableSum};
 use crate::archive::kept_audit;
@@ -95,9 +94,13 @@ pub struct Restored {
     pub cautions: Vec<String>,
     /// Where the old data are; `None` if there were none, or it was a dry run.
     pub aside: Option<PathBuf>,
+    /// The data set aside that a restore was taken back to, which are still there; `None` of a restore.
+    pub undone_from: Option<PathBuf>,
 }
 
-pub(super) fn opened(error: OpenError) -> Problem {
+/// What is said of a store that cannot be opened.
+#[must_use]
+pub fn opened(error: OpenError) -> Problem {
     let why = error.to_string();
     let remedy = match error {
         OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
@@ -124,6 +127,23 @@ pub(super) fn stored(error: StoreError) -> Problem {
 /// While a server runs in it.
 pub fn hold(data_dir: &Path) -> Result<Held, Problem> {
     Held::take(data_dir).map_err(opened)
+}
+
+/// Whether a server runs in a data directory, or another command works on it.
+#[must_use]
+pub fn is_in_use(data_dir: &Path) -> bool {
+    matches!(Held::take(data_dir), Err(OpenError::InUse { .. }))
+}
+
+/// Makes a database file of an archive that is streamed from a running server.
+///
+/// # Errors
+/// If the stream is not whole, or the file cannot be written.
+pub fn copy_rows(source: &mut dyn io::Read, path: &Path) -> Result<(), Problem> {
+    let mut file = NewFile::create(path).map_err(|error| written("the file", path, &error))?;
+    format::read(source, newest_format(), &mut file, &mut |_, _| {}).map(drop).map_err(|error| {
+        Problem::new("the current data were not read completely", error, "Try again; the server's log may say more.")
+    })
 }
 
 /// Opens the database of a held directory.
@@ -174,18 +194,44 @@ pub fn restore(
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Restored, Problem> {
+    restore_in(data_dir, data_dir, backup, options, watch)
+}
+
+/// Says what a restore would change while a server runs: `rows` is a directory with a copy of its database, and `data_dir` the
+/// one that it runs in. Blocks.
+///
+/// # Errors
+/// What does not fit.
+pub fn rehearse(
+    rows: &Path,
+    data_dir: &Path,
+    backup: &Path,
+    options: RestoreOptions<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Restored, Problem> {
+    restore_in(rows, data_dir, backup, RestoreOptions { is_dry_run: true, ..options }, watch)
+}
+
+/// Restores into a directory that stands for a data directory, which has the key and is named in what is said.
+fn restore_in(
+    place: &Path,
+    data_dir: &Path,
+    backup: &Path,
+    options: RestoreOptions<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Restored, Problem> {
     let mut source = Source::open(backup, options.identity)?;
     let mut made_dir = MadeDir(None);
-    if !data_dir.exists() {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
-        made.map_err(|error| written("the directory", data_dir, &error))?;
-        made_dir.0 = Some(data_dir);
+    if !place.exists() {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(place);
+        made.map_err(|error| written("the directory", place, &error))?;
+        made_dir.0 = Some(place);
     }
-    let held = hold(data_dir)?;
+    let held = hold(place)?;
     let old = existing(&held, options.is_forced)?;
     let before = old.as_ref().and_then(|old| old.row_stats.clone());
     let key = KeyHere::of(data_dir);
-    let making = Making::begin(data_dir)?;
+    let making = Making::begin(place)?;
     let summary = fill(&making.0, backup, &mut source, watch)?;
     let authenticity = refuse_altered(&key, &summary).map_err(|error| unusable(backup, &error))?;
     let mut cautions: Vec<String> = key.caution(&summary).into_iter().chain(key.warning).collect();
@@ -193,7 +239,10 @@ pub fn restore(
 
     let found = new.row_stats().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
-    if before.is_some() && !is_same_store && !options.is_forced {
+    // A server that was just set up: nothing is lost with it but the records of its audit log, which are kept.
+    let is_fresh = before.as_ref().is_some_and(RowStats::is_fresh);
+    let does_replace = options.is_forced || is_fresh && !is_same_store;
+    if before.is_some() && !is_same_store && !does_replace {
         return Err(Problem::new(
             "the backup is from another server",
             format!("the data in {} belong to another server than this backup", data_dir.display()),
@@ -227,8 +276,8 @@ pub fn restore(
         Some(_) if carried.is_same_audit_log => kept_audit::nothing(),
         Some(old) => {
             let pending =
-                kept_audit::keep_beside(data_dir, &old.file, options.is_dry_run || !options.is_forced, options.now)?;
-            refuse_lost_audit_log(data_dir, pending.audit(), options.is_forced)?;
+                kept_audit::keep_beside(data_dir, &old.file, options.is_dry_run || !does_replace, options.now)?;
+            refuse_lost_audit_log(data_dir, pending.audit(), does_replace)?;
             pending
         }
         None if held.path().exists() => kept_audit::unreadable("the database does not open"),
@@ -249,6 +298,7 @@ pub fn restore(
         authenticity: Some(authenticity),
         cautions,
         aside: None,
+        undone_from: None,
     };
     if options.is_dry_run {
         return Ok(restored);
@@ -411,33 +461,68 @@ pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_
     let failed = |error: io::Error| written("the directory", held.data_dir(), &error);
     give_to_owner_of(held.data_dir(), new);
     watch(Step::SetAside);
-    let aside = if path.exists() {
-        let aside = free_name(held.data_dir(), now);
-        fs::hard_link(&path, &aside).map_err(failed)?;
-        sync_parent(&path).map_err(failed)?;
-        Some(aside)
-    } else {
-        None
+    // The name that the old data get, and the one that they have until the new ones are in place.
+    let names = match path.exists() {
+        true => Some(second_name(&path, free_name(held.data_dir(), now).map_err(failed)?).map_err(failed)?),
+        false => None,
     };
     watch(Step::Swap);
     if let Err(error) = fs::rename(new, &path) {
-        if let Some(aside) = &aside {
+        if let Some((_, current)) = &names {
             // The old data have their first name still.
-            let _ = fs::remove_file(aside);
+            let _ = fs::remove_file(current);
         }
         return Err(failed(error));
     }
     sync_parent(&path).map_err(failed)?;
+    if let Some((aside, current)) = &names
+        && aside != current
+    {
+        // Where this is cut off, the next start does it.
+        fs::rename(current, aside).map_err(failed)?;
+        sync_parent(&path).map_err(failed)?;
+        give_to_owner_of(held.data_dir(), aside);
+    }
+    let aside = names.map(|(aside, _)| aside);
     // What was suspect is aside now.
     let _ = remove_if_there(&held.data_dir().join(SUSPECT));
     watch(Step::Done);
     Ok(aside)
 }
 
-fn free_name(data_dir: &Path, now: Timestamp) -> PathBuf {
-    let plain = data_dir.join(format!("{ASIDE}{}", stamp(now)));
-    let numbered = (2..).map(|n| data_dir.join(format!("{ASIDE}{}-{n}", stamp(now))));
-    std::iter::once(plain.clone()).chain(numbered).find(|path| !path.exists()).unwrap_or(plain)
+/// Gives the data a second name, or a copy where the file system has no hard links. Gives the name that they are to have, and
+/// the one that they have: a copy has another one until the new data are in place, so that a cut leaves none that looks as if
+/// it had been set aside ([`forget_second_names`](crate::store::embedded::offline::rows::Held::take) looks after it).
+fn second_name(path: &Path, aside: PathBuf) -> io::Result<(PathBuf, PathBuf)> {
+    let current = match link(path, &aside) {
+        Err(error) if is_missing(&error) => {
+            let name = aside.file_name().unwrap_or_default().to_string_lossy();
+            let copied = path.with_file_name(format!("{COPIED}{}", name.strip_prefix(ASIDE).unwrap_or_default()));
+            copy(&mut File::open(path)?, &copied)?;
+            copied
+        }
+        linked => linked.map(|()| aside.clone())?,
+    };
+    sync_parent(path)?;
+    Ok((aside, current))
+}
+
+/// A name behind all that are there, even if the clock has been set back: the last of them is what was set aside last.
+fn free_name(data_dir: &Path, now: Timestamp) -> io::Result<PathBuf> {
+    let last = set_aside(data_dir)?.last().map(|last| order(last));
+    let name = match last {
+        Some((moment, number)) if moment >= stamp(now) => format!("{ASIDE}{moment}-{}", number + 1),
+        _ => format!("{ASIDE}{}", stamp(now)),
+    };
+    Ok(data_dir.join(name))
+}
+
+/// What the names of data that were set aside are sorted by: the moment, and the number behind it.
+fn order(path: &Path) -> (String, u64) {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let rest = name.strip_prefix(ASIDE).unwrap_or_default();
+    let (moment, number) = rest.split_once('-').unwrap_or((rest, "1"));
+    (moment.to_owned(), number.parse().unwrap_or(1))
 }
 
 /// The data that restores have set aside, newest last.
@@ -452,7 +537,7 @@ pub fn set_aside(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
             found.push(entry.path());
         }
     }
-    found.sort();
+    found.sort_by_key(|path| order(path));
     Ok(found)
 }
 
@@ -472,5 +557,66 @@ impl RowSink for Both<'_> {
     fn end(&mut self) -> io::Result<()> {
         self.0.end()?;
         self.1.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::files::LACKS_LINKS;
+
+    /// A data directory with a database of some bytes, and a new one beside it.
+    fn two() -> (tempfile::TempDir, PathBuf, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, new) = (dir.path().join("academy.redb"), dir.path().join(UNFINISHED));
+        fs::write(&path, "old").unwrap();
+        fs::write(&new, "new").unwrap();
+        (dir, path, new)
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn without_hard_links_the_old_data_are_copied_and_a_cut_leaves_no_copy_that_looks_like_a_restore() {
+        const AT: &str = "academy.redb.before-19700101T000001Z";
+        LACKS_LINKS.set(true);
+        // Cut before the swap, and behind it.
+        for (cut, left, content) in
+            [(Step::Swap, vec!["academy.redb", UNFINISHED], "old"), (Step::Done, vec!["academy.redb", AT], "new")]
+        {
+            let (dir, path, new) = two();
+            let held = hold(dir.path()).unwrap();
+            let cut_at = |step: Step| {
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    swap(&held, &new, Timestamp(1_000), &mut |now| {
+                        if now == step {
+                            std::panic::resume_unwind(Box::new(()))
+                        }
+                    })
+                }))
+            };
+            assert!(cut_at(cut).is_err());
+            drop(held);
+            drop(hold(dir.path()).unwrap());
+            assert_eq!(
+                (names(dir.path()), fs::read_to_string(&path).unwrap()),
+                (left.iter().map(|name| (*name).to_owned()).collect(), content.to_owned())
+            );
+        }
+        // Between the swap and the last name.
+        let (dir, path, new) = two();
+        fs::write(dir.path().join(AT.replace(ASIDE, COPIED)), "old").unwrap();
+        fs::rename(&new, &path).unwrap();
+        drop(hold(dir.path()).unwrap());
+        assert_eq!(
+            (names(dir.path()), fs::read_to_string(dir.path().join(AT)).unwrap()),
+            (vec!["academy.redb".to_owned(), AT.to_owned()], "old".to_owned())
+        );
+        LACKS_LINKS.set(false);
     }
 }

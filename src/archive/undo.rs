@@ -1,13 +1,16 @@
-//! Going back from a restore to the data that it set aside.
+//! Going back from a restore to the data that it set aside, which stay where they are.
+//!
+//! What comes back is exactly what was. Only where the data of now are a later life of the same store is something carried over,
+//! as in a restore: erasures, holds, blocks and the audit log. Another store's, or those that a copy of this one has had before
+//! it took the place, are not this one's.
 
 use std::path::Path;
 
+use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, action};
 use crate::store::embedded::offline::carry_forward::Carried;
 use crate::store::embedded::offline::migrate;
-use crate::store::embedded::offline::rows::{
-    NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
-};
+use crate::store::embedded::offline::rows::{NewFile, NewLife, OfflineFile, begin_new_life, newest_format};
 use crate::store::rows::Digests;
 
 use crate::archive::files::written;
@@ -26,7 +29,7 @@ use crate::domain::problem::Problem;
 pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<Restored, Problem> {
     let held = hold(data_dir)?;
     let asides = set_aside(data_dir).map_err(|error| written("the directory", data_dir, &error))?;
-    let Some(aside) = asides.last() else {
+    let Some(aside) = asides.last().cloned() else {
         return Err(Problem::new(
             "there is no restore to undo",
             format!("{} contains no data that a restore has set aside", data_dir.display()),
@@ -37,7 +40,7 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     let before = now_there.row_stats().map_err(stored)?;
     // A copy is changed, never what was set aside: cut short, both are as they were.
     let making = Making::begin(data_dir)?;
-    let old = OfflineFile::open(aside).map_err(opened)?;
+    let old = OfflineFile::open(&aside).map_err(opened)?;
     let mut file = NewFile::create(&making.0).map_err(|error| written("the file", &making.0, &error))?;
     let mut digests = Digests::default();
     let mut both = Both(&mut file, &mut digests);
@@ -54,13 +57,22 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     }
     watch(Step::Carry);
     let found = new.row_stats().map_err(stored)?;
-    // A restore by force may have put another store's data into this place: its ids, erasures, holds and bans are its own.
-    let is_same_store = before.store_id == found.store_id;
-    let next_id = if is_same_store { before.next_id.max(found.next_id) } else { found.next_id };
-    let life = NewLife { epoch: before.epoch.max(found.epoch) + 1, next_id };
-    begin_new_life(&new, &life).map_err(stored)?;
-    let carried =
-        if is_same_store { new.carry_over(&now_there, options.now).map_err(stored)? } else { Carried::default() };
+    let carried = if before.store_id == found.store_id {
+        let life = NewLife { epoch: before.epoch.max(found.epoch) + 1, next_id: before.next_id.max(found.next_id) };
+        let is_continued = new.is_continued_by(&now_there).map_err(stored)?;
+        begin_new_life(&new, &life).map_err(stored)?;
+        if is_continued {
+            new.carry_over(&now_there, options.now).map_err(stored)?
+        } else {
+            let taken = now_there.last_record_of(&[action::RESTORE, action::RESTORE_UNDO]).map_err(stored)?;
+            let since = taken.unwrap_or(Timestamp(u64::MAX));
+            new.carry_over_since(&now_there, since, options.now).map_err(stored)?
+        }
+    } else {
+        // A restore by force had put another store's data into this place: what happened to them did not happen to these,
+        // whose life goes on where it was, with what was on its way.
+        Carried::default()
+    };
     let pending = if carried.is_same_audit_log {
         kept_audit::nothing()
     } else {
@@ -76,7 +88,6 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     // As in a restore: before the swap.
     let old_audit = pending.keep();
     let replaced = swap(&held, &making.0, options.now, watch)?;
-    remove_if_there(aside).map_err(|error| written("the file", aside, &error))?;
     Ok(Restored {
         summary: None,
         before: Some(before),
@@ -86,5 +97,6 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
         authenticity: None,
         cautions: Vec::new(),
         aside: replaced,
+        undone_from: Some(aside),
     })
 }

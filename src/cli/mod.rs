@@ -5,6 +5,8 @@ pub mod commands;
 pub mod exit;
 pub mod logging;
 pub mod progress_bar;
+pub mod read_only;
+pub mod scratch;
 
 use std::collections::BTreeMap;
 use std::io;

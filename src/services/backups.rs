@@ -10,7 +10,7 @@ use crate::archive::key::BackupKey;
 use crate::config::capacity::{self, Pace};
 use crate::domain::Scope;
 use crate::domain::audit::action;
-use crate::protocol::admin::data::{BackupKept, LastBackup};
+use crate::protocol::admin::data::{BackupKept, LastBackup, TableView, Tables};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::audit::record_reading;
 use crate::services::errors::store_error;
@@ -19,6 +19,8 @@ use crate::services::storage::Storage;
 use crate::services::streams::{self, ByteStream, PieceWriter, Streams};
 use crate::services::turns::{NoTurn, Turn, Turns};
 use crate::services::{Caller, authorize};
+use crate::store::TableStats;
+use crate::store::embedded::offline::rows::newest_format;
 use crate::store::operations::{Act, NoteBackup};
 use crate::store::rows::{Preface, RowSink};
 
@@ -75,6 +77,24 @@ impl RowSink for Outgoing {
     fn end(&mut self) -> std::io::Result<()> {
         self.archive.end()
     }
+}
+
+/// What a database file of that size and format holds, for people.
+#[must_use]
+pub fn tables_of(tables: &[TableStats], file_bytes: u64, format: u32) -> Tables {
+    let view = |table: &TableStats| {
+        let row_bytes = if table.rows == 0 { 0.0 } else { table.stored_bytes as f64 / table.rows as f64 };
+        TableView {
+            table: table.name.to_owned(),
+            rows: table.rows,
+            bytes: table.stored_bytes,
+            overhead_bytes: table.overhead_bytes,
+            rows_a_day: table.rows_a_day,
+            bytes_a_day: table.rows_a_day.map(|rows| rows * row_bytes),
+        }
+    };
+    let used_bytes = tables.iter().map(|table| table.stored_bytes + table.overhead_bytes).sum();
+    Tables { file_bytes, used_bytes, format, tables: tables.iter().map(view).collect() }
 }
 
 /// Backups while the server runs.
@@ -167,6 +187,16 @@ impl Backups {
             Ok(Err(error)) => Err(store_error(error)),
             _ => Err(ApiError::unavailable()),
         }
+    }
+
+    /// What the database file holds, table by table.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn tables(&self, caller: &Caller) -> Result<Tables, ApiError> {
+        authorize(caller, Scope::Admin)?;
+        let tables = self.store.table_stats().await.map_err(store_error)?;
+        Ok(tables_of(&tables, self.store.status().file_bytes, newest_format()))
     }
 
     /// A backup that was streamed out has been kept and read back.

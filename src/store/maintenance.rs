@@ -54,6 +54,21 @@ pub struct StoreStatus {
     pub last_backup: Option<(Timestamp, u64)>,
 }
 
+/// A table's size, and how it grows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableStats {
+    /// The table.
+    pub name: &'static str,
+    /// Its rows.
+    pub rows: u64,
+    /// Keys and values, in bytes.
+    pub stored_bytes: u64,
+    /// Headers, indexes and free space in its pages, in bytes.
+    pub overhead_bytes: u64,
+    /// Rows a day, over the days that were counted; `None` before the second day.
+    pub rows_a_day: Option<f64>,
+}
+
 /// What resolves when a store has failed, with the reason.
 pub type Failing = Pin<Box<dyn Future<Output = StoreError> + Send>>;
 
@@ -83,6 +98,9 @@ pub trait Maintenance: Send + Sync {
 
     /// How many rows each table has, for [`super::operations::SampleGrowth`].
     fn row_counts(&self) -> Answer<'_, Vec<(&'static str, u64)>>;
+
+    /// The size of each table, and its growth. Reads every page, behind everybody else.
+    fn table_stats(&self) -> Answer<'_, Vec<TableStats>>;
 
     /// Measures the room that purges and erasures have made inside the file, where the disk has none, so that writes go on in it.
     fn measure_room(&self) -> Answer<'_, ()>;

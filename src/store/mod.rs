@@ -17,7 +17,7 @@ pub mod rows;
 
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use change::{Change, CommitSink, NoSink};
-pub use maintenance::{Failing, Identity, Maintenance, StoreStatus};
+pub use maintenance::{Failing, Identity, Maintenance, StoreStatus, TableStats};
 pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
 
 use std::future::Future;

@@ -225,6 +225,50 @@ fn contradictions_in_the_database_are_listed() {
 }
 
 #[test]
+fn a_check_of_a_file_that_does_not_open_has_found_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("academy.redb");
+    let server = lived_in();
+    let data = server.data();
+    let _dir = server.end();
+    let whole = std::fs::read(data.join("academy.redb")).unwrap();
+    let mut torn = whole.clone();
+    torn[..64].fill(0);
+    for content in [b"nonsense, and longer than nothing".to_vec(), Vec::new(), whole[..whole.len() / 3].to_vec(), torn]
+    {
+        std::fs::write(&file, content).unwrap();
+        let output = academy(dir.path(), &["--output", "json", "db", "check"]);
+        assert_eq!(output.status.code(), Some(3), "{}", crate::harness::words(&output));
+        let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(json["ok"] == false && json["found"][0].as_str().unwrap().contains("does not open"), "{json}");
+        let output = academy(dir.path(), &["db", "check"]);
+        assert!(crate::harness::words(&output).contains("Restore a backup"), "{output:?}");
+    }
+}
+
+#[test]
+fn data_that_are_read_only_are_checked_and_backed_up() {
+    let server = lived_in();
+    let data = server.data();
+    let file = server.dir.path().join("first.backup");
+    good(&academy(&data, &["backup", file.to_str().unwrap()]));
+    let dir = server.end();
+    let mounted = crate::backup::Mounted::tmpfs(&dir.path().join("medium"), "64m");
+    for name in ["academy.redb", "backup.key"] {
+        std::fs::copy(data.join(name), mounted.0.join(name)).unwrap();
+    }
+    mounted.read_only();
+    let text = good(&academy(&mounted.0, &["db", "check"]));
+    assert!(text.contains("is sound") && text.contains("is read-only"), "{text}");
+    assert!(good(&academy(&mounted.0, &["db", "stats"])).contains("messages"));
+    let file = dir.path().join("a.backup");
+    let text = good(&academy(&mounted.0, &["backup", file.to_str().unwrap()]));
+    assert!(text.contains("is read-only") && text.contains("no record of it"), "{text}");
+    let text = good(&academy(&data, &["backup", "verify", file.to_str().unwrap()]));
+    assert!(text.contains("authentic") && text.contains("40 messages"), "{text}");
+}
+
+#[test]
 fn an_erasure_that_was_cut_short_is_finished_at_the_next_start() {
     let server = lived_in();
     let data = server.data();

@@ -139,21 +139,102 @@ fn what_an_archive_holds_comes_out_of_a_restore_byte_for_byte() {
     assert_eq!(export(&other), before);
 }
 
+/// A copy of a backup that says that it was made at another time, and is whole.
+fn dated(file: &Path, at: u64, to: &Path) {
+    let mut bytes = Vec::new();
+    let mut writer = Writer::new(&mut bytes, Timestamp(at));
+    format::read(&mut fs::read(file).unwrap().as_slice(), newest_format(), &mut writer, &mut |_, _| {}).unwrap();
+    fs::write(to, bytes).unwrap();
+}
+
 #[test]
-fn scheduled_backups_are_named_by_their_time_and_the_oldest_go() {
+fn retention_counts_what_backups_say_of_themselves_and_never_takes_the_new_one() {
+    let server = lived_in();
+    let (dir, data) = (server.dir.path().to_owned(), server.data());
+    let to = dir.join("backups");
+    fs::create_dir(&to).unwrap();
+    let one = make(&dir, &data, "one.backup");
+    // By name the second oldest is the newest; by what they say of themselves they are of 1, 2 and 3 seconds after the epoch.
+    for (name, at) in [("20200101T000000Z", 1_000), ("20990101T000000Z", 2_000), ("20210101T000000Z", 3_000)] {
+        dated(&one, at, &to.join(format!("academy-rt-{name}.backup")));
+    }
+    // Another store's, one of the future, one that a person has named, and some that are none.
+    let other = lived_in();
+    let others = make(other.dir.path(), &other.data(), "others.backup");
+    dated(&others, 1, &to.join("academy-rt-20010101T000000Z.backup"));
+    dated(&one, 9_999_999_999_999, &to.join("academy-rt-20980101T000000Z.backup"));
+    dated(&one, 1, &to.join("academy-rt-before-the-move.backup"));
+    for none in ["academy-rt-20970101T000000Z.backup", "mine.backup", "notes.txt"] {
+        fs::write(to.join(none), "old").unwrap();
+    }
+    std::os::unix::fs::symlink(&one, to.join("academy-rt-20020101T000000Z.backup")).unwrap();
+    let before = names(&to);
+    let (to_arg, root) = (to.to_str().unwrap(), server.token("1", "admin"));
+    let output = academy(&data, &["--output", "json", "backup", "--to", to_arg, "--keep", "2"]);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let made = PathBuf::from(answer["file"].as_str().unwrap());
+    assert!(made.exists(), "the new one is there: {answer}");
+    let mut expected = before.clone();
+    expected.retain(|name| {
+        !["academy-rt-20200101T000000Z.backup", "academy-rt-20990101T000000Z.backup"].contains(&&**name)
+    });
+    expected.push(made.file_name().unwrap().to_str().unwrap().to_owned());
+    expected.sort();
+    assert_eq!(names(&to), expected);
+    let text = words(&output);
+    assert!(text.contains("were made after this one") && text.contains("academy-rt-20980101T000000Z"), "{text}");
+    assert!(text.contains("do not say that they are") && text.contains("academy-rt-20970101T000000Z"), "{text}");
+    // Once more, at once: the one of a moment ago is the older one now.
+    good(&academy(&data, &["backup", "--to", to_arg, "--keep", "2"]));
+    assert!(made.exists() && !to.join("academy-rt-20210101T000000Z.backup").exists());
+    good(&academy(&data, &["backup", "--to", to_arg, "--keep", "1"]));
+    assert!(!made.exists() && one.exists());
+    // What cannot be removed is told beside a good backup, which is noted.
+    let stuck = to.join("academy-rt-20220101T000000Z.backup");
+    dated(&one, 4_000, &stuck);
+    let pinned = Pinned::bind(&stuck);
+    let output = academy(&data, &["--output", "json", "backup", "--to", to_arg, "--keep", "1"]);
+    let text = good(&output);
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(text.contains("the backup is good, but the old backup") && stuck.exists(), "{text}");
+    assert!(answer["pruneProblem"].as_str().unwrap().contains("academy-rt-20220101T000000Z"), "{answer}");
+    assert_eq!(answer["removed"].as_array().unwrap().len(), 1, "the others go all the same: {answer}");
+    let (_, status) = server.call(&root, "GET", "/api/v1/admin/status", "");
+    assert_eq!(status["store"]["lastBackup"]["bytes"], answer["bytes"]);
+    drop(pinned);
+    assert_eq!(academy(&data, &["backup", "--keep", "2", "x"]).status.code(), Some(2), "--keep needs --to");
+}
+
+#[test]
+fn encrypted_backups_are_counted_without_an_identity() {
     let server = lived_in();
     let to = server.dir.path().join("backups");
     fs::create_dir(&to).unwrap();
-    for old in ["academy-rt-20200101T000000Z.backup", "academy-rt-20210101T000000Z.backup", "mine.backup", "notes.txt"]
-    {
-        fs::write(to.join(old), "old").unwrap();
+    let key = age::x25519::Identity::generate().to_public().to_string();
+    fs::write(to.join("academy-rt-20990101T000000Z.backup"), b"age-encryption.org/v1\n-> X25519 abc\nabc\n").unwrap();
+    let args = ["backup", "--to", to.to_str().unwrap(), "--keep", "2", "--recipient", &key];
+    for count in [2, 3, 3, 3] {
+        let text = good(&academy(&server.data(), &args));
+        assert!(text.contains("academy-rt-20990101T000000Z"), "{text}");
+        assert_eq!(names(&to).len(), count);
     }
-    good(&academy(&server.data(), &["backup", "--to", to.to_str().unwrap(), "--keep", "2"]));
-    let left = names(&to);
-    assert_eq!(left.len(), 4, "{left:?}");
-    assert!(left.contains(&"mine.backup".to_owned()) && left.contains(&"notes.txt".to_owned()));
-    assert!(left.contains(&"academy-rt-20210101T000000Z.backup".to_owned()));
-    assert_eq!(academy(&server.data(), &["backup", "--keep", "2", "x"]).status.code(), Some(2), "--keep needs --to");
+}
+
+/// A file that nobody can remove, not even root: something is mounted on it.
+struct Pinned(PathBuf);
+
+impl Pinned {
+    fn bind(file: &Path) -> Pinned {
+        let done = Command::new("mount").arg("--bind").arg(file).arg(file).output().unwrap();
+        assert!(done.status.success(), "this test mounts: run it as root, or under unshare -rm: {}", words(&done));
+        Pinned(file.to_owned())
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(&self.0).output());
+    }
 }
 
 #[test]

@@ -70,3 +70,18 @@ fn a_command_migrates_too_and_offline_commands_do_not() {
     assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
     assert!(good(&academy(&data, &["audit", "list"])).contains("db.upgrade"));
 }
+
+#[test]
+fn a_migration_that_starts_anew_in_the_same_second_has_a_backup_of_its_own() {
+    let dir = of_format(4);
+    let data = dir.path().join("data");
+    let now = academy_rt::domain::Timestamp(1_000);
+    let held = |data: &Path| academy_rt::archive::rebuild::upgrade(data, now, "test", &mut |_| {});
+    fs::create_dir(data.join("backups")).unwrap();
+    let first = data.join("backups").join(format!("before-format-{}-19700101T000001Z.backup", newest_format()));
+    fs::write(&first, "what a killed migration has left").unwrap();
+    let made = held(&data).unwrap().backup.unwrap();
+    assert!(made.path.ends_with(format!("before-format-{}-19700101T000001Z-2.backup", newest_format())), "{made:?}");
+    assert_eq!(fs::read(&first).unwrap(), b"what a killed migration has left");
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+}

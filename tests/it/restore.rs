@@ -13,7 +13,7 @@ use academy_rt::store::rows::{Digests, TableDigest};
 use serde_json::Value;
 
 use crate::backup::{Mounted, academy, failed, good, lived_in, names};
-use crate::harness::{Appliance, words};
+use crate::harness::{Appliance, SECRET, run, words};
 
 fn asides(data: &Path) -> usize {
     names(data).iter().filter(|name| name.starts_with("academy.redb.before-")).count()
@@ -93,6 +93,164 @@ fn a_restore_refuses_beside_a_server_tells_what_changes_and_can_be_taken_back() 
     let (_, page) = server.call(&carl, "GET", "/api/v1/rooms/new-room/messages", "");
     assert_eq!(page["messages"][0]["content"], "since the backup");
     assert_eq!(server.call(&carl, "GET", &format!("/api/v1/rooms/new-room/messages?after={late}"), "").0, 200);
+}
+
+#[test]
+fn what_would_change_and_what_there_is_are_told_beside_a_server() {
+    let server = lived_in();
+    let (data, ann) = (server.data(), server.token("7", "learner"));
+    let (file, temporary) = (server.dir.path().join("a.backup"), server.dir.path().join("tmp"));
+    fs::create_dir(&temporary).unwrap();
+    let name = file.to_str().unwrap();
+    good(&academy(&data, &["backup", name]));
+    server.say(&ann, "new-room", "since the backup");
+    let dry = |data: &Path| {
+        let args = ["restore", name, "--dry-run", "--data-dir", data.to_str().unwrap()];
+        good(&run(&args, &[("JWT_SECRET", SECRET), ("TMPDIR", temporary.to_str().unwrap())]))
+    };
+    let text = dry(&data);
+    for part in
+        ["Nothing has been changed", "messages       40 (before: 41)", "rooms removed  1: new-room", "authentic"]
+    {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    assert_eq!((names(&temporary), asides(&data)), (Vec::new(), 0));
+    assert!(server.get("/readyz").contains(" 200 "));
+    // Another server's is refused here, too, and by the name of the data.
+    let other = lived_in();
+    let foreign = other.dir.path().join("b.backup");
+    good(&academy(&other.data(), &["backup", foreign.to_str().unwrap()]));
+    let text = failed(&academy(&data, &["restore", foreign.to_str().unwrap(), "--dry-run"]));
+    assert!(text.contains("from another server") && text.contains(data.to_str().unwrap()), "{text}");
+    let stats = |data: &Path| -> Value {
+        let output = academy(data, &["--output", "json", "db", "stats"]);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", words(&output)))
+    };
+    let rows = |stats: &Value, name: &str| {
+        stats["tables"].as_array().unwrap().iter().find(|table| table["table"] == name).unwrap()["rows"].as_u64()
+    };
+    let beside = stats(&data);
+    assert!(good(&academy(&data, &["db", "stats"])).contains("format 5"));
+    let dir = server.end();
+    let after = stats(&data);
+    assert_eq!((rows(&beside, "messages"), rows(&after, "messages")), (Some(41), Some(41)), "{beside}");
+    assert_eq!(beside["tables"].as_array().unwrap().len(), after["tables"].as_array().unwrap().len());
+    assert!(dry(&data).contains("rooms removed  1: new-room"), "as without a server");
+    drop(dir);
+}
+
+#[test]
+fn a_machine_that_was_just_set_up_takes_a_restore_without_force() {
+    let server = lived_in();
+    let file = server.dir.path().join("a.backup");
+    let name = file.to_str().unwrap();
+    good(&academy(&server.data(), &["backup", name]));
+    let fresh = Appliance::start();
+    let data = fresh.data();
+    let dir = fresh.end();
+    let text = good(&academy(&data, &["restore", name]));
+    assert!(text.contains("messages       40 (before: 0)"), "{text}");
+    sound(&data);
+    // One message is data.
+    let other = Appliance::start();
+    let (ann, data) = (other.token("7", "learner"), other.data());
+    other.say(&ann, "french", "mine");
+    let _other = other.end();
+    assert!(failed(&academy(&data, &["restore", name])).contains("from another server"));
+    drop(dir);
+}
+
+/// What a data directory holds, but for the audit log and where it ends.
+fn all_but_the_audit_log(data: &Path) -> Vec<TableDigest> {
+    holds(data).into_iter().filter(|table| !["audit", "meta"].contains(&table.name.as_str())).collect()
+}
+
+#[test]
+fn going_back_from_another_servers_data_gives_what_was_and_nothing_of_theirs() {
+    let (one, two) = (lived_in(), lived_in());
+    let (data, other, ann) = (one.data(), two.data(), one.token("7", "learner"));
+    let act = |data: &Path, args: &[&str]| good(&academy(data, args));
+    // Here ann is held and bob is shut out; there ann is erased, carl is shut out and another room is held.
+    act(&data, &["hold", "set", "--user", "7", "--reason", "mine"]);
+    act(&data, &["user", "block", "bob"]);
+    act(&other, &["user", "erase", "7"]);
+    act(&other, &["user", "block", "carl"]);
+    act(&other, &["hold", "set", "--room", "french", "--reason", "theirs"]);
+    let theirs = two.dir.path().join("theirs.backup");
+    act(&other, &["backup", theirs.to_str().unwrap()]);
+    let (_, polled) = one.call(&ann, "GET", "/api/v1/events?rooms=french&wait=0", "");
+    let cursor = polled["cursor"].as_str().unwrap().to_owned();
+    let dir = one.end();
+    let before = all_but_the_audit_log(&data);
+    act(&data, &["restore", "--force", theirs.to_str().unwrap()]);
+    // Also what is done to them in this place is theirs.
+    act(&data, &["user", "erase", "bob"]);
+    let json: Value =
+        serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
+    assert_eq!((json["erasedAgain"].as_array().map(Vec::len), json["bans"].as_u64()), (Some(0), Some(0)), "{json}");
+    assert_eq!(all_but_the_audit_log(&data), before);
+    sound(&data);
+    // Nothing happened to these data meanwhile: a position in them is good still.
+    let server = Appliance::start_in(dir, &[]);
+    let (status, _) = server.call(&ann, "GET", &format!("/api/v1/events?rooms=french&wait=0&cursor={cursor}"), "");
+    assert_eq!(status, 200);
+    let _dir = server.end();
+    // What was set aside first is there still, and what was set aside last is what one goes back to.
+    assert!(Path::new(json["undoneFrom"].as_str().unwrap()).exists(), "{json}");
+    assert_eq!(asides(&data), 2);
+    act(&data, &["restore", "--undo"]);
+    assert!(act(&data, &["hold", "list"]).contains("theirs"));
+    act(&data, &["restore", "--undo"]);
+    assert_eq!((all_but_the_audit_log(&data) == before, asides(&data)), (true, 4));
+}
+
+#[test]
+fn going_back_from_a_copy_carries_over_what_was_done_in_this_place_alone() {
+    let server = lived_in();
+    let data = server.data();
+    let dir = server.end();
+    let act = |data: &Path, args: &[&str]| good(&academy(data, args));
+    let copy = dir.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(data.join("academy.redb"), copy.join("academy.redb")).unwrap();
+    // Somebody has tried things out with a copy.
+    act(&copy, &["user", "erase", "7"]);
+    act(&copy, &["user", "block", "carl"]);
+    act(&data, &["hold", "set", "--room", "english", "--reason", "mine"]);
+    let file = dir.path().join("copy.backup");
+    act(&copy, &["backup", file.to_str().unwrap()]);
+    act(&data, &["restore", "--force", file.to_str().unwrap()]);
+    act(&data, &["user", "erase", "bob"]);
+    act(&data, &["user", "block", "dave"]);
+    act(&data, &["hold", "set", "--room", "since", "--reason", "since"]);
+    let json: Value =
+        serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
+    assert_eq!(json["erasedAgain"], serde_json::json!(["bob"]), "{json}");
+    let held = act(&data, &["hold", "list"]);
+    assert!(held.contains("room english") && held.contains("room since"), "{held}");
+    assert_eq!(json["bans"].as_u64(), Some(1), "dave, and not carl: {json}");
+    let shown = act(&data, &["user", "show", "7"]);
+    assert!(shown.contains("Name"), "{shown}");
+    sound(&data);
+}
+
+#[test]
+fn what_was_set_aside_last_is_last_whatever_the_clock_says() {
+    let server = lived_in();
+    let data = server.data();
+    let dir = server.end();
+    let file = dir.path().join("a.backup");
+    good(&academy(&data, &["backup", file.to_str().unwrap()]));
+    // More than nine in one second, and a clock that was ahead.
+    for number in ["", "-2", "-10"] {
+        fs::write(data.join(format!("academy.redb.before-20990101T000000Z{number}")), "older").unwrap();
+    }
+    good(&academy(&data, &["hold", "set", "--room", "last", "--reason", "r"]));
+    good(&academy(&data, &["restore", file.to_str().unwrap()]));
+    assert!(data.join("academy.redb.before-20990101T000000Z-11").exists(), "{:?}", names(&data));
+    let json: Value =
+        serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
+    assert!(json["undoneFrom"].as_str().unwrap().ends_with("Z-11"), "{json}");
 }
 
 #[test]

@@ -67,6 +67,12 @@ impl ServerArgs {
         if has_token { self.clone() } else { ServerArgs { data_dir: self.data_dir.clone(), ..ServerArgs::default() } }
     }
 
+    /// The server on this machine that has a data directory open.
+    #[must_use]
+    pub fn here(data_dir: &Path) -> ServerArgs {
+        ServerArgs { data_dir: Some(data_dir.to_owned()), ..ServerArgs::default() }
+    }
+
     /// The address that was given.
     #[must_use]
     pub fn url(&self) -> Option<&str> {

@@ -15,13 +15,17 @@ use crate::archive::backup::{Made, Recipients};
 use crate::archive::format::Summary;
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Step};
-use crate::domain::{Clock, SystemClock, Timestamp};
+use crate::archive::retention;
+use crate::archive::retention::Pruned;
+use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::rows::newest_format;
 
 use crate::cli::client::{Call, ServerArgs, call, download};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
+use crate::cli::read_only::Workable;
+use crate::cli::scratch::Scratch;
 use crate::cli::{Global, Output};
 
 /// The nice value of the command: other processes go first.
@@ -40,7 +44,7 @@ pub struct BackupArgs {
     /// Directory for the backup, whose file name contains the time
     #[arg(long, value_name = "DIR", conflicts_with = "file")]
     to: Option<PathBuf>,
-    /// Number of backups to keep in the directory of --to; older ones are removed
+    /// Number of backups of this server to keep in the directory of --to; older ones that --to made are removed
     #[arg(long, value_name = "N", requires = "to", conflicts_with = "file", value_parser = clap::value_parser!(u32).range(1..))]
     keep: Option<u32>,
     /// Encrypt the backup for an age recipient (age1...); may be given several times
@@ -93,7 +97,7 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     let recipients = Recipients::parse(&args.recipient).map_err(Failure::from)?;
     let path = match (&args.file, &args.to) {
         (Some(file), _) => file.clone(),
-        (None, Some(dir)) => dir.join(backup::scheduled_name(SystemClock.now())),
+        (None, Some(dir)) => retention::scheduled_path(dir, SystemClock.now()),
         (None, None) => {
             return Err(Failure::usage(
                 "the file for the backup is not named",
@@ -105,11 +109,13 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     };
     // Beside a busy server the backup takes longer; the server does not get slower.
     let _ = rustix::process::nice(POLITE);
+    let copy = read_only(global, &args.server)?;
+    let server = copy.as_ref().map_or_else(|| args.server.clone(), |copy| ServerArgs::here(copy.path()));
     let bar = rows(global, "backup");
     let (target, shown) = (path.clone(), bar.clone());
     let begun = Instant::now();
     let get = Call::new(Method::GET, "/api/v1/admin/backup", None).offline_too().patient();
-    let made = download(global, &args.server, get, move |source| {
+    let made = download(global, &server, get, move |source| {
         let mut progress = |done, all| show(&shown, done, all);
         let made = backup::receive(source, &target, &recipients, newest_format(), &mut progress);
         made.map_err(|problem| Failure::from(problem).into())
@@ -117,24 +123,28 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     bar.finish_and_clear();
     let made = made?;
     let seconds = begun.elapsed().as_secs_f64();
-    let removed = match (&args.to, args.keep) {
-        (Some(dir), Some(keep)) => backup::prune(dir, keep as usize).map_err(Failure::from)?,
-        _ => Vec::new(),
-    };
-    if let Err(error) = note(global, &args.server, &made) {
+    if copy.is_some() {
+        warn("the backup is good, but the audit log of read-only data has no record of it")?;
+    } else if let Err(error) = note(global, &args.server, &made) {
         // The backup is good: a full disk of the server does not make it fail.
         warn(&format!(
             "the backup is good, but the audit log has no record of it, and status and /metrics do not show its age: {error}"
         ))?;
     }
+    // Behind the note: whatever becomes of the old backups, this one is good.
+    let pruned = args.keep.map(|keep| retention::prune(&made, keep as usize)).unwrap_or_default();
+    warn_of_kept(&pruned)?;
     if made.summary.mac.is_none() {
-        warn(&unsigned(global, &args.server))?;
+        warn(&unsigned(global, &server))?;
     }
     let head = made.summary.header.audit_head.as_ref();
+    let prune_problem = pruned.problem.as_ref().map(|problem| format!("{}: {}", problem.what, problem.why));
+    let removed = &pruned.removed;
     let key_id = made.summary.mac.as_ref().map(|mac| &mac.key_id);
     let answer = json!({
         "file": made.path, "bytes": made.file_bytes, "rows": made.summary.header.rows, "seconds": seconds,
         "blake3": made.summary.blake3, "removed": removed, "ok": true, "keyId": key_id, "auditHead": head,
+        "pruneProblem": prune_problem, "notPruned": pruned.later.iter().chain(&pruned.unknown).collect::<Vec<_>>(),
     });
     global.print(&answer, || {
         let name = made.path.display();
@@ -149,6 +159,45 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         text
     })?;
     Ok(Exit::Done)
+}
+
+/// A copy of the data, if they are on this machine and read-only.
+fn read_only(global: &Global, server: &ServerArgs) -> anyhow::Result<Option<Workable>> {
+    if server.url().is_some() {
+        return Ok(None);
+    }
+    let config = global.load(data_dir_flag(server.data_dir())?)?;
+    if config.control_socket().exists() {
+        return Ok(None);
+    }
+    let data =
+        Workable::of(&config.storage.data_dir, "a copy of it is backed up, in the directory for temporary files")?;
+    Ok(Some(data).filter(Workable::is_copy))
+}
+
+/// Says which old backups are not removed, and why.
+fn warn_of_kept(pruned: &Pruned) -> anyhow::Result<()> {
+    if let Some(problem) = &pruned.problem {
+        warn(&format!("the backup is good, but {}: {}", problem.what, problem.why))?;
+    }
+    let names = |paths: &[PathBuf]| {
+        let names: Vec<_> =
+            paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
+        names.join(", ")
+    };
+    if !pruned.later.is_empty() {
+        warn(&format!(
+            "--keep does not count backups that say they were made after this one; check the clock, and remove them by hand if they are wrong: {}",
+            names(&pruned.later)
+        ))?;
+    }
+    if !pruned.unknown.is_empty() {
+        warn(&format!(
+            "--keep counts backups of academy-rt alone, and these do not say that they are; remove them by hand if you do not need them: {}",
+            names(&pruned.unknown)
+        ))?;
+    }
+    Ok(())
 }
 
 /// Why a backup has no signature, as far as this command can find out.
@@ -246,12 +295,12 @@ fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
 
 /// A restore into a temporary directory, which is removed afterwards.
 fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) -> anyhow::Result<Exit> {
-    let dir = DrillDir::make(SystemClock.now())?;
+    let dir = Scratch::make("drill")?;
     let bar = rows(global, "drill");
     let begun = Instant::now();
     let options =
         RestoreOptions { identity, is_dry_run: false, is_forced: false, actor: "drill", now: SystemClock.now() };
-    let outcome = restore::restore(&dir.0, file, options, &mut |step| {
+    let outcome = restore::restore(dir.path(), file, options, &mut |step| {
         if let Step::Rows(done, all) = step {
             show(&bar, done, all);
         }
@@ -259,7 +308,7 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) 
     bar.finish_and_clear();
     let restored = outcome.map_err(Failure::from)?;
     let seconds = begun.elapsed().as_secs_f64();
-    let bytes = std::fs::metadata(dir.0.join(crate::store::embedded::NAME)).map_or(0, |file| file.len());
+    let bytes = std::fs::metadata(dir.path().join(crate::store::embedded::NAME)).map_or(0, |file| file.len());
     let Some(summary) = &restored.summary else { anyhow::bail!("the drill restored nothing") };
     let mut answer = as_json(summary, here);
     if let Some(answer) = answer.as_object_mut() {
@@ -274,26 +323,4 @@ fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) 
         )
     })?;
     Ok(Exit::Done)
-}
-
-/// A directory that is removed when its value is dropped.
-struct DrillDir(PathBuf);
-
-impl DrillDir {
-    fn make(now: Timestamp) -> Result<DrillDir, Failure> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = std::env::temp_dir().join(format!("academy-rt-drill-{}-{}", std::process::id(), now.as_millis()));
-        std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            let remedy = "Set the environment variable TMPDIR to a directory with space for the database.";
-            Failure::new(format!("the directory {} cannot be created", path.display()), error, remedy)
-        })?;
-        Ok(DrillDir(path))
-    }
-}
-
-impl Drop for DrillDir {
-    fn drop(&mut self) {
-        // If it cannot be removed, it stays in the directory for temporary files.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,28 +1,35 @@
-//! `db`: checks, compacts and upgrades the database offline.
+//! `db`: checks, compacts and upgrades the database offline; its figures also beside a server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use http::Method;
 use serde_json::json;
 
 use crate::archive::rebuild;
 use crate::archive::restore;
 use crate::archive::restore::RestoreOptions;
 use crate::domain::{Clock, SystemClock};
+use crate::protocol::admin::data::Tables;
+use crate::services::backups::tables_of;
+use crate::store::OpenError;
+use crate::store::embedded::NAME;
 use crate::store::embedded::offline::rows::newest_format;
 
 use crate::cli::Global;
+use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::commands::restore::{local_actor, watcher};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, size, steps};
+use crate::cli::read_only::Workable;
 
 /// Commands for the database.
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
     /// Check the whole database: pages, indexes, counts. The exit status is 3 if something is wrong
     Check(DbArgs),
-    /// Show the rows, the size and the growth of each table
+    /// Show the rows, the size and the growth of each table, with the server running or not
     Stats(DbArgs),
     /// Rebuild the database without free space, which also removes erased data from the file
     Compact(DbArgs),
@@ -60,9 +67,16 @@ pub fn run(global: &Global, command: DbCommand) -> anyhow::Result<Exit> {
     }
 }
 
-fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
-    let held = restore::hold(data_dir).map_err(Failure::from)?;
-    let mut file = restore::open(&held).map_err(Failure::from)?;
+fn check(global: &Global, data_dir: &Path) -> anyhow::Result<Exit> {
+    let data = Workable::of(data_dir, "a copy of it is checked, in the directory for temporary files")?;
+    let held = restore::hold(data.path()).map_err(Failure::from)?;
+    let mut file = match held.open() {
+        Ok(file) => file,
+        Err(OpenError::Corrupt { reason, .. }) => {
+            return report(global, &[format!("the database does not open: {reason}")], None);
+        }
+        Err(error) => return Err(Failure::from(restore::opened(error)).into()),
+    };
     if file.format < newest_format() {
         let why =
             format!("the database has format {}, and this version checks format {}", file.format, newest_format());
@@ -72,10 +86,15 @@ fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     let bar = steps(global, "check");
     let found = file.check(&mut |what| bar.set_message(format!("checking {what}")));
     bar.finish_and_clear();
-    let row_stats = file.row_stats();
+    let rows = file.row_stats().map_or(0, |row_stats| row_stats.rows.values().sum());
+    report(global, &found, Some(rows))
+}
+
+/// Says what a check has found, in a database of so many rows.
+fn report(global: &Global, found: &[String], rows: Option<u64>) -> anyhow::Result<Exit> {
     global.print(&json!({ "ok": found.is_empty(), "found": found }), || {
         if found.is_empty() {
-            let rows: u64 = row_stats.map_or(0, |row_stats| row_stats.rows.values().sum());
+            let rows = rows.unwrap_or_default();
             return format!("the database is sound: {rows} rows checked");
         }
         let list: Vec<String> = found.iter().map(|what| format!("  - {what}")).collect();
@@ -88,47 +107,44 @@ fn check(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     Ok(if found.is_empty() { Exit::Done } else { Exit::Found })
 }
 
-fn stats(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
-    let held = restore::hold(data_dir).map_err(Failure::from)?;
+/// The tables of a data directory, asked of the server that has it open, if there is one.
+fn tables(global: &Global, data_dir: &Path) -> anyhow::Result<Tables> {
+    if restore::is_in_use(data_dir) {
+        let get = Call::new(Method::GET, "/api/v1/admin/tables", None).patient();
+        let answer = call(global, &ServerArgs::here(data_dir), get)?;
+        return Ok(serde_json::from_value(answer)?);
+    }
+    let data = Workable::of(data_dir, "the figures are those of a copy, in the directory for temporary files")?;
+    let held = restore::hold(data.path()).map_err(Failure::from)?;
     let file = restore::open(&held).map_err(Failure::from)?;
     let wrong = |error| Failure::new("the database cannot be read", error, "Check it with `academy-rt db check`.");
     let tables = file.stats().map_err(wrong)?;
     let file_bytes = std::fs::metadata(held.path()).map_or(0, |file| file.len());
-    let used: u64 = tables.iter().map(|table| table.stored_bytes + table.overhead_bytes).sum();
-    let bytes_a_day = |table: &crate::store::embedded::offline::stats::TableStats| {
-        let row_bytes = if table.rows == 0 { 0.0 } else { table.stored_bytes as f64 / table.rows as f64 };
-        table.rows_a_day.map(|rows| rows * row_bytes)
-    };
-    let list: Vec<_> = tables
-        .iter()
-        .map(|table| {
-            json!({
-                "table": table.name, "rows": table.rows, "bytes": table.stored_bytes, "overheadBytes": table.overhead_bytes,
-                "rowsADay": table.rows_a_day, "bytesADay": bytes_a_day(table),
-            })
-        })
-        .collect();
-    let answer = json!({ "fileBytes": file_bytes, "usedBytes": used, "format": file.format, "tables": list });
-    global.print(&answer, || {
+    Ok(tables_of(&tables, file_bytes, file.format))
+}
+
+fn stats(global: &Global, data_dir: &Path) -> anyhow::Result<Exit> {
+    let found = tables(global, data_dir)?;
+    global.print(&serde_json::to_value(&found)?, || {
         let mut lines = vec![
             format!(
                 "{}  format {}, {}, of which {} in use",
-                held.path().display(),
-                file.format,
-                size(file_bytes),
-                size(used)
+                data_dir.join(NAME).display(),
+                found.format,
+                size(found.file_bytes),
+                size(found.used_bytes)
             ),
             format!("{:20} {:>12} {:>12} {:>12} {:>14}", "table", "rows", "bytes", "rows per day", "bytes per day"),
         ];
-        for table in tables.iter().filter(|table| table.rows > 0) {
+        for table in found.tables.iter().filter(|table| table.rows > 0) {
             let a_day = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.0}"));
             lines.push(format!(
                 "{:20} {:>12} {:>12} {:>12} {:>14}",
-                table.name,
+                table.table,
                 table.rows,
-                table.stored_bytes,
+                table.bytes,
                 a_day(table.rows_a_day),
-                a_day(bytes_a_day(table)),
+                a_day(table.bytes_a_day),
             ));
         }
         lines.push(
@@ -140,7 +156,7 @@ fn stats(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn compact(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
+fn compact(global: &Global, data_dir: &Path) -> anyhow::Result<Exit> {
     let actor = local_actor();
     let options =
         RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor: &actor, now: SystemClock.now() };
@@ -162,7 +178,7 @@ fn compact(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> 
     Ok(Exit::Done)
 }
 
-fn upgrade(global: &Global, data_dir: &std::path::Path) -> anyhow::Result<Exit> {
+fn upgrade(global: &Global, data_dir: &Path) -> anyhow::Result<Exit> {
     let bar = rows(global, "upgrade");
     let outcome = rebuild::upgrade(data_dir, SystemClock.now(), &local_actor(), &mut watcher(&bar));
     bar.finish_and_clear();

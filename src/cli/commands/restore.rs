@@ -1,22 +1,27 @@
 //! `restore`: replaces the data with a backup, offline, and can undo that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use http::Method;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::archive::kept_audit::{KeptAudit, OldAudit};
 use crate::archive::moments::moment;
 use crate::archive::restore;
-use crate::archive::restore::{RestoreOptions, Restored, Step};
+use crate::archive::restore::{RestoreOptions, Restored, Step, Watch};
+use crate::archive::undo;
 use crate::domain::{Clock, SystemClock};
+use crate::store::embedded::NAME;
 use crate::store::embedded::offline::stats::RowStats;
 
 use crate::cli::Global;
+use crate::cli::client::{Call, ServerArgs, download};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show};
+use crate::cli::scratch::Scratch;
 
 /// How many names of a list are shown.
 const SHOWN: usize = 10;
@@ -80,11 +85,16 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     let bar = rows(global, "restore");
     let mut watch = watcher(&bar);
     let outcome = match &args.file {
-        Some(file) => restore::restore(data_dir, file, options, &mut watch),
-        None => crate::archive::undo::undo(data_dir, options, &mut watch),
+        Some(file) if args.dry_run && data_dir.exists() && restore::is_in_use(data_dir) => {
+            rehearse(global, data_dir, file, options, &mut watch)
+        }
+        Some(file) => {
+            restore::restore(data_dir, file, options, &mut watch).map_err(|problem| Failure::from(problem).into())
+        }
+        None => undo::undo(data_dir, options, &mut watch).map_err(|problem| Failure::from(problem).into()),
     };
     bar.finish_and_clear();
-    let restored = outcome.map_err(Failure::from)?;
+    let restored = outcome?;
     for caution in &restored.cautions {
         warn(caution)?;
     }
@@ -96,6 +106,23 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     let change = Change::between(restored.before.as_ref(), &restored.after);
     global.print(&as_json(&restored, &change, args.dry_run, &undo), || as_text(&restored, &change, &args, &undo))?;
     Ok(Exit::Done)
+}
+
+/// What a restore would change beside a server that runs: its data are taken from it, as a backup is.
+fn rehearse(
+    global: &Global,
+    data_dir: &Path,
+    backup: &Path,
+    options: RestoreOptions<'_>,
+    watch: &mut Watch<'_>,
+) -> anyhow::Result<Restored> {
+    let rows = Scratch::make("restore")?;
+    let path = rows.path().join(NAME);
+    let get = Call::new(Method::GET, "/api/v1/admin/backup", None).patient();
+    download(global, &ServerArgs::here(data_dir), get, move |source| {
+        restore::copy_rows(source, &path).map_err(|problem| Failure::from(problem).into())
+    })?;
+    restore::rehearse(rows.path(), data_dir, backup, options, watch).map_err(|problem| Failure::from(problem).into())
 }
 
 /// Rooms and users that a restore adds and removes.
@@ -139,7 +166,7 @@ fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -
         "auditKept": kept_of(restored).and_then(|kept| kept.path.as_ref()),
         "auditRecordsKept": kept_of(restored).map_or(0, |kept| kept.records),
         "auditUnreadable": matches!(restored.old_audit, OldAudit::Unreadable(_)),
-        "aside": restored.aside, "undo": restored.aside.as_ref().map(|_| undo),
+        "aside": restored.aside, "undoneFrom": restored.undone_from, "undo": restored.aside.as_ref().map(|_| undo),
     })
 }
 
@@ -176,6 +203,7 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
         (Some(file), false) => format!("{} is restored. The data now contain:", file.display()),
         (None, _) => "The last restore is undone. The data now contain:".to_owned(),
     }];
+    let from = restored.undone_from.as_ref();
     let count = |table: &str| {
         let after = restored.after.rows_of(table);
         let before = restored.before.as_ref().map(|before| before.rows_of(table));
@@ -210,6 +238,9 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
             "The previous data could not be read. Repeat the erasures, legal holds, blocks and revocations since the backup."
                 .to_owned(),
         );
+    }
+    if let Some(from) = from {
+        lines.push(format!("They were taken from {}, which stays until you remove it.", from.display()));
     }
     if let Some(aside) = &restored.aside {
         lines.push(format!("The previous data are kept in {}.", aside.display()));

@@ -143,6 +143,38 @@ pub struct LastBackup {
     pub bytes: u64,
 }
 
+/// `GET /api/v1/admin/tables`: what the database file holds.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tables {
+    /// The size of the file in bytes.
+    pub file_bytes: u64,
+    /// How much of it is in use.
+    pub used_bytes: u64,
+    /// The format of the rows.
+    pub format: u32,
+    /// Each table.
+    pub tables: Vec<TableView>,
+}
+
+/// A table, its size and its growth.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableView {
+    /// Its name.
+    pub table: String,
+    /// Its rows.
+    pub rows: u64,
+    /// Keys and values, in bytes.
+    pub bytes: u64,
+    /// Headers, indexes and free space in its pages, in bytes.
+    pub overhead_bytes: u64,
+    /// Rows a day, over the days that were counted; `None` before the second day.
+    pub rows_a_day: Option<f64>,
+    /// Keys and values of them, in bytes.
+    pub bytes_a_day: Option<f64>,
+}
+
 /// A notification, in an export.
 #[derive(Debug, Serialize)]
 pub struct ExportedNotification<'a> {

@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use self::engine::batch::Known;
 use self::engine::failure::{Failure, Outcome, guarded};
-pub use self::engine::file::{ASIDE, NAME, SUSPECT, UNFINISHED};
+pub use self::engine::file::{ASIDE, COPIED, NAME, SUSPECT, UNFINISHED};
 use self::engine::file::{Disk, Opener};
 use self::engine::health::{Health, Shared};
 use self::engine::queue::{Command, Queue};

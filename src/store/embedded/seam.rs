@@ -15,13 +15,14 @@ use crate::domain::privacy::{Erasure, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::queue::Command;
+use crate::store::embedded::engine::schema::Snapshot;
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::RowSink;
 use crate::store::{
     Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
     InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages,
     Page, People, PeopleBook, Privacy, Replay, Replays, RoomBook, RoomPage, RoomQuery, Rooms, StoreError, StoreStatus,
-    UserProfile, Writes,
+    TableStats, UserProfile, Writes,
 };
 
 impl Writes for Embedded {
@@ -215,6 +216,10 @@ impl Maintenance for Embedded {
 
     fn row_counts(&self) -> Answer<'_, Vec<(&'static str, u64)>> {
         Box::pin(self.read(|snapshot| snapshot.counts()))
+    }
+
+    fn table_stats(&self) -> Answer<'_, Vec<TableStats>> {
+        Box::pin(self.read_apart(Snapshot::table_stats))
     }
 
     fn measure_room(&self) -> Answer<'_, ()> {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, TableDefinition};
+use rustix::io::Errno;
 
 use crate::domain::Timestamp;
 use crate::store::embedded::engine::codec::{encode, get_number, get_value};
@@ -28,6 +29,10 @@ use crate::store::{Identity, OpenError, StoreError};
 pub const NAME: &str = "academy.redb";
 /// What the names of databases begin with that a restore has set aside.
 pub const ASIDE: &str = "academy.redb.before-";
+/// What the names of copies begin with that are set aside when the restore is made, where there are no hard links.
+pub const COPIED: &str = "academy.redb.replaced-";
+/// What is locked in a directory that cannot be locked itself.
+const LOCK: &str = "academy.redb.lock";
 /// Its name while it is being made.
 pub const UNFINISHED: &str = "academy.redb.new";
 
@@ -152,13 +157,13 @@ impl Opener {
         // Two processes that both find no file must not both make one.
         let dir = self.lock_directory()?;
         let unfinished = self.data_dir.join(UNFINISHED);
+        self.forget_second_names().map_err(in_dir)?;
         match fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(OpenError::Io { path: unfinished, source: error });
             }
             _ => {}
         }
-        self.forget_second_names().map_err(in_dir)?;
         let path = self.path();
         if !path.try_exists().map_err(in_dir)? {
             self.refuse_a_lost_file()?;
@@ -175,16 +180,46 @@ impl Opener {
     pub(in crate::store::embedded) fn lock_directory(&self) -> Result<File, OpenError> {
         let in_dir = |source| OpenError::Io { path: self.data_dir.clone(), source };
         let dir = File::open(&self.data_dir).map_err(in_dir)?;
-        match patiently(|| is_free(&dir)) {
-            Ok(true) => Ok(dir),
-            Ok(false) => Err(OpenError::InUse { path: self.data_dir.clone() }),
+        let in_use = || OpenError::InUse { path: self.data_dir.clone() };
+        match patiently(|| try_lock(&dir)) {
+            Ok(true) => return Ok(dir),
+            Ok(false) => return Err(in_use()),
+            Err(error) if has_no_locks(&error) => {}
+            Err(source) => return Err(in_dir(source)),
+        }
+        // Some network file systems lock files that can be written, and no directories.
+        let path = self.data_dir.join(LOCK);
+        let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(|source| OpenError::Io { path, source })?;
+        match patiently(|| try_lock(&lock)) {
+            Ok(true) => Ok(lock),
+            Ok(false) => Err(in_use()),
+            Err(error) if has_no_locks(&error) => {
+                tracing::warn!(
+                    "the file system of the data directory has no locks: nothing keeps a second server or command away from these data"
+                );
+                Ok(lock)
+            }
             Err(source) => Err(in_dir(source)),
         }
     }
 
     /// A restore that was cut short between its last two steps has given the database a second name, as if it had been set
     /// aside. It is the same file, and must not be gone back to.
+    /// Where there are no hard links it is a copy: of a restore that was made it gets the name of what was set aside, and of
+    /// one that was not it goes.
     pub(in crate::store::embedded) fn forget_second_names(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.data_dir)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let Some(moment) = name.strip_prefix(COPIED) else { continue };
+            // The new data lose this name when they take their place.
+            if self.data_dir.join(UNFINISHED).try_exists()? && self.path().try_exists()? {
+                fs::remove_file(entry.path())?;
+            } else {
+                fs::rename(entry.path(), self.data_dir.join(format!("{ASIDE}{moment}")))?;
+            }
+        }
         let Ok(current) = fs::metadata(self.path()) else { return Ok(()) };
         for entry in fs::read_dir(&self.data_dir)? {
             let entry = entry?;
@@ -278,7 +313,8 @@ impl Opener {
     fn backed(&self, file: File) -> Result<Database, DatabaseError> {
         // Only asked for here: the engine takes its own lock, at once or not at all.
         if patiently(|| is_free(&file))? {
-            file.unlock()?;
+            // Where there are no locks there is none to give back.
+            let _ = file.unlock();
         }
         let backend = WatchedFiles { file: FileBackend::new(file)?, disk: Arc::clone(&self.disk) };
         Builder::new().set_cache_size(self.cache_bytes).create_with_backend(backend)
@@ -373,13 +409,28 @@ fn patiently(is_free: impl Fn() -> io::Result<bool>) -> io::Result<bool> {
     }
 }
 
-/// Whether nobody has a database file open: the engine locks the whole file, beside ranges of it.
+/// Whether nobody has a database file open: the engine locks the whole file, beside ranges of it. Where files cannot be
+/// locked it is not known, and the engine goes on without, too.
 fn is_free(file: &File) -> io::Result<bool> {
+    match try_lock(file) {
+        Err(error) if has_no_locks(&error) => Ok(true),
+        locked => locked,
+    }
+}
+
+fn try_lock(file: &File) -> io::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Whether a file system has no locks, or none for such a file.
+fn has_no_locks(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    let absent = [Errno::OPNOTSUPP, Errno::NOSYS, Errno::INVAL, Errno::BADF, Errno::ISDIR];
+    error.kind() == io::ErrorKind::Unsupported || errno.is_some_and(|errno| absent.contains(&errno))
 }
 
 /// As [`is_free`], and waits a moment for it.
@@ -391,4 +442,29 @@ pub(in crate::store::embedded) fn becomes_free(file: &File) -> io::Result<bool> 
 pub(in crate::store::embedded) fn free_bytes(path: &Path) -> io::Result<u64> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_locked_is_used_without() {
+        let dir = tempfile::tempdir().unwrap();
+        // A handle that leads to a file and does nothing else cannot be locked, as a directory on some network file systems.
+        let handle = File::from(
+            rustix::fs::open(
+                dir.path(),
+                rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+                rustix::fs::Mode::empty(),
+            )
+            .unwrap(),
+        );
+        assert!(has_no_locks(&try_lock(&handle).unwrap_err()));
+        assert!(is_free(&handle).unwrap());
+        // A lock that somebody has is not one that is not there.
+        let (one, two) = (File::open(dir.path()).unwrap(), File::open(dir.path()).unwrap());
+        assert!(is_free(&one).unwrap());
+        assert!(!is_free(&two).unwrap());
+    }
 }

@@ -125,6 +125,74 @@ impl OfflineFile {
         Ok(carried)
     }
 
+    /// Takes over from a file that another life of this store, or a copy of it, had in its place: what was erased, held and
+    /// shut out since `since` alone, when it took the place. What was done to it before that is not this store's, and what
+    /// this store has itself stands.
+    ///
+    /// # Errors
+    /// What kept it from being done.
+    pub fn carry_over_since(
+        &self,
+        from: &OfflineFile,
+        since: Timestamp,
+        now: Timestamp,
+    ) -> Result<Carried, StoreError> {
+        let mut carried = Carried::default();
+        if from.format < 2 {
+            return Ok(carried);
+        }
+        let known = self.erasures()?;
+        for erasure in from.erasures()?.into_iter().filter(|erasure| erasure.at >= since) {
+            if !known.iter().any(|other| other.user == erasure.user && other.at >= erasure.at) {
+                self.erase_again(&erasure, now)?;
+                carried.erased.push(erasure.user);
+            }
+        }
+        let mut holds = self.holds()?;
+        for hold in from.holds()?.into_iter().filter(|hold| hold.at >= since) {
+            if !holds.iter().any(|own| own.subject == hold.subject) {
+                holds.push(hold);
+            }
+        }
+        carried.holds = holds.len();
+        self.write(|tables| put_holds(tables, &holds, false))?;
+        if from.format >= 3 {
+            let bans = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
+            let since_then: Vec<_> = bans.into_iter().filter(|banned| banned.at >= since).collect();
+            carried.bans = since_then.len();
+            self.batch(now, |batch| since_then.into_iter().try_for_each(|banned| batch.put_ban(banned).map(drop)))?;
+        }
+        Ok(carried)
+    }
+
+    /// Whether a file goes on where this one stopped: its audit log passes through the end of this one's.
+    ///
+    /// # Errors
+    /// What kept the audit logs from being read.
+    pub fn is_continued_by(&self, later: &OfflineFile) -> Result<bool, StoreError> {
+        // Older formats have no audit log, and no copies that could be told from it.
+        if later.format < 2 {
+            return Ok(true);
+        }
+        let (_, head) = self.audit_ends()?;
+        Ok(head.number == 0 || later.has_point(head)?)
+    }
+
+    /// When a record of one of these actions was last made.
+    ///
+    /// # Errors
+    /// What kept the audit log from being read.
+    pub fn last_record_of(&self, actions: &[&str]) -> Result<Option<Timestamp>, StoreError> {
+        let (mut after, mut last) = (0, None);
+        loop {
+            let records = self.audit_after(after, RECORDS)?;
+            let Some(end) = records.last() else { return Ok(last) };
+            after = end.number;
+            let found = records.iter().rev().find(|record| actions.contains(&record.entry.action.as_str()));
+            last = found.map(|record| record.entry.at).or(last);
+        }
+    }
+
     /// Blocks and revocations since the backup stay in force. What was lifted since is as it was: not in the newer store.
     fn carry_bans(&self, from: &OfflineFile, now: Timestamp) -> Result<usize, StoreError> {
         let standing = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;

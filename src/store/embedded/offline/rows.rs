@@ -76,6 +76,14 @@ impl Snapshot {
     }
 }
 
+/// Whether no server and no command has a database file open. Waits a moment for one that is just leaving.
+///
+/// # Errors
+/// What the system said.
+pub fn is_file_free(file: &File) -> io::Result<bool> {
+    file::becomes_free(file)
+}
+
 /// A data directory that is held: no server starts in it, and no other command works on it.
 #[derive(Debug)]
 pub struct Held {

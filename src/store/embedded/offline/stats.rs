@@ -6,11 +6,12 @@ use redb::ReadableTable;
 
 use crate::domain::{RoomId, Timestamp};
 use crate::store::StoreError;
+use crate::store::TableStats;
 use crate::store::embedded::access::rows::{Person, decode_room};
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::codec::decode;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::Snapshot;
+use crate::store::embedded::engine::schema::{Snapshot, TableSize};
 use crate::store::embedded::offline::rows::OfflineFile;
 
 /// What a store holds.
@@ -38,22 +39,16 @@ impl RowStats {
     pub fn rows_of(&self, table: &str) -> u64 {
         self.rows.get(table).copied().unwrap_or_default()
     }
+
+    /// Whether nobody has stored anything: a server has made the store, and what it keeps of itself is all that there is.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.rows.iter().all(|(table, rows)| *rows == 0 || OF_THE_SERVER.contains(table))
+    }
 }
 
-/// A table's size, and how it grows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TableStats {
-    /// The table.
-    pub name: &'static str,
-    /// Its rows.
-    pub rows: u64,
-    /// Keys and values, in bytes.
-    pub stored_bytes: u64,
-    /// Headers, indexes and free space in its pages, in bytes.
-    pub overhead_bytes: u64,
-    /// Rows a day, over the days that were counted; `None` before the second day.
-    pub rows_a_day: Option<f64>,
-}
+/// The tables that a server writes into by itself.
+const OF_THE_SERVER: [&str; 3] = ["meta", "audit", "growth"];
 
 impl OfflineFile {
     /// Counts what it holds.
@@ -70,20 +65,22 @@ impl OfflineFile {
     /// # Errors
     /// What kept it from being read.
     pub fn stats(&self) -> Result<Vec<TableStats>, StoreError> {
-        self.read(|snapshot| {
-            let growth = growth(snapshot)?;
-            let sizes = snapshot.sizes()?;
-            Ok(sizes
-                .into_iter()
-                .map(|size| TableStats {
-                    name: size.name,
-                    rows: size.rows,
-                    stored_bytes: size.stored_bytes,
-                    overhead_bytes: size.overhead_bytes,
-                    rows_a_day: growth.get(size.name).copied(),
-                })
-                .collect())
-        })
+        self.read(Snapshot::table_stats)
+    }
+}
+
+impl Snapshot {
+    /// The size of each table and its growth. Reads every page.
+    pub(in crate::store::embedded) fn table_stats(&self) -> Outcome<Vec<TableStats>> {
+        let growth = growth(self)?;
+        let of = |size: TableSize| TableStats {
+            name: size.name,
+            rows: size.rows,
+            stored_bytes: size.stored_bytes,
+            overhead_bytes: size.overhead_bytes,
+            rows_a_day: growth.get(size.name).copied(),
+        };
+        Ok(self.sizes()?.into_iter().map(of).collect())
     }
 }
 

@@ -34,6 +34,12 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(with_api(api))
         .and(asker_with_body(api, RequestKind::Admin))
         .then(backup_kept);
+    let tables = admin()
+        .and(warp::path!("tables"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .then(tables);
     let audit = admin()
         .and(warp::path!("audit"))
         .and(warp::get())
@@ -78,7 +84,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(with_api(api))
         .and(asker(api, RequestKind::Admin))
         .then(certificate);
-    let of_data = backup.or(backup_kept).unify().or(audit).unify();
+    let of_data = backup.or(backup_kept).unify().or(tables).unify().or(audit).unify();
     let of_people =
         holds.or(set_hold).unify().or(release).unify().or(export).unify().or(erase).unify().or(certificate).unify();
     of_data.or(of_people).unify().boxed()
@@ -102,6 +108,10 @@ async fn backup(api: Arc<HttpApi>, caller: Caller) -> Response {
 
 async fn backup_kept(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
     answer(async { api.app.backups.note(&caller, decode::request(text(&body)?)?).await }.await)
+}
+
+async fn tables(api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.backups.tables(&caller).await }.await)
 }
 
 /// What is asked of the trail.
