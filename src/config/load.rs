@@ -226,12 +226,14 @@ fn set(config: &mut Config, key: &str, value: &str, origin: Origin) -> Result<()
             "must not be in this file; put the secret into a file of its own and set auth.jwt_secret_file to its path";
         return Err(bad(origin, key, reason));
     }
-    (row.set)(config, value.trim()).map_err(|reason| ConfigError::BadValue {
+    // Of a secret only what every program takes for an end of it: another space is part of it for the platform.
+    let value = if row.is_secret { value.trim_matches(|c: char| c.is_ascii_whitespace()) } else { value.trim() };
+    (row.set)(config, value).map_err(|reason| ConfigError::BadValue {
         origin: origin.clone(),
         key: key.to_owned(),
         reason,
     })?;
-    note(config, row.name, origin, if row.is_secret { String::new() } else { value.trim().to_owned() });
+    note(config, row.name, origin, if row.is_secret { String::new() } else { value.to_owned() });
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 
 pub mod keys;
 pub mod load;
+pub mod trusted_file;
 pub mod units;
 
 use std::fmt;

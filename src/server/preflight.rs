@@ -8,6 +8,7 @@ use rustix::fs::{Access, access};
 
 use crate::auth::sources::{self, LoadedKeys};
 use crate::config::Config;
+use crate::config::trusted_file::Trust;
 use crate::domain::Timestamp;
 
 use crate::domain::problem::Problem;
@@ -48,7 +49,9 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
         Err(error) if error.is_absent => {}
         Err(error) => checked.problems.push(error.into()),
     }
-    checked.problems.extend(directory(&config.storage.data_dir).err());
+    let data_dir = &config.storage.data_dir;
+    checked.problems.extend(addresses::refuse_untrusted_dir(data_dir, &Trust::of_server(data_dir)).err());
+    checked.problems.extend(directory(data_dir).err());
     checked
 }
 

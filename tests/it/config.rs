@@ -155,3 +155,119 @@ fn a_secret_that_cannot_be_used_says_what_to_do() {
     let (status, words) = says(dir, &["token", "issue", "--user", "7", "--ttl", "0s"], &[("JWT_SECRET", FIRST)]);
     assert!(status == 2 && words.contains("at least 1s"), "{words}");
 }
+
+/// A public key, as an administrator finds it beside the secret.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAExqGdVMTbPz0s2mUtI5uUPgSGyt1R\nLgzmYtJN4Pf0rQbkW0xEwYQJ0BpJ0N0p3bM6i2Zp0oK0yqkGBDpTDe3Xbw==\n-----END PUBLIC KEY-----\n";
+
+#[test]
+fn what_is_no_secret_is_refused_by_every_command_that_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("data")).unwrap();
+    let secret = dir.join("secret");
+    let file = write(
+        &dir.join("a.toml"),
+        &format!("[auth]\njwt_secret_file = \"{}\"\n[storage]\ndata_dir = \"data\"\n", secret.display()),
+    );
+    let commands: [&[&str]; 5] = [
+        &["token", "issue", "--user", "7"],
+        &["key", "list"],
+        &["key", "rotate"],
+        &["config", "check"],
+        &["serve", "--no-tls", "--listen", "127.0.0.1:0"],
+    ];
+    for (text, key) in [
+        (PUBLIC_KEY, "auth.public_keys"),
+        (&PUBLIC_KEY.lines().filter(|line| !line.starts_with('-')).collect::<String>(), "auth.public_keys"),
+        ("{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"AAAA\", \"y\": \"AAAA\"}", "auth.jwks_file"),
+        ("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7hunter2 me@here", "auth.public_keys"),
+        ("JWT_SECRET=hunter2 hunter2 hunter2 hunter2 hunter2", "alone, on one line"),
+        ("\"hunter2 hunter2 hunter2 hunter2 hunter2\"", "alone, on one line"),
+        ("hunter2 hunter2 hunter2 hunter2 hunter2\nhunter2", "alone, on one line"),
+        ("\u{feff}hunter2 hunter2 hunter2 hunter2 hunter2", "byte order mark"),
+    ] {
+        write(&secret, text);
+        for args in commands {
+            let args: Vec<&str> = ["--config", &file].iter().chain(args).copied().collect();
+            let (status, words) = says(dir, &args, &[]);
+            assert!(status == 1 || status == 3, "{args:?} takes {text}: {words}");
+            assert!(words.contains(key), "{args:?}: '{key}' is not in: {words}");
+        }
+        let (status, words) = says(dir, &["token", "issue", "--user", "7"], &[("JWT_SECRET", text)]);
+        assert_eq!(status, 1, "JWT_SECRET={text}: {words}");
+        assert!(words.contains(key) && words.contains("JWT_SECRET"), "{words}");
+        assert_eq!(words.lines().count(), 3, "what, why, and what to do: {words}");
+    }
+    assert!(!dir.join("data/jwt-keys.json").exists(), "none of them was rotated into the ring");
+}
+
+#[test]
+fn a_key_file_that_is_a_fifo_hangs_no_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let fifo = dir.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for key in ["jwt_secret_file = \"fifo\"", "public_keys = [\"fifo\"]", "jwks_file = \"fifo\""] {
+        let file = write(&dir.join("a.toml"), &format!("[auth]\n{key}\n[storage]\ndata_dir = \".\"\n"));
+        write(&dir.join("jwt-secret"), FIRST);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_academy-rt"));
+        let child = child.args(["--config", &file, "token", "issue", "--user", "7"]).current_dir(dir).env_clear();
+        let mut child = child.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut left = 600;
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if left == 0 => break None,
+                None => std::thread::sleep(std::time::Duration::from_millis(50)),
+            }
+            left -= 1;
+        };
+        child.kill().ok();
+        let words = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert_eq!(ended.and_then(|status| status.code()), Some(1), "{key}: {words}");
+        assert!(words.contains("not a regular file"), "{key}: {words}");
+    }
+}
+
+#[test]
+fn what_another_user_can_change_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("place");
+    fs::create_dir(&place).unwrap();
+    fs::create_dir(place.join("data")).unwrap();
+    let secret = write(&place.join("secret"), FIRST);
+    let file = write(
+        &dir.path().join("a.toml"),
+        &format!(
+            "[auth]\njwt_secret_file = \"{secret}\"\n[storage]\ndata_dir = \"{}\"\n",
+            place.join("data").display()
+        ),
+    );
+    let at = |args: &[&str]| {
+        let args: Vec<&str> = ["--config", &file].iter().chain(args).copied().collect();
+        says(dir.path(), &args, &[])
+    };
+    let commands: [&[&str]; 3] =
+        [&["token", "issue", "--user", "7"], &["config", "check"], &["serve", "--no-tls", "--listen", "127.0.0.1:0"]];
+    assert_eq!(at(commands[0]).0, 0);
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+    for args in commands {
+        let (status, words) = at(args);
+        assert!(status == 1 || status == 3, "{args:?}: {words}");
+        assert!(words.contains("all users of this machine can change") && words.contains("chmod go-w"), "{words}");
+    }
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    std::os::unix::fs::chown(&secret, Some(4_711), None).unwrap();
+    for args in commands {
+        let (status, words) = at(args);
+        assert!(status == 1 || status == 3, "{args:?}: {words}");
+        assert!(words.contains("belongs to user 4711") && words.contains("chown"), "{words}");
+    }
+    std::os::unix::fs::chown(&secret, Some(0), None).unwrap();
+    std::os::unix::fs::chown(place.join("data"), Some(4_711), None).unwrap();
+    let (status, words) = at(commands[2]);
+    assert!(status == 1 && words.contains("belongs to user 4711"), "{words}");
+}
