@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
@@ -39,7 +40,8 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Configuration file [default: /etc/academy-rt/academy-rt.toml if it exists]
-    #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG")]
+    // An empty variable is one that is not set, as with every other one.
+    #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
     /// Output format
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
@@ -173,6 +175,52 @@ pub fn command() -> clap::Command {
 }
 
 impl Global {
+    /// The configuration file that was named.
+    #[must_use]
+    pub fn named_config(&self) -> Option<&Path> {
+        self.config.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// The configuration file: the one that was named, or else the default one if there is anything of that name. One that is
+    /// there and cannot be reached is not one that is absent: with the defaults, a server would open a new, empty store.
+    ///
+    /// # Errors
+    /// If it cannot be reached.
+    fn config_file(&self) -> Result<Option<PathBuf>, Failure> {
+        match &self.config {
+            Some(path) if !path.as_os_str().is_empty() => Ok(Some(path.clone())),
+            Some(_) if std::env::var_os("ACADEMY_RT_CONFIG").is_none_or(|name| !name.is_empty()) => {
+                let why = "it is empty";
+                Err(Failure::usage("--config cannot be used", why, "Give it a file, or leave it out."))
+            }
+            _ => {
+                let path = Config::default_file();
+                match is_there(path) {
+                    Ok(true) => Ok(Some(path.to_owned())),
+                    Ok(false) => Ok(None),
+                    Err(error) => Err(unreadable(path, &error)),
+                }
+            }
+        }
+    }
+
+    /// As [`Global::load`], for a server that has read its configuration before. A pipe gives it only once: what is left in it
+    /// is an empty configuration, and not another one.
+    ///
+    /// # Errors
+    /// As [`Global::load`], and if the configuration is no regular file.
+    pub fn load_again(&self, flags: Vec<(&'static str, &'static str, String)>) -> anyhow::Result<Config> {
+        if let Some(path) = self.config_file()? {
+            let metadata = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+            if !metadata.is_file() {
+                let what = format!("the configuration {} cannot be read again", path.display());
+                let remedy = "Put the configuration into a file and restart the server with --config FILE.";
+                return Err(Failure::new(what, "it is not a regular file", remedy).into());
+            }
+        }
+        self.load(flags)
+    }
+
     /// The effective configuration, including values from a command's own options.
     ///
     /// # Errors
@@ -196,21 +244,9 @@ impl Global {
         &self,
         flags: Vec<(&'static str, &'static str, String)>,
     ) -> anyhow::Result<(Config, Vec<ConfigError>)> {
-        let path = match &self.config {
-            Some(path) => Some(path.clone()),
-            None => Some(Config::default_file().to_owned()).filter(|path| path.exists()),
-        };
-        let file = match path {
+        let file = match self.config_file()? {
             Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|error| {
-                    let remedy = match error.kind() {
-                        io::ErrorKind::NotFound => "Correct the path. Without --config the defaults apply.",
-                        io::ErrorKind::PermissionDenied => "Run the command as the user of the server, or with sudo.",
-                        io::ErrorKind::InvalidData => "Save the file as UTF-8 text.",
-                        _ => "Check the path and its permissions.",
-                    };
-                    Failure::new(format!("the configuration {} cannot be read", path.display()), error, remedy)
-                })?;
+                let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
                 Some((path, text))
             }
             None => None,
@@ -238,6 +274,39 @@ impl Global {
         };
         exit::say(&text)
     }
+}
+
+/// Whether anything has this name: also a link that points nowhere, and what is in a directory that is closed to this user.
+///
+/// # Errors
+/// If nobody can say.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A directory above it that is a link and leads nowhere.
+            let is_lost = |place: &&Path| std::fs::symlink_metadata(place).is_ok_and(|found| found.is_symlink());
+            let nearest = path.ancestors().skip(1).find(|place| std::fs::symlink_metadata(place).is_ok());
+            Ok(nearest.as_ref().is_some_and(is_lost) && nearest.is_some_and(|place| !place.exists()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let link = path.ancestors().find_map(|place| std::fs::read_link(place).ok().map(|target| (place, target)));
+    let remedy = match (error.kind(), link) {
+        (io::ErrorKind::NotFound, Some((place, target))) => format!(
+            "{} is a link to {}. Put the configuration there, or remove the link: without a configuration the defaults apply.",
+            place.display(),
+            target.display()
+        ),
+        (io::ErrorKind::NotFound, None) => "Correct the path. Without --config the defaults apply.".to_owned(),
+        (io::ErrorKind::PermissionDenied, _) => "Run the command as the user of the server, or with sudo.".to_owned(),
+        (io::ErrorKind::InvalidData, _) => "Save the file as UTF-8 text.".to_owned(),
+        _ => "Check the path and its permissions.".to_owned(),
+    };
+    Failure::new(format!("the configuration {} cannot be read", path.display()), error, remedy)
 }
 
 /// The environment as text. A variable that is read and is not UTF-8 is an error, and is not ignored: without its JWT_SECRET a
@@ -279,8 +348,31 @@ pub fn data_dir_flag(data_dir: Option<&Path>) -> Result<Vec<(&'static str, &'sta
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
     #[test]
     fn the_command_tree_is_sound() {
         super::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_not_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(!is_there(&at("absent/a.toml")).unwrap());
+        symlink(at("nowhere"), at("a.toml")).unwrap();
+        assert!(is_there(&at("a.toml")).unwrap());
+        symlink(at("nowhere"), at("linked")).unwrap();
+        assert!(is_there(&at("linked/a.toml")).unwrap());
+        assert!(
+            unreadable(&at("linked/a.toml"), &io::ErrorKind::NotFound.into()).problem.remedy.contains("is a link to")
+        );
+        std::fs::create_dir(at("real")).unwrap();
+        symlink(at("real"), at("alive")).unwrap();
+        assert!(!is_there(&at("alive/a.toml")).unwrap());
+        std::fs::write(at("file"), "").unwrap();
+        is_there(&at("file/a.toml")).unwrap_err();
     }
 }

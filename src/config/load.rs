@@ -172,14 +172,21 @@ pub fn examine(sources: &Sources) -> (Config, Vec<ConfigError>) {
             });
             continue;
         };
+        if value.is_empty() {
+            config.empty_env.push(name.clone());
+            continue;
+        }
         problems.extend(set(&mut config, row.name, value, Origin::Env(name.clone())).err());
     }
+    let others = OTHER_ENV.into_iter().chain(PLATFORM_ENV.map(|(name, _)| name)).chain(["PORT"]);
+    let empty = others.filter(|name| sources.env.get(*name).is_some_and(String::is_empty));
+    config.empty_env.extend(empty.map(ToOwned::to_owned));
     for (key, flag, value) in &sources.flags {
         problems.extend(set(&mut config, key, value, Origin::Flag(flag)).err());
     }
-    config.runtime_dir =
-        sources.env.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
-    config.credentials_dir = sources.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let directory = |name: &str| sources.env.get(name).filter(|value| !value.is_empty());
+    config.runtime_dir = directory("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+    config.credentials_dir = directory("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     // Combinations are checked only if each value is valid.
     if problems.is_empty() {
         problems.extend(check_whole(&config).err());
@@ -434,6 +441,21 @@ mod tests {
             let config = load(&env(&[(&row.env_name(), value)])).expect(row.name);
             assert_eq!(config.origin(row.name), Origin::Env(row.env_name()));
         }
+    }
+
+    #[test]
+    fn an_empty_variable_is_one_that_is_not_set_whatever_it_is_called() {
+        for row in KEYS {
+            let config = load(&env(&[(&row.env_name(), "")])).expect(row.name);
+            assert_eq!((config.origin(row.name), config.empty_env), (Origin::Default, vec![row.env_name()]));
+        }
+        let names = ["ACADEMY_RT_CONFIG", "ACADEMY_RT_TOKEN", "JWT_SECRET", "PORT"];
+        let mut empty = load(&env(&names.map(|name| (name, "")))).unwrap().empty_env;
+        empty.sort();
+        assert_eq!(empty, names);
+        let mut sources = file("[server]\ncors_origins = [\"https://a.example\"]\n");
+        sources.env.insert("ACADEMY_RT_SERVER_CORS_ORIGINS".into(), String::new());
+        assert_eq!(load(&sources).unwrap().server.cors_origins, ["https://a.example"]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Checked {
 /// Looks at everything that a configuration names: addresses, certificate, keys, data directory.
 #[must_use]
 pub fn check(config: &Config, now: Timestamp) -> Checked {
-    let mut checked = Checked::default();
+    let mut checked = Checked { warnings: config.warnings(), ..Checked::default() };
     checked.problems.extend(addresses::refuse_plain_http_outside(config, config.server.listen).err());
     match tls::load_existing(config, now) {
         Ok(material) => {

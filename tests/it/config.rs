@@ -271,3 +271,56 @@ fn what_another_user_can_change_is_not_trusted() {
     let (status, words) = at(commands[2]);
     assert!(status == 1 && words.contains("belongs to user 4711"), "{words}");
 }
+
+/// In a mount namespace of its own: the default place of the configuration is the machine's.
+#[test]
+fn a_configuration_that_is_there_and_cannot_be_reached_is_not_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs tmpfs /etc || exit 77
+        mkdir /etc/academy-rt && ln -s nowhere.toml /etc/academy-rt/academy-rt.toml
+        cd "$1"
+        for command in "config check" "serve --no-tls --listen 127.0.0.1:0" "token issue --user 7"; do
+            timeout 20 "$0" $command && exit 9
+        done
+        test -e academy-rt-data && exit 8
+        rm -r /etc/academy-rt && ln -s nowhere /etc/academy-rt
+        timeout 20 "$0" config check && exit 7
+        rm /etc/academy-rt && mkdir -m 711 /etc/academy-rt && touch /etc/academy-rt/academy-rt.toml
+        chmod 700 /etc/academy-rt && chmod 755 .
+        setpriv --reuid=65534 --clear-groups timeout 20 "$0" config check && exit 6
+        rm -r /etc/academy-rt
+        timeout 20 "$0" config check || exit 5
+    "#;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
+        .arg(dir.path())
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .output()
+        .unwrap();
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) || words.contains("unshare") {
+        // Not root, or no namespaces here.
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert_eq!(words.matches("/etc/academy-rt/academy-rt.toml is a link to nowhere.toml").count(), 3, "{words}");
+    assert!(words.contains("/etc/academy-rt is a link to nowhere.") && words.contains("with sudo"), "{words}");
+}
+
+#[test]
+fn an_empty_variable_is_not_set_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    write(&dir.path().join("data/jwt-secret"), FIRST);
+    for name in
+        ["ACADEMY_RT_CONFIG", "ACADEMY_RT_SERVER_LISTEN", "ACADEMY_RT_AUTH_JWT_SECRET_FILE", "JWT_SECRET", "PORT"]
+    {
+        let env = [(name, ""), ("ACADEMY_RT_STORAGE_DATA_DIR", "data")];
+        assert_eq!(signer(dir.path(), &issue(dir.path(), &[], &env)), FIRST, "{name}");
+        let (status, words) = says(dir.path(), &["config", "check"], &env);
+        assert!(status == 0 && words.contains(&format!("{name} is empty")), "{name}: {words}");
+    }
+    let (status, words) = says(dir.path(), &["--config", "", "config", "check"], &[]);
+    assert_eq!((status, words.contains("--config cannot be used")), (2, true), "{words}");
+}

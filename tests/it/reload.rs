@@ -288,3 +288,22 @@ fn a_certificate_that_ends_soon_is_warned_of() {
     let line = log.lines().find(|line| line.contains("the TLS certificate expires")).unwrap();
     assert!(line.contains("\"level\":\"ERROR\"") && line.contains("\"days_left\":5"), "{line}");
 }
+
+/// A pipe gives its text once: at a reload an empty configuration would be read, with all the defaults.
+#[test]
+fn a_configuration_from_a_pipe_is_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let script = r#"printf '[chat]\nopen_rooms = false\n[tls]\nmode = "off"\n[server]\nlisten = "127.0.0.1:0"\n[storage]\nmin_free = 0\n' |
+        exec "$0" --config /dev/stdin serve 2>"$1/log" >/dev/null"#;
+    let mut shell = std::process::Command::new("sh");
+    let shell = shell.args(["-c", script, env!("CARGO_BIN_EXE_academy-rt")]).arg(dir.path()).current_dir(dir.path());
+    let mut shell = std::os::unix::process::CommandExt::process_group(shell, 0).spawn().unwrap();
+    let has = |words: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(words);
+    crate::harness::until("the server starts", || has("\"started\""));
+    let group = rustix::process::Pid::from_child(&shell);
+    rustix::process::kill_process_group(group, rustix::process::Signal::HUP).unwrap();
+    crate::harness::until("the reload is refused", || has("not reloaded") && has("not a regular file"));
+    rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
+    shell.wait().unwrap();
+}
