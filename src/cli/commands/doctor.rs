@@ -5,6 +5,7 @@ mod bundle;
 mod machine;
 mod network;
 
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::config::{Config, TlsMode};
 use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::observability::certificate::{CertificateFacts, Validity};
+use crate::server::listener::{is_own_inability, own_addresses};
 use crate::server::preflight;
 use crate::server::tls::self_signed;
 
@@ -28,6 +30,9 @@ use crate::cli::exit::{Exit, Failure};
 
 /// An older backup is a warning: the timer makes a backup every night.
 const BACKUP_OLD: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// Time limit of a connection to this machine itself.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// Check this installation for problems, and say how to fix them
 ///
@@ -128,7 +133,8 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     match (args.server.url(), own_address(status.as_ref().ok())) {
         (Some(public), _) => results.extend(network::look(&config, public, args.server.trust())?),
         // The certificate is not for this address, and is checked above.
-        (None, Some(own)) => {
+        (None, Some(Err(unable))) => results.push(unable),
+        (None, Some(Ok(own))) => {
             results.extend(network::look(&config, &own, Trust { is_unverified: true, ..Trust::default() })?)
         }
         (None, None) => {}
@@ -267,11 +273,25 @@ fn proxy(config: &Config, status: Option<&Value>) -> Vec<CheckResult> {
     results
 }
 
-/// The address of the running server as seen from this machine.
-fn own_address(status: Option<&Value>) -> Option<String> {
+/// The address of the running server as seen from this machine. A server that listens on all addresses also listens on the
+/// loopback ones: the first of them that this machine can connect to, or else why it can connect to none.
+fn own_address(status: Option<&Value>) -> Option<Result<String, CheckResult>> {
     let address = status?.pointer("/addresses/0")?.as_str()?;
-    // A server that listens on all addresses also listens on the loopback address.
-    Some(address.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:"))
+    let (scheme, authority) = address.split_once("://")?;
+    let Ok(listening) = authority.parse::<SocketAddr>() else { return Some(Ok(address.to_owned())) };
+    let mut why = None;
+    for ip in own_addresses(listening.ip()) {
+        let place = SocketAddr::new(ip, listening.port());
+        match TcpStream::connect_timeout(&place, PROBE) {
+            Err(error) if is_own_inability(&error) => why = Some(error),
+            // Whether somebody answers is looked at next.
+            _ => return Some(Ok(format!("{scheme}://{place}"))),
+        }
+    }
+    let why = why.map_or_else(String::new, |error| format!(": {error}"));
+    let what = format!("this machine cannot make a connection to {address}{why}. Whether clients can, is unknown");
+    let remedy = "Check the server from another machine: academy-rt doctor --url URL.";
+    Some(Err(CheckResult::warning("address", what, remedy)))
 }
 
 fn counted(count: usize, what: &str) -> String {
