@@ -25,6 +25,7 @@ mod golden;
 mod harness;
 mod keys;
 mod large;
+mod lost_database;
 mod migration;
 mod reload;
 mod restore;

@@ -206,7 +206,7 @@ impl Embedded {
             return Err(StoreError::Closed);
         }
         match self.shared.health() {
-            Health::Well => self.shared.too_full(Class::Work).map_or(Ok(()), Err),
+            Health::Well => self.shared.lost().or_else(|| self.shared.too_full(Class::Work)).map_or(Ok(()), Err),
             Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) => Err(error),
         }
     }
