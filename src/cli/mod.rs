@@ -9,6 +9,8 @@ pub mod progress_bar;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -52,6 +54,9 @@ pub struct Global {
     /// Log debug messages; -vv also logs trace messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Whether it was said that the configuration is wrong.
+    #[arg(skip)]
+    is_warned: Arc<AtomicBool>,
 }
 
 /// The output format.
@@ -234,6 +239,50 @@ impl Global {
                     .into())
             }
         }
+    }
+
+    /// The configuration for asking a server that runs, and what is wrong with it. A server runs with the configuration that it
+    /// has read: a mistake in the file must not take from anybody the means to ask it, to block a user or to revoke a token.
+    ///
+    /// # Errors
+    /// If a flag cannot be used.
+    pub fn load_to_ask(
+        &self,
+        flags: Vec<(&'static str, &'static str, String)>,
+    ) -> anyhow::Result<(Config, Option<Failure>)> {
+        let wrong = |error: ConfigError| {
+            Failure::new("the configuration is wrong", error, "Correct the configuration and try again.")
+        };
+        let (mut config, failure) = match self.examine(flags.clone()) {
+            Ok((config, problems)) => (config, problems.into_iter().next().map(wrong)),
+            Err(error) => {
+                let failure = error.downcast::<Failure>()?;
+                if failure.is_usage {
+                    return Err(failure.into());
+                }
+                let env = environment().unwrap_or_default();
+                (examine(&Sources { file: None, env, flags }).0, Some(failure))
+            }
+        };
+        // The file may name the data directory in a line that nobody can read.
+        let is_named = config.origin("storage.data_dir") != Origin::Default;
+        if failure.is_some() && config.runtime_dir.is_none() && !is_named && self.named_config().is_none() {
+            config.runtime_dir = Some(PathBuf::from(client::SERVICE_RUNTIME_DIR)).filter(|dir| dir.is_dir());
+        }
+        Ok((config, failure))
+    }
+
+    /// Says once that the configuration is wrong, and that the running server has been asked all the same.
+    ///
+    /// # Errors
+    /// If standard error is closed.
+    pub fn warn_of(&self, failure: &Failure) -> anyhow::Result<()> {
+        if self.is_warned.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        exit::warn(&format!(
+            "{failure}. The running server was asked all the same: it has the configuration from before. Correct the file (academy-rt config check)"
+        ))
     }
 
     /// The configuration as far as it can be read, and everything that is wrong with it.

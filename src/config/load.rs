@@ -251,14 +251,9 @@ fn note(config: &mut Config, key: &'static str, origin: Origin, value: String) {
 
 fn read_file(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<ConfigError>) {
     let line_at = |offset: usize| text.get(..offset).unwrap_or(text).matches('\n').count() + 1;
-    let table = match toml::de::DeTable::parse(text) {
-        Ok(table) => table,
-        Err(error) => {
-            let line = error.span().map_or(1, |span| line_at(span.start));
-            let reason = error.message().to_owned();
-            return problems.push(ConfigError::Syntax { path: path.to_owned(), line, reason });
-        }
-    };
+    // What stands beside a typo is read as well: commands find the running server by it.
+    let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+    let read = problems.len();
     for (section, body) in table.get_ref() {
         let origin = |offset| Origin::File { path: path.to_owned(), line: line_at(offset) };
         let Some(entries) = body.get_ref().as_table() else {
@@ -286,6 +281,12 @@ fn read_file(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Co
                 Err(reason) => problems.push(bad(origin, &key, reason)),
             }
         }
+    }
+    // Of a torn file only the tear is told: what seems wrong behind it may be its consequence.
+    if let Some(error) = errors.first() {
+        problems.truncate(read);
+        let line = error.span().map_or(1, |span| line_at(span.start));
+        problems.push(ConfigError::Syntax { path: path.to_owned(), line, reason: error.message().to_owned() });
     }
 }
 

@@ -307,3 +307,44 @@ fn a_configuration_from_a_pipe_is_not_read_again() {
     rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
     shell.wait().unwrap();
 }
+
+/// One typo in the file: whoever looks after the server can still ask it, and still block whom they must.
+#[test]
+fn a_bad_configuration_file_disarms_nobody() {
+    let service = Service::start(&plain(""));
+    let config = service.path("academy-rt.toml");
+    let good = std::fs::read_to_string(&config).unwrap();
+    let backup = service.path("b.backup");
+    let commands: [&[&str]; 5] = [
+        &["status"],
+        &["user", "block", "66", "--reason", "spam"],
+        &["token", "revoke", "--user", "66"],
+        &["backup", backup.to_str().unwrap()],
+        &["doctor"],
+    ];
+    for typo in
+        ["[limits\n", "[limits]\npayload = lots\n", "[limits]\npayloat = 1\n", "[limits]\npayload = \"lots\"\n", "x"]
+    {
+        std::fs::write(&config, format!("{good}{typo}")).unwrap();
+        drop(std::fs::remove_file(&backup));
+        for command in commands {
+            let args: Vec<&str> = ["--config", config.to_str().unwrap()].iter().chain(command).copied().collect();
+            let output = crate::harness::run(&args, &[]);
+            let words = crate::harness::words(&output);
+            let is_doctor = command == ["doctor"];
+            assert_eq!(output.status.code(), Some(if is_doctor { 3 } else { 0 }), "{typo:?} {command:?}: {words}");
+            assert!(words.contains("academy-rt.toml:"), "{typo:?} {command:?}: {words}");
+            assert!(
+                !is_doctor
+                    || (words.contains("is running") && !words.contains("Start the server") && !words.contains("Stop")),
+                "{words}"
+            );
+        }
+    }
+    let dir = service.end();
+    // Without a server that runs it is the configuration that is told.
+    let output =
+        crate::harness::run(&["--config", dir.path().join("academy-rt.toml").to_str().unwrap(), "user", "list"], &[]);
+    let words = crate::harness::words(&output);
+    assert!(output.status.code() == Some(1) && words.contains("the configuration is wrong"), "{words}");
+}

@@ -96,16 +96,20 @@ impl CheckResult {
 /// If the bundle cannot be written.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     let flags = crate::cli::data_dir_flag(args.server.data_dir())?;
-    let (config, problems) = global.examine(flags)?;
+    let (config, wrong) = global.load_to_ask(flags.clone())?;
     let now = SystemClock.now();
     let mut results = Vec::new();
-    if problems.is_empty() {
-        results.push(CheckResult::good("configuration", "it is valid"));
+    match (&wrong, global.examine(flags)) {
+        (None, _) => results.push(CheckResult::good("configuration", "it is valid")),
+        (Some(_), Ok((_, problems))) => {
+            for problem in &problems {
+                results.push(CheckResult::problem("configuration", problem.to_string(), "Correct it in that place."));
+            }
+        }
+        (Some(failure), Err(_)) => results.push(CheckResult::failed("configuration", &failure.problem)),
     }
-    for problem in &problems {
-        results.push(CheckResult::problem("configuration", problem.to_string(), "Correct it in that place."));
-    }
-    let checked = preflight::check(&config, now);
+    // Of the files only a configuration that is right says which they are.
+    let checked = if wrong.is_none() { preflight::check(&config, now) } else { preflight::Checked::default() };
     for error in &checked.problems {
         results.push(CheckResult::failed("start", error));
     }
@@ -218,8 +222,16 @@ fn absent(config: &Config, error: &anyhow::Error) -> Vec<CheckResult> {
     let remedy =
         failure.map_or("Start the server, and run this command again.", |failure| failure.problem.remedy.as_str());
     let mut results = vec![CheckResult::problem("server", error.to_string(), remedy)];
-    results.extend(machine::store_lock(config));
+    let lock = machine::store_lock(config);
+    let is_held = lock.as_ref().is_some_and(|found| found.level == Level::Problem);
+    results.extend(lock);
     match preflight::address(config) {
+        // Whoever has the data open listens there, as likely as not: it is not to be stopped for that.
+        Err(error) if is_held => results.push(CheckResult::warning(
+            "port",
+            format!("{}: {}", error.what, error.why),
+            "If the server itself listens there, this is as it should be.",
+        )),
         Ok(()) => results.push(CheckResult::good("port", format!("{} is free", config.server.listen))),
         Err(error) => results.push(CheckResult::failed("port", &error)),
     }
