@@ -100,7 +100,9 @@ pub struct Restored {
 pub(super) fn opened(error: OpenError) -> Problem {
     let why = error.to_string();
     let remedy = match error {
-        OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
+        OpenError::InUse { .. } => {
+            "Stop the server first (systemctl stop academy-rt.socket academy-rt.service), then run it again."
+        }
         OpenError::Newer { .. } => "Use the version that wrote it, or a later one.",
         OpenError::Older { .. } => "Migrate it first with `academy-rt db upgrade`.",
         OpenError::Corrupt { .. } | OpenError::Unsound { .. } => "Restore a backup: academy-rt restore FILE.",

@@ -14,6 +14,7 @@ mod open_store;
 mod places;
 pub mod preflight;
 mod reload;
+mod service_user;
 mod shutdown;
 mod state;
 mod supervisor;

@@ -13,7 +13,7 @@ use crate::domain::Timestamp;
 
 use crate::domain::problem::Problem;
 use crate::server::tls::Material;
-use crate::server::{addresses, tls};
+use crate::server::{addresses, service_user, tls};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -52,6 +52,7 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     let data_dir = &config.storage.data_dir;
     checked.problems.extend(addresses::refuse_untrusted_dir(data_dir, &Trust::of_server(data_dir)).err());
     checked.problems.extend(directory(data_dir).err());
+    checked.problems.extend(service_user::closed_to_service(config));
     checked
 }
 

@@ -4,6 +4,7 @@
 mod bundle;
 mod machine;
 mod network;
+mod units;
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -129,6 +130,9 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
         Ok(status) => results.extend(server(status)),
         Err(error) => results.extend(absent(&config, error)),
     }
+    // A server of another data directory is not the service's.
+    let units = args.server.data_dir().is_none().then(units::Units::ask).flatten();
+    results.extend(units.iter().flat_map(|units| units.look(&config, status.as_ref().ok())));
     results.push(machine::listen_queue());
     results.push(machine::descriptors(status.as_ref().ok()));
     results.extend(machine::memory(&config));

@@ -164,6 +164,15 @@ impl Shared {
         )))
     }
 
+    /// Why the next commit finds no room where nothing is kept free: nothing else says so before somebody writes.
+    pub(in crate::store::embedded) fn is_disk_full(&self) -> Option<StoreError> {
+        if self.min_free_bytes != 0 {
+            return None;
+        }
+        let free = (self.free_bytes)().ok()?;
+        (free < COMMIT_ROOM).then(|| StoreError::Full(format!("{free} bytes are free")))
+    }
+
     /// Why the disk is too full for writes of a class, if it is.
     pub(in crate::store::embedded) fn too_full(&self, class: Class) -> Option<StoreError> {
         let kept = match class {
