@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::archive::files::{give_to_owner_of, sync_parent};
+use crate::config::trusted_file;
 use crate::domain::problem::Problem;
 
 /// The key's name in the data directory.
@@ -91,7 +92,7 @@ fn unusable(path: &Path, why: impl ToString) -> Problem {
 /// Why it cannot be used.
 pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Problem> {
     let path = data_dir.join(FILE);
-    let mut file = match fs::File::open(&path) {
+    let mut file = match trusted_file::open(&path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(None);
         }

@@ -19,7 +19,7 @@ use crate::store::embedded::offline::rows::{
     Held, NewFile, NewLife, OfflineFile, begin_new_life, newest_format, remove_if_there,
 };
 use crate::store::embedded::offline::stats::RowStats;
-use crate::store::embedded::{ASIDE, COPIED, SUSPECT, UNFINISHED};
+use crate::store::embedded::{ASIDE, COPIED, NAME, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
@@ -103,10 +103,15 @@ pub struct Restored {
 pub fn opened(error: OpenError) -> Problem {
     let why = error.to_string();
     let remedy = match error {
-        OpenError::InUse { .. } => "Stop the server first (systemctl stop academy-rt), then run it again.",
+        OpenError::InUse { .. } => {
+            "Stop the server first (systemctl stop academy-rt.socket academy-rt.service), then run it again."
+        }
         OpenError::Newer { .. } => "Use the version that wrote it, or a later one.",
         OpenError::Older { .. } => "Migrate it first with `academy-rt db upgrade`.",
         OpenError::Corrupt { .. } | OpenError::Unsound { .. } => "Restore a backup: academy-rt restore FILE.",
+        OpenError::LostLink { .. } => {
+            "Mount the disk that the link leads to. To begin with an empty store or to restore a backup, remove the link first."
+        }
         OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
             "Give the data directory of the server with --data-dir, or its configuration with --config."
         }
@@ -159,6 +164,18 @@ pub(super) struct Making(pub(super) PathBuf);
 
 impl Making {
     pub(super) fn begin(data_dir: &Path) -> Result<Making, Problem> {
+        // What takes the place of the database by a new name would take that of the link, and leave the old bytes, with what was
+        // erased, where it leads.
+        let current = data_dir.join(NAME);
+        if let Ok(target) = fs::read_link(&current) {
+            let remedy = format!(
+                "Move the database to the place of the link (mv {} {}), or set storage.data_dir to a directory on the other disk that has the whole of it.",
+                fs::canonicalize(&current).unwrap_or_else(|_| target.clone()).display(),
+                current.display()
+            );
+            let what = format!("{} cannot be replaced", current.display());
+            return Err(Problem::new(what, format!("it is a link to {}", target.display()), remedy));
+        }
         let path = data_dir.join(UNFINISHED);
         remove_if_there(&path).map_err(|error| written("the file", &path, &error))?;
         Ok(Making(path))

@@ -1,8 +1,10 @@
 //! Files of public keys: read whole, bounded, and refused where somebody else could have put them there.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+
+use crate::config::trusted_file::{self, Trust};
 
 use super::keys::KeyError;
 use super::secret;
@@ -10,8 +12,8 @@ use super::secret;
 /// No file of public keys is larger.
 const MAX_PUBLIC_BYTES: u64 = 1 << 20;
 
-/// The bytes of a file of public keys. Who can change it lets in whom they like: it is not for everybody to write.
-pub(super) fn read_public(path: &Path, what: &str, key: &str) -> Result<Vec<u8>, KeyError> {
+/// The bytes of a file of public keys. Who can change it lets in whom they like: it is for root and the server's user to write.
+pub(super) fn read_public(path: &Path, what: &str, key: &str, trust: &Trust) -> Result<Vec<u8>, KeyError> {
     let failed = |error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => format!("Check the path; it is in {key} in the configuration."),
@@ -21,8 +23,8 @@ pub(super) fn read_public(path: &Path, what: &str, key: &str) -> Result<Vec<u8>,
         let why = format!("{}: {error}", path.display());
         KeyError::new(format!("the {what} {} cannot be read", path.display()), why, remedy)
     };
-    let file = File::open(path).map_err(failed)?;
-    secret::refuse_world_writable(path)?;
+    let file = trusted_file::open(path).map_err(failed)?;
+    secret::refuse_untrusted(path, trust)?;
     let mut bytes = Vec::new();
     file.take(MAX_PUBLIC_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > MAX_PUBLIC_BYTES {

@@ -7,6 +7,8 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::Value;
 
+use crate::config::trusted_file::Trust;
+
 use super::file::read_public;
 use super::keys::{Key, KeyError, KeyOrigin, MAX_KID_BYTES};
 
@@ -26,8 +28,8 @@ enum Entry {
 ///
 /// # Errors
 /// If it is not a JWKS, has a private key in it, or no key is left.
-pub(super) fn read(path: &Path) -> Result<(Vec<Key>, Vec<String>), KeyError> {
-    let bytes = read_public(path, "JWKS file", "auth.jwks_file")?;
+pub(super) fn read(path: &Path, trust: &Trust) -> Result<(Vec<Key>, Vec<String>), KeyError> {
+    let bytes = read_public(path, "JWKS file", "auth.jwks_file", trust)?;
     let failed = |why: String, remedy: &str| {
         KeyError::new(format!("the JWKS file {} cannot be used", path.display()), why, remedy)
     };

@@ -6,6 +6,7 @@ mod file;
 pub mod generation;
 mod jwks;
 pub mod keys;
+mod lookalikes;
 mod pem;
 pub mod ring;
 pub mod rotation;

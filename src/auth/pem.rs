@@ -12,6 +12,8 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
+use crate::config::trusted_file::Trust;
+
 use super::file::read_public;
 use super::keys::{Fault, Key, KeyError, KeyOrigin};
 
@@ -22,8 +24,8 @@ const FORM: &str = "Use a public key in PEM (-----BEGIN PUBLIC KEY-----). To get
 ///
 /// # Errors
 /// What is wrong with it, and what to do. A private key is refused, and never shown.
-pub(super) fn read(path: &Path) -> Result<Key, KeyError> {
-    let bytes = read_public(path, "public key", "auth.public_keys")?;
+pub(super) fn read(path: &Path, trust: &Trust) -> Result<Key, KeyError> {
+    let bytes = read_public(path, "public key", "auth.public_keys", trust)?;
     let key = parse(&bytes).and_then(|decoding| Key::of_public(decoding, KeyOrigin::PublicKey(path.to_owned())));
     let key = key.map_err(|(why, remedy)| {
         KeyError::new(format!("the public key {} cannot be used", path.display()), why, remedy)

@@ -2,7 +2,6 @@
 //! which it is accepted, and the name of the present one. The present secret itself stays where it is, as the plain text
 //! that the web platform copies: who knows nothing of the ring goes on as before.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,13 +9,16 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::config::Secret;
+use crate::config::trusted_file::{self, Trust};
 use crate::domain::Timestamp;
 
 use super::keys::KeyError;
-use super::secret::refuse_world_writable;
+use super::secret::refuse_untrusted;
 
 /// The ring's name in the data directory.
 pub const FILE: &str = "jwt-keys.json";
+/// No ring is larger.
+const MAX_BYTES: u64 = 1 << 20;
 /// The version of its format.
 const FORMAT: u32 = 1;
 
@@ -75,8 +77,8 @@ impl Ring {
         let failed = |why: String, remedy: &str| {
             KeyError::new(format!("the key ring {} cannot be used", path.display()), why, remedy)
         };
-        let text = match fs::read(&path) {
-            Ok(bytes) => Zeroizing::new(bytes),
+        let text = match trusted_file::read(&path, MAX_BYTES) {
+            Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ring { path, keys: Vec::new() }),
             Err(error) => {
                 return Err(failed(
@@ -85,7 +87,7 @@ impl Ring {
                 ));
             }
         };
-        refuse_world_writable(&path)?;
+        refuse_untrusted(&path, &Trust::of_server(data_dir))?;
         let stored: Stored = serde_json::from_slice(&text).map_err(|error| {
             // What serde says may have the text in it.
             let why = format!("it is not a key ring (line {}, column {})", error.line(), error.column());

@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::config::Config;
 use crate::domain::Timestamp;
@@ -149,7 +149,9 @@ fn new_kid() -> Result<String, KeyError> {
 
 /// One rotation at a time.
 fn lock(data_dir: &Path) -> Result<File, KeyError> {
-    let locked = File::open(data_dir).and_then(|dir| {
+    // A FIFO in its place would wait for a writer.
+    let flags = OFlags::DIRECTORY.bits().cast_signed();
+    let locked = OpenOptions::new().read(true).custom_flags(flags).open(data_dir).and_then(|dir| {
         flock(&dir, FlockOperation::LockExclusive)?;
         Ok(dir)
     });

@@ -8,17 +8,19 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::config::trusted_file::{self, Trust, Untrusted};
 use crate::config::{Config, Origin, Secret};
 
 use super::keys::{KeyError, KeyOrigin};
+use super::lookalikes;
 
 /// A shorter secret can be guessed.
 pub const MIN_SECRET_BYTES: usize = 32;
 /// The secret's name among the credentials of systemd, and in the data directory.
 const CREDENTIAL: &str = "jwt_secret";
 const FILE: &str = "jwt-secret";
-/// All users may write.
-const WORLD_WRITABLE: u32 = 0o002;
+/// No file with a secret is larger.
+const MAX_FILE_BYTES: u64 = 64 << 10;
 
 /// A secret and what was noticed about it.
 #[derive(Debug)]
@@ -50,12 +52,19 @@ pub enum SecretError {
         /// What the system said.
         source: io::Error,
     },
-    /// Everybody can change it.
-    #[error("all users of this machine can change {}", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
+    /// It is something else: a public key, above all.
+    #[error("the text of {from} {why}")]
+    SomethingElse {
+        /// Where it is.
+        from: String,
+        /// What it is.
+        why: String,
+        /// Where that belongs.
+        remedy: &'static str,
     },
+    /// Somebody else can change it.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
     /// There is none yet.
     #[error("{} contains no secret", data_dir.display())]
     None {
@@ -72,10 +81,8 @@ impl SecretError {
             SecretError::Short { .. } => {
                 "Create a good secret with: academy-rt key new FILE (or openssl rand -hex 32).".to_owned()
             }
-            SecretError::Open { path } => {
-                let path = path.display();
-                format!("Check that its contents are still yours, then run: chmod 600 {path}. Only one user may read and write a secret.")
-            }
+            SecretError::SomethingElse { remedy, .. } => (*remedy).to_owned(),
+            SecretError::Untrusted(error) => error.remedy(),
             SecretError::File { path, source } => {
                 let path = path.display();
                 match source.kind() {
@@ -87,9 +94,6 @@ impl SecretError {
                     }
                     io::ErrorKind::PermissionDenied => {
                         format!("Run the command as the user of the server: only that user can read {path} (mode 0600).")
-                    }
-                    io::ErrorKind::InvalidData => {
-                        format!("{path} must contain UTF-8 text. Create a good secret with: academy-rt key new FILE (or openssl rand -hex 32).")
                     }
                     io::ErrorKind::StorageFull => "Free space on the disk, and start the server again.".to_owned(),
                     _ => format!("Check that {path} is a file that the user of the server can read and write."),
@@ -118,25 +122,30 @@ impl From<SecretError> for KeyError {
 pub fn load(config: &Config, credentials: Option<&Path>) -> Result<LoadedSecret, SecretError> {
     if let Some(secret) = &config.auth.jwt_secret {
         let origin = config.origin("auth.jwt_secret");
-        let secret = check(secret.clone(), origin.to_string())?;
+        let secret = check(secret.expose().as_bytes(), origin.to_string())?;
         let name = match origin {
             Origin::Env(name) => name,
             other => other.to_string(),
         };
         return Ok(LoadedSecret { secret, warning: None, origin: KeyOrigin::Environment(name) });
     }
+    let trust = || Trust::of_server(&config.storage.data_dir);
     if let Some(path) = &config.auth.jwt_secret_file {
-        return read(path);
+        return read(path, Some(&trust()));
     }
     if let Some(path) = credentials.map(|dir| dir.join(CREDENTIAL))
         && is_there(&path)?
     {
         // systemd guards it by the directory: its mode says nothing.
         let origin = KeyOrigin::Credential(path.clone());
-        return Ok(LoadedSecret { warning: None, origin, ..read(&path)? });
+        return Ok(LoadedSecret { warning: None, origin, ..read(&path, None)? });
     }
     let path = config.storage.data_dir.join(FILE);
-    if is_there(&path)? { read(&path) } else { Err(SecretError::None { data_dir: config.storage.data_dir.clone() }) }
+    if is_there(&path)? {
+        read(&path, Some(&trust()))
+    } else {
+        Err(SecretError::None { data_dir: config.storage.data_dir.clone() })
+    }
 }
 
 /// The file that [`load`] reads the secret from; `None` if the environment has it.
@@ -162,42 +171,45 @@ pub fn load_or_create(config: &Config, credentials: Option<&Path>) -> Result<Loa
     match load(config, credentials) {
         Err(SecretError::None { data_dir }) => {
             let path = data_dir.join(FILE);
+            // What is put where others can put something else is not a secret for long.
+            Trust::of_server(&data_dir).check(&data_dir)?;
             create(&path).map_err(|source| SecretError::File { path: path.clone(), source })?;
-            read(&path)
+            read(&path, Some(&Trust::of_server(&data_dir)))
         }
         other => other,
     }
 }
 
-fn check(secret: Secret, from: String) -> Result<Secret, SecretError> {
-    let len = secret.expose().len();
-    if len < MIN_SECRET_BYTES { Err(SecretError::Short { from, len }) } else { Ok(secret) }
+fn check(bytes: &[u8], from: String) -> Result<Secret, SecretError> {
+    let text = match lookalikes::secret_in(bytes) {
+        Ok(text) => text,
+        Err((why, remedy)) => return Err(SecretError::SomethingElse { from, why, remedy }),
+    };
+    let len = text.len();
+    if len < MIN_SECRET_BYTES { Err(SecretError::Short { from, len }) } else { Ok(Secret::new(text)) }
 }
 
-fn read(path: &Path) -> Result<LoadedSecret, SecretError> {
+/// Reads a file; with a trust, one that nobody else can change.
+fn read(path: &Path, trust: Option<&Trust>) -> Result<LoadedSecret, SecretError> {
     let failed = |source| SecretError::File { path: path.to_owned(), source };
-    let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
+    let bytes = trusted_file::read(path, MAX_FILE_BYTES).map_err(failed)?;
     let mode = fs::metadata(path).map_err(failed)?.permissions().mode();
     let warning = (mode & 0o077 != 0)
         .then(|| format!("other users can read {}; to fix this, run: chmod 600 {}", path.display(), path.display()));
-    if mode & WORLD_WRITABLE != 0 {
-        return Err(SecretError::Open { path: path.to_owned() });
+    if let Some(trust) = trust {
+        trust.check(path)?;
     }
-    let secret = check(Secret::new(text.trim()), path.display().to_string())?;
+    let secret = check(&bytes, path.display().to_string())?;
     Ok(LoadedSecret { secret, warning, origin: KeyOrigin::SecretFile(path.to_owned()) })
 }
 
-/// Refuses a key file that all users can write to: who can change a key can sign in as any user.
-pub(super) fn refuse_world_writable(path: &Path) -> Result<(), KeyError> {
-    match fs::metadata(path) {
-        Ok(metadata) if metadata.permissions().mode() & WORLD_WRITABLE != 0 => {
-            let what = format!("the keys in {} cannot be used", path.display());
-            let remedy = format!("Check that its contents are still yours, then run: chmod go-w {}.", path.display());
-            Err(KeyError::new(what, SecretError::Open { path: path.to_owned() }, remedy))
-        }
-        // If the metadata cannot be read, reading the file fails with an error of its own.
-        _ => Ok(()),
-    }
+/// Refuses a key file that another user can change: who can change a key can sign in as any user.
+pub(super) fn refuse_untrusted(path: &Path, trust: &Trust) -> Result<(), KeyError> {
+    trust.check(path).map_err(|error| {
+        let what = format!("the keys in {} cannot be used", path.display());
+        let remedy = error.remedy();
+        KeyError::new(what, error, remedy)
+    })
 }
 
 /// A secret of 256 random bits, in hexadecimal digits.

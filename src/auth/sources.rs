@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::trusted_file::Trust;
 use crate::config::{Config, Secret};
 
 use super::file::modified;
 use super::keys::{Key, KeyError, KeyOrigin, Keys, MAX_TRIED};
 use super::ring::{self, Ring};
 use super::secret::{self, LoadedSecret};
-use super::{jwks, pem};
+use super::{jwks, lookalikes, pem};
 
 /// What tokens are signed with here.
 #[derive(Debug, Clone)]
@@ -73,12 +74,18 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
     let mut keys = vec![Key::of_secret(&secret, origin.clone()).called(kid.clone()).lasting(created, None)];
     let mut secrets = vec![secret.clone()];
     for key in ring.before(&secret) {
+        // A version before this one may have rotated away from it.
+        if let Err((why, _)) = lookalikes::secret_in(key.secret.expose().as_bytes()) {
+            warnings.push(format!("the old secret '{}' is not accepted: it {why}", key.kid));
+            continue;
+        }
         let origin = KeyOrigin::Ring(ring.path.clone());
         keys.push(Key::of_secret(&key.secret, origin).called([key.kid.clone()]).lasting(Some(key.created), key.until));
         secrets.push(key.secret.clone());
     }
+    let trust = Trust::of_server(&config.storage.data_dir);
     for path in &config.auth.public_keys {
-        let key = pem::read(path)?;
+        let key = pem::read(path, &trust)?;
         let thumbprint = key.thumbprint();
         if keys.iter().any(|other| thumbprint.is_some() && other.thumbprint() == thumbprint) {
             warnings.push(format!("{} contains a key that is configured already; remove one of them", path.display()));
@@ -90,7 +97,7 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
         keys.push(key);
     }
     if let Some(path) = &config.auth.jwks_file {
-        let (more, said) = jwks::read(path)?;
+        let (more, said) = jwks::read(path, &trust)?;
         keys.extend(more);
         warnings.extend(said);
     }

@@ -100,7 +100,10 @@ mod tests {
     fn filter_of(quiet: bool, verbose: u8, level: &str) -> Targets {
         let mut config = Config::default();
         level.clone_into(&mut config.log.level);
-        filter(&Global { config: None, output: Output::Text, quiet, verbose }, &config)
+        filter(
+            &Global { config: None, output: Output::Text, quiet, verbose, is_warned: std::sync::Arc::default() },
+            &config,
+        )
     }
 
     #[test]

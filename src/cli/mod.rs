@@ -11,8 +11,11 @@ pub mod scratch;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
@@ -41,7 +44,8 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Configuration file [default: /etc/academy-rt/academy-rt.toml if it exists]
-    #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG")]
+    // An empty variable is one that is not set, as with every other one.
+    #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
     /// Output format
     #[arg(long, global = true, value_enum, default_value_t = Output::Text)]
@@ -52,6 +56,9 @@ pub struct Global {
     /// Log debug messages; -vv also logs trace messages
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Whether it was said that the configuration is wrong.
+    #[arg(skip)]
+    is_warned: Arc<AtomicBool>,
 }
 
 /// The output format.
@@ -175,6 +182,52 @@ pub fn command() -> clap::Command {
 }
 
 impl Global {
+    /// The configuration file that was named.
+    #[must_use]
+    pub fn named_config(&self) -> Option<&Path> {
+        self.config.as_deref().filter(|path| !path.as_os_str().is_empty())
+    }
+
+    /// The configuration file: the one that was named, or else the default one if there is anything of that name. One that is
+    /// there and cannot be reached is not one that is absent: with the defaults, a server would open a new, empty store.
+    ///
+    /// # Errors
+    /// If it cannot be reached.
+    fn config_file(&self) -> Result<Option<PathBuf>, Failure> {
+        match &self.config {
+            Some(path) if !path.as_os_str().is_empty() => Ok(Some(path.clone())),
+            Some(_) if std::env::var_os("ACADEMY_RT_CONFIG").is_none_or(|name| !name.is_empty()) => {
+                let why = "it is empty";
+                Err(Failure::usage("--config cannot be used", why, "Give it a file, or leave it out."))
+            }
+            _ => {
+                let path = Config::default_file();
+                match is_there(path) {
+                    Ok(true) => Ok(Some(path.to_owned())),
+                    Ok(false) => Ok(None),
+                    Err(error) => Err(unreadable(path, &error)),
+                }
+            }
+        }
+    }
+
+    /// As [`Global::load`], for a server that has read its configuration before. A pipe gives it only once: what is left in it
+    /// is an empty configuration, and not another one.
+    ///
+    /// # Errors
+    /// As [`Global::load`], and if the configuration is no regular file.
+    pub fn load_again(&self, flags: Vec<(&'static str, &'static str, String)>) -> anyhow::Result<Config> {
+        if let Some(path) = self.config_file()? {
+            let metadata = std::fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+            if !metadata.is_file() {
+                let what = format!("the configuration {} cannot be read again", path.display());
+                let remedy = "Put the configuration into a file and restart the server with --config FILE.";
+                return Err(Failure::new(what, "it is not a regular file", remedy).into());
+            }
+        }
+        self.load(flags)
+    }
+
     /// The effective configuration, including values from a command's own options.
     ///
     /// # Errors
@@ -190,6 +243,50 @@ impl Global {
         }
     }
 
+    /// The configuration for asking a server that runs, and what is wrong with it. A server runs with the configuration that it
+    /// has read: a mistake in the file must not take from anybody the means to ask it, to block a user or to revoke a token.
+    ///
+    /// # Errors
+    /// If a flag cannot be used.
+    pub fn load_to_ask(
+        &self,
+        flags: Vec<(&'static str, &'static str, String)>,
+    ) -> anyhow::Result<(Config, Option<Failure>)> {
+        let wrong = |error: ConfigError| {
+            Failure::new("the configuration is wrong", error, "Correct the configuration and try again.")
+        };
+        let (mut config, failure) = match self.examine(flags.clone()) {
+            Ok((config, problems)) => (config, problems.into_iter().next().map(wrong)),
+            Err(error) => {
+                let failure = error.downcast::<Failure>()?;
+                if failure.is_usage {
+                    return Err(failure.into());
+                }
+                let env = environment().unwrap_or_default();
+                (examine(&Sources { file: None, env, flags }).0, Some(failure))
+            }
+        };
+        // The file may name the data directory in a line that nobody can read.
+        let is_named = config.origin("storage.data_dir") != Origin::Default;
+        if failure.is_some() && config.runtime_dir.is_none() && !is_named && self.named_config().is_none() {
+            config.runtime_dir = Some(PathBuf::from(client::SERVICE_RUNTIME_DIR)).filter(|dir| dir.is_dir());
+        }
+        Ok((config, failure))
+    }
+
+    /// Says once that the configuration is wrong, and that the running server has been asked all the same.
+    ///
+    /// # Errors
+    /// If standard error is closed.
+    pub fn warn_of(&self, failure: &Failure) -> anyhow::Result<()> {
+        if self.is_warned.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        exit::warn(&format!(
+            "{failure}. The running server was asked all the same: it has the configuration from before. Correct the file (academy-rt config check)"
+        ))
+    }
+
     /// The configuration as far as it can be read, and everything that is wrong with it.
     ///
     /// # Errors
@@ -198,21 +295,9 @@ impl Global {
         &self,
         flags: Vec<(&'static str, &'static str, String)>,
     ) -> anyhow::Result<(Config, Vec<ConfigError>)> {
-        let path = match &self.config {
-            Some(path) => Some(path.clone()),
-            None => Some(Config::default_file().to_owned()).filter(|path| path.exists()),
-        };
-        let file = match path {
+        let file = match self.config_file()? {
             Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|error| {
-                    let remedy = match error.kind() {
-                        io::ErrorKind::NotFound => "Correct the path. Without --config the defaults apply.",
-                        io::ErrorKind::PermissionDenied => "Run the command as the user of the server, or with sudo.",
-                        io::ErrorKind::InvalidData => "Save the file as UTF-8 text.",
-                        _ => "Check the path and its permissions.",
-                    };
-                    Failure::new(format!("the configuration {} cannot be read", path.display()), error, remedy)
-                })?;
+                let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
                 Some((path, text))
             }
             None => None,
@@ -240,6 +325,39 @@ impl Global {
         };
         exit::say(&text)
     }
+}
+
+/// Whether anything has this name: also a link that points nowhere, and what is in a directory that is closed to this user.
+///
+/// # Errors
+/// If nobody can say.
+fn is_there(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A directory above it that is a link and leads nowhere.
+            let is_lost = |place: &&Path| std::fs::symlink_metadata(place).is_ok_and(|found| found.is_symlink());
+            let nearest = path.ancestors().skip(1).find(|place| std::fs::symlink_metadata(place).is_ok());
+            Ok(nearest.as_ref().is_some_and(is_lost) && nearest.is_some_and(|place| !place.exists()))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let link = path.ancestors().find_map(|place| std::fs::read_link(place).ok().map(|target| (place, target)));
+    let remedy = match (error.kind(), link) {
+        (io::ErrorKind::NotFound, Some((place, target))) => format!(
+            "{} is a link to {}. Put the configuration there, or remove the link: without a configuration the defaults apply.",
+            place.display(),
+            target.display()
+        ),
+        (io::ErrorKind::NotFound, None) => "Correct the path. Without --config the defaults apply.".to_owned(),
+        (io::ErrorKind::PermissionDenied, _) => "Run the command as the user of the server, or with sudo.".to_owned(),
+        (io::ErrorKind::InvalidData, _) => "Save the file as UTF-8 text.".to_owned(),
+        _ => "Check the path and its permissions.".to_owned(),
+    };
+    Failure::new(format!("the configuration {} cannot be read", path.display()), error, remedy)
 }
 
 /// The environment as text. A variable that is read and is not UTF-8 is an error, and is not ignored: without its JWT_SECRET a
@@ -281,8 +399,31 @@ pub fn data_dir_flag(data_dir: Option<&Path>) -> Result<Vec<(&'static str, &'sta
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
     #[test]
     fn the_command_tree_is_sound() {
         super::command().debug_assert();
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_not_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(!is_there(&at("absent/a.toml")).unwrap());
+        symlink(at("nowhere"), at("a.toml")).unwrap();
+        assert!(is_there(&at("a.toml")).unwrap());
+        symlink(at("nowhere"), at("linked")).unwrap();
+        assert!(is_there(&at("linked/a.toml")).unwrap());
+        assert!(
+            unreadable(&at("linked/a.toml"), &io::ErrorKind::NotFound.into()).problem.remedy.contains("is a link to")
+        );
+        std::fs::create_dir(at("real")).unwrap();
+        symlink(at("real"), at("alive")).unwrap();
+        assert!(!is_there(&at("alive/a.toml")).unwrap());
+        std::fs::write(at("file"), "").unwrap();
+        is_there(&at("file/a.toml")).unwrap_err();
     }
 }

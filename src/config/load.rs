@@ -172,14 +172,21 @@ pub fn examine(sources: &Sources) -> (Config, Vec<ConfigError>) {
             });
             continue;
         };
+        if value.is_empty() {
+            config.empty_env.push(name.clone());
+            continue;
+        }
         problems.extend(set(&mut config, row.name, value, Origin::Env(name.clone())).err());
     }
+    let others = OTHER_ENV.into_iter().chain(PLATFORM_ENV.map(|(name, _)| name)).chain(["PORT"]);
+    let empty = others.filter(|name| sources.env.get(*name).is_some_and(String::is_empty));
+    config.empty_env.extend(empty.map(ToOwned::to_owned));
     for (key, flag, value) in &sources.flags {
         problems.extend(set(&mut config, key, value, Origin::Flag(flag)).err());
     }
-    config.runtime_dir =
-        sources.env.get("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
-    config.credentials_dir = sources.env.get("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let directory = |name: &str| sources.env.get(name).filter(|value| !value.is_empty());
+    config.runtime_dir = directory("RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next()).map(PathBuf::from);
+    config.credentials_dir = directory("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     // Combinations are checked only if each value is valid.
     if problems.is_empty() {
         problems.extend(check_whole(&config).err());
@@ -226,12 +233,14 @@ fn set(config: &mut Config, key: &str, value: &str, origin: Origin) -> Result<()
             "must not be in this file; put the secret into a file of its own and set auth.jwt_secret_file to its path";
         return Err(bad(origin, key, reason));
     }
-    (row.set)(config, value.trim()).map_err(|reason| ConfigError::BadValue {
+    // Of a secret only what every program takes for an end of it: another space is part of it for the platform.
+    let value = if row.is_secret { value.trim_matches(|c: char| c.is_ascii_whitespace()) } else { value.trim() };
+    (row.set)(config, value).map_err(|reason| ConfigError::BadValue {
         origin: origin.clone(),
         key: key.to_owned(),
         reason,
     })?;
-    note(config, row.name, origin, if row.is_secret { String::new() } else { value.trim().to_owned() });
+    note(config, row.name, origin, if row.is_secret { String::new() } else { value.to_owned() });
     Ok(())
 }
 
@@ -242,14 +251,9 @@ fn note(config: &mut Config, key: &'static str, origin: Origin, value: String) {
 
 fn read_file(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<ConfigError>) {
     let line_at = |offset: usize| text.get(..offset).unwrap_or(text).matches('\n').count() + 1;
-    let table = match toml::de::DeTable::parse(text) {
-        Ok(table) => table,
-        Err(error) => {
-            let line = error.span().map_or(1, |span| line_at(span.start));
-            let reason = error.message().to_owned();
-            return problems.push(ConfigError::Syntax { path: path.to_owned(), line, reason });
-        }
-    };
+    // What stands beside a typo is read as well: commands find the running server by it.
+    let (table, errors) = toml::de::DeTable::parse_recoverable(text);
+    let read = problems.len();
     for (section, body) in table.get_ref() {
         let origin = |offset| Origin::File { path: path.to_owned(), line: line_at(offset) };
         let Some(entries) = body.get_ref().as_table() else {
@@ -277,6 +281,12 @@ fn read_file(config: &mut Config, path: &Path, text: &str, problems: &mut Vec<Co
                 Err(reason) => problems.push(bad(origin, &key, reason)),
             }
         }
+    }
+    // Of a torn file only the tear is told: what seems wrong behind it may be its consequence.
+    if let Some(error) = errors.first() {
+        problems.truncate(read);
+        let line = error.span().map_or(1, |span| line_at(span.start));
+        problems.push(ConfigError::Syntax { path: path.to_owned(), line, reason: error.message().to_owned() });
     }
 }
 
@@ -432,6 +442,23 @@ mod tests {
             let config = load(&env(&[(&row.env_name(), value)])).expect(row.name);
             assert_eq!(config.origin(row.name), Origin::Env(row.env_name()));
         }
+    }
+
+    #[test]
+    fn an_empty_variable_is_one_that_is_not_set_whatever_it_is_called() {
+        for row in KEYS {
+            let config = load(&env(&[(&row.env_name(), "")])).expect(row.name);
+            assert_eq!((config.origin(row.name), config.empty_env), (Origin::Default, vec![row.env_name()]));
+        }
+        let names = ["ACADEMY_RT_CONFIG", "ACADEMY_RT_TOKEN", "JWT_SECRET", "PORT"];
+        let mut empty = load(&env(&names.map(|name| (name, "")))).unwrap().empty_env;
+        empty.sort();
+        assert_eq!(empty, names);
+        let mut sources = file("[server]\ncors_origins = [\"https://a.example\"]\n");
+        sources.env.insert("ACADEMY_RT_SERVER_CORS_ORIGINS".into(), String::new());
+        let config = load(&sources).unwrap();
+        let origins: Vec<&str> = config.server.cors_origins.iter().map(|origin| origin.as_str()).collect();
+        assert_eq!(origins, ["https://a.example"]);
     }
 
     #[test]

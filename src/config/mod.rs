@@ -6,6 +6,7 @@
 pub mod capacity;
 pub mod keys;
 pub mod load;
+pub mod trusted_file;
 pub mod units;
 
 use std::fmt;
@@ -78,6 +79,8 @@ pub struct Config {
     pub runtime_dir: Option<PathBuf>,
     /// The values that were set; every other key has its default.
     pub given: Vec<Given>,
+    /// Variables of the environment that are empty, and so count as not set.
+    pub empty_env: Vec<String>,
 }
 
 /// A value that was set.
@@ -446,6 +449,7 @@ impl Default for Config {
             credentials_dir: None,
             runtime_dir: None,
             given: Vec::new(),
+            empty_env: Vec::new(),
         }
     }
 }
@@ -461,6 +465,14 @@ impl Config {
     #[must_use]
     pub fn self_signed_cert(&self) -> PathBuf {
         self.storage.data_dir.join("tls").join("cert.pem")
+    }
+
+    /// What was noticed while it was read, and does not make it wrong.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let empty =
+            |name: &String| format!("the environment variable {name} is empty, and counts as not set; remove it");
+        self.empty_env.iter().map(empty).collect()
     }
 
     /// Where a value came from.

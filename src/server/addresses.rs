@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+use crate::config::trusted_file::Trust;
 use crate::config::{Config, TlsMode};
 
 use crate::domain::problem::Problem;
@@ -31,6 +32,7 @@ pub(super) fn refuse_plain_http(config: &Config, passed: &[std::net::TcpListener
     addresses.iter().try_for_each(|address| refuse_plain_http_outside(config, *address))
 }
 
+/// Makes the data directory, or takes the one that is there: one that nobody else can change or put another one in the place of.
 pub(super) fn make_private_dir(path: &Path) -> Result<(), Problem> {
     let failed = |error: io::Error| {
         Problem::new(
@@ -39,6 +41,7 @@ pub(super) fn make_private_dir(path: &Path) -> Result<(), Problem> {
             "Give another one with --data-dir, or make this one writable for the user that runs the server.",
         )
     };
+    refuse_untrusted_dir(path, &Trust::own())?;
     if !path.exists() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
     }
@@ -47,6 +50,14 @@ pub(super) fn make_private_dir(path: &Path) -> Result<(), Problem> {
         return Err(failed(io::Error::new(io::ErrorKind::NotADirectory, "it is not a directory")));
     }
     Ok(())
+}
+
+/// Whoever can change the data directory, or what is above it, has the secret and the store.
+pub(super) fn refuse_untrusted_dir(path: &Path, trust: &Trust) -> Result<(), Problem> {
+    trust.check(path).map_err(|error| {
+        let remedy = format!("{} Or use another directory with --data-dir.", error.remedy());
+        Problem::new(format!("the data directory {} cannot be used", path.display()), error, remedy)
+    })
 }
 
 /// The sockets to listen on: those that the service manager has opened, else one of the configuration's address.

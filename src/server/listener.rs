@@ -233,6 +233,33 @@ fn too_many(middleware: &Middleware) -> http::Response<Body> {
 }
 
 /// Whether it is this process that has too many files and connections open, or the machine.
+/// What a probe of an own address has shown.
+#[derive(Debug)]
+pub enum Probed {
+    /// Somebody accepts there.
+    Accepted,
+    /// This machine cannot make the connection: that says nothing of who accepts.
+    Unable(io::Error),
+    /// Nobody accepts there.
+    Dead(io::Error),
+}
+
+/// The addresses of this machine that a socket at this one accepts from.
+pub fn own_addresses(ip: IpAddr) -> Vec<IpAddr> {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => vec![Ipv4Addr::LOCALHOST.into()],
+        IpAddr::V6(ip) if ip.is_unspecified() => vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
+        ip => vec![ip],
+    }
+}
+
+/// Whether an error of a connection to an own address is about the one who connects: no such address or protocol, no port, no
+/// descriptor, no memory, no permission. Of who listens only a refusal, a break or a silence says something.
+pub fn is_own_inability(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut};
+    !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | TimedOut)
+}
+
 pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
@@ -350,23 +377,28 @@ impl Connections {
         }
     }
 
-    /// Whether somebody accepts at one of the server's own addresses: it connects to itself, and waits until that is seen.
-    ///
-    /// # Errors
-    /// What did not work.
-    pub async fn probe(&self, address: SocketAddr) -> io::Result<()> {
-        let (ip, socket) = match address.ip() {
-            IpAddr::V4(ip) if ip.is_unspecified() => (IpAddr::V4(Ipv4Addr::LOCALHOST), TcpSocket::new_v4()?),
-            IpAddr::V6(ip) if ip.is_unspecified() => (IpAddr::V6(Ipv6Addr::LOCALHOST), TcpSocket::new_v6()?),
-            ip @ IpAddr::V4(_) => (ip, TcpSocket::new_v4()?),
-            ip @ IpAddr::V6(_) => (ip, TcpSocket::new_v6()?),
-        };
+    /// Whether somebody accepts at an address that this process listens on: by a connection that is recognised and closed.
+    /// Of all addresses of IPv6 also IPv4 is tried, which such a socket serves where the machine has no IPv6.
+    pub async fn probe(&self, address: SocketAddr) -> Probed {
+        let mut unable = None;
+        for ip in own_addresses(address.ip()) {
+            match self.probe_at(SocketAddr::new(ip, address.port())).await {
+                Err(error) if is_own_inability(&error) => unable = Some(error),
+                Err(error) => return Probed::Dead(error),
+                Ok(()) => return Probed::Accepted,
+            }
+        }
+        Probed::Unable(unable.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+    }
+
+    async fn probe_at(&self, address: SocketAddr) -> io::Result<()> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // It has its address before it connects: the other end may see it sooner than this one.
-        socket.bind(SocketAddr::new(ip, 0))?;
+        socket.bind(SocketAddr::new(address.ip(), 0))?;
         let own = socket.local_addr()?;
         let (seen, wait) = oneshot::channel();
         self.lock_probes().insert(own, seen);
-        let connected = socket.connect(SocketAddr::new(ip, address.port())).await;
+        let connected = socket.connect(address).await;
         let waited = match connected {
             Ok(_stream) => wait.await.map_err(|_| io::ErrorKind::BrokenPipe.into()),
             Err(error) => Err(error),
@@ -380,6 +412,8 @@ impl Connections {
     }
 
     fn is_probe(&self, peer: SocketAddr) -> bool {
+        // To a socket of IPv6 a client of IPv4 has an address of IPv6.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         self.lock_probes().remove(&peer).is_some_and(|seen| seen.send(()).is_ok())
     }
 

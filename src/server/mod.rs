@@ -15,6 +15,7 @@ mod places;
 pub mod preflight;
 pub mod proxy_protocol;
 mod reload;
+mod service_user;
 mod shutdown;
 mod state;
 mod supervisor;
@@ -166,7 +167,8 @@ impl Credentials {
         sources::load_or_create(config, config.credentials_dir.as_deref())?;
         let (keys, key_files) = key_files::load(config)?;
         let material = tls::load(config, clock.now())?;
-        let mut warnings = keys.warnings.clone();
+        let mut warnings = config.warnings();
+        warnings.extend(keys.warnings.iter().cloned());
         warnings.extend(material.iter().flat_map(|material| material.warnings.iter().cloned()));
         let tls = material.map(|material| Arc::new(Tls::new(material)));
         Ok(Credentials { keys, key_files, tls, warnings })

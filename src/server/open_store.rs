@@ -56,6 +56,9 @@ fn not_opened(error: OpenError) -> Problem {
         OpenError::Unsound { .. } => {
             "Restore a backup (academy-rt restore FILE). `academy-rt db check` lists all problems."
         }
+        OpenError::LostLink { .. } => {
+            "Mount the disk that the link leads to. To begin with an empty store or to restore a backup, remove the link first."
+        }
         OpenError::Io { .. } => "Check that the directory exists, is writable and has free space.",
     };
     Problem::new("the store cannot be opened", why, remedy)

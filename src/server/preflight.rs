@@ -8,11 +8,12 @@ use rustix::fs::{Access, access};
 
 use crate::auth::sources::{self, LoadedKeys};
 use crate::config::Config;
+use crate::config::trusted_file::Trust;
 use crate::domain::Timestamp;
 
 use crate::domain::problem::Problem;
 use crate::server::tls::Material;
-use crate::server::{addresses, tls};
+use crate::server::{addresses, service_user, tls};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -30,7 +31,7 @@ pub struct Checked {
 /// Looks at everything that a configuration names: addresses, certificate, keys, data directory.
 #[must_use]
 pub fn check(config: &Config, now: Timestamp) -> Checked {
-    let mut checked = Checked::default();
+    let mut checked = Checked { warnings: config.warnings(), ..Checked::default() };
     checked.problems.extend(addresses::refuse_plain_http_outside(config, config.server.listen).err());
     match tls::load_existing(config, now) {
         Ok(material) => {
@@ -48,7 +49,10 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
         Err(error) if error.is_absent => {}
         Err(error) => checked.problems.push(error.into()),
     }
-    checked.problems.extend(directory(&config.storage.data_dir).err());
+    let data_dir = &config.storage.data_dir;
+    checked.problems.extend(addresses::refuse_untrusted_dir(data_dir, &Trust::of_server(data_dir)).err());
+    checked.problems.extend(directory(data_dir).err());
+    checked.problems.extend(service_user::closed_to_service(config));
     checked
 }
 

@@ -1,7 +1,11 @@
 //! The service manager: sockets that it has opened, notifications to it (ready, reloading, stopping), and its watchdog, which is
 //! fed only while the writer gets on and the listeners accept. Without systemd all of this does nothing.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use listenfd::ListenFd;
@@ -10,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::services::App;
 
-use super::listener::{Connections, is_out_of_descriptors};
+use super::listener::{Connections, Probed};
 use crate::domain::problem::Problem;
 
 /// The sockets that were opened for this process (`LISTEN_FDS`), in their order.
@@ -90,11 +94,11 @@ async fn health(
     }
     for address in addresses {
         match tokio::time::timeout(timeout, connections.probe(*address)).await {
-            Ok(Ok(())) => {}
-            // A restart would give nobody more descriptors: that there is none for this says nothing of who accepts.
-            Ok(Err(error)) if is_out_of_descriptors(&error) => {}
+            Ok(Probed::Accepted) => {}
+            // A restart would give nobody more descriptors, nor IPv6: that says nothing of who accepts.
+            Ok(Probed::Unable(error)) => tracing::debug!(%address, %error, "this machine cannot probe the address"),
             Err(_) if connections.lacked_descriptors_within(timeout) => {}
-            Ok(Err(error)) => return Err(format!("no connection to {address}: {error}")),
+            Ok(Probed::Dead(error)) => return Err(format!("no connection to {address}: {error}")),
             Err(_) => return Err(format!("nobody accepts at {address}")),
         }
     }
@@ -102,7 +106,20 @@ async fn health(
 }
 
 fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "could not notify the service manager");
+    let socket = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let sent = match socket.as_bytes().strip_prefix(b"@") {
+        Some(name) => notify_abstract(name, state),
+        None => sd_notify::notify(state),
+    };
+    if let Err(error) = sent {
+        tracing::warn!(%error, socket = %socket.display(), "could not notify the service manager");
     }
+}
+
+/// To a socket that has a name and no file, as sd_notify(3) has it: the library knows only files.
+fn notify_abstract(name: &[u8], state: &[NotifyState<'_>]) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect_addr(&UnixSocketAddr::from_abstract_name(name)?)?;
+    let lines: String = state.iter().map(|line| format!("{line}\n")).collect();
+    socket.send(lines.as_bytes()).map(drop)
 }

@@ -186,6 +186,12 @@ pub(super) async fn record_reading(
                 "the disk is too full for a record of the audit trail; this act is only in the log");
             Ok(())
         }
+        // A backup is wanted most of all where nothing can be written any more.
+        Err(StoreError::Unavailable(why)) if action == action::BACKUP => {
+            tracing::error!(%why, actor = act.actor, origin = act.origin, action, target = act.target,
+                "the store takes no record of the audit trail; this backup is only in the log");
+            Ok(())
+        }
         Err(error) => Err(store_error(error)),
     }
 }

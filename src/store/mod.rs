@@ -99,6 +99,14 @@ pub enum OpenError {
         /// What the engine said.
         reason: String,
     },
+    /// Its name is a link that leads nowhere.
+    #[error("{} is a link to {}, where there is nothing", path.display(), target.display())]
+    LostLink {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
     /// It was looked at after a failure of the disk, and contradicts itself.
     #[error("the store at {} is not sound: {}", path.display(), found.join("; "))]
     Unsound {

@@ -155,3 +155,172 @@ fn a_secret_that_cannot_be_used_says_what_to_do() {
     let (status, words) = says(dir, &["token", "issue", "--user", "7", "--ttl", "0s"], &[("JWT_SECRET", FIRST)]);
     assert!(status == 2 && words.contains("at least 1s"), "{words}");
 }
+
+/// A public key, as an administrator finds it beside the secret.
+const PUBLIC_KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAExqGdVMTbPz0s2mUtI5uUPgSGyt1R\nLgzmYtJN4Pf0rQbkW0xEwYQJ0BpJ0N0p3bM6i2Zp0oK0yqkGBDpTDe3Xbw==\n-----END PUBLIC KEY-----\n";
+
+#[test]
+fn what_is_no_secret_is_refused_by_every_command_that_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::create_dir(dir.join("data")).unwrap();
+    let secret = dir.join("secret");
+    let file = write(
+        &dir.join("a.toml"),
+        &format!("[auth]\njwt_secret_file = \"{}\"\n[storage]\ndata_dir = \"data\"\n", secret.display()),
+    );
+    let commands: [&[&str]; 5] = [
+        &["token", "issue", "--user", "7"],
+        &["key", "list"],
+        &["key", "rotate"],
+        &["config", "check"],
+        &["serve", "--no-tls", "--listen", "127.0.0.1:0"],
+    ];
+    for (text, key) in [
+        (PUBLIC_KEY, "auth.public_keys"),
+        (&PUBLIC_KEY.lines().filter(|line| !line.starts_with('-')).collect::<String>(), "auth.public_keys"),
+        ("{\"kty\": \"EC\", \"crv\": \"P-256\", \"x\": \"AAAA\", \"y\": \"AAAA\"}", "auth.jwks_file"),
+        ("ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7hunter2 me@here", "auth.public_keys"),
+        ("JWT_SECRET=hunter2 hunter2 hunter2 hunter2 hunter2", "alone, on one line"),
+        ("\"hunter2 hunter2 hunter2 hunter2 hunter2\"", "alone, on one line"),
+        ("hunter2 hunter2 hunter2 hunter2 hunter2\nhunter2", "alone, on one line"),
+        ("\u{feff}hunter2 hunter2 hunter2 hunter2 hunter2", "byte order mark"),
+    ] {
+        write(&secret, text);
+        for args in commands {
+            let args: Vec<&str> = ["--config", &file].iter().chain(args).copied().collect();
+            let (status, words) = says(dir, &args, &[]);
+            assert!(status == 1 || status == 3, "{args:?} takes {text}: {words}");
+            assert!(words.contains(key), "{args:?}: '{key}' is not in: {words}");
+        }
+        let (status, words) = says(dir, &["token", "issue", "--user", "7"], &[("JWT_SECRET", text)]);
+        assert_eq!(status, 1, "JWT_SECRET={text}: {words}");
+        assert!(words.contains(key) && words.contains("JWT_SECRET"), "{words}");
+        assert_eq!(words.lines().count(), 3, "what, why, and what to do: {words}");
+    }
+    assert!(!dir.join("data/jwt-keys.json").exists(), "none of them was rotated into the ring");
+}
+
+#[test]
+fn a_key_file_that_is_a_fifo_hangs_no_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let fifo = dir.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for key in ["jwt_secret_file = \"fifo\"", "public_keys = [\"fifo\"]", "jwks_file = \"fifo\""] {
+        let file = write(&dir.join("a.toml"), &format!("[auth]\n{key}\n[storage]\ndata_dir = \".\"\n"));
+        write(&dir.join("jwt-secret"), FIRST);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_academy-rt"));
+        let child = child.args(["--config", &file, "token", "issue", "--user", "7"]).current_dir(dir).env_clear();
+        let mut child = child.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut left = 600;
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break Some(status),
+                None if left == 0 => break None,
+                None => std::thread::sleep(std::time::Duration::from_millis(50)),
+            }
+            left -= 1;
+        };
+        child.kill().ok();
+        let words = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+        assert_eq!(ended.and_then(|status| status.code()), Some(1), "{key}: {words}");
+        assert!(words.contains("not a regular file"), "{key}: {words}");
+    }
+}
+
+#[test]
+fn what_another_user_can_change_is_not_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("place");
+    fs::create_dir(&place).unwrap();
+    fs::create_dir(place.join("data")).unwrap();
+    let secret = write(&place.join("secret"), FIRST);
+    let file = write(
+        &dir.path().join("a.toml"),
+        &format!(
+            "[auth]\njwt_secret_file = \"{secret}\"\n[storage]\ndata_dir = \"{}\"\n",
+            place.join("data").display()
+        ),
+    );
+    let at = |args: &[&str]| {
+        let args: Vec<&str> = ["--config", &file].iter().chain(args).copied().collect();
+        says(dir.path(), &args, &[])
+    };
+    let commands: [&[&str]; 3] =
+        [&["token", "issue", "--user", "7"], &["config", "check"], &["serve", "--no-tls", "--listen", "127.0.0.1:0"]];
+    assert_eq!(at(commands[0]).0, 0);
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+    for args in commands {
+        let (status, words) = at(args);
+        assert!(status == 1 || status == 3, "{args:?}: {words}");
+        assert!(words.contains("all users of this machine can change") && words.contains("chmod go-w"), "{words}");
+    }
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o755)).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    std::os::unix::fs::chown(&secret, Some(4_711), None).unwrap();
+    for args in commands {
+        let (status, words) = at(args);
+        assert!(status == 1 || status == 3, "{args:?}: {words}");
+        assert!(words.contains("belongs to user 4711") && words.contains("chown"), "{words}");
+    }
+    std::os::unix::fs::chown(&secret, Some(0), None).unwrap();
+    std::os::unix::fs::chown(place.join("data"), Some(4_711), None).unwrap();
+    let (status, words) = at(commands[2]);
+    assert!(status == 1 && words.contains("belongs to user 4711"), "{words}");
+}
+
+/// In a mount namespace of its own: the default place of the configuration is the machine's.
+#[test]
+fn a_configuration_that_is_there_and_cannot_be_reached_is_not_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs tmpfs /etc || exit 77
+        mkdir /etc/academy-rt && ln -s nowhere.toml /etc/academy-rt/academy-rt.toml
+        cd "$1"
+        for command in "config check" "serve --no-tls --listen 127.0.0.1:0" "token issue --user 7"; do
+            timeout 20 "$0" $command && exit 9
+        done
+        test -e academy-rt-data && exit 8
+        rm -r /etc/academy-rt && ln -s nowhere /etc/academy-rt
+        timeout 20 "$0" config check && exit 7
+        rm /etc/academy-rt && mkdir -m 711 /etc/academy-rt && touch /etc/academy-rt/academy-rt.toml
+        chmod 700 /etc/academy-rt && chmod 755 .
+        setpriv --reuid=65534 --clear-groups timeout 20 "$0" config check && exit 6
+        rm -r /etc/academy-rt
+        timeout 20 "$0" config check || exit 5
+    "#;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
+        .arg(dir.path())
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .output()
+        .unwrap();
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) || words.contains("unshare") {
+        // Not root, or no namespaces here.
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert_eq!(words.matches("/etc/academy-rt/academy-rt.toml is a link to nowhere.toml").count(), 3, "{words}");
+    assert!(words.contains("/etc/academy-rt is a link to nowhere.") && words.contains("with sudo"), "{words}");
+}
+
+#[test]
+fn an_empty_variable_is_not_set_and_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    write(&dir.path().join("data/jwt-secret"), FIRST);
+    for name in
+        ["ACADEMY_RT_CONFIG", "ACADEMY_RT_SERVER_LISTEN", "ACADEMY_RT_AUTH_JWT_SECRET_FILE", "JWT_SECRET", "PORT"]
+    {
+        let env = [(name, ""), ("ACADEMY_RT_STORAGE_DATA_DIR", "data")];
+        assert_eq!(signer(dir.path(), &issue(dir.path(), &[], &env)), FIRST, "{name}");
+        let (status, words) = says(dir.path(), &["config", "check"], &env);
+        assert!(status == 0 && words.contains(&format!("{name} is empty")), "{name}: {words}");
+    }
+    let (status, words) = says(dir.path(), &["--config", "", "config", "check"], &[]);
+    assert_eq!((status, words.contains("--config cannot be used")), (2, true), "{words}");
+}

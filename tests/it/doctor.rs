@@ -198,3 +198,71 @@ fn a_bundle_shows_no_secret_and_writes_over_nothing() {
     }
     assert_eq!(fs::read_to_string(&bundle).unwrap(), text);
 }
+
+/// As a machine with systemd says it, by programs of the same names: the service is active, and nobody reaches it.
+#[test]
+fn a_service_that_runs_beside_its_socket_is_found() {
+    let running = Appliance::start();
+    let config =
+        configured(running.dir.path(), "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n[tls]\nmode = \"off\"\n");
+    let bin = running.dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let put = |name: &str, text: &str| {
+        fs::write(bin.join(name), format!("#!/bin/sh\ncat <<'END'\n{text}\nEND\n")).unwrap();
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let service = "Id=academy-rt.service\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\nProtectSystem=strict\nStateDirectory=academy-rt";
+    let socket =
+        "Id=academy-rt.socket\nLoadState=loaded\nActiveState=active\nUnitFileState=enabled\nListen=[::]:443 (Stream)";
+    put("systemctl", &format!("{service}\n\n{socket}\n"));
+    put("journalctl", "2026-11-28T09:00:00+0000 host academy-rt[7]: the disk is full");
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let (status, findings) = doctor(&config, &[], &[("PATH", &path)]);
+    assert_eq!(status, 3, "{findings:?}");
+    let port = find(&findings, "port", "problem");
+    assert!(port.len() == 1 && port[0].contains("port 443") && port[0].contains("without the socket"), "{findings:?}");
+    assert!(find(&findings, "service", "problem")[0].contains("may not write"), "{findings:?}");
+    assert!(find(&findings, "journal", "warning")[0].contains("the disk is full"), "{findings:?}");
+    // A port of its own, and a place that it may write to.
+    let at = format!("Listen=127.0.0.1:{} (Stream)", running.port);
+    put("journalctl", "");
+    let service = format!("{service}\nReadWritePaths={}", running.dir.path().display());
+    put("systemctl", &format!("{service}\n\n{}\n", socket.replace("Listen=[::]:443 (Stream)", &at)));
+    let (status, findings) = doctor(&config, &[], &[("PATH", &path)]);
+    assert_eq!(status, 0, "{findings:?}");
+}
+
+/// A small file system that is full to its last block: nothing is kept free, and nobody has written yet.
+#[test]
+fn a_server_on_a_full_disk_is_not_ready_even_if_nothing_is_kept_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs -o size=8m tmpfs "$1" || exit 77
+        cd "$1"
+        ACADEMY_RT_STORAGE_MIN_FREE=0 "$0" serve --no-tls --listen 127.0.0.1:"$2" --data-dir data >/dev/null 2>&1 &
+        server=$!
+        trap 'kill $server' EXIT
+        asked() {
+            exec 3<>/dev/tcp/127.0.0.1/"$1" || return 1
+            printf 'GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n' >&3; cat <&3
+        }
+        tries=0
+        until asked "$2" 2>/dev/null | grep -q ' 200 '; do tries=$((tries + 1)); [ $tries -lt 400 ] || exit 6; sleep 0.05; done
+        cat /dev/zero >filler 2>/dev/null
+        asked "$2"
+        rm filler
+        until asked "$2" 2>/dev/null | grep -q ' 200 '; do tries=$((tries + 1)); [ $tries -lt 800 ] || exit 7; sleep 0.05; done
+    "#;
+    let output = std::process::Command::new("unshare")
+        .args(["-m", "bash", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
+        .arg(dir.path())
+        .arg(free_port().to_string())
+        .output()
+        .unwrap();
+    let words = words(&output);
+    if output.status.code() == Some(77) || words.contains("unshare") {
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert!(words.contains(" 503 ") && words.contains("the disk is full"), "{words}");
+}

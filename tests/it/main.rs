@@ -25,6 +25,7 @@ mod golden;
 mod harness;
 mod keys;
 mod large;
+mod lost_database;
 mod methods;
 mod migration;
 mod proxies;

@@ -288,3 +288,63 @@ fn a_certificate_that_ends_soon_is_warned_of() {
     let line = log.lines().find(|line| line.contains("the TLS certificate expires")).unwrap();
     assert!(line.contains("\"level\":\"ERROR\"") && line.contains("\"days_left\":5"), "{line}");
 }
+
+/// A pipe gives its text once: at a reload an empty configuration would be read, with all the defaults.
+#[test]
+fn a_configuration_from_a_pipe_is_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let script = r#"printf '[chat]\nopen_rooms = false\n[tls]\nmode = "off"\n[server]\nlisten = "127.0.0.1:0"\n[storage]\nmin_free = 0\n' |
+        exec "$0" --config /dev/stdin serve 2>"$1/log" >/dev/null"#;
+    let mut shell = std::process::Command::new("sh");
+    let shell = shell.args(["-c", script, env!("CARGO_BIN_EXE_academy-rt")]).arg(dir.path()).current_dir(dir.path());
+    let mut shell = std::os::unix::process::CommandExt::process_group(shell, 0).spawn().unwrap();
+    let has = |words: &str| std::fs::read_to_string(&log).unwrap_or_default().contains(words);
+    crate::harness::until("the server starts", || has("\"started\""));
+    let group = rustix::process::Pid::from_child(&shell);
+    rustix::process::kill_process_group(group, rustix::process::Signal::HUP).unwrap();
+    crate::harness::until("the reload is refused", || has("not reloaded") && has("not a regular file"));
+    rustix::process::kill_process_group(group, rustix::process::Signal::TERM).unwrap();
+    shell.wait().unwrap();
+}
+
+/// One typo in the file: whoever looks after the server can still ask it, and still block whom they must.
+#[test]
+fn a_bad_configuration_file_disarms_nobody() {
+    let service = Service::start(&plain(""));
+    let config = service.path("academy-rt.toml");
+    let good = std::fs::read_to_string(&config).unwrap();
+    let backup = service.path("b.backup");
+    let commands: [&[&str]; 5] = [
+        &["status"],
+        &["user", "block", "66", "--reason", "spam"],
+        &["token", "revoke", "--user", "66"],
+        &["backup", backup.to_str().unwrap()],
+        &["doctor"],
+    ];
+    for typo in
+        ["[limits\n", "[limits]\npayload = lots\n", "[limits]\npayloat = 1\n", "[limits]\npayload = \"lots\"\n", "x"]
+    {
+        std::fs::write(&config, format!("{good}{typo}")).unwrap();
+        drop(std::fs::remove_file(&backup));
+        for command in commands {
+            let args: Vec<&str> = ["--config", config.to_str().unwrap()].iter().chain(command).copied().collect();
+            let output = crate::harness::run(&args, &[]);
+            let words = crate::harness::words(&output);
+            let is_doctor = command == ["doctor"];
+            assert_eq!(output.status.code(), Some(if is_doctor { 3 } else { 0 }), "{typo:?} {command:?}: {words}");
+            assert!(words.contains("academy-rt.toml:"), "{typo:?} {command:?}: {words}");
+            assert!(
+                !is_doctor
+                    || (words.contains("is running") && !words.contains("Start the server") && !words.contains("Stop")),
+                "{words}"
+            );
+        }
+    }
+    let dir = service.end();
+    // Without a server that runs it is the configuration that is told.
+    let output =
+        crate::harness::run(&["--config", dir.path().join("academy-rt.toml").to_str().unwrap(), "user", "list"], &[]);
+    let words = crate::harness::words(&output);
+    assert!(output.status.code() == Some(1) && words.contains("the configuration is wrong"), "{words}");
+}

@@ -172,3 +172,67 @@ fn lines_have_fields_of_their_own_in_the_journal() {
     assert_eq!(started["PRIORITY"], "6");
     assert!(lines.iter().any(|line| line["MESSAGE"] == "stopped"), "{said}");
 }
+
+/// A notification socket that has a name and no file, as some managers and container engines give it.
+#[test]
+fn a_manager_with_an_abstract_socket_is_told_as_well() {
+    use std::os::linux::net::SocketAddrExt;
+    let name = format!("academy-rt-test-{}", std::process::id());
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = Manager(UnixDatagram::bind_addr(&address).unwrap());
+    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    let socket = format!("@{name}");
+    let env = [("NOTIFY_SOCKET", socket.as_str()), ("WATCHDOG_USEC", "400000")];
+    let service = Service::start_in(tempfile::tempdir().unwrap(), free_port(), PLAIN, &env, None);
+    manager.wait_for("READY=1");
+    manager.wait_for("WATCHDOG=1");
+    service.end();
+    manager.wait_for("STOPPING=1");
+}
+
+/// In a network namespace of its own: IPv6 is off there, and the socket that is for all addresses serves IPv4.
+#[test]
+fn a_server_for_all_addresses_is_healthy_where_ipv6_is_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let manager = Manager(UnixDatagram::bind(&path).unwrap());
+    manager.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    let script = r#"
+        ip link set lo up || exit 77
+        for at in all lo; do echo 1 > /proc/sys/net/ipv6/conf/$at/disable_ipv6 || exit 77; done
+        cd "$1"
+        export ACADEMY_RT_STORAGE_MIN_FREE=0
+        NOTIFY_SOCKET=$1/notify WATCHDOG_USEC=400000 "$0" serve --listen "[::]:8443" --data-dir data >/dev/null 2>log &
+        server=$!
+        tries=0
+        until grep -q '"started"' log; do tries=$((tries + 1)); [ $tries -lt 400 ] || exit 6; sleep 0.05; done
+        until [ -e fed ]; do tries=$((tries + 1)); [ $tries -lt 800 ] || exit 7; sleep 0.05; done
+        "$0" --output json doctor --data-dir data; echo "doctor $?"
+        kill $server; wait $server
+        grep "not healthy" log && exit 5
+        exit 0
+    "#;
+    let mut child = std::process::Command::new("unshare")
+        .args(["-n", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
+        .arg(dir.path())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    until("it starts, or there are no namespaces here", || {
+        child.try_wait().unwrap().is_some() || dir.path().join("log").exists()
+    });
+    if child.try_wait().unwrap().is_none() {
+        for _ in 0..3 {
+            manager.wait_for("WATCHDOG=1");
+        }
+        std::fs::write(dir.path().join("fed"), "").unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) || words.contains("unshare") {
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert!(words.contains("https://127.0.0.1:8443 answers") && !words.contains("\"level\": \"problem\""), "{words}");
+}

@@ -53,6 +53,15 @@ knocking() {
 }
 restarts() { local before; for _ in 1 2 3; do before=$(shown MainPID); inside systemctl restart academy-rt.service || return 1; [ "$(shown MainPID)" != "$before" ] || return 1; done; }
 reloads() { local before; before=$(shown MainPID); inside systemctl reload academy-rt.service && is "$(shown MainPID)" "$before" && active academy-rt.service; }
+fails_aloud() {
+  local file=$root/etc/academy-rt/academy-rt.toml status=0
+  cp -p "$file" "$work/good.toml"
+  echo typo >> "$file"
+  ! inside systemctl reload academy-rt.service && active academy-rt.service && inside academy-rt status || status=1
+  cat "$work/good.toml" > "$file"
+  inside systemctl reload academy-rt.service || status=1
+  return $status
+}
 upgrades() { local before; before=$(shown MainPID); inside dpkg -i /root/next.deb && [ "$(shown MainPID)" != "$before" ] && is "$(inside dpkg-query -W -f '${Version}' academy-rt)" "$newer"; }
 # drop_in LINES: for the service, instead of the last one.
 drop_in() {
@@ -100,6 +109,7 @@ else
   check "booted: the score of the running service is 1.5 or better" inside systemd-analyze security --threshold=15 academy-rt.service
   check "booted: the journal has its lines, by its name" bash -c "[ -n \"\$(nsenter --target $init --mount --root --pid journalctl --quiet --unit academy-rt SYSLOG_IDENTIFIER=academy-rt)\" ]"
   check "booted: a reload keeps the process" reloads
+  check "booted: a reload of a bad configuration fails aloud, and the server goes on" fails_aloud
   check "booted: nobody is refused in a reload" knocking reloads
   check "booted: nobody is refused in three restarts" knocking restarts
   check "booted: a backup is made of the running server" backs_up
@@ -110,6 +120,7 @@ else
   rm -r "$root/etc/systemd/system/academy-rt.service.d"
   inside systemctl daemon-reload
   check "booted: the secret may be a credential" by_credential
+  check "booted: a reload with a credential keeps the process" reloads
   check "booted: with the socket masked it listens on server.listen itself" listens_itself
   inside systemctl stop academy-rt.socket academy-rt.service
   check "booted: a backup is made without the server" backs_up

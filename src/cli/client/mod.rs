@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
@@ -158,11 +158,11 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// # Errors
 /// If the call fails; a refusal has the server's own code and message.
 pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<Value> {
-    let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
+    let context = Context::load(global, server)?;
     let timeout = call.timeout;
     runtime()?.block_on(async {
         let made = async {
-            let mut exchange = exchange(&config, server, call).await?;
+            let mut exchange = exchange(global, &context, server, call).await?;
             let status = exchange.response.status();
             let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?.to_bytes();
@@ -203,10 +203,10 @@ pub fn download<T: Send + 'static>(
     call: Call,
     take: impl FnOnce(&mut dyn Read) -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {
-    let config = global.load(data_dir_flag(server.data_dir.as_deref())?)?;
+    let context = Context::load(global, server)?;
     let timeout = call.timeout;
     runtime()?.block_on(async {
-        let begun = tokio::time::timeout(timeout, exchange(&config, server, call)).await;
+        let begun = tokio::time::timeout(timeout, exchange(global, &context, server, call)).await;
         let mut exchange = begun.map_err(|_| silent(timeout))??;
         let status = exchange.response.status();
         if !status.is_success() {
@@ -263,7 +263,22 @@ impl Read for Pieces {
     }
 }
 
-async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::Result<Exchange> {
+/// How the server is found.
+struct Context {
+    config: Config,
+    /// What is wrong with the configuration. A server that runs is asked all the same; without one it is the answer.
+    wrong: Option<Failure>,
+}
+
+impl Context {
+    fn load(global: &Global, server: &ServerArgs) -> anyhow::Result<Context> {
+        let (config, wrong) = global.load_to_ask(data_dir_flag(server.data_dir.as_deref())?)?;
+        Ok(Context { config, wrong })
+    }
+}
+
+async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call: Call) -> anyhow::Result<Exchange> {
+    let Context { config, wrong } = context;
     let mut offline = None;
     let (stream, host, token): (Box<dyn Stream>, String, Option<String>) = match &server.url {
         Some(url) => {
@@ -279,7 +294,12 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
         }
         None => {
             let path = config.control_socket();
-            let stream: Box<dyn Stream> = match UnixStream::connect(&path).await {
+            let connected = UnixStream::connect(&path).await;
+            // What a wrong configuration says of the data is nothing to work on.
+            if let (Err(_), Some(wrong)) = (&connected, wrong) {
+                return Err(wrong.clone().into());
+            }
+            let stream: Box<dyn Stream> = match connected {
                 Ok(stream) => Box::new(stream),
                 Err(error) if call.works_offline && is_absent(&error) => {
                     let (opened, stream) = Offline::open(config).await.map_err(|failed| match failed {
@@ -301,6 +321,9 @@ async fn exchange(config: &Config, server: &ServerArgs, call: Call) -> anyhow::R
             (stream, "localhost".to_owned(), None)
         }
     };
+    if let Some(wrong) = wrong {
+        global.warn_of(wrong)?;
+    }
     let body = call.body.as_ref().map(serde_json::to_vec).transpose()?.unwrap_or_default();
     let mut request = Request::builder()
         .method(call.method)

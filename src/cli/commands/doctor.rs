@@ -4,7 +4,9 @@
 mod bundle;
 mod machine;
 mod network;
+mod units;
 
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use crate::domain::origin::Origin;
 use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::observability::certificate::{CertificateFacts, Validity};
+use crate::server::listener::{is_own_inability, own_addresses};
 use crate::server::preflight;
 use crate::server::tls::self_signed;
 use crate::transport::forwarded::{is_trusted, list_with};
@@ -30,6 +33,9 @@ use crate::cli::exit::{Exit, Failure};
 
 /// An older backup is a warning: the timer makes a backup every night.
 const BACKUP_OLD: Duration = Duration::from_secs(2 * 24 * 60 * 60);
+
+/// Time limit of a connection to this machine itself.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// Check this installation for problems, and say how to fix them
 ///
@@ -93,16 +99,20 @@ impl CheckResult {
 /// If the bundle cannot be written.
 pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     let flags = crate::cli::data_dir_flag(args.server.data_dir())?;
-    let (config, problems) = global.examine(flags)?;
+    let (config, wrong) = global.load_to_ask(flags.clone())?;
     let now = SystemClock.now();
     let mut results = Vec::new();
-    if problems.is_empty() {
-        results.push(CheckResult::good("configuration", "it is valid"));
+    match (&wrong, global.examine(flags)) {
+        (None, _) => results.push(CheckResult::good("configuration", "it is valid")),
+        (Some(_), Ok((_, problems))) => {
+            for problem in &problems {
+                results.push(CheckResult::problem("configuration", problem.to_string(), "Correct it in that place."));
+            }
+        }
+        (Some(failure), Err(_)) => results.push(CheckResult::failed("configuration", &failure.problem)),
     }
-    for problem in &problems {
-        results.push(CheckResult::problem("configuration", problem.to_string(), "Correct it in that place."));
-    }
-    let checked = preflight::check(&config, now);
+    // Of the files only a configuration that is right says which they are.
+    let checked = if wrong.is_none() { preflight::check(&config, now) } else { preflight::Checked::default() };
     for error in &checked.problems {
         results.push(CheckResult::failed("start", error));
     }
@@ -122,6 +132,9 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
         Ok(status) => results.extend(server(status)),
         Err(error) => results.extend(absent(&config, error)),
     }
+    // A server of another data directory is not the service's.
+    let units = args.server.data_dir().is_none().then(units::Units::ask).flatten();
+    results.extend(units.iter().flat_map(|units| units.look(&config, status.as_ref().ok())));
     results.push(machine::listen_queue());
     results.push(machine::descriptors(status.as_ref().ok()));
     results.extend(machine::memory(&config));
@@ -133,7 +146,8 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     match (args.server.url(), own) {
         (Some(public), _) => results.extend(network::look(&config, public, args.server.trust())?),
         // The certificate is not for this address, and is checked above.
-        (None, Some(own)) => {
+        (None, Some(Err(unable))) => results.push(unable),
+        (None, Some(Ok(own))) => {
             results.extend(network::look(&config, &own, Trust { is_unverified: true, ..Trust::default() })?)
         }
         (None, None) => {}
@@ -217,8 +231,16 @@ fn absent(config: &Config, error: &anyhow::Error) -> Vec<CheckResult> {
     let remedy =
         failure.map_or("Start the server, and run this command again.", |failure| failure.problem.remedy.as_str());
     let mut results = vec![CheckResult::problem("server", error.to_string(), remedy)];
-    results.extend(machine::store_lock(config));
+    let lock = machine::store_lock(config);
+    let is_held = lock.as_ref().is_some_and(|found| found.level == Level::Problem);
+    results.extend(lock);
     match preflight::address(config) {
+        // Whoever has the data open listens there, as likely as not: it is not to be stopped for that.
+        Err(error) if is_held => results.push(CheckResult::warning(
+            "port",
+            format!("{}: {}", error.what, error.why),
+            "If the server itself listens there, this is as it should be.",
+        )),
         Ok(()) => results.push(CheckResult::good("port", format!("{} is free", config.server.listen))),
         Err(error) => results.push(CheckResult::failed("port", &error)),
     }
@@ -312,11 +334,25 @@ fn seen_names<'a>(status: Option<&'a Value>, pointer: &str) -> impl Iterator<Ite
         .filter_map(|seen| Some((seen.get("name")?.as_str()?.to_owned(), seen.get("requests")?.as_u64()?)))
 }
 
-/// The address of the running server as seen from this machine.
-fn own_address(status: Option<&Value>) -> Option<String> {
+/// The address of the running server as seen from this machine. A server that listens on all addresses also listens on the
+/// loopback ones: the first of them that this machine can connect to, or else why it can connect to none.
+fn own_address(status: Option<&Value>) -> Option<Result<String, CheckResult>> {
     let address = status?.pointer("/addresses/0")?.as_str()?;
-    // A server that listens on all addresses also listens on the loopback address.
-    Some(address.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:"))
+    let (scheme, authority) = address.split_once("://")?;
+    let Ok(listening) = authority.parse::<SocketAddr>() else { return Some(Ok(address.to_owned())) };
+    let mut why = None;
+    for ip in own_addresses(listening.ip()) {
+        let place = SocketAddr::new(ip, listening.port());
+        match TcpStream::connect_timeout(&place, PROBE) {
+            Err(error) if is_own_inability(&error) => why = Some(error),
+            // Whether somebody answers is looked at next.
+            _ => return Some(Ok(format!("{scheme}://{place}"))),
+        }
+    }
+    let why = why.map_or_else(String::new, |error| format!(": {error}"));
+    let what = format!("this machine cannot make a connection to {address}{why}. Whether clients can, is unknown");
+    let remedy = "Check the server from another machine: academy-rt doctor --url URL.";
+    Some(Err(CheckResult::warning("address", what, remedy)))
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -100,7 +100,7 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     }
     let undo = format!(
         "academy-rt{} restore --undo --data-dir {}",
-        global.config.as_ref().map(|path| format!(" --config {}", path.display())).unwrap_or_default(),
+        global.named_config().map(|path| format!(" --config {}", path.display())).unwrap_or_default(),
         data_dir.display(),
     );
     let change = Change::between(restored.before.as_ref(), &restored.after);

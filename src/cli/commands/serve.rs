@@ -101,7 +101,7 @@ impl Launcher for Terminal {
     }
 
     fn reread(&self) -> Result<Config, Problem> {
-        let read = self.args.flags().map_err(anyhow::Error::from).and_then(|flags| self.global.load(flags));
+        let read = self.args.flags().map_err(anyhow::Error::from).and_then(|flags| self.global.load_again(flags));
         read.map_err(|error| match error.downcast::<Failure>() {
             Ok(failure) => failure.problem,
             Err(error) => Problem::new("the configuration cannot be read", error, "Correct it and reload again."),

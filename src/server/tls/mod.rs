@@ -6,7 +6,6 @@ pub mod handshakes;
 pub mod self_signed;
 
 use std::collections::HashSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +19,10 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{CipherSuite, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
 
 use crate::archive::moments::day;
+use crate::config::trusted_file;
 use crate::config::{Config, TlsMode, TlsProfile, TlsVersion};
 use crate::domain::Timestamp;
 use crate::observability::certificate::{CertificateFacts, Validity, chain_fault};
@@ -316,8 +317,11 @@ fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn
     builder.allow_unauthenticated().build().map_err(|error| failed(error.to_string()))
 }
 
-fn read(path: &Path, what: &str) -> Result<Vec<u8>, Problem> {
-    fs::read(path).map_err(|error| {
+/// No file of certificates or keys is larger.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    trusted_file::read(path, MAX_FILE_BYTES).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::NotFound => "Check the path; it is tls.cert or tls.key in the configuration.",
             io::ErrorKind::PermissionDenied => "Make it readable for the user of the server.",
@@ -343,7 +347,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
 const PASSPHRASE: &[u8] = b"ENCRYPTED";
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
-    let pem = zeroize::Zeroizing::new(read(path, "key")?);
+    let pem = read(path, "key")?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let what = format!("the key {} cannot be used", path.display());
         let has_passphrase = pem.windows(PASSPHRASE.len()).any(|part| part == PASSPHRASE);

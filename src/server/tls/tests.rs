@@ -1,5 +1,6 @@
 //! Certificates good and bad, made for the occasion.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use rustls::client::WebPkiServerVerifier;

@@ -206,7 +206,11 @@ impl Embedded {
             return Err(StoreError::Closed);
         }
         match self.shared.health() {
-            Health::Well => self.shared.too_full(Class::Work).map_or(Ok(()), Err),
+            Health::Well => {
+                let shared = &self.shared;
+                let why = shared.lost().or_else(|| shared.too_full(Class::Work)).or_else(|| shared.is_disk_full());
+                why.map_or(Ok(()), Err)
+            }
             Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) => Err(error),
         }
     }

@@ -283,7 +283,7 @@ pub(super) fn store_lock(config: &Config) -> Option<CheckResult> {
     Some(match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => store_format(config, file),
         Err(_) => {
-            let remedy = "Another command may be running. If not, find the process (fuser -v FILE) and stop it.";
+            let remedy = "See which process it is (fuser -v FILE). A server that runs keeps its control socket in another place: set RUNTIME_DIRECTORY to that directory (/run/academy-rt for the service).";
             CheckResult::problem(
                 "store",
                 format!("{} is open in a process that does not answer", path.display()),

@@ -13,9 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, DatabaseError, StorageBackend, TableDefinition};
 use rustix::io::Errno;
+
+use rustix::fs::OFlags;
 
 use crate::domain::Timestamp;
 use crate::store::embedded::engine::codec::{encode, get_number, get_value};
@@ -47,6 +50,8 @@ pub(in crate::store::embedded) struct Disk {
     /// A sync failed. The kernel may have dropped the pages and marked them clean, so what is read back afterwards proves
     /// nothing: no reopening may follow.
     sync_failed: AtomicBool,
+    /// Device and inode of the file that was opened last: what has its name later may be another one.
+    opened: Mutex<Option<(u64, u64)>>,
     #[cfg(test)]
     pub(in crate::store::embedded) faults: crate::store::embedded::tests::Faults,
 }
@@ -165,7 +170,7 @@ impl Opener {
             _ => {}
         }
         let path = self.path();
-        if !path.try_exists().map_err(in_dir)? {
+        if !is_there(&path)? {
             self.refuse_a_lost_file()?;
             self.make(&unfinished, now)?;
             fs::rename(&unfinished, &path).map_err(in_dir)?;
@@ -233,9 +238,29 @@ impl Opener {
         Ok(())
     }
 
-    /// Opens the file that has been open before.
+    /// Opens the file that has been open before, and no other one that has taken its name.
     pub(in crate::store::embedded) fn open_again(&self) -> Result<Database, OpenError> {
-        self.open(&self.path())
+        let path = self.path();
+        match self.lost() {
+            Some(why) => Err(OpenError::Io { path, source: io::Error::new(io::ErrorKind::NotFound, why) }),
+            None => self.open(&path),
+        }
+    }
+
+    /// What has become of the name of the file that is open, if it leads there no more. What is written then is gone as soon
+    /// as the file is closed.
+    pub(in crate::store::embedded) fn lost(&self) -> Option<String> {
+        let opened = (*self.disk.opened.lock())?;
+        let path = self.path();
+        match fs::metadata(&path) {
+            Ok(found) if (found.dev(), found.ino()) == opened => None,
+            Ok(_) => Some(format!("another file is in the place of {}", path.display())),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Some(format!("{} was removed or renamed", path.display()))
+            }
+            // That it cannot be looked at says nothing of it.
+            Err(_) => None,
+        }
     }
 
     fn make(&self, path: &Path, now: Timestamp) -> Result<(), OpenError> {
@@ -293,11 +318,21 @@ impl Opener {
     /// Opens a file of any format up to this version's, and says which.
     pub(in crate::store::embedded) fn open_any(&self, path: &Path) -> Result<(Database, u32), OpenError> {
         let io = |source| OpenError::Io { path: path.to_owned(), source };
-        let file = File::options().read(true).write(true).open(path).map_err(io)?;
+        if !is_there(path)? {
+            return Err(io(io::ErrorKind::NotFound.into()));
+        }
+        // A FIFO in its place would wait for a reader for ever.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = File::options().read(true).write(true).custom_flags(flags).open(path).map_err(io)?;
+        let found = file.metadata().map_err(io)?;
+        if !found.is_file() {
+            return Err(OpenError::Corrupt { path: path.to_owned(), reason: "it is not a regular file".to_owned() });
+        }
         // redb would make a new database of an empty file. Ours is never empty: somebody has cut it.
-        if file.metadata().map_err(io)?.len() == 0 {
+        if found.len() == 0 {
             return Err(OpenError::Corrupt { path: path.to_owned(), reason: "the file is empty".to_owned() });
         }
+        *self.disk.opened.lock() = Some((found.dev(), found.ino()));
         let opened = guarded(|| {
             let database = self.backed(file)?;
             let (format, version) = read_format(&database)?;
@@ -331,6 +366,21 @@ impl Opener {
             Failure::Engine(error) => OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() },
             other => OpenError::Corrupt { path: path.to_owned(), reason: other.into_error().to_string() },
         }
+    }
+}
+
+/// Whether there is a database of this name. A link that leads nowhere is neither that nor the lack of one: the disk that it
+/// leads to may not be there yet.
+pub(in crate::store::embedded) fn is_there(path: &Path) -> Result<bool, OpenError> {
+    let io = |source| OpenError::Io { path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io(error)),
+        Ok(found) if found.is_symlink() && !path.try_exists().map_err(io)? => {
+            let target = fs::read_link(path).map_err(io)?;
+            Err(OpenError::LostLink { path: path.to_owned(), target })
+        }
+        Ok(_) => Ok(true),
     }
 }
 

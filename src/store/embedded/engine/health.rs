@@ -175,6 +175,23 @@ impl Shared {
         error
     }
 
+    /// Why nothing may be acknowledged any more: the open file has lost its name, and is gone when it is closed.
+    pub(in crate::store::embedded) fn lost(&self) -> Option<StoreError> {
+        let why = self.opener.lost()?;
+        Some(StoreError::Unavailable(format!(
+            "{why} while the server runs. Make a backup now (academy-rt backup FILE), before the server is stopped; then stop it and restore the backup (academy-rt restore FILE). If the file was only renamed, rename it back"
+        )))
+    }
+
+    /// Why the next commit finds no room where nothing is kept free: nothing else says so before somebody writes.
+    pub(in crate::store::embedded) fn is_disk_full(&self) -> Option<StoreError> {
+        if self.min_free_bytes != 0 {
+            return None;
+        }
+        let free = (self.free_bytes)().ok()?;
+        (free < COMMIT_ROOM).then(|| StoreError::Full(format!("{free} bytes are free")))
+    }
+
     /// Why the disk is too full for writes of a class, if it is.
     pub(in crate::store::embedded) fn too_full(&self, class: Class) -> Option<StoreError> {
         let kept = match class {

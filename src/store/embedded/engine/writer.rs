@@ -28,6 +28,8 @@ use crate::store::{CommitSink, StoreError};
 /// The first and the longest pause between two attempts to open the file again, or to write to it.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_LONGEST: Duration = Duration::from_secs(5);
+/// How often it is looked at, while nobody writes, whether the file has its name still.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// An answer that waits for the commit.
 struct Ack {
@@ -65,7 +67,8 @@ impl Writer {
         loop {
             self.mend(&mut attempts);
             let is_ill = matches!(self.shared.health(), Health::Broken(_) | Health::ReadOnly(_));
-            match self.queue.take(&mut commands, is_ill.then_some(attempts.next)) {
+            let until = if is_ill { attempts.next } else { Instant::now() + LOOK };
+            match self.queue.take(&mut commands, Some(until)) {
                 Taken::Some => {}
                 Taken::TimedOut => continue,
                 Taken::Closed => break,
@@ -86,13 +89,16 @@ impl Writer {
                 attempts = Attempts::new();
             }
         }
+        let lost = self.shared.lost();
         let closing = self.shared.database.write().take();
         let result =
             closing.map_or(Ok(()), |database| database.close().map_err(|error| Failure::from(error).into_error()));
+        let result = lost.map_or(result, Err);
         self.closed.send_replace(Some(result));
     }
 
     fn serve(&mut self, commands: &mut Vec<Command>) {
+        self.look_for_the_file();
         if let Health::ReadOnly(error) | Health::Broken(error) | Health::Failed(error) = self.shared.health() {
             commands.drain(..).for_each(|command| command.refuse(error.clone()));
             return;
@@ -119,7 +125,9 @@ impl Writer {
                         self.sink.committed(changes);
                     }
                 }
-                acks.into_iter().for_each(|ack| ack.send(None));
+                // A file that has lost its name meanwhile keeps nothing: what is in it is the truth only until it is closed.
+                let lost = self.look_for_the_file();
+                acks.into_iter().for_each(|ack| ack.send(lost.as_ref()));
             }
             Err(failure) => {
                 // What is known by heart may be ahead of the disk, or the disk ahead of it.
@@ -132,6 +140,18 @@ impl Writer {
                 commands.drain(..).for_each(|command| command.refuse(error.clone()));
             }
         }
+    }
+
+    /// Takes no writes any more while the name of the file leads to another one or to none. The open file stays open: whoever
+    /// makes a backup now has everything.
+    fn look_for_the_file(&self) -> Option<StoreError> {
+        let error = self.shared.lost()?;
+        let mut health = self.shared.health.lock();
+        if *health == Health::Well {
+            tracing::error!(%error, "the database file has lost its name; writes are refused");
+            *health = Health::ReadOnly(error.clone());
+        }
+        Some(error)
     }
 
     /// Refuses what the disk has no room for; what takes rights away or makes room goes on for longer.
@@ -188,6 +208,7 @@ impl Writer {
 
     /// Opens the file again if it has to be, and tries whether it takes a write when it is time to.
     fn mend(&mut self, attempts: &mut Attempts) {
+        self.look_for_the_file();
         loop {
             match self.shared.health() {
                 // Readers wait for it: only where it does not open is there a pause before the next time.
@@ -199,6 +220,9 @@ impl Writer {
                 }
                 Health::ReadOnly(_) if attempts.are_due() => {
                     attempts.count_one();
+                    if self.shared.lost().is_some() {
+                        return;
+                    }
                     match self.try_a_write() {
                         Ok(()) => {
                             self.shared.set_health(Health::Well);

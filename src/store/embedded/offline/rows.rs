@@ -109,6 +109,8 @@ impl Held {
         let opener =
             Opener { data_dir: data_dir.to_owned(), cache_bytes: CACHE_BYTES, disk: Arc::new(Disk::default()) };
         let lock = opener.lock_directory()?;
+        // A link that leads nowhere is no lack of a database.
+        file::is_there(&opener.path())?;
         // A server that runs holds the file, not the directory.
         match File::options().read(true).write(true).open(opener.path()) {
             Ok(file) => {

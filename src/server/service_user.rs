@@ -1,0 +1,157 @@
+//! What the user of the service can reach: root sees everything, and so what root finds good may be closed to the service.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::geteuid;
+
+use crate::archive::key;
+use crate::auth::sources;
+use crate::config::{Config, TlsMode};
+use crate::domain::problem::Problem;
+use crate::store::embedded::NAME;
+
+const READ: u32 = 0o4;
+const WRITE: u32 = 0o2;
+const SEARCH: u32 = 0o1;
+
+/// A user with its groups.
+#[derive(Debug)]
+struct User {
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+impl User {
+    /// The owner of the data directory, if root asks and it is not root's: it is whose server runs there.
+    fn of_service(config: &Config) -> Option<User> {
+        let owner = fs::metadata(&config.storage.data_dir).ok()?;
+        if !geteuid().is_root() || owner.uid() == 0 {
+            return None;
+        }
+        let output = Command::new("id").arg("-G").arg(owner.uid().to_string()).output().ok();
+        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let mut groups: Vec<u32> = text.split_whitespace().filter_map(|group| group.parse().ok()).collect();
+        groups.push(owner.gid());
+        Some(User { uid: owner.uid(), groups })
+    }
+
+    fn may(&self, path: &Path, wants: u32) -> bool {
+        let Ok(found) = fs::metadata(path) else { return true };
+        let mode = found.mode();
+        let bits = if found.uid() == self.uid {
+            mode >> 6
+        } else if self.groups.contains(&found.gid()) {
+            mode >> 3
+        } else {
+            mode
+        };
+        bits & wants == wants
+    }
+
+    /// The first place on the way to a path that is closed to the user.
+    fn closed(&self, path: &Path, wants: u32) -> Option<PathBuf> {
+        let real = fs::canonicalize(path).ok()?;
+        let mut above: Vec<&Path> = real.ancestors().skip(1).collect();
+        above.reverse();
+        let way = above.into_iter().map(|place| (place, SEARCH)).chain([(real.as_path(), wants)]);
+        way.into_iter().find(|(place, wants)| !self.may(place, *wants)).map(|(place, _)| place.to_owned())
+    }
+}
+
+/// What the configuration names and the user of the service cannot use. Empty for any user but root: what they cannot use
+/// themselves is found where it is read.
+pub(super) fn closed_to_service(config: &Config) -> Vec<Problem> {
+    let Some(user) = User::of_service(config) else { return Vec::new() };
+    let data_dir = &config.storage.data_dir;
+    let mut places: Vec<(PathBuf, u32)> = vec![
+        (data_dir.clone(), READ | WRITE | SEARCH),
+        (data_dir.join(NAME), READ | WRITE),
+        (data_dir.join(key::FILE), READ),
+    ];
+    // A credential is read by systemd.
+    let is_credential = |path: &Path| config.credentials_dir.as_ref().is_some_and(|dir| path.starts_with(dir));
+    places.extend(sources::files(config, config.credentials_dir.as_deref()).into_iter().map(|path| (path, READ)));
+    let own = config.self_signed_cert();
+    let tls = match config.tls.mode {
+        TlsMode::Off => Vec::new(),
+        TlsMode::Files => vec![config.tls.cert.clone(), config.tls.key.clone()],
+        TlsMode::SelfSigned => vec![Some(own.with_file_name("key.pem")), Some(own)],
+    };
+    places.extend(tls.into_iter().chain([config.tls.client_ca.clone()]).flatten().map(|path| (path, READ)));
+    let mut problems: Vec<Problem> = Vec::new();
+    for (path, wants) in places {
+        if is_credential(&path) {
+            continue;
+        }
+        let Some(place) = user.closed(&path, wants) else { continue };
+        let verb = if wants & WRITE == 0 { "read" } else { "read and write" };
+        let problem = Problem::new(
+            format!("the user of the service cannot {verb} {}", path.display()),
+            format!("{} is closed to user {}, who owns the data directory", place.display(), user.uid),
+            remedy(&place, data_dir, &user),
+        );
+        if !problems.iter().any(|other| other.why == problem.why) {
+            problems.push(problem);
+        }
+    }
+    problems
+}
+
+fn remedy(place: &Path, data_dir: &Path, user: &User) -> String {
+    let data_dir = fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let shown = place.display();
+    if place.starts_with(&data_dir) {
+        let private = if place.file_name() == Some(OsStr::new("tls")) || place == data_dir { "u+rwx" } else { "u+rw" };
+        return format!("Run: chown {} {shown}; chmod {private} {shown}.", user.uid);
+    }
+    let group = user.groups.first().copied().unwrap_or(user.uid);
+    let right = if place.is_dir() { "g+x" } else { "g+r" };
+    format!("Run: chgrp {group} {shown}; chmod {right} {shown}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    #[test]
+    fn what_root_can_read_and_the_services_user_cannot_is_found() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let mut config = Config::default();
+        config.storage.data_dir = dir.path().join("data");
+        config.auth.jwt_secret_file = Some(dir.path().join("secret"));
+        fs::create_dir(&config.storage.data_dir).unwrap();
+        let file = config.storage.data_dir.join(NAME);
+        fs::write(&file, "x").unwrap();
+        fs::write(dir.path().join("secret"), "x").unwrap();
+        let set = |path: &Path, mode, user| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+            chown(path, Some(user), Some(user)).unwrap();
+        };
+        set(&config.storage.data_dir, 0o700, 4_711);
+        set(&file, 0o600, 4_711);
+        set(&dir.path().join("secret"), 0o600, 4_711);
+        assert!(closed_to_service(&config).is_empty(), "{:?}", closed_to_service(&config));
+        set(&file, 0o600, 0);
+        set(&dir.path().join("secret"), 0o600, 0);
+        let found = closed_to_service(&config);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].what.contains("academy.redb") && found[0].remedy.contains("chown 4711"), "{found:?}");
+        assert!(found[1].what.contains("secret") && found[1].remedy.contains("chgrp"), "{found:?}");
+        set(&dir.path().join("secret"), 0o640, 0);
+        chown(dir.path().join("secret"), None, Some(4_711)).unwrap();
+        set(&file, 0o600, 4_711);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let found = closed_to_service(&config);
+        assert!(found.len() == 1 && found[0].remedy.contains("g+x"), "{found:?}");
+    }
+}
