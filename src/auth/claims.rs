@@ -23,6 +23,13 @@ impl NumericDate {
     pub fn timestamp(self) -> Timestamp {
         Timestamp(((self.0.max(0.0) * 1000.0) as u64).min(END_OF_TIME_MS))
     }
+
+    /// The instant if milliseconds were meant: a number of this size is thousands of years ahead in seconds.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; a float cast saturates")]
+    pub(super) fn as_milliseconds(self) -> Option<Timestamp> {
+        (self.0 >= 1e11).then(|| Timestamp((self.0 as u64).min(END_OF_TIME_MS)))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -59,6 +66,39 @@ pub(super) struct Claims {
     pub(super) exp: Option<NumericDate>,
     pub(super) nbf: Option<NumericDate>,
     pub(super) iat: Option<NumericDate>,
+}
+
+/// What is wrong with claims that cannot be read, by the words of the library.
+pub(super) fn wrong(words: &str) -> &'static str {
+    const TWICE: [(&str, &str); 14] = [
+        ("`userId`", "it has its claim userId twice"),
+        ("`id`", "it has its claim id twice"),
+        ("`sub`", "it has its claim sub twice"),
+        ("`name`", "it has its claim name twice"),
+        ("`role`", "it has its claim role twice"),
+        ("`roles`", "it has its claim roles twice"),
+        ("`scope`", "it has its claim scope twice"),
+        ("`jti`", "it has its claim jti twice"),
+        ("`aud`", "it has its claim aud twice"),
+        ("`iss`", "it has its claim iss twice"),
+        ("`exp`", "it has its claim exp twice"),
+        ("`nbf`", "it has its claim nbf twice"),
+        ("`iat`", "it has its claim iat twice"),
+        ("", "it has a claim twice"),
+    ];
+    if words.contains("duplicate field") {
+        return TWICE.iter().find(|(name, _)| words.contains(name)).map_or("it has a claim twice", |(_, says)| says);
+    }
+    if words.contains("expected f64") {
+        return "its exp, nbf or iat is not a number; write a time in seconds";
+    }
+    if words.contains("OneOrMany") {
+        return "its roles are neither a text nor a list of texts";
+    }
+    if words.contains("expected a string") {
+        return "its name, role, scope or jti is not a text";
+    }
+    "a claim does not have its type"
 }
 
 /// The longest display name, in characters; a longer one is cut.

@@ -26,6 +26,8 @@ pub use claims::Grant;
 pub use keys::{Key, KeyError, KeyOrigin, Keys};
 pub use sources::SigningKey;
 
+/// Seconds of a day.
+const DAY: u64 = 24 * 60 * 60;
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
@@ -44,9 +46,9 @@ pub enum TokenError {
     /// It has ended.
     #[error("the token has expired; sign in again")]
     Expired,
-    /// It is not good yet.
-    #[error("the token is not valid yet; check the clocks")]
-    NotYetValid,
+    /// It is not good yet: the claim, and what is wrong with it.
+    #[error("the token is not valid yet: {0}")]
+    NotYetValid(&'static str),
 }
 
 /// Verifies tokens. What it goes by can be changed while it is in use.
@@ -163,10 +165,22 @@ impl Rules {
             Some(exp) if exp.timestamp().plus(self.leeway) <= now => return Err(TokenError::Expired),
             _ => {}
         }
-        for from in [claims.nbf, claims.iat].into_iter().flatten() {
-            if from.timestamp() > now.plus(self.leeway) {
-                return Err(TokenError::NotYetValid);
-            }
+        let from = [
+            (
+                claims.nbf,
+                "its nbf is in milliseconds; write it in seconds",
+                "its nbf is later than the clock of the server",
+            ),
+            (
+                claims.iat,
+                "its iat is in milliseconds; write it in seconds",
+                "its iat is later than the clock of the server; compare that with the clock of who signs tokens",
+            ),
+        ];
+        for (from, in_milliseconds, later) in from {
+            let Some(from) = from.filter(|from| from.timestamp() > now.plus(self.leeway)) else { continue };
+            let is_in_milliseconds = from.as_milliseconds().is_some_and(|at| at <= now.plus(Duration::from_secs(DAY)));
+            return Err(TokenError::NotYetValid(if is_in_milliseconds { in_milliseconds } else { later }));
         }
         Ok(())
     }
@@ -178,7 +192,14 @@ const WRONG_SIGNATURE: &str = "its signature fits none of the keys here";
 /// In a header that is JSON, what is not as it must be is the algorithm: `none` is not one that the library knows.
 fn header_refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
     match error.kind() {
-        jsonwebtoken::errors::ErrorKind::Json(error) if error.is_data() => WRONG_ALGORITHM,
+        jsonwebtoken::errors::ErrorKind::Json(error) if error.is_data() => match error.to_string() {
+            words if words.contains("unknown variant") => WRONG_ALGORITHM,
+            words if words.contains("duplicate field") => TokenError::Invalid("its header has a member twice"),
+            words if words.contains("missing field") => TokenError::Invalid("its header names no algorithm (alg)"),
+            _ => TokenError::Invalid(
+                "a member of its header does not have its type: alg, typ and kid are texts, and x5c is a list of texts",
+            ),
+        },
         _ => refusal(error),
     }
 }
@@ -189,7 +210,7 @@ fn refusal(error: &jsonwebtoken::errors::Error) -> TokenError {
         ErrorKind::InvalidSignature => TokenError::Invalid(WRONG_SIGNATURE),
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => WRONG_ALGORITHM,
         ErrorKind::InvalidToken | ErrorKind::Base64(_) | ErrorKind::Utf8(_) => TokenError::Malformed,
-        ErrorKind::Json(error) if error.is_data() => TokenError::Invalid("a claim does not have its type"),
+        ErrorKind::Json(error) if error.is_data() => TokenError::Invalid(claims::wrong(&error.to_string())),
         ErrorKind::Json(_) => TokenError::Malformed,
         _ => TokenError::Invalid("it cannot be verified"),
     }

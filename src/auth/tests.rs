@@ -106,12 +106,48 @@ fn times_are_checked_with_leeway() {
     assert!(verify(json!({"exp": in_secs(-29)})).is_ok());
     assert_eq!(verify(json!({"exp": in_secs(-30)})), Err(TokenError::Expired));
     assert!(verify(json!({"nbf": in_secs(30)})).is_ok());
-    assert_eq!(verify(json!({"nbf": in_secs(31)})), Err(TokenError::NotYetValid));
-    assert_eq!(verify(json!({"iat": in_secs(31)})), Err(TokenError::NotYetValid));
+    let why = |claims| match verify(claims) {
+        Err(TokenError::NotYetValid(why) | TokenError::Invalid(why)) => why,
+        other => panic!("{other:?}"),
+    };
+    assert!(why(json!({"nbf": in_secs(31)})).starts_with("its nbf is later than"));
+    assert!(why(json!({"iat": in_secs(31)})).starts_with("its iat is later than"));
+    assert_eq!(why(json!({"iat": NOW.0})), "its iat is in milliseconds; write it in seconds");
+    assert_eq!(why(json!({"nbf": NOW.0})), "its nbf is in milliseconds; write it in seconds");
+    assert_eq!(why(json!({"exp": "tomorrow"})), "its exp, nbf or iat is not a number; write a time in seconds");
+    assert_eq!(why(json!({"jti": 7})), "its name, role, scope or jti is not a text");
+    assert_eq!(why(json!({"roles": 7})), "its roles are neither a text nor a list of texts");
     assert!(matches!(verify(json!({"exp": null})), Err(TokenError::Invalid(_))));
     assert!(matches!(verify(json!({"exp": "tomorrow"})), Err(TokenError::Invalid(_))));
     let lenient = verifier(|auth| auth.require_exp = false);
     assert_eq!(lenient.verify(&sign(claims(json!({"exp": null}))), NOW).unwrap().expires_at, None);
+}
+
+#[test]
+fn what_cannot_be_read_in_a_token_is_named() {
+    let why = |token: &str| match verifier(|_| {}).verify(token, NOW) {
+        Err(TokenError::Invalid(why)) => why,
+        other => panic!("{token}: {other:?}"),
+    };
+    let body = base64url(claims(json!({})).to_string().as_bytes());
+    for (header, says) in [
+        (r#"{"alg":"HS256","kid":7}"#, "kid are texts"),
+        (r#"{"alg":"HS256","x5c":"MII"}"#, "x5c is a list of texts"),
+        (r#"{"alg":"HS256","alg":"HS256"}"#, "its header has a member twice"),
+        (r#"{"typ":"JWT"}"#, "names no algorithm"),
+        (r#"{"alg":"none"}"#, "its algorithm is none of"),
+    ] {
+        let why = why(&format!("{}.{body}.AAAA", base64url(header.as_bytes())));
+        assert!(why.contains(says), "{header}: {why}");
+    }
+    let key = EncodingKey::from_secret(secret().expose().as_bytes());
+    for (twice, says) in [
+        (r#"{"userId":7,"exp":1,"exp":9999999999}"#, "it has its claim exp twice"),
+        (r#"{"userId":7,"userId":8,"exp":9999999999}"#, "it has its claim userId twice"),
+    ] {
+        let raw: &serde_json::value::RawValue = serde_json::from_str(twice).unwrap();
+        assert_eq!(why(&jsonwebtoken::encode(&Header::new(Algorithm::HS256), &raw, &key).unwrap()), says);
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! How a command ends: its exit status, and the error that says what happened, why, and what to do.
 
-use crate::domain::problem::Problem;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+use crate::domain::problem::Problem;
+use crate::protocol::json::steers;
 
 /// The exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,10 +101,22 @@ pub fn warn(text: &str) -> anyhow::Result<()> {
 /// change the direction of text, are replaced.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let steers = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
+    let is_bad = |c: char| (c.is_control() && c != '\n' && c != '\t') || steers(c);
+    text.chars().map(|c| if is_bad(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Text of somebody else in a line of a list: it stays within its line.
+#[must_use]
+pub fn in_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || steers(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Text of somebody else that may have several lines: each behind the first one has a mark, so that none looks like a line of
+/// the command.
+#[must_use]
+pub fn in_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(|line| in_line(line.strip_suffix('\r').unwrap_or(line))).collect();
+    lines.join("\n        | ")
 }
 
 /// Prints a line on standard output. A closed pipe (`| head`) is not an error.
@@ -123,6 +137,8 @@ mod tests {
 
     #[test]
     fn a_name_that_steers_the_terminal_is_shown_as_what_it_is() {
+        assert_eq!(in_line("a\nb\tc\u{85}d\u{2028}e"), "a\u{fffd}b\u{fffd}c\u{fffd}d\u{fffd}e");
+        assert_eq!(in_lines("a\r\n     7  forged\n"), "a\n        |      7  forged\n        | ");
         assert_eq!(
             plain("Zo\u{eb} \u{1b}[2Jevil\u{9b}31m\u{202e}txt.exe\r\n\tend"),
             "Zo\u{eb} \u{fffd}[2Jevil\u{fffd}31m\u{fffd}txt.exe\u{fffd}\n\tend"

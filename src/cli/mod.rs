@@ -21,6 +21,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use crate::config::load::{examine, is_read};
 use crate::config::{Config, ConfigError, Origin, Sources};
 use crate::observability::process;
+use crate::protocol::json::escaped;
 
 use commands::{
     audit, backup, broadcast, completions, config, db, doctor, history, hold, init, key, man, notify, restore, room,
@@ -320,7 +321,9 @@ impl Global {
     /// If standard output is closed.
     pub fn print(&self, json: &serde_json::Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = match self.output {
-            Output::Json => serde_json::to_string_pretty(json).context("the answer cannot be written as JSON")?,
+            Output::Json => {
+                escaped(serde_json::to_string_pretty(json).context("the answer cannot be written as JSON")?)
+            }
             Output::Text => exit::plain(&text()),
         };
         exit::say(&text)

@@ -7,17 +7,27 @@ use crate::domain::{Role, Timestamp};
 
 use crate::protocol::error::ApiError;
 
-/// `{ "error": { code, message, field? } }`.
+/// `{ "ok": false, "error": { code, message, field? } }`.
 #[derive(Debug, Serialize)]
 pub struct ErrorBody<'a> {
+    ok: bool,
+    error: &'a ApiError,
+}
+
+impl<'a> ErrorBody<'a> {
     /// What is wrong.
-    pub error: &'a ApiError,
+    #[must_use]
+    pub fn new(error: &'a ApiError) -> ErrorBody<'a> {
+        ErrorBody { ok: false, error }
+    }
 }
 
 /// `GET /api/health`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
+    /// Whether it is ready.
+    pub ok: bool,
     /// `ok`, or what is wrong.
     pub status: &'static str,
     /// Whether the process answers.
@@ -275,7 +285,8 @@ pub struct Polled<'a> {
 #[derive(Debug, Serialize)]
 pub struct Resync<'a> {
     /// `resync`.
-    pub error: &'a ApiError,
+    #[serde(flatten)]
+    pub error: ErrorBody<'a>,
     /// A cursor to go on from, after fetching the state anew.
     pub cursor: String,
 }

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod error;
 pub mod event;
 pub mod http;
+pub mod json;
 pub mod packet;
 pub mod request;
 pub mod view;

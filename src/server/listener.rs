@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -23,6 +24,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +37,7 @@ use crate::transport::socketio::engine::connection::{
     Backlogs, Connection, ConnectionIo, Cut, Keeper, QueueLimits, StreamConnection, Timeouts,
 };
 
+use crate::server::addresses;
 use crate::server::body_timeout::TimedBody;
 use crate::server::middleware::{Body, Failure, Middleware, Peer, refusal};
 use crate::server::places::{Most, NoPlace, NowAndThen, Place, Places};
@@ -58,6 +61,8 @@ const STRANGERS_IDLE: Duration = Duration::from_secs(15);
 const ROOM: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(1);
 const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// So often it is looked whether the control socket is still at its path.
+const CONTROL_LOOK: Duration = Duration::from_secs(2);
 /// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -418,10 +423,19 @@ impl Connections {
     }
 
     /// Accepts from the control socket until the server drains.
-    pub async fn accept_control(self: Arc<Self>, listener: UnixListener) {
+    /// A socket that is gone from its path, which a cleaner of old files may have removed, is made again.
+    pub async fn accept_control(self: Arc<Self>, mut listener: UnixListener, path: PathBuf) {
+        let mut look = tokio::time::interval(CONTROL_LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let accepted = tokio::select! {
                 () = self.draining.cancelled() => return,
+                _ = look.tick() => {
+                    if let Some(again) = self.control_again(&path) {
+                        listener = again;
+                    }
+                    continue;
+                }
                 accepted = listener.accept() => accepted,
             };
             match accepted {
@@ -431,6 +445,26 @@ impl Connections {
                     self.tracker.spawn(async move { this.serve(stream, Who::local(user)).await });
                 }
                 Err(error) => self.pause(&error).await,
+            }
+        }
+    }
+
+    /// The control socket once more, if there is nothing at its path.
+    fn control_again(&self, path: &Path) -> Option<UnixListener> {
+        let is_gone = path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if !is_gone {
+            return None;
+        }
+        match addresses::bind_control(path) {
+            Ok(listener) => {
+                tracing::warn!(path = %path.display(), "the control socket was removed by somebody; it is there again");
+                Some(listener)
+            }
+            Err(error) => {
+                if self.middleware.counters().log_limiter.may_log("control_socket") {
+                    tracing::warn!(why = %error.why, "{}", error.what);
+                }
+                None
             }
         }
     }

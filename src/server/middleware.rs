@@ -34,6 +34,7 @@ use crate::domain::origin::Origin;
 use crate::observability::counters::Counters;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
+use crate::protocol::json;
 use crate::services::limits::wait_of;
 use crate::transport::forwarded;
 use crate::transport::http::Process;
@@ -631,7 +632,7 @@ where
 }
 
 pub(super) fn refusal(error: &ApiError) -> Response<Body> {
-    let text = serde_json::to_vec(&ErrorBody { error }).unwrap_or_default();
+    let text = json::to_vec(&ErrorBody::new(error)).unwrap_or_default();
     let mut response = Response::new(whole(Bytes::from(text)));
     *response.status_mut() =
         StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -285,7 +285,7 @@ impl Server {
         if let Some(listener) = listeners.figures {
             tasks.own("figures", Box::pin(metrics_listener::serve(listener, api, self.stopping.clone())));
         }
-        tasks.own("control", Box::pin(connections.clone().accept_control(control)));
+        tasks.own("control", Box::pin(connections.clone().accept_control(control, self.control.clone())));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::archive::format::AuditPoint;
 use crate::domain::audit::{AuditEntry, action};
 use crate::domain::{Scope, Timestamp};
 use crate::protocol::admin::data::{AuditPage, AuditView, LinkView};
-use crate::protocol::error::ApiError;
+use crate::protocol::error::{ApiError, ErrorCode};
 use crate::store::operations::{Act, Record};
 use crate::store::{AuditPart, StoreError};
 
@@ -89,7 +89,13 @@ impl Audit {
 
     /// Notes that a token was not good. It is in the audit log within some seconds, together with others like it.
     pub fn note_refused_sign_in(&self, error: &ApiError, origin: &str) {
-        self.live.counters().refused_sign_ins.add(error.code.as_str());
+        let (counters, reason) = (self.live.counters(), error.code.as_str());
+        counters.refused_sign_ins.add(reason);
+        if counters.log_limiter.may_log(reason) {
+            // Of a token it is one of a few sentences. Why somebody is blocked is an administrator's own text, and stays out.
+            let why = if error.code == ErrorCode::UserBlocked { "" } else { error.message.as_ref() };
+            tracing::info!(address = origin, reason, why, "a sign-in was refused");
+        }
         self.refusals.add(origin, error.code.as_str(), self.store.now());
     }
 

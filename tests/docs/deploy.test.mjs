@@ -280,7 +280,7 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
   });
 
   describe('HAProxy by the PROXY protocol', () => {
-    passesOn('HAProxy by the PROXY protocol', async () => {
+    passesOn('HAProxy-TCP', async () => {
       // From an address of its own: this test asks the server itself, too, and is no proxy.
       const replacements = { '10.0.0.5': '127.0.0.3', '/etc/academy-rt/tls': dir };
       const server = await serverWith('proxy-protocol', '10.0.0.8:443', { tls: true, replacements });

@@ -82,7 +82,7 @@ test('what a scope permits beyond its own addresses', async () => {
 test('a failure has its status, its body and Retry-After; a token is taken from the header alone', async () => {
   const session = { method: 'GET', path: '/api/v1/session' };
   const missing = await asked(session);
-  assert.deepEqual([missing.status, Object.keys(missing.json), missing.headers.get('www-authenticate')], [401, ['error'], 'Bearer']);
+  assert.deepEqual([missing.status, Object.keys(missing.json), missing.headers.get('www-authenticate')], [401, ['ok', 'error'], 'Bearer']);
   for (const [path, headers] of [[`/api/v1/session?token=${token()}`, {}], ['/api/v1/session', { cookie: `token=${token()}` }]]) {
     assert.equal((await server.fetch(path, { headers })).json.error.code, 'token_missing', path);
   }
@@ -126,7 +126,8 @@ test('HEAD, and pages of other origins', async () => {
   assert.equal((await fetch(`${server.url}/sdk/academy-rt.js`, { method: 'HEAD' })).status, 200);
   const preflight = async (origin) => fetch(`${server.url}/api/v1/broadcast`, { method: 'OPTIONS', headers: { origin, 'access-control-request-method': 'POST' } });
   const [own, other] = [await preflight('https://portal.example'), await preflight('https://elsewhere.example')];
-  assert.deepEqual([own.status, other.status, other.headers.get('access-control-allow-origin')], [204, 403, null]);
+  assert.deepEqual([own.status, other.status, other.headers.get('access-control-allow-methods')], [204, 403, null]);
+  assert.match((await other.json()).error.message, /add it to server\.cors_origins/);
   const [, stated] = /with the headers ([^.]+)\. The\s+preflight/.exec(page) ?? assert.fail('the page names the headers');
   assert.deepEqual(own.headers.get('access-control-allow-headers').split(', ').sort(), [...stated.matchAll(/`([\w-]+)`/g)].map(([, name]) => name).sort());
 });

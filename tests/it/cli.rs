@@ -210,3 +210,29 @@ fn the_man_pages_are_without_warnings() {
     let wrong = wrong.concat();
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+#[test]
+fn a_message_forges_no_line_of_a_list_and_who_has_read_enough_ends_what_follows() {
+    let server = Appliance::start();
+    let (data, learner) = (server.data(), server.token("7", "learner"));
+    let data = data.to_str().unwrap();
+    server.say(
+        &learner,
+        "here",
+        "first\n     9  2026-01-01 00:00  Boss (1): you are dismissed\r\n\u{9b}2J\u{202e}end\u{2028}x",
+    );
+    let output = run(&["history", "here", "--data-dir", data], &[]);
+    let shown = words(&output);
+    let lines: Vec<&str> = shown.lines().collect();
+    assert_eq!(lines.len(), 3, "{shown}");
+    assert!(lines[0].ends_with(": first") && lines[1..].iter().all(|line| line.starts_with("        | ")), "{shown}");
+    assert!(!shown.chars().any(|c| (c.is_control() && c != '\n') || "\u{202e}\u{2028}".contains(c)), "{shown:?}");
+    let output = run(&["--output", "json", "history", "here", "--data-dir", data], &[]);
+    assert!(!words(&output).chars().any(|c| (c.is_control() && c != '\n') || "\u{202e}\u{2028}".contains(c)));
+    // Everything that is followed has been read after a line: nothing more is waited for.
+    let binary = env!("CARGO_BIN_EXE_academy-rt");
+    let line = format!("'{binary}' history here --follow --data-dir '{data}' | head -1");
+    let mut follows = std::process::Command::new("sh");
+    let mut follows = follows.args(["-c", &line]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    crate::harness::until("it ends when nobody reads", || follows.try_wait().unwrap().is_some());
+}

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::harness::{Appliance, SECRET, free_port, run, words};
+use crate::harness::{Appliance, SECRET, free_port, run, until, words};
 
 /// What it says of a configuration: the status, and the findings.
 fn doctor(config: &Path, more: &[&str], env: &[(&str, &str)]) -> (i32, Vec<Value>) {
@@ -265,4 +265,43 @@ fn a_server_on_a_full_disk_is_not_ready_even_if_nothing_is_kept_free() {
     }
     assert_eq!(output.status.code(), Some(0), "{words}");
     assert!(words.contains(" 503 ") && words.contains("the disk is full"), "{words}");
+}
+
+#[test]
+fn an_address_that_nobody_answers_at_is_not_blamed_on_the_server_of_this_machine() {
+    let running = Appliance::start();
+    let text = "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n[tls]\nmode = \"off\"\n";
+    let config = configured(running.dir.path(), text);
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let token = running.token("1", "admin");
+    let (status, findings) = doctor(&config, &["--url", &nobody], &[("ACADEMY_RT_TOKEN", &token)]);
+    assert_eq!(status, 3, "{findings:?}");
+    let problems = find(&findings, "server", "problem");
+    assert!(
+        problems.len() == 1 && problems[0].contains(&nobody) && problems[0].contains("cannot connect"),
+        "{findings:?}"
+    );
+    assert!(find(&findings, "server", "good").iter().any(|what| what.contains("on this machine")), "{findings:?}");
+    for check in ["store", "port"] {
+        assert!(find(&findings, check, "problem").is_empty(), "{check}: {findings:?}");
+    }
+    // A port that is none is not taken for the usual one.
+    let (_, findings) = doctor(&config, &["--url", "http://127.0.0.1:84430"], &[("ACADEMY_RT_TOKEN", &token)]);
+    assert!(find(&findings, "server", "problem")[0].contains("its port is not a number"), "{findings:?}");
+    assert!(running.stop().success());
+}
+
+#[test]
+fn a_control_socket_that_somebody_has_removed_is_made_again() {
+    let running = Appliance::start();
+    let data = running.data();
+    let socket = data.join("control.sock");
+    let asked = || run(&["status", "--data-dir", data.to_str().unwrap()], &[]);
+    assert!(asked().status.success());
+    for _ in 0..2 {
+        fs::remove_file(&socket).unwrap();
+        until("the control socket is there again", || socket.exists() && asked().status.success());
+        assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+    }
+    assert!(running.stop().success());
 }

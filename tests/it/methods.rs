@@ -232,3 +232,45 @@ fn who_sends_much_too_much_hears_that_it_is_too_large() {
     assert!(sent < 100_000_000, "it has taken {sent} bytes");
     drop(endless.shutdown(Shutdown::Both));
 }
+
+#[test]
+fn every_json_answer_says_whether_it_is_ok_and_steers_no_terminal() {
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_LIMITS_BUDGET_PER_SECOND", "0")]);
+    let (admin, learner) = (server.token("1", "admin"), server.token("7", "learner"));
+    let content = "in\u{9b}31m \u{202e}red\u{7f} \u{2028}\u{200f}\u{61c} \u{1b}[2J Zo\u{eb}";
+    server.say(&learner, "nobody-room", content);
+    let page = server.call(&learner, "GET", "/api/v1/rooms/nobody-room/messages", "").1;
+    assert_eq!(page["messages"][0]["content"], content, "it means the same");
+    let mut seen = [0, 0];
+    for route in &ROUTES {
+        let path =
+            route.path.replace("{file}", "none.js").replace("{kind}", "user").replace("Id}", "").replace("{id}", "1");
+        let path = path.replace('{', "nobody-");
+        for method in route.methods.iter().copied().chain(["BREW"]) {
+            for token in [admin.as_str(), learner.as_str(), ""] {
+                let answer = bare(&server, token, method, &path);
+                let is_json = header(&answer, "content-type") == Some("application/json");
+                // An export is the document itself.
+                if !is_json || path.ends_with("/export") && status(&answer) == 200 {
+                    continue;
+                }
+                let json: serde_json::Value =
+                    serde_json::from_str(body(&answer)).unwrap_or_else(|_| panic!("{answer}"));
+                let is_ok = status(&answer) < 300;
+                assert_eq!(json["ok"], is_ok, "{method} {path}: {answer}");
+                assert_eq!(json["error"].is_object(), !is_ok, "{method} {path}: {answer}");
+                let is_clean = |c: char| !c.is_control() && !"\u{61c}\u{200f}\u{2028}\u{202e}".contains(c);
+                assert!(body(&answer).chars().all(is_clean), "{method} {path}: {answer:?}");
+                seen[usize::from(is_ok)] += 1;
+            }
+        }
+    }
+    assert!(seen[0] > 60 && seen[1] > 20, "{seen:?}");
+    for (path, code) in [("/ws/?EIO=4&EIO=4", "invalid_payload"), ("/nothing", "not_found")] {
+        let answer = bare(&server, "", "GET", path);
+        let json: serde_json::Value = serde_json::from_str(body(&answer)).unwrap_or_else(|_| panic!("{answer}"));
+        assert_eq!((&json["ok"], &json["error"]["code"]), (&false.into(), &code.into()), "{path}");
+    }
+    let resync = server.call(&learner, "GET", "/api/v1/events?cursor=nonsense", "");
+    assert!(resync.0 == 410 && resync.1["ok"] == false && resync.1["cursor"].is_string(), "{resync:?}");
+}

@@ -210,3 +210,20 @@ fn a_page_that_is_refused_is_named_with_the_line_to_write_and_may_read_why() {
     finding(&found, "pages of null were refused");
     service.end();
 }
+
+#[test]
+fn the_log_says_which_claim_of_a_token_is_wrong_and_how() {
+    let service = start("", "off");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let claims = serde_json::json!({ "userId": 7, "iat": u64::try_from(now).unwrap(), "exp": 9_999_999_999_u64 });
+    let key = jsonwebtoken::EncodingKey::from_secret(crate::harness::SECRET.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    let head = format!("GET /api/v1/session HTTP/1.1\r\nAuthorization: Bearer {token}");
+    let (status, answer) = parse(&service.plain(&head, ""));
+    assert_eq!((status, answer["error"]["code"].as_str()), (401, Some("token_not_yet_valid")), "{answer}");
+    service.wait_for("its iat is in milliseconds; write it in seconds");
+    let config = service.path("academy-rt.toml");
+    let said = words(&run(&["--config", config.to_str().unwrap(), "token", "verify", &token], &[]));
+    assert!(said.contains("its iat is in milliseconds") && !said.contains("clock"), "{said}");
+    service.end();
+}

@@ -283,3 +283,24 @@ fn a_shell_completes_commands_and_options() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "status\n--recipient\n", "{}", words(&output));
     assert_eq!(says(&["completions", "tcl"]).0, 2);
 }
+
+#[test]
+fn init_writes_the_configuration_that_is_named_and_the_secret_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, data) = (path(dir.path(), "own/name.toml"), path(dir.path(), "data"));
+    let args = ["--config", &config, "init", "--non-interactive", "--data-dir", &data, "--host", "rt.example.ca"];
+    let (status, said) = says(&args);
+    assert_eq!(status, 0, "{said}");
+    assert!(said.contains(&config), "{said}");
+    assert_eq!(files(&dir.path().join("own")), [path(dir.path(), "own/jwt-secret"), config.clone()]);
+    assert_eq!(says(&["--config", &config, "config", "check"]).0, 0);
+    // It is not written over.
+    let (status, said) = says(&args);
+    assert!(status != 0 && said.contains("exists already"), "{said}");
+    // The secret can have a place of its own.
+    let (other, etc) = (path(dir.path(), "other.toml"), path(dir.path(), "etc"));
+    let args = ["--config", &other, "init", "--non-interactive", "--dir", &etc, "--behind-proxy", "--data-dir", &data];
+    let (status, said) = says(&args);
+    assert_eq!(status, 0, "{said}");
+    assert!(dir.path().join("etc/jwt-secret").exists() && dir.path().join("other.toml").exists(), "{said}");
+}

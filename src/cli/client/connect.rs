@@ -51,7 +51,20 @@ pub(in crate::cli) async fn connect(
         return Err(bad("it contains more than a host and a port").into());
     }
     let host = authority.host().trim_matches(['[', ']']).to_owned();
-    let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+    // The library takes a port that is none for no port at all.
+    let port = match authority.as_str().strip_prefix(authority.host()).filter(|rest| !rest.is_empty()) {
+        None => {
+            if is_tls {
+                443
+            } else {
+                80
+            }
+        }
+        Some(rest) => {
+            let port = rest.strip_prefix(':').and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+            port.ok_or_else(|| bad("its port is not a number from 1 to 65535"))?
+        }
+    };
     let failed = |error: std::io::Error| {
         Failure::new(
             format!("cannot connect to {authority}"),
@@ -176,6 +189,10 @@ mod tests {
             "http://127.0.0.1:1/prefix",
             "http://127.0.0.1:1/?token=x",
             "http://user:password@127.0.0.1:1",
+            "https://127.0.0.1:84430",
+            "https://localhost:",
+            "https://[::1]:0",
+            "http://localhost:+80",
         ] {
             let Err(error) = runtime.block_on(connect(&Config::default(), bad, Trust::default())) else {
                 panic!("{bad}")

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::cli::Global;
 use crate::cli::client::{Call, ServerArgs, call, segment};
+use crate::cli::exit::in_line;
 
 /// A whole list: the first answer, with the items of all pages.
 ///
@@ -45,11 +46,11 @@ pub fn lines(list: &Value, none: &str, line: impl Fn(&Value) -> String) -> Strin
     if lines.is_empty() { none.to_owned() } else { lines.join("\n") }
 }
 
-/// A field that is a text, a number or null, as text.
+/// A field that is a text, a number or null, as text that stays within its line.
 #[must_use]
 pub fn text(value: &Value, name: &str) -> String {
     match value.get(name) {
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => in_line(text),
         Some(Value::Number(number)) => number.to_string(),
         _ => String::new(),
     }

@@ -64,7 +64,13 @@ impl ServerArgs {
     #[must_use]
     pub fn that_answers(&self) -> ServerArgs {
         let has_token = std::env::var_os("ACADEMY_RT_TOKEN").is_some_and(|token| !token.is_empty());
-        if has_token { self.clone() } else { ServerArgs { data_dir: self.data_dir.clone(), ..ServerArgs::default() } }
+        if has_token { self.clone() } else { ServerArgs::local(self.data_dir()) }
+    }
+
+    /// The server of this machine.
+    #[must_use]
+    pub fn local(data_dir: Option<&Path>) -> ServerArgs {
+        ServerArgs { data_dir: data_dir.map(Path::to_owned), ..ServerArgs::default() }
     }
 
     /// The server on this machine that has a data directory open.
@@ -305,8 +311,8 @@ async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call:
                     let (opened, stream) = Offline::open(config).await.map_err(|failed| match failed {
                         OfflineError::Other(error) => Failure::from(error),
                         OfflineError::InUse => {
-                            let why = "a server has the data open, and its control socket is in another place";
-                            let remedy = "Set RUNTIME_DIRECTORY to the directory of its control.sock (/run/academy-rt for the service), or use --url with a token in ACADEMY_RT_TOKEN.";
+                            let why = "a server has the data open, and its control socket is in another place, or was removed";
+                            let remedy = "If it was removed, the server makes it again: try again in a few seconds. Otherwise set RUNTIME_DIRECTORY to the directory of its control.sock (/run/academy-rt for the service), or use --url with a token in ACADEMY_RT_TOKEN.";
                             Failure::new(format!("no server answers on {}", path.display()), why, remedy)
                         }
                     })?;

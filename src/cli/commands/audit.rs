@@ -18,7 +18,7 @@ use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Hash, Link, from_hex
 use crate::cli::Global;
 use crate::cli::client::listing::items_of;
 use crate::cli::client::{Call, ServerArgs, call};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, in_line};
 
 /// How many records are fetched with one request.
 const PAGE: usize = 1_000;
@@ -108,9 +108,9 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
 }
 
 fn line(record: &Value) -> String {
-    let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
+    let text = |name: &str| in_line(record.get(name).and_then(Value::as_str).unwrap_or_default());
     let number = |name: &str| record.get(name).and_then(Value::as_u64).unwrap_or_default();
-    let who = if text("actor").is_empty() { "unknown user" } else { text("actor") };
+    let who = if text("actor").is_empty() { "unknown user".to_owned() } else { text("actor") };
     let target = if text("target").is_empty() { String::new() } else { format!(" ({})", text("target")) };
     format!(
         "{:>6}  {}  {} from {}: {}{target}: {}",

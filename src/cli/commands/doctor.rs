@@ -127,10 +127,20 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
 
     // A running server reports its own state. If no server answers, the checks look for what prevents its start.
     let server_args = args.server.that_answers();
-    let status = call(global, &server_args, Call::new(Method::GET, "/api/v1/admin/status", None));
-    match &status {
-        Ok(status) => results.extend(server(status)),
-        Err(error) => results.extend(absent(&config, error)),
+    let ask = |args: &ServerArgs| call(global, args, Call::new(Method::GET, "/api/v1/admin/status", None));
+    let mut status = ask(&server_args);
+    match (&status, server_args.url()) {
+        (Ok(status), _) => results.extend(server(status)),
+        (Err(error), None) => results.extend(absent(&config, error)),
+        // What keeps a server from starting here has nothing to do with an address elsewhere.
+        (Err(error), Some(url)) => {
+            results.push(CheckResult::problem("server", format!("{url}: {error}"), remedy_of(error)));
+            status = ask(&ServerArgs::local(args.server.data_dir()));
+            if let Ok(local) = &status {
+                results.push(CheckResult::good("server", "the one on this machine answers on its control socket"));
+                results.extend(server(local));
+            }
+        }
     }
     // A server of another data directory is not the service's.
     let units = args.server.data_dir().is_none().then(units::Units::ask).flatten();
@@ -225,12 +235,14 @@ fn server(status: &Value) -> Vec<CheckResult> {
     results
 }
 
+fn remedy_of(error: &anyhow::Error) -> &str {
+    let failure = error.downcast_ref::<Failure>();
+    failure.map_or("Start the server, and run this command again.", |failure| failure.problem.remedy.as_str())
+}
+
 /// No server answers: checks whether one could start.
 fn absent(config: &Config, error: &anyhow::Error) -> Vec<CheckResult> {
-    let failure = error.downcast_ref::<Failure>();
-    let remedy =
-        failure.map_or("Start the server, and run this command again.", |failure| failure.problem.remedy.as_str());
-    let mut results = vec![CheckResult::problem("server", error.to_string(), remedy)];
+    let mut results = vec![CheckResult::problem("server", error.to_string(), remedy_of(error))];
     let lock = machine::store_lock(config);
     let is_held = lock.as_ref().is_some_and(|found| found.level == Level::Problem);
     results.extend(lock);

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Method;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
 use crate::archive::moments::moment;
 use crate::domain::{RoomId, Timestamp};
+use crate::protocol::json::escaped;
 
 use crate::cli::client::listing::{number, text};
 use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::commands::room::room_id;
-use crate::cli::exit::{Exit, plain, say, warn};
+use crate::cli::exit::{Exit, in_lines, plain, say, warn};
 use crate::cli::{Global, Output};
 
 /// The pause before a request is repeated while the server restarts.
@@ -81,13 +83,13 @@ pub fn run(global: &Global, args: &HistoryArgs) -> anyhow::Result<Exit> {
 }
 
 fn events(room: &str, cursor: Option<&str>) -> String {
-    let from = cursor.map(|cursor| format!("&cursor={}&wait=25", segment(cursor))).unwrap_or_default();
+    let from = cursor.map(|cursor| format!("&cursor={}&wait=2", segment(cursor))).unwrap_or_default();
     format!("/api/v1/events?rooms={room}{from}")
 }
 
 fn show(global: &Global, value: &Value, words: impl FnOnce(&Value) -> String) -> anyhow::Result<()> {
     match global.output {
-        Output::Json => say(&value.to_string()),
+        Output::Json => say(&escaped(value.to_string())),
         Output::Text => say(&plain(&words(value))),
     }
 }
@@ -95,7 +97,7 @@ fn show(global: &Global, value: &Value, words: impl FnOnce(&Value) -> String) ->
 #[allow(clippy::disallowed_methods, reason = "no runtime runs between two calls of a command")]
 fn follow(global: &Global, args: &HistoryArgs, room: &str, mut cursor: String, shown: u64) -> anyhow::Result<Exit> {
     let mut failed = 0;
-    loop {
+    while has_reader() {
         let answer = match call(global, &args.server, Call::new(Method::GET, events(room, Some(&cursor)), None)) {
             Ok(answer) => answer,
             Err(error) if failed < TRIES => {
@@ -114,7 +116,7 @@ fn follow(global: &Global, args: &HistoryArgs, room: &str, mut cursor: String, s
             match text(event, "event").as_str() {
                 "chat:message" if number(payload, "id") > shown => show(global, payload, line)?,
                 "chat:message-edited" => show(global, payload, |edit| {
-                    format!("        message {} now reads: {}", number(edit, "messageId"), text(edit, "newContent"))
+                    format!("        message {} now reads: {}", number(edit, "messageId"), content(edit, "newContent"))
                 })?,
                 "chat:message-deleted" => show(global, payload, |deletion| {
                     format!("        message {} is deleted", number(deletion, "messageId"))
@@ -124,6 +126,25 @@ fn follow(global: &Global, args: &HistoryArgs, room: &str, mut cursor: String, s
         }
         cursor = text(&answer, "cursor");
     }
+    Ok(Exit::Done)
+}
+
+/// Whether somebody still reads what is written: `| head -1` has had enough after a line.
+fn has_reader() -> bool {
+    let stdout = std::io::stdout();
+    let mut places = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut places, Some(&now)) {
+        Ok(_) => {
+            !places.iter().any(|place| place.revents().intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL))
+        }
+        Err(_) => true,
+    }
+}
+
+/// What somebody has written.
+fn content(message: &Value, name: &str) -> String {
+    in_lines(message.get(name).and_then(Value::as_str).unwrap_or_default())
 }
 
 /// A message, and below it what it said before.
@@ -131,13 +152,13 @@ fn lines_of(message: &Value) -> Vec<String> {
     let versions = message.get("versions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let before = versions.iter().map(|version| {
         let (change, by, until) = (text(version, "change"), text(version, "by"), Timestamp(number(version, "until")));
-        format!("        before {change} by {by} at {}: {}", moment(until), text(version, "content"))
+        format!("        before {change} by {by} at {}: {}", moment(until), content(version, "content"))
     });
     std::iter::once(line(message)).chain(before).collect()
 }
 
 fn line(message: &Value) -> String {
-    let content = if number(message, "deletedAt") > 0 { "(deleted)".to_owned() } else { text(message, "content") };
+    let content = if number(message, "deletedAt") > 0 { "(deleted)".to_owned() } else { content(message, "content") };
     format!(
         "{:>6}  {}  {} ({}): {content}",
         number(message, "id"),

@@ -22,6 +22,8 @@ use crate::server::tls::self_signed;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Global, path_text};
 
+/// Where the packages have the configuration.
+const DIR: &str = "/etc/academy-rt";
 /// The user that the packages create for the service.
 const SERVICE_USER: &str = "academy-rt";
 
@@ -30,9 +32,9 @@ const SERVICE_USER: &str = "academy-rt";
 /// The command asks a few questions; each can be answered with an option. It never overwrites a file.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Directory for the configuration and the secret
-    #[arg(long, value_name = "DIR", default_value = "/etc/academy-rt")]
-    dir: PathBuf,
+    /// Directory for the configuration and the secret [default: that of --config, else /etc/academy-rt]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     /// Data directory of the server [default: /var/lib/academy-rt for root, else DIR/data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -73,13 +75,19 @@ struct Answers {
 /// If an answer is wrong, a file exists already, or a file cannot be written.
 pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
     let is_root = rustix::process::geteuid().is_root();
-    let dir = absolute(&args.dir)?;
+    // Who names a configuration gets that one, and the secret beside it.
+    let config = global.config.as_deref().map(absolute).transpose()?;
+    let dir = match (&args.dir, config.as_deref().and_then(Path::parent)) {
+        (Some(dir), _) => absolute(dir)?,
+        (None, Some(beside)) => beside.to_owned(),
+        (None, None) => PathBuf::from(DIR),
+    };
     let data_dir = match &args.data_dir {
         Some(data_dir) => absolute(data_dir)?,
-        None if is_root && args.dir.starts_with("/etc") => PathBuf::from("/var/lib/academy-rt"),
+        None if is_root && dir.starts_with("/etc") => PathBuf::from("/var/lib/academy-rt"),
         None => dir.join("data"),
     };
-    let places = Places::new(dir, &data_dir);
+    let places = Places::new(config, dir, &data_dir);
     places.refuse_existing(args)?;
     let answers = answers(args, is_root)?;
     let written = write(args, &places, &data_dir, &answers, is_root)?;
@@ -108,10 +116,10 @@ struct Places {
 }
 
 impl Places {
-    fn new(dir: PathBuf, data_dir: &Path) -> Places {
+    fn new(config: Option<PathBuf>, dir: PathBuf, data_dir: &Path) -> Places {
         let tls = data_dir.join("tls");
         Places {
-            config: dir.join("academy-rt.toml"),
+            config: config.unwrap_or_else(|| dir.join("academy-rt.toml")),
             secret: dir.join("jwt-secret"),
             cert: tls.join("cert.pem"),
             key: tls.join("key.pem"),
@@ -310,6 +318,7 @@ fn write(
     }
     let dirs = [
         places.config.parent().map(|dir| (dir, 0o755, None)),
+        places.secret.parent().map(|dir| (dir, 0o755, None)),
         Some((data_dir, 0o700, service)),
         pair.as_ref().and(places.cert.parent()).map(|dir| (dir, 0o700, service)),
     ];

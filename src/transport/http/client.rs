@@ -13,7 +13,7 @@ use crate::domain::{RoomId, UserId};
 use crate::protocol::answer::{BatchSynced, Done};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
-use crate::protocol::http::{Polled, PolledEvent, Resync};
+use crate::protocol::http::{ErrorBody, Polled, PolledEvent, Resync};
 use crate::protocol::request::{ClientEvent, ProgressSync};
 use crate::protocol::view::Session;
 use crate::services::Caller;
@@ -22,7 +22,7 @@ use crate::services::long_poll::{MAX_ROOMS, MAX_WAIT, PollAnswer, PollStep};
 
 use crate::transport::http::deferred::Later;
 use crate::transport::http::extract::{Given, Kind, from_body, from_query, id_in_path, number_in_path, text};
-use crate::transport::http::{HttpApi, answer, asker, asker_with_body, failure, failure_with, json, query, with_api};
+use crate::transport::http::{HttpApi, answer, asker, asker_with_body, failure, failure_with, query, with_api};
 
 const PAGE: [(&str, Kind); 4] =
     [("before", Kind::Number), ("after", Kind::Number), ("limit", Kind::Number), ("versions", Kind::Flag)];
@@ -343,9 +343,10 @@ async fn events(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
             let polled = api.app.long_poll.wait(&caller, poll).await;
             polled_response(polled, &caller)
         }),
-        Err(error) if error.code == ErrorCode::Resync => {
-            failure_with(&error, &Resync { error: &error, cursor: api.app.long_poll.cursor_of_now(&caller, &rooms) })
-        }
+        Err(error) if error.code == ErrorCode::Resync => failure_with(
+            &error,
+            &Resync { error: ErrorBody::new(&error), cursor: api.app.long_poll.cursor_of_now(&caller, &rooms) },
+        ),
         Err(error) => polled_response(Err(error), &caller),
     }
 }
@@ -362,7 +363,7 @@ fn polled_response(polled: Result<PollAnswer, ApiError>, caller: &Caller) -> Res
                 let payload = delivery.packet_for(&caller.actor.user).payload()?;
                 Some(PolledEvent { event: &delivery.name, payload })
             });
-            json(::http::StatusCode::OK, &Polled { events: events.collect(), cursor: polled.cursor })
+            answer(Ok(Polled { events: events.collect(), cursor: polled.cursor }))
         }
         Err(error) => failure(&error),
     }

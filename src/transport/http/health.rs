@@ -58,6 +58,7 @@ async fn ready(api: Arc<HttpApi>) -> Response {
 async fn health(api: Arc<HttpApi>) -> Response {
     let readiness = api.readiness();
     let body = Health {
+        ok: readiness.is_ok(),
         status: if readiness.is_ok() { "ok" } else { "unavailable" },
         alive: true,
         ready: readiness.is_ok(),

@@ -345,7 +345,7 @@ pub(crate) fn answer<T: Serialize>(result: Result<T, ApiError>) -> Response {
 
 /// An error with its status.
 pub(crate) fn failure(error: &ApiError) -> Response {
-    failure_with(error, &ErrorBody { error })
+    failure_with(error, &ErrorBody::new(error))
 }
 
 /// An error with its status and a body of its own.
@@ -363,7 +363,7 @@ pub(crate) fn failure_with<T: Serialize>(error: &ApiError, body: &T) -> Response
 
 /// A JSON answer; never cached.
 pub(crate) fn json<T: Serialize>(status: StatusCode, body: &T) -> Response {
-    let Ok(text) = serde_json::to_vec(body) else {
+    let Ok(text) = crate::protocol::json::to_vec(body) else {
         return failure(&ApiError::new(ErrorCode::Internal, "the answer could not be written"));
     };
     text_response(status, HeaderValue::from_static("application/json"), text)

@@ -24,7 +24,7 @@ pub fn token_error(error: &TokenError) -> ApiError {
         TokenError::Malformed => ErrorCode::TokenMalformed,
         TokenError::Invalid(_) => ErrorCode::TokenInvalid,
         TokenError::Expired => ErrorCode::TokenExpired,
-        TokenError::NotYetValid => ErrorCode::TokenNotYetValid,
+        TokenError::NotYetValid(_) => ErrorCode::TokenNotYetValid,
     };
     ApiError::new(code, error.to_string())
 }

@@ -219,9 +219,6 @@ impl SocketIoTransport {
             Ok(actor) => actor,
             Err(error) => {
                 let address = origin::describe(None, address);
-                if self.counters().log_limiter.may_log(error.code.as_str()) {
-                    tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
-                }
                 self.app.audit.note_refused_sign_in(&error, &address);
                 if self.verifier.rejects_in_handshake() {
                     let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();

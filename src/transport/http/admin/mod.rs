@@ -6,7 +6,6 @@ pub mod users;
 
 use std::sync::Arc;
 
-use ::http::StatusCode;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -23,7 +22,7 @@ use crate::services::{Caller, authorize};
 
 use crate::services::limits::StoreQuota;
 use crate::services::limits::budget::RequestKind;
-use crate::transport::http::{HttpApi, asker, failure, json, with_api};
+use crate::transport::http::{HttpApi, answer, asker, failure, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     warp::path!("api" / "v1" / "admin" / "status")
@@ -100,7 +99,7 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         deliveries: api.sockets.delivered(),
         slow_readers: api.sockets.slow_readers(),
     };
-    json(StatusCode::OK, &body)
+    answer(Ok(body))
 }
 
 fn seen_names(noticed: &Noticed) -> Vec<SeenName> {
