@@ -99,7 +99,7 @@ impl Timeline {
         let mut chains: Vec<(Timestamp, Chain)> =
             found.into_values().filter_map(|parts| chain_of(dir, parts)).collect();
         if chains.is_empty() {
-            return Err(unusable(dir, "it has no segments"));
+            return Err(unusable(dir, "it is a directory without segments of a continuous backup"));
         }
         chains.sort_by_key(|(at, _)| *at);
         Ok(Timeline { dir: dir.to_owned(), chains: chains.into_iter().map(|(_, chain)| chain).collect() })

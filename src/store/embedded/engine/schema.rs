@@ -84,6 +84,14 @@ impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Deref for Logged<'t, 
     }
 }
 
+#[cfg(test)]
+impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Logged<'t, K, V> {
+    /// A table of a test, without a log.
+    pub(in crate::store::embedded) fn alone(table: Table<'t, K, V>) -> Self {
+        Logged { table, name: "", log: None }
+    }
+}
+
 impl<K: redb::Key + 'static, V: redb::Value + 'static> Logged<'_, K, V> {
     /// Puts a row.
     pub(in crate::store::embedded) fn insert<'k, 'v>(
