@@ -13,14 +13,14 @@ use std::str::FromStr;
 use age::DecryptError;
 use age::x25519::Recipient;
 use age_core::format::{FileKey, Stanza};
-use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, RenameFlags, fadvise, linkat, renameat_with};
+use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, fadvise, linkat};
 use rustix::io::Errno;
 
 use crate::domain::Timestamp;
 use crate::store::rows::Digests;
 
 use crate::archive::ArchiveError;
-use crate::archive::files::{copy, is_missing, parent, sync_parent};
+use crate::archive::files::{copy, is_missing, parent, rename_new, sync_parent};
 use crate::archive::format;
 use crate::archive::format::{Header, Summary};
 use crate::domain::problem::Problem;
@@ -62,6 +62,65 @@ impl Recipients {
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Encrypts a piece for them; `None` if there are none.
+    pub(super) fn seal(&self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        if self.is_empty() {
+            return Ok(None);
+        }
+        let keys = self.0.iter().map(|recipient| recipient as &dyn age::Recipient);
+        let encryptor = age::Encryptor::with_recipients(keys).map_err(io::Error::other)?;
+        let mut sealed = Vec::with_capacity(bytes.len() + 512);
+        let mut output = encryptor.wrap_output(&mut sealed)?;
+        output.write_all(bytes)?;
+        output.finish()?;
+        Ok(Some(sealed))
+    }
+}
+
+/// What opens encrypted backups.
+pub struct Identities(Vec<Box<dyn age::Identity + Send + Sync>>);
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Identities")
+    }
+}
+
+impl Identities {
+    /// Reads a file of age identities.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn load(path: &Path) -> Result<Identities, Problem> {
+        let bad_identity = |why: String| {
+            let what = format!("the identity {} cannot be used", path.display());
+            Problem::new(what, why, "Use a file that `age-keygen` has written.")
+        };
+        let identities = age::IdentityFile::from_file(path.to_string_lossy().into_owned())
+            .map_err(|error| bad_identity(error.to_string()))?
+            .into_identities()
+            .map_err(|error| bad_identity(error.to_string()))?;
+        Ok(Identities(identities))
+    }
+
+    fn each(&self) -> impl Iterator<Item = &dyn age::Identity> {
+        self.0.iter().map(|one| &**one as &dyn age::Identity)
+    }
+
+    /// Decrypts a piece.
+    pub(super) fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, String> {
+        let opened = age::Decryptor::new(sealed).and_then(|decryptor| decryptor.decrypt(self.each()));
+        let mut bytes = Vec::new();
+        let mut reader = match opened {
+            Err(DecryptError::NoMatchingKeys) => {
+                return Err("it is encrypted for another recipient: none of the identities can decrypt it".to_owned());
+            }
+            opened => opened.map_err(|error| error.to_string())?,
+        };
+        reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        Ok(bytes)
     }
 }
 
@@ -158,13 +217,7 @@ impl Target {
         }
         let named = match &self.partial {
             None => Ok(()),
-            Some(partial) => match renameat_with(CWD, partial, CWD, &self.path, RenameFlags::NOREPLACE) {
-                // A file system that does not know the flag. Somebody's file of that name was looked for before.
-                Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if !self.path.exists() => {
-                    fs::rename(partial, &self.path)
-                }
-                renamed => renamed.map_err(io::Error::from),
-            },
+            Some(partial) => rename_new(partial, &self.path),
         };
         named.map_err(|error| target_failed(&self.path, &error))?;
         self.partial = None;
@@ -386,16 +439,8 @@ impl Source {
             return Ok(Source(Box::new(input)));
         }
         let Some(identity) = identity else { return Err(failed(ArchiveError::Encrypted)) };
-        let bad_identity = |why: String| {
-            let what = format!("the identity {} cannot be used", identity.display());
-            Problem::new(what, why, "Use a file that `age-keygen` has written.")
-        };
-        let identities = age::IdentityFile::from_file(identity.to_string_lossy().into_owned())
-            .map_err(|error| bad_identity(error.to_string()))?
-            .into_identities()
-            .map_err(|error| bad_identity(error.to_string()))?;
-        let opened = age::Decryptor::new(input)
-            .and_then(|decryptor| decryptor.decrypt(identities.iter().map(|one| &**one as &dyn age::Identity)));
+        let identities = Identities::load(identity)?;
+        let opened = age::Decryptor::new(input).and_then(|decryptor| decryptor.decrypt(identities.each()));
         match opened {
             Ok(reader) => Ok(Source(Box::new(BufReader::with_capacity(BUFFER_BYTES, reader)))),
             Err(DecryptError::NoMatchingKeys) => Err(failed(ArchiveError::NotForUs)),

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::domain::problem::Problem;
@@ -43,6 +44,18 @@ pub(super) fn link(path: &Path, other: &Path) -> io::Result<()> {
         return Err(Errno::PERM.into());
     }
     fs::hard_link(path, other)
+}
+
+/// Gives a file another name, if nothing has that name. File systems that cannot do both in one step are asked before.
+///
+/// # Errors
+/// [`io::ErrorKind::AlreadyExists`]; what the system said.
+pub(super) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if to.symlink_metadata().is_err() => fs::rename(from, to),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Err(io::ErrorKind::AlreadyExists.into()),
+        renamed => Ok(renamed?),
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::archive::files::{give_to_owner_of, sync_parent};
+use crate::archive::files::{give_to_owner_of, is_missing, link, rename_new, sync_parent};
 use crate::config::trusted_file;
 use crate::domain::problem::Problem;
 
@@ -142,7 +142,11 @@ fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
     file.write_all(key.as_slice())?;
     file.sync_all()?;
     give_to_owner_of(data_dir, &partial.0);
-    match fs::hard_link(&partial.0, path) {
+    let named = match link(&partial.0, path) {
+        Err(error) if is_missing(&error) => rename_new(&partial.0, path),
+        named => named,
+    };
+    match named {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         linked => linked.and_then(|()| sync_parent(path)),
     }
@@ -154,5 +158,26 @@ impl Drop for Partial {
     fn drop(&mut self) {
         // A name that is left behind holds the same key for the same user, and the next one to make a key takes it away.
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::files::LACKS_LINKS;
+
+    #[test]
+    fn a_key_is_made_once_with_and_without_hard_links() {
+        for lacks_links in [false, true] {
+            LACKS_LINKS.set(lacks_links);
+            let dir = tempfile::tempdir().unwrap();
+            let one = load_or_make(dir.path()).unwrap().key.id();
+            assert_eq!(load_or_make(dir.path()).unwrap().key.id(), one);
+            // Who comes second leaves the first one's.
+            make(dir.path(), &dir.path().join(FILE)).unwrap();
+            assert_eq!(load(dir.path()).unwrap().unwrap().key.id(), one);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        }
+        LACKS_LINKS.set(false);
     }
 }

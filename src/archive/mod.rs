@@ -2,10 +2,11 @@
 //!
 //! [`mod@format`] is the file and [`authenticity`] says whose it is; [`backup`] makes and verifies one, and [`retention`] says
 //! which old ones go; [`restore`] takes one back and goes back from it; [`rebuild`] makes a database anew without one; [`kept_audit`] keeps an audit log that a
-//! restore would drop.
+//! restore would drop. [`continuous`] has what is between two backups.
 
 pub mod authenticity;
 pub mod backup;
+pub mod continuous;
 mod error;
 pub(crate) mod files;
 pub mod format;

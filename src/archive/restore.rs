@@ -23,14 +23,16 @@ use crate::store::embedded::{ASIDE, COPIED, NAME, SUSPECT, UNFINISHED};
 use crate::store::rows::{Digests, RowSink};
 use crate::store::{OpenError, StoreError};
 
+use crate::archive::ArchiveError;
 use crate::archive::authenticity::{Authenticity, KeyHere, refuse_altered};
-use crate::archive::backup::{Source, unusable};
+use crate::archive::backup::{Identities, Source, unusable};
+use crate::archive::continuous::timeline::{Plan, Replayed};
 use crate::archive::files::{copy, give_to_owner_of, is_missing, link, sync_parent, written};
 use crate::archive::format;
 use crate::archive::format::{Summary, TableSum};
 use crate::archive::kept_audit;
 use crate::archive::kept_audit::OldAudit;
-use crate::archive::moments::stamp;
+use crate::archive::moments::{moment, stamp};
 use crate::domain::problem::Problem;
 
 /// So many ids are skipped when it is not known how many the life that has ended gave.
@@ -96,6 +98,8 @@ pub struct Restored {
     pub aside: Option<PathBuf>,
     /// The data set aside that a restore was taken back to, which are still there; `None` of a restore.
     pub undone_from: Option<PathBuf>,
+    /// What was done again behind a base backup; `None` of any other restore.
+    pub replayed: Option<Replayed>,
 }
 
 /// What is said of a store that cannot be opened.
@@ -211,7 +215,20 @@ pub fn restore(
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Restored, Problem> {
-    restore_in(data_dir, data_dir, backup, options, watch)
+    restore_in(data_dir, data_dir, backup, None, options, watch)
+}
+
+/// Restores a moment from a continuous backup, as [`restore`] restores a backup. Blocks.
+///
+/// # Errors
+/// What does not fit; the data are as they were then.
+pub fn restore_moment(
+    data_dir: &Path,
+    plan: &Plan,
+    options: RestoreOptions<'_>,
+    watch: &mut Watch<'_>,
+) -> Result<Restored, Problem> {
+    restore_in(data_dir, data_dir, &plan.base, Some(plan), options, watch)
 }
 
 /// Says what a restore would change while a server runs: `rows` is a directory with a copy of its database, and `data_dir` the
@@ -223,10 +240,11 @@ pub fn rehearse(
     rows: &Path,
     data_dir: &Path,
     backup: &Path,
+    plan: Option<&Plan>,
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Restored, Problem> {
-    restore_in(rows, data_dir, backup, RestoreOptions { is_dry_run: true, ..options }, watch)
+    restore_in(rows, data_dir, backup, plan, RestoreOptions { is_dry_run: true, ..options }, watch)
 }
 
 /// Restores into a directory that stands for a data directory, which has the key and is named in what is said.
@@ -234,6 +252,7 @@ fn restore_in(
     place: &Path,
     data_dir: &Path,
     backup: &Path,
+    plan: Option<&Plan>,
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Restored, Problem> {
@@ -252,7 +271,17 @@ fn restore_in(
     let summary = fill(&making.0, backup, &mut source, watch)?;
     let authenticity = refuse_altered(&key, &summary).map_err(|error| unusable(backup, &error))?;
     let mut cautions: Vec<String> = key.caution(&summary).into_iter().chain(key.warning).collect();
-    let mut new = prove(&making.0, &summary, watch)?;
+    if plan.is_some_and(|plan| plan.blake3 != summary.blake3) {
+        return Err(unusable(backup, &ArchiveError::Altered));
+    }
+    let identities = options.identity.filter(|_| plan.is_some()).map(Identities::load).transpose()?;
+    let mut replayed = None;
+    let mut replay = |file: &OfflineFile| -> Result<(), Problem> {
+        let Some(plan) = plan else { return Ok(()) };
+        replayed = Some(plan.replay(file, identities.as_ref(), summary.header.created_at)?);
+        Ok(())
+    };
+    let mut new = prove(&making.0, &summary, &mut replay, watch)?;
 
     let found = new.row_stats().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);
@@ -300,7 +329,10 @@ fn restore_in(
         None if held.path().exists() => kept_audit::unreadable("the database does not open"),
         None => kept_audit::nothing(),
     };
-    let target = format!("backup of {}", crate::archive::moments::moment(summary.header.created_at));
+    let mut target = format!("backup of {}", moment(summary.header.created_at));
+    if let Some(replayed) = replayed {
+        target.push_str(&format!(", and {} commits until {}", replayed.commits, moment(replayed.until)));
+    }
     let done = AuditEntry { outcome: pending.audit().outcome(), ..entry(options, action::RESTORE, &target) };
     new.record(done).map_err(stored)?;
     let after = new.row_stats().map_err(stored)?;
@@ -316,6 +348,7 @@ fn restore_in(
         cautions,
         aside: None,
         undone_from: None,
+        replayed,
     };
     if options.is_dry_run {
         return Ok(restored);
@@ -437,10 +470,17 @@ impl RowSink for Kept<'_> {
 }
 
 /// Opens a new file, and shows that it holds what the backup says, in this version's format.
-fn prove(path: &Path, summary: &Summary, watch: &mut Watch<'_>) -> Result<OfflineFile, Problem> {
+/// What followed it is done again in between.
+fn prove(
+    path: &Path,
+    summary: &Summary,
+    replay: &mut dyn FnMut(&OfflineFile) -> Result<(), Problem>,
+    watch: &mut Watch<'_>,
+) -> Result<OfflineFile, Problem> {
     let mut file = OfflineFile::open(path).map_err(opened)?;
     watch(Step::Compare);
     compare(&file, &summary.tables)?;
+    replay(&file)?;
     if file.format < newest_format() {
         watch(Step::Migrate);
         migrate::migrate(&mut file, &mut |_| {}).map_err(stored)?;

@@ -118,7 +118,7 @@ fn look(dir: &Path, made: &Made, pruned: &mut Pruned) -> io::Result<Vec<(Timesta
 }
 
 /// What a file says of itself; `None` if it is no backup, or one that does not say it.
-fn mark_of(path: &Path) -> io::Result<Option<Mark>> {
+pub(super) fn mark_of(path: &Path) -> io::Result<Option<Mark>> {
     let mut start = Vec::new();
     File::open(path)?.take(START_BYTES).read_to_end(&mut start)?;
     if format::is_encrypted(&mut start.as_slice())? {

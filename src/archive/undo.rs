@@ -98,5 +98,6 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
         cautions: Vec::new(),
         aside: replaced,
         undone_from: Some(aside),
+        replayed: None,
     })
 }

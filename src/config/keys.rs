@@ -466,6 +466,27 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     ),
+    fixed(key(
+        "backup.continuous",
+        "",
+        "Directory for the continuous backup, on another disk or a share; it must exist. Empty: no continuous backup.",
+        |c, v| path(&mut c.backup.continuous, v),
+    )),
+    fixed(key(
+        "backup.continuous_keep",
+        "\"7d\"",
+        "How far back a restore from the continuous backup can go, at least.",
+        |c, v| timeout(&mut c.backup.continuous_keep, v),
+    )),
+    fixed(key(
+        "backup.continuous_recipients",
+        "[]",
+        "Age recipients (age1...) that the continuous backup is encrypted for; empty: it is not encrypted.",
+        |c, v| {
+            c.backup.continuous_recipients = list(v);
+            Ok(())
+        },
+    )),
     key(
         "log.format",
         "\"auto\"",

@@ -69,6 +69,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[retention]`
     pub retention: Retention,
+    /// `[backup]`
+    pub backup: Backup,
     /// `[log]`
     pub log: Log,
     /// `[metrics]`
@@ -326,6 +328,17 @@ pub struct Retention {
     pub floor: Duration,
 }
 
+/// `[backup]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// Where continuous backup goes; `None`: nowhere.
+    pub continuous: Option<PathBuf>,
+    /// How far back one can go in it, at least.
+    pub continuous_keep: Duration,
+    /// The age recipients that it is encrypted for.
+    pub continuous_recipients: Vec<String>,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -443,6 +456,11 @@ impl Default for Config {
                 notifications: None,
                 audit: None,
                 floor: Duration::ZERO,
+            },
+            backup: Backup {
+                continuous: None,
+                continuous_keep: Duration::from_secs(7 * 24 * 60 * 60),
+                continuous_recipients: Vec::new(),
             },
             metrics: Metrics { listen: None },
             log: Log { format: LogFormat::Auto, level: "info".to_owned() },

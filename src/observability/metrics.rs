@@ -26,6 +26,17 @@ pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; cha
 /// The type of the text for everybody else.
 pub const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// The continuous backup.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Continuous {
+    /// How old the oldest commit is that one could not go back to.
+    pub lag: Duration,
+    /// Whether something is wrong.
+    pub is_failing: bool,
+    /// Gaps since the start.
+    pub gaps: u64,
+}
+
 /// The values that are exported.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -55,6 +66,8 @@ pub struct Figures {
     pub is_websocket_enabled: bool,
     /// Now, for the age of the last backup.
     pub now: Timestamp,
+    /// The continuous backup, if there is one.
+    pub continuous: Option<Continuous>,
     /// The process.
     pub process: ProcessFigures,
     /// The bytes that are free where the data are.
@@ -155,6 +168,16 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         gauge("store_free_bytes", "Free bytes on the disk of the data directory", free);
     }
     // A store that was never backed up has none of these: an alert on their absence is an alert on that.
+    if let Some(continuous) = figures.continuous {
+        let help = "Seconds that a restore from the continuous backup would lose now";
+        gauge("continuous_backup_lag_seconds", help, continuous.lag.as_secs());
+        gauge(
+            "continuous_backup_failing",
+            "1 while the continuous backup does not work",
+            u64::from(continuous.is_failing),
+        );
+        gauge("continuous_backup_gaps", "Gaps in the continuous backup since the start", continuous.gaps);
+    }
     if let Some((at, bytes)) = figures.store.last_backup {
         gauge("backup_last_timestamp_seconds", "Unix time of the last good backup", at.as_secs());
         gauge("backup_last_age_seconds", "Seconds since the last good backup", at.until(figures.now).as_secs());
@@ -284,6 +307,7 @@ pub fn catalogue() -> Vec<(String, String, String)> {
     let figures = Figures {
         store,
         free_bytes: Some(0),
+        continuous: Some(Continuous::default()),
         certificate_not_after: Some(Timestamp(0)),
         roles: [("admin", 0), ("hr", 0), ("coach", 0), ("learner", 0), ("none", 0)],
         ..Figures::default()

@@ -70,6 +70,9 @@ pub struct Status {
     pub rooms: usize,
     /// The store.
     pub store: StoreCounts,
+    /// The continuous backup, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continuous_backup: Option<ContinuousBackup>,
     /// What went out since the start.
     pub deliveries: u64,
     /// Sockets cut off because they did not keep up.
@@ -261,6 +264,24 @@ pub struct StoreCounts {
     pub min_free_bytes: u64,
     /// The last good backup.
     pub last_backup: Option<crate::protocol::admin::data::LastBackup>,
+}
+
+/// The continuous backup.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContinuousBackup {
+    /// Where it goes.
+    pub directory: String,
+    /// Seconds that a restore from it would lose now.
+    pub lag_seconds: f64,
+    /// What is wrong; `None` if all is well.
+    pub problem: Option<String>,
+    /// Gaps since the start.
+    pub gaps: u64,
+    /// The moment of its last base backup.
+    pub base_at: Option<Timestamp>,
+    /// The moment of the last commit in it.
+    pub written_at: Option<Timestamp>,
 }
 
 /// One event of the long poll.

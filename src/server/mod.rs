@@ -3,6 +3,7 @@
 mod addresses;
 mod body_timeout;
 mod compose;
+mod continuous;
 mod file_watcher;
 mod key_files;
 mod key_reload;
@@ -31,8 +32,10 @@ use parking_lot::Mutex;
 use socketioxide::SocketIo;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::continuous::recorder::Recorder;
 use crate::auth::sources::LoadedKeys;
 use crate::auth::{Verifier, sources};
 use crate::config::Config;
@@ -105,6 +108,8 @@ pub struct Server {
     /// Nothing is looked after any more.
     stopping: CancellationToken,
     tasks: Tasks,
+    /// The continuous backup, and what resolves when its thread has ended.
+    recorder: Option<(Arc<Recorder>, oneshot::Receiver<()>)>,
 }
 
 impl std::fmt::Debug for Server {
@@ -130,6 +135,14 @@ pub async fn run(config: Config, launcher: Arc<dyn Launcher>) -> Result<(), Prob
                 "the service had to stop",
                 error,
                 "Check the disk. The next start checks the database first, and reports it if acknowledged data are lost.",
+            ))
+        }
+        () = continuous::ended(&mut server.recorder) => {
+            tracing::error!("the continuous backup has ended unexpectedly; stopping");
+            Some(Problem::new(
+                "the service had to stop",
+                "its continuous backup ended",
+                "Start the service again, and report this with the log. No acknowledged data are lost.",
             ))
         }
         ended = server.tasks.ended() => {
@@ -212,9 +225,22 @@ impl Server {
         let listeners = Listeners::bind(&config, passed).await?;
         let feed = Feed::new(random_number()?);
         let app = compose::app(&config, clock.clone(), feed, Settings::new(&config, BACKUP_RESTS), true).await?;
+        let recorder = continuous::of(&config, clock.clone())?;
+        let recorder = match recorder {
+            Some(recorder) => {
+                let ended = continuous::begin(&recorder, app.store.shared())?;
+                Some((recorder, ended))
+            }
+            None => None,
+        };
         let Credentials { keys, key_files, tls, warnings } = credentials;
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
-        let state = Arc::new(State::new(&config, listeners.addresses(), tls.clone()));
+        let state = Arc::new(State::new(
+            &config,
+            listeners.addresses(),
+            tls.clone(),
+            recorder.as_ref().map(|(recorder, _)| recorder.clone()),
+        ));
         let Transports { sockets, api, io, middleware } =
             compose::transports(&config, &app, &verifier, state.clone(), MiddlewareSettings::new(&config));
         let draining = CancellationToken::new();
@@ -250,6 +276,7 @@ impl Server {
             draining,
             stopping: CancellationToken::new(),
             tasks: Tasks::default(),
+            recorder,
         };
         server.accept(listeners, control_listener, api, tls.clone())?;
         server.begin_work(hangup);

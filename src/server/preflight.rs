@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
+use crate::archive::backup::Recipients;
 use crate::auth::sources::{self, LoadedKeys};
 use crate::config::Config;
 use crate::config::trusted_file::Trust;
@@ -53,7 +54,17 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     checked.problems.extend(addresses::refuse_untrusted_dir(data_dir, &Trust::of_server(data_dir)).err());
     checked.problems.extend(directory(data_dir).err());
     checked.problems.extend(service_user::closed_to_service(config));
+    checked.problems.extend(Recipients::parse(&config.backup.continuous_recipients).err());
+    checked.warnings.extend(config.backup.continuous.as_deref().and_then(absent));
     checked
+}
+
+/// What to warn of where the continuous backup goes. The server starts without it, and goes on when it is there.
+fn absent(dir: &Path) -> Option<String> {
+    let is_usable = dir.is_dir() && access(dir, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    (!is_usable).then(|| {
+        format!("the directory {} of backup.continuous is not there, or cannot be written: there is no continuous backup until it is", dir.display())
+    })
 }
 
 /// Whether the server can listen on its address. Only for a server that is not running.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::domain::problem::Problem;
-use crate::server::{END_TIMEOUT, FEED_READER, Server};
+use crate::server::{END_TIMEOUT, FEED_READER, Server, continuous};
 use crate::services::app;
 
 /// The signals that end the server.
@@ -65,7 +65,13 @@ impl Server {
         // The tasks first: the last marks that they record are in the store when it is closed. The pump ends with the feed.
         self.stopping.cancel();
         self.tasks.end_all(END_TIMEOUT, |name| name != FEED_READER).await;
+        if let Some((recorder, _)) = &self.recorder {
+            recorder.give_up_base();
+        }
         let closed = app::close(&self.app).await;
+        if let Some((recorder, ended)) = self.recorder.take() {
+            continuous::end(&recorder, ended).await;
+        }
         self.tasks.end_all(END_TIMEOUT, |_| true).await;
         // A path that is not there any more is as good.
         let _ = std::fs::remove_file(&self.control);

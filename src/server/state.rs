@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::archive::continuous::recorder::{Recorder, Standing};
 use crate::config::Config;
 use crate::domain::{Clock, SystemClock};
 use crate::observability::process;
@@ -25,6 +26,8 @@ pub(super) struct State {
     pub(super) draining: AtomicBool,
     pub(super) data_dir: PathBuf,
     pub(super) tls: Option<Arc<Tls>>,
+    /// The continuous backup, if there is one.
+    pub(super) continuous: Option<Arc<Recorder>>,
     /// Why the last reload was refused.
     pub(super) config_error: Mutex<Option<String>>,
     /// Why keys that have changed are not used.
@@ -33,7 +36,12 @@ pub(super) struct State {
 
 impl State {
     /// A process that serves from now on.
-    pub(super) fn new(config: &Config, listening: Vec<SocketAddr>, tls: Option<Arc<Tls>>) -> State {
+    pub(super) fn new(
+        config: &Config,
+        listening: Vec<SocketAddr>,
+        tls: Option<Arc<Tls>>,
+        continuous: Option<Arc<Recorder>>,
+    ) -> State {
         let scheme = if tls.is_some() { "https" } else { "http" };
         State {
             started: Instant::now(),
@@ -43,6 +51,7 @@ impl State {
             draining: AtomicBool::new(false),
             data_dir: config.storage.data_dir.clone(),
             tls,
+            continuous,
             config_error: Mutex::default(),
             keys_error: Mutex::default(),
         }
@@ -83,6 +92,10 @@ impl Process for State {
 
     fn keys_error(&self) -> Option<String> {
         self.keys_error.lock().clone()
+    }
+
+    fn continuous(&self) -> Option<Standing> {
+        self.continuous.as_ref().map(|recorder| recorder.standing())
     }
 
     fn free_bytes(&self) -> Option<u64> {

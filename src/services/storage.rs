@@ -39,6 +39,12 @@ impl Storage {
         Storage { store, clock }
     }
 
+    /// The store itself, for who works on it as a whole.
+    #[must_use]
+    pub fn shared(&self) -> Arc<dyn Store> {
+        self.store.clone()
+    }
+
     /// The time.
     #[must_use]
     pub fn now(&self) -> Timestamp {

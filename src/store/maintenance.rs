@@ -2,12 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::Timestamp;
 use crate::domain::histogram::Durations;
 
-use super::rows::RowSink;
+use super::rows::{CommitTap, RowSink};
 use super::{Answer, StoreError};
 
 /// Which store this is, which of its lives, and what it signs its cursors with.
@@ -95,6 +96,9 @@ pub trait Maintenance: Send + Sync {
 
     /// Gives all rows of one consistent view to a sink, which ends the reading by an error. Writers go on meanwhile.
     fn rows(&self, sink: Box<dyn RowSink + Send>) -> Answer<'_, ()>;
+
+    /// From now on this one hears of every commit. There is one for a store; a second is not heard.
+    fn tap(&self, tap: Arc<dyn CommitTap>);
 
     /// How many rows each table has, for [`super::operations::SampleGrowth`].
     fn row_counts(&self) -> Answer<'_, Vec<(&'static str, u64)>>;

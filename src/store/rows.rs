@@ -1,8 +1,9 @@
 //! A whole store as named tables of bytes: how it goes out of an engine and in again. Backups, their drills, restores and
-//! rebuilding stand on it; nothing above the store knows what the bytes mean.
+//! rebuilding stand on it; nothing above the store knows what the bytes mean. What a commit has changed goes out in the same way.
 
 use std::io;
 
+use crate::domain::Timestamp;
 use crate::domain::audit::Link;
 
 /// Which store the rows are of, and how it stood when they were read.
@@ -41,6 +42,70 @@ pub trait RowSink {
     /// # Errors
     /// It was not kept.
     fn end(&mut self) -> io::Result<()>;
+}
+
+/// The rows that a commit has changed, in the order in which it did.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct RowLog {
+    bytes: Vec<u8>,
+    /// Whether an erasure has begun or ended in it.
+    pub has_erasure: bool,
+}
+
+/// A changed row: its table, its key, and its value; `None` if it was removed.
+pub type ChangedRow<'r> = (&'r str, &'r [u8], Option<&'r [u8]>);
+
+impl RowLog {
+    /// Adds a row. `value` is `None` if it was removed.
+    pub fn add(&mut self, table: &str, key: &[u8], value: Option<&[u8]>) {
+        self.has_erasure |= table == "erasures";
+        self.bytes.push(u8::try_from(table.len()).unwrap_or(u8::MAX));
+        self.bytes.extend_from_slice(table.as_bytes());
+        self.bytes.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.bytes.extend_from_slice(key);
+        // A length that no value has stands for none.
+        let length = value.map_or(u32::MAX, |value| value.len() as u32);
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+    }
+
+    /// The rows as bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads the rows of [`bytes`](RowLog::bytes); `None` if they are none.
+    #[must_use]
+    pub fn rows(mut bytes: &[u8]) -> Option<Vec<ChangedRow<'_>>> {
+        let mut rows = Vec::new();
+        while let Some((length, rest)) = bytes.split_first() {
+            let (table, rest) = rest.split_at_checked(usize::from(*length))?;
+            let (length, rest) = rest.split_first_chunk::<4>()?;
+            let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            let (length, rest) = rest.split_first_chunk::<4>()?;
+            let (value, rest) = match u32::from_le_bytes(*length) {
+                u32::MAX => (None, rest),
+                length => rest.split_at_checked(length as usize).map(|(value, rest)| (Some(value), rest))?,
+            };
+            rows.push((std::str::from_utf8(table).ok()?, key, value));
+            bytes = rest;
+        }
+        Some(rows)
+    }
+}
+
+/// Hears of every commit of a running store, in their order, before anybody is answered. It must not wait: it stands in the way
+/// of every write.
+pub trait CommitTap: Send + Sync {
+    /// A commit is about to be made: it may be read before its rows are told.
+    fn begins(&self);
+
+    /// These rows are on disk.
+    fn committed(&self, at: Timestamp, rows: RowLog);
+
+    /// A commit failed, and it is not known whether its rows are on disk.
+    fn is_unknown(&self);
 }
 
 /// What a table holds, and the hash of it.

@@ -2,8 +2,10 @@
 //! and the quick test of the seeds (`tests/it/strangers.rs`) call the same ones.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::LazyLock;
 
+use academy_rt::archive::continuous::segment;
 use academy_rt::archive::format;
 use academy_rt::auth::Verifier;
 use academy_rt::config::{Config, ForwardedHeader, Secret, Sources, load};
@@ -14,7 +16,7 @@ use academy_rt::protocol::cursor::{Cursor, Life, Seal};
 use academy_rt::protocol::decode;
 use academy_rt::protocol::request::*;
 use academy_rt::server::proxy_protocol;
-use academy_rt::store::rows::Digests;
+use academy_rt::store::rows::{Digests, RowLog};
 use academy_rt::transport::forwarded::client_of;
 use academy_rt::transport::http::extract;
 use academy_rt::transport::http::extract::Kind;
@@ -160,6 +162,13 @@ pub fn archive(bytes: &[u8]) {
         let _ = format::read(&mut { input }, u32::MAX, &mut Digests::default(), &mut |_, _| {});
         let _ = format::is_encrypted(&mut { input });
     }
+    // A segment of a continuous backup, and what is in its parts.
+    let mut file = b"academy-rt segment\n".to_vec();
+    file.extend_from_slice(bytes);
+    for input in [bytes, file.as_slice()] {
+        let _ = segment::scan(&mut { input }, Path::new("a.segment"), &mut |_| Ok(()));
+    }
+    let _ = (segment::commits_of(bytes), segment::unpack(bytes, false, None), RowLog::rows(bytes));
 }
 
 /// Any text as the configuration file, and as a value of the environment.

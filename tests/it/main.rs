@@ -18,6 +18,7 @@ mod circles;
 mod cli;
 mod config;
 mod connections;
+mod continuous;
 mod docs;
 mod doctor;
 mod gapless;

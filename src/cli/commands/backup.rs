@@ -12,7 +12,9 @@ use crate::archive::ArchiveError;
 use crate::archive::authenticity::{Authenticity, KeyHere};
 use crate::archive::backup;
 use crate::archive::backup::{Made, Recipients};
+use crate::archive::continuous::timeline::{Chain, Timeline};
 use crate::archive::format::Summary;
+use crate::archive::moments::moment;
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Step};
 use crate::archive::retention;
@@ -69,7 +71,7 @@ pub enum BackupCommand {
 /// Which backup.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// File of the backup
+    /// File of the backup, or directory of a continuous backup
     file: PathBuf,
     /// File with age identities, for an encrypted backup
     #[arg(long, value_name = "FILE")]
@@ -220,6 +222,9 @@ fn note(global: &Global, server: &ServerArgs, made: &Made) -> anyhow::Result<()>
 fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let identity = args.identity.as_deref();
     let here = key_here(global, args.data_dir.as_deref())?;
+    if args.file.is_dir() {
+        return verify_continuous(global, args, &here);
+    }
     let bar = rows(global, "verify");
     let mut progress = |done, all| show(&bar, done, all);
     let examined = backup::examine(&args.file, identity, newest_format(), &mut progress);
@@ -280,7 +285,7 @@ fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
     format!(
         "{} is complete\n  signature   {whose}{key}\n  created     {} by academy-rt {} (format {})\n  contents    {} messages, {} lessons, {} notifications, {} users\n  rows        {} ({} unpacked)\n  audit head  {head}\n  BLAKE3      {}",
         file.display(),
-        crate::archive::moments::moment(header.created_at),
+        moment(header.created_at),
         header.application,
         header.format,
         summary.rows_of("messages"),
@@ -293,13 +298,56 @@ fn as_text(file: &Path, summary: &Summary, here: &KeyHere) -> String {
     )
 }
 
+/// Verifies a continuous backup: every checksum of its segments, and with a drill a restore of its last moment.
+fn verify_continuous(global: &Global, args: &VerifyArgs, here: &KeyHere) -> anyhow::Result<Exit> {
+    let timeline = Timeline::read(&args.file).map_err(Failure::from)?;
+    let reaches: Vec<_> = timeline.chains.iter().filter_map(Chain::reach).collect();
+    let torn: Vec<&String> = timeline.chains.iter().filter_map(|chain| chain.torn.as_ref()).collect();
+    let plan = timeline.plan(None).map_err(Failure::from)?;
+    for problem in &torn {
+        warn(&format!("a part of the continuous backup ends early, as after a crash: {problem}"))?;
+    }
+    let mut answer = json!({
+        "ok": true, "torn": torn,
+        "ranges": reaches.iter().map(|(from, to)| json!({ "from": from, "to": to })).collect::<Vec<_>>(),
+    });
+    let mut lines = vec![format!("{} leads back to:", args.file.display())];
+    lines.extend(reaches.iter().map(|(from, to)| format!("  {} to {}", moment(*from), moment(*to))));
+    if args.drill {
+        let dir = Scratch::make("drill")?;
+        let begun = Instant::now();
+        let options = drill_options(args.identity.as_deref());
+        let restored = restore::restore_moment(dir.path(), &plan, options, &mut |_| {}).map_err(Failure::from)?;
+        let seconds = begun.elapsed().as_secs_f64();
+        let until = restored.replayed.map(|replayed| replayed.until);
+        let whose = restored.summary.as_ref().map(|summary| here.judge(summary));
+        if whose == Some(Authenticity::Altered) {
+            return refused(global, backup::unusable(&plan.base, &ArchiveError::Altered).into());
+        }
+        if let Some(answer) = answer.as_object_mut() {
+            answer.insert("restoreSeconds".to_owned(), json!(seconds));
+            answer.insert("until".to_owned(), json!(until));
+            answer.insert("messages".to_owned(), json!(restored.after.rows_of("messages")));
+        }
+        let until = until.map(moment).unwrap_or_default();
+        lines.push(format!(
+            "the trial restore of {until} was successful; it takes about {seconds:.1} s on this machine"
+        ));
+    }
+    global.print(&answer, || lines.join("\n"))?;
+    Ok(Exit::Done)
+}
+
+fn drill_options(identity: Option<&Path>) -> RestoreOptions<'_> {
+    RestoreOptions { identity, is_dry_run: false, is_forced: false, actor: "drill", now: SystemClock.now() }
+}
+
 /// A restore into a temporary directory, which is removed afterwards.
 fn drill(global: &Global, file: &Path, identity: Option<&Path>, here: &KeyHere) -> anyhow::Result<Exit> {
     let dir = Scratch::make("drill")?;
     let bar = rows(global, "drill");
     let begun = Instant::now();
-    let options =
-        RestoreOptions { identity, is_dry_run: false, is_forced: false, actor: "drill", now: SystemClock.now() };
+    let options = drill_options(identity);
     let outcome = restore::restore(dir.path(), file, options, &mut |step| {
         if let Step::Rows(done, all) = step {
             show(&bar, done, all);

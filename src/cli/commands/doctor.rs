@@ -31,6 +31,8 @@ use crate::cli::client::connect::Trust;
 use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::exit::{Exit, Failure};
 
+/// A continuous backup that is further behind is a warning. At its beginning a base backup is made.
+const CONTINUOUS_LAG_SECONDS: f64 = 60.0;
 /// An older backup is a warning: the timer makes a backup every night.
 const BACKUP_OLD: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
@@ -149,6 +151,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     results.push(machine::descriptors(status.as_ref().ok()));
     results.extend(machine::memory(&config));
     results.push(backup(status.as_ref().ok(), now));
+    results.extend(continuous_backup(status.as_ref().ok()));
     results.extend(proxy(&config, status.as_ref().ok()));
     results.extend(origins(&config, status.as_ref().ok()));
     // This machine may be one of the proxies, whose connections begin with the PROXY protocol.
@@ -275,6 +278,20 @@ fn backup(status: Option<&Value>, now: Timestamp) -> CheckResult {
         }
         Some(at) => CheckResult::good("backup", format!("the last one was made on {}", day(at))),
     }
+}
+
+/// Whether the continuous backup works, if there is one.
+fn continuous_backup(status: Option<&Value>) -> Option<CheckResult> {
+    let continuous = status?.get("continuousBackup")?;
+    let lag = continuous.get("lagSeconds").and_then(Value::as_f64).unwrap_or_default();
+    let remedy = "Check that the directory of backup.continuous is there and can be written, and that its disk has space and keeps up.";
+    if let Some(problem) = continuous.get("problem").and_then(Value::as_str) {
+        return Some(CheckResult::problem("continuous backup", problem, remedy));
+    }
+    if lag > CONTINUOUS_LAG_SECONDS {
+        return Some(CheckResult::warning("continuous backup", format!("it is {lag:.0} s behind"), remedy));
+    }
+    Some(CheckResult::good("continuous backup", format!("it is {lag:.1} s behind")))
 }
 
 /// Whether a proxy in front passes on client addresses.

@@ -7,8 +7,9 @@ use http::Method;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
+use crate::archive::continuous::timeline::{Plan, Timeline};
 use crate::archive::kept_audit::{KeptAudit, OldAudit};
-use crate::archive::moments::moment;
+use crate::archive::moments::{at_moment, moment};
 use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Restored, Step, Watch};
 use crate::archive::undo;
@@ -30,8 +31,11 @@ const SHOWN: usize = 10;
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["file", "undo"]))]
 pub struct RestoreArgs {
-    /// File of the backup
+    /// File of the backup, or directory of a continuous backup
     file: Option<PathBuf>,
+    /// Moment to return to, from the directory of a continuous backup: 2026-11-23T17:10:55Z [default: the last one in it]
+    #[arg(long, value_name = "TIME", conflicts_with = "undo")]
+    to: Option<String>,
     /// Return to the data that the last restore set aside
     #[arg(long)]
     undo: bool,
@@ -82,14 +86,20 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
         actor: &actor,
         now: SystemClock.now(),
     };
+    let plan = plan(&args)?;
+    let backup = plan.as_ref().map(|plan| &plan.base).or(args.file.as_ref());
     let bar = rows(global, "restore");
     let mut watch = watcher(&bar);
-    let outcome = match &args.file {
+    let outcome = match backup {
         Some(file) if args.dry_run && data_dir.exists() && restore::is_in_use(data_dir) => {
-            rehearse(global, data_dir, file, options, &mut watch)
+            rehearse(global, data_dir, file, plan.as_ref(), options, &mut watch)
         }
         Some(file) => {
-            restore::restore(data_dir, file, options, &mut watch).map_err(|problem| Failure::from(problem).into())
+            let restored = match &plan {
+                Some(plan) => restore::restore_moment(data_dir, plan, options, &mut watch),
+                None => restore::restore(data_dir, file, options, &mut watch),
+            };
+            restored.map_err(|problem| Failure::from(problem).into())
         }
         None => undo::undo(data_dir, options, &mut watch).map_err(|problem| Failure::from(problem).into()),
     };
@@ -108,11 +118,47 @@ pub fn run(global: &Global, args: RestoreArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// How to return to a moment, if a directory was given.
+fn plan(args: &RestoreArgs) -> anyhow::Result<Option<Plan>> {
+    let to = args.to.as_deref().map(|text| {
+        at_moment(text).ok_or_else(|| {
+            let why = format!("'{text}' is not one");
+            Failure::usage(
+                "--to needs a moment",
+                why,
+                "Write it as 2026-11-23T17:10:55Z, or in milliseconds since 1970.",
+            )
+        })
+    });
+    let to = to.transpose()?;
+    match &args.file {
+        Some(dir) if dir.is_dir() => {
+            let plan = Timeline::read(dir).and_then(|timeline| timeline.plan(to)).map_err(Failure::from)?;
+            if let Some(to) = to.filter(|to| *to > plan.reaches()) {
+                warn(&format!(
+                    "the continuous backup has nothing between {} and {}: the first of them is restored",
+                    moment(plan.reaches()),
+                    moment(to)
+                ))?;
+            }
+            Ok(Some(plan))
+        }
+        _ if to.is_some() => Err(Failure::usage(
+            "--to needs the directory of a continuous backup",
+            "a backup file has one moment",
+            "Give the directory that backup.continuous names.",
+        )
+        .into()),
+        _ => Ok(None),
+    }
+}
+
 /// What a restore would change beside a server that runs: its data are taken from it, as a backup is.
 fn rehearse(
     global: &Global,
     data_dir: &Path,
     backup: &Path,
+    plan: Option<&Plan>,
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
 ) -> anyhow::Result<Restored> {
@@ -122,7 +168,8 @@ fn rehearse(
     download(global, &ServerArgs::here(data_dir), get, move |source| {
         restore::copy_rows(source, &path).map_err(|problem| Failure::from(problem).into())
     })?;
-    restore::rehearse(rows.path(), data_dir, backup, options, watch).map_err(|problem| Failure::from(problem).into())
+    restore::rehearse(rows.path(), data_dir, backup, plan, options, watch)
+        .map_err(|problem| Failure::from(problem).into())
 }
 
 /// Rooms and users that a restore adds and removes.
@@ -166,7 +213,8 @@ fn as_json(restored: &Restored, change: &Change, is_dry_run: bool, undo: &str) -
         "auditKept": kept_of(restored).and_then(|kept| kept.path.as_ref()),
         "auditRecordsKept": kept_of(restored).map_or(0, |kept| kept.records),
         "auditUnreadable": matches!(restored.old_audit, OldAudit::Unreadable(_)),
-        "aside": restored.aside, "undoneFrom": restored.undone_from, "undo": restored.aside.as_ref().map(|_| undo),
+        "aside": restored.aside, "undoneFrom": restored.undone_from,
+        "until": restored.replayed.map(|replayed| replayed.until), "commits": restored.replayed.map(|replayed| replayed.commits), "undo": restored.aside.as_ref().map(|_| undo),
     })
 }
 
@@ -230,6 +278,13 @@ fn as_text(restored: &Restored, change: &Change, args: &RestoreArgs, undo: &str)
     if !restored.carried.erased.is_empty() {
         lines
             .push(format!("  erased again   {} users who were erased since the backup", restored.carried.erased.len()));
+    }
+    if let Some(replayed) = &restored.replayed {
+        lines.push(format!(
+            "  until          {} ({} commits behind the base backup)",
+            moment(replayed.until),
+            replayed.commits
+        ));
     }
     lines.extend(restored.authenticity.map(|whose| format!("  signature      {}", whose.as_str())));
     lines.extend(audit_words(restored));

@@ -150,6 +150,15 @@ impl Said<'_> {
         shown.join(", ")
     }
 
+    /// Of the continuous backup.
+    fn continuous(&self) -> String {
+        let directory = self.word("/directory");
+        match self.0.pointer("/problem").and_then(Value::as_str) {
+            Some(problem) => format!("FAILS, {:.0} s behind: {problem}", self.part("/lagSeconds")),
+            None => format!("{:.1} s behind, in {directory}; {} gaps", self.part("/lagSeconds"), self.number("/gaps")),
+        }
+    }
+
     fn backup(&self) -> String {
         match self.0.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
             Some(at) => format!("{} ({:.1} MiB)", moment(Timestamp(at)), self.mib("/store/lastBackup/bytes")),
@@ -253,6 +262,9 @@ fn text(answer: &Value) -> String {
     row("certificate", said.certificate());
     row("keys", said.keys());
     row("last backup", said.backup());
+    if let Some(continuous) = answer.get("continuousBackup") {
+        row("continuous", Said(continuous).continuous());
+    }
     for (name, pointer, what) in [
         ("PROXIES", "/untrustedProxies", "not in server.trusted_proxies"),
         ("ORIGINS", "/refusedOrigins", "not in server.cors_origins"),

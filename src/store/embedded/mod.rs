@@ -22,8 +22,8 @@ mod seam;
 mod tests;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -116,6 +116,7 @@ impl Embedded {
             room_in_file: AtomicU64::new(0),
             measured_at: AtomicU64::new(u64::MAX),
             last_id: AtomicU64::new(last_id),
+            tap: OnceLock::new(),
             last_backup: Mutex::new(last_backup),
             commits: AtomicU64::new(0),
             busy_since: Mutex::new(None),

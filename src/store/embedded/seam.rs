@@ -17,7 +17,7 @@ use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::queue::Command;
 use crate::store::embedded::engine::schema::Snapshot;
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
-use crate::store::rows::RowSink;
+use crate::store::rows::{CommitTap, RowSink};
 use crate::store::{
     Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
     InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages,
@@ -212,6 +212,10 @@ impl Maintenance for Embedded {
     /// All rows of one consistent view. It pins pages for as long as the sink takes: a slow one is the caller's to end.
     fn rows(&self, mut sink: Box<dyn RowSink + Send>) -> Answer<'_, ()> {
         Box::pin(self.read_apart(move |snapshot| snapshot.send_rows(&mut *sink)))
+    }
+
+    fn tap(&self, tap: Arc<dyn CommitTap>) {
+        let _ = self.shared.tap.set(tap);
     }
 
     fn row_counts(&self) -> Answer<'_, Vec<(&'static str, u64)>> {

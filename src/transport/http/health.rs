@@ -105,6 +105,11 @@ impl HttpApi {
             is_ready: self.readiness().is_ok(),
             is_websocket_enabled: self.process.websocket_enabled(),
             now,
+            continuous: self.process.continuous().map(|standing| metrics::Continuous {
+                lag: standing.lag,
+                is_failing: standing.problem.is_some(),
+                gaps: standing.gaps,
+            }),
             process: process::read(),
             free_bytes: self.process.free_bytes(),
             certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),

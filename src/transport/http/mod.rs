@@ -24,6 +24,7 @@ use warp::reject::Rejection;
 /// What an answer is made of.
 pub use warp::reply::Response;
 
+use crate::archive::continuous::recorder::Standing;
 use crate::auth::Verifier;
 use crate::config::capacity;
 use crate::domain::Actor;
@@ -59,6 +60,10 @@ pub trait Process: Send + Sync {
     }
     /// Why keys that have changed are not used.
     fn keys_error(&self) -> Option<String> {
+        None
+    }
+    /// How the continuous backup stands, if there is one.
+    fn continuous(&self) -> Option<Standing> {
         None
     }
     /// The bytes that are free where the data are.

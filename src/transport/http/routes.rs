@@ -44,7 +44,7 @@ const fn costly(
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 39] = [
+pub const ROUTES: [Route; 40] = [
     row("/healthz", &["GET"]),
     row("/readyz", &["GET"]),
     row("/api/health", &["GET"]),
@@ -69,6 +69,7 @@ pub const ROUTES: [Route; 39] = [
     row("/api/v1/admin/connections", &["GET"]),
     costly("/api/v1/admin/audit", &["GET"], Some(Scope::Admin), JSON),
     costly("/api/v1/admin/backup", &["GET", "POST"], Some(Scope::Admin), ARCHIVE),
+    costly("/api/v1/admin/tables", &["GET"], Some(Scope::Admin), JSON),
     row("/api/v1/admin/rooms", &["GET", "POST"]),
     row("/api/v1/admin/rooms/{roomId}", &["GET", "PATCH", "DELETE"]),
     row("/api/v1/admin/rooms/{roomId}/members/{userId}", &["PUT", "DELETE"]),

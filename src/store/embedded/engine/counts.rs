@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::iter::Peekable;
 
-use redb::{ReadableTable, Table};
+use redb::ReadableTable;
 
 use crate::store::embedded::engine::codec::{decode, encode, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{K16, Row, k16, pair};
+use crate::store::embedded::engine::schema::{K16, Logged, Row, k16, pair};
 
 /// A block of a level has so many blocks of the level below.
 const BITS: u32 = 8;
@@ -26,7 +26,7 @@ fn key(space: u64, level: u32, index: u64) -> [u8; 16] {
 
 /// Adds an id to a space, or takes it out.
 pub(in crate::store::embedded) fn change(
-    table: &mut Table<'_, K16, Row>,
+    table: &mut Logged<'_, K16, Row>,
     space: u64,
     id: u64,
     is_added: bool,
@@ -34,7 +34,7 @@ pub(in crate::store::embedded) fn change(
     let mut buffer = Vec::with_capacity(16);
     for level in 0..LEVELS {
         let key = key(space, level, id >> (BITS * level));
-        let count = get_number(table, &key)?.unwrap_or(0);
+        let count = get_number(&**table, &key)?.unwrap_or(0);
         let next = if is_added { count.checked_add(1) } else { count.checked_sub(1) };
         match next.ok_or_else(|| Failure::Damaged(format!("a count of space {space} goes below nothing at {id}")))? {
             0 => drop(table.remove(&key)?),
@@ -179,9 +179,8 @@ impl<T: ReadableTable<K16, Row>> Iterator for Without<'_, T> {
 }
 
 /// Takes away all that is counted in a space.
-pub(in crate::store::embedded) fn forget(table: &mut Table<'_, K16, Row>, space: u64) -> Outcome<()> {
-    table.retain_in::<&[u8; 16], _>(&k16(space, 0)..=&k16(space, u64::MAX), |_, _| false)?;
-    Ok(())
+pub(in crate::store::embedded) fn forget(table: &mut Logged<'_, K16, Row>, space: u64) -> Outcome<()> {
+    Ok(table.remove_range::<&[u8; 16]>(&k16(space, 0)..=&k16(space, u64::MAX))?)
 }
 
 /// Visits the ids of all spaces, and says which blocks are not the sum of the blocks below them.
@@ -233,7 +232,7 @@ mod tests {
             let mut model: [BTreeSet<u64>; 3] = Default::default();
             let tx = database.begin_write().unwrap();
             {
-                let mut table = tx.open_table(TABLE).unwrap();
+                let mut table = Logged::alone(tx.open_table(TABLE).unwrap());
                 for (space, id) in &steps {
                     // The same id once more takes it out again.
                     let set = &mut model[*space as usize];
@@ -278,10 +277,10 @@ mod tests {
             let low = if low % 3 == 0 { low } else { low % 2_000 };
             let tx = database.begin_write().unwrap();
             {
-                let mut table = tx.open_table(TABLE).unwrap();
+                let mut table = Logged::alone(tx.open_table(TABLE).unwrap());
                 // What is taken below the range may be of what is not there any more.
                 for (space, id) in there.iter().map(|id| (1, *id)).chain(taken.iter().map(|id| (2, *id))).chain([(2, low.saturating_sub(1))]) {
-                    if !has(&table, space, id).unwrap() {
+                    if !has(&*table, space, id).unwrap() {
                         change(&mut table, space, id, true).unwrap();
                     }
                 }
@@ -304,10 +303,10 @@ mod tests {
     fn nothing_is_taken_out_that_is_not_there() {
         let database = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new()).unwrap();
         let tx = database.begin_write().unwrap();
-        let mut table = tx.open_table(TABLE).unwrap();
+        let mut table = Logged::alone(tx.open_table(TABLE).unwrap());
         assert!(change(&mut table, 1, 7, false).is_err());
         change(&mut table, 1, 7, true).unwrap();
         forget(&mut table, 1).unwrap();
-        assert_eq!(behind(&table, 1, 0).unwrap(), 0);
+        assert_eq!(behind(&*table, 1, 0).unwrap(), 0);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
@@ -16,6 +17,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::file::Opener;
 use crate::store::embedded::engine::schema::Snapshot;
 use crate::store::operations::Class;
+use crate::store::rows::CommitTap;
 
 /// What a file system counts blocks in.
 const BLOCK: u64 = 512;
@@ -57,6 +59,8 @@ pub(in crate::store::embedded) struct Shared {
     /// How many commits there had been when they were measured; `u64::MAX` before that.
     pub(in crate::store::embedded) measured_at: AtomicU64,
     pub(in crate::store::embedded) last_id: AtomicU64,
+    /// Who hears of the rows of each commit.
+    pub(in crate::store::embedded) tap: OnceLock<Arc<dyn CommitTap>>,
     /// When the last good backup was made, and its size.
     pub(in crate::store::embedded) last_backup: Mutex<Option<(Timestamp, u64)>>,
     /// Since when the writer is at what it does now.

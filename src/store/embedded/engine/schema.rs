@@ -3,15 +3,19 @@
 //!
 //! The format has one number, [`FORMAT`]. It rises when an older version could misread what a newer one writes.
 
-use std::cell::OnceCell;
+use std::borrow::Borrow;
+use std::cell::{OnceCell, RefCell};
+use std::ops::Deref;
 
 use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table, TableDefinition, WriteTransaction,
+    AccessGuard, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, StorageError, Table,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::domain::UserId;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::operations::KeyKind;
+use crate::store::rows::RowLog;
 
 /// The format of this version. 1: version 0.1. 2: rooms know what was purged of them; audit, holds, erasures, growth.
 /// 3: bans, which an older version would not know of and let in whom they shut out; rooms that are being removed.
@@ -65,16 +69,85 @@ pub(in crate::store::embedded) mod meta {
     pub(in crate::store::embedded) const AUDIT_HEAD: &str = "audit_head";
 }
 
+/// An open table whose changes are kept in a log, if there is one.
+pub(in crate::store::embedded) struct Logged<'t, K: redb::Key + 'static, V: redb::Value + 'static> {
+    table: Table<'t, K, V>,
+    name: &'static str,
+    log: Option<&'t RefCell<RowLog>>,
+}
+
+impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Deref for Logged<'t, K, V> {
+    type Target = Table<'t, K, V>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.table
+    }
+}
+
+#[cfg(test)]
+impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Logged<'t, K, V> {
+    /// A table of a test, without a log.
+    pub(in crate::store::embedded) fn alone(table: Table<'t, K, V>) -> Self {
+        Logged { table, name: "", log: None }
+    }
+}
+
+impl<K: redb::Key + 'static, V: redb::Value + 'static> Logged<'_, K, V> {
+    /// Puts a row.
+    pub(in crate::store::embedded) fn insert<'k, 'v>(
+        &mut self,
+        key: impl Borrow<K::SelfType<'k>>,
+        value: impl Borrow<V::SelfType<'v>>,
+    ) -> Result<Option<AccessGuard<'_, V>>, StorageError> {
+        if let Some(log) = self.log {
+            let value = V::as_bytes(value.borrow());
+            log.borrow_mut().add(self.name, K::as_bytes(key.borrow()).as_ref(), Some(value.as_ref()));
+        }
+        self.table.insert(key, value)
+    }
+
+    /// Removes a row, if it is there.
+    pub(in crate::store::embedded) fn remove<'k>(
+        &mut self,
+        key: impl Borrow<K::SelfType<'k>>,
+    ) -> Result<Option<AccessGuard<'_, V>>, StorageError> {
+        if let Some(log) = self.log {
+            log.borrow_mut().add(self.name, K::as_bytes(key.borrow()).as_ref(), None);
+        }
+        self.table.remove(key)
+    }
+
+    /// Removes the rows of a range.
+    pub(in crate::store::embedded) fn remove_range<'r, R: Borrow<K::SelfType<'r>> + 'r>(
+        &mut self,
+        range: impl std::ops::RangeBounds<R> + 'r,
+    ) -> Result<(), StorageError> {
+        let (log, name) = (self.log, self.name);
+        self.table.retain_in(range, |key, _| {
+            if let Some(log) = log {
+                log.borrow_mut().add(name, K::as_bytes(&key).as_ref(), None);
+            }
+            false
+        })
+    }
+
+    /// Removes all rows.
+    pub(in crate::store::embedded) fn clear(&mut self) -> Result<(), StorageError> {
+        self.remove_range::<K::SelfType<'_>>(..)
+    }
+}
+
 /// A table that is opened when it is first touched: a commit touches six of them, and opening all would be a tenth of it.
 pub(in crate::store::embedded) struct Lazy<'t, K: redb::Key + 'static, V: redb::Value + 'static> {
     tx: &'t WriteTransaction,
     name: &'static str,
-    table: OnceCell<Table<'t, K, V>>,
+    table: OnceCell<Logged<'t, K, V>>,
+    log: Option<&'t RefCell<RowLog>>,
 }
 
 impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Lazy<'t, K, V> {
-    fn new(tx: &'t WriteTransaction, name: &'static str) -> Self {
-        Self { tx, name, table: OnceCell::new() }
+    fn new(tx: &'t WriteTransaction, name: &'static str, log: Option<&'t RefCell<RowLog>>) -> Self {
+        Self { tx, name, table: OnceCell::new(), log }
     }
 
     /// The table, to look at.
@@ -83,11 +156,11 @@ impl<'t, K: redb::Key + 'static, V: redb::Value + 'static> Lazy<'t, K, V> {
             return Ok(table);
         }
         let table = self.tx.open_table(TableDefinition::<K, V>::new(self.name))?;
-        Ok(self.table.get_or_init(|| table))
+        Ok(self.table.get_or_init(|| Logged { table, name: self.name, log: self.log }))
     }
 
     /// The table, to change.
-    pub(in crate::store::embedded) fn write(&mut self) -> Outcome<&mut Table<'t, K, V>> {
+    pub(in crate::store::embedded) fn write(&mut self) -> Outcome<&mut Logged<'t, K, V>> {
         self.read()?;
         self.table.get_mut().ok_or_else(|| Failure::Damaged(format!("the table {} did not open", self.name)))
     }
@@ -103,7 +176,20 @@ macro_rules! tables {
         impl<'t> Tables<'t> {
             /// Opens none of them yet.
             pub(in crate::store::embedded) fn of(tx: &'t WriteTransaction) -> Self {
-                Self { $($field: Lazy::new(tx, stringify!($field)),)* }
+                Self { $($field: Lazy::new(tx, stringify!($field), None),)* }
+            }
+
+            /// As [`Tables::of`]; what is changed in them is kept in a log.
+            pub(in crate::store::embedded) fn logged(tx: &'t WriteTransaction, log: &'t RefCell<RowLog>) -> Self {
+                Self { $($field: Lazy::new(tx, stringify!($field), Some(log)),)* }
+            }
+
+            /// Removes a row as bytes from the table of that name, if it is there.
+            pub(in crate::store::embedded) fn remove_row(&mut self, table: &str, key: &[u8]) -> Outcome<()> {
+                match table {
+                    $(stringify!($field) => cut(self.$field.write()?, key),)*
+                    _ => Err(Failure::Damaged(format!("there is no table {table}"))),
+                }
             }
 
             /// Puts a row as bytes into the table of that name.
@@ -288,17 +374,26 @@ fn count<K: redb::Key + 'static, V: redb::Value + 'static>(
     Ok(Some((name, table.len()?)))
 }
 
+fn is_key<K: redb::Key + 'static>(key: &[u8]) -> bool {
+    let is_text = K::type_name() == <&str as redb::Value>::type_name();
+    K::fixed_width().is_none_or(|width| width == key.len()) && (!is_text || std::str::from_utf8(key).is_ok())
+}
+
+fn cut<K: redb::Key + 'static, V: redb::Value + 'static>(table: &mut Logged<'_, K, V>, key: &[u8]) -> Outcome<()> {
+    if !is_key::<K>(key) {
+        return Err(Failure::Damaged("a row does not fit its table".to_owned()));
+    }
+    table.remove(K::from_bytes(key))?;
+    Ok(())
+}
+
 /// redb panics at bytes that are none of the type: they are looked at first.
 fn put<K: redb::Key + 'static, V: redb::Value + 'static>(
-    table: &mut Table<'_, K, V>,
+    table: &mut Logged<'_, K, V>,
     key: &[u8],
     value: &[u8],
 ) -> Outcome<()> {
-    let is_text = K::type_name() == <&str as redb::Value>::type_name();
-    if K::fixed_width().is_some_and(|width| width != key.len())
-        || V::fixed_width().is_some_and(|width| width != value.len())
-        || is_text && std::str::from_utf8(key).is_err()
-    {
+    if !is_key::<K>(key) || V::fixed_width().is_some_and(|width| width != value.len()) {
         return Err(Failure::Damaged("a row does not fit its table".to_owned()));
     }
     table.insert(K::from_bytes(key), V::from_bytes(value))?;

@@ -6,6 +6,7 @@
 //! again at once, for the readers, and tries with growing pauses whether it takes a write; unless a sync failed or the file
 //! is damaged, which a running process cannot put right.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -132,6 +133,9 @@ impl Writer {
             Err(failure) => {
                 // What is known by heart may be ahead of the disk, or the disk ahead of it.
                 self.known = Known::default();
+                if let Some(tap) = self.shared.tap.get() {
+                    tap.is_unknown();
+                }
                 let error = match self.shared.note(&failure) {
                     full @ (StoreError::Full(_) | StoreError::Corrupt(_)) => full,
                     other => StoreError::Unavailable(other.to_string()),
@@ -180,7 +184,10 @@ impl Writer {
         tx.set_quick_repair(true);
         let due = self.expiry.now(self.clock.now(), self.clock.passing());
         let kept = (self.keep_versions, self.lessons_per_user);
-        let mut batch = Batch::new(Tables::of(&tx), &mut self.known, Timestamp(0), due, kept)?;
+        let tap = self.shared.tap.get();
+        let log = RefCell::default();
+        let tables = if tap.is_some() { Tables::logged(&tx, &log) } else { Tables::of(&tx) };
+        let mut batch = Batch::new(tables, &mut self.known, Timestamp(0), due, kept)?;
         let mut failed = None;
         for command in commands.drain(..) {
             let Command::Write(write, reply) = command else { continue };
@@ -202,7 +209,13 @@ impl Writer {
             tx.abort()?;
             return Ok(None);
         };
+        if let Some(tap) = tap {
+            tap.begins();
+        }
         tx.commit()?;
+        if let Some(tap) = tap {
+            tap.committed(self.clock.now(), log.into_inner());
+        }
         Ok(Some(told))
     }
 

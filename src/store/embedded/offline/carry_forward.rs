@@ -197,7 +197,7 @@ impl OfflineFile {
     fn carry_bans(&self, from: &OfflineFile, now: Timestamp) -> Result<usize, StoreError> {
         let standing = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
         self.write(|tables| {
-            tables.bans.write()?.retain(|_, _| false)?;
+            tables.bans.write()?.clear()?;
             Ok(())
         })?;
         let count = standing.len();
@@ -260,7 +260,7 @@ impl OfflineFile {
 fn put_holds(tables: &mut Tables<'_>, holds: &[Hold], settle: bool) -> Outcome<()> {
     let mut buffer = Vec::new();
     // One that was released since stays released.
-    tables.holds.write()?.retain(|_, _| false)?;
+    tables.holds.write()?.clear()?;
     for hold in holds {
         let (key, row) = (hold_key(&hold.subject), HoldRow::of(hold));
         tables.holds.write()?.insert(key.as_bytes(), encode(&row, &mut buffer)?)?;

@@ -15,7 +15,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome, guarded};
 use crate::store::embedded::engine::file;
 use crate::store::embedded::engine::file::{Disk, Opener};
 use crate::store::embedded::engine::schema::{FORMAT, Snapshot, Tables, meta};
-use crate::store::rows::{Preface, RowSink};
+use crate::store::rows::{Preface, RowLog, RowSink};
 use crate::store::{OpenError, StoreError};
 
 /// How much of a new file waits for its next transaction, in bytes.
@@ -198,6 +198,26 @@ impl OfflineFile {
         guarded(written).map_err(Failure::into_error)
     }
 
+    /// Does again what commits have done, in one transaction: their rows as [`RowLog::bytes`].
+    ///
+    /// # Errors
+    /// What kept it from being done; rows that make no sense.
+    pub fn replay(&self, commits: &[&[u8]]) -> Result<(), StoreError> {
+        self.write(|tables| {
+            for commit in commits {
+                let rows = RowLog::rows(commit);
+                let rows = rows.ok_or_else(|| Failure::Damaged("the rows of a commit make no sense".to_owned()))?;
+                for (table, key, value) in rows {
+                    match value {
+                        Some(value) => tables.put_row(table, key, value)?,
+                        None => tables.remove_row(table, key)?,
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// The engine's own walk over every page: checksums and the tree. `false` if it found something.
     ///
     /// # Errors
@@ -328,7 +348,7 @@ pub fn begin_new_life(file: &OfflineFile, life: &NewLife) -> Result<(), StoreErr
             tables.meta.write()?.insert(meta::NEXT_ID, encode(&life.next_id, &mut buffer)?)?;
         }
         // What was on its way in the life that has ended has gone out, or was never acknowledged in this one.
-        tables.outbox.write()?.retain(|_, _| false)?;
+        tables.outbox.write()?.clear()?;
         tables.meta.write()?.insert(meta::EPOCH, encode(&life.epoch, &mut buffer)?)?;
         Ok(())
     })

@@ -16,7 +16,7 @@ use crate::observability::noticed::Noticed;
 use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{
-    KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, SeenName, Status, StoreCounts,
+    ContinuousBackup, KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, SeenName, Status, StoreCounts,
 };
 use crate::services::{Caller, authorize};
 
@@ -96,6 +96,14 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
             last_id: store.last_id,
             last_backup: store.last_backup.map(|(at, bytes)| LastBackup { at, bytes }),
         },
+        continuous_backup: api.process.continuous().map(|standing| ContinuousBackup {
+            directory: standing.dir.display().to_string(),
+            lag_seconds: standing.lag.as_secs_f64(),
+            problem: standing.problem,
+            gaps: standing.gaps,
+            base_at: standing.base_at,
+            written_at: standing.written_at,
+        }),
         deliveries: api.sockets.delivered(),
         slow_readers: api.sockets.slow_readers(),
     };
