@@ -163,7 +163,7 @@ impl HttpApi {
                 Ok(Caller::http(actor, &origin))
             }
             Err(error) => {
-                self.app.audit.note_refused_sign_in(&error, &origin);
+                self.app.audit.note_refused_sign_in(&error, &origin::describe_network(control, address));
                 if let Some(ClientAddress(address)) = address {
                     self.app.rates.charge_network(network_of(address), RequestKind::Stranger)?;
                 }

@@ -218,11 +218,11 @@ impl SocketIoTransport {
         let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
-                let address = origin::describe(None, address);
                 if self.counters().log_limiter.may_log(error.code.as_str()) {
+                    let address = origin::describe(None, address);
                     tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
                 }
-                self.app.audit.note_refused_sign_in(&error, &address);
+                self.app.audit.note_refused_sign_in(&error, &origin::describe_network(None, address));
                 if self.verifier.rejects_in_handshake() {
                     let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
                     self.directory.sessions.end_session(&session, connection, socket::FAREWELL);
@@ -464,8 +464,8 @@ impl SocketIoTransport {
     pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, ApiError> {
         let identified = identify(&self.verifier, &self.app, Some(token));
         let actor = identified.inspect_err(|error| {
-            let address = origin::describe(None, link.came.from.map(ClientAddress));
-            self.app.audit.note_refused_sign_in(error, &address);
+            let network = origin::describe_network(None, link.came.from.map(ClientAddress));
+            self.app.audit.note_refused_sign_in(error, &network);
         })?;
         let before = link.actor();
         if actor.user != before.user {
