@@ -104,7 +104,7 @@ fn gather(config: &Config, present: LoadedSecret) -> Result<LoadedKeys, KeyError
     let keys = Keys::new(keys)?;
     if let Some(algorithm) = keys.crowded() {
         warnings.push(format!(
-            "there are more than {MAX_TRIED} public keys for {algorithm}: for a token without a kid, the server tries only the first {MAX_TRIED}"
+            "there are more than {MAX_TRIED} public keys without a kid for {algorithm}: for a token without a kid, the server tries only the first {MAX_TRIED}"
         ));
     }
     Ok(LoadedKeys { keys, signing: SigningKey { secret, kid, origin }, secrets, warnings })

@@ -339,6 +339,12 @@ pub const KEYS: &[Key] = &[
         "Chat rooms that a user may create per day by a message; 0: no limit.",
         |c, v| count(&mut c.limits.rooms_per_day, v),
     ),
+    key(
+        "limits.sign_in_records_per_day",
+        "5000",
+        "Records of refused sign-ins in the audit log per day; one more tells of the rest. 0: no limit.",
+        |c, v| count(&mut c.limits.sign_in_records_per_day, v),
+    ),
     fixed(key("limits.lessons_per_user", "20000", "Lessons of a user with stored progress; 0: no limit.", |c, v| {
         count(&mut c.limits.lessons_per_user, v)
     })),

@@ -89,6 +89,8 @@ pub struct Status {
     pub connections_turned_away: u64,
     /// Tokens refused since the start.
     pub refused_sign_ins: u64,
+    /// Those of today without a record of their own in the audit log, because the day has as many as it may have.
+    pub refused_beyond_records: u64,
     /// Requests beyond a limit since the start.
     pub rate_limited: u64,
     /// What quotas of users have refused.

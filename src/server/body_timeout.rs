@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::transport::socketio::engine::connection::{Connection, Cut};
+use crate::transport::socketio::engine::packets::Packets;
 
 /// What a body must bring for each second more than it is granted: a payload of 1 MB over a poor mobile network is not an attack.
 const BYTES_A_SECOND: u64 = 16 * 1024;
@@ -27,6 +28,8 @@ pub struct TimedBody<B = Incoming> {
     began: Option<Instant>,
     received: u64,
     end: BodyEnd,
+    /// Its packets, where it has some.
+    packets: Option<Packets>,
 }
 
 /// Whether all of a body has come, for whoever has given it out of their hands. A request without one has nothing to wait for.
@@ -51,7 +54,13 @@ impl<B: Body> TimedBody<B> {
     /// Guards the body of a request that comes over this connection.
     pub fn new(body: B, timeout: Duration, connection: Arc<dyn Connection>) -> TimedBody<B> {
         let end = BodyEnd((!body.is_end_stream()).then(Arc::default));
-        TimedBody { body, timeout, connection, time: None, began: None, received: 0, end }
+        TimedBody { body, timeout, connection, time: None, began: None, received: 0, end, packets: None }
+    }
+
+    /// It has packets of Engine.IO: there are so many that are no events, or it breaks off.
+    #[must_use]
+    pub fn with_packets(self) -> TimedBody<B> {
+        TimedBody { packets: Some(Packets::default()), ..self }
     }
 
     /// Its end.
@@ -73,6 +82,9 @@ pub enum InboundError<E> {
     /// Its sender took too long.
     #[error("the body of the request came too slowly")]
     TooSlow,
+    /// It has more packets that are no events than a client has to say.
+    #[error("the body has too many packets that ask for nothing")]
+    TooMany,
     /// The connection or the body broke.
     #[error(transparent)]
     Broken(E),
@@ -90,6 +102,9 @@ where
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             if let Some(bytes) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
                 this.received += bytes.len() as u64;
+                if this.packets.as_mut().is_some_and(|packets| !packets.read(bytes)) {
+                    return Poll::Ready(Some(Err(InboundError::TooMany)));
+                }
             }
             if frame.is_none() || this.body.is_end_stream() {
                 this.end.note();

@@ -410,7 +410,7 @@ impl Middleware {
             Err(EndedSession { is_poll }) => return session_ended(is_poll),
         };
         let response = tokio::select! {
-            response = (self.inner)(Request::from_parts(parts, body)) => response,
+            response = (self.inner)(Request::from_parts(parts, body.with_packets())) => response,
             () = passage.ended() => return session_ended(true),
         };
         self.sockets.conclude(&passage, response.status(), &peer.connection);

@@ -108,7 +108,7 @@ impl App {
 /// # Errors
 /// What closing the file said.
 pub async fn close(app: &App) -> Result<(), StoreError> {
-    app.audit.record_refusals().await;
+    app.audit.record_refusals(0, true).await;
     // Their receivers are cut off by now: each ends at its next piece.
     if tokio::time::timeout(STREAMS_END, app.streams.ended()).await.is_err() {
         tracing::warn!("a streamed answer did not end in time");

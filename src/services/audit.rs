@@ -1,15 +1,13 @@
-//! The audit log: administrative acts as they are done, and refused sign-ins, gathered so that somebody who tries a
-//! thousand tokens fills neither the audit log nor the disk.
+//! The audit log: administrative acts as they are done, and refused sign-ins, gathered ([`RefusedSignIns`]) so that somebody who
+//! tries a thousand tokens fills neither the audit log nor the disk.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
+use std::time::Instant;
 
 use crate::archive::format::AuditPoint;
-use crate::domain::audit::{AuditEntry, action};
-use crate::domain::{Scope, Timestamp};
+use crate::domain::Scope;
+use crate::domain::audit::action;
 use crate::protocol::admin::data::{AuditPage, AuditView, LinkView};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::store::operations::{Act, Record};
@@ -17,58 +15,12 @@ use crate::store::{AuditPart, StoreError};
 
 use crate::realtime::live::Live;
 use crate::services::errors::store_error;
+use crate::services::refused_sign_ins::RefusedSignIns;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 
-/// So many kinds of refused sign-ins (address and reason) are distinguished between two records; more are counted together.
-const KINDS: usize = 64;
-/// So many records that the store did not take are kept.
-const KEPT: usize = 4 * KINDS;
 /// The most records that one call gives.
 const MOST: usize = 1_000;
-
-/// Refused sign-ins that are not yet recorded.
-#[derive(Debug, Default)]
-struct Refusals {
-    gathered: Mutex<Gathered>,
-    /// Records that the store did not take; at most [`KEPT`].
-    kept: Mutex<Vec<AuditEntry>>,
-}
-
-#[derive(Debug, Default)]
-struct Gathered {
-    /// (address, reason): since when, and how often.
-    kinds: HashMap<(String, &'static str), (Timestamp, u64)>,
-    /// Beyond those.
-    others: u64,
-}
-
-impl Refusals {
-    fn add(&self, origin: &str, code: &'static str, at: Timestamp) {
-        let mut gathered = self.gathered.lock();
-        let key = (origin.to_owned(), code);
-        if gathered.kinds.len() >= KINDS && !gathered.kinds.contains_key(&key) {
-            gathered.others += 1;
-            return;
-        }
-        gathered.kinds.entry(key).or_insert((at, 0)).1 += 1;
-    }
-
-    /// What was gathered since, and before it what the store did not take.
-    fn take(&self) -> (Vec<AuditEntry>, Gathered) {
-        let kept = std::mem::take(&mut *self.kept.lock());
-        (kept, std::mem::take(&mut *self.gathered.lock()))
-    }
-
-    /// Keeps records for later. If there are too many, the oldest stay, because they show how it began, and the rest is only logged.
-    fn keep(&self, mut entries: Vec<AuditEntry>) {
-        if entries.len() > KEPT {
-            tracing::error!(lost = entries.len() - KEPT, "dropped records of refused sign-ins: the store accepts none");
-            entries.truncate(KEPT);
-        }
-        *self.kept.lock() = entries;
-    }
-}
 
 /// The audit log.
 #[derive(Debug, Clone)]
@@ -77,7 +29,7 @@ pub struct Audit {
     /// Whose counters refused sign-ins are among.
     live: Arc<Live>,
     /// Refused sign-ins that are not yet recorded.
-    refusals: Arc<Refusals>,
+    refusals: Arc<RefusedSignIns>,
     /// The day on which the end of the audit log was logged last.
     head_logged_on: Arc<AtomicU64>,
 }
@@ -87,8 +39,11 @@ impl Audit {
         Audit { store, live, refusals: Arc::default(), head_logged_on: Arc::default() }
     }
 
-    /// Notes that a token was not good. It is in the audit log within some seconds, together with others like it.
-    pub fn note_refused_sign_in(&self, error: &ApiError, origin: &str) {
+    /// Notes that a token was not good, of an origin and of the network that it is in ([`network_of`] in words). It is in the audit
+    /// log within a minute, together with others of the same network.
+    ///
+    /// [`network_of`]: crate::transport::origin::network_of
+    pub fn note_refused_sign_in(&self, error: &ApiError, origin: &str, network: &str) {
         let (counters, reason) = (self.live.counters(), error.code.as_str());
         counters.refused_sign_ins.add(reason);
         if counters.log_limiter.may_log(reason) {
@@ -96,20 +51,19 @@ impl Audit {
             let why = if error.code == ErrorCode::UserBlocked { "" } else { error.message.as_ref() };
             tracing::info!(address = origin, reason, why, "a sign-in was refused");
         }
-        self.refusals.add(origin, error.code.as_str(), self.store.now());
+        self.refusals.add(network, reason, self.store.now(), Instant::now());
     }
 
-    /// Puts the refused sign-ins that were noted into the audit log.
-    pub(super) async fn record_refusals(&self) {
-        let (kept, gathered) = self.refusals.take();
-        let mut entries: Vec<AuditEntry> =
-            gathered.kinds.into_iter().map(|((origin, code), (at, count))| refusal(at, origin, code, count)).collect();
-        entries.extend(kept);
-        entries.sort_by_key(|entry| entry.at);
-        if gathered.others > 0 {
-            entries.push(refusal(self.store.now(), "many addresses".to_owned(), "various", gathered.others));
-        }
-        let mut entries = entries.into_iter();
+    /// How many refused sign-ins of today have no record of their own, because the day has as many as it may have.
+    #[must_use]
+    pub fn refused_beyond_records(&self) -> u64 {
+        self.refusals.beyond()
+    }
+
+    /// Puts the refused sign-ins that are due into the audit log: no more than `most` records a day (0: no bound). `is_end`:
+    /// whether there is no later time for those that are not.
+    pub(super) async fn record_refusals(&self, most: u32, is_end: bool) {
+        let mut entries = self.refusals.take(most, self.store.now(), Instant::now(), is_end).into_iter();
         while let Some(entry) = entries.next() {
             if let Err(error) = self.store.write(Record { entry: entry.clone() }).await {
                 let left = 1 + entries.len();
@@ -199,36 +153,5 @@ pub(super) async fn record_reading(
             Ok(())
         }
         Err(error) => Err(store_error(error)),
-    }
-}
-
-fn refusal(at: Timestamp, origin: String, code: &'static str, count: u64) -> AuditEntry {
-    let times = if count == 1 { String::new() } else { format!(", {count} times") };
-    AuditEntry {
-        at,
-        actor: String::new(),
-        origin,
-        action: action::SIGN_IN.to_owned(),
-        target: String::new(),
-        outcome: format!("refused: {code}{times}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_are_counted_by_kind_and_bounded() {
-        let refusals = Refusals::default();
-        for n in 0..KINDS + 5 {
-            refusals.add(&format!("10.0.0.{n}"), "token_expired", Timestamp(1));
-        }
-        refusals.add("10.0.0.0", "token_expired", Timestamp(2));
-        let (_, gathered) = refusals.take();
-        assert_eq!((gathered.kinds.len(), gathered.others), (KINDS, 5));
-        assert_eq!(gathered.kinds.get(&("10.0.0.0".to_owned(), "token_expired")), Some(&(Timestamp(1), 2)));
-        assert_eq!(refusal(Timestamp(1), "x".into(), "token_expired", 2).outcome, "refused: token_expired, 2 times");
-        assert!(refusals.take().1.kinds.is_empty());
     }
 }

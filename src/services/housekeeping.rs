@@ -57,7 +57,7 @@ const JOBS: [Job; 10] = [
     ("store waiting bans", Due::EveryAndAtTheEnd(SECOND), |app| Box::pin(app.access.store_bans())),
     ("log refused connections", Due::Every(SECOND), |app| done(|| log_refused_connections(app))),
     ("resend broadcasts", Due::Once(COME_BACK), |app| Box::pin(app.broadcast.resend())),
-    ("record refused sign-ins", Due::Every(FIVE_SECONDS), |app| Box::pin(app.audit.record_refusals())),
+    ("record refused sign-ins", Due::Every(FIVE_SECONDS), |app| Box::pin(record_refusals(app))),
     ("forget idle rates", Due::Every(MINUTE), |app| done(|| app.rates.forget_the_idle())),
 ];
 
@@ -165,6 +165,11 @@ async fn look_at_calendar(app: &App) -> bool {
 async fn sample_growth(app: &App) -> Result<(), StoreError> {
     let (day, counts) = (app.store.now().day(), app.store.row_counts().await?);
     app.store.write(SampleGrowth { day, counts }).await
+}
+
+async fn record_refusals(app: &App) {
+    let most = app.settings.get().limits.sign_in_records_per_day;
+    app.audit.record_refusals(most, false).await;
 }
 
 fn log_refused_connections(app: &App) {

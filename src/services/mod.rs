@@ -22,6 +22,7 @@ pub mod presence;
 pub mod privacy;
 pub mod progress;
 pub mod purges;
+mod refused_sign_ins;
 pub mod rooms;
 pub mod settings;
 pub mod storage;

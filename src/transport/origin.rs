@@ -79,3 +79,13 @@ pub fn describe(control: Option<OverControlSocket>, address: Option<ClientAddres
         (None, None) => "unknown".to_owned(),
     }
 }
+
+/// The network that a request came from, in words: what refused sign-ins are gathered by.
+#[must_use]
+pub fn describe_network(control: Option<OverControlSocket>, address: Option<ClientAddress>) -> String {
+    match (control, address.map(|ClientAddress(address)| network_of(address))) {
+        (None, Some(IpAddr::V6(network))) => format!("{network}/64"),
+        (None, Some(IpAddr::V4(address))) => address.to_string(),
+        _ => describe(control, address),
+    }
+}

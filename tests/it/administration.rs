@@ -147,6 +147,55 @@ fn refused_sign_ins_are_in_the_trail_together() {
 }
 
 #[test]
+fn strangers_have_a_record_a_network_and_a_day_has_so_many_of_them() {
+    let env = [("ACADEMY_RT_LIMITS_SIGN_IN_RECORDS_PER_DAY", "2"), ("ACADEMY_RT_SERVER_BEHIND_PROXY", "true")];
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &env);
+    let learner = server.token("7", "learner");
+    let try_from = |address: &str, token: &str| {
+        let head = format!(
+            "GET /api/v1/session HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Forwarded-For: {address}\r\n\
+             Authorization: Bearer {token}\r\n\r\n"
+        );
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+        std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        std::io::read_to_string(stream).unwrap()
+    };
+    // A whole /64 is one network, whatever it sends.
+    for n in 0..300 {
+        let token = if n % 3 == 0 { "nonsense" } else { "bm9u.c2Vu.c2U" };
+        assert!(try_from(&format!("2001:db8:1:2::{n:x}"), token).starts_with("HTTP/1.1 401 "));
+    }
+    let admin = server.token("1", "admin");
+    let outcomes = || {
+        let (_, page) = server.call(&admin, "GET", "/api/v1/admin/audit?limit=100", "");
+        let items = page["items"].as_array().unwrap().iter().filter(|one| one["action"] == "sign_in");
+        items
+            .map(|one| format!("{}: {}", one["origin"].as_str().unwrap(), one["outcome"].as_str().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    until("they are recorded", || !outcomes().is_empty());
+    for n in 0..20 {
+        try_from(&format!("192.0.2.{n}"), "nonsense");
+    }
+    // What is beyond is counted, and shown.
+    let beyond = || server.call(&admin, "GET", "/api/v1/admin/status", "").1["refusedBeyondRecords"].as_u64().unwrap();
+    until("the day has as many records as it may have", || beyond() == 19);
+    until("the last one that may be is stored", || outcomes().len() == 2);
+    let recorded = outcomes();
+    assert!(recorded[0].starts_with("2001:db8:1:2::/64: refused: token_malformed, "), "{recorded:?}");
+    // What people do is recorded all the same.
+    assert_eq!(server.call(&admin, "POST", "/api/v1/admin/users/9/block", "{}").0, 200);
+    assert_eq!(server.call(&learner, "GET", "/api/v1/session", "").0, 200);
+    let data = server.data();
+    let trail = good(&academy(&data, &["audit", "list"]));
+    assert!(trail.contains("user.block"), "{trail}");
+    // And none is lost when the server stops.
+    let (data, _dir) = (server.data(), server.end());
+    let trail = good(&academy(&data, &["audit", "list"]));
+    assert!(trail.contains("from many networks: sign_in: refused: token_malformed, 19 times"), "{trail}");
+}
+
+#[test]
 fn a_broken_chain_is_found_and_located() {
     let server = lived_in();
     let data = server.data();

@@ -452,6 +452,82 @@ fn who_comes_and_leaves_on_one_connection_over_and_over_ends_it_and_costs_little
 }
 
 #[test]
+fn who_asks_to_be_connected_over_and_over_on_polling_ends_their_session() {
+    let server = Appliance::start();
+    let token = server.token("7", "learner");
+    for packet in ["40", "40/x,"] {
+        let opened = server.get("/ws/?EIO=4&transport=polling");
+        let session = opened.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+        let path = format!("/ws/?EIO=4&transport=polling&sid={session}");
+        let sent = |body: &str| {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let (mut stream, mut answer) = (say(server.port, &head), Vec::new());
+            // Who has too much to say may be hung up on.
+            let _ = stream.read_to_end(&mut answer);
+            String::from_utf8_lossy(&answer).into_owned()
+        };
+        assert!(sent(&format!("40{{\"token\":\"{token}\"}}")).starts_with("HTTP/1.1 200 "));
+        // As many events as one likes are no flood of these.
+        assert!(sent(&vec!["42[\"no:such\"]"; 300].join("\u{1e}")).starts_with("HTTP/1.1 200 "));
+        let answer = sent(&vec![packet; 100_000].join("\u{1e}"));
+        assert!(!answer.starts_with("HTTP/1.1 200 "), "{packet}: {answer}");
+        assert!(server.get(&path).starts_with("HTTP/1.1 400 "), "{packet}: the session goes on");
+    }
+}
+
+#[test]
+fn who_asks_to_be_connected_over_and_over_on_a_websocket_is_hung_up_on() {
+    let server = Appliance::start();
+    let token = server.token("7", "learner");
+    let used = || {
+        let figures = server.call(&server.token("1", "admin"), "GET", "/api/v1/admin/status", "").1;
+        figures["process"]["cpuSeconds"].as_f64().unwrap()
+    };
+    for packet in ["40", "40/x,"] {
+        let before = used();
+        let mut stream = signed_in(server.port, &token);
+        let flood = frame(packet).repeat(1_000);
+        let written = (0..500).take_while(|_| stream.write_all(&flood).is_ok()).count();
+        assert!(written < 500, "{packet}: all of them were taken");
+        assert!(used() - before < 1.0, "{packet}: {} s of processor time", used() - before);
+    }
+    // What else is no event is read slowly, as other wrong requests are; and the connection goes on.
+    let mut stream = signed_in(server.port, &token);
+    stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let flood = frame("3").repeat(10_000);
+    let written = (0..1_000).take_while(|_| stream.write_all(&flood).is_ok()).count();
+    assert!(written < 1_000, "all of them were read");
+    // Frames that come before the answer are counted as well; an upgrade behind another request has no beginning that is known.
+    let upgrade = "GET /ws/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+                   Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let healthy = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for early in [[upgrade.as_bytes(), &frame("40").repeat(17)].concat(), [healthy, upgrade].concat().into_bytes()] {
+        let mut stream = say(server.port, "");
+        stream.write_all(&early).unwrap();
+        let mut answer = Vec::new();
+        // It is reset, or ends.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(!String::from_utf8_lossy(&answer).contains("\"sid\""), "{}", String::from_utf8_lossy(&answer));
+    }
+    // One that has asked for something else before upgrades as any other.
+    let mut kept = say(server.port, "");
+    assert!(
+        request(&mut kept, "POST", "/api/v1/progress", Some(&token), r#"{"lessonId":1,"progress":40}"#)
+            .starts_with("HTTP/1.1 200 ")
+    );
+    assert!(request(&mut kept, "GET", "/healthz", None, "").starts_with("HTTP/1.1 200 "));
+    kept.write_all(upgrade.as_bytes()).unwrap();
+    let mut heard = [0; 1_024];
+    until("it is open", || {
+        let length = kept.read(&mut heard).unwrap();
+        String::from_utf8_lossy(&heard[..length]).contains("sid")
+    });
+}
+
+#[test]
 fn a_user_has_so_many_polls_that_wait() {
     let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_LIMITS_POLLS_PER_USER", "2")]);
     let (one, other) = (server.token("7", "learner"), server.token("8", "learner"));

@@ -86,11 +86,12 @@ fn a_jwks_with_a_private_key_or_without_any_key_is_refused() {
         let error = place.load().unwrap_err();
         assert!(error.problem.why.contains(says) && error.problem.what.contains("jwks.json"), "{error:?}");
     }
-    let many: Vec<Value> = (0..=MAX_TRIED).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
-    assert!(
-        Place::new().with_jwks(&many).load().unwrap().warnings[0]
-            .contains("there are more than 8 public keys for ES256")
-    );
+    let new = || Signer::new(&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256);
+    let many: Vec<Value> = (0..=MAX_TRIED).map(|_| new().jwk(json!({}))).collect();
+    let warned = format!("there are more than {MAX_TRIED} public keys without a kid for ES256");
+    assert!(Place::new().with_jwks(&many).load().unwrap().warnings[0].contains(&warned));
+    let named: Vec<Value> = (0..=MAX_TRIED).map(|n| new().jwk(json!({"kid": n.to_string()}))).collect();
+    assert!(Place::new().with_jwks(&named).load().unwrap().warnings.is_empty(), "its tokens name them");
     let too_many: Vec<Value> = (0..=MAX_KEYS).map(|n| P256.jwk(json!({"kid": n.to_string()}))).collect();
     assert!(Place::new().with_jwks(&too_many).load().unwrap_err().problem.why.contains("32 are the most"));
 }
@@ -233,7 +234,7 @@ proptest! {
 
 #[test]
 fn attack_a_token_that_costs_a_check_with_every_key() {
-    // The ninth key is found by its name; without one, a stranger's token costs eight checks and no more.
+    // The last key is found by its name; without one, a stranger's token costs so many checks and no more.
     let others = (0..MAX_TRIED).map(|_| Signer::new(&rcgen::PKCS_ECDSA_P256_SHA256, Algorithm::ES256).jwk(json!({})));
     let place = Place::new().with_jwks(&others.chain([P256.jwk(json!({"kid": "last"}))]).collect::<Vec<_>>());
     assert!(place.verify(&P256.sign(Some("last"))).is_ok());

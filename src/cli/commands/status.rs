@@ -219,7 +219,15 @@ fn text(answer: &Value) -> String {
     row("sent", format!("{} events; {} slow clients disconnected", number("/deliveries"), number("/slowReaders")));
     row(
         "refused",
-        format!("{} sign-ins, {} requests beyond a limit", number("/refusedSignIns"), number("/rateLimited")),
+        format!(
+            "{} sign-ins{}, {} requests beyond a limit",
+            number("/refusedSignIns"),
+            match number("/refusedBeyondRecords") {
+                0 => String::new(),
+                many => format!(" ({many} of today WITHOUT AN AUDIT RECORD of their own: too many)"),
+            },
+            number("/rateLimited")
+        ),
     );
     row(
         "quotas",

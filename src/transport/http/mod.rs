@@ -168,7 +168,8 @@ impl HttpApi {
                 Ok(Caller::http(actor, &origin))
             }
             Err(error) => {
-                self.app.audit.note_refused_sign_in(&error, &origin);
+                let network = origin::describe_network(control, address);
+                self.app.audit.note_refused_sign_in(&error, &origin, &network);
                 if let Some(ClientAddress(address)) = address {
                     self.app.rates.charge_network(network_of(address), RequestKind::Stranger)?;
                 }

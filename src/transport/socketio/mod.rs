@@ -218,8 +218,8 @@ impl SocketIoTransport {
         let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
-                let address = origin::describe(None, address);
-                self.app.audit.note_refused_sign_in(&error, &address);
+                let (from, network) = (origin::describe(None, address), origin::describe_network(None, address));
+                self.app.audit.note_refused_sign_in(&error, &from, &network);
                 if self.verifier.rejects_in_handshake() {
                     let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
                     self.directory.sessions.end_session(&session, connection, socket::FAREWELL);
@@ -461,8 +461,9 @@ impl SocketIoTransport {
     pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, ApiError> {
         let identified = identify(&self.verifier, &self.app, Some(token));
         let actor = identified.inspect_err(|error| {
-            let address = origin::describe(None, link.came.from.map(ClientAddress));
-            self.app.audit.note_refused_sign_in(error, &address);
+            let address = link.came.from.map(ClientAddress);
+            let (from, network) = (origin::describe(None, address), origin::describe_network(None, address));
+            self.app.audit.note_refused_sign_in(error, &from, &network);
         })?;
         let before = link.actor();
         if actor.user != before.user {

@@ -65,6 +65,7 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         connections_limit: counters.connections_limit.get(),
         connections_turned_away: counters.rate_limited.of("descriptors"),
         refused_sign_ins: counters.refused_sign_ins.total(),
+        refused_beyond_records: api.app.audit.refused_beyond_records(),
         rate_limited: counters.rate_limited.total(),
         quotas: QuotaCounts {
             stored: quota(StoreQuota::Stored),

@@ -12,6 +12,8 @@
 //! - a reader that has stopped is cut off: by the outbox's bound at once, by [`Connection::check_stall`] within its limit. Both
 //!   fail the reading side too, or the library would hold the socket for good (it waits in its write);
 //! - what waits for all sockets together is bounded ([`Backlogs`]), and an answer of HTTP is taken at a [`Pace`];
+//! - frames of a client are looked at from the first one on, and what is no event counts as a wrong request; an upgrade that came
+//!   together with the request before it is hung up on, as nobody sees where its frames begin;
 //! - who does not heed refusals is read more slowly ([`Connection::note_refusal`]): a flood waits in the sender's own buffers;
 //! - the inner lock is held for one poll of the stream, never over an await.
 
@@ -31,6 +33,7 @@ use crate::config::capacity::{self, Pace};
 use crate::transport::socketio::engine::backlog::Backlog;
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
+use crate::transport::socketio::engine::packets::{Frames, MAX_CONNECTS};
 
 /// So many wrong requests in [`REFUSALS_OVER`] are refused at once; behind them nothing is read for [`PAUSE`].
 const REFUSALS: u32 = 200;
@@ -227,6 +230,45 @@ struct Inner<S> {
     is_known: bool,
     cut: Option<Cut>,
     refusals: Refusals,
+    request: RequestHead,
+    frames: Frames,
+    connects: u32,
+}
+
+/// The head of the request that is being read or answered: where it ends, what is behind it begins.
+#[derive(Debug)]
+struct RequestHead {
+    /// How many bytes of [`HEAD_END`] have passed.
+    passed: usize,
+    has_ended: bool,
+    /// Whether its end was seen, as it did not come together with the request before.
+    is_seen: bool,
+}
+
+impl RequestHead {
+    /// Another one begins with the next byte, or has begun with the last ones of the one before.
+    fn begin(&mut self) {
+        self.has_ended = false;
+        if self.passed == HEAD_END_LEN {
+            self.passed = 0;
+        }
+    }
+
+    /// More of it; gives what is behind it.
+    fn read<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let mut rest = bytes;
+        if !self.has_ended {
+            let end = head_end(self.passed, bytes);
+            self.passed = head_progress(self.passed, bytes.get(..end).unwrap_or_default());
+            self.has_ended = self.passed == HEAD_END_LEN;
+            rest = bytes.get(end..).unwrap_or_default();
+        }
+        if !rest.is_empty() {
+            // Of the next one its beginning may be here.
+            self.passed = head_progress(0, rest.get(rest.len().saturating_sub(HEAD_END_LEN - 1)..).unwrap_or_default());
+        }
+        rest
+    }
 }
 
 /// Frames that wait.
@@ -247,13 +289,13 @@ struct Refusals {
 }
 
 impl Refusals {
-    fn note(&mut self, why: Refused, now: Instant) {
+    fn note(&mut self, why: Refused, times: u32, now: Instant) {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) > REFUSALS_OVER) {
             (self.since, self.count) = (Some(now), 0);
         }
         self.count += match why {
-            Refused::TooMany => WRONG_AS_TOO_MANY,
-            Refused::Wrong => 1,
+            Refused::TooMany => WRONG_AS_TOO_MANY * times,
+            Refused::Wrong => times,
         };
         if self.count > REFUSALS {
             self.pause = Some(now + PAUSE);
@@ -350,6 +392,9 @@ impl<S> StreamConnection<S> {
                 is_known: false,
                 cut: None,
                 refusals: Refusals::default(),
+                request: RequestHead { passed: 0, has_ended: false, is_seen: true },
+                frames: Frames::default(),
+                connects: 0,
             }),
             waker: Waker::from(wakers.clone()),
             wakers,
@@ -405,11 +450,33 @@ impl<S> Inner<S> {
         }
     }
 
-    /// Something of a request has come.
-    fn note_read(&mut self) {
-        if let Turn::Idle(_) = self.turn {
-            self.turn = Turn::Head(Instant::now());
+    /// These bytes have come.
+    ///
+    /// # Errors
+    /// If the client may not say so much: the connection is cut.
+    fn note_read(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let is_http = self.phase == Phase::Http;
+        let mut frames = bytes;
+        if is_http {
+            if let Turn::Idle(_) = self.turn {
+                self.turn = Turn::Head(Instant::now());
+                self.request.begin();
+                (self.frames, self.connects) = (Frames::default(), 0);
+            }
+            // A client may send frames before its upgrade is answered; if it is none, this is a body, and means nothing.
+            frames = self.request.read(bytes);
         }
+        let others = self.frames.read(frames);
+        self.connects = self.connects.saturating_add(others.connects);
+        if !is_http {
+            if others.all > 0 {
+                self.refusals.note(Refused::Wrong, others.all, Instant::now());
+            }
+            if self.connects > MAX_CONNECTS {
+                self.cut = Some(Cut::Ended);
+            }
+        }
+        self.fail_if_cut()
     }
 
     fn idle_limit(&self, timeouts: &Timeouts) -> Duration {
@@ -634,11 +701,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         let mut inner = self.lock();
         if inner.phase == Phase::Http {
             inner.phase = Phase::Upgrading;
+            // Where its frames begin is not known of one that has come together with the request before.
+            if !inner.request.is_seen || inner.connects > MAX_CONNECTS {
+                inner.cut = Some(Cut::Ended);
+            }
         }
     }
 
     fn begin_request(&self) {
         let mut inner = self.lock();
+        inner.request.is_seen = matches!(inner.turn, Turn::Head(_)) && inner.request.has_ended;
         inner.turn = Turn::Busy;
         inner.pace = Pace::new(self.limits.patience, capacity::ANSWER_PACE);
         inner.has_asked = true;
@@ -700,7 +772,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
     }
 
     fn note_refusal(&self, why: Refused) {
-        self.lock().refusals.note(why, Instant::now());
+        self.lock().refusals.note(why, 1, Instant::now());
     }
 
     fn check_stall(&self, now: Instant) -> bool {
@@ -808,7 +880,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
         let before = buf.filled().len();
         let read = Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf);
         match (&read, inner.deadline(&connection.timeouts)) {
-            (Poll::Ready(_), _) if buf.filled().len() > before => inner.note_read(),
+            (Poll::Ready(_), _) if buf.filled().len() > before => {
+                inner.note_read(buf.filled().get(before..).unwrap_or_default())?;
+            }
             (Poll::Pending, Some(deadline)) => {
                 let deadline = deadline.into();
                 let time = time.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));

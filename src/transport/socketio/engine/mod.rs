@@ -12,6 +12,7 @@
 //! - [`connection`] is the I/O object that hyper and the WebSocket library read and write through.
 //! - [`frame`] makes WebSocket frames of packets, and nothing else does.
 //! - [`marker`] is the packet by which a connection learns that the library's queue is empty.
+//! - [`packets`] counts what comes in and is no event.
 //! - [`sessions`] knows which connection carries which Engine.IO session.
 //! - [`handshake`] reads the query of a request once, and ties its connection to the session before the library sees it.
 //!
@@ -32,4 +33,5 @@ pub mod connection;
 pub mod frame;
 pub mod handshake;
 pub mod marker;
+pub mod packets;
 pub mod sessions;
