@@ -61,7 +61,9 @@ pub(in crate::cli) async fn connect(
             }
         }
         Some(rest) => {
-            let port = rest.strip_prefix(':').and_then(|port| port.parse().ok()).filter(|port| *port != 0);
+            // A number with a sign is a number to Rust, and not in an address.
+            let digits = rest.strip_prefix(':').filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+            let port = digits.and_then(|port| port.parse().ok()).filter(|port| *port != 0);
             port.ok_or_else(|| bad("its port is not a number from 1 to 65535"))?
         }
     };
