@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Limits, capacity};
+use crate::observability::local_person;
 use crate::observability::process;
 use crate::protocol::error::ApiError;
 use crate::transport::memory::{Memory, Sender, Turn};
@@ -272,17 +273,20 @@ struct Who {
     is_direct: bool,
     is_certified: bool,
     user: Option<u32>,
+    login: Option<String>,
     /// Its place among those who come over the network.
     place: Option<Arc<Place>>,
 }
 
 impl Who {
     fn over_network(address: IpAddr, is_direct: bool, place: Arc<Place>) -> Who {
-        Who { address: Some(address), is_direct, is_certified: false, user: None, place: Some(place) }
+        Who { address: Some(address), is_direct, is_certified: false, user: None, login: None, place: Some(place) }
     }
 
-    fn local(user: Option<u32>) -> Who {
-        Who { address: None, is_direct: true, is_certified: false, user, place: None }
+    fn local(user: Option<u32>, process: Option<i32>) -> Who {
+        let login = process.and_then(|process| local_person::login_of(&process.to_string()));
+        let login = login.filter(|login| Some(*login) != user).map(local_person::named);
+        Who { address: None, is_direct: true, is_certified: false, user, login, place: None }
     }
 }
 
@@ -427,8 +431,9 @@ impl Connections {
             match accepted {
                 Ok((stream, _)) => {
                     let this = self.clone();
-                    let user = stream.peer_cred().ok().map(|peer| peer.uid());
-                    self.tracker.spawn(async move { this.serve(stream, Who::local(user)).await });
+                    let peer = stream.peer_cred().ok();
+                    let (user, process) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
+                    self.tracker.spawn(async move { this.serve(stream, Who::local(user, process)).await });
                 }
                 Err(error) => self.pause(&error).await,
             }
@@ -440,7 +445,7 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve(stream, Who::local(Some(user))).await;
+        self.serve(stream, Who::local(Some(user), None)).await;
     }
 
     /// A place for who has connected. Where there is none, idle connections of strangers make room.
@@ -585,14 +590,14 @@ impl Connections {
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;
         self.lock().insert(number, Arc::downgrade(&connection));
-        let Who { address, is_direct, is_certified, user, place } = who;
+        let Who { address, is_direct, is_certified, user, login, place } = who;
         let is_proxied = address.is_some_and(|address| self.middleware.is_proxy(&address));
         // Places count themselves; the administrator of this machine has none.
         let _open = place.is_none().then(|| Open::new(&self.middleware));
         if is_proxied || address.is_none() {
             connection.note_known();
         }
-        let peer = Peer { address, is_direct, is_certified, user, connection };
+        let peer = Peer { address, is_direct, is_certified, user, login, connection };
         let middleware = self.middleware.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();

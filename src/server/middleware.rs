@@ -32,6 +32,7 @@ use crate::config::{Config, ForwardedHeader, TlsMode};
 use crate::domain::UserId;
 use crate::domain::origin::Origin;
 use crate::observability::counters::Counters;
+use crate::observability::local_person;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
 use crate::services::limits::wait_of;
@@ -40,7 +41,7 @@ use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
 use crate::transport::http::routes::Route;
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
-use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, network_of};
+use crate::transport::origin::{BEHIND_COMMAND, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
@@ -144,6 +145,8 @@ pub struct Peer {
     pub is_certified: bool,
     /// The local user at the other end of the control socket.
     pub user: Option<u32>,
+    /// Who has signed in on the machine and is another one than `user`, as far as the kernel shows it.
+    pub login: Option<String>,
     /// The way to it.
     pub connection: Arc<dyn Connection>,
 }
@@ -322,8 +325,10 @@ impl Middleware {
         let sender = request.extensions().get::<SignedIn>().cloned();
         match address {
             None => {
+                let named = request.headers().get(BEHIND_COMMAND).and_then(|value| value.to_str().ok());
+                let behind = peer.login.clone().or_else(|| named.and_then(local_person::clean));
                 let local = request.extensions_mut();
-                local.insert(OverControlSocket(peer.user));
+                local.insert(OverControlSocket { user: peer.user, behind });
                 local.remove::<SignedIn>();
             }
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),

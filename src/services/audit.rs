@@ -141,21 +141,12 @@ impl Audit {
         }
     }
 
-    /// A part of the audit log: records behind a number, ascending. The first page of an export is itself recorded.
+    /// A part of the audit log: records behind a number, ascending.
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn page(
-        &self,
-        caller: &Caller,
-        after: u64,
-        limit: usize,
-        is_export: bool,
-    ) -> Result<AuditPage, ApiError> {
+    pub async fn page(&self, caller: &Caller, after: u64, limit: usize) -> Result<AuditPage, ApiError> {
         authorize(caller, Scope::Admin)?;
-        if is_export && after == 0 {
-            record_reading(&self.store, caller, action::AUDIT_EXPORT, String::new()).await?;
-        }
         let limit = limit.clamp(1, MOST);
         // Of one moment: a record that comes in between would look like a broken end.
         let AuditPart { records, anchor, head } =

@@ -21,7 +21,7 @@ use crate::services::turns::{NoTurn, Turn, Turns};
 use crate::services::{Caller, authorize};
 use crate::store::TableStats;
 use crate::store::embedded::offline::rows::newest_format;
-use crate::store::operations::{Act, NoteBackup};
+use crate::store::operations::{Act, NoteBackup, Record};
 use crate::store::rows::{Preface, RowSink};
 
 /// A backup works for so long at a time.
@@ -166,7 +166,7 @@ impl Backups {
         let rest = Rest { times: self.settings.get().backup_rests, rows: 0, since: Instant::now() };
         let archive = Writer::new(writer, self.store.now()).signed(self.backup_key().await);
         let outgoing = Box::new(Outgoing { archive, rest, _turn: turn });
-        let store = self.store.clone();
+        let (store, failed) = (self.store.clone(), caller.act(action::BACKUP, String::new()));
         let (answer, outcome) = tokio::sync::oneshot::channel();
         self.streams.spawn(async move {
             let sent = store.rows(outgoing).await;
@@ -175,6 +175,10 @@ impl Backups {
                 Err(error) => {
                     tracing::warn!(%error, "a backup was not sent completely");
                     drop(ending);
+                    let entry = failed.entry(store.now(), &format!("failed: not sent completely: {error}"));
+                    if let Err(error) = store.write(Record { entry }).await {
+                        tracing::error!(%error, "the audit log has no record of a backup that failed");
+                    }
                 }
             }
             // The receiver may be gone; that is fine.

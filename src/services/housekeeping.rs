@@ -48,7 +48,7 @@ enum Due {
 /// (name, when, what). In the order in which they are done where several are due.
 type Job = (&'static str, Due, for<'a> fn(&'a App) -> Work<'a, ()>);
 
-const JOBS: [Job; 10] = [
+const JOBS: [Job; 11] = [
     ("end stale typing", Due::Every(TICK), |app| done(|| app.live.end_stale_typing())),
     ("announce who has gone", Due::Every(TICK), |app| done(|| app.live.announce_the_gone())),
     ("end stale polling", Due::Every(SECOND), |app| Box::pin(app.presence.end_stale_polling())),
@@ -58,6 +58,7 @@ const JOBS: [Job; 10] = [
     ("log refused connections", Due::Every(SECOND), |app| done(|| log_refused_connections(app))),
     ("resend broadcasts", Due::Once(COME_BACK), |app| Box::pin(app.broadcast.resend())),
     ("record refused sign-ins", Due::Every(FIVE_SECONDS), |app| Box::pin(app.audit.record_refusals())),
+    ("record uses of rights", Due::Every(FIVE_SECONDS), |app| Box::pin(app.uses.record(false))),
     ("forget idle rates", Due::Every(MINUTE), |app| done(|| app.rates.forget_the_idle())),
 ];
 

@@ -152,7 +152,7 @@ impl HttpApi {
         address: Option<ClientAddress>,
         kind: RequestKind,
     ) -> Result<Caller, ApiError> {
-        let origin = origin::describe(control, address);
+        let origin = origin::describe(control.as_ref(), address);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }
@@ -160,6 +160,7 @@ impl HttpApi {
         match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => {
                 self.app.rates.charge(&actor, kind, declared_length(headers).unwrap_or(0))?;
+                self.app.uses.note_sign_in(&actor, &origin);
                 Ok(Caller::http(actor, &origin))
             }
             Err(error) => {

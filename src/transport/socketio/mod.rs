@@ -234,6 +234,7 @@ impl SocketIoTransport {
         };
         self.app.live.counters().sign_ins.add();
         let number = self.app.live.sockets.next_number();
+        self.app.uses.note_sign_in(&actor, &origin::describe(None, address));
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
         let link = Link::new(number, session, actor, came, &self.directory.sessions, &self.backlogs);
         let intake = Mailbox::new(link.clone(), self.clone());

@@ -59,6 +59,8 @@ pub struct Link {
     pub session: String,
     /// How it came.
     pub came: Came,
+    /// From where it came, in words for the audit log.
+    origin: Option<Arc<str>>,
     /// Whether it is counted among those from where it came; changed under the lock of [`crate::transport::socketio::directory`].
     pub is_counted: AtomicBool,
     /// Whether its last word has been said: the answer to the poll that waits, or to the next one, brings it.
@@ -107,6 +109,7 @@ impl Link {
         Arc::new(Link {
             number,
             session,
+            origin: came.from.map(|from| from.to_string().into()),
             came,
             is_counted: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
@@ -132,7 +135,7 @@ impl Link {
 
     /// Who asks.
     pub fn caller(&self) -> Caller {
-        Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: None }
+        Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: self.origin.clone() }
     }
 
     /// The identity of the last good token.
