@@ -525,17 +525,20 @@ impl Connections {
 
     fn turn_away(&self, address: IpAddr, why: NoPlace) {
         let (reason, words) = match why {
-            NoPlace::Newcomers => {
-                ("newcomers", "refused a connection: too many connections from its address have sent no request")
+            NoPlace::Newcomers => (
+                "newcomers",
+                "too many connections from this address have sent no request (limits.newcomers_per_address)",
+            ),
+            NoPlace::Network => {
+                ("connections", "there are too many from this address (limits.connections_per_address)")
             }
-            NoPlace::Network => ("connections", "refused a connection: there are too many from its address"),
             NoPlace::Full => ("descriptors", ""),
         };
         let counters = self.middleware.counters();
         counters.rate_limited.add(reason);
         if why != NoPlace::Full {
             if counters.log_limiter.may_log(reason) {
-                tracing::info!(%address, reason, "{words}");
+                tracing::info!(reason, "refused a connection from {address}: {words}");
             }
         } else if self.told.is_due(TOLD_EVERY) {
             let (open, turned_away) = (counters.connections_open.get(), counters.rate_limited.of(reason));
@@ -560,7 +563,7 @@ impl Connections {
 
     fn log_refusal(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
         if self.middleware.counters().log_limiter.may_log(reason) {
-            tracing::info!(%address, reason, %error, "a connection was refused");
+            tracing::info!(reason, "refused a connection from {address}: {reason}: {error}");
         }
     }
 
@@ -568,7 +571,7 @@ impl Connections {
         if is_out_of_descriptors(error) {
             self.lacked.is_due(Duration::ZERO);
         }
-        tracing::warn!(%error, "could not accept a connection; if the error is 'too many open files', raise LimitNOFILE");
+        tracing::warn!("could not accept a connection: {error}; if it says 'too many open files', raise LimitNOFILE");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 

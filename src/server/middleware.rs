@@ -37,11 +37,12 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
 use crate::services::limits::wait_of;
 use crate::transport::forwarded;
-use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
 use crate::transport::http::routes::Route;
+use crate::transport::http::{Process, Refused as RefusedAnswer};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{BEHIND_COMMAND, ClientAddress, OverControlSocket, SignedIn, network_of};
+use crate::transport::refusals;
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
@@ -234,7 +235,16 @@ impl Middleware {
         let connection = peer.connection.clone();
         let address = self.client_address(request.headers(), &peer);
         self.notice_proxy(request.headers(), &peer);
+        let sender = request.extensions().get::<SignedIn>().cloned();
+        let asked = (is_api || is_sockets).then(|| (request.method().clone(), request.uri().clone()));
         let response = self.answer(request, peer, address).await;
+        if let (Some((method, uri)), Some(address), Some(RefusedAnswer(error))) =
+            (asked, address, response.extensions().get())
+        {
+            let what = format!("{method} {}", uri.path());
+            let user = sender.as_ref().and_then(SignedIn::user);
+            refusals::request_refused(self.sockets.counters(), &what, user, &address.to_string(), error);
+        }
         // What everybody may ask is answered always: whoever asks too often is read more slowly.
         let is_missing = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
         let is_strangers = !is_sockets && (!is_api || is_missing);

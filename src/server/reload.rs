@@ -102,12 +102,12 @@ impl Reloader {
                     tracing::info!(took_ms, "reloaded: the new configuration is in force");
                 } else {
                     let waiting = waiting.join(", ");
-                    tracing::warn!(took_ms, waiting, "reloaded; these keys take effect at the next restart");
+                    tracing::warn!(took_ms, "reloaded; these keys take effect at the next restart: {waiting}");
                 }
                 systemd::ready(self.state.addresses.first().map_or("", String::as_str));
             }
             Err(error) => {
-                tracing::error!(%error, "not reloaded; the previous configuration remains in force");
+                tracing::error!("not reloaded; the previous configuration remains in force: {error}");
                 systemd::kept(&error.to_string());
             }
         }
@@ -175,7 +175,7 @@ impl Reloader {
         if let Err(error) = self.renew_certificate(tls, &current).await {
             let words = error.to_string();
             if *said != words {
-                tracing::error!(%error, "the changed certificate is not used; the previous one remains in force");
+                tracing::error!("the changed certificate is not used; the previous one remains in force: {error}");
                 *said = words;
             }
         }
@@ -190,7 +190,7 @@ impl Reloader {
             && self.config().tls.mode == TlsMode::SelfSigned
             && let Err(error) = self.renew_certificate(tls, &current).await
         {
-            tracing::error!(%error, "the certificate was not renewed");
+            tracing::error!("the certificate was not renewed: {error}");
         }
     }
 

@@ -134,11 +134,11 @@ impl Backups {
                 Some(found.key)
             }
             Ok(Err(finding)) => {
-                tracing::warn!(%finding, "a backup is not signed");
+                tracing::warn!("a backup is not signed: {finding}");
                 None
             }
             Err(error) => {
-                tracing::warn!(%error, "a backup is not signed: its key could not be read");
+                tracing::warn!("a backup is not signed: its key could not be read: {error}");
                 None
             }
         }
@@ -173,7 +173,7 @@ impl Backups {
             match &sent {
                 Ok(()) => ending.whole(),
                 Err(error) => {
-                    tracing::warn!(%error, "a backup was not sent completely");
+                    tracing::warn!("a backup was not sent completely: {error}; make it again");
                     drop(ending);
                     let entry = failed.entry(store.now(), &format!("failed: not sent completely: {error}"));
                     if let Err(error) = store.write(Record { entry }).await {

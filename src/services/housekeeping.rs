@@ -170,6 +170,10 @@ async fn sample_growth(app: &App) -> Result<(), StoreError> {
 
 fn log_refused_connections(app: &App) {
     for (reason, count) in app.live.counters().log_limiter.suppressed() {
-        tracing::warn!(reason, count, "refused more connections in the last minute than were logged");
+        tracing::warn!(
+            reason,
+            count,
+            "{count} more were refused or closed in the last minute than are logged: {reason}"
+        );
     }
 }

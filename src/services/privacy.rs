@@ -183,7 +183,7 @@ impl Privacy {
                 Ok(()) => ending.whole(),
                 // Who has gone knows it.
                 Err(ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(error) => tracing::warn!(%error, "an export was not sent completely"),
+                Err(error) => tracing::warn!("an export was not sent completely: {error}"),
             }
         });
         Ok(stream)

@@ -6,7 +6,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { act, admin, call, done, joinedTo, say, served, trail } from './acts.mjs';
-import { ask, binary, heard, secret, until } from './harness.mjs';
+import { ask, binary, heard, secret, token, until } from './harness.mjs';
 
 const ann = { userId: 7, name: 'Ann' };
 const moderator = { userId: 'mod', name: 'Mo' };
@@ -279,5 +279,80 @@ describe('what cannot be undone', () => {
     const yes = await atTerminal('yes\n');
     assert.equal(yes.code, 0, yes.said);
     assert.deepEqual((await trail(server)).filter(({ action }) => action === 'room.delete').length, 1);
+  });
+});
+
+describe('the log says who is refused, from where, by which rule and what to do', () => {
+  // The message alone, as a journal shows it: without the fields.
+  const journal = { ACADEMY_RT_LOG_FORMAT: 'json' };
+  const messages = (server) => (server.stderr + server.stdout).split('\n').filter((line) => line.startsWith('{')).map((line) => JSON.parse(line).message);
+  const said = (server, pattern) => until(() => messages(server).some((one) => pattern.test(one)), `a line ${pattern}`);
+
+  test('of sign-ins, with the user where the signature is good', async (t) => {
+    const server = await served(t, { env: journal });
+    const expired = { userId: 7, exp: Math.floor(Date.now() / 1000) - 3_600 };
+    const refused = async (claims, key) => {
+      const socket = server.client(claims === null ? null : token(claims, key ? { key } : {}));
+      await heard(socket, 'auth_error');
+    };
+    await refused(expired);
+    await said(server, /^refused to sign in user 7 from 127\.0\.0\.1: token_expired: the token has expired; sign in again$/);
+    await refused({ userId: 8 }, 'another secret, which is long enough for it');
+    await said(server, /^refused to sign in somebody unknown from 127\.0\.0\.1: token_invalid: .*its signature fits none of the keys here/);
+    assert.ok(!messages(server).some((one) => one.includes('user 8')), 'nobody is named whom anybody can claim to be');
+    await refused(null);
+    await said(server, /^refused to sign in somebody unknown from 127\.0\.0\.1: token_missing: /);
+    assert.equal((await call(server, { userId: 9, exp: 1 }, 'GET', '/session')).status, 401);
+    await said(server, /^refused to sign in user 9 from 127\.0\.0\.1: token_expired/);
+    await act(server, 'POST', '/users/10/block', {});
+    assert.equal((await call(server, { userId: 10 }, 'GET', '/session')).status, 403);
+    await said(server, /^refused to sign in user 10 from 127\.0\.0\.1: user_blocked: this account may not connect/);
+  });
+
+  test('of requests that a rule forbids, over HTTP and from a socket', async (t) => {
+    const server = await served(t, { env: { ...journal, ACADEMY_RT_LIMITS_MESSAGE_CHARS: '10' } });
+    await act(server, 'POST', '/rooms', { roomId: 'staff', private: true });
+    const bob = await server.signedIn({ userId: 8 });
+    assert.equal((await ask(bob, 'chat:join', 'staff')).error.code, 'forbidden');
+    await said(server, /^refused chat:join of user 8 from 127\.0\.0\.1: forbidden: you may not do this/);
+    assert.equal((await call(server, { userId: 9 }, 'GET', '/rooms/staff/messages')).status, 403);
+    await said(server, /^refused GET \/api\/v1\/rooms\/staff\/messages of user 9 from 127\.0\.0\.1: forbidden: /);
+    assert.equal((await call(server, { userId: 9 }, 'GET', '/admin/holds')).status, 403);
+    await said(server, /^refused GET \/api\/v1\/admin\/holds of user 9 .*forbidden: this needs role admin/);
+    assert.equal((await ask(bob, 'chat:message', { roomId: 'r', content: 'x'.repeat(11) })).error.code, 'too_large');
+    await said(server, /^refused chat:message of user 8 .*too_large: content may have at most 10 characters/);
+    assert.equal((await call(server, { userId: 9 }, 'GET', '/rooms/r/messages?limit=9999')).status, 400);
+    assert.ok(!messages(server).some((one) => one.includes('limit must be')), 'what is wrong in itself is no refusal');
+  });
+
+  test('of rates, and a flood is twenty lines', async (t) => {
+    const server = await served(t, { env: { ...journal, ACADEMY_RT_LIMITS_MESSAGES_PER_SECOND: '1' } });
+    for (let n = 0; n < 60; n += 1) await call(server, { userId: 9 }, 'POST', '/rooms/r/messages', { content: 'x' });
+    await said(server, /^refused POST \/api\/v1\/rooms\/r\/messages of user 9 from 127\.0\.0\.1: rate_limited: too many messages/);
+    assert.ok(messages(server).filter((one) => one.includes('rate_limited')).length <= 20);
+  });
+
+  test('of connections that it closes', async (t) => {
+    const server = await served(t, { env: journal });
+    const seven = await server.signedIn({ userId: 7 });
+    await act(server, 'POST', '/users/7/block', {});
+    await heard(seven, 'auth_error');
+    await said(server, /^closed a connection of user 7 from 127\.0\.0\.1: user_blocked: this account may not connect/);
+    const eight = await server.signedIn({ userId: 8 });
+    await act(server, 'POST', '/users/8/disconnect', {});
+    await heard(eight, 'auth_error');
+    await said(server, /^closed a connection of user 8 from 127\.0\.0\.1: forbidden: an administrator has closed this connection; connect again$/);
+  });
+
+  test('of a reload that fails', async (t) => {
+    const server = await served(t, { env: journal });
+    const file = join(server.dir, 'academy-rt.toml');
+    writeFileSync(file, '');
+    await server.halt();
+    server.flags = ['--config', file];
+    await server.launch();
+    writeFileSync(file, '[limits]\nmessage_chars = "many"\n');
+    server.child.kill('SIGHUP');
+    await said(server, /^not reloaded; the previous configuration remains in force: .*message_chars.*\. \S/s);
   });
 });

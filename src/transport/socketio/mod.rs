@@ -45,13 +45,14 @@ use crate::services::App;
 use crate::services::limits::budget::RequestKind;
 use crate::transport::memory::{Memory, declared_length};
 use crate::transport::origin::{self, ClientAddress, network_of};
+use crate::transport::refusals;
 use crate::transport::socketio::engine::backlog::Backlog;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection};
 
 use directory::Directory;
 use engine::handshake::{HandshakeToken, SocketQuery};
-pub(crate) use identity::identify;
 use identity::{Refused, token_error};
+pub(crate) use identity::{identify, note_refused};
 use mailbox::Mailbox;
 use socket::{Came, Link};
 use token_ends::{End, Ends};
@@ -219,10 +220,7 @@ impl SocketIoTransport {
             Ok(actor) => actor,
             Err(error) => {
                 let address = origin::describe(None, address);
-                if self.counters().log_limiter.may_log(error.code.as_str()) {
-                    tracing::info!(address, reason = error.code.as_str(), "a connection was refused");
-                }
-                self.app.audit.note_refused_sign_in(&error, &address);
+                note_refused(&self.verifier, &self.app, token.as_deref().map(String::as_str), &address, &error);
                 if self.verifier.rejects_in_handshake() {
                     let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
                     self.directory.sessions.end_session(&session, connection, socket::FAREWELL);
@@ -236,7 +234,8 @@ impl SocketIoTransport {
         let number = self.app.live.sockets.next_number();
         self.app.uses.note_sign_in(&actor, &origin::describe(None, address));
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
-        let link = Link::new(number, session, actor, came, &self.directory.sessions, &self.backlogs);
+        let (sessions, backlogs) = (&self.directory.sessions, &self.backlogs);
+        let link = Link::new(number, session, actor, came, sessions, backlogs, self.counters());
         let intake = Mailbox::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
@@ -382,7 +381,9 @@ impl SocketIoTransport {
             }
             for connection in live_connections() {
                 if connection.check_stall(now) {
-                    self.directory.sessions.note_slow_reader(None);
+                    self.directory.sessions.note_slow_reader();
+                    let why = "it has taken nothing for too long, before anybody signed in on it, or while it ends";
+                    refusals::cut_off(self.counters(), None, "a client", "slow_reader", why);
                 }
             }
             self.counters().sample(self.delivered());
@@ -430,7 +431,6 @@ impl SocketIoTransport {
                     }
                 }
                 End::Expel => {
-                    tracing::info!(socket, "a socket's token has expired");
                     link.expel(&token_error(&TokenError::Expired));
                 }
             }
@@ -466,7 +466,7 @@ impl SocketIoTransport {
         let identified = identify(&self.verifier, &self.app, Some(token));
         let actor = identified.inspect_err(|error| {
             let address = origin::describe(None, link.came.from.map(ClientAddress));
-            self.app.audit.note_refused_sign_in(error, &address);
+            note_refused(&self.verifier, &self.app, Some(token), &address, error);
         })?;
         let before = link.actor();
         if actor.user != before.user {
@@ -547,6 +547,7 @@ mod tests {
                 came,
                 &transport.directory.sessions,
                 &transport.backlogs,
+                transport.counters(),
             );
             transport.watch_token(&link, &actor);
             // A new token is watched in the place of the old one.
