@@ -110,7 +110,7 @@ describe('several holds on one subject', () => {
 // A command of the command line for this server, and what it says.
 function command(server, args, { env = {}, input } = {}) {
   return new Promise((resolve) => {
-    const child = spawn(server.program ?? binary, [...args, '--data-dir', server.data], { env: { PATH: process.env.PATH, JWT_SECRET: secret, ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(server.program ?? binary, [...args, '--data-dir', server.data], { env: { PATH: process.env.PATH, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0', ...env }, stdio: ['pipe', 'pipe', 'pipe'] });
     let [said, stdout] = ['', ''];
     child.stdout.on('data', (text) => { stdout += text; said += text; });
     child.stderr.on('data', (text) => { said += text; });
