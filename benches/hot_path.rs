@@ -41,6 +41,8 @@ fn message() -> Message {
         at: Timestamp(1_795_447_502_545),
         edited_at: None,
         deleted_at: None,
+        edited_by: None,
+        deleted_by: None,
     }
 }
 

@@ -47,6 +47,10 @@ export interface ChatMessage {
   /** Rises with each edit of the message. */
   editedAt?: number;
   deletedAt?: number;
+  /** Who last changed it, if that was not the sender; `erased` if that user was erased since. */
+  editedBy?: Id;
+  /** Who deleted it, if that was not the sender. */
+  deletedBy?: Id;
   /** Only for admins that ask for them: the earlier contents of a message that was changed under a legal hold, oldest first. */
   versions?: WithheldVersion[];
 }
@@ -205,8 +209,8 @@ export interface ServerEvents {
   'server:draining': (hint: { retryAfterMs?: number }) => void;
   'chat:message': (message: ChatMessage) => void;
   /** `id` is that of the change. It rises with each change, whatever the clock does. */
-  'chat:message-edited': (change: { id: number; roomId: Id; messageId: number; newContent: string; editedAt: number }) => void;
-  'chat:message-deleted': (change: { id: number; roomId: Id; messageId: number; deletedAt: number }) => void;
+  'chat:message-edited': (change: { id: number; roomId: Id; messageId: number; newContent: string; editedAt: number; editedBy?: Id }) => void;
+  'chat:message-deleted': (change: { id: number; roomId: Id; messageId: number; deletedAt: number; deletedBy?: Id }) => void;
   'chat:user_joined': (guest: Guest) => void;
   'chat:user_left': (guest: Guest) => void;
   'chat:typing': (typing: { roomId: Id; userId: Id; userName: string; isTyping: boolean }) => void;

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 use crate::config::{Auth, Secret};
-use crate::domain::{Actor, Role, Timestamp};
+use crate::domain::{Actor, Role, Timestamp, UserId};
 
 use claims::Claims;
 pub use claims::Grant;
@@ -107,6 +107,12 @@ impl Verifier {
         self.0.load().rejects_in_handshake
     }
 
+    /// Whose a token is that is not good, if its signature is: for the log, which must not name whom anybody may claim to be.
+    #[must_use]
+    pub fn whose(&self, token: &str, now: Timestamp) -> Option<UserId> {
+        self.0.load().whose(token, now)
+    }
+
     /// Who a token says one is.
     ///
     /// # Errors
@@ -129,7 +135,8 @@ impl Rules {
         }
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
+    /// The claims of a token whose signature is good.
+    fn open(&self, token: &str, now: Timestamp) -> Result<Claims, TokenError> {
         let token = token.trim();
         let scheme = token.strip_prefix("Bearer").filter(|rest| rest.is_empty() || rest.starts_with(' '));
         let token = scheme.unwrap_or(token).trim();
@@ -144,7 +151,16 @@ impl Rules {
         if header.crit.is_some() {
             return Err(TokenError::Invalid("its header asks for an extension (crit) that is not known here"));
         }
-        let claims = self.keys.open(token, &header, now)?;
+        self.keys.open(token, &header, now)
+    }
+
+    fn whose(&self, token: &str, now: Timestamp) -> Option<UserId> {
+        let claims = self.open(token, now).ok()?;
+        claims.into_actor(&self.role_map).ok().map(|actor| actor.user)
+    }
+
+    fn verify(&self, token: &str, now: Timestamp) -> Result<Actor, TokenError> {
+        let claims = self.open(token, now)?;
         self.check_times(&claims, now)?;
         if let Some(issuer) = &self.issuer
             && !claims.is_from(issuer)

@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod commands;
+pub mod confirm;
 pub mod exit;
 pub mod logging;
 pub mod progress_bar;

@@ -28,8 +28,16 @@ pub struct AuditEntry {
 
 /// The words of the audit log.
 pub mod action {
-    /// A token was not good.
+    /// A token was not good; or an administrator has signed in.
     pub const SIGN_IN: &str = "sign_in";
+    /// A service has used its token.
+    pub const TOKEN_USE: &str = "token.use";
+    /// A token was issued on the command line.
+    pub const TOKEN_ISSUE: &str = "token.issue";
+    /// An administrator has opened a room that they are no member of, or what is withheld in one.
+    pub const ROOM_READ: &str = "room.read";
+    /// Another configuration is in force.
+    pub const RELOAD: &str = "config.reload";
     /// A backup was made or streamed.
     pub const BACKUP: &str = "backup";
     /// A backup took the store's place.
@@ -52,7 +60,7 @@ pub mod action {
     pub const PURGE: &str = "retention.purge";
     /// The audit log was given out.
     pub const AUDIT_EXPORT: &str = "audit.export";
-    /// An event or a notification was sent by an administrator.
+    /// An event or a notification was sent by an administrator or a service.
     pub const BROADCAST: &str = "broadcast";
     /// Tokens were revoked.
     pub const TOKEN_REVOKE: &str = "token.revoke";
@@ -64,6 +72,10 @@ pub mod action {
     pub const USER_UNBLOCK: &str = "user.unblock";
     /// Somebody's sockets were closed.
     pub const USER_DISCONNECT: &str = "user.disconnect";
+    /// Somebody else's message was changed.
+    pub const MESSAGE_EDIT: &str = "message.edit";
+    /// Somebody else's message was deleted.
+    pub const MESSAGE_DELETE: &str = "message.delete";
     /// A room was registered.
     pub const ROOM_CREATE: &str = "room.create";
     /// A room's name or kind was changed.

@@ -108,6 +108,10 @@ pub struct Message {
     pub edited_at: Option<Timestamp>,
     /// When it was deleted: this is a tombstone.
     pub deleted_at: Option<Timestamp>,
+    /// Who last changed its content, if that was not the sender.
+    pub edited_by: Option<UserId>,
+    /// Who deleted it, if that was not the sender.
+    pub deleted_by: Option<UserId>,
 }
 
 /// What somebody is in a room.
@@ -362,6 +366,8 @@ mod tests {
             at: Timestamp(1),
             edited_at: None,
             deleted_at: None,
+            edited_by: None,
+            deleted_by: None,
         };
         let author = |text: &str, admin| Author { user: user(text), name: String::new(), admin };
         assert!(may_change(&message, &author("7", false), None).is_ok());

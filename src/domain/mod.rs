@@ -283,6 +283,9 @@ pub enum Refusal {
     /// A room is being removed, with what the request is about.
     #[error("the removal of room {0} is under way")]
     Removing(RoomId),
+    /// Several legal holds stand on one subject, and which of them is meant was not said: each with its number.
+    #[error("several legal holds: {0}")]
+    SeveralHolds(String),
     /// What a released hold kept is still being removed: a new hold would keep some of it.
     #[error("what a released hold kept is still being removed")]
     Unsettled,

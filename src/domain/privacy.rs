@@ -29,7 +29,9 @@ impl std::fmt::Display for Subject {
 /// A legal hold: nothing of its subject is purged or erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Of whom or what.
+    /// 1, 2, 3, ... over all holds that were ever set; 0 before the store has given it one.
+    pub number: u64,
+    /// Of whom or what. Several holds on one subject stand beside each other.
     pub subject: Subject,
     /// Why, in the words of who set it.
     pub reason: String,

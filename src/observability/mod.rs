@@ -4,6 +4,7 @@
 pub mod certificate;
 pub mod clock_watch;
 pub mod counters;
+pub mod local_person;
 pub mod log_limiter;
 pub mod metrics;
 pub mod noticed;

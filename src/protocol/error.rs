@@ -242,6 +242,10 @@ impl From<Refusal> for ApiError {
                 let message = format!("a legal hold stands against this: {holds}; release it first");
                 ApiError::new(ErrorCode::Conflict, message)
             }
+            Refusal::SeveralHolds(holds) => ApiError::new(
+                ErrorCode::Conflict,
+                format!("several legal holds stand on it: {holds}; say which one by its number"),
+            ),
             Refusal::Erasing(user) => ApiError::new(
                 ErrorCode::Conflict,
                 format!("an erasure of user {user} is under way; try again when it has ended"),

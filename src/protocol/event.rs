@@ -45,6 +45,8 @@ pub enum ServerEvent<'a> {
         edited_at: Timestamp,
         /// The change's id: clients order by it, never by a clock.
         id: u64,
+        /// Who has changed it, if that was not the sender.
+        edited_by: Option<&'a UserId>,
     },
     /// `chat:message-deleted`.
     ChatMessageDeleted {
@@ -56,6 +58,8 @@ pub enum ServerEvent<'a> {
         deleted_at: Timestamp,
         /// The change's id.
         id: u64,
+        /// Who has deleted it, if that was not the sender.
+        deleted_by: Option<&'a UserId>,
     },
     /// `chat:user_joined`: a user's first socket in the room.
     ChatUserJoined(RoomGuest<'a>),
@@ -158,12 +162,13 @@ impl ServerEvent<'_> {
             }
             ServerEvent::RequestError { event, error } => Packet::event(name, &RequestError { event, error }),
             ServerEvent::ChatMessage(view) => Packet::event(name, view),
-            ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at, id } => Packet::event(
-                name,
-                &Edited { room_id, message_id: *message_id, new_content, edited_at: *edited_at, id: *id },
-            ),
-            ServerEvent::ChatMessageDeleted { room_id, message_id, deleted_at, id } => {
-                Packet::event(name, &Deleted { room_id, message_id: *message_id, deleted_at: *deleted_at, id: *id })
+            ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at, id, edited_by } => {
+                let (message_id, edited_at, id, edited_by) = (*message_id, *edited_at, *id, *edited_by);
+                Packet::event(name, &Edited { room_id, message_id, new_content, edited_at, id, edited_by })
+            }
+            ServerEvent::ChatMessageDeleted { room_id, message_id, deleted_at, id, deleted_by } => {
+                let (message_id, deleted_at, id, deleted_by) = (*message_id, *deleted_at, *id, *deleted_by);
+                Packet::event(name, &Deleted { room_id, message_id, deleted_at, id, deleted_by })
             }
             ServerEvent::ChatUserJoined(guest) | ServerEvent::ChatUserLeft(guest) => Packet::event(name, guest),
             ServerEvent::ChatTyping { room_id, user_id, user_name, is_typing } => {
@@ -219,6 +224,8 @@ struct Edited<'a> {
     new_content: &'a str,
     edited_at: Timestamp,
     id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edited_by: Option<&'a UserId>,
 }
 
 #[derive(Serialize)]
@@ -228,6 +235,8 @@ struct Deleted<'a> {
     message_id: u64,
     deleted_at: Timestamp,
     id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_by: Option<&'a UserId>,
 }
 
 #[derive(Serialize)]

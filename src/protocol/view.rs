@@ -41,6 +41,12 @@ pub struct MessageView<'a> {
     /// When it was deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
+    /// Who last changed it, if that was not the sender; `erased` if they have been erased since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edited_by: Option<&'a UserId>,
+    /// Who deleted it, if that was not the sender; `erased` if they have been erased since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<&'a UserId>,
 }
 
 impl<'a> From<&'a Message> for MessageView<'a> {
@@ -58,6 +64,8 @@ impl<'a> From<&'a Message> for MessageView<'a> {
             timestamp: message.at,
             edited_at: message.edited_at,
             deleted_at: message.deleted_at,
+            edited_by: message.edited_by.as_ref(),
+            deleted_by: message.deleted_by.as_ref(),
         }
     }
 }

@@ -93,6 +93,12 @@ impl Access {
         (book.blocked.contains(user), book.users.get(user).copied())
     }
 
+    /// Whether a ban would refuse somebody who is let in now.
+    pub(crate) fn would_bar(&self, banned: &Banned, actor: &Actor, now: Timestamp) -> bool {
+        let alone = AccessBook::of(vec![banned.clone()]);
+        alone.barred(actor, now).is_some() && self.read().barred(actor, now).is_none()
+    }
+
     /// The error for a user or token that is refused at this moment.
     pub(crate) fn barred(&self, actor: &Actor, now: Timestamp) -> Option<ApiError> {
         self.read().barred(actor, now).map(refusal)

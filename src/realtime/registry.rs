@@ -449,6 +449,14 @@ impl Sockets {
         judged.iter().filter(|(.., is_socket)| *is_socket).count()
     }
 
+    /// Whose sockets are such that this is so, one for each socket.
+    #[must_use]
+    pub fn actors_where(&self, is_so: impl Fn(&Actor) -> bool) -> Vec<Arc<Actor>> {
+        let registry = self.lock();
+        let sockets = registry.sockets.values().filter(|entry| entry.kind == Kind::Socket && is_so(&entry.actor));
+        sockets.map(|entry| entry.actor.clone()).collect()
+    }
+
     /// The sockets in a chat room.
     #[must_use]
     pub fn who_is_in(&self, room: &RoomId) -> Vec<Occupant> {

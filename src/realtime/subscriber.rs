@@ -5,6 +5,9 @@
 //! Nothing here is done by the request that caused it: whoever asked may be gone. A request that is answered finds its own
 //! change applied, and here how many sockets it has closed.
 
+use std::collections::HashSet;
+
+use crate::domain::access::Banned;
 use crate::domain::chat::Message;
 use crate::domain::{Actor, Room, RoomId, UserId};
 use crate::protocol::error::{ApiError, ErrorCode};
@@ -51,6 +54,14 @@ impl Live {
     pub(crate) fn expel_the_barred(&self) -> usize {
         let now = self.clock.now();
         self.sockets.expel_where(|actor| self.access.barred(actor, now))
+    }
+
+    /// How many sockets a ban would close, and of how many people.
+    pub(crate) fn reach_of_ban(&self, banned: &Banned) -> (usize, usize) {
+        let now = self.clock.now();
+        let actors = self.sockets.actors_where(|actor| self.access.would_bar(banned, actor, now));
+        let people: HashSet<UserId> = actors.iter().map(|actor| actor.user.clone()).collect();
+        (actors.len(), people.len())
     }
 
     fn disconnect(&self, user: &UserId, message: &'static str) -> usize {

@@ -24,7 +24,7 @@ impl Reloader {
         if let Some(error) = &error
             && *said != words
         {
-            tracing::error!(%error, "the changed key files are not used; the previous keys remain in force");
+            tracing::error!("the changed key files are not used; the previous keys remain in force: {error}");
         }
         *said = words;
         *self.state.keys_error.lock() = error.map(|error| error.to_string());
@@ -52,7 +52,7 @@ impl Reloader {
         *self.key_files.lock() = Arc::new(watched);
         // A file that was written anew with what was in it before is no news.
         if let Some(changes) = &changes {
-            tracing::info!(changes, "the keys for tokens have changed");
+            tracing::info!("the keys for tokens have changed: {changes}");
         }
         changes
     }

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Limits, capacity};
+use crate::observability::local_person;
 use crate::observability::process;
 use crate::protocol::error::ApiError;
 use crate::transport::memory::{Memory, Sender, Turn};
@@ -277,17 +278,20 @@ struct Who {
     is_direct: bool,
     is_certified: bool,
     user: Option<u32>,
+    login: Option<String>,
     /// Its place among those who come over the network.
     place: Option<Arc<Place>>,
 }
 
 impl Who {
     fn over_network(address: IpAddr, is_direct: bool, place: Arc<Place>) -> Who {
-        Who { address: Some(address), is_direct, is_certified: false, user: None, place: Some(place) }
+        Who { address: Some(address), is_direct, is_certified: false, user: None, login: None, place: Some(place) }
     }
 
-    fn local(user: Option<u32>) -> Who {
-        Who { address: None, is_direct: true, is_certified: false, user, place: None }
+    fn local(user: Option<u32>, process: Option<i32>) -> Who {
+        let login = process.and_then(|process| local_person::login_of(&process.to_string()));
+        let login = login.filter(|login| Some(*login) != user).map(local_person::named);
+        Who { address: None, is_direct: true, is_certified: false, user, login, place: None }
     }
 }
 
@@ -441,8 +445,9 @@ impl Connections {
             match accepted {
                 Ok((stream, _)) => {
                     let this = self.clone();
-                    let user = stream.peer_cred().ok().map(|peer| peer.uid());
-                    self.tracker.spawn(async move { this.serve(stream, Who::local(user)).await });
+                    let peer = stream.peer_cred().ok();
+                    let (user, process) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
+                    self.tracker.spawn(async move { this.serve(stream, Who::local(user, process)).await });
                 }
                 Err(error) => self.pause(&error).await,
             }
@@ -474,7 +479,7 @@ impl Connections {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.serve(stream, Who::local(Some(user))).await;
+        self.serve(stream, Who::local(Some(user), None)).await;
     }
 
     /// A place for who has connected. Where there is none, idle connections of strangers make room.
@@ -554,17 +559,20 @@ impl Connections {
 
     fn turn_away(&self, address: IpAddr, why: NoPlace) {
         let (reason, words) = match why {
-            NoPlace::Newcomers => {
-                ("newcomers", "refused a connection: too many connections from its address have sent no request")
+            NoPlace::Newcomers => (
+                "newcomers",
+                "too many connections from this address have sent no request (limits.newcomers_per_address)",
+            ),
+            NoPlace::Network => {
+                ("connections", "there are too many from this address (limits.connections_per_address)")
             }
-            NoPlace::Network => ("connections", "refused a connection: there are too many from its address"),
             NoPlace::Full => ("descriptors", ""),
         };
         let counters = self.middleware.counters();
         counters.rate_limited.add(reason);
         if why != NoPlace::Full {
             if counters.log_limiter.may_log(reason) {
-                tracing::info!(%address, reason, "{words}");
+                tracing::info!(reason, "refused a connection from {address}: {words}");
             }
         } else if self.told.is_due(TOLD_EVERY) {
             let (open, turned_away) = (counters.connections_open.get(), counters.rate_limited.of(reason));
@@ -589,7 +597,7 @@ impl Connections {
 
     fn log_refusal(&self, address: IpAddr, reason: &'static str, error: &dyn Display) {
         if self.middleware.counters().log_limiter.may_log(reason) {
-            tracing::info!(%address, reason, %error, "a connection was refused");
+            tracing::info!(reason, "refused a connection from {address}: {reason}: {error}");
         }
     }
 
@@ -597,7 +605,7 @@ impl Connections {
         if is_out_of_descriptors(error) {
             self.lacked.is_due(Duration::ZERO);
         }
-        tracing::warn!(%error, "could not accept a connection; if the error is 'too many open files', raise LimitNOFILE");
+        tracing::warn!("could not accept a connection: {error}; if it says 'too many open files', raise LimitNOFILE");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 
@@ -619,14 +627,14 @@ impl Connections {
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;
         self.lock().insert(number, Arc::downgrade(&connection));
-        let Who { address, is_direct, is_certified, user, place } = who;
+        let Who { address, is_direct, is_certified, user, login, place } = who;
         let is_proxied = address.is_some_and(|address| self.middleware.is_proxy(&address));
         // Places count themselves; the administrator of this machine has none.
         let _open = place.is_none().then(|| Open::new(&self.middleware));
         if is_proxied || address.is_none() {
             connection.note_known();
         }
-        let peer = Peer { address, is_direct, is_certified, user, connection };
+        let peer = Peer { address, is_direct, is_certified, user, login, connection };
         let middleware = self.middleware.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();

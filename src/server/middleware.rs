@@ -32,16 +32,18 @@ use crate::config::{Config, ForwardedHeader, TlsMode};
 use crate::domain::UserId;
 use crate::domain::origin::Origin;
 use crate::observability::counters::Counters;
+use crate::observability::local_person;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
 use crate::protocol::json;
 use crate::services::limits::wait_of;
 use crate::transport::forwarded;
-use crate::transport::http::Process;
 use crate::transport::http::deferred::Later;
 use crate::transport::http::routes::Route;
+use crate::transport::http::{Process, Refused as RefusedAnswer};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
-use crate::transport::origin::{ClientAddress, OverControlSocket, SignedIn, network_of};
+use crate::transport::origin::{BEHIND_COMMAND, ClientAddress, OverControlSocket, SignedIn, network_of};
+use crate::transport::refusals;
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
@@ -145,6 +147,8 @@ pub struct Peer {
     pub is_certified: bool,
     /// The local user at the other end of the control socket.
     pub user: Option<u32>,
+    /// Who has signed in on the machine and is another one than `user`, as far as the kernel shows it.
+    pub login: Option<String>,
     /// The way to it.
     pub connection: Arc<dyn Connection>,
 }
@@ -232,7 +236,16 @@ impl Middleware {
         let connection = peer.connection.clone();
         let address = self.client_address(request.headers(), &peer);
         self.notice_proxy(request.headers(), &peer);
+        let sender = request.extensions().get::<SignedIn>().cloned();
+        let asked = (is_api || is_sockets).then(|| (request.method().clone(), request.uri().clone()));
         let response = self.answer(request, peer, address).await;
+        if let (Some((method, uri)), Some(address), Some(RefusedAnswer(error))) =
+            (asked, address, response.extensions().get())
+        {
+            let what = format!("{method} {}", uri.path());
+            let user = sender.as_ref().and_then(SignedIn::user);
+            refusals::request_refused(self.sockets.counters(), &what, user, &address.to_string(), error);
+        }
         // What everybody may ask is answered always: whoever asks too often is read more slowly.
         let is_missing = matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED);
         let is_strangers = !is_sockets && (!is_api || is_missing);
@@ -323,8 +336,10 @@ impl Middleware {
         let sender = request.extensions().get::<SignedIn>().cloned();
         match address {
             None => {
+                let named = request.headers().get(BEHIND_COMMAND).and_then(|value| value.to_str().ok());
+                let behind = peer.login.clone().or_else(|| named.and_then(local_person::clean));
                 let local = request.extensions_mut();
-                local.insert(OverControlSocket(peer.user));
+                local.insert(OverControlSocket { user: peer.user, behind });
                 local.remove::<SignedIn>();
             }
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),

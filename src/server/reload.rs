@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Verifier;
 use crate::config::{Config, KEYS, TlsMode};
 use crate::domain::Clock;
+use crate::domain::audit::action;
 use crate::observability::certificate::Validity;
 use crate::services::{App, Settings};
 use crate::transport::socketio::SocketIoTransport;
@@ -101,12 +102,12 @@ impl Reloader {
                     tracing::info!(took_ms, "reloaded: the new configuration is in force");
                 } else {
                     let waiting = waiting.join(", ");
-                    tracing::warn!(took_ms, waiting, "reloaded; these keys take effect at the next restart");
+                    tracing::warn!(took_ms, "reloaded; these keys take effect at the next restart: {waiting}");
                 }
                 systemd::ready(self.state.addresses.first().map_or("", String::as_str));
             }
             Err(error) => {
-                tracing::error!(%error, "not reloaded; the previous configuration remains in force");
+                tracing::error!("not reloaded; the previous configuration remains in force: {error}");
                 systemd::kept(&error.to_string());
             }
         }
@@ -147,10 +148,14 @@ impl Reloader {
         if old.chat.open_rooms && !new.chat.open_rooms {
             self.app.rooms.recheck_all().await;
         }
-        let waiting = waiting_for_restart(&old, &new);
+        let (waiting, changes) = (waiting_for_restart(&old, &new), changes(&old, &new));
         *self.config.lock() = Arc::new(new);
         if let Some(changes) = key_changes {
             self.app.audit.record_keys(changes).await;
+        }
+        if !changes.is_empty() {
+            let outcome = format!("done: {}", changes.join("; "));
+            self.app.uses.record_of_server(action::RELOAD, String::new(), &outcome).await;
         }
         Ok(waiting)
     }
@@ -170,7 +175,7 @@ impl Reloader {
         if let Err(error) = self.renew_certificate(tls, &current).await {
             let words = error.to_string();
             if *said != words {
-                tracing::error!(%error, "the changed certificate is not used; the previous one remains in force");
+                tracing::error!("the changed certificate is not used; the previous one remains in force: {error}");
                 *said = words;
             }
         }
@@ -185,7 +190,7 @@ impl Reloader {
             && self.config().tls.mode == TlsMode::SelfSigned
             && let Err(error) = self.renew_certificate(tls, &current).await
         {
-            tracing::error!(%error, "the certificate was not renewed");
+            tracing::error!("the certificate was not renewed: {error}");
         }
     }
 
@@ -223,6 +228,27 @@ fn log_warnings(material: &Material) {
     for warning in &material.warnings {
         tracing::warn!("{warning}");
     }
+}
+
+/// So many characters of a value are said of it.
+const VALUE_CHARS: usize = 100;
+
+/// What another configuration has changed, in words for the audit log. Of a secret only that it is another one.
+fn changes(old: &Config, new: &Config) -> Vec<String> {
+    let shown = |value: String| match value.chars().count() {
+        0 => "nothing".to_owned(),
+        count if count > VALUE_CHARS => format!("{}...", value.chars().take(VALUE_CHARS).collect::<String>()),
+        _ => value,
+    };
+    let differ = KEYS.iter().filter(|key| old.value(key) != new.value(key));
+    let words = differ.map(|key| {
+        let when = if key.is_live { "" } else { " from the next start on" };
+        match key.is_secret {
+            true => format!("{} is another one{when}", key.name),
+            false => format!("{} is {}{when} (was {})", key.name, shown(new.value(key)), shown(old.value(key))),
+        }
+    });
+    words.collect()
 }
 
 /// The keys whose values differ, and that are not taken before a restart.

@@ -12,7 +12,8 @@ use crate::domain::access::{Ban, Banned, MAX_TOKEN_ID_CHARS};
 use crate::domain::audit::action;
 use crate::domain::{Refusal, Scope, UserId};
 use crate::protocol::admin::access::{
-    BanView, BlockChanged, Disconnected, ListRequest, Listed, ReasonRequest, RevokeRequest, Revoked, UserDetails,
+    BanView, BlockChanged, Disconnected, ListRequest, Listed, ReasonRequest, RevocationPreview, RevokeRequest, Revoked,
+    UserDetails,
 };
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
@@ -196,6 +197,13 @@ impl Access {
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict`, `unavailable`.
     pub async fn revoke(&self, caller: &Caller, request: RevokeRequest) -> Result<Revoked, ApiError> {
+        let banned = self.revocation(caller, request)?;
+        let act = caller.act(action::TOKEN_REVOKE, banned.ban.to_string());
+        let (disconnected, durable) = self.set_ban(banned.clone(), act).await?;
+        Ok(Revoked { revocation: BanView::from(&banned), disconnected, durable })
+    }
+
+    fn revocation(&self, caller: &Caller, request: RevokeRequest) -> Result<Banned, ApiError> {
         authorize(caller, if request.all { Scope::Admin } else { Scope::Users })?;
         let before = request.issued_before.unwrap_or_else(|| self.store.now());
         if before > self.store.now() {
@@ -215,10 +223,17 @@ impl Access {
             _ => return Err(ApiError::field("jti", "name exactly one of jti, userId and all")),
         };
         let until = request.expires_at.filter(|_| matches!(ban, Ban::Token(_)));
-        let act = caller.act(action::TOKEN_REVOKE, ban.to_string());
-        let banned = Banned { ban, before, until, by: caller.actor.user.canonical(), at: self.store.now() };
-        let (disconnected, durable) = self.set_ban(banned.clone(), act).await?;
-        Ok(Revoked { revocation: BanView::from(&banned), disconnected, durable })
+        Ok(Banned { ban, before, until, by: caller.actor.user.canonical(), at: self.store.now() })
+    }
+
+    /// How many sockets a revocation would close. Nothing is revoked.
+    ///
+    /// # Errors
+    /// As [`Access::revoke`].
+    pub fn preview_revocation(&self, caller: &Caller, request: RevokeRequest) -> Result<RevocationPreview, ApiError> {
+        let banned = self.revocation(caller, request)?;
+        let (disconnected, users) = self.live.reach_of_ban(&banned);
+        Ok(RevocationPreview { dry_run: true, disconnected, users })
     }
 
     /// All revocations and blocks.

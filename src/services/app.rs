@@ -24,6 +24,7 @@ use crate::services::rooms::Rooms;
 use crate::services::settings::{LiveSettings, Settings};
 use crate::services::storage::Storage;
 use crate::services::streams::Streams;
+use crate::services::uses::Uses;
 use crate::store::{Store, StoreError};
 
 /// Answers that are streamed out are given so long to end when the server stops.
@@ -52,6 +53,8 @@ pub struct App {
     pub purges: Purges,
     /// The audit log.
     pub audit: Audit,
+    /// Rights that are used all day long, for the audit log.
+    pub uses: Uses,
     /// Backups while the server runs.
     pub backups: Backups,
     /// What back ends send.
@@ -80,8 +83,9 @@ impl App {
         let settings = Arc::new(LiveSettings::new(settings));
         let ending = CancellationToken::new();
         let streams = Streams::default();
+        let uses = Uses::new(store.clone(), settings.clone());
         App {
-            chat: Chat::new(store.clone(), live.clone(), rates.clone(), settings.clone()),
+            chat: Chat::new(store.clone(), live.clone(), rates.clone(), settings.clone(), uses.clone()),
             progress: Progress::new(store.clone(), rates.clone()),
             inbox: Inbox::new(store.clone(), live.clone()),
             presence: Presence::new(store.clone(), live.clone(), settings.clone()),
@@ -91,8 +95,9 @@ impl App {
             purges: Purges::new(store.clone(), settings.clone(), ending.clone()),
             audit: Audit::new(store.clone(), live.clone()),
             backups: Backups::new(store.clone(), settings.clone(), streams.clone(), key_dir.map(Path::to_owned)),
-            broadcast: Broadcast::new(store.clone(), live.clone(), settings.clone()),
+            broadcast: Broadcast::new(store.clone(), live.clone(), settings.clone(), uses.clone()),
             long_poll: LongPoll::new(store.clone(), live.clone(), settings.clone(), ending),
+            uses,
             store,
             live,
             settings,
@@ -109,6 +114,7 @@ impl App {
 /// What closing the file said.
 pub async fn close(app: &App) -> Result<(), StoreError> {
     app.audit.record_refusals(0, true).await;
+    app.uses.record(true).await;
     // Their receivers are cut off by now: each ends at its next piece.
     if tokio::time::timeout(STREAMS_END, app.streams.ended()).await.is_err() {
         tracing::warn!("a streamed answer did not end in time");

@@ -9,7 +9,7 @@ use crate::archive::format::AuditPoint;
 use crate::domain::Scope;
 use crate::domain::audit::action;
 use crate::protocol::admin::data::{AuditPage, AuditView, LinkView};
-use crate::protocol::error::{ApiError, ErrorCode};
+use crate::protocol::error::ApiError;
 use crate::store::operations::{Act, Record};
 use crate::store::{AuditPart, StoreError};
 
@@ -39,19 +39,14 @@ impl Audit {
         Audit { store, live, refusals: Arc::default(), head_logged_on: Arc::default() }
     }
 
-    /// Notes that a token was not good, of an origin and of the network that it is in ([`network_of`] in words). It is in the audit
-    /// log within a minute, together with others of the same network.
+    /// Notes that a token was not good, of a network ([`network_of`] in words). It is in the audit log within a minute, together
+    /// with others of the same network.
     ///
     /// [`network_of`]: crate::transport::origin::network_of
-    pub fn note_refused_sign_in(&self, error: &ApiError, origin: &str, network: &str) {
-        let (counters, reason) = (self.live.counters(), error.code.as_str());
-        counters.refused_sign_ins.add(reason);
-        if counters.log_limiter.may_log(reason) {
-            // Of a token it is one of a few sentences. Why somebody is blocked is an administrator's own text, and stays out.
-            let why = if error.code == ErrorCode::UserBlocked { "" } else { error.message.as_ref() };
-            tracing::info!(address = origin, reason, why, "a sign-in was refused");
-        }
-        self.refusals.add(network, reason, self.store.now(), Instant::now());
+    pub fn note_refused_sign_in(&self, error: &ApiError, network: &str) {
+        let code = error.code.as_str();
+        self.live.counters().refused_sign_ins.add(code);
+        self.refusals.add(network, code, self.store.now(), Instant::now());
     }
 
     /// How many refused sign-ins of today have no record of their own, because the day has as many as it may have.
@@ -101,21 +96,12 @@ impl Audit {
         }
     }
 
-    /// A part of the audit log: records behind a number, ascending. The first page of an export is itself recorded.
+    /// A part of the audit log: records behind a number, ascending.
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub async fn page(
-        &self,
-        caller: &Caller,
-        after: u64,
-        limit: usize,
-        is_export: bool,
-    ) -> Result<AuditPage, ApiError> {
+    pub async fn page(&self, caller: &Caller, after: u64, limit: usize) -> Result<AuditPage, ApiError> {
         authorize(caller, Scope::Admin)?;
-        if is_export && after == 0 {
-            record_reading(&self.store, caller, action::AUDIT_EXPORT, String::new()).await?;
-        }
         let limit = limit.clamp(1, MOST);
         // Of one moment: a record that comes in between would look like a broken end.
         let AuditPart { records, anchor, head } =

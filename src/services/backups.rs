@@ -21,7 +21,7 @@ use crate::services::turns::{NoTurn, Turn, Turns};
 use crate::services::{Caller, authorize};
 use crate::store::TableStats;
 use crate::store::embedded::offline::rows::newest_format;
-use crate::store::operations::{Act, NoteBackup};
+use crate::store::operations::{Act, NoteBackup, Record};
 use crate::store::rows::{Preface, RowSink};
 
 /// A backup works for so long at a time.
@@ -134,11 +134,11 @@ impl Backups {
                 Some(found.key)
             }
             Ok(Err(finding)) => {
-                tracing::warn!(%finding, "a backup is not signed");
+                tracing::warn!("a backup is not signed: {finding}");
                 None
             }
             Err(error) => {
-                tracing::warn!(%error, "a backup is not signed: its key could not be read");
+                tracing::warn!("a backup is not signed: its key could not be read: {error}");
                 None
             }
         }
@@ -166,15 +166,19 @@ impl Backups {
         let rest = Rest { times: self.settings.get().backup_rests, rows: 0, since: Instant::now() };
         let archive = Writer::new(writer, self.store.now()).signed(self.backup_key().await);
         let outgoing = Box::new(Outgoing { archive, rest, _turn: turn });
-        let store = self.store.clone();
+        let (store, failed) = (self.store.clone(), caller.act(action::BACKUP, String::new()));
         let (answer, outcome) = tokio::sync::oneshot::channel();
         self.streams.spawn(async move {
             let sent = store.rows(outgoing).await;
             match &sent {
                 Ok(()) => ending.whole(),
                 Err(error) => {
-                    tracing::warn!(%error, "a backup was not sent completely");
+                    tracing::warn!("a backup was not sent completely: {error}; make it again");
                     drop(ending);
+                    let entry = failed.entry(store.now(), &format!("failed: not sent completely: {error}"));
+                    if let Err(error) = store.write(Record { entry }).await {
+                        tracing::error!(%error, "the audit log has no record of a backup that failed");
+                    }
                 }
             }
             // The receiver may be gone; that is fine.

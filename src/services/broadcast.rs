@@ -30,6 +30,7 @@ use crate::services::errors::store_error;
 use crate::services::inbox::draft_of;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
+use crate::services::uses::Uses;
 use crate::services::{Caller, authorize};
 
 /// The most users that one target may name.
@@ -80,6 +81,8 @@ pub struct Broadcast {
     live: Arc<Live>,
     /// The rules of open rooms, and how long a message may be.
     settings: Arc<LiveSettings>,
+    /// What services do with their tokens.
+    uses: Uses,
     /// Which kept broadcasts have gone out.
     marks: Arc<Marks>,
 }
@@ -96,9 +99,9 @@ struct Marks {
 }
 
 impl Broadcast {
-    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>) -> Broadcast {
+    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>, uses: Uses) -> Broadcast {
         let marks = Marks { sent: AtomicU64::new(0), noted: AtomicU64::new(0), first_of_now: store.last_id() + 1 };
-        Broadcast { store, live, settings, marks: Arc::new(marks) }
+        Broadcast { store, live, settings, uses, marks: Arc::new(marks) }
     }
 
     /// Sends an event. `key` is the `Idempotency-Key`.
@@ -117,7 +120,7 @@ impl Broadcast {
         let words = format!("{} to {}", request.event, describe(&request.target));
         let rooms = rooms_of(request.target)?;
         let payload = request.payload.as_deref().map_or("null", RawValue::get);
-        let sending = sending(caller, words, key);
+        let sending = self.sending(caller, &request.event, words, key);
         match (request.event.as_str(), rooms.as_slice()) {
             ("chat:message", [Room::Chat(room)]) => self.broadcast_message(sending, room.clone(), payload).await,
             ("chat:message-edited", [Room::Chat(room)]) => self.broadcast_edit(sending, room.clone(), payload).await,
@@ -151,7 +154,17 @@ impl Broadcast {
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("notification:new to {}", describe(&target));
         let audience = audience_of(rooms_of(target)?)?;
-        self.send_draft(sending(caller, words, key), draft_of(audience, content)?).await
+        let sending = self.sending(caller, "notification:new", words, key);
+        self.send_draft(sending, draft_of(audience, content)?).await
+    }
+
+    /// What an administrator sends is an administrative act, recorded with it. A service does it all day long: that is gathered.
+    fn sending<'c>(&self, caller: &'c Caller, event: &str, words: String, key: Option<String>) -> Sending<'c> {
+        let act = caller.actor.is_admin().then(|| caller.act(action::BROADCAST, words));
+        if act.is_none() {
+            self.uses.note_service(caller, action::BROADCAST, event);
+        }
+        Sending { caller, key, act }
     }
 
     async fn store<O: operations::Operation>(&self, operation: O, act: Option<Act>) -> Result<O::Answer, ApiError> {
@@ -219,6 +232,7 @@ impl Broadcast {
             content: edit.new_content,
             policy: self.settings.policy(),
             key: sending.key(KeyKind::PlatformChange, fingerprint),
+            act: Some(sending.caller.act(action::MESSAGE_EDIT, String::new())),
         };
         let changed = self.store(edit, sending.act).await?;
         Ok(stored(changed.message_id, changed.duplicate, sockets))
@@ -240,6 +254,7 @@ impl Broadcast {
             author: sending.platform(),
             policy: self.settings.policy(),
             key: sending.key(KeyKind::PlatformChange, fingerprint),
+            act: Some(sending.caller.act(action::MESSAGE_DELETE, String::new())),
         };
         let changed = self.store(deletion, sending.act).await?;
         Ok(stored(changed.message_id, changed.duplicate, sockets))
@@ -299,12 +314,6 @@ impl Broadcast {
     fn reach(&self, rooms: &[Room]) -> usize {
         rooms.iter().map(|room| self.live.sockets.count(room)).sum()
     }
-}
-
-fn sending(caller: &Caller, words: String, key: Option<String>) -> Sending<'_> {
-    // What an administrator sends is an administrative act. A back end's service token does it all day long.
-    let act = caller.actor.is_admin().then(|| caller.act(action::BROADCAST, words));
-    Sending { caller, key, act }
 }
 
 /// The answer to a broadcast that is stored; what is said again reaches nobody.

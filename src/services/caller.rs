@@ -18,7 +18,7 @@ pub struct Caller {
     pub actor: Arc<Actor>,
     /// The socket's number; `None` over HTTP.
     pub socket: Option<u64>,
-    /// Where the request came from, for the audit log; `None` for a socket's.
+    /// Where the request came from, for the audit log; `None` for a socket whose address is not known.
     pub origin: Option<Arc<str>>,
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::audit::action;
 use crate::domain::chat::{Author, Draft, Message, MessageKind, RoomPolicy};
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::{Refusal, RoomId, Scope, UserId};
@@ -32,6 +33,7 @@ use crate::services::limits::{Rate, Rates, StoreQuota};
 use crate::services::pages::{fitting, limit_of};
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
+use crate::services::uses::Uses;
 use crate::services::{Caller, authorize};
 
 /// A join that has been granted: the transport says `answer` while it opens the gate.
@@ -56,11 +58,19 @@ pub struct Chat {
     rates: Arc<Rates>,
     /// The rules of open rooms, and how long a message may be.
     settings: Arc<LiveSettings>,
+    /// Administrators who read what is not theirs.
+    uses: Uses,
 }
 
 impl Chat {
-    pub(super) fn new(store: Storage, live: Arc<Live>, rates: Arc<Rates>, settings: Arc<LiveSettings>) -> Chat {
-        Chat { store, live, rates, settings }
+    pub(super) fn new(
+        store: Storage,
+        live: Arc<Live>,
+        rates: Arc<Rates>,
+        settings: Arc<LiveSettings>,
+        uses: Uses,
+    ) -> Chat {
+        Chat { store, live, rates, settings, uses }
     }
 
     /// Joins a room. Deliveries to the socket wait at the gate until the transport has sent the answer.
@@ -82,6 +92,7 @@ impl Chat {
             }
             // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
             require_membership(&self.store, &self.settings, caller, &room).await?;
+            self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         }
         // Enter first, then read: what is committed in between waits at the gate.
         let (gate, is_first) = self.live.sockets.join(socket, &room).ok_or_else(gone)?;
@@ -112,6 +123,7 @@ impl Chat {
         let room = request.room_id;
         let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
         require_membership(&self.store, &self.settings, caller, &room).await?;
+        self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         let page = self.join_stored(caller, &room, page).await?;
         Ok(self.joined(room, page))
     }
@@ -251,6 +263,7 @@ impl Chat {
             content: request.content,
             policy: self.settings.policy(),
             key: None,
+            act: Some(caller.act(action::MESSAGE_EDIT, String::new())),
         };
         let edited = self.store.write(edit).await;
         if let Some(bytes) = bytes {
@@ -272,6 +285,7 @@ impl Chat {
             author: Author::of(&caller.actor),
             policy: self.settings.policy(),
             key: None,
+            act: Some(caller.act(action::MESSAGE_DELETE, String::new())),
         };
         let MessageChanged { message_id, at, .. } = self.store.write(deletion).await.map_err(store_error)?;
         Ok(MessageDeleted { message_id, deleted_at: at })
@@ -299,6 +313,11 @@ impl Chat {
         let room = request.room_id;
         let page = Page { before: request.before, after: request.after, limit: page_limit(request.limit)? };
         let from_the_first = page.after.is_some();
+        self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
+        if request.versions {
+            let target = format!("withheld versions in room {room}");
+            self.uses.record_reading_of(caller, action::ROOM_READ, target).await?;
+        }
         let page = self
             .store
             .history(room.clone(), Author::of(&caller.actor), page, self.settings.policy())

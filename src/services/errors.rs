@@ -22,12 +22,12 @@ pub(super) fn store_error(error: StoreError) -> ApiError {
         StoreError::Refused(refusal) => refusal.into(),
         StoreError::Busy => ApiError::unavailable(),
         StoreError::Full(why) => {
-            tracing::warn!(%why, "the store refused a write: the disk is full");
+            tracing::warn!("the store refused a write: the disk is full: {why}; free some space");
             ApiError::unavailable()
         }
         StoreError::Closed => ApiError::new(ErrorCode::Unavailable, "the server is stopping; try again in a moment"),
         StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
-            tracing::warn!(%error, "the store refused a request");
+            tracing::warn!("the store refused a request: {error}; see academy-rt status");
             ApiError::unavailable()
         }
     }

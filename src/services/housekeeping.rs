@@ -48,7 +48,7 @@ enum Due {
 /// (name, when, what). In the order in which they are done where several are due.
 type Job = (&'static str, Due, for<'a> fn(&'a App) -> Work<'a, ()>);
 
-const JOBS: [Job; 10] = [
+const JOBS: [Job; 11] = [
     ("end stale typing", Due::Every(TICK), |app| done(|| app.live.end_stale_typing())),
     ("announce who has gone", Due::Every(TICK), |app| done(|| app.live.announce_the_gone())),
     ("end stale polling", Due::Every(SECOND), |app| Box::pin(app.presence.end_stale_polling())),
@@ -58,6 +58,7 @@ const JOBS: [Job; 10] = [
     ("log refused connections", Due::Every(SECOND), |app| done(|| log_refused_connections(app))),
     ("resend broadcasts", Due::Once(COME_BACK), |app| Box::pin(app.broadcast.resend())),
     ("record refused sign-ins", Due::Every(FIVE_SECONDS), |app| Box::pin(record_refusals(app))),
+    ("record uses of rights", Due::Every(FIVE_SECONDS), |app| Box::pin(app.uses.record(false))),
     ("forget idle rates", Due::Every(MINUTE), |app| done(|| app.rates.forget_the_idle())),
 ];
 
@@ -174,6 +175,10 @@ async fn record_refusals(app: &App) {
 
 fn log_refused_connections(app: &App) {
     for (reason, count) in app.live.counters().log_limiter.suppressed() {
-        tracing::warn!(reason, count, "refused more connections in the last minute than were logged");
+        tracing::warn!(
+            reason,
+            count,
+            "{count} more were refused or closed in the last minute than are logged: {reason}"
+        );
     }
 }

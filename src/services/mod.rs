@@ -28,6 +28,7 @@ pub mod settings;
 pub mod storage;
 pub mod streams;
 mod turns;
+pub mod uses;
 
 pub use app::App;
 pub use caller::{Caller, authorize};

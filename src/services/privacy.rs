@@ -11,7 +11,9 @@ use crate::config::capacity::{self, Pace};
 use crate::domain::audit::action;
 use crate::domain::privacy::{Certificate, Hold, Subject};
 use crate::domain::{Refusal, Scope, UserId};
-use crate::protocol::admin::data::{AuditView, ExportedNotification, HoldRequest, HoldView, ProfileView};
+use crate::protocol::admin::data::{
+    AuditView, ErasurePreview, ExportedNotification, HoldRequest, HoldView, ProfileView,
+};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::store::operations::{Act, BeginErasure, EraseSlice, PruneWithheld, ReleaseHold, SetHold};
@@ -95,7 +97,7 @@ impl Privacy {
         Ok(holds.iter().map(HoldView::from).collect())
     }
 
-    /// Sets a legal hold, or renews its reason.
+    /// Sets a legal hold, beside those that stand on its subject. Asked again with the same reason, it gives the one that stands.
     ///
     /// # Errors
     /// `invalid_payload`, `forbidden`, `conflict` while an erasure of that user is under way, `unavailable`.
@@ -110,25 +112,31 @@ impl Privacy {
         if reason.is_empty() || reason.chars().count() > REASON_CHARS {
             return Err(ApiError::field("reason", format!("reason must have 1 to {REASON_CHARS} characters")));
         }
-        let hold = Hold { subject, reason, by: caller.actor.user.canonical(), at: self.store.now() };
+        let (by, at) = (caller.actor.user.canonical(), self.store.now());
+        let hold = Hold { number: 0, subject, reason, by, at };
         let act = Act { note: hold.reason.clone(), ..caller.act(action::HOLD_SET, hold.subject.to_string()) };
         loop {
             match self.store.act(SetHold { hold: hold.clone() }, act.clone()).await {
-                Ok(_) => return Ok(HoldView::from(&hold)),
+                Ok(set) => return Ok(HoldView::from(&set.answer.hold)),
                 Err(StoreError::Refused(Refusal::Unsettled)) => self.prune_withheld().await.map_err(store_error)?,
                 Err(error) => return Err(store_error(error)),
             }
         }
     }
 
-    /// Releases a legal hold.
+    /// Releases one legal hold; others on its subject go on to stand. The number says which one where several stand.
     ///
     /// # Errors
-    /// `forbidden`, `not_found`, `unavailable`.
-    pub async fn release_hold(&self, caller: &Caller, subject: Subject) -> Result<HoldView, ApiError> {
+    /// `forbidden`, `not_found`, `conflict` without a number where several stand, `unavailable`.
+    pub async fn release_hold(
+        &self,
+        caller: &Caller,
+        subject: Subject,
+        number: Option<u64>,
+    ) -> Result<HoldView, ApiError> {
         authorize(caller, Scope::Admin)?;
         let act = caller.act(action::HOLD_RELEASE, subject.to_string());
-        let hold = self.store.act(ReleaseHold { subject }, act).await.map_err(store_error)?.answer;
+        let hold = self.store.act(ReleaseHold { subject, number }, act).await.map_err(store_error)?.answer;
         // What it withheld is shown to nobody from now on, and goes in a moment.
         self.settings.wake_calendar();
         Ok(HoldView::from(&hold))
@@ -175,7 +183,7 @@ impl Privacy {
                 Ok(()) => ending.whole(),
                 // Who has gone knows it.
                 Err(ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(error) => tracing::warn!(%error, "an export was not sent completely"),
+                Err(error) => tracing::warn!("an export was not sent completely: {error}"),
             }
         });
         Ok(stream)
@@ -195,7 +203,8 @@ impl Privacy {
         let floor = self.settings.get().retention.floor;
         let by = caller.actor.user.canonical();
         let act = caller.act(action::USER_ERASE, format!("user {user}"));
-        let begun = self.store.act(BeginErasure { user: user.clone(), by, consent, floor }, act).await;
+        let begin = BeginErasure { user: user.clone(), by, consent, floor, is_dry_run: false };
+        let begun = self.store.act(begin, act).await;
         let begun = begun.map_err(user_error)?;
         if !begun.answer.erasure.is_finished() {
             // It goes on by itself if the caller does not wait for it.
@@ -208,6 +217,27 @@ impl Privacy {
             })?;
         }
         self.certificate_of(user).await
+    }
+
+    /// What an erasure would take, refused as the erasure would be. Nothing is erased.
+    ///
+    /// # Errors
+    /// As [`Privacy::erase_user`].
+    pub async fn preview_erasure(
+        &self,
+        caller: &Caller,
+        user: UserId,
+        consent: bool,
+    ) -> Result<ErasurePreview, ApiError> {
+        authorize(caller, Scope::Users)?;
+        if user == UserId::system() || user == UserId::erased() {
+            return Err(ApiError::field("userId", "this is not a person"));
+        }
+        let (by, floor) = (caller.actor.user.canonical(), self.settings.get().retention.floor);
+        let begin = BeginErasure { user: user.clone(), by, consent, floor, is_dry_run: true };
+        self.store.act(begin, None).await.map_err(user_error)?;
+        let counts = self.store.erasable(user.clone()).await.map_err(store_error)?;
+        Ok(ErasurePreview { user_id: user, dry_run: true, counts })
     }
 
     /// The certificate of somebody's erasure.

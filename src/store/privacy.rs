@@ -3,7 +3,7 @@
 use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{Message, RoomSummary};
 use crate::domain::notification::Notification;
-use crate::domain::privacy::{Erasure, Hold, WithheldVersion};
+use crate::domain::privacy::{Erasure, ErasureCounts, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Role, Timestamp, UserId};
 
@@ -107,6 +107,9 @@ pub trait Privacy: Send + Sync {
 
     /// The last erasure of somebody.
     fn erasure(&self, user: UserId) -> Answer<'_, Option<Erasure>>;
+
+    /// How many things of somebody an erasure would take now; nothing of somebody who is not known.
+    fn erasable(&self, user: UserId) -> Answer<'_, ErasureCounts>;
 
     /// All erasures ever made, finished or not.
     fn erasures(&self) -> Answer<'_, Vec<Erasure>>;

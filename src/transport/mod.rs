@@ -4,4 +4,5 @@ pub mod forwarded;
 pub mod http;
 pub mod memory;
 pub mod origin;
+pub mod refusals;
 pub mod socketio;

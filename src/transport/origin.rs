@@ -7,12 +7,21 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::domain::UserId;
+use crate::observability::local_person;
 use crate::transport::memory::Turn;
 
-/// The request came over the control socket: whoever can open it is the administrator. With the local user's number, if the
-/// system says it.
-#[derive(Debug, Clone, Copy)]
-pub struct OverControlSocket(pub Option<u32>);
+/// In a request over the control socket: for whom the command acts, in its own words. A command that runs as the
+/// administrator of the machine knows it, and the server need not see other processes.
+pub const BEHIND_COMMAND: &str = "x-academy-rt-person";
+
+/// The request came over the control socket: whoever can open it is the administrator.
+#[derive(Debug, Clone)]
+pub struct OverControlSocket {
+    /// The local user, if the system says it.
+    pub user: Option<u32>,
+    /// For whom they act, if the system or the command says it.
+    pub behind: Option<String>,
+}
 
 /// The request came from this address.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +80,12 @@ pub fn network_of(address: IpAddr) -> IpAddr {
 
 /// In words.
 #[must_use]
-pub fn describe(control: Option<OverControlSocket>, address: Option<ClientAddress>) -> String {
+pub fn describe(control: Option<&OverControlSocket>, address: Option<ClientAddress>) -> String {
     match (control, address) {
-        (Some(OverControlSocket(Some(user))), _) => format!("control socket, local user {user}"),
-        (Some(OverControlSocket(None)), _) => "control socket".to_owned(),
+        (Some(OverControlSocket { user: Some(user), behind }), _) => {
+            format!("control socket, {}", local_person::in_words(*user, behind.as_deref()))
+        }
+        (Some(OverControlSocket { user: None, .. }), _) => "control socket".to_owned(),
         (None, Some(ClientAddress(address))) => address.to_string(),
         (None, None) => "unknown".to_owned(),
     }
@@ -82,7 +93,7 @@ pub fn describe(control: Option<OverControlSocket>, address: Option<ClientAddres
 
 /// The network that a request came from, in words: what refused sign-ins are gathered by.
 #[must_use]
-pub fn describe_network(control: Option<OverControlSocket>, address: Option<ClientAddress>) -> String {
+pub fn describe_network(control: Option<&OverControlSocket>, address: Option<ClientAddress>) -> String {
     match (control, address.map(|ClientAddress(address)| network_of(address))) {
         (None, Some(IpAddr::V6(network))) => format!("{network}/64"),
         (None, Some(IpAddr::V4(address))) => address.to_string(),

@@ -32,6 +32,7 @@ const bodies = {
   'POST /api/v1/broadcast': { target: { all: true }, event: 'e' },
   'POST /api/v1/notifications': { target: { user: 98 }, title: 't', message: 'm' },
   'POST /api/v1/admin/rooms': { roomId: 'nobody-2' },
+  'POST /api/v1/admin/audit': { action: 'backup', outcome: 'done' },
   'POST /api/v1/admin/backup': { bytes: 1 },
   'POST /api/v1/admin/holds': { userId: 97, reason: 'none' },
 };

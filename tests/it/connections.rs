@@ -28,7 +28,7 @@ fn heard(mut stream: TcpStream) -> String {
 }
 
 /// The routes that take a body.
-const WITH_BODY: [(&str, &str); 14] = [
+const WITH_BODY: [(&str, &str); 15] = [
     ("POST", "/api/v1/rooms/1/messages"),
     ("PATCH", "/api/v1/rooms/1/messages/1"),
     ("POST", "/api/v1/rooms/1/typing"),
@@ -38,6 +38,7 @@ const WITH_BODY: [(&str, &str); 14] = [
     ("POST", "/api/v1/notifications/read"),
     ("POST", "/api/v1/notifications"),
     ("POST", "/api/v1/broadcast"),
+    ("POST", "/api/v1/admin/audit"),
     ("POST", "/api/v1/admin/backup"),
     ("POST", "/api/v1/admin/holds"),
     ("POST", "/api/v1/admin/rooms"),

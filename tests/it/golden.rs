@@ -33,6 +33,8 @@ fn written() -> String {
         at,
         edited_at: None,
         deleted_at: None,
+        edited_by: None,
+        deleted_by: None,
     };
     let progress = Progress {
         user: user.clone(),
@@ -80,8 +82,21 @@ fn written() -> String {
         ServerEvent::ServerDraining { retry_after_ms: 1_250 },
         ServerEvent::RequestError { event: "chat:join", error: &error },
         ServerEvent::ChatMessage((&message).into()),
-        ServerEvent::ChatMessageEdited { room_id: &room, message_id: 12, new_content: "Hi", edited_at: at, id: 14 },
-        ServerEvent::ChatMessageDeleted { room_id: &room, message_id: 12, deleted_at: at, id: 15 },
+        ServerEvent::ChatMessageEdited {
+            room_id: &room,
+            message_id: 12,
+            new_content: "Hi",
+            edited_at: at,
+            id: 14,
+            edited_by: None,
+        },
+        ServerEvent::ChatMessageDeleted {
+            room_id: &room,
+            message_id: 12,
+            deleted_at: at,
+            id: 15,
+            deleted_by: Some(&user),
+        },
         ServerEvent::ChatUserJoined(guest()),
         ServerEvent::ChatUserLeft(guest()),
         ServerEvent::ChatTyping { room_id: &room, user_id: &user, user_name: "Ann", is_typing: true },
@@ -116,7 +131,7 @@ fn written() -> String {
     answer(serde_json::to_string(&Failed::new(&error)).unwrap());
     answer(serde_json::to_string(&Failed::new(&limited)).unwrap());
     // What administrators are answered, and the header of a backup: files of years ago must be understood.
-    let hold = Hold { subject: Subject::Room(room.clone()), reason: "case 12".into(), by: "1".into(), at };
+    let hold = Hold { number: 3, subject: Subject::Room(room.clone()), reason: "case 12".into(), by: "1".into(), at };
     answer(serde_json::to_string(&HoldView::from(&hold)).unwrap());
     let entry = AuditEntry {
         at,

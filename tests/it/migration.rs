@@ -39,6 +39,15 @@ fn each_released_format_is_migrated_at_the_start_behind_a_backup() {
         // Since format 3 there are bans.
         let is_shut_out = server.call(&server.token("9", "learner"), "GET", "/api/v1/session", "").0 == 403;
         assert_eq!(is_shut_out, format >= 3);
+        // Since format 6 holds have numbers.
+        let (_, holds) = server.call(&server.token("root", "admin"), "GET", "/api/v1/admin/holds", "");
+        let holds: Vec<_> = holds["items"].as_array().unwrap().iter().map(|one| one["number"].as_u64()).collect();
+        let expected = match format {
+            1 => vec![],
+            2..=4 => vec![Some(1)],
+            _ => vec![Some(1), Some(2)],
+        };
+        assert_eq!(holds, expected);
         let (_, progress) = server.call(&ann, "GET", "/api/v1/progress", "");
         assert_eq!((&progress["items"][0]["progress"], &progress["items"][0]["syncVersion"]), (&100.into(), &4.into()));
         let (_, inbox) = server.call(&ann, "GET", "/api/v1/notifications", "");

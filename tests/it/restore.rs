@@ -173,7 +173,7 @@ fn going_back_from_another_servers_data_gives_what_was_and_nothing_of_theirs() {
     // Here ann is held and bob is shut out; there ann is erased, carl is shut out and another room is held.
     act(&data, &["hold", "set", "--user", "7", "--reason", "mine"]);
     act(&data, &["user", "block", "bob"]);
-    act(&other, &["user", "erase", "7"]);
+    act(&other, &["user", "erase", "7", "--yes"]);
     act(&other, &["user", "block", "carl"]);
     act(&other, &["hold", "set", "--room", "french", "--reason", "theirs"]);
     let theirs = two.dir.path().join("theirs.backup");
@@ -184,7 +184,7 @@ fn going_back_from_another_servers_data_gives_what_was_and_nothing_of_theirs() {
     let before = all_but_the_audit_log(&data);
     act(&data, &["restore", "--force", theirs.to_str().unwrap()]);
     // Also what is done to them in this place is theirs.
-    act(&data, &["user", "erase", "bob"]);
+    act(&data, &["user", "erase", "bob", "--yes"]);
     let json: Value =
         serde_json::from_slice(&academy(&data, &["--output", "json", "restore", "--undo"]).stdout).unwrap();
     assert_eq!((json["erasedAgain"].as_array().map(Vec::len), json["bans"].as_u64()), (Some(0), Some(0)), "{json}");
@@ -215,13 +215,13 @@ fn going_back_from_a_copy_carries_over_what_was_done_in_this_place_alone() {
     fs::create_dir(&copy).unwrap();
     fs::copy(data.join("academy.redb"), copy.join("academy.redb")).unwrap();
     // Somebody has tried things out with a copy.
-    act(&copy, &["user", "erase", "7"]);
+    act(&copy, &["user", "erase", "7", "--yes"]);
     act(&copy, &["user", "block", "carl"]);
     act(&data, &["hold", "set", "--room", "quiet", "--reason", "mine"]);
     let file = dir.path().join("copy.backup");
     act(&copy, &["backup", file.to_str().unwrap()]);
     act(&data, &["restore", "--force", file.to_str().unwrap()]);
-    act(&data, &["user", "erase", "bob"]);
+    act(&data, &["user", "erase", "bob", "--yes"]);
     act(&data, &["user", "block", "dave"]);
     act(&data, &["hold", "set", "--room", "since", "--reason", "since"]);
     let json: Value =

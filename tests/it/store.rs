@@ -150,14 +150,14 @@ impl Desk {
     /// Gives when it was edited.
     pub fn edit_message(&self, one: One, content: String, policy: RoomPolicy) -> Asked<Timestamp> {
         let One { room, target, author } = one;
-        let edited = self.ask(EditMessage { room, target, author, content, policy, key: None });
+        let edited = self.ask(EditMessage { room, target, author, content, policy, key: None, act: None });
         Box::pin(async move { edited.await.map(|changed| changed.at) })
     }
 
     /// Gives when it was deleted.
     pub fn delete_message(&self, one: One, policy: RoomPolicy) -> Asked<Timestamp> {
         let One { room, target, author } = one;
-        let deleted = self.ask(DeleteMessage { room, target, author, policy, key: None });
+        let deleted = self.ask(DeleteMessage { room, target, author, policy, key: None, act: None });
         Box::pin(async move { deleted.await.map(|changed| changed.at) })
     }
 
@@ -260,16 +260,24 @@ impl Desk {
         self.ask(Record { entry })
     }
 
-    pub fn hold(&self, hold: Hold) -> Asked<()> {
-        self.ask(SetHold { hold })
+    /// Gives the hold that stands.
+    pub fn hold(&self, hold: Hold) -> Asked<Hold> {
+        let set = self.ask(SetHold { hold });
+        Box::pin(async move { set.await.map(|set| set.hold) })
     }
 
     pub fn release(&self, subject: Subject) -> Asked<Hold> {
-        self.ask(ReleaseHold { subject })
+        self.ask(ReleaseHold { subject, number: None })
     }
 
     pub fn begin_erasure(&self, user: UserId) -> Asked<Erasure> {
-        let begun = self.ask(BeginErasure { user, by: "root".into(), consent: false, floor: Duration::ZERO });
+        let begun = self.ask(BeginErasure {
+            user,
+            by: "root".into(),
+            consent: false,
+            floor: Duration::ZERO,
+            is_dry_run: false,
+        });
         Box::pin(async move { begun.await.map(|begun| begun.erasure) })
     }
 
@@ -544,7 +552,8 @@ conformance! {
         who_posts_has_read_what_they_posted, a_room_that_was_left_is_not_listed,
         who_was_there_before_the_first_word_takes_part, a_back_end_names_its_messages,
         a_broadcast_is_kept_until_it_has_gone_out, what_changes_nothing_costs_no_commit,
-        each_change_has_a_kind_by_which_it_is_counted;
+        each_change_has_a_kind_by_which_it_is_counted,
+        whoever_changes_what_another_wrote_is_named_and_recorded;
     cases_cost: an_inbox_costs_what_is_asked_of_it, what_was_missed_costs_what_is_told,
         a_page_of_lessons_costs_what_is_in_it;
     cases_progress: reports_are_merged_into_versions, a_user_has_so_many_lessons_at_most, versions_are_trimmed, a_batch_is_all_or_nothing,
@@ -556,7 +565,7 @@ conformance! {
         two_people_in_one_request_have_marks_of_their_own, what_is_not_in_an_inbox_is_not_marked,
         what_all_was_done_to_supersedes_what_it_covers, unread_is_right_at_each_step_of_a_purge,
         marks_from_before_the_oldest_notification_are_not_told_again, a_purge_looks_at_one_slice_of_what_is_young;
-    cases_maintenance: the_trail_is_a_chain, a_hold_stands_until_it_is_released, nothing_of_an_erased_person_is_left,
+    cases_maintenance: the_trail_is_a_chain, holds_on_one_subject_stand_beside_each_other, nothing_of_an_erased_person_is_left,
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
         purges_go_on_past_what_is_dated_into_the_future, a_message_is_as_old_as_the_clock_said_however_far_its_room_was_ahead, an_erasure_asks_for_the_floor_or_for_consent,
         a_purge_in_slices_takes_what_one_in_one_go_takes, what_lost_its_content_is_told_gone_once,

@@ -21,11 +21,14 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::observability::local_person;
 use crate::server::offline::{Offline, OfflineError};
+use crate::transport::origin::BEHIND_COMMAND;
 
 use crate::cli::Global;
 use crate::cli::client::connect::{Stream, Trust, connect};
 use crate::cli::data_dir_flag;
+use crate::cli::exit;
 use crate::cli::exit::Failure;
 
 /// Time limit of a call.
@@ -34,6 +37,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const SERVICE_RUNTIME_DIR: &str = "/run/academy-rt";
 /// Time limit of a long call, and of each piece of a download.
 const LONG_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+/// Time limit of a report to the audit log: what is reported is done already.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many pieces of a download may be buffered.
 const PIECES: usize = 8;
 /// The largest answer that is read.
@@ -60,17 +65,17 @@ pub struct ServerArgs {
 }
 
 impl ServerArgs {
+    /// The server of this machine, with this data directory.
+    #[must_use]
+    pub fn local(data_dir: Option<&Path>) -> ServerArgs {
+        ServerArgs { data_dir: data_dir.map(Path::to_owned), ..ServerArgs::default() }
+    }
+
     /// The arguments for a call that must be answered: the address if there is a token for it, else the control socket.
     #[must_use]
     pub fn that_answers(&self) -> ServerArgs {
         let has_token = std::env::var_os("ACADEMY_RT_TOKEN").is_some_and(|token| !token.is_empty());
         if has_token { self.clone() } else { ServerArgs::local(self.data_dir()) }
-    }
-
-    /// The server of this machine.
-    #[must_use]
-    pub fn local(data_dir: Option<&Path>) -> ServerArgs {
-        ServerArgs { data_dir: data_dir.map(Path::to_owned), ..ServerArgs::default() }
     }
 
     /// The server on this machine that has a data directory open.
@@ -197,6 +202,29 @@ fn good(status: http::StatusCode, body: &[u8]) -> anyhow::Result<Value> {
         )
     })?;
     if status.is_success() { Ok(answer) } else { Err(refused(status, &answer).into()) }
+}
+
+/// Tells the audit log what a command has done with files, without the server. Where neither a server nor its data are, there
+/// is no audit log. What cannot be recorded is done all the same, and the command warns.
+///
+/// # Errors
+/// If standard error cannot be written.
+pub fn report(global: &Global, server: &ServerArgs, action: &str, target: &str, outcome: &str) -> anyhow::Result<()> {
+    let has_audit_log = server.url.is_some()
+        || data_dir_flag(server.data_dir.as_deref()).ok().and_then(|flags| global.load(flags).ok()).is_some_and(
+            |config| {
+                config.control_socket().exists() || config.storage.data_dir.join(crate::store::embedded::NAME).exists()
+            },
+        );
+    if !has_audit_log {
+        return Ok(());
+    }
+    let body = serde_json::json!({ "action": action, "target": target, "outcome": outcome });
+    let post = Call { timeout: REPORT_TIMEOUT, ..Call::new(Method::POST, "/api/v1/admin/audit", Some(body)) };
+    match call(global, server, post.offline_too()) {
+        Ok(_) => Ok(()),
+        Err(error) => exit::warn(&format!("this is done, but the audit log has no record of it: {error}")),
+    }
 }
 
 /// Makes a call whose answer is large, and hands it piece by piece to `take`, on a thread of its own.
@@ -336,8 +364,14 @@ async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call:
         .uri(call.path)
         .header(HOST, host)
         .header(CONTENT_TYPE, "application/json");
-    if let Some(token) = token {
-        request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim()));
+    match token {
+        Some(token) => request = request.header(AUTHORIZATION, format!("Bearer {}", token.trim())),
+        // Over the control socket: whoever is behind this command is in the audit log.
+        None => {
+            if let Some(person) = local_person::behind_this_process() {
+                request = request.header(BEHIND_COMMAND, person);
+            }
+        }
     }
     let request = request.body(Full::new(Bytes::from(body))).map_err(|error| {
         Failure::usage("the token in ACADEMY_RT_TOKEN cannot be sent", error, "Set it exactly as it was issued.")

@@ -19,10 +19,11 @@ use crate::archive::restore;
 use crate::archive::restore::{RestoreOptions, Step};
 use crate::archive::retention;
 use crate::archive::retention::Pruned;
+use crate::domain::audit::action;
 use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::rows::newest_format;
 
-use crate::cli::client::{Call, ServerArgs, call, download};
+use crate::cli::client::{Call, ServerArgs, call, download, report};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
@@ -123,7 +124,14 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         made.map_err(|problem| Failure::from(problem).into())
     });
     bar.finish_and_clear();
-    let made = made?;
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let target = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            report(global, &args.server, action::BACKUP, &target, &format!("failed: {error}"))?;
+            return Err(error);
+        }
+    };
     let seconds = begun.elapsed().as_secs_f64();
     if copy.is_some() {
         warn("the backup is good, but the audit log of read-only data has no record of it")?;

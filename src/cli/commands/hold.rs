@@ -37,7 +37,8 @@ pub struct SubjectArgs {
     room: Option<RoomId>,
 }
 
-/// Place a legal hold on a user or a room. The server then neither purges nor erases their data, whatever their age.
+/// Place a legal hold on a user or a room. The server then neither purges nor erases their data, whatever their age. Several
+/// legal holds on one user or room stand beside each other, each with its reason and its number.
 #[derive(Debug, Args)]
 pub struct SetArgs {
     /// The user or the room
@@ -59,12 +60,15 @@ pub struct ListArgs {
     server: ServerArgs,
 }
 
-/// Release a legal hold.
+/// Release a legal hold. Other legal holds on the same user or room remain.
 #[derive(Debug, Args)]
 pub struct ReleaseArgs {
     /// The user or the room
     #[command(flatten)]
     subject: SubjectArgs,
+    /// Number of the legal hold (`hold list` shows it), needed if there are several on the user or the room
+    #[arg(long, value_name = "N")]
+    number: Option<u64>,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -88,7 +92,7 @@ pub fn run(global: &Global, command: HoldCommand) -> anyhow::Result<Exit> {
             global.print(&answer, || lines(&answer, "there are no legal holds", line))?;
         }
         HoldCommand::Release(args) => {
-            let path = match (&args.subject.user, &args.subject.room) {
+            let mut path = match (&args.subject.user, &args.subject.room) {
                 (Some(user), _) => format!("/api/v1/admin/holds/user/{}", segment(&user.canonical())),
                 (_, Some(room)) => format!("/api/v1/admin/holds/room/{}", segment(&room.canonical())),
                 _ => {
@@ -100,6 +104,9 @@ pub fn run(global: &Global, command: HoldCommand) -> anyhow::Result<Exit> {
                     .into());
                 }
             };
+            if let Some(number) = args.number {
+                path.push_str(&format!("?number={number}"));
+            }
             let answer = call(global, &args.server, Call::new(Method::DELETE, path, None).offline_too())?;
             global.print(&answer, || format!("released: {}", line(&answer)))?;
         }
@@ -114,5 +121,11 @@ fn line(hold: &Value) -> String {
         format!("room {}", text(hold, "roomId"))
     };
     let since = number(hold, "since");
-    format!("{subject}, since {}, by {}: {}", moment(Timestamp(since)), text(hold, "by"), text(hold, "reason"))
+    format!(
+        "hold {}: {subject}, since {}, by {}: {}",
+        number(hold, "number"),
+        moment(Timestamp(since)),
+        text(hold, "by"),
+        text(hold, "reason")
+    )
 }

@@ -16,9 +16,11 @@ use crate::auth::generation::{self, ALGORITHMS, KeyKind};
 use crate::auth::{Key, rotation};
 use crate::config::keys::in_toml;
 use crate::config::{KEYS, units};
+use crate::domain::audit::action;
 use crate::domain::{Clock, SystemClock, Timestamp};
 
 use crate::cli::client::listing::{items_of, number, text};
+use crate::cli::client::{ServerArgs, report};
 use crate::cli::commands::token::load_keys;
 use crate::cli::data_dir_flag;
 use crate::cli::exit;
@@ -233,6 +235,9 @@ fn rotate(global: &Global, args: &RotateArgs) -> anyhow::Result<Exit> {
     let now = SystemClock.now();
     let rotated = rotation::rotate(&config, config.credentials_dir.as_deref(), args.grace, now);
     let rotated = rotated.map_err(Failure::from)?;
+    let outcome = format!("done: rotated; {} is accepted until {}", rotated.old_kid, moment(rotated.old_until));
+    let server = ServerArgs::local(args.data_dir.as_deref());
+    report(global, &server, action::KEYS, &format!("key {}", rotated.kid), &outcome)?;
     let answer = json!({
         "kid": rotated.kid, "file": rotated.file, "old": { "kid": rotated.old_kid, "until": rotated.old_until },
     });
@@ -260,6 +265,8 @@ fn retire(global: &Global, args: &RetireArgs) -> anyhow::Result<Exit> {
     let now = SystemClock.now();
     let file = rotation::retire(&config, config.credentials_dir.as_deref(), &args.kid, now);
     let file = file.map_err(Failure::from)?;
+    let server = ServerArgs::local(args.data_dir.as_deref());
+    report(global, &server, action::KEYS, &format!("key {}", args.kid), "done: retired")?;
     global.print(&json!({ "kid": args.kid, "file": file }), || {
         format!(
             "{} is retired: a running server refuses new connections with its tokens within a few seconds. Open sockets stay \

@@ -17,6 +17,8 @@ use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::NAME;
 use crate::store::embedded::offline::stats::RowStats;
 
+use crate::observability::local_person;
+
 use crate::cli::Global;
 use crate::cli::client::{Call, ServerArgs, download};
 use crate::cli::data_dir_flag;
@@ -56,7 +58,8 @@ pub struct RestoreArgs {
 /// The user of the command line, for the audit log.
 #[must_use]
 pub fn local_actor() -> String {
-    format!("local user {}", rustix::process::getuid().as_raw())
+    let behind = local_person::behind_this_process();
+    local_person::in_words(rustix::process::getuid().as_raw(), behind.as_deref())
 }
 
 /// Shows the steps of a restore.

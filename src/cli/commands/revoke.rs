@@ -11,6 +11,7 @@ use crate::cli::Global;
 use crate::cli::client::listing::{lines, number, text};
 use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::commands::user::user_id;
+use crate::cli::confirm::confirm;
 use crate::cli::exit::Exit;
 
 /// Revoke tokens. The server refuses them from now on, and closes the connections that use them.
@@ -25,6 +26,12 @@ pub struct RevokeArgs {
     /// With --jti: expiry time of the token, after which the server removes the revocation
     #[arg(long, value_name = "TIME", value_parser = time, requires = "jti")]
     expires_at: Option<Timestamp>,
+    /// With --all: revoke without asking; needed where nobody can be asked
+    #[arg(long)]
+    yes: bool,
+    /// Only show how many connections would be closed
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -63,10 +70,26 @@ fn time(text: &str) -> Result<Timestamp, String> {
 /// If the server refuses the request.
 pub fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<Exit> {
     let WhichArgs { jti, user, all } = &args.which;
-    let body = json!({
-        "jti": jti, "userId": user, "all": all, "issuedBefore": args.issued_before, "expiresAt": args.expires_at,
-    });
-    let post = Call::new(Method::POST, "/api/v1/admin/tokens/revoke", Some(body)).offline_too();
+    let body = |is_dry_run: bool| {
+        json!({
+            "jti": jti, "userId": user, "all": all, "issuedBefore": args.issued_before, "expiresAt": args.expires_at,
+            "dryRun": is_dry_run,
+        })
+    };
+    if args.dry_run || (*all && !args.yes) {
+        let preview = Call::new(Method::POST, "/api/v1/admin/tokens/revoke", Some(body(true))).offline_too();
+        let answer = call(global, &args.server, preview)?;
+        let (sockets, people) = (number(&answer, "disconnected"), number(&answer, "users"));
+        let whose = if *all { "all tokens of all users" } else { "these tokens" };
+        let would = format!("this would revoke {whose} and close {sockets} connections of {people} users");
+        if args.dry_run {
+            global.print(&answer, || would)?;
+            return Ok(Exit::Done);
+        }
+        let why = format!("{would}; everybody needs a new token then, services too");
+        confirm(false, "no tokens are revoked", &why)?;
+    }
+    let post = Call::new(Method::POST, "/api/v1/admin/tokens/revoke", Some(body(false))).offline_too();
     let answer = call(global, &args.server, post)?;
     global.print(&answer, || {
         format!("revoked: {}\n{} connections are closed", line(&answer), number(&answer, "disconnected"))

@@ -12,6 +12,7 @@ use crate::cli::client::listing;
 use crate::cli::client::listing::{number, text};
 use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::commands::user::user_id;
+use crate::cli::confirm::confirm;
 use crate::cli::exit::{Exit, Failure};
 
 /// Commands for chat rooms.
@@ -109,9 +110,12 @@ pub struct DeleteArgs {
     /// ID of the room
     #[arg(value_name = "ROOM", value_parser = room_id)]
     id: RoomId,
-    /// Delete the room; without this option the command only shows what it would delete
+    /// Delete the room without asking; needed where nobody can be asked
     #[arg(long)]
     yes: bool,
+    /// Only show what would be deleted
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -277,13 +281,15 @@ fn delete(global: &Global, args: &DeleteArgs) -> anyhow::Result<Exit> {
     if !args.yes {
         let get = Call::new(Method::GET, format!("{}?limit=1", path(&args.id)), None).offline_too();
         let answer = call(global, &args.server, get)?;
-        let why = format!(
-            "this would delete {} messages of a room with {} members and guests",
-            number(&answer, "lastSeq"),
-            number(&answer, "members")
-        );
-        let what = format!("room {} is not deleted", args.id);
-        return Err(Failure::usage(what, why, "Add --yes to delete it. Only a backup can bring it back.").into());
+        let (messages, members) = (number(&answer, "lastSeq"), number(&answer, "members"));
+        let would = format!("this would delete {messages} messages of a room with {members} members and guests");
+        if args.dry_run {
+            let body = json!({ "roomId": args.id, "dryRun": true, "messages": messages, "members": members });
+            global.print(&body, || would)?;
+            return Ok(Exit::Done);
+        }
+        let why = format!("{would}, which only a backup can bring back");
+        confirm(false, &format!("room {} is not deleted", args.id), &why)?;
     }
     let answer = call(global, &args.server, Call::new(Method::DELETE, path(&args.id), None).offline_too().patient())?;
     global.print(&answer, || {

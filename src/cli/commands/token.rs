@@ -8,12 +8,15 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::archive::moments::moment;
 use crate::auth::sources::{self, LoadedKeys};
 use crate::auth::{Grant, Verifier, issue};
 use crate::config::{Config, units};
+use crate::domain::audit::action;
 use crate::domain::{Clock, Scope, SystemClock, UserId};
 
 use crate::cli::Global;
+use crate::cli::client::{ServerArgs, report};
 use crate::cli::commands::revoke;
 use crate::cli::commands::revoke::{RevokeArgs, RevokedArgs};
 use crate::cli::data_dir_flag;
@@ -132,6 +135,16 @@ fn run_issue(global: &Global, args: IssueArgs) -> anyhow::Result<Exit> {
         expires_at_secs: now.plus(args.ttl).as_secs(),
     };
     let token = issue(&keys.signing, &grant)?;
+    let until = moment(now.plus(args.ttl));
+    let with = |name: &str, value: Option<&String>| value.map(|value| format!(", {name} {value}")).unwrap_or_default();
+    let outcome = format!(
+        "done: valid until {until}{}{}{}",
+        with("role", grant.role.as_ref()),
+        with("scope", grant.scope.as_ref()),
+        with("jti", grant.token_id.as_ref())
+    );
+    let server = ServerArgs::local(args.data_dir.as_deref());
+    report(global, &server, action::TOKEN_ISSUE, &format!("user {}", grant.user), &outcome)?;
     global.print(&json!({ "token": token, "expiresAt": now.plus(args.ttl) }), || token.clone())?;
     Ok(Exit::Done)
 }

@@ -16,6 +16,7 @@ use crate::cli::Global;
 use crate::cli::client::listing;
 use crate::cli::client::listing::{number, text};
 use crate::cli::client::{Call, ServerArgs, call, download, segment};
+use crate::cli::confirm::confirm;
 use crate::cli::exit::{Exit, Failure, say};
 
 /// Commands for users.
@@ -102,6 +103,12 @@ pub struct EraseArgs {
     /// The user has agreed: erase also data that are younger than retention.floor
     #[arg(long)]
     consent: bool,
+    /// Erase without asking; needed where nobody can be asked
+    #[arg(long)]
+    yes: bool,
+    /// Only show what would be erased
+    #[arg(long, conflicts_with = "yes")]
+    dry_run: bool,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -251,8 +258,18 @@ fn copy(source: &mut dyn Read, out: &mut dyn Write, name: &str) -> anyhow::Resul
 }
 
 fn erase(global: &Global, args: &EraseArgs) -> anyhow::Result<Exit> {
-    let consent = if args.consent { "?consent=true" } else { "" };
-    let path = format!("/api/v1/admin/users/{}{consent}", segment(&args.id.canonical()));
+    let path = format!("/api/v1/admin/users/{}?consent={}", segment(&args.id.canonical()), args.consent);
+    if !args.yes {
+        let preview = Call::new(Method::DELETE, format!("{path}&dryRun=true"), None).offline_too();
+        let answer = call(global, &args.server, preview)?;
+        let would = format!("this would erase {} of user {}", counts(&answer), args.id);
+        if args.dry_run {
+            global.print(&answer, || would)?;
+            return Ok(Exit::Done);
+        }
+        let why = format!("{would}, which only a backup can bring back");
+        confirm(false, &format!("user {} is not erased", args.id), &why)?;
+    }
     let answer = call(global, &args.server, Call::new(Method::DELETE, path, None).offline_too().patient())?;
     show_certificate(global, &args.id, &answer)
 }
@@ -263,22 +280,30 @@ fn certificate(global: &Global, args: &OneArgs) -> anyhow::Result<Exit> {
     show_certificate(global, &args.id, &answer)
 }
 
+/// What an erasure takes, in words.
+fn counts(answer: &Value) -> String {
+    let number = |name: &str| answer.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
+    format!(
+        "{} messages, {} memberships, {} lessons with {} versions, {} notifications, {} read marks, {} stored answers",
+        number("messages"),
+        number("memberships"),
+        number("lessons"),
+        number("versions"),
+        number("notifications"),
+        number("inbox"),
+        number("answers"),
+    )
+}
+
 fn show_certificate(global: &Global, id: &UserId, answer: &Value) -> anyhow::Result<Exit> {
     global.print(answer, || {
-        let number = |name: &str| answer.pointer(&format!("/counts/{name}")).and_then(Value::as_u64).unwrap_or_default();
         let hash = answer.get("hash").and_then(Value::as_str).unwrap_or_default();
         format!(
-            "user {} was erased on {} by {}: {} messages, {} memberships, {} lessons with {} versions, {} notifications, {} read marks, {} stored answers\ncertificate {hash}\nTo remove the old bytes from the database file, run `academy-rt db compact`. Earlier backups still contain the data.",
+            "user {} was erased on {} by {}: {}\ncertificate {hash}\nTo remove the old bytes from the database file, run `academy-rt db compact`. Earlier backups still contain the data.",
             id,
             moment(Timestamp(crate::cli::client::listing::number(answer, "erasedAt"))),
             text(answer, "by"),
-            number("messages"),
-            number("memberships"),
-            number("lessons"),
-            number("versions"),
-            number("notifications"),
-            number("inbox"),
-            number("answers"),
+            counts(answer),
         )
     })?;
     Ok(Exit::Done)

@@ -279,6 +279,21 @@ pub struct RevokeRequest {
     /// With `jti`: when the token ends by itself. From then on the revocation is forgotten.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
+    /// Only say how many sockets it would close.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What would be revoked.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevocationPreview {
+    /// That nothing was revoked.
+    pub dry_run: bool,
+    /// How many sockets would be closed.
+    pub disconnected: usize,
+    /// Of how many people.
+    pub users: usize,
 }
 
 /// What was revoked.

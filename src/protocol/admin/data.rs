@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::domain::audit::{AuditRecord, Link, hex};
-use crate::domain::privacy::{Hold, Subject};
+use crate::domain::privacy::{ErasureCounts, Hold, Subject};
 use crate::domain::{Role, RoomId, Timestamp, UserId};
 use crate::protocol::view::NotificationView;
 
@@ -74,6 +74,19 @@ pub struct AuditPage {
     pub head: LinkView,
 }
 
+/// `POST /api/v1/admin/audit`: what was done outside of the server.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReportRequest {
+    /// What: `token.issue`, `keys` or `backup`.
+    pub action: String,
+    /// To whom or to what.
+    #[serde(default)]
+    pub target: String,
+    /// How it ended: begins with `done` or `failed`.
+    pub outcome: String,
+}
+
 /// `POST /api/v1/admin/holds`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -92,6 +105,8 @@ pub struct HoldRequest {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldView {
+    /// Its number, by which it is released where several stand on one subject.
+    pub number: u64,
     /// The person, or
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
@@ -112,7 +127,8 @@ impl From<&Hold> for HoldView {
             Subject::User(user) => (Some(user.clone()), None),
             Subject::Room(room) => (None, Some(room.clone())),
         };
-        HoldView { user_id, room_id, reason: hold.reason.clone(), by: hold.by.clone(), since: hold.at }
+        let (number, reason, by, since) = (hold.number, hold.reason.clone(), hold.by.clone(), hold.at);
+        HoldView { number, user_id, room_id, reason, by, since }
     }
 }
 
@@ -173,6 +189,18 @@ pub struct TableView {
     pub rows_a_day: Option<f64>,
     /// Keys and values of them, in bytes.
     pub bytes_a_day: Option<f64>,
+}
+
+/// `DELETE /api/v1/admin/users/{id}?dryRun=true`: what an erasure would take.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErasurePreview {
+    /// Of whom.
+    pub user_id: UserId,
+    /// That nothing was erased.
+    pub dry_run: bool,
+    /// How many things.
+    pub counts: ErasureCounts,
 }
 
 /// A notification, in an export.

@@ -58,6 +58,8 @@ fn message(id: u64, content: &str, is_deleted: bool) -> Arc<Message> {
         at: Timestamp(id),
         edited_at: None,
         deleted_at: is_deleted.then_some(Timestamp(id)),
+        edited_by: None,
+        deleted_by: None,
     })
 }
 

@@ -11,7 +11,7 @@ use super::Embedded;
 use crate::domain::access::Banned;
 use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{Author, RoomEntry, RoomPolicy};
-use crate::domain::privacy::{Erasure, Hold, WithheldVersion};
+use crate::domain::privacy::{Erasure, ErasureCounts, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::queue::Command;
@@ -131,6 +131,10 @@ impl Privacy for Embedded {
 
     fn erasure(&self, user: UserId) -> Answer<'_, Option<Erasure>> {
         Box::pin(self.read(move |snapshot| snapshot.erasure_of(&user)))
+    }
+
+    fn erasable(&self, user: UserId) -> Answer<'_, ErasureCounts> {
+        Box::pin(self.read(move |snapshot| snapshot.erasable(&user)))
     }
 
     fn erasures(&self) -> Answer<'_, Vec<Erasure>> {

@@ -396,6 +396,7 @@ fn a_private_room_admits_its_members_and_a_moderator_changes_what_others_wrote()
             content: content.to_owned(),
             policy: OPEN,
             key: None,
+            act: None,
         };
         assert!(ask(&*store, edit("9", "y")).await.is_err());
         assert_eq!(ask(&*store, edit("8", "moderated")).await.unwrap().message_id, said.id);
@@ -574,6 +575,7 @@ fn what_waits_is_bounded_in_bytes_and_one_large_request_is_taken_when_nothing_wa
             content: "x".repeat(bytes),
             policy: OPEN,
             key: None,
+            act: None,
         };
         let not_found = Err(StoreError::Refused(Refusal::NotFound));
         let waiting: Vec<_> = (0..6).map(|n: usize| ask(&store, large(&n.to_string(), 10 * MIB))).collect();

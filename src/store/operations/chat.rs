@@ -3,7 +3,7 @@
 use crate::domain::chat::{Author, Draft, RoomPolicy};
 use crate::domain::{RoomId, Timestamp, UserId};
 
-use super::RequestKey;
+use super::{Act, RequestKey};
 
 /// A back end's own name for a message that it has posted. It belongs to who posted it, and to the room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub struct EditMessage {
     pub policy: RoomPolicy,
     /// Makes the edit idempotent for its caller.
     pub key: Option<RequestKey>,
+    /// What the audit log says of it if it is what another person wrote; its target is the message.
+    pub act: Option<Act>,
 }
 
 /// Deletes a message's content; a tombstone stays, with its `seq`. Deleting it again is `NotFound`. Errors: as of
@@ -84,6 +86,8 @@ pub struct DeleteMessage {
     pub policy: RoomPolicy,
     /// Makes the deletion idempotent for its caller.
     pub key: Option<RequestKey>,
+    /// What the audit log says of it if it is what another person wrote; its target is the message.
+    pub act: Option<Act>,
 }
 
 /// What an edit or a deletion has come to.

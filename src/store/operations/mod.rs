@@ -28,7 +28,7 @@ pub use inbox::{InboxAction, MarkInbox, Marked, Notified, Notify};
 pub use maintenance::{NoteBackup, SampleGrowth};
 pub use privacy::{
     BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep, ReleaseHold,
-    SetHold,
+    SetHold, StandingHold,
 };
 pub use progress::{Report, SyncProgress, Synced};
 pub use users::{Arrive, Delivered, DeliveryMark, Left};
@@ -137,8 +137,8 @@ macro_rules! for_each_operation {
             RemoveMember => |_op| None, Membership, Relief, |_op| 0, |before| Some(format!("done: was {}", before.as_str()));
             RemoveRoom => |_op| None, RoomRecord, Relief, |_op| 0, |record| Some(format!("done: {} messages", record.last_seq));
             RemoveMessages => |_op| None, bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
-            SetHold => |_op| None, (), Relief, |op| op.hold.reason.len(), |_answer| Some(done());
-            ReleaseHold => |_op| None, Hold, Relief, |_op| 0, |_answer| Some(done());
+            SetHold => |_op| None, StandingHold, Relief, |op| op.hold.reason.len(), |set| set.is_new.then(|| format!("done, hold {}", set.hold.number));
+            ReleaseHold => |_op| None, Hold, Relief, |_op| 0, |hold| Some(format!("done, hold {}: {}", hold.number, hold.reason));
             PruneWithheld => |_op| None, bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
             BeginErasure => |_op| None, ErasureBegun, Relief, |_op| 0, |begun| begun.is_new.then(|| "begun".to_owned());
             EraseSlice => |_op| None, ErasureStep, Relief, |op| op.limit * ROW, |_answer| Some(done());

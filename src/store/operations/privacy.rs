@@ -7,20 +7,31 @@ use crate::domain::{Timestamp, UserId};
 
 use super::Act;
 
-/// Sets a hold, or renews its reason. Errors: `Erasing` while somebody is erased whom it would hold, or who wrote in the room
+/// Sets a hold, beside those that stand on its subject. One of the same reason is the one that stands. Errors: `Erasing` while somebody is erased whom it would hold, or who wrote in the room
 /// that it would hold.
 #[derive(Debug, Clone)]
 pub struct SetHold {
-    /// The hold.
+    /// The hold; the store gives it its number.
     pub hold: Hold,
 }
 
-/// Releases a hold. Versions that it withheld are removed by [`PruneWithheld`], and shown to nobody from now on. Errors:
-/// `NotFound` if there is none.
+/// A hold that stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingHold {
+    /// It.
+    pub hold: Hold,
+    /// Whether it was set now.
+    pub is_new: bool,
+}
+
+/// Releases one hold; others on its subject go on to stand. Versions that it alone withheld are removed by [`PruneWithheld`],
+/// and shown to nobody from now on. Errors: `NotFound` if there is none; `SeveralHolds` without a number where several stand.
 #[derive(Debug, Clone)]
 pub struct ReleaseHold {
     /// Of whom or what.
     pub subject: Subject,
+    /// Which one; may be left out where only one stands.
+    pub number: Option<u64>,
 }
 
 /// Removes withheld versions of messages that nothing holds any more, looking at about `limit` of them. Answers `true` when
@@ -44,6 +55,8 @@ pub struct BeginErasure {
     pub consent: bool,
     /// Nobody is erased whose newest data are younger than this.
     pub floor: Duration,
+    /// Only say whether it would be refused. Nothing begins, and nothing is recorded.
+    pub is_dry_run: bool,
 }
 
 /// An erasure that is to go on, or has ended.

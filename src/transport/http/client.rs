@@ -337,6 +337,9 @@ async fn events(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
         let ends = expires_at.plus(api.verifier.leeway());
         wait = wait.min(Duration::from_millis(ends.0.saturating_sub(api.app.store.now().0)));
     }
+    if let Err(error) = api.app.uses.note_reading(&caller, &rooms).await {
+        return failure(&error);
+    }
     match api.app.long_poll.poll(&caller, cursor.as_deref(), rooms.clone(), wait).await {
         Ok(PollStep::Answered(polled)) => polled_response(Ok(polled), &caller),
         Ok(PollStep::Waits(poll)) => Later::response(async move {

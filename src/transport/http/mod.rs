@@ -38,7 +38,7 @@ use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{self, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::handshake::bearer_of;
-use crate::transport::socketio::identify;
+use crate::transport::socketio::{identify, note_refused};
 
 /// What the process says of itself.
 pub trait Process: Send + Sync {
@@ -156,20 +156,30 @@ impl HttpApi {
         control: Option<OverControlSocket>,
         address: Option<ClientAddress>,
         kind: RequestKind,
+        sender: Option<&SignedIn>,
     ) -> Result<Caller, ApiError> {
-        let origin = origin::describe(control, address);
+        let origin = origin::describe(control.as_ref(), address);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }
         let token = bearer_of(headers);
         match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => {
+                if let Some(sender) = sender {
+                    sender.note(&actor.user);
+                }
                 self.app.rates.charge(&actor, kind, declared_length(headers).unwrap_or(0))?;
+                self.app.uses.note_sign_in(&actor, &origin);
                 Ok(Caller::http(actor, &origin))
             }
             Err(error) => {
-                let network = origin::describe_network(control, address);
-                self.app.audit.note_refused_sign_in(&error, &origin, &network);
+                note_refused(
+                    &self.verifier,
+                    &self.app,
+                    token.as_deref().map(String::as_str),
+                    (control.as_ref(), address),
+                    &error,
+                );
                 if let Some(ClientAddress(address)) = address {
                     self.app.rates.charge_network(network_of(address), RequestKind::Stranger)?;
                 }
@@ -255,10 +265,7 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
         .and(warp::ext::optional::<SignedIn>())
         .and(warp::ext::optional::<HeadAlone>())
         .and_then(move |headers: HeaderMap, control, address, sender: Option<SignedIn>, head: Option<HeadAlone>| {
-            let caller = api.asker(&headers, control, address, kind);
-            if let (Ok(caller), Some(sender)) = (&caller, sender) {
-                sender.note(&caller.actor.user);
-            }
+            let caller = api.asker(&headers, control, address, kind, sender.as_ref());
             std::future::ready(match (caller, head) {
                 (Ok(caller), Some(head)) => Err(match head.needs.map(|scope| authorize(&caller, scope)) {
                     Some(Err(error)) => warp::reject::custom(Refusal(error)),
@@ -349,6 +356,10 @@ pub(crate) fn answer<T: Serialize>(result: Result<T, ApiError>) -> Response {
     }
 }
 
+/// In the extensions of an answer: the error that it tells.
+#[derive(Debug, Clone)]
+pub struct Refused(pub ApiError);
+
 /// An error with its status.
 pub(crate) fn failure(error: &ApiError) -> Response {
     failure_with(error, &ErrorBody::new(error))
@@ -361,6 +372,8 @@ pub(crate) fn failure_with<T: Serialize>(error: &ApiError, body: &T) -> Response
     if let Some(wait_ms) = error.retry_after_ms {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1_000)));
     }
+    // The outer service says in the log whom it has refused what, and why.
+    response.extensions_mut().insert(Refused(error.clone()));
     if status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }

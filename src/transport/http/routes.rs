@@ -67,7 +67,7 @@ pub const ROUTES: [Route; 40] = [
     costly("/api/v1/events", &["GET"], None, JSON),
     row("/api/v1/admin/status", &["GET"]),
     row("/api/v1/admin/connections", &["GET"]),
-    costly("/api/v1/admin/audit", &["GET"], Some(Scope::Admin), JSON),
+    costly("/api/v1/admin/audit", &["GET", "POST"], Some(Scope::Admin), JSON),
     costly("/api/v1/admin/backup", &["GET", "POST"], Some(Scope::Admin), ARCHIVE),
     costly("/api/v1/admin/tables", &["GET"], Some(Scope::Admin), JSON),
     row("/api/v1/admin/rooms", &["GET", "POST"]),

@@ -4,6 +4,8 @@ use crate::auth::{TokenError, Verifier};
 use crate::domain::Actor;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::App;
+use crate::transport::origin::{self, ClientAddress, OverControlSocket};
+use crate::transport::refusals;
 
 /// Who a token says one is, if it is good and they are let in.
 ///
@@ -14,6 +16,19 @@ pub(crate) fn identify(verifier: &Verifier, app: &App, token: Option<&str>) -> R
     let actor = token.and_then(|token| verifier.verify(token, app.store.now())).map_err(|error| token_error(&error))?;
     app.live.require_access(&actor)?;
     Ok(actor)
+}
+
+/// Notes that somebody was not let in: in the audit log, and with whose token it was in the log.
+pub(crate) fn note_refused(
+    verifier: &Verifier,
+    app: &App,
+    token: Option<&str>,
+    (control, address): (Option<&OverControlSocket>, Option<ClientAddress>),
+    error: &ApiError,
+) {
+    let whose = || token.and_then(|token| verifier.whose(token, app.store.now()));
+    refusals::sign_in_refused(app.live.counters(), whose, &origin::describe(control, address), error);
+    app.audit.note_refused_sign_in(error, &origin::describe_network(control, address));
 }
 
 /// What a client sees of a token that is not good.

@@ -215,6 +215,7 @@ impl Mailbox {
 
 /// Answers that a request failed: by its ack, or as an event if it has none.
 pub fn refuse(link: &Link, event: &str, ack: Option<Ack>, error: &ApiError) {
+    link.note_refused_request(event, error);
     link.note_refusal(if error.code == ErrorCode::RateLimited { Refused::TooMany } else { Refused::Wrong });
     match ack {
         Some(ack) => link.answer(ack, &Failed::new(error)),

@@ -45,13 +45,14 @@ use crate::services::App;
 use crate::services::limits::budget::RequestKind;
 use crate::transport::memory::{Memory, declared_length};
 use crate::transport::origin::{self, ClientAddress, network_of};
+use crate::transport::refusals;
 use crate::transport::socketio::engine::backlog::Backlog;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection};
 
 use directory::Directory;
 use engine::handshake::{HandshakeToken, SocketQuery};
-pub(crate) use identity::identify;
 use identity::{Refused, token_error};
+pub(crate) use identity::{identify, note_refused};
 use mailbox::Mailbox;
 use socket::{Came, Link};
 use token_ends::{End, Ends};
@@ -218,8 +219,8 @@ impl SocketIoTransport {
         let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
             Ok(actor) => actor,
             Err(error) => {
-                let (from, network) = (origin::describe(None, address), origin::describe_network(None, address));
-                self.app.audit.note_refused_sign_in(&error, &from, &network);
+                let token = token.as_deref().map(String::as_str);
+                note_refused(&self.verifier, &self.app, token, (None, address), &error);
                 if self.verifier.rejects_in_handshake() {
                     let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
                     self.directory.sessions.end_session(&session, connection, socket::FAREWELL);
@@ -231,8 +232,10 @@ impl SocketIoTransport {
         };
         self.app.live.counters().sign_ins.add();
         let number = self.app.live.sockets.next_number();
+        self.app.uses.note_sign_in(&actor, &origin::describe(None, address));
         let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
-        let link = Link::new(number, session, actor, came, &self.directory.sessions, &self.backlogs);
+        let (sessions, backlogs) = (&self.directory.sessions, &self.backlogs);
+        let link = Link::new(number, session, actor, came, sessions, backlogs, self.counters());
         let intake = Mailbox::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
         let (leaving, transport) = (link.clone(), self.clone());
@@ -378,7 +381,9 @@ impl SocketIoTransport {
             }
             for connection in live_connections() {
                 if connection.check_stall(now) {
-                    self.directory.sessions.note_slow_reader(None);
+                    self.directory.sessions.note_slow_reader();
+                    let why = "it has taken nothing for too long, before anybody signed in on it, or while it ends";
+                    refusals::cut_off(self.counters(), None, "a client", "slow_reader", why);
                 }
             }
             self.counters().sample(self.delivered());
@@ -426,7 +431,6 @@ impl SocketIoTransport {
                     }
                 }
                 End::Expel => {
-                    tracing::info!(socket, "a socket's token has expired");
                     link.expel(&token_error(&TokenError::Expired));
                 }
             }
@@ -462,8 +466,7 @@ impl SocketIoTransport {
         let identified = identify(&self.verifier, &self.app, Some(token));
         let actor = identified.inspect_err(|error| {
             let address = link.came.from.map(ClientAddress);
-            let (from, network) = (origin::describe(None, address), origin::describe_network(None, address));
-            self.app.audit.note_refused_sign_in(error, &from, &network);
+            note_refused(&self.verifier, &self.app, Some(token), (None, address), error);
         })?;
         let before = link.actor();
         if actor.user != before.user {
@@ -544,6 +547,7 @@ mod tests {
                 came,
                 &transport.directory.sessions,
                 &transport.backlogs,
+                transport.counters(),
             );
             transport.watch_token(&link, &actor);
             // A new token is watched in the place of the old one.

@@ -14,12 +14,14 @@ use socketioxide::{SendError, SocketError, TransportType};
 
 use crate::config::capacity;
 use crate::domain::{Actor, Timestamp};
+use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
 use crate::protocol::event::ServerEvent;
 use crate::protocol::packet::Packet;
 use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
+use crate::transport::refusals;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Cut, Refused};
 use crate::transport::socketio::engine::frame;
 use crate::transport::socketio::engine::marker::Marker;
@@ -59,6 +61,8 @@ pub struct Link {
     pub session: String,
     /// How it came.
     pub came: Came,
+    /// From where it came, in words for the audit log.
+    origin: Option<Arc<str>>,
     /// Whether it is counted among those from where it came; changed under the lock of [`crate::transport::socketio::directory`].
     pub is_counted: AtomicBool,
     /// Whether its last word has been said: the answer to the poll that waits, or to the next one, brings it.
@@ -79,6 +83,8 @@ pub struct Link {
     backlogs: Arc<Backlogs>,
     /// The bytes that were given to the library since the last poll was answered: each is this socket's alone there.
     unpolled: AtomicUsize,
+    /// Whose limiter bounds what is logged of refusals.
+    counters: Arc<Counters>,
 }
 
 impl Drop for Link {
@@ -103,10 +109,12 @@ impl Link {
         came: Came,
         sessions: &Arc<Sessions>,
         backlogs: &Arc<Backlogs>,
+        counters: &Arc<Counters>,
     ) -> Arc<Link> {
         Arc::new(Link {
             number,
             session,
+            origin: came.from.map(|from| from.to_string().into()),
             came,
             is_counted: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
@@ -119,6 +127,7 @@ impl Link {
             sessions: sessions.clone(),
             backlogs: backlogs.clone(),
             unpolled: AtomicUsize::new(0),
+            counters: counters.clone(),
         })
     }
 
@@ -130,9 +139,28 @@ impl Link {
         }
     }
 
+    /// Notes in the log that a request of it was refused.
+    pub fn note_refused_request(&self, event: &str, error: &ApiError) {
+        let origin = self.origin.as_deref().unwrap_or("an unknown address");
+        refusals::request_refused(&self.counters, event, Some(&self.actor().user), origin, error);
+    }
+
+    fn note_cut(&self, reason: &'static str, why: &str) {
+        let origin = self.origin.as_deref().unwrap_or("an unknown address");
+        refusals::cut_off(&self.counters, Some(&self.actor().user), origin, reason, why);
+    }
+
+    fn note_slow_reader(&self) {
+        self.sessions.note_slow_reader();
+        self.note_cut(
+            "slow_reader",
+            "its client does not read what it is sent; it comes back and fetches what it missed",
+        );
+    }
+
     /// Who asks.
     pub fn caller(&self) -> Caller {
-        Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: None }
+        Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: self.origin.clone() }
     }
 
     /// The identity of the last good token.
@@ -245,7 +273,7 @@ impl Link {
     /// What waits for a poll is more than may.
     fn has_not_polled(&self) {
         if !self.is_gone.swap(true, Ordering::AcqRel) {
-            self.sessions.note_slow_reader(Some(self.number));
+            self.note_slow_reader();
             self.hang_up(Duration::ZERO);
         }
     }
@@ -267,7 +295,7 @@ impl Link {
 
     fn note(&self, was_pushed: bool, connection: &dyn Connection) -> bool {
         if !was_pushed && connection.is_cut() == Some(Cut::SlowReader) && !self.is_gone.swap(true, Ordering::AcqRel) {
-            self.sessions.note_slow_reader(Some(self.number));
+            self.note_slow_reader();
         }
         was_pushed
     }
@@ -383,6 +411,8 @@ impl Outlet for Link {
     }
 
     fn expel(&self, error: &ApiError) {
+        let code = error.code.as_str();
+        self.note_cut(code, &format!("{code}: {}", error.message));
         self.emit(&ServerEvent::AuthError(error));
         self.hang_up(FAREWELL);
     }

@@ -174,7 +174,7 @@ pub async fn a_deleted_room_leaves_nothing_and_its_id_is_free_at_once(bed: Bed) 
 
 pub async fn a_room_under_a_hold_is_not_deleted(bed: Bed) {
     let store = &bed.store;
-    let hold = |subject| Hold { subject, reason: "case".into(), by: "root".into(), at: Timestamp(5) };
+    let hold = |subject| Hold { number: 0, subject, reason: "case".into(), by: "root".into(), at: Timestamp(5) };
     store.create_room(private("p", &[("7", Membership::Member)])).await.unwrap();
     bed.say("p", "7", "evidence").await;
     store.set_member(room("p"), user("8"), Membership::Member).await.unwrap();

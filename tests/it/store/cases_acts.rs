@@ -88,7 +88,13 @@ pub async fn a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it(bed: B
     refused(lifted.map(drop), Refusal::NotFound);
     let created = store.act(CreateRoom { draft: private("r") }, act(action::ROOM_CREATE, "room r")).await;
     refused(created.map(drop), Refusal::Conflict);
-    let nobody = BeginErasure { user: user("nobody"), by: "root".into(), consent: false, floor: Duration::ZERO };
+    let nobody = BeginErasure {
+        user: user("nobody"),
+        by: "root".into(),
+        consent: false,
+        floor: Duration::ZERO,
+        is_dry_run: false,
+    };
     refused(store.act(nobody, act(action::USER_ERASE, "user nobody")).await.map(drop), Refusal::NotFound);
     assert_eq!(bed.audit_log(before).await, []);
     assert_eq!(store.last_id(), bed.heard.all().last().unwrap().id(), "not even an id");
@@ -97,7 +103,7 @@ pub async fn a_refused_act_is_recorded_where_a_hold_or_a_floor_refuses_it(bed: B
     let named = Refusal::Held("room r (case 12)".into());
     let removed = store.act(RemoveRoom { room: room("r") }, act(action::ROOM_DELETE, "room r")).await;
     refused(removed.map(drop), named.clone());
-    let erase = |floor| BeginErasure { user: user("7"), by: "root".into(), consent: false, floor };
+    let erase = |floor| BeginErasure { user: user("7"), by: "root".into(), consent: false, floor, is_dry_run: false };
     let erase = |floor| store.act(erase(floor), act(action::USER_ERASE, "user 7"));
     refused(erase(Duration::ZERO).await.map(drop), named);
     store.release(Subject::Room(room("r"))).await.unwrap();
@@ -191,7 +197,8 @@ pub async fn an_erasure_gives_the_same_certificate_again(bed: Bed) {
     let bed = bed.reopen().await;
     let store = &bed.store;
     let trail = bed.audit_log(0).await;
-    let begin = BeginErasure { user: user("7"), by: "another".into(), consent: true, floor: Duration::ZERO };
+    let begin =
+        BeginErasure { user: user("7"), by: "another".into(), consent: true, floor: Duration::ZERO, is_dry_run: false };
     let again = store.act(begin, act(action::USER_ERASE, "user 7")).await.unwrap();
     assert_eq!((&again.erasure, document(&again.erasure)), (&first, document(&first)));
     assert_eq!((again.is_new, bed.audit_log(0).await), (false, trail), "nothing was done, and nothing is recorded");

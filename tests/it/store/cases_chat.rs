@@ -483,7 +483,7 @@ pub async fn a_back_end_names_its_messages(bed: Bed) {
     };
     let edit = |key: Option<RequestKey>, content: &str| {
         let One { room, target, author } = by("svc", "order-1");
-        store.ask(EditMessage { room, target, author, content: content.into(), policy: OPEN, key })
+        store.ask(EditMessage { room, target, author, content: content.into(), policy: OPEN, key, act: None })
     };
     let keyed = |content: &str| Some(key("svc", "k").of(KeyKind::PlatformChange, Fingerprint::of(&[content])));
     let edited = edit(keyed("one!"), "one!").await.unwrap();
@@ -570,5 +570,66 @@ pub async fn each_change_has_a_kind_by_which_it_is_counted(bed: Bed) {
     let kinds: Vec<&str> = bed.heard.all().iter().map(Change::kind).collect();
     assert_eq!(kinds, ["message", "edit", "read_mark", "deletion", "notification", "disconnect"]);
     assert!(kinds.iter().all(|kind| Change::KINDS.contains(kind)));
+    bed.end().await;
+}
+
+pub async fn whoever_changes_what_another_wrote_is_named_and_recorded(bed: Bed) {
+    let store = &bed.store;
+    let said = |who: &'static str| store.append_message(draft("r", who, "mine", None), OPEN);
+    let (own, edited, deleted) =
+        (said("7").await.unwrap().id, said("7").await.unwrap().id, said("7").await.unwrap().id);
+    store.set_member(room("r"), user("9"), Membership::Moderator).await.unwrap();
+    let edit = |id, who: &str| EditMessage {
+        room: room("r"),
+        target: MessageTarget::Id(id),
+        author: author(who),
+        content: "otherwise".into(),
+        policy: OPEN,
+        key: None,
+        act: Some(act(action::MESSAGE_EDIT, "")),
+    };
+    store.ask(edit(own, "7")).await.unwrap();
+    store.ask(edit(edited, "9")).await.unwrap();
+    store.ask(edit(deleted, "9")).await.unwrap();
+    let delete = DeleteMessage {
+        room: room("r"),
+        target: MessageTarget::Id(deleted),
+        author: Author { admin: true, ..author("root") },
+        policy: OPEN,
+        key: None,
+        act: Some(act(action::MESSAGE_DELETE, "")),
+    };
+    store.ask(delete).await.unwrap();
+    let by = |who: &str| Some(user(who));
+    let marks = async |store: &Desk| -> Vec<_> {
+        let page = store.history(room("r"), author("7"), latest(9), OPEN).await.unwrap();
+        page.messages.into_iter().map(|one| (one.edited_by, one.deleted_by)).collect()
+    };
+    assert_eq!(marks(store).await, [(None, None), (by("9"), None), (by("9"), by("root"))]);
+    let told: Vec<(String, String, String)> = store
+        .audit(0, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|record| record.entry.action.starts_with("message."))
+        .map(|record| (record.entry.action, record.entry.target, record.entry.outcome))
+        .collect();
+    let of = |action: &str, id: u64| {
+        (action.to_owned(), format!("room r message {id}"), "done: written by user 7".to_owned())
+    };
+    assert_eq!(told, [of("message.edit", edited), of("message.edit", deleted), of("message.delete", deleted)]);
+    // Over a restart, and until they are erased themselves.
+    let bed = bed.reopen().await;
+    assert_eq!(marks(&bed.store).await[2], (by("9"), by("root")));
+    bed.store.begin_erasure(user("9")).await.unwrap();
+    while !bed.store.erase(user("9"), 10).await.unwrap().is_finished {}
+    let nobody = Some(UserId::erased());
+    assert_eq!(marks(&bed.store).await[1..], [(nobody.clone(), None), (nobody, by("root"))]);
+    // What its author writes anew is theirs again; of who has written it, nothing is left at the end.
+    bed.store.ask(edit(edited, "7")).await.unwrap();
+    assert_eq!(marks(&bed.store).await[1], (None, None));
+    bed.store.begin_erasure(user("7")).await.unwrap();
+    while !bed.store.erase(user("7"), 10).await.unwrap().is_finished {}
+    assert_eq!(marks(&bed.store).await, [(None, None), (None, None), (None, None)]);
     bed.end().await;
 }

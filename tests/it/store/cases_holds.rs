@@ -112,7 +112,8 @@ pub async fn who_has_written_in_a_held_room_is_not_erased(bed: Bed) {
     refused(store.begin_erasure(user("7")).await.map(drop), named.clone());
     // Over a restart, and with consent, too.
     let bed = bed.reopen().await;
-    let consented = BeginErasure { user: user("7"), by: "root".into(), consent: true, floor: Duration::ZERO };
+    let consented =
+        BeginErasure { user: user("7"), by: "root".into(), consent: true, floor: Duration::ZERO, is_dry_run: false };
     refused(bed.store.ask(consented).await.map(drop), named);
     bed.store.release(Subject::Room(room("r"))).await.unwrap();
     bed.store.release(Subject::User(user("7"))).await.unwrap();
@@ -160,7 +161,7 @@ pub async fn a_hold_that_comes_too_late_is_refused(bed: Bed) {
         // All of them is being erased, to the end; the room is theirs to hold up as long as something is said in it.
         refused(store.hold(hold(Subject::User(user("7")))).await, late());
         match store.hold(hold(Subject::Room(room("r")))).await {
-            Ok(()) => assert!(!is_left().await, "a hold that comes in between holds what is there"),
+            Ok(_) => assert!(!is_left().await, "a hold that comes in between holds what is there"),
             refusal => refused(refusal, late()),
         }
         rounds += u32::from(is_left().await);
@@ -234,7 +235,7 @@ pub async fn of_a_hold_and_an_erasure_one_wins(bed: Bed) {
             (held, begun)
         };
         match (held, begun) {
-            (Ok(()), Err(StoreError::Refused(Refusal::Held(_)))) => drop(bed.store.release(subject).await.unwrap()),
+            (Ok(_), Err(StoreError::Refused(Refusal::Held(_)))) => drop(bed.store.release(subject).await.unwrap()),
             (Err(StoreError::Refused(Refusal::Erasing(_))), Ok(_)) => drop(erase_all(&bed, &who, 10).await.unwrap()),
             other => panic!("{n}: {other:?}"),
         }

@@ -46,7 +46,7 @@ pub async fn purge_all(bed: &Bed, kind: PurgeKind, before: Timestamp, slice: usi
 }
 
 pub fn hold(subject: Subject) -> Hold {
-    Hold { subject, reason: "case 12".into(), by: "root".into(), at: Timestamp(5) }
+    Hold { number: 0, subject, reason: "case 12".into(), by: "root".into(), at: Timestamp(5) }
 }
 
 pub async fn the_trail_is_a_chain(bed: Bed) {
@@ -73,16 +73,39 @@ pub async fn the_trail_is_a_chain(bed: Bed) {
     assert_eq!(store.record(entry("root", "next", 9)).await.unwrap().number, 10);
 }
 
-pub async fn a_hold_stands_until_it_is_released(bed: Bed) {
+pub async fn holds_on_one_subject_stand_beside_each_other(bed: Bed) {
     let store = &bed.store;
     let held = hold(Subject::User(user("7")));
-    store.hold(held.clone()).await.unwrap();
-    store.hold(hold(Subject::Room(room("r")))).await.unwrap();
-    store.hold(Hold { reason: "case 13".into(), ..held.clone() }).await.unwrap();
-    let holds = store.holds().await.unwrap();
-    assert_eq!(holds.len(), 2, "a second hold of the same subject renews the first");
-    assert_eq!(store.release(held.subject.clone()).await.unwrap().reason, "case 13");
-    refused(store.release(held.subject).await, Refusal::NotFound);
+    let other = Hold { reason: "case 13".into(), ..held.clone() };
+    assert_eq!(store.hold(held.clone()).await.unwrap().number, 1);
+    assert_eq!(store.hold(hold(Subject::Room(room("r")))).await.unwrap().number, 2);
+    assert_eq!(store.hold(other.clone()).await.unwrap().number, 3);
+    let again = store.hold(Hold { at: Timestamp(9), by: "another".into(), ..other }).await.unwrap();
+    assert_eq!((again.number, again.at), (3, held.at), "of the same reason it is the one that stands");
+    let numbers: Vec<u64> = store.holds().await.unwrap().iter().map(|hold| hold.number).collect();
+    assert_eq!(numbers, [2, 1, 3]);
+    // Which one is meant must be said.
+    let several = Refusal::SeveralHolds("hold 1 (case 12), hold 3 (case 13)".into());
+    refused(store.release(held.subject.clone()).await, several);
+    let release = |number| store.ask(ReleaseHold { subject: held.subject.clone(), number: Some(number) });
+    refused(release(2).await, Refusal::NotFound);
+    assert_eq!(release(1).await.unwrap().reason, "case 12");
+    refused(release(1).await, Refusal::NotFound);
+    store.append_message(draft("s", "7", "evidence", None), OPEN).await.unwrap();
+    refused(store.begin_erasure(user("7")).await.map(drop), Refusal::Held("user 7 (case 13)".into()));
+    // A number is given once, over a restart, too.
+    let bed = bed.reopen().await;
+    let store = &bed.store;
+    assert_eq!(store.release(held.subject.clone()).await.unwrap().number, 3);
+    refused(store.release(held.subject.clone()).await, Refusal::NotFound);
+    loop {
+        match store.hold(held.clone()).await {
+            Ok(hold) => break assert_eq!(hold.number, 4),
+            Err(StoreError::Refused(Refusal::Unsettled)) => _ = store.ask(PruneWithheld { limit: 100 }).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    bed.end().await;
 }
 
 /// Everything that can be stored of user 7, beside what others have.
@@ -271,7 +294,7 @@ pub async fn an_erasure_asks_for_the_floor_or_for_consent(bed: Bed) {
     bed.say("r", "7", "young").await;
     let ask = |store: &Desk, consent| {
         let floor = Duration::from_millis(DAY);
-        store.ask(BeginErasure { user: user("7"), by: "root".into(), consent, floor })
+        store.ask(BeginErasure { user: user("7"), by: "root".into(), consent, floor, is_dry_run: false })
     };
     refused(ask(store, false).await.map(drop), Refusal::BelowFloor);
     bed.clock.advance(DAY - 1);
@@ -383,7 +406,7 @@ pub async fn who_comes_again_is_erased_again(bed: Bed) {
     bed.say("r", "8", "x").await;
     let begin = || {
         let by = "root".to_owned();
-        store.ask(BeginErasure { user: user("7"), by, consent: false, floor: Duration::ZERO })
+        store.ask(BeginErasure { user: user("7"), by, consent: false, floor: Duration::ZERO, is_dry_run: false })
     };
     store.arrive(me(), bed.now(), 9).await.unwrap();
     assert!(begin().await.unwrap().is_new);

@@ -156,7 +156,7 @@ fn below_the_first_floor_what_takes_rights_away_or_makes_room_goes_on() {
         store.begin_removal(room("gone")).await.unwrap();
         while !store.remove_messages(1).await.unwrap() {}
         let subject = || Subject::User(user("8"));
-        let hold = Hold { subject: subject(), reason: "x".into(), by: "root".into(), at: bed.now() };
+        let hold = Hold { number: 0, subject: subject(), reason: "x".into(), by: "root".into(), at: bed.now() };
         store.hold(hold).await.unwrap();
         store.release(subject()).await.unwrap();
         store.ask(PruneWithheld { limit: 9 }).await.unwrap();

@@ -122,6 +122,8 @@ pub struct Model {
     outbox: Vec<(u64, Arc<Broadcast>)>,
     bans: Vec<Banned>,
     holds: Vec<Hold>,
+    /// How many were ever set.
+    holds_given: u64,
     erasures: Vec<Erasure>,
     /// Whether a hold was released, and what it alone has kept is not all gone.
     is_unsettled: bool,
@@ -161,11 +163,11 @@ impl Model {
         match operation {
             AnyOperation::PostMessage(op) => self.post(op).map(AnyAnswer::PostMessage),
             AnyOperation::EditMessage(op) => {
-                let EditMessage { room, target, author, content, policy, key } = op;
+                let EditMessage { room, target, author, content, policy, key, .. } = op;
                 self.change(&room, &target, &author, Some(content), policy, key).map(AnyAnswer::EditMessage)
             }
             AnyOperation::DeleteMessage(op) => {
-                let DeleteMessage { room, target, author, policy, key } = op;
+                let DeleteMessage { room, target, author, policy, key, .. } = op;
                 self.change(&room, &target, &author, None, policy, key).map(AnyAnswer::DeleteMessage)
             }
             AnyOperation::JoinRoom(op) => self.join(op).map(AnyAnswer::JoinRoom),
@@ -226,7 +228,7 @@ impl Model {
             AnyOperation::RemoveRoom(op) => self.remove_room(op.room).map(AnyAnswer::RemoveRoom),
             AnyOperation::RemoveMessages(op) => Ok(AnyAnswer::RemoveMessages(self.remove_messages(op.limit))),
             AnyOperation::SetHold(op) => self.hold(op.hold).map(AnyAnswer::SetHold),
-            AnyOperation::ReleaseHold(op) => self.release(op.subject).map(AnyAnswer::ReleaseHold),
+            AnyOperation::ReleaseHold(op) => self.release(op.subject, op.number).map(AnyAnswer::ReleaseHold),
             AnyOperation::PruneWithheld(_) => {
                 self.prune();
                 Ok(AnyAnswer::PruneWithheld(true))
@@ -388,6 +390,8 @@ impl Model {
             at: time,
             edited_at: None,
             deleted_at: None,
+            edited_by: None,
+            deleted_by: None,
         };
         (room.record.last_id, room.record.last_seq, room.record.last_at) = (id, seq, time);
         let member = room.members.entry(by).or_insert_with(|| Member::guest(seq - 1));
@@ -450,9 +454,17 @@ impl Model {
             let by = author.user.clone();
             said.withheld.push(WithheldVersion { content: before.content.clone(), until: time, by, change: end });
         }
+        let by = (before.sender != author.user).then(|| author.user.clone());
+        let is_spoken_of = by.is_some();
         match &content {
-            Some(content) => (said.message.content, said.message.edited_at) = (content.clone(), Some(time)),
-            None => (said.message.content, said.message.deleted_at) = (String::new(), Some(time)),
+            Some(content) => {
+                (said.message.content, said.message.edited_at) = (content.clone(), Some(time));
+                said.message.edited_by = by;
+            }
+            None => {
+                (said.message.content, said.message.deleted_at) = (String::new(), Some(time));
+                said.message.deleted_by = by;
+            }
         }
         let supersedes = std::mem::replace(&mut said.change, id);
         let message = Arc::new(Message { room: room.clone(), ..said.message.clone() });
@@ -460,6 +472,9 @@ impl Model {
             Some(_) => Change::Edited { id, message, supersedes },
             None => Change::Deleted { id, message, supersedes },
         });
+        if is_spoken_of {
+            self.know(&author.user);
+        }
         let changed = MessageChanged { message_id, at: time, duplicate: false };
         self.keep(key, First::Changed(changed.clone()));
         Ok(changed)
@@ -839,7 +854,7 @@ impl Model {
         if against.is_empty() { Ok(()) } else { Err(Refusal::Held(against.join(", "))) }
     }
 
-    fn hold(&mut self, hold: Hold) -> Result<(), Refusal> {
+    fn hold(&mut self, mut hold: Hold) -> Result<StandingHold, Refusal> {
         let mut under_way: Vec<_> = self.erasures.iter().filter(|one| one.finished_at.is_none()).collect();
         under_way.sort_by_key(|erasure| erasure.user.canonical());
         for erasure in under_way {
@@ -866,24 +881,34 @@ impl Model {
         if let Some(room) = too_late {
             return Err(Refusal::Removing(room.clone()));
         }
-        let standing = self.holds.iter().position(|one| one.subject == hold.subject);
-        match standing {
-            Some(at) => self.holds[at] = hold.clone(),
-            None if self.is_unsettled => return Err(Refusal::Unsettled),
-            None => self.holds.push(hold.clone()),
+        let standing: Vec<&Hold> = self.holds.iter().filter(|one| one.subject == hold.subject).collect();
+        if standing.is_empty() && self.is_unsettled {
+            return Err(Refusal::Unsettled);
         }
+        if let Some(same) = standing.into_iter().find(|one| one.reason == hold.reason) {
+            return Ok(StandingHold { hold: same.clone(), is_new: false });
+        }
+        self.holds_given += 1;
+        hold.number = self.holds_given;
+        self.holds.push(hold.clone());
         let name = |hold: &Hold| match &hold.subject {
-            Subject::Room(room) => (0, room.canonical()),
-            Subject::User(user) => (1, user.canonical()),
+            Subject::Room(room) => (0, room.canonical(), hold.number),
+            Subject::User(user) => (1, user.canonical(), hold.number),
         };
         self.holds.sort_by_key(name);
         let id = self.take_id();
-        self.feed.push(Change::HoldSet { id, hold });
-        Ok(())
+        self.feed.push(Change::HoldSet { id, hold: hold.clone() });
+        Ok(StandingHold { hold, is_new: true })
     }
 
-    fn release(&mut self, subject: Subject) -> Result<Hold, Refusal> {
-        let at = self.holds.iter().position(|one| one.subject == subject).ok_or(Refusal::NotFound)?;
+    fn release(&mut self, subject: Subject, number: Option<u64>) -> Result<Hold, Refusal> {
+        let is_meant = |one: &Hold| one.subject == subject && number.is_none_or(|number| one.number == number);
+        let meant: Vec<&Hold> = self.holds.iter().filter(|one| is_meant(one)).collect();
+        if meant.len() > 1 {
+            let named: Vec<String> = meant.iter().map(|one| format!("hold {} ({})", one.number, one.reason)).collect();
+            return Err(Refusal::SeveralHolds(named.join(", ")));
+        }
+        let at = self.holds.iter().position(is_meant).ok_or(Refusal::NotFound)?;
         let hold = self.holds.remove(at);
         self.is_unsettled |= self.rooms.iter().any(|room| room.said.iter().any(|said| !said.withheld.is_empty()));
         let id = self.take_id();
@@ -904,7 +929,7 @@ impl Model {
     }
 
     fn begin_erasure(&mut self, op: BeginErasure) -> Result<ErasureBegun, Refusal> {
-        let BeginErasure { user, by, consent, floor } = op;
+        let BeginErasure { user, by, consent, floor, is_dry_run } = op;
         let before = self.erasures.iter().position(|one| one.user == user);
         let as_before = |model: &Model| {
             let erasure = model.erasures[before.ok_or(Refusal::NotFound)?].clone();
@@ -919,7 +944,9 @@ impl Model {
             Subject::Room(room) => self.room_at(room).is_some_and(|at| self.is_in(no, at)),
         })?;
         if before.is_some() && self.has_nothing(no) {
-            self.people.remove(&no);
+            if !is_dry_run {
+                self.forget(no);
+            }
             return as_before(self);
         }
         let is_young = |at: Timestamp| at.0 + floor.as_millis() as u64 > self.now.0;
@@ -934,6 +961,9 @@ impl Model {
             finished_at: None,
             counts: ErasureCounts::default(),
         };
+        if is_dry_run {
+            return Ok(ErasureBegun { erasure, is_new: false });
+        }
         before.into_iter().for_each(|at| drop(self.erasures.remove(at)));
         self.erasures.push(erasure.clone());
         self.erasures.sort_by_key(|one| one.user.canonical());
@@ -999,7 +1029,7 @@ impl Model {
             });
             counts.answers = self.answers.iter().filter(|one| one.caller == no).count() as u64;
             self.answers.retain(|one| one.caller != no);
-            self.people.remove(&no);
+            self.forget(no);
         }
         self.erasures[erasure].finished_at = Some(self.now);
         self.erasures[erasure].counts = counts;
@@ -1007,6 +1037,18 @@ impl Model {
         let id = self.take_id();
         self.feed.push(Change::Erased { id, user, is_finished: true });
         Ok(ErasureStep { counts, is_finished: true })
+    }
+
+    /// Of whoever is erased nothing is left, neither as one who has changed what others wrote.
+    fn forget(&mut self, no: u64) {
+        let Some(person) = self.people.remove(&no) else { return };
+        for said in self.rooms.iter_mut().flat_map(|room| &mut room.said) {
+            for by in [&mut said.message.edited_by, &mut said.message.deleted_by] {
+                if by.as_ref().is_some_and(|by| by.canonical() == person.id.canonical()) {
+                    *by = Some(UserId::erased());
+                }
+            }
+        }
     }
 
     /// Their messages become tombstones of nobody, in the order of their ids.
@@ -1027,6 +1069,8 @@ impl Model {
                 content: String::new(),
                 client_id: None,
                 edited_at: None,
+                edited_by: None,
+                deleted_by: None,
                 deleted_at: was_deleted.or(Some(now.max(said.message.at))),
                 ..said.message.clone()
             };
@@ -1478,12 +1522,15 @@ fn outcome(answer: &AnyAnswer) -> Option<String> {
         AnyAnswer::Notify(notified) => notified.duplicate,
         AnyAnswer::SendBroadcast(sent) => sent.duplicate,
         AnyAnswer::BeginErasure(begun) => !begun.is_new,
+        AnyAnswer::SetHold(set) => !set.is_new,
         _ => false,
     };
     let said = match answer {
         AnyAnswer::RemoveMember(before) => format!("done: was {}", format!("{before:?}").to_lowercase()),
         AnyAnswer::RemoveRoom(record) => format!("done: {} messages", record.last_seq),
         AnyAnswer::BeginErasure(_) => "begun".to_owned(),
+        AnyAnswer::SetHold(set) => format!("done, hold {}", set.hold.number),
+        AnyAnswer::ReleaseHold(hold) => format!("done, hold {}: {}", hold.number, hold.reason),
         _ => "done".to_owned(),
     };
     (!is_repeat).then_some(said)

@@ -98,11 +98,11 @@ fn operations(
         }
         8..=10 => {
             let key = key(KeyKind::PlatformChange, Fingerprint::of(&["edit", &content]));
-            EditMessage { room: to, target, author, content, policy, key }.into()
+            EditMessage { room: to, target, author, content, policy, key, act: None }.into()
         }
         11 | 12 => {
             let key = key(KeyKind::PlatformChange, Fingerprint::of(&["delete", &content]));
-            DeleteMessage { room: to, target, author, policy, key }.into()
+            DeleteMessage { room: to, target, author, policy, key, act: None }.into()
         }
         13 => JoinRoom { room: to, author, policy }.into(),
         14 => EnlistMembers { room: to, users: vec![other, user], policy }.into(),
@@ -201,14 +201,20 @@ fn operations(
         33 => RemoveMessages { limit: usize::from(c) }.into(),
         34 => {
             acted(action::HOLD_SET, &subject.to_string());
-            SetHold { hold: Hold { subject, reason: content, by: user.canonical(), at: clock } }.into()
+            SetHold { hold: Hold { number: 0, subject, reason: content, by: user.canonical(), at: clock } }.into()
         }
         35 if c < 3 => PruneWithheld { limit: WHOLE }.into(),
-        35 => ReleaseHold { subject }.into(),
+        35 => ReleaseHold { subject, number: (c % 2 == 0).then_some(u64::from(c) % 9) }.into(),
         36 | 37 => {
             acted(action::USER_ERASE, &format!("user {user}"));
             let floor = Duration::from_secs(if c % 3 == 0 { 3_600 } else { 0 });
-            let begin = BeginErasure { user: user.clone(), by: "root".into(), consent: c % 2 == 0, floor };
+            let begin = BeginErasure {
+                user: user.clone(),
+                by: "root".into(),
+                consent: c % 2 == 0,
+                floor,
+                is_dry_run: c % 7 == 6,
+            };
             // A record first: with its commit goes what has expired, and what is left of it is counted.
             let record = Record { entry: entry("root", "before", clock) };
             let mut all = vec![(record.into(), None), (begin.into(), admin_act)];

@@ -112,7 +112,7 @@ pub async fn perform(bed: &Bed, (what, who, a, b): Step) -> String {
         }
         21 => format!("{:?}", store.record(entry(&name, &format!("{a}/{b}"), a64 * 100)).await),
         22 => {
-            let hold = Hold { subject: subject(a, b), reason: format!("{b}"), by: name, at };
+            let hold = Hold { number: 0, subject: subject(a, b), reason: format!("{b}"), by: name, at };
             format!("{:?} {:?}", store.hold(hold).await, store.holds().await)
         }
         23 => format!("{:?}", store.release(subject(a, b)).await),

@@ -10,11 +10,11 @@ use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, 
 use crate::domain::privacy::{Subject, WithheldVersion};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person, decode_last_id, decode_room};
-use crate::store::embedded::chat::rows::decode_message;
+use crate::store::embedded::chat::rows::{Place, decode_message};
 use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{NOBODY, Snapshot, k8, k16, meta, second};
+use crate::store::embedded::engine::schema::{K8, NOBODY, Row, Snapshot, k8, k16, meta, second};
 use crate::store::embedded::privacy::holds::Held;
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::{MessagePage, Page, RoomPage, RoomPlace, RoomQuery};
@@ -131,8 +131,8 @@ impl Snapshot {
         if page.after.is_none() {
             ids.reverse();
         }
-        let table = self.messages()?;
-        let messages = ids.into_iter().map(|id| read_message(&table, id, room)).collect::<Outcome<_>>()?;
+        let (table, users) = (self.messages()?, self.users()?);
+        let messages = ids.into_iter().map(|id| read_message(&table, &users, id, room)).collect::<Outcome<_>>()?;
         Ok(MessagePage {
             messages,
             has_more,
@@ -264,13 +264,30 @@ impl Snapshot {
 /// A place on a list of rooms in the order of the list.
 type Placed = (Reverse<u64>, String, RoomPlace);
 
+/// Who has changed a message, by their number. Whoever has been erased since is nobody.
+pub(in crate::store::embedded) fn changer(users: &impl ReadableTable<K8, Row>, no: u64) -> Outcome<UserId> {
+    Ok(get(users, &k8(no), Person::decode)?.map_or_else(UserId::erased, |person| person.id))
+}
+
+/// A message as it is shown: with the ids of who else has changed and deleted it.
+pub(in crate::store::embedded) fn shown(
+    (mut message, place): (Message, Place),
+    users: &impl ReadableTable<K8, Row>,
+) -> Outcome<Message> {
+    message.edited_by = place.edited_by.map(|no| changer(users, no)).transpose()?;
+    message.deleted_by = place.deleted_by.map(|no| changer(users, no)).transpose()?;
+    Ok(message)
+}
+
 /// Reads a message that an index names.
 pub(in crate::store::embedded) fn read_message(
-    table: &impl ReadableTable<crate::store::embedded::engine::schema::K8, crate::store::embedded::engine::schema::Row>,
+    table: &impl ReadableTable<K8, Row>,
+    users: &impl ReadableTable<K8, Row>,
     id: u64,
     room: &RoomId,
 ) -> Outcome<Message> {
     get(table, &k8(id), |row| decode_message(row, id, room))?
-        .map(|(message, _)| message)
+        .map(|read| shown(read, users))
+        .transpose()?
         .ok_or_else(|| Failure::Damaged(format!("message {id} is in the index of a room, but not in the log")))
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::chat::Message;
 use crate::domain::{RoomId, Timestamp};
 use crate::store::embedded::engine::codec::{
-    IdRow, POSTCARD_2, decode, decode_2, encode, encode_2, kind_code, kind_of,
+    IdRow, POSTCARD_2, POSTCARD_3, decode, decode_2, decode_3, encode, encode_2, encode_3, kind_code, kind_of,
 };
 use crate::store::embedded::engine::failure::Outcome;
 
@@ -16,6 +16,16 @@ struct LateMessageRow<'a> {
     #[serde(borrow)]
     row: MessageRow<'a>,
     stored_at: u64,
+}
+
+/// A message that somebody else than its sender has changed or deleted. The others are stored as before format 6.
+#[derive(Serialize, Deserialize)]
+struct ModeratedMessageRow<'a> {
+    #[serde(borrow)]
+    row: MessageRow<'a>,
+    stored_at: Option<u64>,
+    edited_by: Option<u64>,
+    deleted_by: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +58,11 @@ pub(in crate::store::embedded) struct Place {
     /// When it was stored by the clock of then; `None` if the message itself says so. Times within a room never fall, and a
     /// purge goes by this.
     pub(in crate::store::embedded) stored_at: Option<Timestamp>,
+    /// The number of whoever last changed it, if that was not the sender. Numbers, not ids: of whoever is erased, nothing is
+    /// left to be found here.
+    pub(in crate::store::embedded) edited_by: Option<u64>,
+    /// The number of whoever deleted it, if that was not the sender.
+    pub(in crate::store::embedded) deleted_by: Option<u64>,
 }
 
 impl Place {
@@ -77,19 +92,29 @@ pub(in crate::store::embedded) fn encode_message<'b>(
         deleted_at: message.deleted_at.map(Timestamp::as_millis),
         change: place.change,
     };
-    match place.stored_at {
-        None => encode(&row, buffer),
-        Some(stored_at) => encode_2(&LateMessageRow { row, stored_at: stored_at.0 }, buffer),
+    match (place.stored_at, place.edited_by, place.deleted_by) {
+        (None, None, None) => encode(&row, buffer),
+        (Some(stored_at), None, None) => encode_2(&LateMessageRow { row, stored_at: stored_at.0 }, buffer),
+        (stored_at, edited_by, deleted_by) => {
+            let stored_at = stored_at.map(Timestamp::as_millis);
+            encode_3(&ModeratedMessageRow { row, stored_at, edited_by, deleted_by }, buffer)
+        }
     }
 }
 
+/// A message without the ids of who else has changed it: its place has their numbers, which
+/// [`crate::store::embedded::chat::read::shown`] resolves for whoever is shown the message.
 pub(in crate::store::embedded) fn decode_message(bytes: &[u8], id: u64, room: &RoomId) -> Outcome<(Message, Place)> {
-    let (row, stored_at) = match bytes.first() {
+    let (row, stored_at, edited_by, deleted_by) = match bytes.first() {
+        Some(&POSTCARD_3) => {
+            let ModeratedMessageRow { row, stored_at, edited_by, deleted_by } = decode_3(bytes)?;
+            (row, stored_at.map(Timestamp), edited_by, deleted_by)
+        }
         Some(&POSTCARD_2) => {
             let LateMessageRow { row, stored_at } = decode_2(bytes, |row| Ok(LateMessageRow { row, stored_at: 0 }))?;
-            (row, Some(Timestamp(stored_at)))
+            (row, Some(Timestamp(stored_at)), None, None)
         }
-        _ => (decode::<MessageRow<'_>>(bytes)?, None),
+        _ => (decode::<MessageRow<'_>>(bytes)?, None, None, None),
     };
     let message = Message {
         id,
@@ -104,8 +129,11 @@ pub(in crate::store::embedded) fn decode_message(bytes: &[u8], id: u64, room: &R
         at: Timestamp(row.at),
         edited_at: row.edited_at.map(Timestamp),
         deleted_at: row.deleted_at.map(Timestamp),
+        edited_by: None,
+        deleted_by: None,
     };
-    Ok((message, Place { room: row.room, sender: row.sender, change: row.change, stored_at }))
+    let (room, sender, change) = (row.room, row.sender, row.change);
+    Ok((message, Place { room, sender, change, stored_at, edited_by, deleted_by }))
 }
 
 /// A change of a room that is not a new message.

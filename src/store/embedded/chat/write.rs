@@ -6,13 +6,14 @@ use std::sync::Arc;
 use redb::ReadableTable;
 
 use crate::domain::chat::{
-    Author, Draft, Membership, Message, ReadMark, RoomPolicy, RoomRecord, is_listed, may_change, may_enter,
-    time_of_change,
+    Author, Draft, Membership, Message, MessageKind, ReadMark, RoomPolicy, RoomRecord, is_listed, may_change,
+    may_enter, time_of_change,
 };
 use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::{MemberRow, decode_room, encode_room};
+use crate::store::embedded::chat::read::changer;
 use crate::store::embedded::chat::rows::{Place, RoomChangeRow, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{encode, get, get_number, get_value};
@@ -22,7 +23,7 @@ use crate::store::embedded::engine::first_answers::First;
 use crate::store::embedded::engine::schema::{external_hash, external_key, k8, k16};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::operations::{
-    DeleteMessage, EditMessage, EnlistMembers, ExternalId, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged,
+    Act, DeleteMessage, EditMessage, EnlistMembers, ExternalId, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged,
     MessageTarget, PostMessage, Posted, RequestKey,
 };
 
@@ -73,9 +74,11 @@ impl Apply for PostMessage {
             at,
             edited_at: None,
             deleted_at: None,
+            edited_by: None,
+            deleted_by: None,
         };
         let stored_at = (at != batch.now).then_some(batch.now);
-        let place = Place { room, sender: user, change: 0, stored_at };
+        let place = Place { room, sender: user, change: 0, stored_at, edited_by: None, deleted_by: None };
         batch.t.messages.write()?.insert(&k8(id), encode_message(&message, place, &mut batch.buffer)?)?;
         batch.t.msg_by_room.write()?.insert(&k16(room, id), encode(&seq, &mut batch.buffer)?)?;
         batch.t.msg_by_user.write()?.insert(&k16(user, id), ())?;
@@ -98,37 +101,43 @@ impl Apply for PostMessage {
 
 impl Apply for EditMessage {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<MessageChanged> {
-        let EditMessage { room, target, author, content, policy, key } = self;
+        let EditMessage { room, target, author, content, policy, key, act } = self;
         if let Some(first) = batch.changed_before(key.as_ref())? {
             return Ok(first);
         }
         let (before, place) = batch.changeable(&room, &target, &author, policy)?;
         let at = time_of_change(&before, batch.now);
-        let message = Message { content, edited_at: Some(at), ..before.clone() };
+        let (by, edited_by) = batch.changer(&before, &author)?;
+        let place = Place { edited_by: by, ..place };
+        let message = Message { content, edited_at: Some(at), edited_by, ..before.clone() };
         let row = RoomChangeRow::Edited(message.id);
         let id = batch.change_message(&before, &message, place, row, &author.user)?;
         batch.put_answer(key.as_ref(), First::Changed { id: message.id, at: at.0 })?;
         let changed = MessageChanged { message_id: message.id, at, duplicate: false };
         batch.tell(Change::Edited { id, message: Arc::new(message), supersedes: place.change });
+        batch.record_moderation(act, &before, &author)?;
         Ok(changed)
     }
 }
 
 impl Apply for DeleteMessage {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<MessageChanged> {
-        let DeleteMessage { room, target, author, policy, key } = self;
+        let DeleteMessage { room, target, author, policy, key, act } = self;
         if let Some(first) = batch.changed_before(key.as_ref())? {
             return Ok(first);
         }
         let (before, place) = batch.changeable(&room, &target, &author, policy)?;
         let at = time_of_change(&before, batch.now);
-        let message = Message { content: String::new(), deleted_at: Some(at), ..before.clone() };
+        let (by, deleted_by) = batch.changer(&before, &author)?;
+        let place = Place { deleted_by: by, ..place };
+        let message = Message { content: String::new(), deleted_at: Some(at), deleted_by, ..before.clone() };
         let row = RoomChangeRow::Deleted(message.id);
         let id = batch.change_message(&before, &message, place, row, &author.user)?;
         batch.note_tombstone(place.room, &message, true)?;
         batch.put_answer(key.as_ref(), First::Changed { id: message.id, at: at.0 })?;
         let changed = MessageChanged { message_id: message.id, at, duplicate: false };
         batch.tell(Change::Deleted { id, message: Arc::new(message), supersedes: place.change });
+        batch.record_moderation(act, &before, &author)?;
         Ok(changed)
     }
 }
@@ -274,12 +283,31 @@ impl Batch<'_, '_> {
             MessageTarget::External(external) => self.find_external(no, external)?.ok_or(Refusal::NotFound)?,
         };
         let read = |row: &[u8]| decode_message(row, message_id, room);
-        let (message, place) = get(self.t.messages.read()?, &k8(message_id), read)?.ok_or(Refusal::NotFound)?;
+        let (mut message, place) = get(self.t.messages.read()?, &k8(message_id), read)?.ok_or(Refusal::NotFound)?;
         if place.room != no {
             return Err(Refusal::NotFound.into());
         }
+        message.edited_by = place.edited_by.map(|by| changer(self.t.users.read()?, by)).transpose()?;
         may_change(&message, author, entered.membership)?;
         Ok((message, place))
+    }
+
+    /// Who changes a message, by number and by id; neither if it is its sender.
+    fn changer(&mut self, message: &Message, author: &Author) -> Outcome<(Option<u64>, Option<UserId>)> {
+        if message.sender == author.user {
+            return Ok((None, None));
+        }
+        Ok((Some(self.user(&author.user)?), Some(author.user.clone())))
+    }
+
+    /// What somebody does to another person's words is in the audit log. What the platform says in its own name is not a
+    /// person's.
+    fn record_moderation(&mut self, act: Option<Act>, message: &Message, author: &Author) -> Outcome<()> {
+        let is_anothers = message.sender != author.user && message.kind != MessageKind::System;
+        let Some(act) = act.filter(|_| is_anothers) else { return Ok(()) };
+        let act = Act { target: format!("room {} message {}", message.room, message.id), ..act };
+        self.record(act.entry(self.now, &format!("done: written by user {}", message.sender)))?;
+        Ok(())
     }
 
     /// Stores a message anew; under a hold, what it said before stays as a withheld version.

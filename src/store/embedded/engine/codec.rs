@@ -18,6 +18,9 @@ const POSTCARD_1: u8 = 1;
 /// The codec of rows that format 4 has changed: postcard. What an older version wrote is read with codec 1.
 pub(in crate::store::embedded) const POSTCARD_2: u8 = 2;
 
+/// The codec of rows that format 6 has changed: postcard. What an older version wrote is read with codecs 1 and 2.
+pub(in crate::store::embedded) const POSTCARD_3: u8 = 3;
+
 /// Encodes a row into a buffer that is used again.
 pub(in crate::store::embedded) fn encode<'b, T: Serialize>(row: &T, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
     encode_by(POSTCARD_1, row, buffer)
@@ -26,6 +29,11 @@ pub(in crate::store::embedded) fn encode<'b, T: Serialize>(row: &T, buffer: &'b 
 /// Encodes a row that format 4 has changed.
 pub(in crate::store::embedded) fn encode_2<'b, T: Serialize>(row: &T, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
     encode_by(POSTCARD_2, row, buffer)
+}
+
+/// Encodes a row that format 6 has changed.
+pub(in crate::store::embedded) fn encode_3<'b, T: Serialize>(row: &T, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
+    encode_by(POSTCARD_3, row, buffer)
 }
 
 fn encode_by<'b, T: Serialize>(codec: u8, row: &T, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
@@ -54,6 +62,14 @@ pub(in crate::store::embedded) fn decode_2<'a, Old: Deserialize<'a>, New: Deseri
     match bytes.split_first() {
         Some((&POSTCARD_2, row)) => Ok(postcard::from_bytes(row)?),
         _ => renew(decode(bytes)?),
+    }
+}
+
+/// Decodes a row that format 6 has changed, as it is since.
+pub(in crate::store::embedded) fn decode_3<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Outcome<T> {
+    match bytes.split_first() {
+        Some((&POSTCARD_3, row)) => Ok(postcard::from_bytes(row)?),
+        _ => Err(Failure::Damaged("a row of format 6 has another codec".to_owned())),
     }
 }
 

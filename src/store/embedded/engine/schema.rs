@@ -22,7 +22,8 @@ use crate::store::rows::RowLog;
 /// 4: marks of an inbox by audience, counts that are kept, who has written where, withheld versions, names of messages that
 /// back ends gave, broadcasts on their way, fingerprints of requests.
 /// 5: an inbox is indexed by what is left of it; an older version would not keep the index.
-pub(in crate::store::embedded) const FORMAT: u32 = 5;
+/// 6: messages say who else has changed them; several holds on one subject stand beside each other, each with a number.
+pub(in crate::store::embedded) const FORMAT: u32 = 6;
 
 /// A key of one number.
 pub(in crate::store::embedded) type K8 = &'static [u8; 8];
@@ -61,6 +62,8 @@ pub(in crate::store::embedded) mod meta {
     pub(in crate::store::embedded) const CURSOR_KEY: &str = "cursor_key";
     /// The last withheld version that was looked at, while a round is under way.
     pub(in crate::store::embedded) const PRUNED: &str = "withheld_pruned";
+    /// The number of the next hold.
+    pub(in crate::store::embedded) const NEXT_HOLD: &str = "next_hold";
     /// Notifications up to this id have been purged, but for those that a hold keeps.
     pub(in crate::store::embedded) const NOTIFICATIONS_PURGED: &str = "notifications_purged";
     /// The number and hash of the audit record before the first that is kept.
@@ -308,7 +311,7 @@ tables! {
     answers_by_expiry: K32 => ();
     /// Number -> what was done, chained by hash to the record before.
     audit: K8 => Row;
-    /// The subject's kind and canonical id -> why it is held, by whom, since when.
+    /// The subject's kind and canonical id, and the hold's number -> why it is held, by whom, since when.
     holds: Text => Row;
     /// Canonical user id -> when they were erased, and whether that is finished.
     erasures: Text => Row;

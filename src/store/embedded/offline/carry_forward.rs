@@ -6,7 +6,7 @@ use crate::domain::privacy::{Erasure, ErasureCounts, Hold};
 use crate::domain::{Timestamp, UserId};
 use crate::store::StoreError;
 use crate::store::embedded::engine::batch::{Batch, Known};
-use crate::store::embedded::engine::codec::encode;
+use crate::store::embedded::engine::codec::{encode, get_number};
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{Tables, k8, meta};
 use crate::store::embedded::offline::rows::OfflineFile;
@@ -76,6 +76,10 @@ impl OfflineFile {
         self.read(crate::store::embedded::engine::schema::Snapshot::all_holds)
     }
 
+    fn next_hold(&self) -> Result<u64, StoreError> {
+        self.read(|snapshot| Ok(get_number(&snapshot.meta()?, meta::NEXT_HOLD)?.unwrap_or(1)))
+    }
+
     /// The audit log behind a number.
     ///
     /// # Errors
@@ -106,7 +110,7 @@ impl OfflineFile {
         // What was erased since was not held then, whatever is held in this store.
         let holds = from.holds()?;
         let holds_before = self.holds()?;
-        self.write(|tables| put_holds(tables, &[], false))?;
+        self.write(|tables| put_holds(tables, &[], 1, false))?;
         let known = self.erasures()?;
         for erasure in from.erasures()? {
             let is_known = known.iter().any(|other| other.user == erasure.user && other.at >= erasure.at);
@@ -117,7 +121,8 @@ impl OfflineFile {
         }
         carried.holds = holds.len();
         let has_changed = holds_before.iter().any(|before| !holds.iter().any(|hold| hold.subject == before.subject));
-        self.write(|tables| put_holds(tables, &holds, has_changed))?;
+        let next = self.next_hold()?.max(from.next_hold()?);
+        self.write(|tables| put_holds(tables, &holds, next, has_changed))?;
         if from.format >= 3 {
             carried.bans = self.carry_bans(from, now)?;
         }
@@ -149,13 +154,16 @@ impl OfflineFile {
             }
         }
         let mut holds = self.holds()?;
+        // The other file has numbers of its own.
+        let mut next = holds.iter().map(|hold| hold.number + 1).fold(self.next_hold()?, u64::max);
         for hold in from.holds()?.into_iter().filter(|hold| hold.at >= since) {
-            if !holds.iter().any(|own| own.subject == hold.subject) {
-                holds.push(hold);
+            if !holds.iter().any(|own| own.subject == hold.subject && own.reason == hold.reason) {
+                holds.push(Hold { number: next, ..hold });
+                next += 1;
             }
         }
         carried.holds = holds.len();
-        self.write(|tables| put_holds(tables, &holds, false))?;
+        self.write(|tables| put_holds(tables, &holds, next, false))?;
         if from.format >= 3 {
             let bans = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
             let since_then: Vec<_> = bans.into_iter().filter(|banned| banned.at >= since).collect();
@@ -256,15 +264,17 @@ impl OfflineFile {
     }
 }
 
-/// `settle`: what is withheld by holds that are gone is to be removed before anything is held anew.
-fn put_holds(tables: &mut Tables<'_>, holds: &[Hold], settle: bool) -> Outcome<()> {
+/// `next` is at least the number of the next hold. `settle`: what is withheld by holds that are gone is to be removed before anything is held anew.
+fn put_holds(tables: &mut Tables<'_>, holds: &[Hold], next: u64, settle: bool) -> Outcome<()> {
     let mut buffer = Vec::new();
     // One that was released since stays released.
     tables.holds.write()?.clear()?;
     for hold in holds {
-        let (key, row) = (hold_key(&hold.subject), HoldRow::of(hold));
-        tables.holds.write()?.insert(key.as_bytes(), encode(&row, &mut buffer)?)?;
+        let (key, row) = (hold_key(&hold.subject, hold.number), HoldRow::of(hold));
+        tables.holds.write()?.insert(key.as_slice(), encode(&row, &mut buffer)?)?;
     }
+    let next = holds.iter().map(|hold| hold.number + 1).fold(next, u64::max);
+    tables.meta.write()?.insert(meta::NEXT_HOLD, encode(&next, &mut buffer)?)?;
     if settle {
         tables.meta.write()?.insert(meta::PRUNED, encode(&(0_u64, 0_u64), &mut buffer)?)?;
     }

@@ -14,7 +14,7 @@ use crate::domain::{RoomId, Timestamp};
 use crate::store::StoreError;
 use crate::store::embedded::access::rows::{decode_room, encode_room};
 use crate::store::embedded::chat::rows::decode_message;
-use crate::store::embedded::engine::codec::{IdRow, decode, encode, get, get_value};
+use crate::store::embedded::engine::codec::{IdRow, decode, encode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{FORMAT, Tables, k8, k16, meta, second};
@@ -23,6 +23,7 @@ use crate::store::embedded::inbox::view::{
     DELETED, MARKED, NAMED, audience_code, audience_space, deleted_space, user_space,
 };
 use crate::store::embedded::offline::rows::OfflineFile;
+use crate::store::embedded::privacy::rows::{HoldRow, hold_key, is_hold_key_5};
 
 /// So many rows share a transaction.
 const SLICE: usize = 2_000;
@@ -60,9 +61,12 @@ enum Phase {
     Inboxes,
     /// Since format 5 what names somebody is listed, and what they have deleted is counted.
     Lists,
+    /// Since format 6 a hold has a number, in its key.
+    Holds,
 }
 
-const PHASES: [Phase; 5] = [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes, Phase::Lists];
+const PHASES: [Phase; 6] =
+    [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes, Phase::Lists, Phase::Holds];
 
 /// Phases have numbers of their own in what `meta` says, so that a migration of format 1 that an older version has begun goes
 /// on: it kept a room's number alone.
@@ -77,7 +81,8 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
     let first: u64 = match from {
         1 => 0,
         2 | 3 => 1,
-        _ => 4,
+        4 => 4,
+        _ => 5,
     };
     let at = state.map_or(first << PHASE_SHIFT, |(_, at)| at);
     let (number, done) = (at >> PHASE_SHIFT, at & ((1_u64 << PHASE_SHIFT) - 1));
@@ -99,6 +104,7 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         Phase::Audiences => audiences(tables, done)?,
         Phase::Inboxes => inboxes(tables, done, count_marks)?,
         Phase::Lists => inboxes(tables, done, list_inbox)?,
+        Phase::Holds => holds(tables)?,
     };
     let next = match last {
         Some(last) => (number << PHASE_SHIFT) | last,
@@ -193,6 +199,28 @@ fn inboxes(tables: &mut Tables<'_>, done: u64, each: EachRow) -> Sliced {
         }
     }
     Ok((rows, users.last().copied()))
+}
+
+/// All at once: holds are never many.
+fn holds(tables: &mut Tables<'_>) -> Sliced {
+    let mut buffer = Vec::new();
+    let mut older = Vec::new();
+    for row in tables.holds.read()?.iter()? {
+        let (key, value) = row?;
+        if is_hold_key_5(key.value()) {
+            let number = older.len() as u64 + 1;
+            older.push((key.value().to_vec(), decode::<HoldRow<'_>>(value.value())?.hold(key.value(), number)?));
+        }
+    }
+    let mut next = get_number(tables.meta.read()?, meta::NEXT_HOLD)?.unwrap_or(1);
+    for (key, hold) in &older {
+        tables.holds.write()?.remove(key.as_slice())?;
+        let key = hold_key(&hold.subject, next);
+        tables.holds.write()?.insert(key.as_slice(), encode(&HoldRow::of(hold), &mut buffer)?)?;
+        next += 1;
+    }
+    tables.meta.write()?.insert(meta::NEXT_HOLD, encode(&next, &mut buffer)?)?;
+    Ok((older.len() as u64, None))
 }
 
 /// What a phase does with a row of an inbox: the user, the audience, the notification and the flags.

@@ -22,7 +22,7 @@ use crate::store::operations::{BeginErasure, EraseSlice, ErasureBegun, ErasureSt
 
 impl Apply for BeginErasure {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<ErasureBegun> {
-        let BeginErasure { user, by, consent, floor } = self;
+        let BeginErasure { user, by, consent, floor, is_dry_run } = self;
         let before = batch.erasure(&user)?;
         let Some(no) = batch.find_user(&user)? else {
             // Nothing is stored of them: the erasure that has made it so, if there was one.
@@ -37,7 +37,9 @@ impl Apply for BeginErasure {
         if let Some(before) = before
             && batch.has_nothing(no)?
         {
-            batch.forget_user(&user, no)?;
+            if !is_dry_run {
+                batch.forget_user(&user, no)?;
+            }
             return Ok(ErasureBegun { erasure: before, is_new: false });
         }
         if !consent && is_below_floor(batch.newest_of(no)?, floor, batch.now) {
@@ -46,6 +48,9 @@ impl Apply for BeginErasure {
         let at = batch.now;
         let erasure =
             Erasure { user: user.clone(), at, by, consent, finished_at: None, counts: ErasureCounts::default() };
+        if is_dry_run {
+            return Ok(ErasureBegun { erasure, is_new: false });
+        }
         batch.put_erasure(&erasure)?;
         let id = batch.take_id()?;
         batch.tell(Change::Erased { id, user, is_finished: false });
@@ -200,7 +205,7 @@ impl Batch<'_, '_> {
             message.edited_at = None;
             message.deleted_at = Some(message.deleted_at.unwrap_or_else(|| self.now.max(message.at)));
             let supersedes = place.change;
-            let place = Place { sender: nobody, ..place };
+            let place = Place { sender: nobody, edited_by: None, deleted_by: None, ..place };
             self.t.msg_by_user.write()?.remove(&k16(no, *id))?;
             self.t.msg_by_user.write()?.insert(&k16(nobody, *id), ())?;
             self.forget_sides_of(*id, place.room)?;

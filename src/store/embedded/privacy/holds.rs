@@ -10,11 +10,11 @@ use crate::store::Change;
 use crate::store::embedded::access::rows::decode_room;
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::batch::{Apply, Batch};
-use crate::store::embedded::engine::codec::{decode, encode, get, get_value};
+use crate::store::embedded::engine::codec::{decode, encode, get, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{k8, k16, meta, pair, second};
-use crate::store::embedded::privacy::rows::{HoldRow, VersionRow, hold_key};
-use crate::store::operations::{PruneWithheld, ReleaseHold, SetHold};
+use crate::store::embedded::privacy::rows::{HoldRow, VersionRow, hold_key, holds_on, read_holds};
+use crate::store::operations::{PruneWithheld, ReleaseHold, SetHold, StandingHold};
 
 /// Who and what is held, by number.
 pub(in crate::store::embedded) type Held = HeldSubjects<u64, u64>;
@@ -33,28 +33,38 @@ pub(in crate::store::embedded) enum WrittenIn {
 const LOOKED_AT: usize = 20_000;
 
 impl Apply for SetHold {
-    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
-        let hold = self.hold;
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<StandingHold> {
+        let mut hold = self.hold;
         batch.refuse_hold_on_erased(&hold.subject)?;
         batch.refuse_hold_on_removed(&hold.subject)?;
-        let (row, key) = (HoldRow::of(&hold), hold_key(&hold.subject));
-        let is_new = batch.t.holds.read()?.get(key.as_bytes())?.is_none();
-        if is_new && batch.t.meta.read()?.get(meta::PRUNED)?.is_some() {
+        let standing = holds_on(batch.t.holds.read()?, &hold.subject)?;
+        if standing.is_empty() && batch.t.meta.read()?.get(meta::PRUNED)?.is_some() {
             return Err(Refusal::Unsettled.into());
         }
-        batch.t.holds.write()?.insert(key.as_bytes(), encode(&row, &mut batch.buffer)?)?;
+        if let Some(hold) = standing.into_iter().find(|one| one.reason == hold.reason) {
+            return Ok(StandingHold { hold, is_new: false });
+        }
+        hold.number = get_number(batch.t.meta.read()?, meta::NEXT_HOLD)?.unwrap_or(1);
+        batch.t.meta.write()?.insert(meta::NEXT_HOLD, encode(&(hold.number + 1), &mut batch.buffer)?)?;
+        let (row, key) = (HoldRow::of(&hold), hold_key(&hold.subject, hold.number));
+        batch.t.holds.write()?.insert(key.as_slice(), encode(&row, &mut batch.buffer)?)?;
         let id = batch.take_id()?;
-        batch.tell(Change::HoldSet { id, hold });
-        Ok(())
+        batch.tell(Change::HoldSet { id, hold: hold.clone() });
+        Ok(StandingHold { hold, is_new: true })
     }
 }
 
 impl Apply for ReleaseHold {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Hold> {
-        let key = hold_key(&self.subject);
-        let found = get(batch.t.holds.read()?, key.as_bytes(), |row| decode::<HoldRow<'_>>(row)?.hold(&key))?;
-        let hold = found.ok_or(Refusal::NotFound)?;
-        batch.t.holds.write()?.remove(key.as_bytes())?;
+        let mut standing = holds_on(batch.t.holds.read()?, &self.subject)?;
+        standing.retain(|hold| self.number.is_none_or(|number| hold.number == number));
+        if standing.len() > 1 {
+            let named: Vec<String> =
+                standing.iter().map(|hold| format!("hold {} ({})", hold.number, hold.reason)).collect();
+            return Err(Refusal::SeveralHolds(named.join(", ")).into());
+        }
+        let hold = standing.pop().ok_or(Refusal::NotFound)?;
+        batch.t.holds.write()?.remove(hold_key(&hold.subject, hold.number).as_slice())?;
         // What it alone has kept goes from the first version on, and before anything is held anew.
         if batch.t.withheld.read()?.iter()?.next().is_some() {
             batch.t.meta.write()?.insert(meta::PRUNED, encode(&(0_u64, 0_u64), &mut batch.buffer)?)?;
@@ -97,13 +107,7 @@ impl Apply for PruneWithheld {
 
 impl Batch<'_, '_> {
     fn all_holds(&self) -> Outcome<Vec<Hold>> {
-        let mut holds = Vec::new();
-        for row in self.t.holds.read()?.iter()? {
-            let (key, value) = row?;
-            let key = String::from_utf8_lossy(key.value()).into_owned();
-            holds.push(decode::<HoldRow<'_>>(value.value())?.hold(&key)?);
-        }
-        Ok(holds)
+        read_holds(self.t.holds.read()?)
     }
 
     /// Who and what is held.

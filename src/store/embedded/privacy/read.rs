@@ -6,29 +6,24 @@ use redb::ReadableTable;
 
 use crate::config::capacity;
 use crate::domain::chat::RoomRecord;
-use crate::domain::privacy::{Erasure, Hold};
+use crate::domain::privacy::{Erasure, ErasureCounts, Hold};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::embedded::access::rows::{Person, decode_room};
 use crate::store::embedded::audit::rows::AuditRow;
+use crate::store::embedded::chat::read::shown;
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::codec::{decode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{Snapshot, k8, k16, k24, second, triple};
 use crate::store::embedded::inbox::rows::decode_notification;
-use crate::store::embedded::inbox::view::{DELETED, READ};
-use crate::store::embedded::privacy::rows::{ErasureRow, HoldRow};
+use crate::store::embedded::inbox::view::{DELETED, NAMED, READ};
+use crate::store::embedded::privacy::rows::{ErasureRow, read_holds};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::{ExportCursor, ExportPage, UserItem, UserProfile};
 
 impl Snapshot {
     pub(in crate::store::embedded) fn all_holds(&self) -> Outcome<Vec<Hold>> {
-        let mut holds = Vec::new();
-        for row in self.holds()?.iter()? {
-            let (key, value) = row?;
-            let key = String::from_utf8_lossy(key.value()).into_owned();
-            holds.push(decode::<HoldRow<'_>>(value.value())?.hold(&key)?);
-        }
-        Ok(holds)
+        read_holds(&self.holds()?)
     }
 
     pub(in crate::store::embedded) fn all_erasures(&self) -> Outcome<Vec<Erasure>> {
@@ -46,6 +41,28 @@ impl Snapshot {
 
     pub(in crate::store::embedded) fn erasure_of(&self, user: &UserId) -> Outcome<Option<Erasure>> {
         get(&self.erasures()?, user.canonical().as_bytes(), |row| ErasureRow::decode(row)?.erasure())
+    }
+
+    /// How many things of somebody an erasure would take now.
+    pub(in crate::store::embedded) fn erasable(&self, user: &UserId) -> Outcome<ErasureCounts> {
+        let Some(no) = self.find_user(user)? else { return Ok(ErasureCounts::default()) };
+        let (low, high) = (k16(no, 0), k16(no, u64::MAX));
+        let (low_24, high_24) = (k24(no, 0, 0), k24(no, u64::MAX, u64::MAX));
+        let (mut named, mut marks) = (0, 0);
+        for row in self.inbox()?.range::<&[u8; 16]>(&low..=&high)? {
+            let is_named = decode::<u8>(row?.1.value())? & NAMED != 0;
+            named += u64::from(is_named);
+            marks += u64::from(!is_named);
+        }
+        Ok(ErasureCounts {
+            messages: self.msg_by_user()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
+            memberships: self.member_rooms()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
+            lessons: self.progress()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
+            versions: self.progress_versions()?.range::<&[u8; 24]>(&low_24..=&high_24)?.count() as u64,
+            notifications: named,
+            inbox: marks + self.inbox_changes()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
+            answers: self.answers()?.range::<&[u8; 24]>(&low_24..=&high_24)?.count() as u64,
+        })
     }
 
     /// A part of all that is stored of somebody: section by section, each in the order of its keys.
@@ -90,7 +107,7 @@ impl Snapshot {
     }
 
     fn export_messages(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
-        let (messages, held) = (self.messages()?, self.held()?);
+        let (messages, users, held) = (self.messages()?, self.users()?, self.held()?);
         let mut rooms: HashMap<u64, RoomRecord> = HashMap::new();
         let mut last = Pages::new(limit);
         for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
@@ -101,7 +118,8 @@ impl Snapshot {
             last.note((id, 0));
             let Some(row) = messages.get(&k8(id))? else { continue };
             last.weigh(row.value().len());
-            let (mut message, place) = decode_message(row.value(), id, &RoomId::number(0))?;
+            let (message, place) = decode_message(row.value(), id, &RoomId::number(0))?;
+            let mut message = shown((message, place), &users)?;
             let room = match rooms.entry(place.room) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(gap) => gap.insert(self.room_record(place.room)?),

@@ -1,19 +1,70 @@
 //! Rows of legal holds, of what is withheld under them, and of erasures.
 
+use std::ops::RangeInclusive;
+
+use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, Subject, VersionEnd, WithheldVersion};
 use crate::store::embedded::chat::rows::Place;
-use crate::store::embedded::engine::codec::{IdRow, decode_2};
+use crate::store::embedded::engine::codec::{IdRow, decode, decode_2};
 use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::schema::{Row, Text};
 
-/// The key of a hold: its subject's kind and canonical id.
-pub(in crate::store::embedded) fn hold_key(subject: &Subject) -> String {
-    match subject {
+/// Stands behind the subject in the key of a hold: no id has this character. Before format 6 nothing stood there.
+const BEHIND_SUBJECT: u8 = 0;
+
+/// The key of a hold: its subject's kind and canonical id, and its number.
+pub(in crate::store::embedded) fn hold_key(subject: &Subject, number: u64) -> Vec<u8> {
+    let mut key = begin_of_keys(subject);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// Between which keys the holds of a subject stand.
+pub(in crate::store::embedded) fn hold_keys(subject: &Subject) -> RangeInclusive<Vec<u8>> {
+    hold_key(subject, 0)..=hold_key(subject, u64::MAX)
+}
+
+fn begin_of_keys(subject: &Subject) -> Vec<u8> {
+    let mut key = match subject {
         Subject::User(user) => format!("u:{user}"),
         Subject::Room(room) => format!("r:{room}"),
     }
+    .into_bytes();
+    key.push(BEHIND_SUBJECT);
+    key
+}
+
+/// Whether a key is one of before format 6: the subject alone.
+pub(in crate::store::embedded) fn is_hold_key_5(key: &[u8]) -> bool {
+    !key.contains(&BEHIND_SUBJECT)
+}
+
+/// All holds, by subject and number. Those of before format 6 are numbered as they come.
+pub(in crate::store::embedded) fn read_holds(table: &impl ReadableTable<Text, Row>) -> Outcome<Vec<Hold>> {
+    let mut holds = Vec::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let older = holds.len() as u64 + 1;
+        holds.push(decode::<HoldRow<'_>>(value.value())?.hold(key.value(), older)?);
+    }
+    Ok(holds)
+}
+
+/// The holds on a subject, by number.
+pub(in crate::store::embedded) fn holds_on(
+    table: &impl ReadableTable<Text, Row>,
+    subject: &Subject,
+) -> Outcome<Vec<Hold>> {
+    let keys = hold_keys(subject);
+    let mut holds = Vec::new();
+    for row in table.range::<&[u8]>(keys.start().as_slice()..=keys.end().as_slice())? {
+        let (key, value) = row?;
+        holds.push(decode::<HoldRow<'_>>(value.value())?.hold(key.value(), 0)?);
+    }
+    Ok(holds)
 }
 
 /// A legal hold.
@@ -35,10 +86,15 @@ impl<'a> HoldRow<'a> {
         HoldRow { id, reason: &hold.reason, by: &hold.by, at: hold.at.0 }
     }
 
-    pub(in crate::store::embedded) fn hold(&self, key: &str) -> Outcome<Hold> {
+    /// `older` is the number of one whose key is of before format 6.
+    pub(in crate::store::embedded) fn hold(&self, key: &[u8], older: u64) -> Outcome<Hold> {
         let subject =
-            if key.starts_with("u:") { Subject::User(self.id.user()?) } else { Subject::Room(self.id.room()?) };
-        Ok(Hold { subject, reason: self.reason.to_owned(), by: self.by.to_owned(), at: Timestamp(self.at) })
+            if key.starts_with(b"u:") { Subject::User(self.id.user()?) } else { Subject::Room(self.id.room()?) };
+        let number = match key.split_last_chunk() {
+            Some((_, number)) if !is_hold_key_5(key) => u64::from_be_bytes(*number),
+            _ => older,
+        };
+        Ok(Hold { number, subject, reason: self.reason.to_owned(), by: self.by.to_owned(), at: Timestamp(self.at) })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::store::embedded::engine::codec::{decode, encode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::First;
 use crate::store::embedded::engine::schema::{k16, k24};
-use crate::store::embedded::privacy::rows::hold_key;
+use crate::store::embedded::privacy::rows::holds_on;
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::{Report, RequestKey, SyncProgress, Synced};
 
@@ -123,7 +123,7 @@ impl Batch<'_, '_> {
             return Ok(());
         };
         // What is held is not lost to reports that come behind it.
-        if self.t.holds.read()?.get(hold_key(&Subject::User(progress.user.clone())).as_bytes())?.is_some() {
+        if !holds_on(self.t.holds.read()?, &Subject::User(progress.user.clone()))?.is_empty() {
             return Ok(());
         }
         // One at a time while the limit stays; several after it has been lowered.

@@ -39,7 +39,8 @@ fn act(action: &'static str) -> Act {
 }
 
 async fn begin_erasure(bed: &Bed, time: u64, who: &str) {
-    let begin = BeginErasure { user: user(who), by: "root".into(), consent: true, floor: Duration::ZERO };
+    let begin =
+        BeginErasure { user: user(who), by: "root".into(), consent: true, floor: Duration::ZERO, is_dry_run: false };
     assert!(at(bed, time, begin).await.is_new);
 }
 
@@ -56,7 +57,7 @@ async fn record(bed: &Bed, time: u64) {
 }
 
 async fn hold(bed: &Bed, subject: Subject) {
-    let hold = Hold { subject, reason: "case".into(), by: "root".into(), at: Timestamp(5) };
+    let hold = Hold { number: 0, subject, reason: "case".into(), by: "root".into(), at: Timestamp(5) };
     at(bed, 5, SetHold { hold }).await;
 }
 
@@ -123,7 +124,7 @@ fn a_backup_takes_over_what_has_been_done_since() {
         erase(&bed, 20, "6").await;
         erase(&bed, 20, "7").await;
         begin_erasure(&bed, 20, "8").await;
-        at(&bed, 30, ReleaseHold { subject: room("released") }).await;
+        at(&bed, 30, ReleaseHold { subject: room("released"), number: None }).await;
         hold(&bed, room("new")).await;
         at(&bed, 30, LiftBan { ban: Ban::User(user("lifted")) }).await;
         ban(&bed, "new").await;
@@ -156,7 +157,8 @@ fn a_backup_takes_over_what_has_been_done_since() {
         banned.sort();
         assert_eq!(banned, ["user new", "user newer", "user stays"]);
         // What the released hold had kept goes before anything is held anew.
-        let late = Hold { subject: room("late"), reason: "case".into(), by: "root".into(), at: Timestamp(5) };
+        let late =
+            Hold { number: 0, subject: room("late"), reason: "case".into(), by: "root".into(), at: Timestamp(5) };
         let held = ask(&*store, SetHold { hold: late.clone() }).await;
         assert_eq!(held, Err(StoreError::Refused(Refusal::Unsettled)));
         assert!(ask(&*store, PruneWithheld { limit: 9 }).await.unwrap());
@@ -174,7 +176,8 @@ fn holds_that_stand_in_both_leave_nothing_to_be_settled() {
         bed.store.close().await.unwrap();
         assert_eq!(carry(backup.path(), bed.dir.path()).holds, 1);
         let store = open(&config(backup.path()), SystemClock::shared(), Arc::new(NoSink)).unwrap();
-        let hold = Hold { subject: room("late"), reason: "case".into(), by: "root".into(), at: Timestamp(5) };
+        let hold =
+            Hold { number: 0, subject: room("late"), reason: "case".into(), by: "root".into(), at: Timestamp(5) };
         ask(&*store, SetHold { hold }).await.unwrap();
         store.close().await.unwrap();
     });

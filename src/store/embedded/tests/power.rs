@@ -171,11 +171,12 @@ async fn live(store: &Arc<Embedded>, disk: &Disk, cut: u64, random: &mut Random,
                     let admin = Author { admin: true, ..who(by) };
                     let (room, target) = (room(to), MessageTarget::Id(id));
                     let one: std::pin::Pin<Box<dyn Future<Output = _>>> = if content.is_empty() {
-                        let delete = DeleteMessage { room, target, author: admin, policy: OPEN, key: None };
+                        let delete = DeleteMessage { room, target, author: admin, policy: OPEN, key: None, act: None };
                         Box::pin(ask(&**store, delete))
                     } else {
                         let content = content.clone();
-                        let edit = EditMessage { room, target, author: admin, content, policy: OPEN, key: None };
+                        let edit =
+                            EditMessage { room, target, author: admin, content, policy: OPEN, key: None, act: None };
                         Box::pin(ask(&**store, edit))
                     };
                     waiting.push(Box::pin(async move {

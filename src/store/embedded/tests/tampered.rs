@@ -45,13 +45,13 @@ async fn lived_in() -> Bed {
     let roles = vec![Role::Learner];
     ask(store, Arrive { user: user.clone(), name, roles: roles.clone() }).await.unwrap();
     let (subject, reason, by) = (Subject::Room(room.clone()), "case".to_owned(), "root".to_owned());
-    ask(store, SetHold { hold: Hold { subject, reason, by, at: Timestamp(1) } }).await.unwrap();
+    ask(store, SetHold { hold: Hold { number: 0, subject, reason, by, at: Timestamp(1) } }).await.unwrap();
     // A hold of a room that is not there yet holds it from its first message on.
     let named = ask(store, PostMessage { external_id: Some(external()), ..post(draft("named")) }).await.unwrap();
     let deleted = bed.say("deleted").await.unwrap();
     assert_eq!((named.id, deleted.id), (NAMED, DELETED));
     let target = MessageTarget::Id(DELETED);
-    ask(store, DeleteMessage { room, target, author: author(), policy: OPEN, key: None }).await.unwrap();
+    ask(store, DeleteMessage { room, target, author: author(), policy: OPEN, key: None, act: None }).await.unwrap();
     ask(store, note(Audience::All)).await.unwrap();
     let one = ask(store, note(Audience::Users(vec![user.clone()]))).await.unwrap();
     assert_eq!(one.notification.id, FOR_ONE);
@@ -219,8 +219,8 @@ fn what_is_on_its_way_out_is_no_fault() {
         }
         // An erasure that has not come to its end has taken rows of an inbox, and not what is counted of them.
         let (subject, by) = (Subject::Room(RoomId::parse("r").unwrap()), "root".to_owned());
-        ask(&*bed.store, crate::store::operations::ReleaseHold { subject }).await.unwrap();
-        let begin = BeginErasure { user: user.clone(), by, consent: true, floor: Duration::ZERO };
+        ask(&*bed.store, crate::store::operations::ReleaseHold { subject, number: None }).await.unwrap();
+        let begin = BeginErasure { user: user.clone(), by, consent: true, floor: Duration::ZERO, is_dry_run: false };
         ask(&*bed.store, begin).await.unwrap();
         let inbox = async || {
             let rows = bed.store.row_counts().await.unwrap();

@@ -47,6 +47,12 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(asker(api, RequestKind::Admin))
         .and(query())
         .then(audit);
+    let report = admin()
+        .and(warp::path!("audit"))
+        .and(warp::post())
+        .and(with_api(api))
+        .and(asker_with_body(api, RequestKind::Admin))
+        .then(report);
     let holds = admin()
         .and(warp::path!("holds"))
         .and(warp::get())
@@ -64,6 +70,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(warp::delete())
         .and(with_api(api))
         .and(asker(api, RequestKind::Admin))
+        .and(query())
         .then(release);
     let export = admin()
         .and(warp::path!("users" / String / "export"))
@@ -84,7 +91,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(with_api(api))
         .and(asker(api, RequestKind::Admin))
         .then(certificate);
-    let of_data = backup.or(backup_kept).unify().or(tables).unify().or(audit).unify();
+    let of_data = backup.or(backup_kept).unify().or(tables).unify().or(audit).unify().or(report).unify();
     let of_people =
         holds.or(set_hold).unify().or(release).unify().or(export).unify().or(erase).unify().or(certificate).unify();
     of_data.or(of_people).unify().boxed()
@@ -133,9 +140,16 @@ async fn audit(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let known = [("after", Kind::Number), ("limit", Kind::Number), ("export", Kind::Flag)];
     let result = async {
         let AuditQuery { after, limit, export } = extract::from_query(&query, &known, [])?;
-        api.app.audit.page(&caller, after, limit, export).await
+        if export {
+            api.app.uses.note_audit_export(&caller, after == 0).await?;
+        }
+        api.app.audit.page(&caller, after, limit).await
     };
     answer(result.await)
+}
+
+async fn report(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
+    answer(async { api.app.uses.report(&caller, decode::request(text(&body)?)?).await }.await)
 }
 
 async fn holds(api: Arc<HttpApi>, caller: Caller) -> Response {
@@ -146,14 +160,22 @@ async fn set_hold(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
     answer(async { api.app.privacy.set_hold(&caller, decode::request(text(&body)?)?).await }.await)
 }
 
-async fn release(kind: String, id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+/// Which hold is released.
+#[derive(serde::Deserialize)]
+struct ReleaseQuery {
+    #[serde(default)]
+    number: Option<u64>,
+}
+
+async fn release(kind: String, id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let result = async {
         let subject = match kind.as_str() {
             "user" => Subject::User(user(&id)?),
             "room" => Subject::Room(room(&id)?),
             _ => return Err(ApiError::new(ErrorCode::NotFound, "write holds/user/ID or holds/room/ID")),
         };
-        api.app.privacy.release_hold(&caller, subject).await
+        let ReleaseQuery { number } = extract::from_query(&query, &[("number", Kind::Number)], [])?;
+        api.app.privacy.release_hold(&caller, subject, number).await
     };
     answer(result.await)
 }
@@ -171,13 +193,19 @@ async fn certificate(id: String, api: Arc<HttpApi>, caller: Caller) -> Response 
 struct EraseQuery {
     #[serde(default)]
     consent: bool,
+    #[serde(default, rename = "dryRun")]
+    dry_run: bool,
 }
 
 async fn erase(id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let result = async {
         let user = user(&id)?;
-        let EraseQuery { consent } = extract::from_query(&query, &[("consent", Kind::Flag)], [])?;
-        api.app.privacy.erase_user(&caller, user, consent).await
+        let known = [("consent", Kind::Flag), ("dryRun", Kind::Flag)];
+        let EraseQuery { consent, dry_run } = extract::from_query(&query, &known, [])?;
+        Ok(match dry_run {
+            true => answer(api.app.privacy.preview_erasure(&caller, user, consent).await),
+            false => answer(api.app.privacy.erase_user(&caller, user, consent).await),
+        })
     };
-    answer(result.await)
+    result.await.unwrap_or_else(|error: ApiError| failure(&error))
 }

@@ -8,7 +8,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::domain::Scope;
-use crate::protocol::admin::access::{Listed, MAX_LISTED, NumberedRequest};
+use crate::protocol::admin::access::{Listed, MAX_LISTED, NumberedRequest, RevokeRequest};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::{Caller, authorize};
@@ -70,7 +70,14 @@ async fn acted(id: String, what: String, api: Arc<HttpApi>, caller: Caller, body
 }
 
 async fn token_revoked(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
-    answer(async { api.app.access.revoke(&caller, decode::request(text(&body)?)?).await }.await)
+    let request: RevokeRequest = match text(&body).and_then(decode::request) {
+        Ok(request) => request,
+        Err(error) => return crate::transport::http::failure(&error),
+    };
+    match request.dry_run {
+        true => answer(api.app.access.preview_revocation(&caller, request)),
+        false => answer(api.app.access.revoke(&caller, request).await),
+    }
 }
 
 async fn all_revoked(api: Arc<HttpApi>, caller: Caller) -> Response {

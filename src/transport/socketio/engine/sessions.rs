@@ -172,10 +172,9 @@ impl Sessions {
         self.lock().live_connections.retain(|_, connection| connection.strong_count() > 0);
     }
 
-    /// Counts and logs a reader that did not keep up; without a number it is a connection whose socket is not known.
-    pub fn note_slow_reader(&self, socket: Option<u64>) {
+    /// Counts a reader that did not keep up.
+    pub fn note_slow_reader(&self) {
         self.slow_readers.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(socket, "closed a connection: its reader does not keep up");
     }
 
     /// How many readers did not keep up.

@@ -192,7 +192,7 @@ async fn live(dir: &Path) {
     }
     for id in ids.iter().step_by(10) {
         let (target, admin) = (MessageTarget::Id(*id), Author { admin: true, ..author("root") });
-        let deletion = DeleteMessage { room: room("r"), target, author: admin, policy: OPEN, key: None };
+        let deletion = DeleteMessage { room: room("r"), target, author: admin, policy: OPEN, key: None, act: None };
         ask(store, deletion).await;
     }
     let mark = MarkRead { room: room("r"), reader: author("p1"), message_id: ids[2_345], policy: OPEN };
@@ -239,7 +239,7 @@ async fn live(dir: &Path) {
 
 async fn erase(store: &dyn Store, who: &str) {
     let (by, floor) = ("root".to_owned(), std::time::Duration::ZERO);
-    ask(store, BeginErasure { user: user(who), by, consent: false, floor }).await;
+    ask(store, BeginErasure { user: user(who), by, consent: false, floor, is_dry_run: false }).await;
     let act = || Act {
         actor: "root".into(),
         origin: "local".into(),
@@ -420,11 +420,16 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
         let erasure = store.erasure(user("p5")).await.unwrap().unwrap();
         assert!(erasure.certificate(store.identity().store_id).is_some());
         // Who has written somewhere is known to have, whether they are in it or not.
-        let hold =
-            Hold { subject: Subject::Room(room("r")), reason: "case".into(), by: "root".into(), at: Timestamp(1) };
+        let hold = Hold {
+            number: 0,
+            subject: Subject::Room(room("r")),
+            reason: "case".into(),
+            by: "root".into(),
+            at: Timestamp(1),
+        };
         ask(&*store, SetHold { hold }).await;
         let (by, floor) = ("root".to_owned(), std::time::Duration::ZERO);
-        let begin = BeginErasure { user: user("p4"), by, consent: false, floor };
+        let begin = BeginErasure { user: user("p4"), by, consent: false, floor, is_dry_run: false };
         let refused = store.apply(Timestamp(1), begin).await;
         assert_eq!(refused, Err(StoreError::Refused(Refusal::Held("room r (case)".into()))));
         // Times go on from the last one.
@@ -454,9 +459,11 @@ fn of_format_3_rights_and_first_answers_stay() {
             content,
             policy: OPEN,
             key: None,
+            act: None,
         };
         ask(store, edit).await;
-        ask(store, DeleteMessage { room: room("r"), target: target(2), author, policy: OPEN, key: None }).await;
+        ask(store, DeleteMessage { room: room("r"), target: target(2), author, policy: OPEN, key: None, act: None })
+            .await;
         ask(store, SetMember { room: room("r"), user: user("p1"), membership: Membership::Moderator }).await;
         for audience in [Audience::All, Audience::Users(vec![user("p0")])] {
             let id = ask(store, note(audience)).await.notification.id;
@@ -471,10 +478,10 @@ fn of_format_3_rights_and_first_answers_stay() {
     let mut rows = Vec::new();
     migrate_all(dir.path(), &mut rows);
     // Three messages, two notifications, and two people with what one of them has of notifications; the last again for the
-    // index that format 5 has.
+    // index that format 5 has. Nothing is held.
     assert_eq!(
         rows,
-        [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11],
+        [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11, 11],
         "each phase has a slice, and one that finds nothing more"
     );
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
@@ -490,6 +497,54 @@ fn of_format_3_rights_and_first_answers_stay() {
             let key = Some(RequestKey { caller, kind, key: text.to_owned(), fingerprint });
             assert!(ask(&*store, PostMessage { key, ..post(draft, None) }).await.duplicate, "{text}");
         }
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn of_format_5_holds_get_numbers_and_messages_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    run(async {
+        let store = opened(dir.path()).unwrap();
+        ask(&*store, post(draft("r", "p0", "as it was"), None)).await;
+        store.close().await.unwrap();
+    });
+    let held = Held::take(dir.path()).unwrap();
+    let file = held.open().unwrap();
+    let written = file.write(|tables| {
+        let mut buffer = Vec::new();
+        for (key, id, reason) in [("u:p0", "p0", "case 2"), ("r:r", "r", "case 1"), ("u:p00", "p00", "case 3")] {
+            let row = encode(&(IdRow::Text(id), reason, "root", 7u64), &mut buffer)?;
+            tables.holds.write()?.insert(key.as_bytes(), row)?;
+        }
+        tables.meta.write()?.remove(meta::NEXT_HOLD)?;
+        tables.meta.write()?.insert(meta::FORMAT, encode(&5u32, &mut buffer)?)?;
+        Ok(())
+    });
+    written.unwrap();
+    let told = |holds: &[Hold]| -> Vec<(u64, String)> {
+        holds.iter().map(|hold| (hold.number, format!("{hold} by {} at {}", hold.by, hold.at.0))).collect()
+    };
+    let expected = ["room r (case 1)", "user p0 (case 2)", "user p00 (case 3)"];
+    let expected: Vec<_> = (1u64..).zip(expected.map(|one| format!("{one} by root at 7"))).collect();
+    assert_eq!(told(&file.holds().unwrap()), expected, "a restore reads them before they are migrated");
+    file.close().unwrap();
+    drop(held);
+    assert!(matches!(opened(dir.path()), Err(OpenError::Older { found: 5, known: FORMAT, .. })));
+    migrate_all(dir.path(), &mut Vec::new());
+    migrate_all(dir.path(), &mut Vec::new());
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    run(async {
+        let store = opened(dir.path()).unwrap();
+        assert_eq!(told(&store.holds().await.unwrap()), expected);
+        let (subject, reason, by) = (Subject::User(user("p0")), "case 4".to_owned(), "root".to_owned());
+        let set = ask(&*store, SetHold { hold: Hold { number: 0, subject, reason, by, at: Timestamp(9) } }).await;
+        assert_eq!((set.hold.number, set.is_new), (4, true));
+        let release = ReleaseHold { subject: Subject::User(user("p0")), number: Some(2) };
+        assert_eq!(ask(&*store, release).await.reason, "case 2");
+        let page = Page { before: None, after: None, limit: 9 };
+        let page = store.history(room("r"), author("p1"), page, OPEN).await.unwrap();
+        assert_eq!((page.messages[0].content.as_str(), &page.messages[0].edited_by), ("as it was", &None));
         store.close().await.unwrap();
     });
 }

@@ -1,0 +1,46 @@
+//! What the log says of whoever is refused or cut off: one line with who, from where, by which rule, and what to do, in the
+//! message itself. A flood of one kind is a few lines a minute and a number.
+
+use crate::domain::UserId;
+use crate::observability::counters::Counters;
+use crate::protocol::error::{ApiError, ErrorCode};
+
+/// Whether an error is a refusal by a rule, and not a request that is wrong in itself.
+fn is_by_a_rule(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::Forbidden | ErrorCode::RateLimited | ErrorCode::TooLarge | ErrorCode::RealtimeDisabled)
+}
+
+/// Whose something was, as far as it is known, and from where it came.
+fn by(user: Option<&UserId>, origin: &str) -> String {
+    match user {
+        Some(user) => format!("user {user} from {origin}"),
+        None => format!("somebody unknown from {origin}"),
+    }
+}
+
+/// A token was not good, or its user is shut out. `whose` says whose it is, if its signature was good: it is asked only for what
+/// is logged, since it checks the signature once more.
+pub fn sign_in_refused(counters: &Counters, whose: impl FnOnce() -> Option<UserId>, origin: &str, error: &ApiError) {
+    let code = error.code.as_str();
+    if counters.log_limiter.may_log(code) {
+        // Why somebody is blocked is an administrator's own text, and stays out.
+        let why = if error.code == ErrorCode::UserBlocked { "" } else { error.message.as_ref() };
+        let colon = if why.is_empty() { "" } else { ": " };
+        tracing::info!(reason = code, "refused to sign in {}: {code}{colon}{why}", by(whose().as_ref(), origin));
+    }
+}
+
+/// A request was refused, if it was by a rule. `what` is the request, without what it said.
+pub fn request_refused(counters: &Counters, what: &str, user: Option<&UserId>, origin: &str, error: &ApiError) {
+    let code = error.code.as_str();
+    if is_by_a_rule(error.code) && counters.log_limiter.may_log(code) {
+        tracing::info!(reason = code, "refused {what} of {}: {code}: {}", by(user, origin), error.message);
+    }
+}
+
+/// A connection was closed by the server.
+pub fn cut_off(counters: &Counters, user: Option<&UserId>, origin: &str, reason: &'static str, why: &str) {
+    if counters.log_limiter.may_log(reason) {
+        tracing::info!(reason, "closed a connection of {}: {why}", by(user, origin));
+    }
+}
