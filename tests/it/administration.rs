@@ -207,8 +207,8 @@ fn a_broken_chain_is_found_and_located() {
     let _dir = server.end();
     let verify = |file: &std::path::Path| academy(&data, &["audit", "verify", file.to_str().unwrap()]);
     let lines: Vec<String> = fs::read_to_string(&export).unwrap().lines().map(ToOwned::to_owned).collect();
-    // Behind the line with the beginning there is one for each record; sign-ins are recorded whenever they are due.
-    let last = lines.len() - 1;
+    // Between the lines with the beginning and the end is one for each record; sign-ins are recorded whenever they are due.
+    let last = lines.len() - 2;
     let at = lines.iter().position(|line| line.contains("case")).unwrap();
     assert!(good(&verify(&export)).contains(&format!("the chain is intact: {last} records")));
     let tampered = export.with_extension("bad");

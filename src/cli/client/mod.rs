@@ -211,8 +211,8 @@ fn good(status: http::StatusCode, body: &[u8]) -> anyhow::Result<Value> {
 /// If standard error cannot be written.
 pub fn report(global: &Global, server: &ServerArgs, action: &str, target: &str, outcome: &str) -> anyhow::Result<()> {
     let has_audit_log = server.url.is_some()
-        || data_dir_flag(server.data_dir.as_deref()).ok().and_then(|flags| global.load(flags).ok()).is_some_and(
-            |config| {
+        || data_dir_flag(server.data_dir.as_deref()).ok().and_then(|flags| global.load_to_ask(flags).ok()).is_some_and(
+            |(config, _)| {
                 config.control_socket().exists() || config.storage.data_dir.join(crate::store::embedded::NAME).exists()
             },
         );
