@@ -10,6 +10,15 @@ fn is_by_a_rule(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::Forbidden | ErrorCode::RateLimited | ErrorCode::TooLarge | ErrorCode::RealtimeDisabled)
 }
 
+/// Of a token it is one of a few sentences. Why somebody is blocked is an administrator's own text, and stays out.
+#[must_use]
+pub fn why(error: &ApiError) -> &str {
+    match error.code {
+        ErrorCode::UserBlocked => "an administrator has blocked this user; academy-rt user unblock lets them in again",
+        _ => &error.message,
+    }
+}
+
 /// Whose something was, as far as it is known, and from where it came.
 fn by(user: Option<&UserId>, origin: &str) -> String {
     match user {
@@ -23,10 +32,7 @@ fn by(user: Option<&UserId>, origin: &str) -> String {
 pub fn sign_in_refused(counters: &Counters, whose: impl FnOnce() -> Option<UserId>, origin: &str, error: &ApiError) {
     let code = error.code.as_str();
     if counters.log_limiter.may_log(code) {
-        // Why somebody is blocked is an administrator's own text, and stays out.
-        let why = if error.code == ErrorCode::UserBlocked { "" } else { error.message.as_ref() };
-        let colon = if why.is_empty() { "" } else { ": " };
-        tracing::info!(reason = code, "refused to sign in {}: {code}{colon}{why}", by(whose().as_ref(), origin));
+        tracing::info!(reason = code, "refused to sign in {}: {code}: {}", by(whose().as_ref(), origin), why(error));
     }
 }
 

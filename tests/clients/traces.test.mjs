@@ -306,7 +306,7 @@ describe('the log says who is refused, from where, by which rule and what to do'
     await said(server, /^refused to sign in user 9 from 127\.0\.0\.1: token_expired/);
     await act(server, 'POST', '/users/10/block', {});
     assert.equal((await call(server, { userId: 10 }, 'GET', '/session')).status, 403);
-    await said(server, /^refused to sign in user 10 from 127\.0\.0\.1: user_blocked: this account may not connect/);
+    await said(server, /^refused to sign in user 10 from 127\.0\.0\.1: user_blocked: an administrator has blocked this user/);
   });
 
   test('of requests that a rule forbids, over HTTP and from a socket', async (t) => {
@@ -337,7 +337,7 @@ describe('the log says who is refused, from where, by which rule and what to do'
     const seven = await server.signedIn({ userId: 7 });
     await act(server, 'POST', '/users/7/block', {});
     await heard(seven, 'auth_error');
-    await said(server, /^closed a connection of user 7 from 127\.0\.0\.1: user_blocked: this account may not connect/);
+    await said(server, /^closed a connection of user 7 from 127\.0\.0\.1: user_blocked: an administrator has blocked this user/);
     const eight = await server.signedIn({ userId: 8 });
     await act(server, 'POST', '/users/8/disconnect', {});
     await heard(eight, 'auth_error');

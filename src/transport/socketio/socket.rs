@@ -412,7 +412,7 @@ impl Outlet for Link {
 
     fn expel(&self, error: &ApiError) {
         let code = error.code.as_str();
-        self.note_cut(code, &format!("{code}: {}", error.message));
+        self.note_cut(code, &format!("{code}: {}", refusals::why(error)));
         self.emit(&ServerEvent::AuthError(error));
         self.hang_up(FAREWELL);
     }
