@@ -145,7 +145,7 @@ fn what_was_erased_leaves_the_archive() {
     server.say(&server.token("bob", "coach"), "english", "of bob");
     settled(&server, &root);
     let (data, dir, before) = (server.data(), server.end(), names(target.path()));
-    good(&academy(&data, &["user", "erase", "bob"]));
+    good(&academy(&data, &["user", "erase", "bob", "--yes"]));
     let server = start(dir, target.path(), &[]);
     until("what was before is gone", || names(target.path()).iter().all(|name| !before.contains(name)));
     settled(&server, &root);

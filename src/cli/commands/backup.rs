@@ -176,9 +176,12 @@ fn read_only(global: &Global, server: &ServerArgs) -> anyhow::Result<Option<Work
     if server.url().is_some() {
         return Ok(None);
     }
-    let config = global.load(data_dir_flag(server.data_dir())?)?;
+    let (config, wrong) = global.load_to_ask(data_dir_flag(server.data_dir())?)?;
     if config.control_socket().exists() {
         return Ok(None);
+    }
+    if let Some(wrong) = wrong {
+        return Err(wrong.into());
     }
     let data =
         Workable::of(&config.storage.data_dir, "a copy of it is backed up, in the directory for temporary files")?;
