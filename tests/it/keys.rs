@@ -166,8 +166,12 @@ fn a_rotation_while_the_server_runs_takes_both_and_refuses_the_old_one_behind_it
         let secret = fs::read_to_string(file).unwrap();
         assert!(!rotated.to_string().contains(secret.trim()) && !service.log().contains(secret.trim()));
         let audit = json_of(&service, &["audit", "list"]);
-        let record = audit["items"].as_array().unwrap().iter().find(|item| item["action"] == "keys").unwrap();
-        assert!(record["outcome"].as_str().unwrap().contains(rotated["kid"].as_str().unwrap()), "{record}");
+        let records: Vec<_> =
+            audit["items"].as_array().unwrap().iter().filter(|item| item["action"] == "keys").collect();
+        let kid = rotated["kid"].as_str().unwrap();
+        let is_told = |field: &str| records.iter().any(|record| record[field].as_str().unwrap().contains(kid));
+        assert!(is_told("target"), "the command says who has rotated: {records:?}");
+        assert!(is_told("outcome"), "the server says what it takes now: {records:?}");
     }
 }
 
