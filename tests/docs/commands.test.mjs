@@ -71,7 +71,9 @@ test('README.md: serve needs no configuration, and says what to try next', async
 test('README.md: one client', async () => {
   writeFileSync(join(dir, 'client.mjs'), readme('client.mjs', { 8443: String(port) }));
   const said = (await shell(readme('client', { 'target/release/academy-rt': 'academy-rt' }))).trim().split('\n').sort();
-  assert.deepEqual(said, ['7 says Hello!', 'lesson 42 has version 1', "signed in as 7 in [ 'learner', 'user:7', 'all' ]", 'stored as 1 with number 1']);
+  // Its id is one of the whole server's: the records of the tokens that were issued have ids before it.
+  assert.match(said.pop(), /^stored as \d+ with number 1$/);
+  assert.deepEqual(said, ['7 says Hello!', 'lesson 42 has version 1', "signed in as 7 in [ 'learner', 'user:7', 'all' ]"]);
 });
 
 test('README.md: one broadcast, with a token and without', async () => {
