@@ -185,6 +185,8 @@ describe('one user on several devices', { concurrency: 16, timeout: 150_000 }, (
       const [page, otherPage] = [await joined(roomId, { userId: 244 }), await joined(`${roomId}-2`, { userId: 244 })];
       const otherWitness = await joined(`${roomId}-2`, { userId: 245 });
       const carl = await joined(roomId, { userId: 243 });
+      // Under load comings are gathered for a moment, and who goes before theirs was told is not told of at all.
+      for (const userId of [241, 242, 244, 243]) await heard(witness, 'chat:user_joined', (one) => one.userId === userId);
       lose(laptop);
       lose(dora);
       lose(page);
