@@ -66,7 +66,7 @@ no_module() {
     grep -q /etc/hosts "$work/own" && ! grep -E 'nsswitch|libnss|libc\.so' "$work/own"
 }
 check "it looks names up without modules of the machine" no_module
-unknown() { local said; said=$(asks no-such-host.invalid 2>&1) && return 1; echo "$said"; grep -q '^error: no connection to no-such-host.invalid' <<< "$said" && grep -q 'why: the name no-such-host.invalid ' <<< "$said"; }
+unknown() { local said; said=$(asks no-such-host.invalid 2>&1) && return 1; echo "$said"; grep -q '^error: cannot connect to no-such-host.invalid' <<< "$said" && grep -q 'knows the name no-such-host.invalid' <<< "$said"; }
 check "a name that is not known is said so" unknown
 check "it stops in order without a C library" stop
 
