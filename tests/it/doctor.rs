@@ -103,9 +103,10 @@ fn data_in_memory_and_a_locked_store_are_named() {
         let (_, findings) = doctor(&config, &[], &[]);
         assert!(find(&findings, "disk", "warning").iter().any(|what| what.contains("on tmpfs")), "{findings:?}");
     }
-    let running = Appliance::start();
-    // The control socket is elsewhere: the store is in use, and nobody answers.
-    fs::remove_file(running.data().join("control.sock")).unwrap();
+    // The control socket is elsewhere: the store is in use, and nobody answers. One that is removed would be made again.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let running =
+        Appliance::start_in(tempfile::tempdir().unwrap(), &[("RUNTIME_DIRECTORY", elsewhere.path().to_str().unwrap())]);
     let config = configured(running.dir.path(), "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n");
     let (_, findings) = doctor(&config, &[], &[]);
     assert!(find(&findings, "store", "problem")[0].contains("does not answer"), "{findings:?}");
