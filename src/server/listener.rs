@@ -238,7 +238,6 @@ fn too_many(middleware: &Middleware) -> http::Response<Body> {
     ))
 }
 
-/// Whether it is this process that has too many files and connections open, or the machine.
 /// What a probe of an own address has shown.
 #[derive(Debug)]
 pub enum Probed {
@@ -266,6 +265,7 @@ pub fn is_own_inability(error: &io::Error) -> bool {
     !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | TimedOut)
 }
 
+/// Whether it is this process that has too many files and connections open, or the machine.
 pub(super) fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
     [Errno::MFILE, Errno::NFILE].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))

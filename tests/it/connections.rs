@@ -1,14 +1,12 @@
 //! What strangers' connections and bodies may cost, through the front door.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use crate::harness::{Appliance, run, until, words};
-use crate::service::{Service, ask, parse};
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::service::{PATIENCE, Service, ask, connect_from, parse};
 
 /// A connection on which something was said.
 pub(crate) fn say(port: u16, text: &str) -> TcpStream {
@@ -201,20 +199,6 @@ fn a_stranger_may_idle_for_less_than_somebody_who_has_signed_in() {
 
 const PLAIN: &str = "[server]\nlisten = \"127.0.0.1:PORT\"\n[tls]\nmode = \"off\"\n[auth]\njwt_secret_file = \"DIR/secret\"\n\
                      [storage]\ndata_dir = \"DATA\"\nmin_free = 0\n";
-
-/// A connection from an address of this machine.
-fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-    let stream = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from((from, 0))).unwrap();
-        socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap()
-    });
-    let stream = stream.into_std().unwrap();
-    stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
 
 /// Asks for something on a connection that stays; `None` if it was turned away.
 fn healthy(mut stream: TcpStream) -> Option<TcpStream> {

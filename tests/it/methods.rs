@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use academy_rt::transport::http::routes::ROUTES;
 
 use crate::harness::{Appliance, free_port, until};
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::service::PATIENCE;
 
 /// The answer to a request that is written as it is.
 fn raw(port: u16, request: &[u8]) -> String {

@@ -1,15 +1,13 @@
 //! Who a server takes a client for behind proxies, and what it says of a proxy or a page that an administrator has forgotten.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::harness::{run, words};
-use crate::service::{Service, ask, parse};
-
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::service::{PATIENCE, Service, ask, connect_from, parse};
 
 const PROXY: [u8; 4] = [127, 0, 0, 2];
 const OTHER: [u8; 4] = [127, 0, 0, 3];
@@ -24,19 +22,6 @@ fn start(server: &str, tls: &str) -> Service {
         "[server]\nlisten = \"127.0.0.1:PORT\"\n{server}\n[tls]\nmode = \"{tls}\"\n[auth]\njwt_secret_file = \"DIR/secret\"\n\
          [storage]\ndata_dir = \"DATA\"\nmin_free = 0\n[log]\nformat = \"json\"\n"
     ))
-}
-
-fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-    let stream = runtime.block_on(async {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from((from, 0))).unwrap();
-        socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap()
-    });
-    let stream = stream.into_std().unwrap();
-    stream.set_nonblocking(false).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
 }
 
 fn head(token: &str, headers: &str) -> String {

@@ -1,11 +1,12 @@
 //! The service as an administrator runs it: by a configuration file, over TLS, with its log.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -19,6 +20,23 @@ use crate::harness::{SECRET, free_port, run, until, words};
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 /// A connection over TLS.
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
+
+/// So long an answer may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A connection from an address of this machine.
+pub fn connect_from(from: [u8; 4], port: u16) -> TcpStream {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let stream = runtime.block_on(async {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap()
+    });
+    let stream = stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
 
 /// A server with a configuration file in a directory of its own.
 pub struct Service {

@@ -258,32 +258,26 @@ pub(crate) fn with_api(
 /// Who asks, as an argument of a handler, and pays for a request of this kind. Who is not let in, or asks for too much, is
 /// refused here, and so is a HEAD that needs nothing more than to know who asks.
 pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Caller,)> {
-    let (api, answering) = (api.clone(), api.clone());
+    let api = api.clone();
     warp::header::headers_cloned()
+        .and(warp::method())
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
         .and(warp::ext::optional::<SignedIn>())
         .and(warp::ext::optional::<HeadAlone>())
-        .and_then(move |headers: HeaderMap, control, address, sender: Option<SignedIn>, head: Option<HeadAlone>| {
-            let caller = api.asker(&headers, control, address, kind, sender.as_ref());
-            std::future::ready(match (caller, head) {
-                (Ok(caller), Some(head)) => Err(match head.needs.map(|scope| authorize(&caller, scope)) {
-                    Some(Err(error)) => warp::reject::custom(Refusal(error)),
-                    Some(Ok(())) | None => warp::reject::custom(HeadAnswered(head)),
-                }),
-                (Ok(caller), None) => Ok(caller),
-                (Err(error), _) => Err(warp::reject::custom(Refusal(error))),
-            })
-        })
-        .and(warp::ext::optional::<SignedIn>())
-        .and(warp::method())
-        .and_then(move |caller: Caller, sender: Option<SignedIn>, method: Method| {
-            let api = answering.clone();
+        .and_then(move |headers: HeaderMap, method: Method, control, address, sender: Option<SignedIn>, head| {
+            let api = api.clone();
             async move {
+                let refuse = |error| warp::reject::custom(Refusal(error));
+                let caller = api.asker(&headers, control, address, kind, sender.as_ref()).map_err(refuse)?;
+                if let Some(head) = head {
+                    let HeadAlone { needs, .. } = head;
+                    needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
+                    return Err(warp::reject::custom(HeadAnswered(head)));
+                }
                 // Before anything is read for it. The administrator of this machine, who has no sender to note, waits for nobody.
                 if let Some(sender) = sender.filter(|_| method == Method::GET && kind.may_be_large()) {
-                    let turn = api.answer_turn(&caller).await;
-                    sender.keep_for_answer(turn.map_err(|error| warp::reject::custom(Refusal(error)))?);
+                    sender.keep_for_answer(api.answer_turn(&caller).await.map_err(refuse)?);
                 }
                 Ok::<_, Rejection>(caller)
             }
