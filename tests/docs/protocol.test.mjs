@@ -184,11 +184,15 @@ describe('the fixed limits', () => {
   test('of the requests of one socket that wait', async () => {
     const [most] = numbers('requests of one socket');
     const socket = await server.signedIn({ ...ann, userId: 'hasty' });
-    const answers = await Promise.all(Array.from({ length: 8 * most }, () => ask(socket, 'chat:history', { roomId: 'busy' })));
-    const refused = answers.filter(({ ok }) => !ok);
-    assert.ok(refused.length > 0, 'none was refused');
-    assert.deepEqual(new Set(refused.map(codeOf)), new Set(['rate_limited']));
-    assert.ok(answers.slice(0, most).every(({ ok }) => ok), `fewer than ${most} wait`);
+    await ask(socket, 'chat:join', 'busy');
+    // Each of these waits for the disk, whoever is faster, client or server; the next try is larger.
+    let refused = [];
+    for (let many = 8; refused.length === 0 && many <= 128; many *= 4) {
+      const answers = await Promise.all(Array.from({ length: many * most }, () => ask(socket, 'chat:message', { roomId: 'busy', content: 'x' })));
+      assert.ok(answers.slice(0, most).every(({ ok }) => ok), `fewer than ${most} wait`);
+      refused = answers.filter(({ ok }) => !ok);
+    }
+    assert.deepEqual(new Set(refused.map(codeOf)), new Set(['rate_limited']), 'none was refused, or for something else');
   });
 });
 

@@ -181,8 +181,9 @@ pub trait Connection: Send + Sync {
     /// refusal waits, and refusing them costs nobody anything.
     fn note_refusal(&self, why: Refused);
 
-    /// Looks at what goes by the clock: reads again after a pause, and cuts the connection if its reader has stopped for longer
-    /// than the limit; gives whether it did. Called twice a second or so.
+    /// Looks at what goes by the clock: reads again after a pause, hangs up on who has kept the server waiting for a request for
+    /// too long, and cuts the connection if its reader has stopped for longer than the limit; gives whether it did that. Called
+    /// twice a second or so.
     fn check_stall(&self, now: Instant) -> bool;
 
     /// Why it was cut, if it was.
@@ -483,13 +484,14 @@ impl<S> Inner<S> {
         if self.is_known { timeouts.idle } else { timeouts.stranger }
     }
 
-    /// When the server has waited for long enough.
-    fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
-        match (self.phase, self.turn) {
-            (Phase::Http, Turn::Idle(since)) if self.has_asked => Some(since + self.idle_limit(timeouts) + GRACE),
-            (Phase::Http, Turn::Idle(since) | Turn::Head(since)) => Some(since + timeouts.head),
-            _ => None,
-        }
+    /// Whether the server has waited for long enough.
+    fn is_overdue(&self, timeouts: &Timeouts, now: Instant) -> bool {
+        let (since, limit) = match (self.phase, self.turn) {
+            (Phase::Http, Turn::Idle(since)) if self.has_asked => (since, self.idle_limit(timeouts) + GRACE),
+            (Phase::Http, Turn::Idle(since) | Turn::Head(since)) => (since, timeouts.head),
+            _ => return false,
+        };
+        now.saturating_duration_since(since) >= limit
     }
 }
 
@@ -776,8 +778,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
     }
 
     fn check_stall(&self, now: Instant) -> bool {
-        let is_over = self.lock().refusals.pause.take_if(|end| *end <= now).is_some();
-        if is_over {
+        let reads_on = {
+            let mut inner = self.lock();
+            // The library reads again when it likes: an answer may end, and the wait for the next request begin, behind its last read.
+            inner.refusals.pause.take_if(|end| *end <= now).is_some() || inner.is_overdue(&self.timeouts, now)
+        };
+        if reads_on {
             self.wakers.wake_reader();
         }
         let stalled = {
@@ -807,8 +813,6 @@ pub struct ConnectionIo<S> {
     /// Whether nothing is written any more.
     is_shut: bool,
     linger: Option<Linger>,
-    /// When the server has waited for long enough; made when it first waits.
-    time: Option<Pin<Box<Sleep>>>,
 }
 
 /// For how long, and how many bytes, what comes behind the last answer is passed over.
@@ -843,7 +847,7 @@ impl<S> ConnectionIo<S> {
     /// The library's end of a connection.
     #[must_use]
     pub fn new(connection: Arc<StreamConnection<S>>) -> ConnectionIo<S> {
-        ConnectionIo { connection, is_shut: false, linger: None, time: None }
+        ConnectionIo { connection, is_shut: false, linger: None }
     }
 }
 
@@ -861,7 +865,7 @@ impl<S> Drop for ConnectionIo<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let ConnectionIo { connection, time, .. } = &mut *self;
+        let ConnectionIo { connection, .. } = &mut *self;
         Wakers::set(&connection.wakers.reader, cx.waker());
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
@@ -879,21 +883,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
         }
         let before = buf.filled().len();
         let read = Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf);
-        match (&read, inner.deadline(&connection.timeouts)) {
-            (Poll::Ready(_), _) if buf.filled().len() > before => {
-                inner.note_read(buf.filled().get(before..).unwrap_or_default())?;
-            }
-            (Poll::Pending, Some(deadline)) => {
-                let deadline = deadline.into();
-                let time = time.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-                if time.deadline() != deadline {
-                    time.as_mut().reset(deadline);
-                }
-                // As if the client had hung up: nothing is answered to who has not asked.
-                ready!(time.as_mut().poll(cx));
-                return Poll::Ready(Ok(()));
-            }
-            _ => {}
+        if read.is_pending() && inner.is_overdue(&connection.timeouts, Instant::now()) {
+            // As if the client had hung up: nothing is answered to who has not asked.
+            return Poll::Ready(Ok(()));
+        }
+        if buf.filled().len() > before {
+            inner.note_read(buf.filled().get(before..).unwrap_or_default())?;
         }
         read
     }

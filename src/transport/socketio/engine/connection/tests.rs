@@ -209,8 +209,19 @@ proptest! {
 /// How long it takes until the library is told that the client has hung up.
 async fn hangs_up(rig: &mut Rig) -> Duration {
     let begun = Instant::now();
-    while rig.library.read(&mut [0; 64]).await.unwrap() > 0 {}
-    begun.elapsed()
+    let library = &mut rig.library;
+    tokio::select! {
+        () = async { while library.read(&mut [0; 64]).await.unwrap() > 0 {} } => begun.elapsed(),
+        () = watched(&*rig.connection) => unreachable!("the clock is looked at for ever"),
+    }
+}
+
+/// Looks at the clock again and again, as the server does.
+async fn watched(connection: &dyn Connection) {
+    loop {
+        connection.check_stall(Instant::now());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -229,6 +240,7 @@ async fn a_head_has_its_time_from_its_first_byte_and_the_next_request_has_anothe
     let read = async { while library.read(&mut [0; 64]).await.unwrap() > 0 {} };
     tokio::select! {
         () = drip => panic!("a byte at a time goes on for ever"),
+        () = watched(&*slow.connection) => unreachable!("the clock is looked at for ever"),
         () = read => assert!(begun.elapsed() >= PATIENCE.head),
     }
     for (is_known, limit) in [(true, PATIENCE.idle), (false, PATIENCE.stranger)] {
@@ -242,6 +254,26 @@ async fn a_head_has_its_time_from_its_first_byte_and_the_next_request_has_anothe
         assert_eq!(idle.connection.idle_since().is_none(), is_known);
         assert_eq!(idle.connection.keep_alive(), limit);
         assert!(hangs_up(&mut idle).await >= limit + GRACE);
+    }
+}
+
+#[tokio::test]
+async fn who_idles_behind_an_answer_is_hung_up_on_though_the_library_does_not_read_again() {
+    let mut rig = rig(4_096, LIMITS);
+    rig.connection.begin_request();
+    let library = &mut rig.library;
+    let hung_up = async { library.read(&mut [0; 64]).await.unwrap() };
+    let answer = async {
+        // The library has read while the request is answered: nothing that comes then wakes it but the clock.
+        tokio::task::yield_now().await;
+        rig.connection.end_request();
+        watched(&*rig.connection).await;
+    };
+    tokio::select! {
+        biased;
+        read = hung_up => assert_eq!(read, 0),
+        () = answer => unreachable!("the clock is looked at for ever"),
+        () = tokio::time::sleep((PATIENCE.stranger + GRACE) * 4) => panic!("an idle connection stays for ever"),
     }
 }
 
