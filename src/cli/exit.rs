@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use serde_json::{Value, json};
+
 use crate::domain::problem::Problem;
-use crate::protocol::json::steers;
+use crate::protocol::json::{escaped, steers};
 
 /// The exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,17 @@ pub struct Failure {
     pub problem: Problem,
     /// Whether the command was used wrongly.
     pub is_usage: bool,
+    /// What the JSON answer says beside: `code` if it is a server's refusal, and fields of the command.
+    pub details: Option<Box<Details>>,
+}
+
+/// What the JSON answer says of a failure beside its sentences.
+#[derive(Debug, Clone, Default)]
+pub struct Details {
+    /// The code of a server's refusal.
+    code: Option<String>,
+    /// Fields beside `ok` and `error`.
+    fields: serde_json::Map<String, Value>,
 }
 
 impl Failure {
@@ -52,41 +65,77 @@ impl Failure {
     pub fn usage(what: impl Into<String>, why: impl ToString, remedy: impl Into<String>) -> Failure {
         Failure { is_usage: true, ..Failure::new(what, why, remedy) }
     }
+
+    /// With the code of a server's refusal.
+    #[must_use]
+    pub fn with_code(self, code: &str) -> Failure {
+        Failure { details: Some(Box::new(Details { code: Some(code.to_owned()), ..Details::default() })), ..self }
+    }
+
+    /// With a field beside `ok` and `error` in the JSON answer.
+    #[must_use]
+    pub fn with_field(self, name: &str, value: Value) -> Failure {
+        let mut details = self.details.unwrap_or_default();
+        details.fields.insert(name.to_owned(), value);
+        Failure { details: Some(details), ..self }
+    }
 }
 
 impl<E: Into<Problem>> From<E> for Failure {
     fn from(error: E) -> Failure {
-        Failure { problem: error.into(), is_usage: false }
+        Failure { problem: error.into(), is_usage: false, details: None }
     }
 }
 
 /// What to do about an unexpected error.
 const UNFORESEEN: &str = "Try again. If the error persists, report it with these lines.";
 
-/// Prints an error on standard error, and returns the exit status.
+/// Prints an error on standard error, and, where programs read the answer, as JSON on standard output. Gives the exit status.
 #[must_use]
-pub fn report(error: &anyhow::Error) -> Exit {
-    let mut stderr = io::stderr().lock();
-    let (text, exit) = match error.downcast_ref::<Failure>() {
-        Some(failure) => {
-            let exit = if failure.is_usage { Exit::Usage } else { Exit::Failed };
-            (
-                format!(
-                    "error: {}\n  why: {}\n  do:  {}\n",
-                    failure.problem.what, failure.problem.why, failure.problem.remedy
-                ),
-                exit,
-            )
-        }
-        None => {
-            let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-            let why = if causes.is_empty() { "the reason is unknown".to_owned() } else { causes.join(": ") };
-            (format!("error: {error}\n  why: {why}\n  do:  {UNFORESEEN}\n"), Exit::Failed)
-        }
-    };
-    // If standard error is closed, the error cannot be reported.
-    drop(stderr.write_all(text.as_bytes()));
-    exit
+pub fn report(error: &anyhow::Error, is_json: bool) -> Exit {
+    let failure = failure_of(error);
+    let Problem { what, why, remedy } = &failure.problem;
+    // If an output is closed, the error cannot be reported there.
+    drop(writeln!(io::stderr().lock(), "error: {what}\n  why: {why}\n  do:  {remedy}"));
+    if is_json {
+        drop(say(&as_json(&failure)));
+    }
+    if failure.is_usage { Exit::Usage } else { Exit::Failed }
+}
+
+fn failure_of(error: &anyhow::Error) -> Failure {
+    error.downcast_ref::<Failure>().cloned().unwrap_or_else(|| {
+        let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
+        let why = if causes.is_empty() { "the reason is unknown".to_owned() } else { causes.join(": ") };
+        Failure::new(error.to_string(), why, UNFORESEEN)
+    })
+}
+
+/// An error as programs read it.
+#[must_use]
+pub fn in_json(error: &anyhow::Error) -> String {
+    as_json(&failure_of(error))
+}
+
+/// A failure as programs read it: `{ "ok": false, "error": { "code", "message", "why", "remedy" } }`. The code is that of the
+/// server's refusal, or `usage` or `failed`.
+fn as_json(failure: &Failure) -> String {
+    let Problem { what, why, remedy } = &failure.problem;
+    let details = failure.details.as_deref();
+    let code = details.and_then(|details| details.code.as_deref());
+    let code = code.unwrap_or(if failure.is_usage { "usage" } else { "failed" });
+    let mut answer = json!({ "ok": false, "error": { "code": code, "message": what, "why": why, "remedy": remedy } });
+    if let (Some(answer), Some(details)) = (answer.as_object_mut(), details) {
+        answer.extend(details.fields.clone());
+    }
+    escaped(answer.to_string())
+}
+
+/// Reports wrong usage, which clap has told on standard error, where programs read the answer.
+pub fn report_usage(message: &str) {
+    let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let remedy = "Read the help of the command (--help).";
+    drop(say(&as_json(&Failure::usage("the command line is wrong", first, remedy))));
 }
 
 /// Prints a warning on standard error.

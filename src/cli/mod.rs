@@ -3,6 +3,7 @@
 pub mod client;
 pub mod commands;
 pub mod confirm;
+pub mod examples;
 pub mod exit;
 pub mod logging;
 pub mod progress_bar;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
 use crate::config::{Config, ConfigError, Origin, Sources};
@@ -138,18 +139,33 @@ pub enum Command {
 pub fn main() -> Exit {
     // Before any secret is read. If it fails, `serve` logs a warning later, when there is a log.
     drop(process::forbid_core_dumps());
-    let cli = match Cli::try_parse() {
+    let parsed = command().try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             let is_help = !error.use_stderr();
             drop(error.print());
-            return if is_help { Exit::Done } else { Exit::Usage };
+            if is_help {
+                return Exit::Done;
+            }
+            if asks_for_json(std::env::args()) {
+                exit::report_usage(&error.to_string());
+            }
+            return Exit::Usage;
         }
     };
+    let is_json = cli.global.output == Output::Json;
     match run(cli) {
         Ok(exit) => exit,
-        Err(error) => exit::report(&error),
+        Err(error) => exit::report(&error, is_json),
     }
+}
+
+/// Whether a command line that cannot be parsed asks for JSON.
+fn asks_for_json(args: impl Iterator<Item = String>) -> bool {
+    let args: Vec<String> = args.collect();
+    args.iter().any(|arg| arg == "--output=json")
+        || args.windows(2).any(|two| matches!(two, [name, value] if name == "--output" && value == "json"))
 }
 
 fn run(cli: Cli) -> anyhow::Result<Exit> {
@@ -180,7 +196,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
 /// The command tree, for help, man pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    examples::with_examples(Cli::command())
 }
 
 impl Global {
@@ -316,14 +332,20 @@ impl Global {
         Ok((config, problems))
     }
 
-    /// Prints an answer: as JSON, or as the text of the command.
+    /// Prints an answer: as JSON, or as the text of the command. JSON is an object with `ok`: whether the exit status is 0. Where a
+    /// command has found something and exits with 3, the answer has `ok: false` itself.
     ///
     /// # Errors
     /// If standard output is closed.
     pub fn print(&self, json: &serde_json::Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = match self.output {
             Output::Json => {
-                escaped(serde_json::to_string_pretty(json).context("the answer cannot be written as JSON")?)
+                let mut whole = serde_json::Map::from_iter([("ok".to_owned(), true.into())]);
+                match json {
+                    serde_json::Value::Object(answer) => whole.extend(answer.clone()),
+                    other => drop(whole.insert("items".to_owned(), other.clone())),
+                }
+                escaped(serde_json::to_string_pretty(&whole).context("the answer cannot be written as JSON")?)
             }
             Output::Text => exit::plain(&text()),
         };

@@ -42,6 +42,12 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(duration.as_millis().try_into().unwrap_or(u64::MAX)))
     }
 
+    /// This instant and a while before; not before the epoch.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(duration.as_millis().try_into().unwrap_or(u64::MAX)))
+    }
+
     /// How long it is until `later`; zero if that has passed.
     #[must_use]
     pub fn until(self, later: Timestamp) -> Duration {

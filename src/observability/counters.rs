@@ -9,8 +9,10 @@ use parking_lot::Mutex;
 use crate::domain::histogram::Histogram;
 use crate::store::Change;
 
+use crate::observability::busiest::Busiest;
 use crate::observability::log_limiter::LogLimiter;
 use crate::observability::noticed::Noticed;
+use crate::observability::refused_users::RefusedUsers;
 
 /// How far back a rate looks.
 const RATE_OVER: Duration = Duration::from_secs(60);
@@ -113,6 +115,10 @@ pub struct Counters {
     pub refused_origins: Noticed,
     /// What may still be logged of refusals.
     pub log_limiter: LogLimiter,
+    /// Which rooms most is said in.
+    pub busiest_rooms: Busiest,
+    /// Why users were refused lately.
+    pub refused_users: RefusedUsers,
     /// Totals as they were within the last minute.
     samples: Mutex<Vec<Sample>>,
 }
@@ -182,6 +188,8 @@ impl Default for Counters {
             untrusted_proxies: Noticed::default(),
             refused_origins: Noticed::default(),
             log_limiter: LogLimiter::default(),
+            busiest_rooms: Busiest::default(),
+            refused_users: RefusedUsers::default(),
             samples: Mutex::default(),
         }
     }

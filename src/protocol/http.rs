@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::{Role, Timestamp};
+use crate::domain::{Role, RoomId, Timestamp, UserId};
+use crate::protocol::admin::access::RefusalView;
 
 use crate::protocol::error::ApiError;
 
@@ -113,6 +114,33 @@ pub struct Status {
     pub untrusted_proxies: Vec<SeenName>,
     /// Origins of pages that were refused, the most frequent first.
     pub refused_origins: Vec<SeenName>,
+    /// The rooms with the most messages within about the last minute, at most five, the busiest first.
+    pub busiest_rooms: Vec<BusyRoom>,
+    /// Who was refused last by a rule, at most five, each with their newest refusal.
+    pub refused_users: Vec<RefusedUser>,
+}
+
+/// A room that much is said in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BusyRoom {
+    /// The room.
+    pub room_id: RoomId,
+    /// Messages within about the last minute.
+    pub messages: u64,
+    /// How many sockets are in it now.
+    pub sockets: usize,
+}
+
+/// Somebody who was refused.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedUser {
+    /// The user.
+    pub user_id: UserId,
+    /// Their newest refusal.
+    #[serde(flatten)]
+    pub refusal: RefusalView,
 }
 
 /// A name that strangers have given, and how often.

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -373,6 +374,9 @@ impl Feed {
     /// A change of the store, in the order of its ids: first what it takes back of earlier deliveries, then its own.
     pub fn note(&self, change: &Change, told_beside: Option<Delivery>) {
         self.counters.stored.add(change.kind());
+        if let Change::Posted { message, .. } = change {
+            self.counters.busiest_rooms.note(&message.room, Instant::now());
+        }
         let deliveries = deliveries_of(change);
         let mut ring = self.lock();
         ring.take_back(change);

@@ -457,6 +457,14 @@ impl Sockets {
         sockets.map(|entry| entry.actor.clone()).collect()
     }
 
+    /// Who is here, with a socket or by polling, in the order of their canonical ids.
+    #[must_use]
+    pub fn all_here(&self) -> Vec<UserId> {
+        let mut users = self.lock().people.all();
+        users.sort_by_cached_key(UserId::canonical);
+        users
+    }
+
     /// The sockets in a chat room.
     #[must_use]
     pub fn who_is_in(&self, room: &RoomId) -> Vec<Occupant> {

@@ -39,6 +39,7 @@ impl Live {
                 self.evict_where(room, |actor| actor.user == *user && !actor.is_admin());
             }
             Change::Erased { id, user, .. } => {
+                self.counters().refused_users.forget(user);
                 self.known_users.forget(user);
                 // Their devices show what is not there any more.
                 self.note_effect(*id, self.disconnect(user, "your data have been erased here"));

@@ -5,15 +5,17 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::access::{Ban, Banned, MAX_TOKEN_ID_CHARS};
 use crate::domain::audit::action;
-use crate::domain::{Refusal, Scope, UserId};
+use crate::domain::{Refusal, Scope, Timestamp, UserId};
+use crate::observability::refused_users::Refusal as Refused;
 use crate::protocol::admin::access::{
-    BanView, BlockChanged, Disconnected, ListRequest, Listed, ReasonRequest, RevocationPreview, RevokeRequest, Revoked,
-    UserDetails,
+    BanView, BlockChanged, Diagnosis, Disconnected, ListRequest, Listed, ReasonRequest, RefusalView, RevocationPreview,
+    RevokeRequest, Revoked, UserDetails,
 };
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
@@ -21,7 +23,7 @@ use crate::services::errors::{store_error, user_error};
 use crate::services::rooms::list_query;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
-use crate::store::access::MAX_BANS;
+use crate::store::access::{ListQuery, MAX_BANS};
 use crate::store::operations::{Act, Disconnect, LiftBan, SetBan};
 use crate::store::{StoreError, UserProfile};
 
@@ -318,8 +320,50 @@ impl Access {
     /// `forbidden`, `unavailable`.
     pub async fn users(&self, caller: &Caller, request: ListRequest) -> Result<Listed<UserDetails>, ApiError> {
         authorize(caller, Scope::Users)?;
+        if request.online {
+            return self.users_here(list_query(request)).await;
+        }
         let page = self.store.list_users(list_query(request)).await.map_err(store_error)?;
         Ok(Listed { items: page.items.into_iter().map(|profile| self.details(profile)).collect(), next: page.next })
+    }
+
+    /// Those of them who are here.
+    async fn users_here(&self, query: ListQuery) -> Result<Listed<UserDetails>, ApiError> {
+        let (mut items, mut next) = (Vec::new(), None);
+        let here = self.live.sockets.all_here();
+        let behind = here.iter().filter(|user| query.after.as_ref().is_none_or(|after| user.canonical() > *after));
+        for user in behind {
+            if items.len() == query.limit {
+                next = items.last().map(|last: &UserDetails| last.user_id.canonical());
+                break;
+            }
+            match self.store.profile(user.clone()).await {
+                Ok(profile) if query.fits(&user.canonical(), &profile.name) => items.push(self.details(profile)),
+                // Erased at this moment.
+                Ok(_) | Err(StoreError::Refused(Refusal::NotFound)) => {}
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+        Ok(Listed { items, next })
+    }
+
+    /// Why somebody is or is not served. Their connections are the transport's to tell.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn diagnose(&self, caller: &Caller, user: UserId) -> Result<Diagnosis, ApiError> {
+        authorize(caller, Scope::Users)?;
+        let profile = match self.store.profile(user.clone()).await {
+            Ok(profile) => Some(self.details(profile)),
+            Err(StoreError::Refused(Refusal::NotFound)) => None,
+            Err(error) => return Err(store_error(error)),
+        };
+        let bans = self.list(caller).await?.into_iter();
+        let bans = bans.filter(|ban| ban.user_id.as_ref() == Some(&user) || ban.kind == "all_tokens").collect();
+        let now = (self.store.now(), Instant::now());
+        let refusals = self.live.counters().refused_users.of(&user).into_iter();
+        let (refusals, connections) = (refusals.map(|refusal| refusal_view(refusal, now)).collect(), Vec::new());
+        Ok(Diagnosis { user_id: user, user: profile, bans, blocked_by: None, connections, refusals })
     }
 
     /// One of them.
@@ -344,6 +388,19 @@ impl Access {
             first_seen: profile.first_seen,
             last_seen: profile.last_seen,
         }
+    }
+}
+
+/// A refusal as administrators see it, at this moment of both clocks.
+#[must_use]
+pub fn refusal_view(refusal: Refused, (now, instant): (Timestamp, Instant)) -> RefusalView {
+    RefusalView {
+        at: now.minus(instant.saturating_duration_since(refusal.at)),
+        request: refusal.what,
+        code: refusal.code,
+        message: refusal.message,
+        origin: refusal.origin,
+        times: refusal.times,
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::archive::format::AuditPoint;
-use crate::domain::Scope;
-use crate::domain::audit::action;
-use crate::protocol::admin::data::{AuditPage, AuditView, LinkView};
+use crate::domain::audit::{AuditRecord, action};
+use crate::domain::{Scope, UserId};
+use crate::protocol::admin::data::{AuditFound, AuditPage, AuditSearch, AuditView, LinkView};
 use crate::protocol::error::ApiError;
 use crate::store::operations::{Act, Record};
 use crate::store::{AuditPart, StoreError};
@@ -21,6 +21,8 @@ use crate::services::{Caller, authorize};
 
 /// The most records that one call gives.
 const MOST: usize = 1_000;
+/// The most pages that one search looks through.
+const SEARCHED: usize = 20;
 
 /// The audit log.
 #[derive(Debug, Clone)]
@@ -109,6 +111,59 @@ impl Audit {
         let has_more = records.len() > limit;
         let items = records.iter().take(limit).map(AuditView::from).collect();
         Ok(AuditPage { items, has_more, anchor: LinkView::from(anchor), head: LinkView::from(head) })
+    }
+
+    /// The newest record of a block of somebody, if it is among those that one search looks through.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn last_block(&self, caller: &Caller, user: &UserId) -> Result<Option<AuditView>, ApiError> {
+        authorize(caller, Scope::Users)?;
+        let target = format!("user {user}");
+        let search = AuditSearch {
+            action: Some(action::USER_BLOCK.into()),
+            target: Some(target.clone()),
+            ..AuditSearch::default()
+        };
+        let found = self.searched(&search, |record| record.entry.target == target, 1).await?;
+        Ok(found.items.into_iter().next())
+    }
+
+    /// Records that fit a search, the newest first. One call looks through [`SEARCHED`] pages at most.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub async fn search(&self, caller: &Caller, search: &AuditSearch, limit: usize) -> Result<AuditFound, ApiError> {
+        authorize(caller, Scope::Admin)?;
+        self.searched(search, |_| true, limit.clamp(1, MOST)).await
+    }
+
+    async fn searched(
+        &self,
+        search: &AuditSearch,
+        fits: impl Fn(&AuditRecord) -> bool + Send,
+        limit: usize,
+    ) -> Result<AuditFound, ApiError> {
+        let (anchor, head) = self.store.audit_ends().await.map_err(store_error)?;
+        let mut before = search.before.unwrap_or(u64::MAX).min(head.number.saturating_add(1));
+        let mut items = Vec::new();
+        for _ in 0..SEARCHED {
+            if before <= anchor.number.saturating_add(1) {
+                return Ok(AuditFound { items, next: None });
+            }
+            let after = before.saturating_sub(MOST as u64 + 1).max(anchor.number);
+            let page = self.store.audit_records(after, MOST).await.map_err(store_error)?;
+            for record in page.records.iter().rev().filter(|record| record.number < before) {
+                if items.len() == limit {
+                    return Ok(AuditFound { items, next: Some(record.number.saturating_add(1)) });
+                }
+                if search.fits(record) && fits(record) {
+                    items.push(AuditView::from(record));
+                }
+            }
+            before = after.saturating_add(1);
+        }
+        Ok(AuditFound { items, next: Some(before) })
     }
 }
 

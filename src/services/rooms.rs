@@ -230,7 +230,7 @@ impl Rooms {
 
 /// What the store is asked for a list.
 pub(super) fn list_query(request: ListRequest) -> ListQuery {
-    let ListRequest { after, limit, text } = request;
+    let ListRequest { after, limit, text, online: _ } = request;
     ListQuery { after, limit: limit.clamp(1, MAX_LISTED), text }
 }
 

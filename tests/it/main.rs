@@ -19,6 +19,7 @@ mod cli;
 mod config;
 mod connections;
 mod continuous;
+mod daily_work;
 mod docs;
 mod doctor;
 mod gapless;

@@ -7,17 +7,18 @@ use crate::cli::Global;
 use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::exit::in_line;
 
-/// A whole list: the first answer, with the items of all pages.
+/// A whole list: the first answer, with the items of all pages. The path may have a query.
 ///
 /// # Errors
 /// If the server refuses the request.
 pub fn all(global: &Global, server: &ServerArgs, path: &str, only: Option<&str>) -> anyhow::Result<Value> {
     let only = only.map(|text| format!("&text={}", segment(text))).unwrap_or_default();
+    let joint = if path.contains('?') { '&' } else { '?' };
     let mut whole: Option<Value> = None;
     let mut after = String::new();
     loop {
         let behind = if after.is_empty() { String::new() } else { format!("&after={}", segment(&after)) };
-        let get = Call::new(Method::GET, format!("{path}?limit=1000{only}{behind}"), None).offline_too();
+        let get = Call::new(Method::GET, format!("{path}{joint}limit=1000{only}{behind}"), None).offline_too();
         let mut page = call(global, server, get)?;
         let next = page.get("next").and_then(Value::as_str).map(ToOwned::to_owned);
         if let Some(page) = page.as_object_mut() {

@@ -430,7 +430,7 @@ fn refused(status: http::StatusCode, answer: &Value) -> Failure {
         "not_found" => "Check the name or the ID.",
         _ => "Correct the request.",
     };
-    Failure::new(format!("the server refused: {code}"), why, remedy)
+    Failure::new(format!("the server refused: {code}"), why, remedy).with_code(code)
 }
 
 #[cfg(test)]

@@ -11,13 +11,14 @@ use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::archive::moments::moment;
-use crate::domain::Timestamp;
+use crate::archive::moments::{at_moment, moment};
+use crate::config::units;
 use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Hash, Link, from_hex, hex};
+use crate::domain::{Clock, SystemClock, Timestamp};
 
 use crate::cli::Global;
 use crate::cli::client::listing::items_of;
-use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::exit::{Exit, Failure, in_line};
 
 /// How many records are fetched with one request.
@@ -41,11 +42,26 @@ pub enum AuditCommand {
 #[derive(Debug, Args)]
 pub struct ListArgs {
     /// Show only records after this one
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, conflicts_with_all = ["since", "until", "by", "action", "target"])]
     after: u64,
     /// Maximum number of records; without --after, the newest
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=1000))]
     limit: u64,
+    /// Show only records since then: an age such as 7d or 12h, or a moment such as 2026-11-23T17:10:55Z
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Show only records before then; as --since
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Show only what somebody did: this text is in the user's ID or in where they came from
+    #[arg(long, value_name = "TEXT")]
+    by: Option<String>,
+    /// Show only one kind of acts, such as user.block, or those of a group, such as user
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// Show only what was done to somebody or something: this text is in the target
+    #[arg(long, value_name = "TEXT")]
+    target: Option<String>,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -92,7 +108,66 @@ fn page(global: &Global, server: &ServerArgs, after: u64, limit: usize, is_expor
     call(global, server, Call::new(Method::GET, path, None).offline_too())
 }
 
+/// A time as an age or a moment, in milliseconds since the Unix epoch.
+fn time(flag: &str, text: &str) -> anyhow::Result<Timestamp> {
+    let ago = |age| SystemClock.now().minus(age);
+    units::duration(text).ok().map(ago).or_else(|| at_moment(text)).ok_or_else(|| {
+        let why = format!("{text} is neither an age nor a moment");
+        Failure::usage(
+            format!("{flag} needs a time"),
+            why,
+            "Write an age such as 7d or 12h, or a moment such as 2026-11-23T17:10:55Z.",
+        )
+        .into()
+    })
+}
+
+/// The search that is asked for, as a query; `None` if none is.
+fn search_of(args: &ListArgs) -> anyhow::Result<Option<String>> {
+    let mut query = Vec::new();
+    for (name, flag, text) in [("since", "--since", &args.since), ("until", "--until", &args.until)] {
+        if let Some(text) = text {
+            query.push(format!("{name}={}", time(flag, text)?.0));
+        }
+    }
+    for (name, text) in [("by", &args.by), ("action", &args.action), ("target", &args.target)] {
+        query.extend(text.iter().map(|text| format!("{name}={}", segment(text))));
+    }
+    Ok(Some(query.join("&")).filter(|query| !query.is_empty()))
+}
+
+/// Searches back until there are as many records as asked for, and shows them in their order.
+fn found(global: &Global, args: &ListArgs, query: &str) -> anyhow::Result<Exit> {
+    let most = usize::try_from(args.limit).unwrap_or(PAGE);
+    let (mut items, mut before): (Vec<Value>, Option<u64>) = (Vec::new(), None);
+    let next = loop {
+        let at = before.map(|before| format!("&before={before}")).unwrap_or_default();
+        let path = format!("/api/v1/admin/audit?{query}{at}&limit={}", most - items.len());
+        let answer = call(global, &args.server, Call::new(Method::GET, path, None).offline_too())?;
+        items.extend_from_slice(items_of(&answer));
+        before = answer.get("next").and_then(Value::as_u64);
+        if before.is_none() || items.len() >= most {
+            break before;
+        }
+    };
+    items.reverse();
+    let answer = json!({ "ok": true, "items": items, "next": next });
+    global.print(&answer, || {
+        let mut lines: Vec<String> = items.iter().map(line).collect();
+        if lines.is_empty() {
+            lines.push("no record fits".to_owned());
+        } else if next.is_some() {
+            lines.insert(0, format!("there may be older ones; show more with --limit (now {most})"));
+        }
+        lines.join("\n")
+    })?;
+    Ok(Exit::Done)
+}
+
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
+    if let Some(query) = search_of(args)? {
+        return found(global, args, &query);
+    }
     let mut after = args.after;
     if after == 0 {
         let head = page(global, &args.server, 0, 1, false)?;

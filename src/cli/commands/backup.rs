@@ -23,13 +23,13 @@ use crate::domain::audit::action;
 use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::rows::newest_format;
 
+use crate::cli::Global;
 use crate::cli::client::{Call, ServerArgs, call, download, report};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
 use crate::cli::read_only::Workable;
 use crate::cli::scratch::Scratch;
-use crate::cli::{Global, Output};
 
 /// The nice value of the command: other processes go first.
 const POLITE: i32 = 10;
@@ -242,9 +242,9 @@ fn verify(global: &Global, args: &VerifyArgs) -> anyhow::Result<Exit> {
     bar.finish_and_clear();
     let summary = match examined {
         Ok(summary) if here.judge(&summary) == Authenticity::Altered => {
-            return refused(global, backup::unusable(&args.file, &ArchiveError::Altered).into());
+            return refused(backup::unusable(&args.file, &ArchiveError::Altered).into());
         }
-        Err(rejected) if rejected.is_altered => return refused(global, rejected.problem.into()),
+        Err(rejected) if rejected.is_altered => return refused(rejected.problem.into()),
         Err(rejected) => return Err(Failure::from(rejected.problem).into()),
         Ok(summary) => summary,
     };
@@ -272,13 +272,9 @@ fn key_here(global: &Global, data_dir: Option<&Path>) -> anyhow::Result<KeyHere>
     }
 }
 
-/// Reports an altered backup as an error, with `--output json` also on standard output.
-fn refused(global: &Global, failure: Failure) -> anyhow::Result<Exit> {
-    if global.output == Output::Json {
-        let answer = json!({ "ok": false, "authenticity": Authenticity::Altered, "problem": failure.problem.why });
-        global.print(&answer, String::new)?;
-    }
-    Err(failure.into())
+/// An altered backup is an error, whose JSON says what it is.
+fn refused(failure: Failure) -> anyhow::Result<Exit> {
+    Err(failure.with_field("authenticity", json!(Authenticity::Altered)).into())
 }
 
 fn as_json(summary: &Summary, here: &KeyHere) -> Value {
@@ -333,7 +329,7 @@ fn verify_continuous(global: &Global, args: &VerifyArgs, here: &KeyHere) -> anyh
         let until = restored.replayed.map(|replayed| replayed.until);
         let whose = restored.summary.as_ref().map(|summary| here.judge(summary));
         if whose == Some(Authenticity::Altered) {
-            return refused(global, backup::unusable(&plan.base, &ArchiveError::Altered).into());
+            return refused(backup::unusable(&plan.base, &ArchiveError::Altered).into());
         }
         if let Some(answer) = answer.as_object_mut() {
             answer.insert("restoreSeconds".to_owned(), json!(seconds));

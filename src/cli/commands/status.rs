@@ -10,8 +10,8 @@ use serde_json::Value;
 use crate::archive::moments::{day, moment};
 use crate::domain::Timestamp;
 
-use crate::cli::client::{Call, ServerArgs, call, runtime};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::client::{Call, ServerArgs, call, listing, runtime};
+use crate::cli::exit::{self, Exit, Failure};
 use crate::cli::{Global, Output};
 
 /// Clears the terminal.
@@ -40,8 +40,12 @@ pub fn run(global: &Global, args: &StatusArgs) -> anyhow::Result<Exit> {
     if let Some(seconds) = args.watch {
         return watch(global, Duration::from_secs(seconds), answer, ask);
     }
-    global.print(&answer, || text(&answer))?;
     let is_ready = answer.get("ready").and_then(Value::as_bool).unwrap_or_default();
+    let mut answer = answer;
+    if let Some(ok) = answer.get_mut("ok") {
+        *ok = is_ready.into();
+    }
+    global.print(&answer, || text(&answer))?;
     Ok(if is_ready { Exit::Done } else { Exit::Found })
 }
 
@@ -60,7 +64,7 @@ fn watch(
             (Ok(answer), Output::Json) => answer.to_string(),
             (Ok(answer), Output::Text) if is_screen => format!("{CLEAR}{}\n\nPress Ctrl-C to quit.", text(answer)),
             (Ok(answer), Output::Text) => line(answer),
-            (Err(error), Output::Json) => serde_json::json!({ "error": format!("{error:#}") }).to_string(),
+            (Err(error), Output::Json) => exit::in_json(error),
             (Err(error), Output::Text) => {
                 let clear = if is_screen { CLEAR } else { "" };
                 format!("{clear}{error:#}; asking again every {} s", pause.as_secs())
@@ -148,6 +152,26 @@ impl Said<'_> {
             shown.push(format!("{} more", names.len() - shown.len()));
         }
         shown.join(", ")
+    }
+
+    fn items(&self, pointer: &str) -> &[Value] {
+        self.0.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn busiest(&self) -> String {
+        let one = |room: &Value| {
+            let (id, messages) = (listing::text(room, "roomId"), listing::number(room, "messages"));
+            format!("{id} ({messages} messages a minute, {} sockets)", listing::number(room, "sockets"))
+        };
+        self.items("/busiestRooms").iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    fn refused(&self) -> String {
+        let one = |refused: &Value| {
+            let text = |name| listing::text(refused, name);
+            format!("user {} ({}, {})", text("userId"), text("request"), text("code"))
+        };
+        self.items("/refusedUsers").iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     /// Of the continuous backup.
@@ -267,6 +291,11 @@ fn text(answer: &Value) -> String {
             said.part("/process/cpuSeconds")
         ),
     );
+    for (name, words) in [("busiest", said.busiest()), ("refused last", said.refused())] {
+        if !words.is_empty() {
+            row(name, words);
+        }
+    }
     row("certificate", said.certificate());
     row("keys", said.keys());
     row("last backup", said.backup());

@@ -50,7 +50,7 @@ pub struct IssueArgs {
     /// How long the token is valid: 30s, 15m, 24h, 7d
     #[arg(long, default_value = "1h", value_parser = ttl)]
     ttl: Duration,
-    /// Scopes of a service: broadcast, notify, rooms, users, metrics, admin; separate several with spaces
+    /// Scopes of a service: broadcast, notify, progress, rooms, users, metrics, admin; separate several with spaces
     #[arg(long, value_parser = scopes)]
     scope: Option<String>,
     /// ID of the token (jti)

@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use crate::archive::moments::moment;
 use crate::domain::{Timestamp, UserId};
 
-use crate::cli::Global;
 use crate::cli::client::listing;
 use crate::cli::client::listing::{number, text};
 use crate::cli::client::{Call, ServerArgs, call, download, segment};
 use crate::cli::confirm::confirm;
-use crate::cli::exit::{Exit, Failure, say};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Global, Output};
 
 /// Commands for users.
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,8 @@ pub enum UserCommand {
     List(ListArgs),
     /// Show a user
     Show(OneArgs),
+    /// Show why a user is or is not served: connections, blocks, revoked tokens, the last refusals
+    Diagnose(OneArgs),
     /// Block a user: close their connections and refuse their tokens
     Block(WithReasonArgs),
     /// Lift the block of a user
@@ -46,6 +48,9 @@ pub struct ListArgs {
     /// List only users whose ID or name contains this text
     #[arg(value_name = "TEXT")]
     text: Option<String>,
+    /// List only users who are connected
+    #[arg(long)]
+    online: bool,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -130,6 +135,7 @@ pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
     match command {
         UserCommand::List(args) => list(global, &args),
         UserCommand::Show(args) => show(global, &args),
+        UserCommand::Diagnose(args) => diagnose(global, &args),
         UserCommand::Block(args) => act(global, &args.server, &args.id, "block", Some(&args.reason), |answer| {
             format!("user {} is blocked; {} connections are closed", args.id, number(answer, "disconnected"))
         }),
@@ -146,8 +152,12 @@ pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
 }
 
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
-    let answer = listing::all(global, &args.server, "/api/v1/admin/users", args.text.as_deref())?;
-    global.print(&answer, || listing::lines(&answer, "no user matches", line))?;
+    let (path, none) = match args.online {
+        true => ("/api/v1/admin/users?online=true", "no user is online"),
+        false => ("/api/v1/admin/users", "no user matches"),
+    };
+    let answer = listing::all(global, &args.server, path, args.text.as_deref())?;
+    global.print(&answer, || listing::lines(&answer, none, line))?;
     Ok(Exit::Done)
 }
 
@@ -177,6 +187,77 @@ fn show(global: &Global, args: &OneArgs) -> anyhow::Result<Exit> {
         at => format!("{}\ntokens issued before {} are revoked", line(&answer), moment(Timestamp(at))),
     })?;
     Ok(Exit::Done)
+}
+
+fn diagnose(global: &Global, args: &OneArgs) -> anyhow::Result<Exit> {
+    let path = format!("/api/v1/admin/users/{}/diagnosis", segment(&args.id.canonical()));
+    let answer = call(global, &args.server, Call::new(Method::GET, path, None))?;
+    global.print(&answer, || diagnosis(&answer).join("\n"))?;
+    Ok(Exit::Done)
+}
+
+fn items<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What keeps somebody out comes first, then where they are, then what they were refused.
+fn diagnosis(answer: &Value) -> Vec<String> {
+    let at = |value: &Value, name: &str| moment(Timestamp(number(value, name)));
+    let mut lines = vec![match answer.get("user").filter(|user| !user.is_null()) {
+        Some(user) => line(user),
+        None => format!("{}: nothing is stored of this user; nobody has come with this ID", text(answer, "userId")),
+    }];
+    for ban in items(answer, "bans") {
+        let (by, since) = (text(ban, "by"), at(ban, "since"));
+        lines.push(match text(ban, "kind").as_str() {
+            "block" => format!("BLOCKED since {since} by {by}; academy-rt user unblock lets them in again"),
+            "all_tokens" => format!("ALL tokens issued before {} are revoked, by {by}", at(ban, "issuedBefore")),
+            _ => format!("tokens issued before {} are revoked, by {by} at {since}", at(ban, "issuedBefore")),
+        });
+    }
+    if let Some(block) = answer.get("blockedBy").filter(|block| !block.is_null()) {
+        lines.push(format!(
+            "  the audit log says of the block: {} (record {})",
+            text(block, "outcome"),
+            number(block, "number")
+        ));
+    }
+    let connections = items(answer, "connections");
+    if connections.is_empty() {
+        lines.push("not connected by Socket.IO".to_owned());
+    }
+    for connection in connections {
+        let (ends, issued) = (number(connection, "expiresAt"), number(connection, "issuedAt"));
+        let rooms: Vec<&str> = items(connection, "rooms").iter().take(10).filter_map(Value::as_str).collect();
+        lines.push(format!(
+            "connection {}: {} from {} since {}; token issued {}, ends {}; {} rooms{}{}",
+            number(connection, "socket"),
+            text(connection, "transport"),
+            text(connection, "address"),
+            at(connection, "since"),
+            if issued == 0 { "at an unknown time".to_owned() } else { moment(Timestamp(issued)) },
+            if ends == 0 { "never".to_owned() } else { moment(Timestamp(ends)) },
+            number(connection, "roomCount"),
+            if rooms.is_empty() { "" } else { ": " },
+            rooms.join(", "),
+        ));
+    }
+    let refusals = items(answer, "refusals");
+    if refusals.is_empty() {
+        lines.push("nothing was refused since the server has started, or it is long ago".to_owned());
+    }
+    for refusal in refusals {
+        lines.push(format!(
+            "refused {}  {} from {}, {} times: {}: {}",
+            at(refusal, "at"),
+            text(refusal, "request"),
+            text(refusal, "origin"),
+            number(refusal, "times"),
+            text(refusal, "code"),
+            text(refusal, "message"),
+        ));
+    }
+    lines
 }
 
 fn act(
@@ -233,9 +314,10 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
         }
     })?;
     if let Some(path) = &args.file
-        && !global.quiet
+        && (!global.quiet || global.output == Output::Json)
     {
-        say(&format!("all stored data of user {} are in {}", args.id, path.display()))?;
+        let answer = json!({ "ok": true, "userId": args.id, "file": path });
+        global.print(&answer, || format!("all stored data of user {} are in {}", args.id, path.display()))?;
     }
     Ok(Exit::Done)
 }

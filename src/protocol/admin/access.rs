@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{MemberEntry, Membership, RoomEntry};
 use crate::domain::{Role, RoomId, Timestamp, UserId};
+use crate::protocol::admin::data::AuditView;
 
 /// The longest name of a room, in characters.
 pub const MAX_ROOM_NAME_CHARS: usize = 200;
@@ -160,6 +161,9 @@ pub struct ListRequest {
     /// Only those whose id or name has this text, whatever its case.
     #[serde(default)]
     pub text: Option<String>,
+    /// Only those who are here, of users.
+    #[serde(default)]
+    pub online: bool,
 }
 
 /// Which part of a list is asked for that is in the order of numbers.
@@ -234,6 +238,60 @@ pub struct UserDetails {
     pub blocked: bool,
     /// Their tokens issued before this are refused; or null.
     pub tokens_revoked_before: Option<Timestamp>,
+}
+
+/// `GET .../users/{id}/diagnosis`: what the server knows of why somebody is or is not served.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Diagnosis {
+    /// The user.
+    pub user_id: UserId,
+    /// What is stored of them; null if nothing is.
+    pub user: Option<UserDetails>,
+    /// What shuts them out, or some of their tokens.
+    pub bans: Vec<BanView>,
+    /// The record of their last block in the audit log, which has its reason; null if they are not blocked.
+    pub blocked_by: Option<AuditView>,
+    /// Their sockets, at most [`MAX_DIAGNOSED`].
+    pub connections: Vec<DiagnosedConnection>,
+    /// Why they were refused since the server has started, the newest first; the last few alone.
+    pub refusals: Vec<RefusalView>,
+}
+
+/// The most sockets of one user, and rooms of one socket, that are shown.
+pub const MAX_DIAGNOSED: usize = 100;
+
+/// A live socket with what it is in.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiagnosedConnection {
+    /// The socket.
+    #[serde(flatten)]
+    pub connection: ConnectionView,
+    /// When its token was issued, or null.
+    pub issued_at: Option<Timestamp>,
+    /// How many rooms it has joined.
+    pub room_count: usize,
+    /// Which, at most [`MAX_DIAGNOSED`].
+    pub rooms: Vec<RoomId>,
+}
+
+/// A refusal.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusalView {
+    /// When it came last.
+    pub at: Timestamp,
+    /// What was refused: an event, a method and path, `sign-in`, or `connection` if one was closed.
+    pub request: String,
+    /// The code of the error, or why the connection was closed.
+    pub code: &'static str,
+    /// In words.
+    pub message: String,
+    /// From where it came.
+    pub origin: String,
+    /// How often it came, one behind the other.
+    pub times: u64,
 }
 
 /// `POST .../users/{id}/block` and `/unblock`.

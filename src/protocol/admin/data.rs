@@ -74,6 +74,64 @@ pub struct AuditPage {
     pub head: LinkView,
 }
 
+/// `GET /api/v1/admin/audit` with one of these: records that fit all that is given, the newest first.
+#[derive(Debug, Default, Deserialize)]
+pub struct AuditSearch {
+    /// Only records before this number.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// Not older than this, in milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Older than this.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// This text is in who did it, or in from where, whatever its case.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// What was done: a word of the audit log (`user.block`), or what several begin with before a dot (`user`).
+    #[serde(default)]
+    pub action: Option<String>,
+    /// This text is in to whom or to what it was done, whatever its case.
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
+impl AuditSearch {
+    /// Whether anything is asked for.
+    #[must_use]
+    pub fn is_any(&self) -> bool {
+        let AuditSearch { before, since, until, by, action, target } = self;
+        before.is_some() || since.or(*until).is_some() || by.as_ref().or(action.as_ref()).or(target.as_ref()).is_some()
+    }
+
+    /// Whether a record is asked for.
+    #[must_use]
+    pub fn fits(&self, record: &AuditRecord) -> bool {
+        let entry = &record.entry;
+        let has = |text: &str, part: &str| text.to_lowercase().contains(&part.to_lowercase());
+        let is_of = |action: &str| {
+            entry.action.strip_prefix(action).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        self.before.is_none_or(|before| record.number < before)
+            && self.since.is_none_or(|since| entry.at >= since)
+            && self.until.is_none_or(|until| entry.at < until)
+            && self.by.as_deref().is_none_or(|by| has(&entry.actor, by) || has(&entry.origin, by))
+            && self.action.as_deref().is_none_or(is_of)
+            && self.target.as_deref().is_none_or(|target| has(&entry.target, target))
+    }
+}
+
+/// What a search in the audit log has found.
+#[derive(Debug, Serialize)]
+pub struct AuditFound {
+    /// Records, descending.
+    pub items: Vec<AuditView>,
+    /// Where the search goes on: `before` of the next request; null if it has come to the beginning. There may be one though
+    /// nothing was found: a request looks through so many records.
+    pub next: Option<u64>,
+}
+
 /// `POST /api/v1/admin/audit`: what was done outside of the server.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

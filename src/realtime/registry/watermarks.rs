@@ -147,6 +147,11 @@ impl People {
         }
     }
 
+    /// Who is here.
+    pub(crate) fn all(&self) -> Vec<UserId> {
+        self.here.keys().cloned().collect()
+    }
+
     /// Somebody comes.
     pub(crate) fn come(&mut self, user: &UserId, presence: &Arc<Presence>, how: As) {
         let new = || Here { presence: presence.clone(), sockets: 0, polls: false };

@@ -44,7 +44,7 @@ const fn costly(
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 40] = [
+pub const ROUTES: [Route; 41] = [
     row("/healthz", &["GET"]),
     row("/readyz", &["GET"]),
     row("/api/health", &["GET"]),
@@ -77,6 +77,7 @@ pub const ROUTES: [Route; 40] = [
     row("/api/v1/admin/users/{userId}", &["GET", "DELETE"]),
     costly("/api/v1/admin/users/{userId}/export", &["GET"], Some(Scope::Users), JSON),
     row("/api/v1/admin/users/{userId}/erasure", &["GET"]),
+    row("/api/v1/admin/users/{userId}/diagnosis", &["GET"]),
     row("/api/v1/admin/users/{userId}/block", &["POST"]),
     row("/api/v1/admin/users/{userId}/unblock", &["POST"]),
     row("/api/v1/admin/users/{userId}/disconnect", &["POST"]),

@@ -32,10 +32,10 @@ use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
 use crate::config::{Config, Limits, capacity};
-use crate::domain::{Actor, Timestamp};
+use crate::domain::{Actor, RoomId, Timestamp, UserId};
 use crate::observability::clock_watch::ClockWatch;
 use crate::observability::counters::Counters;
-use crate::protocol::admin::access::ConnectionView;
+use crate::protocol::admin::access::{ConnectionView, DiagnosedConnection, MAX_DIAGNOSED};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::http::SocketCounts;
@@ -399,20 +399,24 @@ impl SocketIoTransport {
         let mut links = self.directory.links();
         links.retain(|link| link.number > after);
         links.sort_by_key(|link| link.number);
+        links.iter().filter_map(|link| view(link, &link.actor())).take(limit).collect()
+    }
+
+    /// The live sockets of somebody, with what they are in; at most [`MAX_DIAGNOSED`].
+    #[must_use]
+    pub fn connections_of(&self, user: &UserId) -> Vec<DiagnosedConnection> {
+        let mut links = self.directory.links();
+        links.sort_by_key(|link| link.number);
         let live = links.iter().filter_map(|link| {
             let actor = link.actor();
-            Some(ConnectionView {
-                transport: if link.is_websocket()? { "websocket" } else { "polling" },
-                socket: link.number,
-                user_id: actor.user.clone(),
-                name: actor.name.clone(),
-                roles: actor.roles.clone(),
-                address: link.came.from.map(|address| address.to_string()),
-                since: link.came.at,
-                expires_at: actor.expires_at,
-            })
+            let connection = view(link, &actor).filter(|connection| connection.user_id == *user)?;
+            let (_, mut rooms) = self.app.live.sockets.rooms_of(link.number)?;
+            rooms.sort_by_cached_key(RoomId::canonical);
+            let room_count = rooms.len();
+            rooms.truncate(MAX_DIAGNOSED);
+            Some(DiagnosedConnection { connection, issued_at: actor.issued_at, room_count, rooms })
         });
-        live.take(limit).collect()
+        live.take(MAX_DIAGNOSED).collect()
     }
 
     fn end_tokens(&self) {
@@ -507,6 +511,20 @@ struct Admitted(Arc<Link>, Mailbox);
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis().try_into().unwrap_or(u64::MAX)
+}
+
+/// A socket as administrators see it; `None` if its connection has gone.
+fn view(link: &Link, actor: &Actor) -> Option<ConnectionView> {
+    Some(ConnectionView {
+        transport: if link.is_websocket()? { "websocket" } else { "polling" },
+        socket: link.number,
+        user_id: actor.user.clone(),
+        name: actor.name.clone(),
+        roles: actor.roles.clone(),
+        address: link.came.from.map(|address| address.to_string()),
+        since: link.came.at,
+        expires_at: actor.expires_at,
+    })
 }
 
 #[cfg(test)]

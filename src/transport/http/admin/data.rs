@@ -10,7 +10,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
 use crate::domain::privacy::Subject;
-use crate::protocol::admin::data::Holds;
+use crate::protocol::admin::data::{AuditSearch, Holds};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::Caller;
@@ -137,15 +137,36 @@ fn page() -> usize {
 }
 
 async fn audit(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
-    let known = [("after", Kind::Number), ("limit", Kind::Number), ("export", Kind::Flag)];
-    let result = async {
-        let AuditQuery { after, limit, export } = extract::from_query(&query, &known, [])?;
-        if export {
-            api.app.uses.note_audit_export(&caller, after == 0).await?;
-        }
-        api.app.audit.page(&caller, after, limit).await
+    const PAGE: [(&str, Kind); 3] = [("after", Kind::Number), ("limit", Kind::Number), ("export", Kind::Flag)];
+    const SEARCH: [(&str, Kind); 6] = [
+        ("before", Kind::Number),
+        ("since", Kind::Number),
+        ("until", Kind::Number),
+        ("by", Kind::Text),
+        ("action", Kind::Text),
+        ("target", Kind::Text),
+    ];
+    let asked = || Ok((extract::from_query(&query, &PAGE, [])?, extract::from_query(&query, &SEARCH, [])?));
+    let (AuditQuery { after, limit, export }, search): (AuditQuery, AuditSearch) = match asked() {
+        Ok(asked) => asked,
+        Err(error) => return failure(&error),
     };
-    answer(result.await)
+    match search.is_any() {
+        true if export || after > 0 => failure(&ApiError::new(
+            ErrorCode::InvalidPayload,
+            "a search goes back from before; after and export are for the whole log: ask for one of both",
+        )),
+        true => answer(api.app.audit.search(&caller, &search, limit).await),
+        false => {
+            let result = async {
+                if export {
+                    api.app.uses.note_audit_export(&caller, after == 0).await?;
+                }
+                api.app.audit.page(&caller, after, limit).await
+            };
+            answer(result.await)
+        }
+    }
 }
 
 async fn report(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {

@@ -5,24 +5,30 @@ pub mod rooms;
 pub mod users;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::auth::Key;
-use crate::domain::Scope;
+use crate::domain::{Room, Scope};
 use crate::observability::noticed::Noticed;
 use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{
-    ContinuousBackup, KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, SeenName, Status, StoreCounts,
+    BusyRoom, ContinuousBackup, KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, RefusedUser,
+    SeenName, Status, StoreCounts,
 };
+use crate::services::access::refusal_view;
 use crate::services::{Caller, authorize};
 
 use crate::services::limits::StoreQuota;
 use crate::services::limits::budget::RequestKind;
 use crate::transport::http::{HttpApi, answer, asker, failure, with_api};
+
+/// So many rooms and people are shown.
+const SHOWN: usize = 5;
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
     warp::path!("api" / "v1" / "admin" / "status")
@@ -31,6 +37,23 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(asker(api, RequestKind::Admin))
         .then(status)
         .boxed()
+}
+
+/// The rooms that most is said in.
+fn busiest_rooms(api: &HttpApi) -> Vec<BusyRoom> {
+    let rooms = api.app.live.counters().busiest_rooms.read(SHOWN, Instant::now()).into_iter();
+    let busy = rooms.map(|(room_id, messages)| {
+        let sockets = api.app.live.sockets.count(&Room::Chat(room_id.clone()));
+        BusyRoom { room_id, messages, sockets }
+    });
+    busy.collect()
+}
+
+/// Who was refused last.
+fn last_refused(api: &HttpApi) -> Vec<RefusedUser> {
+    let now = (api.app.store.now(), Instant::now());
+    let refused = api.app.live.counters().refused_users.latest(SHOWN).into_iter();
+    refused.map(|(user_id, refusal)| RefusedUser { user_id, refusal: refusal_view(refusal, now) }).collect()
 }
 
 async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
@@ -85,6 +108,8 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         seen_from: caller.origin.as_deref().unwrap_or_default().to_owned(),
         untrusted_proxies: seen_names(&counters.untrusted_proxies),
         refused_origins: seen_names(&counters.refused_origins),
+        busiest_rooms: busiest_rooms(&api),
+        refused_users: last_refused(&api),
         store: StoreCounts {
             commit_p50_ms: store.commit_time.within(0.5).map(millis),
             commit_p99_ms: store.commit_time.within(0.99).map(millis),

@@ -14,8 +14,8 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::{Caller, authorize};
 
 use crate::services::limits::budget::RequestKind;
-use crate::transport::http::admin::rooms::{listed, numbered};
-use crate::transport::http::extract::{from_body, text, user};
+use crate::transport::http::admin::rooms::numbered;
+use crate::transport::http::extract::{Kind, from_body, from_query, text, user};
 use crate::transport::http::{HttpApi, answer, asker, asker_with_body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
@@ -41,23 +41,43 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(asker_with_body(api, RequestKind::Admin));
     let revoked =
         tokens().and(warp::path!("revoked")).and(warp::get()).and(with_api(api)).and(asker(api, RequestKind::Admin));
+    let diagnosis = users()
+        .and(warp::path!(String / "diagnosis"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin));
     let connections = admin()
         .and(warp::path!("connections"))
         .and(warp::get())
         .and(with_api(api))
         .and(asker(api, RequestKind::Admin))
         .and(query());
-    let of_people = list.then(all).or(show.then(shown)).unify().or(act.then(acted)).unify();
+    let of_people =
+        list.then(all).or(show.then(shown)).unify().or(act.then(acted)).unify().or(diagnosis.then(diagnosed)).unify();
     let of_tokens = revoke.then(token_revoked).or(revoked.then(all_revoked)).unify();
     of_people.or(of_tokens).unify().or(connections.then(connected)).unify().boxed()
 }
 
 async fn all(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
-    answer(async { api.app.access.users(&caller, listed(&query)?).await }.await)
+    let known = [("after", Kind::Text), ("limit", Kind::Number), ("text", Kind::Text), ("online", Kind::Flag)];
+    answer(async { api.app.access.users(&caller, from_query(&query, &known, [])?).await }.await)
 }
 
 async fn shown(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
     answer(async { api.app.access.user(&caller, user(&id)?).await }.await)
+}
+
+async fn diagnosed(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
+    let result = async {
+        let user = user(&id)?;
+        let mut diagnosis = api.app.access.diagnose(&caller, user.clone()).await?;
+        if diagnosis.bans.iter().any(|ban| ban.kind == "block") {
+            diagnosis.blocked_by = api.app.audit.last_block(&caller, &user).await?;
+        }
+        diagnosis.connections = api.sockets.connections_of(&user);
+        Ok(diagnosis)
+    };
+    answer(result.await)
 }
 
 async fn acted(id: String, what: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
