@@ -37,11 +37,23 @@ fn a_server_that_is_well_is_found_well_through_its_own_address() {
         configured(running.dir.path(), "[storage]\ndata_dir = \"DIR/data\"\nmin_free = 0\n[tls]\nmode = \"off\"\n");
     let (status, findings) = doctor(&config, &[], &[]);
     assert_eq!(status, 0, "{findings:?}");
-    let good =
-        ["configuration", "server", "disk", "address", "polling", "websocket", "permissions", "descriptors", "memory"];
+    let good = [
+        "configuration",
+        "server",
+        "disk",
+        "address",
+        "polling",
+        "websocket",
+        "permissions",
+        "descriptors",
+        "memory",
+        "acknowledgements",
+    ];
     for check in good {
         assert!(!find(&findings, check, "good").is_empty(), "{check}: {findings:?}");
     }
+    let sync = find(&findings, "acknowledgements", "good")[0];
+    assert!(sync.starts_with("fdatasync of the data directory takes ") && sync.contains("of 20 took "), "{sync}");
     assert_eq!(find(&findings, "backup", "warning"), ["no backup was made yet"]);
     let file = running.dir.path().join("b.backup");
     let data = running.data();

@@ -126,6 +126,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     results.extend(checked.keys.iter().flat_map(|keys| machine::token_keys(keys, now)));
     results.push(machine::clock(&config, now));
     results.extend(machine::disk(&config));
+    results.extend(machine::syncs(&config));
 
     // A running server reports its own state. If no server answers, the checks look for what prevents its start.
     let server_args = args.server.that_answers();

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock, statfs};
 use rustix::process::{Resource, getrlimit};
@@ -33,6 +33,10 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 const SERVICE_GROUP: &str = "system.slice/academy-rt.service";
 /// So many clients may come back at once: the queue of a port has place for them.
 const LONG_QUEUE: u64 = 4_096;
+/// So often the disk is tried, at most for so long; it is slow where a sync takes longer than this.
+const SYNCS: usize = 20;
+const SYNCS_OVER: Duration = Duration::from_secs(2);
+const SLOW_SYNC_MS: f64 = 20.0;
 /// Fewer file descriptors than this are a warning.
 const FEW_DESCRIPTORS: u64 = 8_192;
 
@@ -207,6 +211,53 @@ fn compare_memory(cache: u64, bodies: u64, has: u64) -> CheckResult {
     }
 }
 
+/// How long the disk of the data takes to have something for good; nothing where there are no data yet.
+pub(super) fn syncs(config: &Config) -> Option<CheckResult> {
+    let dir = &config.storage.data_dir;
+    if !dir.is_dir() {
+        return None;
+    }
+    Some(match measure_syncs(dir) {
+        Ok(took) => judge_syncs(took),
+        Err(error) => CheckResult::warning(
+            "acknowledgements",
+            format!("cannot measure how fast the disk of {} is: {error}", dir.display()),
+            "Run doctor as the user of the server or as root, on a disk with free space.",
+        ),
+    })
+}
+
+/// Writes a page and has it on the disk, again and again for a moment, in a file without a name.
+fn measure_syncs(dir: &Path) -> io::Result<Vec<Duration>> {
+    let file = tempfile::tempfile_in(dir)?;
+    let (page, begun, mut took) = ([0x5a; 4_096], Instant::now(), Vec::new());
+    while took.len() < SYNCS && begun.elapsed() < SYNCS_OVER {
+        file.write_all_at(&page, took.len() as u64 * page.len() as u64)?;
+        let began = Instant::now();
+        file.sync_data()?;
+        took.push(began.elapsed());
+    }
+    Ok(took)
+}
+
+fn judge_syncs(mut took: Vec<Duration>) -> CheckResult {
+    took.sort_unstable();
+    let ms = |duration: Option<&Duration>| duration.copied().unwrap_or_default().as_secs_f64() * 1_000.0;
+    let (usual, slowest) = (ms(took.get(took.len() / 2)), ms(took.last()));
+    let what = format!(
+        "fdatasync of the data directory takes {usual:.1} ms, the slowest of {} took {slowest:.1} ms: a commit waits for two, so that an \
+         acknowledgement takes some {:.0} ms, and the store makes some {:.0} commits a second, of many messages each",
+        took.len(),
+        (usual * 2.0).ceil(),
+        1_000.0 / (usual * 2.0).max(0.1)
+    );
+    if usual < SLOW_SYNC_MS {
+        return CheckResult::good("acknowledgements", what);
+    }
+    let remedy = "Move the data to a local disk with power-loss protection (SSD), and see what else writes to this one (iostat -x 1).";
+    CheckResult::warning("acknowledgements", what, remedy)
+}
+
 /// How many connections wait to be accepted, and whether some found no place.
 pub(super) fn listen_queue() -> CheckResult {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -313,6 +364,17 @@ mod tests {
         {
             assert_eq!(queue(somaxconn, netstat).level, Level::Good);
         }
+    }
+
+    #[test]
+    fn a_slow_disk_is_told_with_what_it_means_for_an_acknowledgement() {
+        let took = |usual: u64| (0..20).map(|n| Duration::from_millis(if n == 3 { 500 } else { usual })).collect();
+        let fast = judge_syncs(took(2));
+        assert_eq!((fast.level, fast.remedy), (Level::Good, None));
+        assert!(fast.what.contains("takes 2.0 ms, the slowest of 20 took 500.0 ms"), "{}", fast.what);
+        assert!(fast.what.contains("some 4 ms, and the store makes some 250 commits"), "{}", fast.what);
+        assert_eq!(judge_syncs(took(45)).level, Level::Warning);
+        assert_eq!(judge_syncs(Vec::new()).level, Level::Good);
     }
 
     #[test]
