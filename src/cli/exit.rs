@@ -175,7 +175,10 @@ pub fn in_lines(text: &str) -> String {
 pub fn say(text: &str) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let remedy = "Send the output to a place that takes it: another file, a disk with free space.";
+            Err(Failure::new("standard output cannot be written", error, remedy).into())
+        }
         _ => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ pub mod read_only;
 pub mod scratch;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -144,11 +144,11 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             let is_help = !error.use_stderr();
-            drop(error.print());
+            let printed = error.print();
             if is_help {
-                return Exit::Done;
+                return if printed.is_ok_and(|()| io::stdout().flush().is_ok()) { Exit::Done } else { Exit::Failed };
             }
-            if asks_for_json(std::env::args()) {
+            if asks_for_json(std::env::args_os().map(|arg| arg.to_string_lossy().into_owned())) {
                 exit::report_usage(&error.to_string());
             }
             return Exit::Usage;

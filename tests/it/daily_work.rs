@@ -288,3 +288,74 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
     }
     drop(dir);
 }
+
+/// A name that is no text in UTF-8.
+fn no_text(dir: &std::path::Path, name: &str) -> std::ffi::OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    let mut bytes = dir.join(name).as_os_str().as_bytes().to_vec();
+    bytes.extend([0xff, 0xfe]);
+    std::ffi::OsString::from_vec(bytes)
+}
+
+#[test]
+fn names_that_are_no_text_and_outputs_that_take_nothing_are_told_and_nothing_panics() {
+    let server = crate::backup::lived_in();
+    let (data, scratch) = (server.data(), tempfile::tempdir().unwrap());
+    let data = data.to_str().unwrap();
+    let command = |args: &[&str]| crate::harness::command(args, &[("JWT_SECRET", crate::harness::SECRET)]);
+    let commands: [&[&str]; 14] = [
+        &["backup", "NAME", "--data-dir", data],
+        &["--output", "json", "backup", "NAME2", "--data-dir", data],
+        &["backup", "verify", "NAME"],
+        &["restore", "NAME"],
+        &["--output", "json", "user", "export", "7", "--data-dir", data, "--file", "NAME"],
+        &["--output", "json", "audit", "export", "--data-dir", data, "NAME"],
+        &["audit", "verify", "NAME"],
+        &["--output", "json", "doctor", "--data-dir", data, "--bundle", "NAME"],
+        &["--output", "json", "key", "new", "NAME"],
+        &["status", "--data-dir", "NAME"],
+        &["status", "--config", "NAME"],
+        &["init", "--non-interactive", "--dir", "NAME"],
+        &["--output", "json", "no-such-command", "NAME"],
+        &["token", "verify", "NAME"],
+    ];
+    for (n, args) in commands.iter().enumerate() {
+        let is_made = n < 2 || args.contains(&"export") || args.contains(&"doctor");
+        let name = if args.contains(&"verify") { "0" } else { &n.to_string() };
+        let mut command = command(&[]);
+        command.args(
+            args.iter().map(|arg| if arg.starts_with("NAME") { no_text(scratch.path(), name) } else { arg.into() }),
+        );
+        let output = command.output().unwrap();
+        assert!(!words(&output).contains("panicked"), "{args:?}: {}", words(&output));
+        assert!(matches!(output.status.code(), Some(0..=3)), "{args:?}: {}", words(&output));
+        // What takes any name is done; what cannot keep it says so and leaves nothing.
+        let path = std::path::PathBuf::from(no_text(scratch.path(), name));
+        assert_eq!(path.exists(), is_made || name == "0", "{args:?}: {}", words(&output));
+        if args.contains(&"json") {
+            let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+            assert!(answer["ok"].is_boolean(), "{args:?}");
+        }
+    }
+    // An output that is full is an error of its own, whatever writes to it.
+    for args in [
+        &["status", "--data-dir", data][..],
+        &["--output", "json", "user", "list", "--data-dir", data],
+        &["user", "export", "7", "--data-dir", data],
+        &["audit", "export", "--data-dir", data],
+        &["history", "french", "--data-dir", data],
+        &["config", "default"],
+        &["completions", "bash"],
+        &["--help"],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command(args).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {}", words(&output));
+        assert!(
+            args == ["--help"] || words(&output).contains("No space left on device"),
+            "{args:?}: {}",
+            words(&output)
+        );
+        assert!(!words(&output).contains("the reason is unknown"), "{args:?}: {}", words(&output));
+    }
+}

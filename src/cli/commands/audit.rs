@@ -232,7 +232,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     drop(out);
     match (count, &args.file) {
         (Ok(count), Some(path)) => {
-            global.print(&json!({ "ok": true, "records": count, "file": path }), || {
+            global.print(&json!({ "ok": true, "records": count, "file": path.display().to_string() }), || {
                 format!("{count} records are in {}; `academy-rt audit verify FILE` verifies them", path.display())
             })?;
         }

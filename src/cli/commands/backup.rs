@@ -152,7 +152,7 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     let removed = &pruned.removed;
     let key_id = made.summary.mac.as_ref().map(|mac| &mac.key_id);
     let answer = json!({
-        "file": made.path, "bytes": made.file_bytes, "rows": made.summary.header.rows, "seconds": seconds,
+        "file": made.path.display().to_string(), "bytes": made.file_bytes, "rows": made.summary.header.rows, "seconds": seconds,
         "blake3": made.summary.blake3, "removed": removed, "ok": true, "keyId": key_id, "auditHead": head,
         "pruneProblem": prune_problem, "notPruned": pruned.later.iter().chain(&pruned.unknown).collect::<Vec<_>>(),
     });

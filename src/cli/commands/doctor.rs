@@ -172,7 +172,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     if let Some(path) = &args.bundle {
         bundle::write(global, &server_args, &config, &answer, path)?;
         if let Some(answer) = answer.as_object_mut() {
-            answer.insert("bundle".to_owned(), json!(path));
+            answer.insert("bundle".to_owned(), json!(path.display().to_string()));
         }
     }
     global.print(&answer, || words(&results, args.bundle.as_deref()))?;

@@ -111,6 +111,8 @@ fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
         let why = "the extension .pub is reserved for the public key";
         return Err(Failure::usage("the file cannot be used", why, "Use another name, for example academy.key.").into());
     }
+    // The line for the configuration names one of both: nothing is written whose name cannot stand there.
+    let (private_text, public_text) = (path_text("the file", &absolute)?, path_text("the file", &public_path)?);
     let made = generation::generate(kind).map_err(Failure::from)?;
     write_new(&absolute, made.private.as_bytes(), 0o600)?;
     if let Some((public, _)) = &made.public
@@ -121,10 +123,10 @@ fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
         return Err(failure.into());
     }
     let (key, value) = match &made.public {
-        None => ("auth.jwt_secret_file", &absolute),
-        Some(_) => ("auth.public_keys", &public_path),
+        None => ("auth.jwt_secret_file", &private_text),
+        Some(_) => ("auth.public_keys", &public_text),
     };
-    let line = config_line(key, &path_text("the file", value)?);
+    let line = config_line(key, value);
     let thumbprint = made.public.as_ref().map(|(_, thumbprint)| thumbprint.as_str());
     let stem = public_path.file_stem().and_then(|stem| stem.to_str());
     let kids: Vec<&str> = thumbprint.into_iter().chain(stem.filter(|_| thumbprint.is_some())).collect();

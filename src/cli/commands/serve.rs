@@ -151,7 +151,7 @@ fn shell_word(text: &str) -> String {
 
 /// The command as the user can type it.
 fn program() -> String {
-    let first = std::env::args().next().unwrap_or_default();
+    let first = std::env::args_os().next().unwrap_or_default().to_string_lossy().into_owned();
     if first.is_empty() { "academy-rt".to_owned() } else { first }
 }
 

@@ -316,7 +316,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     if let Some(path) = &args.file
         && (!global.quiet || global.output == Output::Json)
     {
-        let answer = json!({ "ok": true, "userId": args.id, "file": path });
+        let answer = json!({ "ok": true, "userId": args.id, "file": path.display().to_string() });
         global.print(&answer, || format!("all stored data of user {} are in {}", args.id, path.display()))?;
     }
     Ok(Exit::Done)
