@@ -306,7 +306,7 @@ pub fn read(
                 header = Some(found);
             }
             (b'R', Some(found), None) => {
-                let block = unzip(&payload).ok_or_else(|| damaged("a block"))?;
+                let block = unzip(&payload, MAX_BLOCK_BYTES).ok_or_else(|| damaged("a block"))?;
                 rows += unpack(&block, &mut digests, sink)?.ok_or_else(|| damaged("a row"))?;
                 progress(rows, found.rows);
             }
@@ -387,12 +387,12 @@ fn store_id_of(text: &str) -> Option<[u8; 16]> {
     Some(number.to_be_bytes())
 }
 
-/// Unpacks a block, as far as a block may be.
-fn unzip(payload: &[u8]) -> Option<Vec<u8>> {
+/// Unpacks a block, of a backup or of a segment, of at most so many bytes; `None` if it is longer or makes no sense.
+pub(in crate::archive) fn unzip(payload: &[u8], most: usize) -> Option<Vec<u8>> {
     let mut block = Vec::new();
     let decoder = zstd::Decoder::with_buffer(payload).ok()?;
-    decoder.take(MAX_BLOCK_BYTES as u64 + 1).read_to_end(&mut block).ok()?;
-    (block.len() <= MAX_BLOCK_BYTES).then_some(block)
+    decoder.take(most as u64 + 1).read_to_end(&mut block).ok()?;
+    (block.len() <= most).then_some(block)
 }
 
 /// Gives the rows of a block to a sink; `None` if the block is not as it should be.

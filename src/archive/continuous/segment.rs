@@ -23,6 +23,7 @@ use crate::domain::Timestamp;
 
 use crate::archive::backup::{Identities, Recipients};
 use crate::archive::files::sync_parent;
+use crate::archive::format::unzip;
 
 /// What the names of segments end with.
 pub const EXTENSION: &str = "segment";
@@ -396,11 +397,5 @@ pub fn unpack(packed: &[u8], is_sealed: bool, identities: Option<&Identities>) -
             &opened
         }
     };
-    let mut bytes = Vec::new();
-    let unpacked = zstd::Decoder::with_buffer(packed)
-        .and_then(|decoder| decoder.take(MAX_BLOCK_BYTES as u64 + 1).read_to_end(&mut bytes));
-    match unpacked {
-        Ok(_) if bytes.len() <= MAX_BLOCK_BYTES => Ok(bytes),
-        _ => Err("a part cannot be unpacked".to_owned()),
-    }
+    unzip(packed, MAX_BLOCK_BYTES).ok_or_else(|| "a part cannot be unpacked".to_owned())
 }
