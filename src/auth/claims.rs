@@ -144,6 +144,7 @@ impl Claims {
             expires_at: self.exp.map(NumericDate::timestamp),
             token_id: self.jti,
             issued_at: self.iat.map(NumericDate::timestamp),
+            lacks_certificate: false,
         })
     }
 }

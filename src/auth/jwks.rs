@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 
 use crate::config::trusted_file::Trust;
@@ -112,20 +112,77 @@ fn entry(value: &Value, path: &Path) -> Entry {
     }
 }
 
-fn key(value: &Value, path: &Path) -> Result<Key, String> {
-    let jwk: Jwk = serde_json::from_value(value.clone()).map_err(|_| "it is not a JWK".to_owned())?;
-    let right_length = match &jwk.algorithm {
-        AlgorithmParameters::RSA(_) => None,
-        AlgorithmParameters::EllipticCurve(parameters) if parameters.curve == EllipticCurve::P256 => Some(65),
-        AlgorithmParameters::EllipticCurve(parameters) if parameters.curve == EllipticCurve::P384 => Some(97),
-        AlgorithmParameters::OctetKeyPair(parameters) if parameters.curve == EllipticCurve::Ed25519 => Some(32),
-        _ => return Err("a member is missing, or its curve is not P-256, P-384 or Ed25519".to_owned()),
-    };
-    let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| "a member is not in base64url".to_owned())?;
-    let length = decoding.try_get_as_bytes().map(<[u8]>::len).ok();
-    if right_length.is_some() && length != right_length {
-        return Err("a member does not have the length of its curve".to_owned());
+/// The members that are numbers or points, in base64url without padding (RFC 7518, 2).
+const NUMBERS: [&str; 4] = ["n", "e", "x", "y"];
+
+/// An entry whose numbers have no padding: many exporters add it, and it means nothing else.
+///
+/// # Errors
+/// A member that is not in base64url, by its name.
+fn without_padding(value: &Value) -> Result<Value, String> {
+    let mut value = value.clone();
+    for name in NUMBERS {
+        let Some(Value::String(text)) = value.get_mut(name) else { continue };
+        text.truncate(text.trim_end_matches('=').len());
+        match text.chars().find(|char| !(char.is_ascii_alphanumeric() || matches!(char, '-' | '_'))) {
+            None if text.len() % 4 == 1 => {
+                return Err(format!("its {name} is not in base64url: a part of it is missing"));
+            }
+            None => {}
+            Some('+' | '/') => {
+                return Err(format!(
+                    "its {name} is in base64; it must be in base64url, with - and _ in place of + and /"
+                ));
+            }
+            Some(_) => return Err(format!("its {name} is not in base64url")),
+        }
     }
+    Ok(value)
+}
+
+/// Each coordinate has the full length of its curve (RFC 7518, 6.2.1.2): exporters that leave out zeros at the beginning make
+/// another point.
+fn has_length(value: &Value, names: &[&str], curve: &str, bytes: usize) -> Result<(), String> {
+    for name in names {
+        let text = value.get(name).and_then(Value::as_str).unwrap_or_default();
+        let length = text.len() * 3 / 4;
+        if length != bytes {
+            return Err(format!(
+                "its {name} has {length} bytes, and {curve} has {bytes}; zeros at the beginning belong to it"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Without the zeros at the beginning, which signed numbers have elsewhere: the RFC forbids them (RFC 7518, 2, Base64urlUInt), and
+/// the library verifies nothing with them.
+fn without_zeros(decoding: DecodingKey) -> DecodingKey {
+    let number = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<u8>>();
+    match decoding.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } => DecodingKey::from_rsa_raw_components(&number(n), &number(e)),
+        DecodingKeyKind::SecretOrDer(_) => decoding,
+    }
+}
+
+fn key(value: &Value, path: &Path) -> Result<Key, String> {
+    let value = &without_padding(value)?;
+    let jwk: Jwk = serde_json::from_value(value.clone()).map_err(|_| "it is not a JWK".to_owned())?;
+    match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => {}
+        AlgorithmParameters::EllipticCurve(parameters) if parameters.curve == EllipticCurve::P256 => {
+            has_length(value, &["x", "y"], "P-256", 32)?;
+        }
+        AlgorithmParameters::EllipticCurve(parameters) if parameters.curve == EllipticCurve::P384 => {
+            has_length(value, &["x", "y"], "P-384", 48)?;
+        }
+        AlgorithmParameters::OctetKeyPair(parameters) if parameters.curve == EllipticCurve::Ed25519 => {
+            has_length(value, &["x"], "Ed25519", 32)?;
+        }
+        _ => return Err("a member is missing, or its curve is not P-256, P-384 or Ed25519".to_owned()),
+    }
+    let decoding = DecodingKey::from_jwk(&jwk).map_err(|_| "a member is not in base64url".to_owned())?;
+    let decoding = without_zeros(decoding);
     let key = Key::of_public(decoding, KeyOrigin::Jwks(path.to_owned())).map_err(|(why, _)| why)?;
     let Some(bound) = value.get("alg") else { return Ok(key) };
     let algorithm: Option<Algorithm> = bound.as_str().and_then(|name| name.parse().ok());

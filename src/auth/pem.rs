@@ -13,6 +13,7 @@ use x509_parser::public_key::RSAPublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::config::trusted_file::Trust;
+use crate::domain::pem;
 
 use super::file::read_public;
 use super::keys::{Fault, Key, KeyError, KeyOrigin};
@@ -37,8 +38,8 @@ pub(super) fn read(path: &Path, trust: &Trust) -> Result<Key, KeyError> {
 
 /// The one public key in a text; of a chain of certificates, that of the first.
 pub(super) fn parse(text: &[u8]) -> Result<DecodingKey, Fault> {
-    let mut blocks = Vec::new();
-    for block in Pem::iter_from_buffer(text) {
+    let (mut blocks, text) = (Vec::new(), pem::plain(text));
+    for block in Pem::iter_from_buffer(&text) {
         blocks.push(block.map_err(|_| ("it is not PEM".to_owned(), FORM))?);
     }
     if blocks.iter().any(|block| block.label.contains("PRIVATE KEY")) {

@@ -192,8 +192,14 @@ pub const KEYS: &[Key] = &[
     key(
         "tls.client_ca",
         "",
-        "File with the authorities of client certificates in PEM; if set, the admin API requires a client certificate over the network.",
+        "File with the authorities of client certificates in PEM; if set, the rights of administrators and service tokens require a client certificate over the network.",
         |c, v| path(&mut c.tls.client_ca, v),
+    ),
+    key(
+        "tls.client_crl",
+        "",
+        "File with the revocation lists of all authorities of client certificates, in PEM or DER; reread when it changes.",
+        |c, v| path(&mut c.tls.client_crl, v),
     ),
     Key {
         name: "auth.jwt_secret",

@@ -210,6 +210,10 @@ fn check_whole(config: &Config) -> Result<(), ConfigError> {
         let reason = "is not used while tls.mode is self-signed; set tls.mode to files, or remove this key";
         return Err(bad(config.origin(key), key, reason));
     }
+    if config.tls.client_crl.is_some() && config.tls.client_ca.is_none() {
+        let reason = "is not used without tls.client_ca; set tls.client_ca, or remove this key";
+        return Err(bad(config.origin("tls.client_crl"), "tls.client_crl", reason));
+    }
     let retention = &config.retention;
     let ages = [
         ("retention.chat", retention.chat),

@@ -173,8 +173,11 @@ pub struct Tls {
     pub profile: TlsProfile,
     /// The age in `Strict-Transport-Security`; sent only with certificates from files.
     pub hsts: Option<Duration>,
-    /// The authorities of client certificates, PEM; with it the admin API requires one over the network.
+    /// The authorities of client certificates, PEM; with it an administrator or a service token has its rights over the network
+    /// only with one.
     pub client_ca: Option<PathBuf>,
+    /// The revocation lists of those authorities, PEM or DER.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// How a bad token is refused.
@@ -403,6 +406,7 @@ impl Default for Config {
                 profile: TlsProfile::Default,
                 hsts: Some(Duration::from_secs(365 * 24 * 60 * 60)),
                 client_ca: None,
+                client_crl: None,
             },
             auth: Auth {
                 jwt_secret: None,

@@ -6,9 +6,11 @@ pub mod access;
 pub mod audit;
 pub mod chat;
 pub mod histogram;
+pub mod host;
 pub mod id;
 pub mod notification;
 pub mod origin;
+pub mod pem;
 pub mod privacy;
 pub mod problem;
 pub mod progress;
@@ -159,6 +161,8 @@ pub struct Actor {
     pub token_id: Option<String>,
     /// When the token was issued, if it says so.
     pub issued_at: Option<Timestamp>,
+    /// Whether the token gives rights that are left out here: it came without a client certificate where one is needed for them.
+    pub lacks_certificate: bool,
 }
 
 impl Actor {
@@ -173,7 +177,17 @@ impl Actor {
             expires_at: None,
             token_id: None,
             issued_at: None,
+            lacks_certificate: false,
         }
+    }
+
+    /// The same person without what makes them trusted: the role `admin` and all scopes.
+    #[must_use]
+    pub fn without_trust(mut self) -> Actor {
+        self.lacks_certificate = self.is_trusted();
+        self.roles.retain(|role| *role != Role::Admin);
+        self.scopes.clear();
+        self
     }
 
     /// Whether the actor speaks for the platform rather than for a person: an administrator, or a service token.

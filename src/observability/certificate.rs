@@ -108,6 +108,12 @@ impl CertificateFacts {
         }
     }
 
+    /// Whether it is good now, and for so long from now on.
+    #[must_use]
+    pub fn is_good_until(&self, now: Timestamp, least: Duration) -> bool {
+        now >= self.not_before && now.plus(least) < self.not_after
+    }
+
     /// The whole days that it has left; 0 when it is over.
     #[must_use]
     pub fn days_left(&self, now: Timestamp) -> u64 {
@@ -123,6 +129,32 @@ impl CertificateFacts {
             None => name.eq_ignore_ascii_case(host),
         })
     }
+}
+
+/// The certificates of a chain that clients look at, the server's own first: a root that is sent along is one that they have, or
+/// do not trust.
+pub fn links(chain: &[CertificateFacts]) -> impl Iterator<Item = &CertificateFacts> {
+    let others = chain.iter().skip(1).filter(|facts| !facts.is_self_issued);
+    chain.first().into_iter().chain(others)
+}
+
+/// The certificate of a chain that ends first: the chain ends with it.
+#[must_use]
+pub fn first_end(chain: &[CertificateFacts]) -> Option<&CertificateFacts> {
+    links(chain).min_by_key(|facts| facts.not_after)
+}
+
+/// How much time a chain has: that of the certificate in it that has least. An empty one is over.
+#[must_use]
+pub fn chain_validity(chain: &[CertificateFacts], now: Timestamp) -> Validity {
+    let rank = |validity: &Validity| match validity {
+        Validity::Good => 0,
+        Validity::Soon => 1,
+        Validity::VerySoon => 2,
+        Validity::NotYet => 3,
+        Validity::Expired => 4,
+    };
+    links(chain).map(|facts| facts.validity(now)).max_by_key(rank).unwrap_or(Validity::Expired)
 }
 
 /// What does not fit in a chain, the server's own certificate first. `is_root` says whether this system knows somebody as a

@@ -105,6 +105,8 @@ pub struct Counters {
     pub connections_limit: Count,
     /// TLS handshakes that failed.
     pub tls_failures: Count,
+    /// TLS handshakes, by the group of their key exchange.
+    pub tls_groups: Counts<6>,
     /// Times that the machine's clock was set.
     pub clock_jumps: Count,
     /// Long polls that wait now.
@@ -183,6 +185,15 @@ impl Default for Counters {
             connections_open: Count::default(),
             connections_limit: Count::default(),
             tls_failures: Count::default(),
+            // As IANA and the TLS library spell them.
+            tls_groups: Counts::new([
+                "X25519MLKEM768",
+                "secp256r1MLKEM768",
+                "X25519",
+                "secp256r1",
+                "secp384r1",
+                "other",
+            ]),
             clock_jumps: Count::default(),
             polls_waiting: Count::default(),
             untrusted_proxies: Noticed::default(),

@@ -99,6 +99,11 @@ struct Code {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Group {
+    group: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Limit {
     limit: &'static str,
 }
@@ -219,6 +224,11 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         "refused_sign_ins",
         "Refused tokens, by error code",
         family(&counters.refused_sign_ins, |code| Code { code }),
+    );
+    registry.register(
+        "tls_handshakes",
+        "TLS handshakes that succeeded, by the group of their key exchange; the hybrid ones withstand a quantum computer",
+        family(&counters.tls_groups, |group| Group { group }),
     );
     registry.register(
         "rate_limited",

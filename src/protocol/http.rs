@@ -100,6 +100,9 @@ pub struct Status {
     pub process: ProcessCounts,
     /// The certificate, where the server does TLS.
     pub certificate: Option<CertificateStatus>,
+    /// Why a certificate that has changed is not used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_error: Option<String>,
     /// Why the last reload was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
@@ -199,10 +202,18 @@ impl RoleCounts {
 pub struct CertificateStatus {
     /// Host names and addresses that it is for.
     pub names: Vec<String>,
-    /// It is good until then, Unix time in milliseconds.
+    /// It and its chain are good from then on, Unix time in milliseconds.
+    pub not_before: Timestamp,
+    /// It and its chain are good until then, Unix time in milliseconds.
     pub not_after: Timestamp,
     /// Whole days until then.
     pub days_left: u64,
+    /// Whether they are good now.
+    #[serde(rename = "valid")]
+    pub is_valid: bool,
+    /// Whose certificate in the chain ends then, if it is not the server's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_first: Option<String>,
     /// Whether it has signed itself.
     pub self_signed: bool,
 }

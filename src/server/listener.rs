@@ -44,6 +44,7 @@ use crate::server::middleware::{Body, Failure, Middleware, Peer, refusal};
 use crate::server::places::{Most, NoPlace, NowAndThen, Place, Places};
 use crate::server::proxy_protocol;
 use crate::server::tls::handshakes::Handshakes;
+use crate::server::wrong_protocol::{self, NoTls};
 
 /// Behind a proxy, whose network has too many requests under way is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(5);
@@ -366,23 +367,57 @@ impl Connections {
                         let mut stream = stream;
                         let Some(who) = this.who_connects(&mut stream, address, place).await else { return };
                         match handshakes {
-                            None => this.serve(stream, who).await,
-                            Some(handshakes) => {
-                                match tokio::time::timeout(this.limits.handshake, handshakes.accept(stream)).await {
-                                    Ok(Ok(stream)) => {
-                                        let certificates = stream.get_ref().1.peer_certificates();
-                                        let is_certified = certificates.is_some_and(|chain| !chain.is_empty());
-                                        this.serve(stream, Who { is_certified, ..who }).await;
-                                    }
-                                    Ok(Err(error)) => this.refused(address, "tls_handshake", &error),
-                                    Err(_) => this.refused(address, "tls_timeout", &"it took too long"),
-                                }
-                            }
+                            None => this.serve_plain(stream, who).await,
+                            Some(handshakes) => this.serve_tls(stream, who, &handshakes).await,
                         }
                     });
                 }
                 Err(error) => self.pause(&error).await,
             }
+        }
+    }
+
+    /// Serves a connection without TLS, unless it begins with TLS.
+    async fn serve_plain(&self, stream: TcpStream, who: Who) {
+        let (stream, speaks_tls) = NoTls::new(stream);
+        let address = who.address;
+        self.serve(stream, who).await;
+        if let (true, Some(address)) = (speaks_tls.load(Ordering::Relaxed), address) {
+            self.log_refusal(
+                address,
+                "tls_on_plain_port",
+                &"it speaks TLS, and this port takes plain HTTP (tls.mode is off): use http://, or switch TLS on",
+            );
+        }
+    }
+
+    /// Serves a connection over TLS, unless it begins with plain HTTP.
+    async fn serve_tls(&self, mut stream: TcpStream, who: Who, handshakes: &Handshakes) {
+        let address = who.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let secured = async {
+            if wrong_protocol::speaks_http(&stream).await? {
+                wrong_protocol::answer_in_plain(&mut stream).await;
+                return Ok(None);
+            }
+            handshakes.accept(stream).await.map(Some)
+        };
+        match tokio::time::timeout(self.limits.handshake, secured).await {
+            Ok(Ok(Some(stream))) => {
+                let connection = stream.get_ref().1;
+                let is_certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
+                let group = connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
+                self.middleware.counters().tls_groups.add(group.unwrap_or("other"));
+                self.serve(stream, Who { is_certified, ..who }).await;
+            }
+            Ok(Ok(None)) => {
+                self.refused(
+                    address,
+                    "http_on_tls_port",
+                    &"it speaks plain HTTP, and this port takes TLS: use https://",
+                );
+            }
+            Ok(Err(error)) => self.refused(address, "tls_handshake", &error),
+            Err(_) => self.refused(address, "tls_timeout", &"it took too long"),
         }
     }
 

@@ -42,7 +42,7 @@ use crate::transport::http::deferred::Later;
 use crate::transport::http::routes::Route;
 use crate::transport::http::{Process, Refused as RefusedAnswer};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
-use crate::transport::origin::{BEHIND_COMMAND, ClientAddress, OverControlSocket, SignedIn, network_of};
+use crate::transport::origin::{BEHIND_COMMAND, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::refusals;
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
@@ -62,8 +62,6 @@ const PAGE_HEADERS: [(HeaderName, &str); 6] = [
 
 /// What ends a session on polling, in the protocol of Engine.IO.
 const CLOSE_PACKET: &[u8] = b"1";
-/// Everything that is for administrators.
-const ADMIN_PATH: &str = "/api/v1/admin";
 
 /// All methods that there are.
 const METHODS: &str = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS";
@@ -100,8 +98,6 @@ pub struct MiddlewareSettings {
     /// For how long browsers are told to use nothing but HTTPS (RFC 6797). `None` with a certificate of the server's own: when
     /// it changes, nobody could reach the server any more.
     pub hsts: Option<Duration>,
-    /// Whether the administrators' API asks for a client certificate over the network.
-    pub admin_needs_certificate: bool,
 }
 
 impl MiddlewareSettings {
@@ -118,7 +114,6 @@ impl MiddlewareSettings {
             trusted_proxies: config.server.trusted_proxies.clone(),
             has_tls: config.tls.mode != TlsMode::Off,
             hsts: config.tls.hsts.filter(|_| config.tls.mode == TlsMode::Files),
-            admin_needs_certificate: config.tls.client_ca.is_some(),
         }
     }
 
@@ -309,11 +304,6 @@ impl Middleware {
         peer: &Peer,
         address: Option<IpAddr>,
     ) -> Response<Body> {
-        let needs_certificate = self.rules.load().settings.admin_needs_certificate && peer.address.is_some();
-        if needs_certificate && !peer.is_certified && request.uri().path().starts_with(ADMIN_PATH) {
-            let message = "this needs a client certificate of an authority in tls.client_ca";
-            return refusal(&ApiError::new(ErrorCode::Forbidden, message));
-        }
         // Without an address the routes answer that there is nothing.
         if let Some(route) = Route::find(request.uri().path()) {
             if request.method() == Method::OPTIONS {
@@ -334,6 +324,9 @@ impl Middleware {
             unpin(&mut request);
         }
         let sender = request.extensions().get::<SignedIn>().cloned();
+        if peer.is_certified {
+            request.extensions_mut().insert(Certified);
+        }
         match address {
             None => {
                 let named = request.headers().get(BEHIND_COMMAND).and_then(|value| value.to_str().ok());
@@ -393,6 +386,10 @@ impl Middleware {
                 "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
             return refusal(&ApiError::new(ErrorCode::InvalidPayload, message));
         }
+        if !peer.is_certified && self.sockets.lacks_certificate(&query) {
+            let message = "this session needs the client certificate that it began with";
+            return refusal(&ApiError::new(ErrorCode::Forbidden, message));
+        }
         if is_first && let Err(error) = self.count_connect(address) {
             return refusal(&error);
         }
@@ -413,6 +410,9 @@ impl Middleware {
         };
         if let (true, Some(address)) = (is_first, address) {
             parts.extensions.insert(ClientAddress(address));
+        }
+        if is_first && peer.is_certified {
+            parts.extensions.insert(Certified);
         }
         // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one. Of a GET to its
         // own server a browser does not say the origin, but that it is the same: no page can say so in its place.

@@ -22,6 +22,7 @@ mod state;
 mod supervisor;
 mod systemd;
 pub mod tls;
+mod wrong_protocol;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -116,7 +116,6 @@ impl Offline {
             trusted_proxies: Vec::new(),
             has_tls: false,
             hsts: None,
-            admin_needs_certificate: false,
         };
         let Transports { middleware, .. } = compose::transports(config, &app, &verifier, process, settings);
         let limits = ConnectionLimits::new(&config.limits, TIMEOUT);

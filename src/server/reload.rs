@@ -16,6 +16,7 @@ use crate::config::{Config, KEYS, TlsMode};
 use crate::domain::Clock;
 use crate::domain::audit::action;
 use crate::observability::certificate::Validity;
+use crate::observability::clock_watch::ClockWatch;
 use crate::services::{App, Settings};
 use crate::transport::socketio::SocketIoTransport;
 
@@ -68,6 +69,7 @@ impl Reloader {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval(DAILY);
+        let mut clocks = ClockWatch::new(self.clock.now(), Instant::now().into_std());
         // What was said of a file that cannot be used, until it says something else.
         let (mut said, mut said_of_keys) = (String::new(), String::new());
         loop {
@@ -80,11 +82,12 @@ impl Reloader {
                 _ = looks.tick() => {
                     self.take_changed_certificate(&mut said).await;
                     self.take_changed_keys(&mut said_of_keys).await;
+                    // What was good by one clock may not be so by another one.
+                    if clocks.look(self.clock.now(), Instant::now().into_std()).is_some() {
+                        self.look_at_the_end().await;
+                    }
                 }
-                _ = days.tick() => {
-                    self.take_certificate_that_ends().await;
-                    self.warn_of_the_end();
-                }
+                _ = days.tick() => self.look_at_the_end().await,
             }
         }
     }
@@ -144,6 +147,9 @@ impl Reloader {
         self.middleware.resettle(MiddlewareSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
         self.launcher.reconfigure_log(&new);
+        if old.tls.client_ca.is_none() && new.tls.client_ca.is_some() {
+            self.sockets.dismiss_the_uncertified();
+        }
         // Who is in a room that they could not join any more is out of it.
         if old.chat.open_rooms && !new.chat.open_rooms {
             self.app.rooms.recheck_all().await;
@@ -168,25 +174,26 @@ impl Reloader {
             let current = current.clone();
             move || current.is_outdated()
         });
-        if !is_outdated.await.unwrap_or_default() {
-            said.clear();
-            return;
+        let is_outdated = is_outdated.await.unwrap_or_default();
+        let error = if is_outdated { self.renew_certificate(tls, &current).await.err() } else { None };
+        let words = error.map(|error| error.to_string()).unwrap_or_default();
+        if !words.is_empty() && *said != words {
+            tracing::error!("the changed certificate is not used; the previous one remains in force: {words}");
         }
-        if let Err(error) = self.renew_certificate(tls, &current).await {
-            let words = error.to_string();
-            if *said != words {
-                tracing::error!("the changed certificate is not used; the previous one remains in force: {error}");
-                *said = words;
-            }
-        }
+        *self.state.certificate_error.lock() = Some(words.clone()).filter(|words| !words.is_empty());
+        *said = words;
     }
 
-    /// A certificate of the server's own is made again in time.
+    async fn look_at_the_end(&self) {
+        self.take_certificate_that_ends().await;
+        self.warn_of_the_end();
+    }
+
+    /// A certificate of the server's own is made again in time, and when the clock shows that it was made by a wrong one.
     async fn take_certificate_that_ends(&self) {
         let Some(tls) = &self.tls else { return };
         let current = tls.material();
-        let ends = current.leaf().is_some_and(|leaf| leaf.validity(self.clock.now()) != Validity::Good);
-        if ends
+        if current.validity(self.clock.now()) != Validity::Good
             && self.config().tls.mode == TlsMode::SelfSigned
             && let Err(error) = self.renew_certificate(tls, &current).await
         {
@@ -209,17 +216,27 @@ impl Reloader {
     fn warn_of_the_end(&self) {
         let Some(tls) = &self.tls else { return };
         let (material, now) = (tls.material(), self.clock.now());
-        let Some(leaf) = material.leaf() else { return };
-        let days_left = leaf.days_left(now);
-        match leaf.validity(now) {
-            Validity::Soon => tracing::warn!(days_left, "the TLS certificate expires soon; replace it"),
+        if let Some(warning) = material.revocation_warning(now) {
+            tracing::error!("{warning}");
+        }
+        let Some(first) = material.first_end() else { return };
+        let (days_left, of) = (first.days_left(now), first.subject.as_str());
+        match material.validity(now) {
+            Validity::Soon => {
+                tracing::warn!(days_left, of, "the TLS certificate expires soon; replace it")
+            }
             Validity::VerySoon | Validity::Expired => {
                 tracing::error!(
                     days_left,
+                    of,
                     "the TLS certificate expires within days or has expired, and clients will refuse it; replace it"
                 );
             }
-            Validity::Good | Validity::NotYet => {}
+            Validity::NotYet => {
+                let faults = tls::time_faults(&material.chain, now).join("; ");
+                tracing::error!("the TLS certificate is not valid yet, and clients refuse it: {faults}");
+            }
+            Validity::Good => {}
         }
     }
 }

@@ -81,7 +81,12 @@ pub(super) fn closed_to_service(config: &Config) -> Vec<Problem> {
         TlsMode::Files => vec![config.tls.cert.clone(), config.tls.key.clone()],
         TlsMode::SelfSigned => vec![Some(own.with_file_name("key.pem")), Some(own)],
     };
-    places.extend(tls.into_iter().chain([config.tls.client_ca.clone()]).flatten().map(|path| (path, READ)));
+    places.extend(
+        tls.into_iter()
+            .chain([config.tls.client_ca.clone(), config.tls.client_crl.clone()])
+            .flatten()
+            .map(|path| (path, READ)),
+    );
     let mut problems: Vec<Problem> = Vec::new();
     for (path, wants) in places {
         if is_credential(&path) {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::archive::continuous::recorder::{Recorder, Standing};
 use crate::config::Config;
 use crate::domain::{Clock, SystemClock};
+use crate::observability::certificate::{Validity, links};
 use crate::observability::process;
 use crate::protocol::http::CertificateStatus;
 use crate::server::tls::Tls;
@@ -30,6 +31,8 @@ pub(super) struct State {
     pub(super) continuous: Option<Arc<Recorder>>,
     /// Why the last reload was refused.
     pub(super) config_error: Mutex<Option<String>>,
+    /// Why a certificate that has changed is not used.
+    pub(super) certificate_error: Mutex<Option<String>>,
     /// Why keys that have changed are not used.
     pub(super) keys_error: Mutex<Option<String>>,
 }
@@ -53,6 +56,7 @@ impl State {
             tls,
             continuous,
             config_error: Mutex::default(),
+            certificate_error: Mutex::default(),
             keys_error: Mutex::default(),
         }
     }
@@ -77,17 +81,24 @@ impl Process for State {
 
     fn certificate(&self) -> Option<CertificateStatus> {
         let material = self.tls.as_ref()?.material();
-        let leaf = material.leaf()?;
+        let (leaf, first_end, now) = (material.leaf()?, material.first_end()?, SystemClock.now());
         Some(CertificateStatus {
             names: leaf.names.clone(),
-            not_after: leaf.not_after,
-            days_left: leaf.days_left(SystemClock.now()),
+            not_before: links(&material.chain).map(|facts| facts.not_before).max()?,
+            not_after: first_end.not_after,
+            days_left: first_end.days_left(now),
+            is_valid: !matches!(material.validity(now), Validity::Expired | Validity::NotYet),
+            ends_first: (first_end != leaf).then(|| first_end.subject.clone()),
             self_signed: leaf.is_self_issued,
         })
     }
 
     fn config_error(&self) -> Option<String> {
         self.config_error.lock().clone()
+    }
+
+    fn certificate_error(&self) -> Option<String> {
+        self.certificate_error.lock().clone()
     }
 
     fn keys_error(&self) -> Option<String> {

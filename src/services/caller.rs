@@ -61,7 +61,10 @@ pub fn authorize(caller: &Caller, scope: Scope) -> Result<(), ApiError> {
     if caller.actor.may(scope) {
         return Ok(());
     }
-    let message = format!("this needs role admin or a token with the scope {}", scope.as_str());
+    let message = match caller.actor.lacks_certificate {
+        true => "this needs a client certificate of an authority in tls.client_ca".to_owned(),
+        false => format!("this needs role admin or a token with the scope {}", scope.as_str()),
+    };
     Err(ApiError::new(ErrorCode::Forbidden, message))
 }
 

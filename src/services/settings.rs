@@ -18,6 +18,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What is purged by its age.
     pub retention: Retention,
+    /// Whether the rights of administrators and service tokens need a client certificate over the network.
+    pub needs_certificate: bool,
     /// A backup rests so many times as long as it works, for those who write meanwhile; 0 where there is nobody.
     pub backup_rests: u32,
 }
@@ -30,6 +32,7 @@ impl Settings {
             chat: config.chat.clone(),
             limits: config.limits.clone(),
             retention: config.retention.clone(),
+            needs_certificate: config.tls.client_ca.is_some(),
             backup_rests,
         }
     }

@@ -23,6 +23,10 @@ pub struct OverControlSocket {
     pub behind: Option<String>,
 }
 
+/// The request came over a connection whose other end has shown a client certificate of an authority in `tls.client_ca`.
+#[derive(Debug, Clone, Copy)]
+pub struct Certified;
+
 /// The request came from this address.
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);

@@ -397,3 +397,63 @@ fn a_server_that_cannot_read_a_key_does_not_start() {
         assert!(!check.status.success() && words(&check).contains(why), "{}", words(&check));
     }
 }
+
+/// What exporters write that take a number for a signed one, or base64url for base64: each is taken, or named.
+#[test]
+fn an_exporters_way_of_writing_numbers_is_understood_or_named() {
+    let dir = tempfile::tempdir().unwrap();
+    new_key(dir.path(), "rsa.key", "RS256");
+    new_key(dir.path(), "p256.key", "ES256");
+    let path = |name: &str| dir.path().join(name);
+    let base64url = |bytes: &[u8]| {
+        let text = String::from_utf8(openssl(&["base64", "-A"], bytes)).unwrap();
+        text.trim().trim_end_matches('=').replace('+', "-").replace('/', "_")
+    };
+    let modulus = openssl(&["rsa", "-in", path("rsa.key").to_str().unwrap(), "-noout", "-modulus"], b"");
+    let modulus = String::from_utf8(modulus).unwrap().trim().trim_start_matches("Modulus=").to_owned();
+    let modulus: Vec<u8> =
+        (0..modulus.len()).step_by(2).map(|at| u8::from_str_radix(&modulus[at..at + 2], 16).unwrap()).collect();
+    let signed = |bytes: &[u8]| base64url(&[&[0, 0], bytes].concat());
+    let padded = |bytes: &[u8]| format!("{}==", base64url(bytes));
+    let rsa = |n: &str, e: &str| format!("{{\"kty\":\"RSA\",\"kid\":\"one\",\"n\":\"{n}\",\"e\":\"{e}\"}}");
+    let (n, e) = (base64url(&modulus), "AQAB");
+    let der = openssl(&["pkey", "-in", path("p256.key").to_str().unwrap(), "-pubout", "-outform", "DER"], b"");
+    let (x, y) = der[der.len() - 64..].split_at(32);
+    let ec =
+        |x: &str, y: &str| format!("{{\"kty\":\"EC\",\"crv\":\"P-256\",\"kid\":\"one\",\"x\":\"{x}\",\"y\":\"{y}\"}}");
+    let jwks = |key: &str| format!("{{\"keys\":[{key}]}}");
+    let taken = [
+        ("as the RFC has it", rsa(&n, e), "rsa.key", "RS256"),
+        ("n with zeros", rsa(&signed(&modulus), e), "rsa.key", "RS256"),
+        ("e with zeros", rsa(&n, &signed(&[1, 0, 1])), "rsa.key", "PS384"),
+        ("padding", rsa(&padded(&modulus), "AQAB=="), "rsa.key", "RS256"),
+        ("EC", ec(&base64url(x), &base64url(y)), "p256.key", "ES256"),
+        ("EC with padding", ec(&padded(x), &padded(y)), "p256.key", "ES256"),
+    ];
+    fs::write(path("jwks.json"), jwks(&taken[0].1)).unwrap();
+    let lines = in_file("jwks_file = \"DIR/jwks.json\"");
+    let service = Service::start_in(dir, crate::harness::free_port(), &lines, &[], None);
+    for (what, key, signer, alg) in taken {
+        fs::write(service.path("jwks.json"), jwks(&key)).unwrap();
+        service.hang_up();
+        let token = signed_by_openssl(&service.path(signer), alg, Some("one"));
+        assert_eq!(session(&service, &token), 200, "{what}");
+    }
+    let long = [&[0], x].concat();
+    for (key, says) in [
+        (ec(&base64url(&x[1..]), &base64url(y)), "its x has 31 bytes, and P-256 has 32"),
+        (ec(&base64url(&long), &base64url(&y[1..])), "its x has 33 bytes, and P-256 has 32"),
+        (ec(&base64url(x), &base64url(&y[..30])), "its y has 30 bytes"),
+        (rsa(&n.replace(['-', '_'], "/"), e), "its n is in base64; it must be in base64url"),
+        (rsa(&n, "AQ AB"), "its e is not in base64url"),
+        (rsa(&n, "AAAA"), "it is no RSA key"),
+    ] {
+        fs::write(service.path("jwks.json"), jwks(&key)).unwrap();
+        let (code, said) = says_of(&service);
+        assert!(code != 0 && said.contains(says), "{says}: {said}");
+    }
+}
+
+fn says_of(service: &Service) -> (i32, String) {
+    says(service, &["config", "check"])
+}

@@ -14,6 +14,7 @@ mod access_model;
 mod administration;
 mod archive;
 mod backup;
+mod certificates;
 mod circles;
 mod cli;
 mod config;

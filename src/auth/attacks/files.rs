@@ -53,7 +53,7 @@ fn a_jwks_is_taken_as_far_as_it_is_understood() {
         "('wrong') is ignored: its alg ES256 is not one of its kind",
         "('unknown') is ignored: its alg is not one",
         "('p521') is ignored",
-        "('short') is ignored: a member does not have the length",
+        "('short') is ignored: its x has 3 bytes, and P-256 has 32",
         "('nowhere') is ignored: its point is not on its curve",
         "('small') is ignored: it is an RSA key of 1024 bits; 2048 are the least",
         "('one') is ignored: it is no RSA key",

@@ -1,5 +1,6 @@
 //! Connects to a server by its address: DNS, TCP, TLS and trusted certificates.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,11 +8,14 @@ use http::Uri;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::config::{Config, TlsProfile};
+use crate::domain::{host, pem};
+use crate::server::tls;
 
 use crate::cli::client::dns;
 use crate::cli::exit::Failure;
@@ -31,15 +35,21 @@ pub struct Trust<'a> {
     pub is_unverified: bool,
 }
 
-/// A connection, and the host as a request names it.
-pub(in crate::cli) async fn connect(
-    config: &Config,
-    url: &str,
-    trust: Trust<'_>,
-) -> anyhow::Result<(Box<dyn Stream>, String)> {
+/// A connection to a server.
+pub(in crate::cli) struct Connected {
+    /// What is said goes through here.
+    pub stream: Box<dyn Stream>,
+    /// The host as a request names it.
+    pub host: String,
+    /// What was agreed on, where it is TLS.
+    pub tls: Option<String>,
+}
+
+/// Connects to the server of a URL.
+pub(in crate::cli) async fn connect(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Connected> {
     // The error does not repeat the address, which may contain a password or a token.
     let bad = |why: &str| Failure::usage("--url is not the address of a server", why, "Write it as https://HOST:PORT.");
-    let uri: Uri = url.parse().map_err(|_| bad("it is not a URL"))?;
+    let uri: Uri = in_ascii(url).parse().map_err(|_| bad("it is not a URL"))?;
     let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
     let is_tls = match uri.scheme_str() {
         Some("https") => true,
@@ -50,7 +60,7 @@ pub(in crate::cli) async fn connect(
     if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.as_str().contains('@') {
         return Err(bad("it contains more than a host and a port").into());
     }
-    let host = authority.host().trim_matches(['[', ']']).to_owned();
+    let host = authority.host().trim_matches(['[', ']']).trim_end_matches('.').to_owned();
     // The library takes a port that is none for no port at all.
     let port = match authority.as_str().strip_prefix(authority.host()).filter(|rest| !rest.is_empty()) {
         None => {
@@ -76,7 +86,7 @@ pub(in crate::cli) async fn connect(
     };
     let stream = dns::connect(&host, port).await.map_err(failed)?;
     if !is_tls {
-        return Ok((Box::new(stream), authority.to_string()));
+        return Ok(Connected { stream: Box::new(stream), host: authority.to_string(), tls: None });
     }
     let mut roots = RootCertStore::empty();
     match trust.cacert {
@@ -92,7 +102,7 @@ pub(in crate::cli) async fn connect(
             }
         }
     }
-    let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+    let client = ClientConfig::builder_with_provider(Arc::new(tls::provider(TlsProfile::Default)))
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots);
     let mut client = match trust.identity {
@@ -107,10 +117,12 @@ pub(in crate::cli) async fn connect(
                     "Use a certificate that an authority in tls.client_ca has signed, and its key, both in PEM.",
                 )
             };
-            let chain: Result<Vec<_>, _> =
-                CertificateDer::pem_file_iter(cert).and_then(|certificates| certificates.collect());
+            let read = |path: &Path| std::fs::read(path).map(Zeroizing::new).map(|text| pem::plain(&text));
+            let text = read(cert).map_err(|error| failed(error.to_string()))?;
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
             let chain = chain.map_err(|error| failed(error.to_string()))?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| failed(error.to_string()))?;
+            let text = read(key).map_err(|error| failed(error.to_string()))?;
+            let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(error.to_string()))?;
             client.with_client_auth_cert(chain, key).map_err(|error| failed(error.to_string()))?
         }
     };
@@ -123,7 +135,31 @@ pub(in crate::cli) async fn connect(
             "If the server has a self-signed certificate, give it with --cacert (DATA_DIR/tls/cert.pem on the server).";
         Failure::new(format!("no TLS connection to {authority}"), error, remedy)
     })?;
-    Ok((Box::new(stream), authority.to_string()))
+    let tls = Some(agreed(stream.get_ref().1));
+    Ok(Connected { stream: Box::new(stream), host: authority.to_string(), tls })
+}
+
+/// A URL whose host is in punycode: people write it as they read it.
+fn in_ascii(url: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = url.split_once("://").filter(|_| !url.is_ascii()) else { return url.into() };
+    let (name, rest) = rest.split_at(rest.find([':', '/', '?', '#']).unwrap_or(rest.len()));
+    match host::spelt(name) {
+        Ok(name) => format!("{scheme}://{name}{rest}").into(),
+        Err(_) => url.into(),
+    }
+}
+
+/// What a client gets of TLS, in words.
+fn agreed(connection: &ClientConnection) -> String {
+    let version = match connection.protocol_version() {
+        Some(ProtocolVersion::TLSv1_3) => "TLS 1.3",
+        Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+        _ => "TLS",
+    };
+    let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown");
+    let group = connection.negotiated_key_exchange_group().map(|group| group.name());
+    let group = group.and_then(|group| group.as_str()).unwrap_or("unknown");
+    format!("{version}, key exchange {group}, cipher suite {suite}")
 }
 
 /// For `doctor` on the server's own machine, which checks the certificate separately and has no host name. Nothing secret is
@@ -170,8 +206,8 @@ fn trust_file(roots: &mut RootCertStore, path: &Path) -> anyhow::Result<()> {
     let failed = |why: String| {
         Failure::new(format!("the certificate {} cannot be used", path.display()), why, "Use a certificate in PEM.")
     };
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-    for certificate in certificates {
+    let text = pem::plain(&std::fs::read(path).map_err(|error| failed(error.to_string()))?);
+    for certificate in CertificateDer::pem_slice_iter(&text) {
         roots.add(certificate.map_err(|e| failed(e.to_string()))?).map_err(|e| failed(e.to_string()))?;
     }
     Ok(())

@@ -26,7 +26,7 @@ use crate::server::offline::{Offline, OfflineError};
 use crate::transport::origin::BEHIND_COMMAND;
 
 use crate::cli::Global;
-use crate::cli::client::connect::{Stream, Trust, connect};
+use crate::cli::client::connect::{Connected, Stream, Trust, connect};
 use crate::cli::data_dir_flag;
 use crate::cli::exit;
 use crate::cli::exit::Failure;
@@ -323,7 +323,7 @@ async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call:
                     "Issue a token on the server (academy-rt token issue --user svc --scope broadcast), and set ACADEMY_RT_TOKEN to it.",
                 )
             })?;
-            let (stream, host) = connect(config, url, server.trust()).await?;
+            let Connected { stream, host, .. } = connect(config, url, server.trust()).await?;
             (stream, host, Some(token))
         }
         None => {

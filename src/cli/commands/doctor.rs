@@ -20,10 +20,10 @@ use crate::config::{Config, TlsMode};
 use crate::domain::origin::Origin;
 use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock, Timestamp};
-use crate::observability::certificate::{CertificateFacts, Validity};
+use crate::observability::certificate::Validity;
 use crate::server::listener::{is_own_inability, own_addresses};
 use crate::server::preflight;
-use crate::server::tls::self_signed;
+use crate::server::tls::{self, Material, self_signed};
 use crate::transport::forwarded::{is_trusted, list_with};
 
 use crate::cli::Global;
@@ -121,7 +121,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     for warning in &checked.warnings {
         results.push(CheckResult::warning("start", warning.clone(), "Fix it as described."));
     }
-    results.extend(checked.tls.as_ref().and_then(|tls| tls.leaf()).map(|leaf| certificate_end(leaf, &config, now)));
+    results.extend(checked.tls.as_ref().and_then(|tls| certificate_end(tls, &config, now)));
     results.extend(machine::keys(&config));
     results.extend(checked.keys.iter().flat_map(|keys| machine::token_keys(keys, now)));
     results.push(machine::clock(&config, now));
@@ -179,8 +179,12 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     Ok(if is_bad { Exit::Found } else { Exit::Done })
 }
 
-fn certificate_end(leaf: &CertificateFacts, config: &Config, now: Timestamp) -> CheckResult {
-    let (names, end) = (leaf.names.join(", "), day(leaf.not_after));
+fn certificate_end(material: &Material, config: &Config, now: Timestamp) -> Option<CheckResult> {
+    let (leaf, first_end) = (material.leaf()?, material.first_end()?);
+    let (names, end) = (leaf.names.join(", "), day(first_end.not_after));
+    // A chain is good no longer than each certificate in it.
+    let which =
+        if first_end == leaf { "it".to_owned() } else { format!("the one of '{}' in its chain", first_end.subject) };
     let remedy = if config.tls.mode == TlsMode::SelfSigned {
         "Start the server: it renews its self-signed certificate while it runs."
     } else {
@@ -188,21 +192,24 @@ fn certificate_end(leaf: &CertificateFacts, config: &Config, now: Timestamp) -> 
     };
     let unknown =
         self_signed::host_name().filter(|host| !leaf.is_for(host) && leaf.names.iter().all(|name| name == "localhost"));
-    match (leaf.validity(now), unknown) {
+    Some(match (material.validity(now), unknown) {
         (Validity::Expired | Validity::NotYet, _) => {
-            CheckResult::problem("certificate", format!("for {names}: it is valid until {end}, but not now"), remedy)
+            let faults = tls::time_faults(&material.chain, now).join("; ");
+            CheckResult::problem("certificate", format!("for {names}: {faults}"), remedy)
         }
         (Validity::VerySoon, _) => {
-            CheckResult::problem("certificate", format!("for {names}: it expires on {end}"), remedy)
+            CheckResult::problem("certificate", format!("for {names}: {which} expires on {end}"), remedy)
         }
-        (Validity::Soon, _) => CheckResult::warning("certificate", format!("for {names}: it expires on {end}"), remedy),
+        (Validity::Soon, _) => {
+            CheckResult::warning("certificate", format!("for {names}: {which} expires on {end}"), remedy)
+        }
         (Validity::Good, Some(host)) => CheckResult::warning(
             "certificate",
             format!("it is not for this machine's name, {host}"),
             "Use a certificate for the names that clients use.",
         ),
         (Validity::Good, None) => CheckResult::good("certificate", format!("for {names}, valid until {end}")),
-    }
+    })
 }
 
 /// The state that a running server reports.
@@ -227,6 +234,11 @@ fn server(status: &Value) -> Vec<CheckResult> {
     if let Some(error) = status.get("configError").and_then(Value::as_str) {
         let what = format!("the last reload failed, and the old configuration stays in use: {error}");
         results.push(CheckResult::problem("server", what, "Correct the file and reload again."));
+    }
+    if let Some(error) = status.get("certificateError").and_then(Value::as_str) {
+        let what = format!("a changed certificate cannot be used, and the old one stays in use: {error}");
+        let remedy = "Correct the file. The server reads it again within a few seconds.";
+        results.push(CheckResult::problem("server", what, remedy));
     }
     if let Some(error) = status.get("keysError").and_then(Value::as_str) {
         let what = format!("changed keys cannot be used, and the old keys stay in use: {error}");

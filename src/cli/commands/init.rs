@@ -15,7 +15,7 @@ use crate::auth::secret;
 use crate::config::keys::annotated_file;
 use crate::config::load::examine;
 use crate::config::{Config, Sources};
-use crate::domain::{Clock, SystemClock};
+use crate::domain::{Clock, SystemClock, host};
 use crate::server::tls;
 use crate::server::tls::self_signed;
 
@@ -38,7 +38,7 @@ pub struct InitArgs {
     /// Data directory of the server [default: /var/lib/academy-rt for root, else DIR/data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Host name or address that clients use; may be given several times [default: the host name of this machine]
+    /// Host name or address that clients use, or *.DOMAIN; may be given several times [default: the host name of this machine]
     #[arg(long, value_name = "NAME")]
     host: Vec<String>,
     /// Address and port to listen on [default: 0.0.0.0:443 for root, else 0.0.0.0:8443]
@@ -153,10 +153,10 @@ fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
     let hosts = if args.host.is_empty() {
         let default = self_signed::host_name().unwrap_or_else(|| "localhost".to_owned());
         ask(asks, "Host name that clients use for this server (separate several with spaces)", &default, |text| {
-            text.split_whitespace().map(host).collect()
+            text.split_whitespace().map(host::spelt).collect()
         })?
     } else {
-        args.host.iter().map(|text| host(text)).collect::<Result<_, _>>().map_err(|why| wrong("--host", why))?
+        args.host.iter().map(|text| host::spelt(text)).collect::<Result<_, _>>().map_err(|why| wrong("--host", why))?
     };
     let port = if is_root { 443 } else { 8443 };
     let listen = match args.listen {
@@ -190,14 +190,6 @@ fn answers(args: &InitArgs, is_root: bool) -> Result<Answers, Failure> {
 
 fn wrong(flag: &str, why: String) -> Failure {
     Failure::usage(format!("{flag} cannot be used"), why, "Correct the value.")
-}
-
-fn host(text: &str) -> Result<String, String> {
-    if self_signed::is_host(text) {
-        Ok(text.to_ascii_lowercase())
-    } else {
-        Err(format!("'{text}' is neither a host name nor an address"))
-    }
 }
 
 fn origin(text: &str) -> Result<String, String> {
@@ -419,7 +411,12 @@ fn user_of(passwd: &str, name: &str) -> Option<(u32, u32)> {
 }
 
 fn words(places: &Places, answers: &Answers, written: &Written) -> String {
-    let name = answers.hosts.first().map_or("localhost", String::as_str);
+    // Nobody can connect to a star.
+    let host = answers.hosts.iter().find(|host| !host.contains('*')).or(answers.hosts.first());
+    let name = host.map_or("localhost".to_owned(), |host| match host.contains(':') {
+        true => format!("[{host}]"),
+        false => host.replace('*', "NAME"),
+    });
     let (config, secret) = (places.config.display(), places.secret.display());
     let mut text = format!("Written:\n  {config}  the configuration\n  {secret}  the secret to sign tokens with\n");
     if let Some((cert, last_day)) = &written.certificate {
@@ -485,15 +482,5 @@ mod tests {
             .unwrap();
         assert_eq!(user_of(path.to_str().unwrap(), SERVICE_USER), Some((990, 991)));
         assert_eq!(user_of(path.to_str().unwrap(), "nobody"), None);
-    }
-
-    #[test]
-    fn hosts_are_names_or_addresses() {
-        for good in ["rt.example.ca", "192.0.2.7", "2001:db8::7", "RT-1"] {
-            assert!(host(good).is_ok(), "{good}");
-        }
-        for bad in ["", "a b", "https://x", "x:443", "é.ca", "-x"] {
-            assert!(host(bad).is_err(), "{bad}");
-        }
     }
 }

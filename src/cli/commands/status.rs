@@ -124,10 +124,19 @@ impl Said<'_> {
         let Some(names) = names else { return "none, TLS is off".to_owned() };
         let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
         let (end, days) = (Timestamp(self.number("/certificate/notAfter")), self.number("/certificate/daysLeft"));
-        let alarm = if days < 30 { "  RENEW IT" } else { "" };
+        let is_valid = self.0.pointer("/certificate/valid").and_then(Value::as_bool).unwrap_or(true);
+        let alarm = match (is_valid, days) {
+            (false, _) => "  NOT VALID NOW: clients refuse it",
+            (true, ..30) => "  RENEW IT",
+            _ => "",
+        };
+        let ends_first = match self.word("/certificate/endsFirst") {
+            "" => String::new(),
+            subject => format!(", when that of '{subject}' in its chain ends"),
+        };
         let own =
             if self.0.pointer("/certificate/selfSigned") == Some(&Value::Bool(true)) { ", self-signed" } else { "" };
-        format!("for {} until {} ({days} days){own}{alarm}", names.join(", "), day(end))
+        format!("for {} until {} ({days} days){ends_first}{own}{alarm}", names.join(", "), day(end))
     }
 
     fn keys(&self) -> String {
@@ -310,6 +319,9 @@ fn text(answer: &Value) -> String {
         if !seen.is_empty() {
             row(name, format!("refused, {what}: {seen}"));
         }
+    }
+    if let Some(error) = answer.get("certificateError").and_then(Value::as_str) {
+        row("CERTIFICATE", format!("REFUSED, the old one stays in use: {error}"));
     }
     if let Some(error) = answer.get("keysError").and_then(Value::as_str) {
         row("KEYS", format!("REFUSED, the old keys stay in use: {error}"));

@@ -2,6 +2,8 @@
 //! directory, kept there, and made again before its end. Each thing that can be wrong with them has its own message. What is
 //! in force can be replaced at any time: new connections get the new one, live ones keep theirs.
 
+mod chain;
+mod clients;
 pub mod handshakes;
 pub mod self_signed;
 
@@ -15,19 +17,17 @@ use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::{CipherSuite, RootCertStore, ServerConfig};
+use rustls::{CipherSuite, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
 
 use crate::archive::moments::day;
 use crate::config::trusted_file;
 use crate::config::{Config, TlsMode, TlsProfile, TlsVersion};
-use crate::domain::Timestamp;
-use crate::observability::certificate::{CertificateFacts, Validity, chain_fault};
-
 use crate::domain::problem::Problem;
+use crate::domain::{Timestamp, pem};
+use crate::observability::certificate::{CertificateFacts, Validity, chain_fault, chain_validity, first_end, links};
+
 use crate::server::file_watcher::WatchedFiles;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -48,6 +48,8 @@ pub struct Material {
     pub chain: Vec<CertificateFacts>,
     /// What should be fixed.
     pub warnings: Vec<String>,
+    /// The revocation lists of client certificates are good until then.
+    revoked_until: Option<Timestamp>,
     /// What it was read from, as it was.
     files: WatchedFiles,
 }
@@ -101,6 +103,24 @@ impl Material {
         self.chain.first()
     }
 
+    /// How much time the chain has: that of the certificate in it that has least.
+    #[must_use]
+    pub fn validity(&self, now: Timestamp) -> Validity {
+        chain_validity(&self.chain, now)
+    }
+
+    /// The certificate of the chain that ends first.
+    #[must_use]
+    pub fn first_end(&self) -> Option<&CertificateFacts> {
+        first_end(&self.chain)
+    }
+
+    /// What there is to say of revocation lists that are over.
+    #[must_use]
+    pub fn revocation_warning(&self, now: Timestamp) -> Option<String> {
+        clients::Revoked::warning(self.revoked_until, now)
+    }
+
     /// Whether a file that it was read from is another one now.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
@@ -110,17 +130,21 @@ impl Material {
     /// Whether it may take the place of material that is in force.
     ///
     /// # Errors
-    /// A certificate that is over does not replace one that is good.
+    /// A certificate that is over does not replace one that is good, nor does a chain with one that is over, nor do revocation
+    /// lists.
     pub fn may_replace(&self, other: &Material, now: Timestamp) -> Result<(), Problem> {
-        let is_usable = |material: &Material| {
-            material.leaf().is_some_and(|leaf| !matches!(leaf.validity(now), Validity::Expired | Validity::NotYet))
-        };
-        match (self.leaf(), is_usable(self) || !is_usable(other)) {
-            (Some(leaf), false) => Err(Problem::new(
+        let is_usable = |material: &Material| !matches!(material.validity(now), Validity::Expired | Validity::NotYet);
+        if is_usable(other) && !is_usable(self) {
+            return Err(Problem::new(
                 "the new certificate is not used",
-                time_fault(leaf, now).unwrap_or_default(),
+                time_faults(&self.chain, now).join("; "),
                 "Use a certificate that is valid now. Until then, the old one stays in use.",
-            )),
+            ));
+        }
+        match (self.revocation_warning(now), other.revoked_until.filter(|until| *until > now)) {
+            (Some(why), Some(_)) => {
+                Err(Problem::new("the new revocation lists are not used", why, "Until then, the old ones stay in use."))
+            }
             _ => Ok(()),
         }
     }
@@ -152,19 +176,27 @@ pub fn load_existing(config: &Config, now: Timestamp) -> Result<Option<Material>
 
 fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Material, Problem> {
     // Before they are read: what changes meanwhile is read again.
-    let paths = [Some(&place.cert), Some(&place.key), config.tls.client_ca.as_ref()];
+    let tls = &config.tls;
+    let paths = [Some(&place.cert), Some(&place.key), tls.client_ca.as_ref(), tls.client_crl.as_ref()];
     let files = WatchedFiles::new(paths.into_iter().flatten().cloned());
+    let provider = Arc::new(provider(tls.profile));
     let ders = read_chain(&place.cert)?;
+    // Before the key is read: what is no certificate is told first.
+    facts(&ders, &place.cert)?;
+    let private_key = read_key(&place.key)?;
+    let ders = chain::in_order(&provider, ders, &private_key);
     let chain = facts(&ders, &place.cert)?;
-    let server = server_config(config, place, ders)?;
-    let warnings = warnings(&chain, place, now);
-    Ok(Material { server: Arc::new(server), chain, warnings, files })
+    let revoked = tls.client_crl.as_deref().map(clients::Revoked::read).transpose()?;
+    let revoked_until = revoked.as_ref().and_then(|revoked| revoked.until);
+    let server = server_config(config, place, provider, (ders, private_key), revoked)?;
+    let mut warnings = warnings(&chain, place, now);
+    warnings.extend(clients::Revoked::warning(revoked_until, now));
+    Ok(Material { server: Arc::new(server), chain, warnings, revoked_until, files })
 }
 
 fn place(config: &Config) -> Result<Option<Place>, Problem> {
     let tls = &config.tls;
-    let credentials = config.credentials_dir.as_ref().map(|dir| CREDENTIALS.map(|name| dir.join(name)));
-    let credentials = credentials.filter(|paths| paths.iter().all(|path| path.exists()));
+    let credentials = if tls.mode == TlsMode::SelfSigned { credentials(config)? } else { None };
     match (tls.mode, &tls.cert, &tls.key) {
         (TlsMode::Off, _, _) => Ok(None),
         (TlsMode::Files, Some(cert), Some(key)) => {
@@ -185,24 +217,84 @@ fn place(config: &Config) -> Result<Option<Place>, Problem> {
     }
 }
 
-/// Makes the server's own pair, if there is none or it is near its end. One that somebody else has put there is left alone.
-fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), Problem> {
-    let mut names = self_signed::own_names(config);
-    if place.cert.exists() && place.key.exists() {
-        let Ok(der) = CertificateDer::from_pem_file(&place.cert) else { return Ok(()) };
-        let Ok(old) = CertificateFacts::read(&der) else { return Ok(()) };
-        let is_ours = old.is_self_issued && old.subject == format!("CN={}", self_signed::COMMON_NAME);
-        if !is_ours || old.not_after > now.plus(RENEWED_BEFORE) {
-            return Ok(());
-        }
-        // Names that it was made for stay.
-        let more: Vec<String> = old.names.into_iter().filter(|name| !names.contains(name)).collect();
-        names.extend(more);
+/// The pair among the credentials of systemd, if there is one.
+///
+/// # Errors
+/// If there is half of one: without a word, clients would get a certificate that nobody has given.
+fn credentials(config: &Config) -> Result<Option<[PathBuf; 2]>, Problem> {
+    let Some(dir) = &config.credentials_dir else { return Ok(None) };
+    let [cert, key] = CREDENTIALS;
+    let half = |is: &str, is_not: &str| {
+        Problem::new(
+            format!("the credential {is} cannot be used"),
+            format!("there is no credential {is_not}"),
+            format!(
+                "Add LoadCredential={is_not}:FILE to the unit (systemctl edit academy-rt), or remove {is} from it."
+            ),
+        )
+    };
+    match (dir.join(cert).exists(), dir.join(key).exists()) {
+        (true, true) => Ok(Some(CREDENTIALS.map(|name| dir.join(name)))),
+        (true, false) => Err(half(cert, key)),
+        (false, true) => Err(half(key, cert)),
+        (false, false) => Ok(None),
     }
-    self_signed::make(&names, &place.cert, &place.key, now).map_err(|error| {
+}
+
+/// Makes the server's own pair, if there is none or its time is not now. One that somebody else has put there is left alone.
+fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), Problem> {
+    let failed = |error: io::Error| {
         let what = format!("the certificate {} cannot be created", place.cert.display());
         Problem::new(what, error, "Make the data directory writable, or use --tls-cert and --tls-key.")
-    })
+    };
+    let mut names = self_signed::own_names(config);
+    let pair = [place.cert.as_path(), place.key.as_path()];
+    match (place.cert.exists(), place.key.exists()) {
+        (false, false) => {}
+        // A start that was cut off, or half of somebody's pair: the key is not thrown away.
+        (false, true) => {
+            let pem = self_signed::certify(&names, &pem::plain(&read(&place.key, "key")?), now);
+            let pem = pem.map_err(|why| {
+                let what = format!("the key {} cannot be used", place.key.display());
+                Problem::new(what, why, "Put its certificate beside it as cert.pem, or move the key away.")
+            })?;
+            return self_signed::write_cert(&place.cert, &pem).map_err(failed);
+        }
+        (true, has_key) => match own_facts(&place.cert) {
+            Some(old) if has_key && old.is_good_until(now, RENEWED_BEFORE) => return Ok(()),
+            Some(old) => {
+                let is_good = |[cert, key]: &[PathBuf; 2]| {
+                    key.exists() && own_facts(cert).is_some_and(|facts| facts.is_good_until(now, RENEWED_BEFORE))
+                };
+                // A clock that was wrong for a while: who trusts the certificate from before goes on trusting it.
+                if let Some([cert, key]) = self_signed::kept_beside(pair).find(is_good) {
+                    return self_signed::put_back([&cert, &key], pair).map_err(failed);
+                }
+                // One that ends by the same clock is of no use any more.
+                if has_key && matches!(old.validity(now), Validity::Expired | Validity::NotYet) {
+                    self_signed::keep(pair).map_err(failed)?;
+                }
+                // Names that it was made for stay.
+                let more: Vec<String> = old.names.into_iter().filter(|name| !names.contains(name)).collect();
+                names.extend(more);
+            }
+            None if has_key => return Ok(()),
+            None => {
+                let what = format!("the certificate {} cannot be used", place.cert.display());
+                let remedy = "Put its key beside it as key.pem, or move the certificate away.";
+                return Err(Problem::new(what, format!("its key {} is not there", place.key.display()), remedy));
+            }
+        },
+    }
+    self_signed::make(&names, &place.cert, &place.key, now).map_err(failed)
+}
+
+/// What a certificate says of itself, if it is one that this server has made for itself.
+fn own_facts(path: &Path) -> Option<CertificateFacts> {
+    let der = CertificateDer::from_pem_file(path).ok()?;
+    let facts = CertificateFacts::read(&der).ok()?;
+    let is_own = facts.is_self_issued && facts.subject == format!("CN={}", self_signed::COMMON_NAME);
+    is_own.then_some(facts)
 }
 
 fn facts(ders: &[CertificateDer<'static>], path: &Path) -> Result<Vec<CertificateFacts>, Problem> {
@@ -218,7 +310,7 @@ fn warnings(chain: &[CertificateFacts], place: &Place, now: Timestamp) -> Vec<St
     let mut warnings = Vec::new();
     let Some(leaf) = chain.first() else { return warnings };
     let path = place.cert.display();
-    if let Some(fault) = time_fault(leaf, now) {
+    for fault in time_faults(chain, now) {
         warnings.push(format!("the certificate {path}: {fault}. Clients refuse it: put a new one there."));
     }
     if leaf.names.is_empty() {
@@ -236,14 +328,21 @@ fn warnings(chain: &[CertificateFacts], place: &Place, now: Timestamp) -> Vec<St
     warnings
 }
 
-/// Why a certificate is not good at a time.
+/// Why certificates of a chain are not good at a time.
 #[must_use]
-pub fn time_fault(leaf: &CertificateFacts, now: Timestamp) -> Option<String> {
-    match leaf.validity(now) {
-        Validity::Expired => Some(format!("it expired on {}", day(leaf.not_after))),
-        Validity::NotYet => Some(format!("it is valid only from {}; check the clock", day(leaf.not_before))),
-        _ => None,
-    }
+pub fn time_faults(chain: &[CertificateFacts], now: Timestamp) -> Vec<String> {
+    let fault = |(place, facts): (usize, &CertificateFacts)| {
+        let which = match place {
+            0 => "it".to_owned(),
+            _ => format!("the certificate of '{}' in its chain", facts.subject),
+        };
+        match facts.validity(now) {
+            Validity::Expired => Some(format!("{which} expired on {}", day(facts.not_after))),
+            Validity::NotYet => Some(format!("{which} is valid only from {}; check the clock", day(facts.not_before))),
+            _ => None,
+        }
+    };
+    links(chain).enumerate().filter_map(fault).collect()
 }
 
 /// The names of the roots that this system trusts.
@@ -252,26 +351,36 @@ fn system_roots() -> HashSet<String> {
     roots.iter().filter_map(|der| CertificateFacts::read(der).ok()).map(|facts| facts.subject).collect()
 }
 
-fn server_config(config: &Config, place: &Place, chain: Vec<CertificateDer<'static>>) -> Result<ServerConfig, Problem> {
-    let private_key = read_key(&place.key)?;
+fn server_config(
+    config: &Config,
+    place: &Place,
+    provider: Arc<CryptoProvider>,
+    (chain, private_key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
+    revoked: Option<clients::Revoked>,
+) -> Result<ServerConfig, Problem> {
     let versions: &[&rustls::SupportedProtocolVersion] = match config.tls.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
-    let provider = Arc::new(provider(config.tls.profile));
     let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
     let builder = builder.map_err(|error| Problem::new("TLS cannot be set up", error, "Report this."))?;
     let builder = match &config.tls.client_ca {
         None => builder.with_no_client_auth(),
-        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+        Some(path) => builder.with_client_cert_verifier(clients::verifier(path, revoked, provider)?),
     };
+    let count = chain.len();
     let mut server = builder.with_single_cert(chain, private_key).map_err(|error| {
         let (cert, key) = (place.cert.display(), place.key.display());
         let what = format!("the certificate {cert} and the key {key} cannot be used");
         match error {
             rustls::Error::InconsistentKeys(_) => Problem::new(
                 what,
-                "the key does not belong to the certificate",
+                match count {
+                    1 => "the key does not belong to the certificate".to_owned(),
+                    _ => {
+                        format!("the key does not belong to the certificate, nor to another of the {count} in its file")
+                    }
+                },
                 "Use the private key of this certificate.",
             ),
             error => Problem::new(what, error, "Use a certificate chain and its key in PEM, RSA or ECDSA."),
@@ -282,10 +391,18 @@ fn server_config(config: &Config, place: &Place, chain: Vec<CertificateDer<'stat
     Ok(server)
 }
 
+/// The cipher suites and the key exchanges of a profile, the preferred first. The default has X25519MLKEM768 first: what is
+/// recorded today is not read by a quantum computer later. The client's order decides; every client that knows a hybrid one
+/// prefers it.
+///
 /// ITSP.40.062 (Canadian Centre for Cyber Security) recommends AES in GCM with ephemeral ECDH on the curves of NIST, in every
-/// one of its versions; what it merely suffers, or has taken up only lately, is left out here.
-fn provider(profile: TlsProfile) -> CryptoProvider {
+/// one of its versions; what it merely suffers, or has taken up only lately, is left out here. SecP256r1MLKEM768 is P-256
+/// itself, with the secret of ML-KEM (FIPS 203) behind its own: it is no weaker than what is recommended in every version.
+#[must_use]
+pub fn provider(profile: TlsProfile) -> CryptoProvider {
+    use aws_lc_rs::kx_group::{SECP256R1, SECP256R1MLKEM768, SECP384R1, X25519, X25519MLKEM768};
     let mut provider = aws_lc_rs::default_provider();
+    provider.kx_groups = vec![X25519MLKEM768, X25519, SECP256R1MLKEM768, SECP256R1, SECP384R1];
     if profile == TlsProfile::Itsp40062 {
         provider.cipher_suites.retain(|suite| {
             matches!(
@@ -298,23 +415,9 @@ fn provider(profile: TlsProfile) -> CryptoProvider {
                     | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
             )
         });
-        provider.kx_groups = vec![aws_lc_rs::kx_group::SECP384R1, aws_lc_rs::kx_group::SECP256R1];
+        provider.kx_groups = vec![SECP256R1MLKEM768, SECP384R1, SECP256R1];
     }
     provider
-}
-
-/// Whoever shows a certificate must have one of these authorities; the administrators' API asks for one, the others do not.
-fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
-    let failed = |why: String| {
-        let what = format!("the authorities of client certificates in {} cannot be used", path.display());
-        Problem::new(what, why, "Set tls.client_ca to a file with their certificates in PEM.")
-    };
-    let mut roots = RootCertStore::empty();
-    for der in read_chain(path)? {
-        roots.add(der).map_err(|error| failed(error.to_string()))?;
-    }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    builder.allow_unauthenticated().build().map_err(|error| failed(error.to_string()))
 }
 
 /// No file of certificates or keys is larger.
@@ -323,7 +426,9 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Problem> {
     trusted_file::read(path, MAX_FILE_BYTES).map_err(|error| {
         let remedy = match error.kind() {
-            io::ErrorKind::NotFound => "Check the path; it is tls.cert or tls.key in the configuration.",
+            io::ErrorKind::NotFound => {
+                "Check the path; it is tls.cert, tls.key, tls.client_ca or tls.client_crl in the configuration."
+            }
             io::ErrorKind::PermissionDenied => "Make it readable for the user of the server.",
             _ => "Check the file.",
         };
@@ -332,7 +437,7 @@ fn read(path: &Path, what: &str) -> Result<Zeroizing<Vec<u8>>, Problem> {
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let pem = read(path, "certificate")?;
+    let pem = pem::plain(&read(path, "certificate")?);
     let what = || format!("the certificate {} cannot be used", path.display());
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     let chain = chain.map_err(|error| Problem::new(what(), error, "It must be PEM: -----BEGIN CERTIFICATE-----."))?;
@@ -347,7 +452,7 @@ fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Problem> {
 const PASSPHRASE: &[u8] = b"ENCRYPTED";
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
-    let pem = read(path, "key")?;
+    let pem = pem::plain(&read(path, "key")?);
     PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let what = format!("the key {} cannot be used", path.display());
         let has_passphrase = pem.windows(PASSPHRASE.len()).any(|part| part == PASSPHRASE);

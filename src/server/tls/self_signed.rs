@@ -3,15 +3,15 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 
-use rustls::pki_types::ServerName;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::domain::Timestamp;
+use crate::domain::{Timestamp, host};
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// It is good for so long; Apple's systems refuse one of more days (825), whoever has signed it.
@@ -38,14 +38,7 @@ pub fn own_names(config: &Config) -> Vec<String> {
 #[must_use]
 pub fn host_name() -> Option<String> {
     // Asked of the kernel: in the unit's sandbox there is no /proc/sys.
-    let host = rustix::system::uname().nodename().to_str().ok()?.to_owned();
-    (!host.is_empty() && host.is_ascii() && host != "(none)").then_some(host)
-}
-
-/// Whether a text is a host name or an address that a certificate can be for.
-#[must_use]
-pub fn is_host(text: &str) -> bool {
-    text.is_ascii() && ServerName::try_from(text).is_ok()
+    host::spelt(rustix::system::uname().nodename().to_str().ok()?).ok()
 }
 
 /// Makes a key (mode 0600) and a certificate (0644) for host names and addresses, in PEM. Each takes its name when it is
@@ -66,7 +59,23 @@ pub fn make(names: &[String], cert: &Path, key: &Path, now: Timestamp) -> Result
 ///
 /// # Errors
 /// A name that no certificate can have.
-pub fn make_pem(names: &[String], now: Timestamp) -> Result<(String, zeroize::Zeroizing<String>), io::Error> {
+pub fn make_pem(names: &[String], now: Timestamp) -> Result<(String, Zeroizing<String>), io::Error> {
+    let pair = KeyPair::generate().map_err(io::Error::other)?;
+    Ok((signed(names, &pair, now)?, Zeroizing::new(pair.serialize_pem())))
+}
+
+/// A certificate as PEM for a key that is there already, in PEM.
+///
+/// # Errors
+/// It is no key that a certificate can be signed with, or a name that no certificate can have.
+pub fn certify(names: &[String], key: &[u8], now: Timestamp) -> Result<String, io::Error> {
+    let text = std::str::from_utf8(key).map_err(io::Error::other)?;
+    // What the library says has no part of the key in it.
+    let pair = KeyPair::from_pem(text).map_err(|_| io::Error::other("it is no private key in PEM"))?;
+    signed(names, &pair, now)
+}
+
+fn signed(names: &[String], pair: &KeyPair, now: Timestamp) -> Result<String, io::Error> {
     // What reads as an address becomes one.
     let mut params = CertificateParams::new(names.to_vec()).map_err(io::Error::other)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -76,9 +85,65 @@ pub fn make_pem(names: &[String], now: Timestamp) -> Result<(String, zeroize::Ze
     params.not_after = epoch + Duration::from_secs(now.plus(GOOD_FOR).as_secs());
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, COMMON_NAME);
-    let pair = KeyPair::generate().map_err(io::Error::other)?;
-    let certificate = params.self_signed(&pair).map_err(io::Error::other)?;
-    Ok((certificate.pem(), zeroize::Zeroizing::new(pair.serialize_pem())))
+    let certificate = params.self_signed(pair).map_err(io::Error::other)?;
+    Ok(certificate.pem())
+}
+
+/// So many pairs are kept that another clock has put out of use.
+const KEPT: usize = 4;
+
+/// The places of pairs that are kept beside a pair: a clock that was wrong for a while, and is set right, makes one of them good
+/// again.
+pub fn kept_beside([cert, key]: [&Path; 2]) -> impl Iterator<Item = [PathBuf; 2]> {
+    let (cert, key) = (cert.to_owned(), key.to_owned());
+    (1..=KEPT).map(move |number| [&cert, &key].map(|path| path.with_extension(format!("{number}.pem"))))
+}
+
+/// Keeps a pair in the first place that is free, or else in the last one.
+///
+/// # Errors
+/// What the file system says.
+pub fn keep(pair: [&Path; 2]) -> io::Result<()> {
+    let place = kept_beside(pair).find(|[cert, _]| !cert.exists()).or_else(|| kept_beside(pair).last());
+    let Some(place) = place else { return Ok(()) };
+    // The pair itself stays until another one takes its names.
+    for (kept, path) in place.iter().zip(pair) {
+        link_anew(path, kept)?;
+    }
+    Ok(())
+}
+
+/// Puts a pair that was kept in the place of this one, which is kept in its place.
+///
+/// # Errors
+/// What the file system says.
+pub fn put_back([kept_cert, kept_key]: [&Path; 2], [cert, key]: [&Path; 2]) -> io::Result<()> {
+    for (kept, path) in [(kept_key, key), (kept_cert, cert)] {
+        let aside = path.with_extension("aside");
+        if path.exists() {
+            link_anew(path, &aside)?;
+        }
+        fs::rename(kept, path)?;
+        if aside.exists() {
+            fs::rename(&aside, kept)?;
+        }
+    }
+    Ok(())
+}
+
+fn link_anew(path: &Path, link: &Path) -> io::Result<()> {
+    match fs::remove_file(link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => fs::hard_link(path, link),
+    }
+}
+
+/// Writes a certificate (0644), which takes its name when it is whole.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_cert(path: &Path, pem: &str) -> io::Result<()> {
+    write_whole(path, pem, 0o644)
 }
 
 fn write_whole(path: &Path, text: &str, mode: u32) -> io::Result<()> {

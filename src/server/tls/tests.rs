@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use rustls::RootCertStore;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::{ServerName, UnixTime};
@@ -185,5 +186,11 @@ fn the_canadian_profile_has_aes_gcm_and_curves_of_nist_alone() {
     assert_eq!(suites.len(), 6);
     assert!(suites.iter().all(|name| name.contains("AES") && name.contains("GCM")), "{suites:?}");
     let groups: Vec<String> = provider.kx_groups.iter().map(|group| format!("{:?}", group.name())).collect();
-    assert_eq!(groups, ["secp384r1", "secp256r1"]);
+    assert_eq!(groups, ["secp256r1MLKEM768", "secp384r1", "secp256r1"]);
+}
+
+#[test]
+fn the_default_prefers_the_hybrid_key_exchange() {
+    let groups = provider(TlsProfile::Default).kx_groups;
+    assert_eq!(format!("{:?}", groups[0].name()), "X25519MLKEM768");
 }

@@ -10,9 +10,9 @@ use warp::reply::Response;
 
 use crate::domain::Scope;
 use crate::observability::{metrics, process};
-use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::Health;
 use crate::services::Caller;
+use crate::services::caller::authorize;
 use crate::services::limits::budget::RequestKind;
 
 use super::{HttpApi, asker, failure, json, text_response, with_api};
@@ -71,11 +71,10 @@ async fn health(api: Arc<HttpApi>) -> Response {
 }
 
 async fn metrics_text(api: Arc<HttpApi>, caller: Caller, headers: HeaderMap) -> Response {
-    if !caller.actor.may(Scope::Metrics) {
-        let message = "this needs role admin or a token with the scope metrics";
-        return failure(&ApiError::new(ErrorCode::Forbidden, message));
+    match authorize(&caller, Scope::Metrics) {
+        Ok(()) => api.metrics(&headers),
+        Err(error) => failure(&error),
     }
-    api.metrics(&headers)
 }
 
 impl HttpApi {
@@ -113,7 +112,13 @@ impl HttpApi {
             process: process::read(),
             free_bytes: self.process.free_bytes(),
             certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),
-            is_reload_refused: self.process.config_error().or(self.process.keys_error()).is_some(),
+            is_reload_refused: [
+                self.process.config_error(),
+                self.process.keys_error(),
+                self.process.certificate_error(),
+            ]
+            .iter()
+            .any(Option::is_some),
         };
         let text = metrics::render(&figures, self.app.live.counters());
         let accepts = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();

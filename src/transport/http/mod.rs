@@ -35,7 +35,7 @@ use crate::services::limits::budget::{RequestKind, points_for_size};
 use crate::services::{App, Caller, authorize};
 use crate::transport::http::routes::HeadAlone;
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
-use crate::transport::origin::{self, ClientAddress, OverControlSocket, SignedIn, network_of};
+use crate::transport::origin::{self, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::handshake::bearer_of;
 use crate::transport::socketio::{identify, note_refused};
@@ -56,6 +56,10 @@ pub trait Process: Send + Sync {
     }
     /// Why the last reload was refused.
     fn config_error(&self) -> Option<String> {
+        None
+    }
+    /// Why a certificate that has changed is not used.
+    fn certificate_error(&self) -> Option<String> {
         None
     }
     /// Why keys that have changed are not used.
@@ -155,6 +159,7 @@ impl HttpApi {
         headers: &HeaderMap,
         control: Option<OverControlSocket>,
         address: Option<ClientAddress>,
+        is_certified: bool,
         kind: RequestKind,
         sender: Option<&SignedIn>,
     ) -> Result<Caller, ApiError> {
@@ -163,7 +168,8 @@ impl HttpApi {
             return Ok(Caller::http(Actor::local_admin(), &origin));
         }
         let token = bearer_of(headers);
-        match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
+        let is_certified = is_certified || control.is_some();
+        match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str), is_certified) {
             Ok(actor) => {
                 if let Some(sender) = sender {
                     sender.note(&actor.user);
@@ -263,25 +269,35 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
         .and(warp::method())
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
+        .and(warp::ext::optional::<Certified>())
         .and(warp::ext::optional::<SignedIn>())
         .and(warp::ext::optional::<HeadAlone>())
-        .and_then(move |headers: HeaderMap, method: Method, control, address, sender: Option<SignedIn>, head| {
-            let api = api.clone();
-            async move {
-                let refuse = |error| warp::reject::custom(Refusal(error));
-                let caller = api.asker(&headers, control, address, kind, sender.as_ref()).map_err(refuse)?;
-                if let Some(head) = head {
-                    let HeadAlone { needs, .. } = head;
-                    needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
-                    return Err(warp::reject::custom(HeadAnswered(head)));
+        .and_then(
+            move |headers: HeaderMap,
+                  method: Method,
+                  control,
+                  address,
+                  certified: Option<Certified>,
+                  sender: Option<SignedIn>,
+                  head| {
+                let (api, is_certified) = (api.clone(), certified.is_some());
+                async move {
+                    let refuse = |error| warp::reject::custom(Refusal(error));
+                    let caller =
+                        api.asker(&headers, control, address, is_certified, kind, sender.as_ref()).map_err(refuse)?;
+                    if let Some(head) = head {
+                        let HeadAlone { needs, .. } = head;
+                        needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
+                        return Err(warp::reject::custom(HeadAnswered(head)));
+                    }
+                    // Before anything is read for it. The administrator of this machine, who has no sender to note, waits for nobody.
+                    if let Some(sender) = sender.filter(|_| method == Method::GET && kind.may_be_large()) {
+                        sender.keep_for_answer(api.answer_turn(&caller).await.map_err(refuse)?);
+                    }
+                    Ok::<_, Rejection>(caller)
                 }
-                // Before anything is read for it. The administrator of this machine, who has no sender to note, waits for nobody.
-                if let Some(sender) = sender.filter(|_| method == Method::GET && kind.may_be_large()) {
-                    sender.keep_for_answer(api.answer_turn(&caller).await.map_err(refuse)?);
-                }
-                Ok::<_, Rejection>(caller)
-            }
-        })
+            },
+        )
         .boxed()
 }
 

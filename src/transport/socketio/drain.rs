@@ -48,6 +48,17 @@ impl SocketIoTransport {
         }
     }
 
+    /// Sends away who has rights that they would not have without a client certificate, and has shown none: `tls.client_ca` was set.
+    pub fn dismiss_the_uncertified(&self) {
+        let message = "this needs a client certificate of an authority in tls.client_ca from now on; connect anew";
+        let error = ApiError::new(ErrorCode::Forbidden, message);
+        for link in self.directory.links() {
+            if !link.came.is_certified && link.actor().is_trusted() {
+                link.dismiss(&ServerEvent::AuthError(&error));
+            }
+        }
+    }
+
     /// Waits a moment until those on polling have their last word: what the library ends at once loses what it has not handed
     /// out, and a stock client what comes together with the end.
     async fn await_the_told(&self, links: &[Arc<Link>]) {

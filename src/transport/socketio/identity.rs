@@ -7,15 +7,22 @@ use crate::services::App;
 use crate::transport::origin::{self, ClientAddress, OverControlSocket};
 use crate::transport::refusals;
 
-/// Who a token says one is, if it is good and they are let in.
+/// Who a token says one is, if it is good and they are let in. Where `tls.client_ca` is set, what makes an administrator or a
+/// service token is left out of who comes over the network without a client certificate (`is_certified`): here, and so on every
+/// way in.
 ///
 /// # Errors
 /// What a client sees of why not.
-pub(crate) fn identify(verifier: &Verifier, app: &App, token: Option<&str>) -> Result<Actor, ApiError> {
+pub(crate) fn identify(
+    verifier: &Verifier,
+    app: &App,
+    token: Option<&str>,
+    is_certified: bool,
+) -> Result<Actor, ApiError> {
     let token = token.ok_or(TokenError::Missing);
     let actor = token.and_then(|token| verifier.verify(token, app.store.now())).map_err(|error| token_error(&error))?;
     app.live.require_access(&actor)?;
-    Ok(actor)
+    Ok(if is_certified || !app.settings.get().needs_certificate { actor } else { actor.without_trust() })
 }
 
 /// Notes that somebody was not let in: in the audit log, and with whose token it was in the log.

@@ -44,7 +44,7 @@ use crate::realtime::registry::{Arrived, Kind, Outlet, SocketHandle};
 use crate::services::App;
 use crate::services::limits::budget::RequestKind;
 use crate::transport::memory::{Memory, declared_length};
-use crate::transport::origin::{self, ClientAddress, network_of};
+use crate::transport::origin::{self, Certified, ClientAddress, network_of};
 use crate::transport::refusals;
 use crate::transport::socketio::engine::backlog::Backlog;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection};
@@ -216,7 +216,8 @@ impl SocketIoTransport {
         let handshake = socket.req_parts().extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
         let token = auth.token.or(handshake);
         let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
-        let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str)) {
+        let is_certified = socket.req_parts().extensions.get::<Certified>().is_some();
+        let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str), is_certified) {
             Ok(actor) => actor,
             Err(error) => {
                 let token = token.as_deref().map(String::as_str);
@@ -233,7 +234,7 @@ impl SocketIoTransport {
         self.app.live.counters().sign_ins.add();
         let number = self.app.live.sockets.next_number();
         self.app.uses.note_sign_in(&actor, &origin::describe(None, address));
-        let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now() };
+        let came = Came { from: address.map(|ClientAddress(address)| address), at: self.app.store.now(), is_certified };
         let (sessions, backlogs) = (&self.directory.sessions, &self.backlogs);
         let link = Link::new(number, session, actor, came, sessions, backlogs, self.counters());
         let intake = Mailbox::new(link.clone(), self.clone());
@@ -467,7 +468,7 @@ impl SocketIoTransport {
 
     /// A new token for a live socket.
     pub(crate) async fn refresh(&self, link: &Link, token: &str) -> Result<Refreshed, ApiError> {
-        let identified = identify(&self.verifier, &self.app, Some(token));
+        let identified = identify(&self.verifier, &self.app, Some(token), link.came.is_certified);
         let actor = identified.inspect_err(|error| {
             let address = link.came.from.map(ClientAddress);
             note_refused(&self.verifier, &self.app, Some(token), (None, address), error);
@@ -557,7 +558,7 @@ mod tests {
         let in_a_year = transport.app.store.now().plus(Duration::from_secs(365 * 24 * 60 * 60));
         let actor = Actor { expires_at: Some(in_a_year), ..Actor::local_admin() };
         for number in 1..=100 {
-            let came = Came { from: None, at: Timestamp(0) };
+            let came = Came { from: None, at: Timestamp(0), is_certified: false };
             let link = Link::new(
                 number,
                 format!("s{number}"),

@@ -51,6 +51,8 @@ pub struct Came {
     pub from: Option<IpAddr>,
     /// When.
     pub at: Timestamp,
+    /// Whether a client certificate was shown.
+    pub is_certified: bool,
 }
 
 /// One authenticated socket.

@@ -8,10 +8,11 @@ use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 
 use crate::config::Config;
 
-use crate::cli::client::connect::{Stream, Trust, connect};
+use crate::cli::client::connect::{Connected, Stream, Trust, connect};
 use crate::cli::client::runtime;
 use crate::cli::commands::doctor::CheckResult;
 use crate::cli::exit::Failure;
@@ -24,10 +25,12 @@ const MOST: usize = 64 << 10;
 /// Makes the first requests of a client.
 pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Result<Vec<CheckResult>> {
     let address = url.trim_end_matches('/');
+    let agreed = Mutex::new(None);
     runtime()?.block_on(async {
         let ask = async |method: Method, path: &str, upgrade: bool, body: &'static str| {
             let asked = async {
-                let (stream, host) = connect(config, address, trust).await?;
+                let Connected { stream, host, tls } = connect(config, address, trust).await?;
+                *agreed.lock() = tls;
                 ask(stream, &host, method, path, upgrade, body).await
             };
             tokio::time::timeout(TIMEOUT, asked)
@@ -37,7 +40,8 @@ pub(super) fn look(config: &Config, url: &str, trust: Trust<'_>) -> anyhow::Resu
         let mut results = Vec::new();
         match ask(Method::GET, "/api/health", false, "").await {
             Ok((StatusCode::OK, text)) if text.contains("\"version\"") => {
-                results.push(CheckResult::good("address", format!("{address} answers")))
+                results.push(CheckResult::good("address", format!("{address} answers")));
+                results.extend(agreed.lock().take().map(|tls| CheckResult::good("tls", format!("a client gets {tls}"))));
             }
             Ok((status, _)) => {
                 let remedy =

@@ -102,6 +102,7 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
             cpu_seconds: process.cpu.as_secs_f64(),
         },
         certificate: api.process.certificate(),
+        certificate_error: api.process.certificate_error(),
         config_error: api.process.config_error(),
         keys: api.verifier.keys().iter().filter(|key| !key.has_ended(now)).map(key_status).collect(),
         keys_error: api.process.keys_error(),

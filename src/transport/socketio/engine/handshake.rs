@@ -195,6 +195,18 @@ impl SocketIoTransport {
         Some(self.directory.signed_in(query.session.as_deref()?)?.actor().user.clone())
     }
 
+    /// Whether a request belongs to a session whose rights it may not use: those of an administrator or a service token, without a
+    /// client certificate where one is needed.
+    #[must_use]
+    pub fn lacks_certificate(&self, query: &SocketQuery) -> bool {
+        self.app.settings.get().needs_certificate
+            && query
+                .session
+                .as_deref()
+                .and_then(|session| self.directory.signed_in(session))
+                .is_some_and(|link| link.actor().is_trusted())
+    }
+
     /// Looks at the library's answer before it goes out.
     pub fn conclude(&self, passage: &Passage, status: StatusCode, connection: &Arc<dyn Connection>) {
         if status == StatusCode::OK
