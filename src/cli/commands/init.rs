@@ -14,7 +14,7 @@ use crate::archive::moments::day;
 use crate::auth::secret;
 use crate::config::keys::annotated_file;
 use crate::config::load::examine;
-use crate::config::{Config, Sources};
+use crate::config::{Config, SourceFile, Sources};
 use crate::domain::{Clock, SystemClock};
 use crate::server::tls;
 use crate::server::tls::self_signed;
@@ -356,7 +356,8 @@ fn config_text(args: &InitArgs, places: &Places, data_dir: &Path, answers: &Answ
         None => {}
     }
     let text = annotated_file(|key| values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value.clone()));
-    let sources = Sources { file: Some((places.config.clone(), text.clone())), ..Sources::default() };
+    let file = SourceFile { path: places.config.clone(), text: Ok(text.clone()) };
+    let sources = Sources { files: vec![file], ..Sources::default() };
     match examine(&sources).1.into_iter().next() {
         None => Ok(text),
         Some(problem) => Err(Failure::usage("the answers contradict each other", problem, "Correct them.").into()),
