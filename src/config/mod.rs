@@ -3,6 +3,7 @@
 //! One table, [`KEYS`], drives everything: the file, the environment, the annotated default file and its help say the same
 //! because they read the same rows. Loading is a pure function of its [`Sources`]; no other module reads the environment.
 
+pub mod acting_as;
 pub mod capacity;
 pub mod drop_ins;
 pub mod keys;
