@@ -45,13 +45,9 @@ case ${1:-install} in
       mv -f "$root/$file.new" "$root/$file"
     done
     mkdir -p "$root/etc/academy-rt"
-    if [ -e "$root/$config" ]; then
-      cmp -s "$here/$config" "$root/$config" || {
-        cp "$here/$config" "$root/$config.new"
-        echo "Your configuration stays; that of this version is beside it: /$config.new"
-      }
-    else
-      cp "$here/$config" "$root/$config"
+    # A configuration that is there stays as it is.
+    if [ ! -e "$root/$config" ] && [ ! -L "$root/$config" ]; then
+      cp "$here/usr/share/academy-rt/academy-rt.toml" "$root/$config"
       chmod 644 "$root/$config"
     fi
     if command -v systemd-sysusers >/dev/null; then
@@ -61,6 +57,8 @@ case ${1:-install} in
     if [ "$running" = yes ]; then
       systemctl daemon-reload
       if [ "$was_there" = yes ]; then
+        # Links that this version has more than the one before.
+        systemctl --quiet is-enabled academy-rt-backup.timer 2>/dev/null && systemctl --quiet enable academy-rt-backup.timer || true
         # The socket stays open meanwhile: nobody is refused.
         systemctl try-restart academy-rt.service
       else
@@ -72,10 +70,10 @@ case ${1:-install} in
   remove)
     if [ "$running" = yes ]; then
       systemctl --quiet disable --now academy-rt.socket academy-rt-backup.timer academy-rt.service || true
+      systemctl --quiet stop academy-rt-backup.service 2>/dev/null || true
     fi
     files | while IFS= read -r file; do rm -f "$root/$file"; done
-    for dir in docs assets; do rmdir "$root/usr/share/doc/academy-rt/$dir" 2>/dev/null || true; done
-    rmdir "$root/usr/share/doc/academy-rt" 2>/dev/null || true
+    for dir in doc/academy-rt/docs doc/academy-rt academy-rt; do rmdir "$root/usr/share/$dir" 2>/dev/null || true; done
     [ "$running" = yes ] && systemctl daemon-reload
     echo "academy-rt is removed. Still there: /etc/academy-rt, /var/lib/academy-rt, /var/lib/academy-rt-backups, the user academy-rt."
     ;;

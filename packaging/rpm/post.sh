@@ -4,6 +4,9 @@ systemd-tmpfiles --create academy-rt.conf || exit 1
 units="academy-rt.socket academy-rt.service academy-rt-backup.timer"
 if [ "$1" -eq 1 ]; then
   systemctl --no-reload preset $units >/dev/null 2>&1 || :
+elif systemctl --quiet is-enabled academy-rt-backup.timer 2>/dev/null; then
+  # Links that this version has more than the one before.
+  systemctl --no-reload enable academy-rt-backup.timer >/dev/null 2>&1 || :
 fi
 if [ -d /run/systemd/system ]; then
   systemctl daemon-reload >/dev/null 2>&1 || :

@@ -15,6 +15,7 @@ use age::x25519::Recipient;
 use age_core::format::{FileKey, Stanza};
 use rustix::fs::{Advice, AtFlags, CWD, Mode, OFlags, fadvise, linkat};
 use rustix::io::Errno;
+use rustix::process::{geteuid, getuid};
 
 use crate::domain::Timestamp;
 use crate::store::rows::Digests;
@@ -188,7 +189,13 @@ impl Target {
             return Err(Problem::new(what(), "it has no file name", "Give a file name."));
         }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        match rustix::fs::open(parent(path), flags, Mode::RUSR | Mode::WUSR) {
+        // Who acts as somebody else does not see its own files below /proc, and could not give this one its name.
+        let is_oneself = geteuid() == getuid();
+        let opened = match is_oneself {
+            true => rustix::fs::open(parent(path), flags, Mode::RUSR | Mode::WUSR),
+            false => Err(Errno::OPNOTSUPP),
+        };
+        match opened {
             Ok(file) => return Ok(Target { path: path.to_owned(), file: file.into(), partial: None }),
             Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
             Err(error) => return Err(target_failed(path, &error.into())),

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use crate::config::acting_as::Rights;
 use crate::domain::problem::Problem;
 
 /// The directory that a file is in.
@@ -80,14 +81,16 @@ pub(crate) fn copy(from: &mut File, to: &Path) -> io::Result<File> {
     }
 }
 
-/// Gives a file to whom its directory belongs: run as root, a command must not leave files that the server cannot open.
-pub(super) fn give_to_owner_of(dir: &Path, path: &Path) {
-    let Ok(owner) = fs::metadata(dir) else { return };
-    let is_ours = fs::metadata(path).is_ok_and(|file| (file.uid(), file.gid()) == (owner.uid(), owner.gid()));
-    // Who is not root cannot, and need not: their files are their own.
-    if !is_ours && let Err(error) = std::os::unix::fs::chown(path, Some(owner.uid()), Some(owner.gid())) {
-        tracing::debug!(%error, "a file was not given to the owner of its directory");
-    }
+/// The rights to work in a data directory: root works there as its owner. What it leaves the server can open, and no name that the
+/// owner has put there leads it anywhere else.
+///
+/// # Errors
+/// If this process cannot have them.
+pub(super) fn rights_in(data_dir: &Path) -> Result<Rights, Problem> {
+    Rights::within(data_dir).map_err(|error| {
+        let what = format!("the data directory {} cannot be used", data_dir.display());
+        Problem::new(what, error, "Run the command as the user of the server.")
+    })
 }
 
 pub(super) fn written(what: &str, path: &Path, error: &io::Error) -> Problem {

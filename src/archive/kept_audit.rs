@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use crate::store::embedded::offline::rows::OfflineFile;
 
 use crate::archive::files::sync_parent;
-use crate::archive::files::{give_to_owner_of, written};
+use crate::archive::files::written;
 use crate::archive::format::AuditPoint;
 use crate::archive::moments::stamp;
 use crate::domain::problem::Problem;
@@ -135,7 +135,6 @@ pub(super) fn keep_beside(
         Err(Failed::Unreadable(error)) => return Ok(unreadable(error)),
         Err(Failed::Unwritten(error)) => return Err(written("the audit log", &path, &error)),
     }
-    give_to_owner_of(data_dir, &path);
     sync_parent(&path).map_err(|error| written("the directory", data_dir, &error))?;
     Ok(pending)
 }

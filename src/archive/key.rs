@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::archive::files::{give_to_owner_of, is_missing, link, rename_new, sync_parent};
+use crate::archive::files::{is_missing, link, rename_new, rights_in, sync_parent};
 use crate::config::trusted_file;
 use crate::domain::problem::Problem;
 
@@ -91,6 +91,7 @@ fn unusable(path: &Path, why: impl ToString) -> Problem {
 /// # Errors
 /// Why it cannot be used.
 pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Problem> {
+    let _rights = rights_in(data_dir)?;
     let path = data_dir.join(FILE);
     let mut file = match trusted_file::open(&path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -118,6 +119,7 @@ pub fn load(data_dir: &Path) -> Result<Option<FoundKey>, Problem> {
 /// # Errors
 /// Why it cannot be used or made.
 pub fn load_or_make(data_dir: &Path) -> Result<FoundKey, Problem> {
+    let _rights = rights_in(data_dir)?;
     if let Some(found) = load(data_dir)? {
         return Ok(found);
     }
@@ -141,7 +143,6 @@ fn make(data_dir: &Path, path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial.0)?;
     file.write_all(key.as_slice())?;
     file.sync_all()?;
-    give_to_owner_of(data_dir, &partial.0);
     let named = match link(&partial.0, path) {
         Err(error) if is_missing(&error) => rename_new(&partial.0, path),
         named => named,

@@ -13,8 +13,7 @@ use crate::store::embedded::offline::rows::{Held, NewFile, OfflineFile, newest_f
 use crate::store::rows::{Digests, RowSink};
 
 use crate::archive::backup::{Made, Recipients, receive};
-use crate::archive::files::sync_parent;
-use crate::archive::files::{give_to_owner_of, written};
+use crate::archive::files::{rights_in, sync_parent, written};
 use crate::archive::format;
 use crate::archive::format::TableSum;
 use crate::archive::key;
@@ -38,6 +37,7 @@ const FIRST_WITH_AUDIT_LOG: u32 = 2;
 /// # Errors
 /// What does not work; the data are as they were then, and the audit log says that it failed.
 pub fn compact(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64), Problem> {
+    let _rights = rights_in(data_dir)?;
     let held = hold(data_dir)?;
     let path = held.path();
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
@@ -69,7 +69,6 @@ fn replace(held: &Held, old: &OfflineFile, act: &AuditEntry, watch: &mut Watch<'
     new.record(AuditEntry { outcome: format!("done: {all} rows"), ..act.clone() }).map_err(stored)?;
     refuse_unsound(&mut new, watch)?;
     new.close().map_err(stored)?;
-    give_to_owner_of(held.data_dir(), &making.0);
     watch(Step::Swap);
     fs::rename(&making.0, &path).map_err(|error| written("the file", &path, &error))?;
     sync_parent(&path).map_err(|error| written("the file", &path, &error))
@@ -131,6 +130,7 @@ pub struct Upgraded {
 /// # Errors
 /// What does not work.
 pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'_>) -> Result<Upgraded, Problem> {
+    let _rights = rights_in(data_dir)?;
     let held = hold(data_dir)?;
     let mut file = open(&held)?;
     let (from, to) = (file.format, newest_format());
@@ -174,8 +174,6 @@ fn migrate_behind_a_backup(
     }
     let path = free_path(&dir, &format!("before-format-{}-{}", newest_format(), stamp(act.at)));
     let backup = backup_file(file, &path, key, act.at, watch)?;
-    give_to_owner_of(data_dir, &dir);
-    give_to_owner_of(data_dir, &path);
     watch(Step::Migrate);
     migrate::migrate(file, &mut |_| {}).map_err(stored)?;
     file.record(act.clone()).map_err(stored)?;

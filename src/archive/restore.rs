@@ -11,6 +11,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use crate::config::acting_as::Rights;
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, action};
 use crate::store::embedded::offline::carry_forward::Carried;
@@ -27,7 +28,7 @@ use crate::archive::ArchiveError;
 use crate::archive::authenticity::{Authenticity, KeyHere, refuse_altered};
 use crate::archive::backup::{Identities, Source, unusable};
 use crate::archive::continuous::timeline::{Plan, Replayed};
-use crate::archive::files::{copy, give_to_owner_of, is_missing, link, sync_parent, written};
+use crate::archive::files::{copy, is_missing, link, rights_in, sync_parent, written};
 use crate::archive::format;
 use crate::archive::format::{Summary, TableSum};
 use crate::archive::kept_audit;
@@ -256,7 +257,9 @@ fn restore_in(
     options: RestoreOptions<'_>,
     watch: &mut Watch<'_>,
 ) -> Result<Restored, Problem> {
+    // What root was asked to read is read with the rights of root, and all that is done in the directory with those of its owner.
     let mut source = Source::open(backup, options.identity)?;
+    let _rights = rights_in(place)?;
     let mut made_dir = MadeDir(None);
     if !place.exists() {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(place);
@@ -274,10 +277,16 @@ fn restore_in(
     if plan.is_some_and(|plan| plan.blake3 != summary.blake3) {
         return Err(unusable(backup, &ArchiveError::Altered));
     }
-    let identities = options.identity.filter(|_| plan.is_some()).map(Identities::load).transpose()?;
+    let as_asked =
+        || Rights::own().map_err(|error| Problem::new("the backup cannot be read", error, "Run the command again."));
+    let identities = {
+        let _rights = as_asked()?;
+        options.identity.filter(|_| plan.is_some()).map(Identities::load).transpose()?
+    };
     let mut replayed = None;
     let mut replay = |file: &OfflineFile| -> Result<(), Problem> {
         let Some(plan) = plan else { return Ok(()) };
+        let _rights = as_asked()?;
         replayed = Some(plan.replay(file, identities.as_ref(), summary.header.created_at)?);
         Ok(())
     };
@@ -516,7 +525,6 @@ pub(super) fn refuse_unsound(file: &mut OfflineFile, watch: &mut Watch<'_>) -> R
 pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_>) -> Result<Option<PathBuf>, Problem> {
     let path = held.path();
     let failed = |error: io::Error| written("the directory", held.data_dir(), &error);
-    give_to_owner_of(held.data_dir(), new);
     watch(Step::SetAside);
     // The name that the old data get, and the one that they have until the new ones are in place.
     let names = match path.exists() {
@@ -538,7 +546,6 @@ pub(super) fn swap(held: &Held, new: &Path, now: Timestamp, watch: &mut Watch<'_
         // Where this is cut off, the next start does it.
         fs::rename(current, aside).map_err(failed)?;
         sync_parent(&path).map_err(failed)?;
-        give_to_owner_of(held.data_dir(), aside);
     }
     let aside = names.map(|(aside, _)| aside);
     // What was suspect is aside now.

@@ -1,15 +1,18 @@
 //! How many scheduled backups are kept in a directory. A name alone is nobody's word: what counts is what a file says of
 //! itself, which store and which moment it is of. The backup that was just made is never among those that go.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::archive::backup::{EXTENSION, Made, Mark};
 use crate::archive::files::parent;
 use crate::archive::format;
 use crate::archive::moments::stamp;
+use crate::config::acting_as::Rights;
 use crate::domain::Timestamp;
 use crate::domain::problem::Problem;
 
@@ -120,7 +123,11 @@ fn look(dir: &Path, made: &Made, pruned: &mut Pruned) -> io::Result<Vec<(Timesta
 /// What a file says of itself; `None` if it is no backup, or one that does not say it.
 pub(super) fn mark_of(path: &Path) -> io::Result<Option<Mark>> {
     let mut start = Vec::new();
-    File::open(path)?.take(START_BYTES).read_to_end(&mut start)?;
+    // Also one that root has made in a directory of the service's; but nothing that a link leads to.
+    let _rights = Rights::own()?;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    file.take(START_BYTES).read_to_end(&mut start)?;
     if format::is_encrypted(&mut start.as_slice())? {
         return Ok(Mark::find(&start));
     }
@@ -156,7 +163,7 @@ mod tests {
         for name in ["19700101T000001Z.backup", "19700101T000001Z-2.backup", "19700101T000001Z-3.backup"] {
             let path = scheduled_path(dir.path(), Timestamp(1_500));
             assert_eq!(path, dir.path().join(format!("academy-rt-{name}")));
-            File::create(path).unwrap();
+            std::fs::File::create(path).unwrap();
         }
     }
 }

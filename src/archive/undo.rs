@@ -13,7 +13,7 @@ use crate::store::embedded::offline::migrate;
 use crate::store::embedded::offline::rows::{NewFile, NewLife, OfflineFile, begin_new_life, newest_format};
 use crate::store::rows::Digests;
 
-use crate::archive::files::written;
+use crate::archive::files::{rights_in, written};
 use crate::archive::format::TableSum;
 use crate::archive::kept_audit;
 use crate::archive::restore::{
@@ -27,6 +27,7 @@ use crate::domain::problem::Problem;
 /// # Errors
 /// What does not fit; the data are as they were then.
 pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>) -> Result<Restored, Problem> {
+    let _rights = rights_in(data_dir)?;
     let held = hold(data_dir)?;
     let asides = set_aside(data_dir).map_err(|error| written("the directory", data_dir, &error))?;
     let Some(aside) = asides.last().cloned() else {

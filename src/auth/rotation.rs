@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::config::Config;
+use crate::config::acting_as::Rights;
 use crate::domain::Timestamp;
 
 use super::file::modified;
@@ -42,6 +43,7 @@ pub fn rotate(
     grace: Duration,
     now: Timestamp,
 ) -> Result<Rotated, KeyError> {
+    let _rights = sources::rights_of_server(config)?;
     let _lock = lock(&config.storage.data_dir)?;
     let LoadedSecret { secret: present, origin, .. } = secret::load(config, credentials)?;
     let file = match origin {
@@ -79,6 +81,7 @@ pub fn rotate(
 /// # Errors
 /// If there is none of that name, it is the present one, or what the file system says.
 pub fn retire(config: &Config, credentials: Option<&Path>, kid: &str, now: Timestamp) -> Result<PathBuf, KeyError> {
+    let _rights = sources::rights_of_server(config)?;
     let _lock = lock(&config.storage.data_dir)?;
     let loaded = sources::load(config, credentials)?;
     let failed = |why: String, remedy: String| KeyError::new(format!("the key '{kid}' was not retired"), why, remedy);
@@ -185,6 +188,8 @@ fn write_ring(ring: &Ring) -> Result<(), KeyError> {
 /// belongs to the owner of its directory: what root makes there the service can read.
 fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("it has no parent directory"))?;
+    // The secret may be in a directory of root's, where nobody plants anything and root alone can write.
+    let _rights = Rights::within(dir)?;
     let (owner, mode) = match fs::metadata(path) {
         Ok(old) => ((old.uid(), old.gid()), old.permissions().mode() & 0o777),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

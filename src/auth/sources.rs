@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::acting_as::Rights;
 use crate::config::trusted_file::Trust;
 use crate::config::{Config, Secret};
 
@@ -40,6 +41,7 @@ pub struct LoadedKeys {
 /// # Errors
 /// The first one that cannot be used: then none is.
 pub fn load(config: &Config, credentials: Option<&Path>) -> Result<LoadedKeys, KeyError> {
+    let _rights = rights_of_server(config)?;
     gather(config, secret::load(config, credentials)?)
 }
 
@@ -48,7 +50,20 @@ pub fn load(config: &Config, credentials: Option<&Path>) -> Result<LoadedKeys, K
 /// # Errors
 /// As [`load`].
 pub fn load_or_create(config: &Config, credentials: Option<&Path>) -> Result<LoadedKeys, KeyError> {
+    let _rights = rights_of_server(config)?;
     gather(config, secret::load_or_create(config, credentials)?)
+}
+
+/// The rights of the server whose keys they are: what it cannot read is no key of its own, wherever a name in its directory leads.
+///
+/// # Errors
+/// If this process cannot have them.
+pub(super) fn rights_of_server(config: &Config) -> Result<Rights, KeyError> {
+    let data_dir = &config.storage.data_dir;
+    Rights::within(data_dir).map_err(|error| {
+        let what = format!("the data directory {} cannot be used", data_dir.display());
+        KeyError::new(what, error, "Run the command as the user of the server.")
+    })
 }
 
 /// The files that the keys of a configuration are read from, whether or not they are there. Of these another one in its

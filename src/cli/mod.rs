@@ -21,7 +21,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
-use crate::config::{Config, ConfigError, Origin, Sources};
+use crate::config::{Config, ConfigError, Origin, SourceFile, Sources, drop_ins, trusted_file};
 use crate::observability::process;
 use crate::protocol::json::escaped;
 
@@ -30,6 +30,9 @@ use commands::{
     serve, status, token, user,
 };
 use exit::{Exit, Failure};
+
+/// No file of `conf.d` has so many bytes.
+const MOST_OF_DROP_IN: u64 = 1 << 20;
 
 /// Real-time server for a language academy: chat, progress, notifications and broadcasts over Socket.IO, in one binary.
 #[derive(Debug, Parser)]
@@ -46,7 +49,7 @@ pub struct Cli {
 /// The options of all commands.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// Configuration file [default: /etc/academy-rt/academy-rt.toml if it exists]
+    /// Configuration file; conf.d/*.toml beside it is read after it [default: /etc/academy-rt/academy-rt.toml if it exists]
     // An empty variable is one that is not set, as with every other one.
     #[arg(long, global = true, value_name = "FILE", env = "ACADEMY_RT_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
@@ -281,7 +284,7 @@ impl Global {
                     return Err(failure.into());
                 }
                 let env = environment().unwrap_or_default();
-                (examine(&Sources { file: None, env, flags }).0, Some(failure))
+                (examine(&Sources { files: Vec::new(), env, flags }).0, Some(failure))
             }
         };
         // The file may name the data directory in a line that nobody can read.
@@ -313,18 +316,29 @@ impl Global {
         &self,
         flags: Vec<(&'static str, &'static str, String)>,
     ) -> anyhow::Result<(Config, Vec<ConfigError>)> {
-        let file = match self.config_file()? {
-            Some(path) => {
-                let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-                Some((path, text))
+        let mut files = Vec::new();
+        let main = self.config_file()?;
+        if let Some(path) = &main {
+            let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+            files.push(SourceFile { path: path.clone(), text: Ok(text) });
+        }
+        let main = main.unwrap_or_else(|| Config::default_file().to_owned());
+        let mut passed_over = Vec::new();
+        match drop_ins::beside(&main) {
+            Ok(found) => {
+                files.extend(found.read.into_iter().map(drop_in));
+                passed_over = found.passed_over;
             }
-            None => None,
-        };
-        let (mut config, problems) = examine(&Sources { file, env: environment()?, flags });
-        // The default configuration file names the data directory: use the control socket of this machine's service, too.
+            // What it would set is not known. The files that can be read still say where the running server is.
+            Err(error) => files.push(SourceFile { path: drop_ins::dir(&main), text: Err(error.to_string()) }),
+        }
+        let (mut config, problems) = examine(&Sources { files, env: environment()?, flags });
+        config.passed_over = passed_over;
+        // The default configuration names the data directory: use the control socket of this machine's service, too.
+        let services = Config::default_file().parent();
         let is_the_services = matches!(
             config.origin("storage.data_dir"),
-            Origin::File { path, .. } if path == Config::default_file()
+            Origin::File { path, .. } if services.is_some_and(|dir| path.starts_with(dir)) && main == Config::default_file()
         );
         if config.runtime_dir.is_none() && is_the_services {
             config.runtime_dir = Some(PathBuf::from(client::SERVICE_RUNTIME_DIR)).filter(|dir| dir.is_dir());
@@ -351,6 +365,13 @@ impl Global {
         };
         exit::say(&text)
     }
+}
+
+/// A file of `conf.d`. Unlike the configuration file itself it cannot be a pipe: one would be waited for.
+fn drop_in(path: PathBuf) -> SourceFile {
+    let text = trusted_file::read(&path, MOST_OF_DROP_IN)
+        .and_then(|bytes| String::from_utf8(bytes.to_vec()).map_err(|_| io::Error::other("it is not UTF-8 text")));
+    SourceFile { path, text: text.map_err(|error| error.to_string()) }
 }
 
 /// Whether anything has this name: also a link that points nowhere, and what is in a directory that is closed to this user.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::archive::key;
+use crate::config::acting_as::Rights;
 use crate::store::embedded::NAME;
 use crate::store::embedded::offline::rows::is_file_free;
 
@@ -25,6 +26,14 @@ impl Workable {
     /// # Errors
     /// If the data cannot be copied, or a server has them open.
     pub fn of(data_dir: &Path, uses: &str) -> anyhow::Result<Workable> {
+        let failed = |error: io::Error| {
+            Failure::new(
+                format!("{} cannot be used", data_dir.display()),
+                error,
+                "Run the command as the user of the server.",
+            )
+        };
+        let _rights = Rights::within(data_dir).map_err(failed)?;
         let path = data_dir.join(NAME);
         let named = Workable { copy: None, data_dir: data_dir.to_owned() };
         let is_read_only = match File::options().read(true).write(true).open(&path) {

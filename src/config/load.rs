@@ -90,11 +90,20 @@ impl ConfigError {
     }
 }
 
+/// A file of the configuration.
+#[derive(Debug, Clone)]
+pub struct SourceFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its text, or why it cannot be read.
+    pub text: Result<String, String>,
+}
+
 /// What is read, handed in by whoever starts the program.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The file's path and text.
-    pub file: Option<(PathBuf, String)>,
+    /// The files: what a later one sets overrides the earlier ones.
+    pub files: Vec<SourceFile>,
     /// The environment.
     pub env: BTreeMap<String, String>,
     /// Values of flags: key, flag, value.
@@ -133,15 +142,25 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     }
 }
 
-/// The configuration as far as it can be read, and everything that is wrong with it: the file's problems first, in the order
-/// of their lines.
+/// The configuration as far as it can be read, and everything that is wrong with it: the problems of the files first, in the
+/// order of the files and their lines.
 #[must_use]
 pub fn examine(sources: &Sources) -> (Config, Vec<ConfigError>) {
     let mut config = Config::default();
     let mut problems = Vec::new();
-    if let Some((path, text)) = &sources.file {
-        read_file(&mut config, path, text, &mut problems);
-        problems.sort_by_key(ConfigError::line);
+    for file in &sources.files {
+        config.files.push(file.path.clone());
+        match &file.text {
+            Ok(text) => {
+                let mut found = Vec::new();
+                read_file(&mut config, &file.path, text, &mut found);
+                found.sort_by_key(ConfigError::line);
+                problems.extend(found);
+            }
+            Err(reason) => {
+                problems.push(ConfigError::Unreadable { path: file.path.clone(), reason: reason.clone() });
+            }
+        }
     }
     for (name, key) in PLATFORM_ENV {
         if let Some(value) = sources.env.get(name).filter(|value| !value.is_empty()) {
@@ -341,12 +360,40 @@ mod tests {
     use crate::config::keys::default_file;
 
     fn file(text: &str) -> Sources {
-        Sources { file: Some(("a.toml".into(), text.to_owned())), ..Sources::default() }
+        Sources { files: vec![named("a.toml", text)], ..Sources::default() }
+    }
+
+    fn named(path: &str, text: &str) -> SourceFile {
+        SourceFile { path: path.into(), text: Ok(text.to_owned()) }
     }
 
     fn env(pairs: &[(&str, &str)]) -> Sources {
         let env = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         Sources { env, ..Sources::default() }
+    }
+
+    #[test]
+    fn a_later_file_wins_key_by_key_and_each_problem_has_its_file() {
+        let first =
+            "[server]\ncors_origins = [\"https://a.example\"]\ndrain = \"7s\"\n[limits]\nsockets_per_user = 3\n";
+        let second = "# more\n[server]\ncors_origins = [\"https://b.example\"]\n";
+        let mut sources =
+            Sources { files: vec![named("a.toml", first), named("b.toml", second)], ..Sources::default() };
+        let config = load(&sources).unwrap();
+        assert_eq!(config.server.cors_origins.len(), 1, "a list is replaced, not added to");
+        assert_eq!(config.origin("server.cors_origins").to_string(), "b.toml:3");
+        assert_eq!(config.origin("server.drain").to_string(), "a.toml:3");
+        assert_eq!(config.limits.sockets_per_user, 3);
+        assert_eq!(config.files, [Path::new("a.toml"), Path::new("b.toml")]);
+        // A combination may be spread over files.
+        sources.files =
+            vec![named("a.toml", "[tls]\nmode = \"files\"\n"), named("b.toml", "[tls]\ncert = \"c\"\nkey = \"k\"\n")];
+        load(&sources).unwrap();
+        sources.files = vec![named("a.toml", "\n\n[server]\nlisen = 1\n"), named("b.toml", "[server]\nlisen = 1\n")];
+        sources.files.push(SourceFile { path: "c.toml".into(), text: Err("permission denied".into()) });
+        let said: Vec<String> = examine(&sources).1.iter().map(ToString::to_string).collect();
+        assert!(said[0].starts_with("a.toml:4: ") && said[1].starts_with("b.toml:2: "), "{said:?}");
+        assert_eq!(said[2], "c.toml: permission denied");
     }
 
     #[test]
@@ -495,7 +542,8 @@ mod tests {
         });
         let uncommented = values.collect::<Vec<_>>().join("\n");
         let (read, default) = (load(&file(&uncommented)).unwrap(), Config::default());
-        let plain = |config: &Config| format!("{:?}", Config { given: Vec::new(), ..config.clone() });
+        let plain =
+            |config: &Config| format!("{:?}", Config { given: Vec::new(), files: Vec::new(), ..config.clone() });
         assert_eq!(plain(&read), plain(&default));
     }
 }

@@ -1,9 +1,11 @@
-//! The configuration: flags over environment over file over defaults, each value with where it came from.
+//! The configuration: flags over environment over files over defaults, each value with where it came from.
 //!
 //! One table, [`KEYS`], drives everything: the file, the environment, the annotated default file and its help say the same
 //! because they read the same rows. Loading is a pure function of its [`Sources`]; no other module reads the environment.
 
+pub mod acting_as;
 pub mod capacity;
+pub mod drop_ins;
 pub mod keys;
 pub mod load;
 pub mod trusted_file;
@@ -20,7 +22,7 @@ use crate::domain::Role;
 use crate::domain::origin::Origin as WebOrigin;
 
 pub use keys::{KEYS, Key};
-pub use load::{ConfigError, Origin, Sources, load};
+pub use load::{ConfigError, Origin, SourceFile, Sources, load};
 
 /// A secret. Its `Debug` output does not contain it, and it has no `Display`.
 #[derive(Clone, PartialEq, Eq)]
@@ -83,6 +85,10 @@ pub struct Config {
     pub given: Vec<Given>,
     /// Variables of the environment that are empty, and so count as not set.
     pub empty_env: Vec<String>,
+    /// The files that it was read from, in this order.
+    pub files: Vec<PathBuf>,
+    /// Files beside them that look like configuration and were not read.
+    pub passed_over: Vec<PathBuf>,
 }
 
 /// A value that was set.
@@ -475,6 +481,8 @@ impl Default for Config {
             runtime_dir: None,
             given: Vec::new(),
             empty_env: Vec::new(),
+            files: Vec::new(),
+            passed_over: Vec::new(),
         }
     }
 }
@@ -497,7 +505,10 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let empty =
             |name: &String| format!("the environment variable {name} is empty, and counts as not set; remove it");
-        self.empty_env.iter().map(empty).collect()
+        let passed_over = |path: &PathBuf| {
+            format!("{} is not read: of this directory only files whose names end in .toml are", path.display())
+        };
+        self.empty_env.iter().map(empty).chain(self.passed_over.iter().map(passed_over)).collect()
     }
 
     /// Where a value came from.

@@ -11,7 +11,7 @@ use rustix::process::{getegid, geteuid, getgroups};
 use zeroize::Zeroizing;
 
 /// What a user that the namespace has no number for is shown as.
-const UNMAPPED: u32 = 65_534;
+pub(super) const UNMAPPED: u32 = 65_534;
 /// A directory in which only the owner of an entry can rename or remove it, as `/tmp`.
 const STICKY: u32 = 0o1000;
 const GROUP_WRITES: u32 = 0o020;
@@ -164,7 +164,7 @@ impl Trust {
 }
 
 /// Whether each user of the machine has a number here: in a user namespace the others are all shown as one.
-fn is_every_user_known() -> bool {
+pub(super) fn is_every_user_known() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }

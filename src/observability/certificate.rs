@@ -61,9 +61,9 @@ pub enum ChainFault {
         /// What comes instead.
         next: String,
     },
-    /// The chain ends before a root that anybody knows.
+    /// The certificate is alone, and who has signed it is no root that anybody knows.
     #[error(
-        "the chain is incomplete: '{issuer}', who has signed the last certificate, is neither in the file nor a root of this system"
+        "the chain is incomplete: '{issuer}', who has signed the certificate, is neither in the file nor a root of this system"
     )]
     Incomplete {
         /// Who is missing.
@@ -158,7 +158,8 @@ pub fn chain_validity(chain: &[CertificateFacts], now: Timestamp) -> Validity {
 }
 
 /// What does not fit in a chain, the server's own certificate first. `is_root` says whether this system knows somebody as a
-/// root.
+/// root. A chain that has an issuing authority is whole also where its root is none of this system: clients of a private authority
+/// have that root, and no server need send it. (Whether another authority between the two is missing, nobody can see here.)
 #[must_use]
 pub fn chain_fault(chain: &[CertificateFacts], is_root: impl Fn(&str) -> bool) -> Option<ChainFault> {
     for (one, next) in chain.iter().zip(chain.iter().skip(1)) {
@@ -171,7 +172,7 @@ pub fn chain_fault(chain: &[CertificateFacts], is_root: impl Fn(&str) -> bool) -
         }
     }
     let last = chain.last()?;
-    let is_complete = last.is_self_issued || is_root(&last.issuer);
+    let is_complete = chain.len() > 1 || last.is_self_issued || is_root(&last.issuer);
     (!is_complete).then(|| ChainFault::Incomplete { issuer: last.issuer.clone() })
 }
 
@@ -254,6 +255,7 @@ mod tests {
             chain_fault(&chain, |name| name == known)
         };
         assert_eq!(fault(&[&leaf, &middle], "CN=root"), None, "the system knows the root");
+        assert_eq!(fault(&[&leaf, &middle], ""), None, "a private authority, whose root the clients have");
         assert_eq!(fault(&[&leaf, &middle, &root], ""), None, "the root is in the file");
         assert_eq!(fault(&[&leaf], "CN=root"), Some(ChainFault::Incomplete { issuer: "CN=middle".into() }));
         assert!(

@@ -10,7 +10,8 @@ use rustix::process::geteuid;
 
 use crate::archive::key;
 use crate::auth::sources;
-use crate::config::{Config, TlsMode};
+use crate::config::acting_as::groups_of;
+use crate::config::{Config, TlsMode, drop_ins};
 use crate::domain::problem::Problem;
 use crate::store::embedded::NAME;
 
@@ -18,25 +19,39 @@ const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 const SEARCH: u32 = 0o1;
 
+/// The unit of the packages.
+const UNIT: &str = "academy-rt.service";
+/// Where the unit keeps its data, whatever its configuration says.
+const STATE: &str = "/var/lib/academy-rt";
+
 /// A user with its groups.
 #[derive(Debug)]
 struct User {
     uid: u32,
     groups: Vec<u32>,
+    /// How it is known that the service is this user's, behind "user N, ".
+    known_by: &'static str,
 }
 
 impl User {
-    /// The owner of the data directory, if root asks and it is not root's: it is whose server runs there.
+    /// Whose server it is that the configuration is for, if root asks and it is not root's: the user that the unit names, where it is
+    /// the unit's configuration; else the owner of the data directory.
     fn of_service(config: &Config) -> Option<User> {
-        let owner = fs::metadata(&config.storage.data_dir).ok()?;
-        if !geteuid().is_root() || owner.uid() == 0 {
+        if !geteuid().is_root() {
             return None;
         }
-        let output = Command::new("id").arg("-G").arg(owner.uid().to_string()).output().ok();
-        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-        let mut groups: Vec<u32> = text.split_whitespace().filter_map(|group| group.parse().ok()).collect();
-        groups.push(owner.gid());
-        Some(User { uid: owner.uid(), groups })
+        let user = match is_the_units(config).then(unit_user).flatten() {
+            Some(uid) => {
+                User { uid, groups: groups_of(uid), known_by: "who runs the service (User= of academy-rt.service)" }
+            }
+            None => {
+                let owner = fs::metadata(&config.storage.data_dir).ok()?;
+                let mut groups = groups_of(owner.uid());
+                groups.push(owner.gid());
+                User { uid: owner.uid(), groups, known_by: "who owns the data directory" }
+            }
+        };
+        Some(user).filter(|user| user.uid != 0)
     }
 
     fn may(&self, path: &Path, wants: u32) -> bool {
@@ -62,6 +77,30 @@ impl User {
     }
 }
 
+/// Whether a configuration is that of the service of this machine, and not of a server that somebody runs by hand.
+fn is_the_units(config: &Config) -> bool {
+    let services = Config::default_file().parent();
+    config.files.iter().any(|path| services.is_some_and(|dir| path.starts_with(dir)))
+        || config.storage.data_dir.starts_with(STATE)
+}
+
+/// The user of the unit, where systemd runs and has it.
+fn unit_user() -> Option<u32> {
+    let said = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let shown = said("systemctl", &["show", UNIT, "--property=LoadState,User"])?;
+    let value = |name: &str| shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    if value("LoadState") != Some("loaded") {
+        return None;
+    }
+    match value("User").unwrap_or_default() {
+        "" => Some(0),
+        name => said("id", &["-u", name])?.trim().parse().ok(),
+    }
+}
+
 /// What the configuration names and the user of the service cannot use. Empty for any user but root: what they cannot use
 /// themselves is found where it is read.
 pub(super) fn closed_to_service(config: &Config) -> Vec<Problem> {
@@ -72,6 +111,10 @@ pub(super) fn closed_to_service(config: &Config) -> Vec<Problem> {
         (data_dir.join(NAME), READ | WRITE),
         (data_dir.join(key::FILE), READ),
     ];
+    // Also what the configuration itself is: the server that cannot read it does not start.
+    places.extend(config.files.iter().map(|path| (path.clone(), READ)));
+    let listed = config.files.iter().filter_map(|path| path.parent()).filter(|dir| dir.ends_with(drop_ins::DIR));
+    places.extend(listed.map(|dir| (dir.to_owned(), READ | SEARCH)));
     // A credential is read by systemd.
     let is_credential = |path: &Path| config.credentials_dir.as_ref().is_some_and(|dir| path.starts_with(dir));
     places.extend(sources::files(config, config.credentials_dir.as_deref()).into_iter().map(|path| (path, READ)));
@@ -96,7 +139,7 @@ pub(super) fn closed_to_service(config: &Config) -> Vec<Problem> {
         let verb = if wants & WRITE == 0 { "read" } else { "read and write" };
         let problem = Problem::new(
             format!("the user of the service cannot {verb} {}", path.display()),
-            format!("{} is closed to user {}, who owns the data directory", place.display(), user.uid),
+            format!("{} is closed to user {}, {}", place.display(), user.uid, user.known_by),
             remedy(&place, data_dir, &user),
         );
         if !problems.iter().any(|other| other.why == problem.why) {
@@ -114,7 +157,11 @@ fn remedy(place: &Path, data_dir: &Path, user: &User) -> String {
         return format!("Run: chown {} {shown}; chmod {private} {shown}.", user.uid);
     }
     let group = user.groups.first().copied().unwrap_or(user.uid);
-    let right = if place.is_dir() { "g+x" } else { "g+r" };
+    let right = match (place.is_dir(), place.ends_with(drop_ins::DIR)) {
+        (true, true) => "g+rx",
+        (true, false) => "g+x",
+        (false, _) => "g+r",
+    };
     format!("Run: chgrp {group} {shown}; chmod {right} {shown}.")
 }
 

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use academy_rt::archive::continuous::segment;
 use academy_rt::archive::format;
 use academy_rt::auth::Verifier;
-use academy_rt::config::{Config, ForwardedHeader, Secret, Sources, load};
+use academy_rt::config::{Config, ForwardedHeader, Secret, SourceFile, Sources, load};
 use academy_rt::domain::origin::Origin;
 use academy_rt::domain::{Id, LessonId, Room, RoomId, Timestamp, UserId};
 use academy_rt::protocol::admin::{access, data};
@@ -174,11 +174,13 @@ pub fn archive(bytes: &[u8]) {
 /// Any text as the configuration file, and as a value of the environment.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let file = Some(("academy-rt.toml".into(), text.to_owned()));
-    let _ = load(&Sources { file, env: Default::default(), flags: Vec::new() });
+    // Once as the only file, once as the one behind another.
+    let file = |path: &str| SourceFile { path: path.into(), text: Ok(text.to_owned()) };
+    let files = vec![file("academy-rt.toml"), file("conf.d/50-site.toml")];
+    let _ = load(&Sources { files, env: Default::default(), flags: Vec::new() });
     let (name, value) = text.split_once('=').unwrap_or(("", text));
     let env = [(format!("ACADEMY_RT_{name}"), value.to_owned())].into();
-    let _ = load(&Sources { file: None, env, flags: Vec::new() });
+    let _ = load(&Sources { files: Vec::new(), env, flags: Vec::new() });
 }
 
 /// Paths, queries, headers and bodies of HTTP.

@@ -324,3 +324,70 @@ fn an_empty_variable_is_not_set_and_is_named() {
     let (status, words) = says(dir.path(), &["--config", "", "config", "check"], &[]);
     assert_eq!((status, words.contains("--config cannot be used")), (2, true), "{words}");
 }
+
+/// A configuration with `conf.d` beside it, and the words of `config check`.
+#[test]
+fn files_of_conf_d_are_read_in_order_and_named() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    let file = write(&dir.join("a.toml"), "[storage]\ndata_dir = \"data\"\n[server]\ndrain = \"7s\"\n");
+    let main = ["--config", file.as_str()];
+    let with = |args: &[&'static str]| -> Vec<String> { main.iter().chain(args).map(ToString::to_string).collect() };
+    let check = || {
+        let args = with(&["config", "check"]);
+        says(dir, &args.iter().map(String::as_str).collect::<Vec<_>>(), &[])
+    };
+    fs::create_dir(dir.join("conf.d")).unwrap();
+    let ten = write(&dir.join("conf.d/10-a.toml"), "[server]\ndrain = \"8s\"\nwebsocket_enabled = false\n");
+    let fifty = write(&dir.join("conf.d/50-site.toml"), "# ours\n[server]\ndrain = \"9s\"\n");
+    write(&dir.join("conf.d/50-site.toml.dpkg-old"), "not even TOML");
+    let unread = write(&dir.join("conf.d/limits.conf"), "not even TOML");
+    let (status, words) = check();
+    assert_eq!(status, 0, "{words}");
+    assert!(words.starts_with(&format!("read: {file}\nread: {ten}\nread: {fifty}\n")), "{words}");
+    assert!(words.contains(&format!("{unread} is not read")), "{words}");
+    let (_, shown) = says(dir, &["--config", &file, "config", "show"], &[]);
+    let line = |key: &str| shown.lines().find(|line| line.starts_with(&format!("{key} ="))).unwrap().to_owned();
+    assert!(line("drain").contains("9s") && line("drain").ends_with(&format!("{fifty}:3")), "{shown}");
+    assert!(line("websocket_enabled").contains("false") && line("websocket_enabled").ends_with(&format!("{ten}:3")));
+    // What is wrong has the file and the line, and nothing is passed over.
+    write(&dir.join("conf.d/50-site.toml"), "[server]\n\ndrane = \"9s\"\n");
+    let (status, words) = check();
+    assert!(status == 3 && words.contains(&format!("{fifty}:3: there is no key 'server.drane'")), "{words}");
+    write(&dir.join("conf.d/50-site.toml"), "[server\n");
+    assert!(check().1.contains(&format!("{fifty}:1: ")));
+    fs::remove_file(dir.join("conf.d/50-site.toml")).unwrap();
+    std::os::unix::fs::symlink("nowhere", dir.join("conf.d/50-site.toml")).unwrap();
+    let (status, words) = check();
+    assert!(status == 3 && words.contains(&fifty), "{words}");
+    fs::remove_file(dir.join("conf.d/50-site.toml")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, dir.join("conf.d/50-site.toml"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
+        .unwrap();
+    let (status, words) = check();
+    assert!(status == 3 && words.contains("not a regular file"), "a pipe is not waited for: {words}");
+}
+
+#[test]
+fn conf_d_is_read_where_the_configuration_itself_is_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        mount -t tmpfs tmpfs /etc || exit 77
+        mkdir -p /etc/academy-rt/conf.d && cd "$1"
+        printf '[storage]\ndata_dir = "%s/data"\n' "$1" > /etc/academy-rt/conf.d/10-data.toml
+        "$0" config check && "$0" config show
+    "#;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
+        .arg(dir.path())
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .output()
+        .unwrap();
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) || words.contains("unshare") {
+        // Not root, or no namespaces here.
+        return;
+    }
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert!(words.starts_with("read: /etc/academy-rt/conf.d/10-data.toml\n"), "{words}");
+    assert!(words.contains("# /etc/academy-rt/conf.d/10-data.toml:2"), "{words}");
+}

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -317,4 +318,46 @@ fn a_control_socket_that_somebody_has_removed_is_made_again() {
         assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
     }
     assert!(running.stop().success());
+}
+
+/// The service of this machine is that of its unit: root is told what the user of the unit cannot read, and that user is not guessed.
+#[test]
+fn root_is_told_what_the_user_of_the_unit_cannot_read() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let script = r#"
+        test "$(cat /proc/self/uid_map | tr -s ' ')" = " 0 0 4294967295" || exit 77
+        mount -t tmpfs -o mode=755 tmpfs /etc/academy-rt 2>/dev/null || { mount -t tmpfs -o mode=755 tmpfs /etc || exit 77; }
+        mkdir -p /etc/academy-rt/conf.d "$1/data" "$1/bin" && chown 4711:4711 "$1/data" && chmod 700 "$1/data"
+        printf '[storage]\ndata_dir = "%s/data"\n' "$1" > /etc/academy-rt/academy-rt.toml
+        : > /etc/academy-rt/conf.d/50-site.toml
+        chmod 644 /etc/academy-rt/academy-rt.toml && chmod 600 /etc/academy-rt/conf.d/50-site.toml
+        PATH="$1/bin:$PATH"
+        echo "--- no systemd"; "$0" config check
+        printf '#!/bin/sh\necho LoadState=loaded\necho User=service\n' > "$1/bin/systemctl"
+        printf '#!/bin/sh\necho 4712\n' > "$1/bin/id" && chmod 755 "$1"/bin/*
+        echo "--- unit"; "$0" config check
+        printf '#!/bin/sh\necho LoadState=not-found\necho User=\n' > "$1/bin/systemctl"
+        chmod 644 /etc/academy-rt/conf.d/50-site.toml
+        echo "--- no unit"; "$0" config check
+    "#;
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
+        .arg(dir.path())
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .output()
+        .unwrap();
+    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.code() == Some(77) || words.contains("unshare") {
+        // Not root, or no namespaces here.
+        return;
+    }
+    let part = |from: &str, to: &str| words.split(from).nth(1).unwrap().split(to).next().unwrap().to_owned();
+    let (without, unit, none) = (part("--- no systemd", "---"), part("--- unit", "---"), part("--- no unit", "---"));
+    let unread = "cannot read /etc/academy-rt/conf.d/50-site.toml";
+    assert!(without.contains(unread) && without.contains("user 4711, who owns the data directory"), "{words}");
+    assert!(unit.contains(unread) && unit.contains("user 4712, who runs the service"), "{words}");
+    assert!(unit.contains("chown 4712"), "the data are another user's: {words}");
+    assert!(none.contains("the configuration is valid"), "{words}");
 }

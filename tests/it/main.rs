@@ -31,6 +31,7 @@ mod large;
 mod lost_database;
 mod methods;
 mod migration;
+mod planted;
 mod proxies;
 mod reload;
 mod restore;

@@ -68,7 +68,10 @@ fn an_installation_that_init_has_made_serves_under_its_name() {
     let secret = fs::read_to_string(dir.join("etc/jwt-secret")).unwrap();
     assert!(secret.len() == 64 && !said.contains(&secret), "the secret is shown to nobody");
     let config = path(dir, "etc/academy-rt.toml");
-    assert_eq!(says(&["--config", &config, "config", "check"]), (0, "the configuration is valid\n".to_owned()));
+    assert_eq!(
+        says(&["--config", &config, "config", "check"]),
+        (0, format!("read: {config}\nthe configuration is valid\n"))
+    );
 
     let mut child = Command::new(env!("CARGO_BIN_EXE_academy-rt"))
         .args(["--config", &config, "serve", "--quiet"])
@@ -236,11 +239,12 @@ fn config_check_finds_everything_at_once() {
     let (status, said) = check("[server]\nlisen = \"x\"\ndrain = 10\n\n[tls]\nmode = \"on\"\n[limit]\n");
     assert_eq!(status, 3, "{said}");
     let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], format!("read: {file}"));
     for (line, number, words) in [
-        (0, 2, "no key 'server.lisen'; did you mean 'server.listen'?"),
-        (1, 3, "server.drain must be a duration"),
-        (2, 6, "tls.mode must be files, self-signed or off"),
-        (3, 7, "did you mean 'limits'?"),
+        (1, 2, "no key 'server.lisen'; did you mean 'server.listen'?"),
+        (2, 3, "server.drain must be a duration"),
+        (3, 6, "tls.mode must be files, self-signed or off"),
+        (4, 7, "did you mean 'limits'?"),
     ] {
         assert!(lines[line].starts_with(&format!("{file}:{number}: ")) && lines[line].contains(words), "{said}");
     }
@@ -260,7 +264,7 @@ fn config_check_finds_everything_at_once() {
         let (status, said) = check(&text);
         assert!(status == 3 && said.contains(what), "{what}: {said}");
     }
-    assert_eq!(check(&storage), (0, "the configuration is valid\n".to_owned()));
+    assert_eq!(check(&storage), (0, format!("read: {file}\nthe configuration is valid\n")));
     assert!(!Path::new(&data).exists(), "nothing is made");
     assert_eq!(says(&["--config", "/absent.toml", "config", "check"]).0, 1);
     let output = run(&["--config", &file, "--output", "json", "config", "check"], &[("ACADEMY_RT_LIMITS_PAYLOD", "1")]);

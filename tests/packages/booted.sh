@@ -85,6 +85,13 @@ by_credential() {
   token() { inside env JWT_SECRET="$secret" academy-rt token issue --user 7 --name Ann --role learner | tail -1; }
   say "with the credential"
 }
+starts_all() { inside systemctl start academy-rt.service && active academy-rt.socket academy-rt.service academy-rt-backup.timer; }
+leaves_disabled() {
+  local status=0
+  inside systemctl disable --now academy-rt-backup.timer && inside systemctl restart academy-rt.service || return 1
+  is "$(shown ActiveState academy-rt-backup.timer)" inactive || status=1
+  inside systemctl enable --now academy-rt-backup.timer && return $status
+}
 backs_up() { local before; before=$(backups_of); inside systemctl start academy-rt-backup.service && [ "$(backups_of)" -eq $((before + 1)) ]; }
 backups_of() { find "$root/var/lib/academy-rt-backups" -type f | wc -l; }
 listens_itself() {
@@ -131,6 +138,14 @@ else
   check "booted: the messages of before are there" grep -qx first "$work/history"
   check "booted: no unit has failed" is "$(inside systemctl list-units --failed --plain --no-legend 'academy*')" ""
   check "booted: nothing was refused by the sandbox" bash -c "! nsenter --target $init --mount --root --pid journalctl --quiet --unit academy-rt --unit academy-rt-backup | grep -i 'not permitted'"
+  inside systemctl stop academy-rt.socket academy-rt.service academy-rt-backup.timer
+  check "booted: a start of the service brings the socket and the backup's timer" starts_all
+  check "booted: a timer that is disabled stays so when the service starts" leaves_disabled
+  check "booted: it is removed, and installed again" bash -c "nsenter --target $init --mount --uts --ipc --net --pid --root --wd sh -c 'dpkg -r academy-rt && dpkg -i /root/next.deb'"
+  check "booted: and brings back socket, service and timer" active academy-rt.socket academy-rt.service academy-rt-backup.timer
+  check "booted: it answers again" until_true ready
+  inside systemctl disable --now academy-rt-backup.timer
+  check "booted: what an administrator has disabled an upgrade leaves so" bash -c "nsenter --target $init --mount --uts --ipc --net --pid --root --wd sh -c 'dpkg -i /root/next.deb && ! systemctl --quiet is-enabled academy-rt-backup.timer'"
   check "booted: it is removed" inside dpkg -r academy-rt
   check "booted: nothing of it runs" bash -c "! nsenter --target $init --mount --root --pid pgrep -a academy-rt"
   check "booted: nobody listens" bash -c "! nsenter --target $init --net curl --silent --insecure https://localhost/"

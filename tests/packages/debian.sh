@@ -10,7 +10,7 @@ check "it is installed, and asks nothing" in_root "$root" dpkg -i /tmp/academy-r
 check "its user may not sign in" bash -c "grep '^academy-rt:' '$root/etc/passwd' | grep ':/var/lib/academy-rt:/usr/sbin/nologin\$'"
 check "and has a locked password" bash -c "grep '^academy-rt:[!*]' '$root/etc/shadow'"
 for line in "/usr/bin/academy-rt 755 root:root" "/etc/academy-rt 755 root:root" "/etc/academy-rt/academy-rt.toml 644 root:root" \
-  "/etc/academy-rt/tls 750 root:academy-rt" "/var/lib/academy-rt 700 academy-rt:academy-rt" \
+  "/etc/academy-rt/tls 750 root:academy-rt" "/etc/academy-rt/conf.d 755 root:root" "/var/lib/academy-rt 700 academy-rt:academy-rt" \
   "/var/lib/academy-rt-backups 700 academy-rt:academy-rt" "/usr/lib/systemd/system/academy-rt.service 644 root:root"; do
   check "${line%% *} is ${line#* }" is "$(owner_of "${line%% *}")" "${line#* }"
 done
@@ -66,18 +66,23 @@ check "the backup's command makes one" backup
 backups() { find "$root/var/lib/academy-rt-backups" -type f | wc -l; }
 check "there it is" is "$(backups)" 1
 
-# The same program under a higher version, with a configuration that has changed.
+# The same program under a higher version, which brings another configuration.
 next() {
   dpkg-deb -R "$deb" "$work/next" &&
     sed -i "s/^Version: .*/Version: $newer/" "$work/next/DEBIAN/control" &&
+    find "$work/next" -name academy-rt.toml -type f -exec sh -c 'echo "# of the next version" >> "$1"' each {} \; &&
     dpkg-deb --root-owner-group -b "$work/next" "$root/tmp/next.deb"
 }
 check "a newer package is made" next
 echo '# mine' >> "$root/etc/academy-rt/academy-rt.toml"
 secret=$(in_root "$root" sha256sum /var/lib/academy-rt/jwt-secret || true)
-check "it is upgraded, and asks nothing" in_root "$root" dpkg -i /tmp/next.deb
+printf '[limits]\nsockets_per_user = 7\n' > "$root/etc/academy-rt/conf.d/50-site.toml"
+# Nobody is there to answer: what asks is given up.
+check "it is upgraded by apt -y, and asks nothing" in_root "$root" apt-get -y -o Dpkg::Use-Pty=0 install /tmp/next.deb
 check "to the newer version" is "$(in_root "$root" dpkg-query -W -f '${Version}' academy-rt)" "$newer"
 check "the configuration is the administrator's" is "$(tail -1 "$root/etc/academy-rt/academy-rt.toml")" "# mine"
+check "conf.d is the administrator's" bash -c "chroot '$root' academy-rt config show | grep '^sockets_per_user = 7 .*conf.d/50-site.toml:2'"
+check "config check names the files" bash -c "chroot '$root' academy-rt config check | grep -A1 '^read: /etc/academy-rt/academy-rt.toml' | grep -x 'read: /etc/academy-rt/conf.d/50-site.toml'"
 check "the secret is the old one" is "$(in_root "$root" sha256sum /var/lib/academy-rt/jwt-secret)" "$secret"
 check "the service starts again" start "$root"
 say "after the upgrade" > "$work/history" || true

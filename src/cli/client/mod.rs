@@ -21,6 +21,7 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+use crate::config::acting_as::Rights;
 use crate::observability::local_person;
 use crate::server::offline::{Offline, OfflineError};
 use crate::transport::origin::BEHIND_COMMAND;
@@ -164,6 +165,53 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("the runtime cannot be started")
 }
 
+/// The rights for a call. Where no server answers, the command works on the data directory itself, and root does that as its owner:
+/// so do all threads that are started for it. A server that runs is to know that it was root who asked.
+fn rights_for(config: &Config, server: &ServerArgs, call: &Call) -> Result<Rights, Failure> {
+    let is_alone =
+        || std::os::unix::net::UnixStream::connect(config.control_socket()).is_err_and(|error| is_absent(&error));
+    let rights = match server.url.is_none() && call.works_offline && is_alone() {
+        true => Rights::within(&config.storage.data_dir),
+        false => Rights::own(),
+    };
+    rights.map_err(|error| {
+        let what = format!("the data directory {} cannot be used", config.storage.data_dir.display());
+        Failure::new(what, error, "Run the command as the user of the server.")
+    })
+}
+
+/// Where somebody wants a file to be written, and the data directory of the service of this machine, if that is known.
+#[derive(Debug, Clone)]
+pub struct Place {
+    path: PathBuf,
+    data_dir: Option<PathBuf>,
+}
+
+impl Place {
+    /// A place for what a server is asked for.
+    #[must_use]
+    pub fn new(global: &Global, server: &ServerArgs, path: &Path) -> Place {
+        let flags = data_dir_flag(server.data_dir.as_deref()).ok();
+        let config = flags.and_then(|flags| global.load_to_ask(flags).ok());
+        Place { path: path.to_owned(), data_dir: config.map(|(config, _)| config.storage.data_dir) }
+    }
+
+    /// The rights to write there. In a directory of the service's user, where any name may be a link to elsewhere, root writes as
+    /// that user; anywhere else a file of root's is root's.
+    ///
+    /// # Errors
+    /// If this process cannot have them.
+    pub fn rights(&self) -> Result<Rights, Failure> {
+        let rights = match &self.data_dir {
+            Some(data_dir) => Rights::within_if_of(&self.path, data_dir),
+            None => Rights::own(),
+        };
+        rights.map_err(|error| {
+            Failure::new(format!("{} cannot be written", self.path.display()), error, "Use another directory.")
+        })
+    }
+}
+
 /// Makes a call and gives the JSON of a good answer.
 ///
 /// # Errors
@@ -171,6 +219,7 @@ pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<Value> {
     let context = Context::load(global, server)?;
     let timeout = call.timeout;
+    let _rights = rights_for(&context.config, server, &call)?;
     runtime()?.block_on(async {
         let made = async {
             let mut exchange = exchange(global, &context, server, call).await?;
@@ -239,6 +288,7 @@ pub fn download<T: Send + 'static>(
 ) -> anyhow::Result<T> {
     let context = Context::load(global, server)?;
     let timeout = call.timeout;
+    let _rights = rights_for(&context.config, server, &call)?;
     runtime()?.block_on(async {
         let begun = tokio::time::timeout(timeout, exchange(global, &context, server, call)).await;
         let mut exchange = begun.map_err(|_| silent(timeout))??;

@@ -18,7 +18,7 @@ use crate::domain::{Clock, SystemClock, Timestamp};
 
 use crate::cli::Global;
 use crate::cli::client::listing::items_of;
-use crate::cli::client::{Call, ServerArgs, call, segment};
+use crate::cli::client::{Call, Place, ServerArgs, call, segment};
 use crate::cli::exit::{Exit, Failure, in_line};
 
 /// How many records are fetched with one request.
@@ -205,6 +205,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     let mut out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => {
+            let _rights = Place::new(global, &args.server, path).rights()?;
             let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
             Box::new(BufWriter::new(opened.map_err(unwritable)?))
         }
@@ -239,7 +240,10 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
         (Ok(_), None) => {}
         (Err(error), path) => {
             // Half an export looks like a complete one.
-            path.as_ref().map(std::fs::remove_file);
+            if let Some(path) = path {
+                let _rights = Place::new(global, &args.server, path).rights()?;
+                drop(std::fs::remove_file(path));
+            }
             return Err(error);
         }
     }

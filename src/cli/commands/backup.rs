@@ -24,7 +24,7 @@ use crate::domain::{Clock, SystemClock};
 use crate::store::embedded::offline::rows::newest_format;
 
 use crate::cli::Global;
-use crate::cli::client::{Call, ServerArgs, call, download, report};
+use crate::cli::client::{Call, Place, ServerArgs, call, download, report};
 use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure, warn};
 use crate::cli::progress_bar::{rows, show, size};
@@ -118,7 +118,10 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
     let (target, shown) = (path.clone(), bar.clone());
     let begun = Instant::now();
     let get = Call::new(Method::GET, "/api/v1/admin/backup", None).offline_too().patient();
+    let place = Place::new(global, &args.server, &path);
+    let to_prune = place.clone();
     let made = download(global, &server, get, move |source| {
+        let _rights = place.rights()?;
         let mut progress = |done, all| show(&shown, done, all);
         let made = backup::receive(source, &target, &recipients, newest_format(), &mut progress);
         made.map_err(|problem| Failure::from(problem).into())
@@ -142,7 +145,10 @@ fn make(global: &Global, args: BackupArgs) -> anyhow::Result<Exit> {
         ))?;
     }
     // Behind the note: whatever becomes of the old backups, this one is good.
-    let pruned = args.keep.map(|keep| retention::prune(&made, keep as usize)).unwrap_or_default();
+    let pruned = {
+        let _rights = to_prune.rights()?;
+        args.keep.map(|keep| retention::prune(&made, keep as usize)).unwrap_or_default()
+    };
     warn_of_kept(&pruned)?;
     if made.summary.mac.is_none() {
         warn(&unsigned(global, &server))?;

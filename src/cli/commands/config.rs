@@ -67,17 +67,21 @@ fn check(global: &Global) -> anyhow::Result<Exit> {
     let listed = |failure: &Failure| json!({ "what": failure.problem.what, "why": failure.problem.why, "remedy": failure.problem.remedy });
     let answer = json!({
         "ok": wrong.is_empty(),
+        "files": config.files.iter().map(|path| path.display().to_string()).collect::<Vec<_>>(),
         "problems": wrong.iter().map(listed).collect::<Vec<_>>(),
         "warnings": warnings,
     });
     global.print(&answer, || {
-        let mut lines: Vec<String> = problems
-            .iter()
-            .map(ToString::to_string)
+        let read = config.files.iter().map(|path| format!("read: {}", path.display()));
+        let mut lines: Vec<String> = read
+            .chain(problems.iter().map(ToString::to_string))
             .chain(warnings.iter().map(|text| format!("warning: {text}")))
             .collect();
         if problems.is_empty() {
             lines.extend(wrong.iter().map(|failure| format!("{failure}\n  {}", failure.problem.remedy)));
+        }
+        if config.files.is_empty() {
+            lines.insert(0, "read: no file; the defaults apply".to_owned());
         }
         if wrong.is_empty() {
             lines.push("the configuration is valid".to_owned());

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,9 +12,10 @@ use serde_json::json;
 
 use crate::archive::moments::day;
 use crate::auth::secret;
+use crate::config::acting_as::Rights;
 use crate::config::keys::annotated_file;
 use crate::config::load::examine;
-use crate::config::{Config, Sources};
+use crate::config::{Config, SourceFile, Sources};
 use crate::domain::{Clock, SystemClock, host};
 use crate::server::tls;
 use crate::server::tls::self_signed;
@@ -348,7 +349,8 @@ fn config_text(args: &InitArgs, places: &Places, data_dir: &Path, answers: &Answ
         None => {}
     }
     let text = annotated_file(|key| values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value.clone()));
-    let sources = Sources { file: Some((places.config.clone(), text.clone())), ..Sources::default() };
+    let file = SourceFile { path: places.config.clone(), text: Ok(text.clone()) };
+    let sources = Sources { files: vec![file], ..Sources::default() };
     match examine(&sources).1.into_iter().next() {
         None => Ok(text),
         Some(problem) => Err(Failure::usage("the answers contradict each other", problem, "Correct them.").into()),
@@ -372,32 +374,39 @@ fn put<'a>(
     let mut made: Vec<&Path> = Vec::new();
     let result = (|| {
         for (dir, mode, owner) in dirs {
+            let failed = |error| (dir, error);
+            let _rights = Rights::within(dir).map_err(failed)?;
             if !dir.exists() {
-                DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(|error| (dir, error))?;
+                DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(failed)?;
                 made_dirs.push(dir);
-                own(dir, owner).map_err(|error| (dir, error))?;
+                // What root makes in a directory of root's nobody has replaced meanwhile.
+                if let (Some((user, group)), true) = (owner, rustix::process::geteuid().is_root()) {
+                    lchown(dir, Some(user), Some(group)).map_err(failed)?;
+                }
             }
         }
         for file in files {
+            let failed = |error| (file.path, error);
+            // In a directory of the service's, as the service: its files are its own, and no link there leads elsewhere.
+            let _rights = Rights::within(file.path.parent().unwrap_or(file.path)).map_err(failed)?;
             // `create_new` fails if the file exists by now: nothing is overwritten.
             let begun = OpenOptions::new().write(true).create_new(true).mode(file.mode).open(file.path);
-            let mut begun = begun.map_err(|error| (file.path, error))?;
+            let mut begun = begun.map_err(failed)?;
             made.push(file.path);
-            begun.write_all(file.text).and_then(|()| begun.sync_all()).map_err(|error| (file.path, error))?;
-            own(file.path, file.owner).map_err(|error| (file.path, error))?;
+            begun.write_all(file.text).and_then(|()| begun.sync_all()).map_err(failed)?;
+            if let (Some((user, group)), true) = (file.owner, rustix::process::geteuid().is_root()) {
+                fchown(&begun, Some(user), Some(group)).map_err(failed)?;
+            }
         }
         Ok(())
     })();
     if result.is_err() {
         // A failure to remove them is not reported: the first error is.
-        made.iter().for_each(|path| drop(fs::remove_file(path)));
-        made_dirs.iter().rev().for_each(|dir| drop(fs::remove_dir(dir)));
+        let within = |path: &Path| Rights::within(path.parent().unwrap_or(path));
+        made.iter().for_each(|path| drop(within(path).map(|_rights| fs::remove_file(path))));
+        made_dirs.iter().rev().for_each(|dir| drop(within(dir).map(|_rights| fs::remove_dir(dir))));
     }
     result
-}
-
-fn own(path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
-    owner.map_or(Ok(()), |(user, group)| chown(path, Some(user), Some(group)))
 }
 
 /// A user of this machine, and its group.

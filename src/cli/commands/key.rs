@@ -20,7 +20,7 @@ use crate::domain::audit::action;
 use crate::domain::{Clock, SystemClock, Timestamp};
 
 use crate::cli::client::listing::{items_of, number, text};
-use crate::cli::client::{ServerArgs, report};
+use crate::cli::client::{Place, ServerArgs, report};
 use crate::cli::commands::token::load_keys;
 use crate::cli::data_dir_flag;
 use crate::cli::exit;
@@ -114,11 +114,12 @@ fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
     // The line for the configuration names one of both: nothing is written whose name cannot stand there.
     let (private_text, public_text) = (path_text("the file", &absolute)?, path_text("the file", &public_path)?);
     let made = generation::generate(kind).map_err(Failure::from)?;
-    write_new(&absolute, made.private.as_bytes(), 0o600)?;
+    write_new(global, &absolute, made.private.as_bytes(), 0o600)?;
     if let Some((public, _)) = &made.public
-        && let Err(failure) = write_new(&public_path, public.as_bytes(), 0o644)
+        && let Err(failure) = write_new(global, &public_path, public.as_bytes(), 0o644)
     {
         // The failure is reported below. A private key without its public key is useless.
+        let _rights = Place::new(global, &ServerArgs::default(), &absolute).rights()?;
         drop(fs::remove_file(&absolute));
         return Err(failure.into());
     }
@@ -161,7 +162,7 @@ fn config_line(name: &str, value: &str) -> String {
     key.map_or_else(String::new, |key| format!("{} = {}", key.parts().1, in_toml(key, value)))
 }
 
-fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
+fn write_new(global: &Global, path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::AlreadyExists => "Use the name of a file that does not exist yet.",
@@ -170,6 +171,7 @@ fn write_new(path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
         };
         Failure::new(format!("{} was not written", path.display()), error, remedy)
     };
+    let _rights = Place::new(global, &ServerArgs::default(), path).rights()?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(|error| {
         // The file is new, and half of it is useless.

@@ -56,10 +56,15 @@ pub fn pages() -> anyhow::Result<Vec<(String, String)>> {
     ];
     pages.push(("academy-rt-metrics.7".to_owned(), metrics()));
     pages.push(("academy-rt-security.7".to_owned(), security()));
-    let mut command = crate::cli::command();
+    let mut command = without_help(crate::cli::command());
     command.build();
     render(&command, "academy-rt", &mut pages)?;
     Ok(pages)
+}
+
+/// Without the commands `help`, which have no pages: every page that another one refers to exists.
+fn without_help(command: clap::Command) -> clap::Command {
+    command.disable_help_subcommand(true).mut_subcommands(without_help)
 }
 
 fn render(command: &clap::Command, name: &str, pages: &mut Vec<(String, String)>) -> anyhow::Result<()> {
@@ -76,7 +81,7 @@ fn render(command: &clap::Command, name: &str, pages: &mut Vec<(String, String)>
         page.push_str(".SH \"SEE ALSO\"\n.BR academy\\-rt (1),\n.BR academy\\-rt.toml (5),\n.BR academy\\-rt (7)\n");
     }
     pages.push((format!("{name}.1"), page));
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         render(sub, &format!("{name}-{}", sub.get_name()), pages)?;
     }
     Ok(())
@@ -117,6 +122,9 @@ Set by systemd.
 .I /etc/academy\-rt/academy\-rt.toml
 The default configuration file.
 .TP
+.I /etc/academy\-rt/conf.d/*.toml
+Configuration files that are read after it, in the order of their names.
+.TP
 .I DATA_DIR/academy.redb
 The database with all stored data.
 .TP
@@ -139,9 +147,12 @@ fn configuration() -> String {
         ".TH academy\\-rt.toml 5 \"{REVISED}\" \"academy\\-rt {}\"\n\
          .SH NAME\nacademy\\-rt.toml \\- configuration of academy\\-rt\n\
          .SH DESCRIPTION\nThe file is TOML. Every key has a default. An unknown key or an invalid value is an error that names the file, the line and the key.\n\
-         Command-line options override the environment, which overrides this file. Durations are written as 30s, 15m, 24h or 7d, sizes as 64KiB or 1MB.\n\
-         A reload applies new values; keys marked (restart) need a restart.\n\
-         .B academy\\-rt config check\nchecks a configuration, and\n.B academy\\-rt config default\nprints a file with comments and all defaults.\n",
+         Command-line options override the environment, which overrides the files. Durations are written as 30s, 15m, 24h or 7d, sizes as 64KiB or 1MB.\n\
+         .PP\nBehind this file, the files\n.I conf.d/*.toml\nin the same directory are read, in the order of their names:\n\
+         .I /etc/academy\\-rt/conf.d/50\\-site.toml\nfor example. Each has the same sections and keys. A key in a later file replaces the key of an earlier one; a list is replaced as a whole.\n\
+         Names that do not end in .toml, and hidden files, are not read.\n\
+         .PP\nA reload applies new values; keys marked (restart) need a restart.\n\
+         .B academy\\-rt config check\nchecks a configuration and shows which files were read;\n.B academy\\-rt config default\nprints a file with comments and all defaults.\n",
         env!("CARGO_PKG_VERSION")
     );
     let mut section = "";

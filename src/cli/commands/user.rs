@@ -14,7 +14,7 @@ use crate::domain::{Timestamp, UserId};
 
 use crate::cli::client::listing;
 use crate::cli::client::listing::{number, text};
-use crate::cli::client::{Call, ServerArgs, call, download, segment};
+use crate::cli::client::{Call, Place, ServerArgs, call, download, segment};
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Global, Output};
@@ -298,9 +298,11 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     let path = format!("/api/v1/admin/users/{}/export", segment(&args.id.canonical()));
     let get = Call::new(Method::GET, path, None).offline_too().patient();
     let file = args.file.clone();
+    let place = file.as_deref().map(|path| Place::new(global, &args.server, path));
     download(global, &args.server, get, move |source| match file {
         None => copy(source, &mut std::io::stdout().lock(), "standard output"),
         Some(path) => {
+            let _rights = place.map(|place| place.rights()).transpose()?;
             let name = path.display().to_string();
             let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
             let mut file = opened.map_err(|error| unwritable(&name, &error))?;

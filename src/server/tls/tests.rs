@@ -149,10 +149,15 @@ fn one_that_is_over_is_used_with_a_warning_and_replaces_no_good_one() {
 fn an_incomplete_chain_is_used_with_a_warning_that_names_who_is_missing() {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
     let dir = tempfile::tempdir().unwrap();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority.distinguished_name.push(DnType::CommonName, "Department Issuing CA");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let authority = |name: &str| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+    };
+    let key = || KeyPair::generate().unwrap();
+    let root = CertifiedIssuer::self_signed(authority("Department Root CA"), key()).unwrap();
+    let authority = CertifiedIssuer::signed_by(authority("Department Issuing CA"), key(), &root).unwrap();
     let pair = KeyPair::generate().unwrap();
     let leaf = CertificateParams::new(vec!["rt.example.ca".to_owned()]).unwrap();
     let leaf = leaf.signed_by(&pair, &authority).unwrap();

@@ -13,7 +13,7 @@ use crate::auth::sources;
 use crate::config::{Config, KEYS};
 
 use crate::cli::Global;
-use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::client::{Call, Place, ServerArgs, call};
 use crate::cli::exit::Failure;
 
 /// Replaces a secret.
@@ -62,6 +62,7 @@ pub(super) fn write(
         secrets.iter().flat_map(|loaded| &loaded.secrets).map(crate::config::Secret::expose).collect();
     let masked = masked(&Value::Object(parts), &known);
     let text = serde_json::to_string_pretty(&masked)?;
+    let _rights = Place::new(global, server, path).rights()?;
     let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
         let remedy = match error.kind() {
