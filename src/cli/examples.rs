@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Each command with its examples: the words behind `academy-rt`.
-const EXAMPLES: [(&str, &[&str]); 47] = [
+const EXAMPLES: [(&str, &[&str]); 53] = [
     (
         "init",
         &[
@@ -58,15 +58,27 @@ const EXAMPLES: [(&str, &[&str]); 47] = [
     ("room show", &["room show staff"]),
     ("room create", &["room create staff --name Staff --private --member 7 --moderator 8"]),
     ("room set", &["room set staff --name 'All staff' --open"]),
+    ("room import", &["room import rooms.csv --dry-run", "room import rooms.csv --keep-going"]),
+    (
+        "room export",
+        &[
+            "room export staff --file staff.html --lang fr",
+            "room export staff --since 2026-09-01 --until 2026-10-01 > staff.jsonl",
+        ],
+    ),
     ("room delete", &["room delete room-123 --dry-run", "room delete room-123 --yes"]),
     ("room member add", &["room member add staff 7 --moderator"]),
     ("room member remove", &["room member remove staff 7"]),
     ("history", &["history room-123 --limit 20", "history room-123 --follow"]),
+    ("message show", &["message show 1234"]),
+    ("message delete", &["message delete 1234 --reason 'case 12'"]),
     ("user list", &["user list ann", "user list --online --output json"]),
     ("user show", &["user show 7"]),
     ("user diagnose", &["user diagnose 7"]),
     ("user block", &["user block 7 --reason 'case 12'"]),
     ("user unblock", &["user unblock 7"]),
+    ("user mute", &["user mute 7 --room room-123 --for 2h --reason 'case 12'"]),
+    ("user unmute", &["user unmute 7 --room room-123"]),
     ("user disconnect", &["user disconnect 7"]),
     ("user export", &["user export 7 --file ann.json"]),
     ("user erase", &["user erase 7 --dry-run", "user erase 7 --yes"]),

@@ -26,8 +26,8 @@ use crate::observability::process;
 use crate::protocol::json::escaped;
 
 use commands::{
-    audit, backup, broadcast, completions, config, db, doctor, history, hold, init, key, man, notify, restore, room,
-    serve, status, token, user,
+    audit, backup, broadcast, completions, config, db, doctor, history, hold, init, key, man, message, notify, restore,
+    room, serve, status, token, user,
 };
 use exit::{Exit, Failure};
 
@@ -114,6 +114,9 @@ pub enum Command {
     Room(room::RoomCommand),
     /// Show the messages of a chat room
     History(history::HistoryArgs),
+    /// Show and delete single messages of chat rooms
+    #[command(subcommand)]
+    Message(message::MessageCommand),
     /// Manage users: list, block, disconnect, export and erase them
     #[command(subcommand)]
     User(user::UserCommand),
@@ -185,6 +188,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Db(command) => db::run(global, command),
         Command::Room(command) => room::run(global, command),
         Command::History(args) => history::run(global, &args),
+        Command::Message(command) => message::run(global, command),
         Command::User(command) => user::run(global, command),
         Command::Hold(command) => hold::run(global, command),
         Command::Audit(command) => audit::run(global, command),

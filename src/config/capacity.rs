@@ -19,8 +19,13 @@ pub const BACKUPS_EACH: usize = 1;
 pub const EXPORTS: usize = 4;
 /// Those of one caller.
 pub const EXPORTS_EACH: usize = 2;
-/// Views of the store at once: those of readers, those of backups, and the one that measures the room in the file.
-pub const SNAPSHOTS: usize = READERS + BACKUPS + 1;
+/// Transcripts of rooms that are streamed at once. Each has a thread and a view of the store of its own, as a backup has: it is of
+/// one moment.
+pub const TRANSCRIPTS: usize = 2;
+/// Those of one caller.
+pub const TRANSCRIPTS_EACH: usize = 1;
+/// Views of the store at once: those of readers, those of backups and transcripts, and the one that measures the room in the file.
+pub const SNAPSHOTS: usize = READERS + BACKUPS + TRANSCRIPTS + 1;
 
 /// The most bytes of one answer that is made in memory.
 pub const ANSWER_BYTES: usize = 1 << 20;
@@ -66,13 +71,16 @@ pub const SCRAPES: usize = 32;
 /// Of events that several sockets wait for, the feed has what there is at any one time.
 pub const BOUNDED_BYTES: usize = ANSWERS_BYTES
     + QUEUES_BYTES
-    + BACKUPS * BACKUP_PIECES * PIECE_BYTES
+    + (BACKUPS + TRANSCRIPTS) * BACKUP_PIECES * PIECE_BYTES
     + EXPORTS * (EXPORT_PIECES + 2) * EXPORT_PAGE_BYTES
     + READERS * ANSWER_BYTES;
 
 const _: () = {
     assert!(EXPORTS < READERS, "exports leave readers to everybody else");
-    assert!(EXPORTS_EACH < EXPORTS && BACKUPS_EACH < BACKUPS, "no caller has every place");
+    assert!(
+        EXPORTS_EACH < EXPORTS && BACKUPS_EACH < BACKUPS && TRANSCRIPTS_EACH < TRANSCRIPTS,
+        "no caller has every place"
+    );
     assert!(READERS < BLOCKING_THREADS, "reads leave threads to the reload");
     assert!(ANSWERS_BYTES / PART >= 2 * ANSWER_BYTES, "the largest answer fits into the share of one sender, twice");
     assert!(QUEUE_BYTES <= QUEUES_BYTES / 4, "no socket has the memory of all");

@@ -72,10 +72,16 @@ pub mod action {
     pub const USER_UNBLOCK: &str = "user.unblock";
     /// Somebody's sockets were closed.
     pub const USER_DISCONNECT: &str = "user.disconnect";
+    /// A user may read and not write for a time.
+    pub const USER_MUTE: &str = "user.mute";
+    /// The mute of a user was lifted.
+    pub const USER_UNMUTE: &str = "user.unmute";
     /// Somebody else's message was changed.
     pub const MESSAGE_EDIT: &str = "message.edit";
     /// Somebody else's message was deleted.
     pub const MESSAGE_DELETE: &str = "message.delete";
+    /// A room's transcript was given out.
+    pub const ROOM_EXPORT: &str = "room.export";
     /// A room was registered.
     pub const ROOM_CREATE: &str = "room.create";
     /// A room's name or kind was changed.

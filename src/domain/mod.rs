@@ -306,6 +306,16 @@ pub enum Refusal {
     /// The user has as many lessons as a user may have.
     #[error("too many lessons of user {0}: {1}")]
     TooManyLessons(UserId, u64),
+    /// The user may read, and not write, until a moment.
+    #[error("user {user} is muted")]
+    Muted {
+        /// Who.
+        user: UserId,
+        /// Until when.
+        until: Timestamp,
+        /// The moment of the request.
+        now: Timestamp,
+    },
     /// The user's newest data are younger than the retention floor.
     #[error("below the retention floor")]
     BelowFloor,

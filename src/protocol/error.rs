@@ -87,7 +87,7 @@ impl ErrorCode {
                 "The socket has not joined the room that the request is about. The client sends `chat:join` first."
             }
             ErrorCode::Forbidden => {
-                "The user may not do this: the room is private, the message is somebody else's, or the token lacks a role or a scope. The client does not try again."
+                "The user may not do this: the room is private, the message is somebody else's, or the token lacks a role or a scope. The client does not try again. With `retryAfterMs`, the user is muted for so long: the client shows it and lets the user write again then."
             }
             ErrorCode::NotFound => {
                 "There is no such room, message, notification, user or address. The client removes it from what it shows."
@@ -265,6 +265,14 @@ impl From<Refusal> for ApiError {
                     ),
                 )
             },
+            Refusal::Muted { user, until, now } => {
+                let left = until.as_millis().saturating_sub(now.as_millis()).max(1);
+                let message = format!(
+                    "user {user} is muted here by an administrator for another {}, and may go on reading",
+                    words_of_a_wait(left)
+                );
+                ApiError { retry_after_ms: Some(left), ..ApiError::new(ErrorCode::Forbidden, message) }
+            }
             Refusal::Unsettled => ApiError {
                 retry_after_ms: Some(1_000),
                 ..ApiError::new(
@@ -277,6 +285,17 @@ impl From<Refusal> for ApiError {
                 "this user's data are younger than retention.floor; erase them with consent (--consent)",
             ),
         }
+    }
+}
+
+/// So many milliseconds, rounded up to what a person would say.
+fn words_of_a_wait(millis: u64) -> String {
+    let minutes = millis.div_ceil(60_000);
+    match (millis.div_ceil(1_000), minutes, minutes.div_ceil(60)) {
+        (seconds @ 0..=90, ..) => format!("{seconds} s"),
+        (_, minutes @ 0..=90, _) => format!("{minutes} minutes"),
+        (.., hours @ 0..=48) => format!("{hours} hours"),
+        (.., hours) => format!("{} days", hours.div_ceil(24)),
     }
 }
 
@@ -302,6 +321,13 @@ mod tests {
         for code in [ErrorCode::InvalidPayload, ErrorCode::TokenNotYetValid, ErrorCode::RealtimeDisabled] {
             assert_eq!(serde_json::to_string(&code).unwrap(), format!("\"{}\"", code.as_str()));
         }
+    }
+
+    #[test]
+    fn a_wait_is_said_as_a_person_would() {
+        let said: Vec<String> =
+            [1, 90_000, 90_001, 7_200_000, 172_800_000, 172_800_001].map(words_of_a_wait).into_iter().collect();
+        assert_eq!(said, ["1 s", "90 s", "2 minutes", "2 hours", "48 hours", "3 days"]);
     }
 
     #[test]

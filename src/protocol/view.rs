@@ -87,6 +87,22 @@ impl<'a> VersionedMessage<'a> {
     }
 }
 
+/// `GET /api/v1/admin/messages/{messageId}`: one message, and what it said before it was changed under a legal hold where that
+/// is asked for.
+#[derive(Debug)]
+pub struct OneMessage {
+    /// It.
+    pub message: Message,
+    /// Its withheld versions, oldest first.
+    pub versions: Vec<WithheldVersion>,
+}
+
+impl Serialize for OneMessage {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        VersionedMessage::new(&self.message, &self.versions).serialize(serializer)
+    }
+}
+
 /// What a message said before it was changed.
 #[derive(Debug, Serialize)]
 struct VersionView<'a> {

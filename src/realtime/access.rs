@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::domain::access::{Ban, Banned, Barred, is_issued_before};
-use crate::domain::{Actor, Timestamp, UserId};
+use crate::domain::access::{Ban, Banned, Barred, Mutes, is_issued_before};
+use crate::domain::{Actor, Refusal, RoomId, Timestamp, UserId};
 use crate::protocol::error::{ApiError, ErrorCode};
 
 /// All bans, by what is asked of them. At most [`MAX_BANS`], and those that could not be stored.
@@ -19,6 +19,7 @@ struct AccessBook {
     users: HashMap<UserId, Timestamp>,
     everybody: Option<Timestamp>,
     blocked: HashSet<UserId>,
+    mutes: Mutes,
 }
 
 impl AccessBook {
@@ -29,11 +30,13 @@ impl AccessBook {
     }
 
     fn set(&mut self, banned: Banned) {
+        self.mutes.set(&banned);
         match banned.ban {
             Ban::Token(id) => drop(self.tokens.insert(id, banned.until)),
             Ban::TokensOf(user) => drop(self.users.insert(user, banned.before)),
             Ban::AllTokens => self.everybody = Some(banned.before),
             Ban::User(user) => drop(self.blocked.insert(user)),
+            Ban::Mute { .. } => {}
         }
     }
 
@@ -43,6 +46,7 @@ impl AccessBook {
             Ban::TokensOf(user) => drop(self.users.remove(user)),
             Ban::AllTokens => self.everybody = None,
             Ban::User(user) => drop(self.blocked.remove(user)),
+            Ban::Mute { .. } => self.mutes.lift(ban),
         }
     }
 
@@ -85,6 +89,24 @@ impl Access {
     /// A ban stands no more.
     pub(crate) fn lift(&self, ban: &Ban) {
         self.change().lift(ban);
+    }
+
+    /// Refuses who may not write in a room at this moment, of what is not stored.
+    ///
+    /// # Errors
+    /// As [`Mutes::may_write`].
+    pub(crate) fn may_write(&self, user: &UserId, room: &RoomId, now: Timestamp) -> Result<(), Refusal> {
+        self.read().mutes.may_write(user, room, now)
+    }
+
+    /// Nobody is muted any more who is erased.
+    pub(crate) fn forget_mutes_of(&self, user: &UserId) {
+        self.change().mutes.forget_user(user);
+    }
+
+    /// Nobody is muted in a room that is gone.
+    pub(crate) fn forget_mutes_in(&self, room: &RoomId) {
+        self.change().mutes.forget_room(room);
     }
 
     /// Whether a user is blocked, and the moment before which their tokens are revoked.

@@ -26,6 +26,15 @@ impl Live {
         self.end_typing_if(room, user, |_| true);
     }
 
+    /// Ends the typing of a user in one room, or everywhere.
+    pub(crate) fn end_typing_in(&self, user: &UserId, room: Option<&RoomId>) {
+        let is_meant = |at: &RoomId, by: &UserId| by == user && room.is_none_or(|room| room == at);
+        let ended: Vec<_> = self.presences.lock().typing.extract_if(|(at, by), _| is_meant(at, by)).collect();
+        for ((room, user), typing) in ended {
+            self.publish_typing(&room, &user, &typing.name, false);
+        }
+    }
+
     /// A socket has left a room: what was typed there has ended, and with a user's last socket all typing of theirs.
     pub(crate) fn end_typing_of(&self, socket: u64, room: &RoomId, user: &UserId, was_last: bool) {
         self.end_typing_if(room, user, |typing| was_last || typing.socket == Some(socket));

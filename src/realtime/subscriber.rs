@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use crate::domain::access::Banned;
+use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::Message;
 use crate::domain::{Actor, Room, RoomId, UserId};
 use crate::protocol::error::{ApiError, ErrorCode};
@@ -26,6 +26,9 @@ impl Live {
         match change {
             Change::Banned { id, banned } => {
                 self.access.set(banned.clone());
+                if let Ban::Mute { user, room } = &banned.ban {
+                    return self.end_typing_in(user, room.as_ref());
+                }
                 self.note_effect(*id, self.expel_the_barred());
             }
             Change::Unbanned { ban, .. } => self.access.lift(ban),
@@ -34,11 +37,17 @@ impl Live {
                 self.note_effect(*id, self.disconnect(user, message));
             }
             Change::RoomChanged { room, admitted: Some(admitted), .. } => self.evict_strangers(&room.id, admitted),
-            Change::RoomRemoved { room, .. } => self.evict_where(room, |_| true),
+            Change::RoomRemoved { room, .. } => {
+                self.access.forget_mutes_in(room);
+                self.evict_where(room, |_| true);
+            }
             Change::MemberRemoved { room, user, .. } => {
                 self.evict_where(room, |actor| actor.user == *user && !actor.is_admin());
             }
-            Change::Erased { id, user, .. } => {
+            Change::Erased { id, user, is_finished } => {
+                if *is_finished {
+                    self.access.forget_mutes_of(user);
+                }
                 self.counters().refused_users.forget(user);
                 self.known_users.forget(user);
                 // Their devices show what is not there any more.

@@ -247,6 +247,7 @@ impl Access {
         let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.store.now());
         let bans = self.unstored.follow(bans);
         let standing = bans.iter().filter(|banned| banned.until.is_none_or(|until| until > now));
+        let standing = standing.filter(|banned| !matches!(banned.ban, Ban::Mute { .. }));
         Ok(standing.map(BanView::from).collect())
     }
 
@@ -411,12 +412,13 @@ fn not_blocked() -> ApiError {
 /// Whether what is stored shuts out whom this ban would.
 fn stands_already(stored: &[Banned], banned: &Banned) -> bool {
     stored.iter().filter(|other| other.ban == banned.ban).any(|other| match banned.ban {
-        Ban::Token(_) | Ban::User(_) => true,
+        Ban::Token(_) | Ban::User(_) | Ban::Mute { .. } => true,
         Ban::TokensOf(_) | Ban::AllTokens => other.before >= banned.before,
     })
 }
 
-fn reason_of(request: &ReasonRequest) -> Result<String, ApiError> {
+/// The reason of an act, for the audit log: without control characters.
+pub(super) fn reason_of(request: &ReasonRequest) -> Result<String, ApiError> {
     let reason: String = request.reason.trim().chars().filter(|c| !c.is_control()).collect();
     match reason.chars().count() {
         0 => Ok(String::new()),

@@ -16,6 +16,7 @@ use crate::services::chat::Chat;
 use crate::services::inbox::Inbox;
 use crate::services::limits::Rates;
 use crate::services::long_poll::LongPoll;
+use crate::services::moderation::Moderation;
 use crate::services::presence::Presence;
 use crate::services::privacy::Privacy;
 use crate::services::progress::Progress;
@@ -24,6 +25,7 @@ use crate::services::rooms::Rooms;
 use crate::services::settings::{LiveSettings, Settings};
 use crate::services::storage::Storage;
 use crate::services::streams::Streams;
+use crate::services::transcripts::Transcripts;
 use crate::services::uses::Uses;
 use crate::store::{Store, StoreError};
 
@@ -47,6 +49,10 @@ pub struct App {
     pub access: Access,
     /// Rooms as administrators see them.
     pub rooms: Rooms,
+    /// Other people's words, as administrators look at them and take them away; who may not write for a time.
+    pub moderation: Moderation,
+    /// Transcripts of rooms.
+    pub transcripts: Transcripts,
     /// Legal holds, exports and erasures.
     pub privacy: Privacy,
     /// What goes by its age.
@@ -91,6 +97,8 @@ impl App {
             presence: Presence::new(store.clone(), live.clone(), settings.clone()),
             access: Access::new(store.clone(), live.clone()),
             rooms: Rooms::new(store.clone(), live.clone(), settings.clone()),
+            moderation: Moderation::new(store.clone(), settings.clone(), uses.clone()),
+            transcripts: Transcripts::new(store.clone(), streams.clone()),
             privacy: Privacy::new(store.clone(), settings.clone(), streams.clone()),
             purges: Purges::new(store.clone(), settings.clone(), ending.clone()),
             audit: Audit::new(store.clone(), live.clone()),

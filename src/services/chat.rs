@@ -409,7 +409,12 @@ impl Chat {
             require_membership(&self.store, &self.settings, caller, &request.room_id).await?;
         }
         if request.is_typing {
-            self.live.begin_typing(request.room_id, &caller.actor, caller.socket);
+            let (user, room) = (&caller.actor.user, request.room_id);
+            let may_write = || self.live.access.may_write(user, &room, self.store.now());
+            may_write()?;
+            self.live.begin_typing(room.clone(), &caller.actor, caller.socket);
+            // A mute that has come in between has not found it.
+            may_write().inspect_err(|_| self.live.end_typing(&room, user))?;
         } else {
             self.live.end_typing(&request.room_id, &caller.actor.user);
         }

@@ -17,6 +17,7 @@ pub mod housekeeping;
 pub mod inbox;
 pub mod limits;
 pub mod long_poll;
+pub mod moderation;
 pub mod pages;
 pub mod presence;
 pub mod privacy;
@@ -27,6 +28,7 @@ pub mod rooms;
 pub mod settings;
 pub mod storage;
 pub mod streams;
+pub mod transcripts;
 mod turns;
 pub mod uses;
 

@@ -244,7 +244,8 @@ fn room_name(name: String) -> Result<String, ApiError> {
     Ok(name)
 }
 
-fn room_error(error: StoreError) -> ApiError {
+/// What a client sees where there is no such room, or of another error of the store.
+pub(super) fn room_error(error: StoreError) -> ApiError {
     match error {
         StoreError::Refused(Refusal::NotFound) => ApiError::new(ErrorCode::NotFound, "there is no such room"),
         other => store_error(other),

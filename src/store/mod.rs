@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::domain::chat::{Author, Message, RoomPolicy, RoomSummary};
+use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary};
 use crate::domain::notification::Notification;
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::progress::Progress;
@@ -257,6 +257,40 @@ pub struct MessagePage {
     pub is_settled: bool,
 }
 
+/// Which part of a room a transcript has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TranscriptQuery {
+    /// The room.
+    pub room: RoomId,
+    /// Only what was said at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Only what was said before this moment.
+    pub until: Option<Timestamp>,
+    /// With what messages said before they were changed under a legal hold that still stands.
+    pub versions: bool,
+}
+
+/// Takes a transcript: the room, its messages in their order, and the end, all of one moment.
+pub trait TranscriptSink: Send {
+    /// Before the first message: the room as it is.
+    ///
+    /// # Errors
+    /// Ends the reading.
+    fn begin(&mut self, room: &RoomRecord) -> std::io::Result<()>;
+
+    /// A message, with its withheld versions, oldest first.
+    ///
+    /// # Errors
+    /// Ends the reading.
+    fn message(&mut self, message: &Message, versions: &[WithheldVersion]) -> std::io::Result<()>;
+
+    /// Behind the last message: what was taken is complete.
+    ///
+    /// # Errors
+    /// It was not kept.
+    fn end(&mut self) -> std::io::Result<()>;
+}
+
 /// Messages of chat rooms.
 pub trait Messages: Send + Sync {
     /// Reads a page. A room that does not exist is empty where the policy lets everybody in.
@@ -264,6 +298,17 @@ pub trait Messages: Send + Sync {
     /// # Errors
     /// `Forbidden`; `Resync` if `after` is an id that this store has not given yet.
     fn history(&self, room: RoomId, viewer: Author, page: Page, policy: RoomPolicy) -> Answer<'_, MessagePage>;
+
+    /// One message by its id, in its room as that was first named; `None` if there is none, or if its room is being removed. No
+    /// right is asked here.
+    fn message(&self, id: u64) -> Answer<'_, Option<Message>>;
+
+    /// Hands a room's messages to a sink, of one consistent view, which pins pages for as long as the sink takes: a slow one is the
+    /// caller's to end. No right is asked here.
+    ///
+    /// # Errors
+    /// `NotFound` without such a room; what the sink said.
+    fn transcript(&self, query: TranscriptQuery, sink: Box<dyn TranscriptSink>) -> Answer<'_, ()>;
 
     /// What some messages of a room said before they were changed under a hold that still stands: by message, oldest first.
     /// No right is asked here.

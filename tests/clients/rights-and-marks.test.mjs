@@ -2,7 +2,7 @@
 // nothing is told that may not be read, and nothing that may be is passed over.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { act, admin, call, cursorOf, done, pollFrom, say, served, waitingPolls } from './acts.mjs';
+import { act, admin, call, cursorOf, done, joinedTo, pollFrom, say, served, waitingPolls } from './acts.mjs';
 import { all, ask, heard, until } from './harness.mjs';
 
 const notify = async (server, target, title = 'n') => (await done(server, admin, 'POST', '/notifications', { target, title, message: 'm' })).id;
@@ -161,5 +161,29 @@ test('a back end cannot write as who was erased, nor with a name that is none', 
   }
   assert.equal((await send({ content: 'x', senderName: 'x'.repeat(200) })).status, 200);
   assert.equal((await done(server, { userId: 7 }, 'GET', '/rooms/r/messages')).messages.length, 1);
+  await server.stop();
+});
+
+test('who is muted is so at once on open sockets: what they type ends, and they hear and write no more', async (t) => {
+  const server = await served(t);
+  await act(server, 'POST', '/rooms', { roomId: 'class' });
+  await act(server, 'POST', '/rooms', { roomId: 'other' });
+  const [ann, bob] = await Promise.all([joinedTo(server, 'class', { userId: 7, name: 'Ann' }), joinedTo(server, 'class', { userId: 8, name: 'Bob' })]);
+  assert.equal((await ask(ann, 'chat:join', { roomId: 'other' })).ok, true);
+  assert.equal((await ask(ann, 'chat:typing', { roomId: 'class', isTyping: true })).ok, true);
+  await heard(bob, 'chat:typing', (one) => one.userId === 7 && one.isTyping);
+  await act(server, 'POST', '/users/7/mute', { roomId: 'class', seconds: 600 });
+  await heard(bob, 'chat:typing', (one) => one.userId === 7 && !one.isTyping);
+  for (const [event, payload] of [['chat:message', { content: 'x' }], ['chat:typing', { isTyping: true }]]) {
+    const { ok, error } = await ask(ann, event, { roomId: 'class', ...payload });
+    assert.deepEqual([ok, error?.code], [false, 'forbidden'], event);
+    assert.ok(error.retryAfterMs > 500_000 && error.retryAfterMs <= 600_000, JSON.stringify(error));
+  }
+  // They are where they were: they hear what is said there, and write elsewhere.
+  assert.equal((await ask(bob, 'chat:message', { roomId: 'class', content: 'for everybody' })).ok, true);
+  await heard(ann, 'chat:message', (one) => one.content === 'for everybody');
+  assert.equal((await ask(ann, 'chat:message', { roomId: 'other', content: 'elsewhere' })).ok, true);
+  await act(server, 'POST', '/users/7/unmute', { roomId: 'class' });
+  assert.equal((await ask(ann, 'chat:message', { roomId: 'class', content: 'again' })).ok, true);
   await server.stop();
 });

@@ -34,6 +34,7 @@ const bodies = {
   'POST /api/v1/admin/rooms': { roomId: 'nobody-2' },
   'POST /api/v1/admin/audit': { action: 'backup', outcome: 'done' },
   'POST /api/v1/admin/backup': { bytes: 1 },
+  'POST /api/v1/admin/users/{userId}/mute': { seconds: 60 },
   'POST /api/v1/admin/holds': { userId: 97, reason: 'none' },
 };
 const asked = ({ method, path }, claims) => server.fetch(path.replace(/\{(\w+)\}/g, (_, what) => sample[what] ?? 'nobody-1'), {

@@ -142,7 +142,7 @@ const STREAMS: [&str; 5] = ["serve", "completions", "man", "config default", "hi
 
 /// Each command as it is run beside a server and as it is run behind it, in the order in which they are run; `FILE` is a new name each
 /// time, `BACKUP` a backup.
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 52] = [
     "init --non-interactive --dir FILE --host localhost",
     "token issue --user 7",
     "token verify TOKEN",
@@ -160,6 +160,10 @@ const COMMANDS: [&str; 46] = [
     "room create staff",
     "room show staff",
     "room set staff --name Staff",
+    "room import CSV",
+    "room export staff --file FILE",
+    "message show MESSAGE",
+    "message delete MESSAGE --yes",
     "room member add staff 7",
     "room member remove staff 7",
     "room delete staff --yes",
@@ -168,6 +172,8 @@ const COMMANDS: [&str; 46] = [
     "user diagnose 7",
     "user block 9",
     "user unblock 9",
+    "user mute 9 --for 1h",
+    "user unmute 9",
     "user disconnect 9",
     "user export 7 --file FILE",
     "hold set --user 7 --reason why",
@@ -227,6 +233,9 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
     let backup = scratch.path().join("whole.backup");
     good(&academy(&data, &["backup", backup.to_str().unwrap()]));
     let token = server.token("7", "learner");
+    let csv = scratch.path().join("rooms.csv");
+    std::fs::write(&csv, "roomId,userId\nimported,7\n").unwrap();
+    let message = server.say(&token, "french", "one message").to_string();
     let kid = |data: &std::path::Path| {
         let answer = answer_of(&academy(data, &["--output", "json", "key", "list"]), "key list");
         answer["keys"][0]["kids"][0].as_str().unwrap_or("none").to_owned()
@@ -242,6 +251,8 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
                 "FILE" => file.clone(),
                 "BACKUP" => backup.to_str().unwrap().to_owned(),
                 "TOKEN" => token.clone(),
+                "CSV" => csv.to_str().unwrap().to_owned(),
+                "MESSAGE" => message.clone(),
                 "KEY" => kid.clone(),
                 other => other.to_owned(),
             });

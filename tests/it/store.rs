@@ -542,7 +542,7 @@ macro_rules! conformance {
 }
 
 conformance! {
-    cases_chat: seq_has_no_gaps_under_64_senders, a_repeated_key_gives_the_first_answer, keys_hold_a_day,
+    cases_chat: a_transcript_is_of_one_moment, seq_has_no_gaps_under_64_senders, a_repeated_key_gives_the_first_answer, keys_hold_a_day,
         a_key_in_another_room_is_a_conflict, a_key_with_another_content_is_a_conflict,
         the_first_answer_comes_before_the_rules, kinds_of_keys_do_not_collide, edits_and_deletions_ask_for_rights,
         a_closed_house_lets_nobody_register_a_room, pages_go_both_ways, a_cursor_from_the_future_is_refused,

@@ -3,6 +3,7 @@
 pub mod connect;
 pub mod dns;
 pub mod listing;
+pub mod save;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

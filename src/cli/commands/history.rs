@@ -148,7 +148,7 @@ fn content(message: &Value, name: &str) -> String {
 }
 
 /// A message, and below it what it said before.
-fn lines_of(message: &Value) -> Vec<String> {
+pub fn lines_of(message: &Value) -> Vec<String> {
     let versions = message.get("versions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let before = versions.iter().map(|version| {
         let (change, by, until) = (text(version, "change"), text(version, "by"), Timestamp(number(version, "until")));

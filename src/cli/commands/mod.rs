@@ -12,6 +12,7 @@ pub mod hold;
 pub mod init;
 pub mod key;
 pub mod man;
+pub mod message;
 pub mod notify;
 pub mod restore;
 pub mod revoke;

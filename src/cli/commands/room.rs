@@ -1,19 +1,24 @@
 //! `room`: manages chat rooms and their members.
 
+mod import;
+
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
 
-use crate::archive::moments::moment;
+use crate::archive::moments::{at_moment, moment};
 use crate::domain::{RoomId, Timestamp, UserId};
 
-use crate::cli::Global;
 use crate::cli::client::listing;
 use crate::cli::client::listing::{number, text};
+use crate::cli::client::save::save;
 use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::commands::user::user_id;
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Global, Output};
 
 /// Commands for chat rooms.
 #[derive(Debug, Subcommand)]
@@ -26,6 +31,10 @@ pub enum RoomCommand {
     Create(CreateArgs),
     /// Change a room
     Set(SetArgs),
+    /// Create rooms and add members from a CSV file
+    Import(import::ImportArgs),
+    /// Export the messages of a room as a transcript
+    Export(ExportArgs),
     /// Delete a room with all its messages
     Delete(DeleteArgs),
     /// Add and remove members of a room
@@ -104,6 +113,38 @@ pub struct SetArgs {
     server: ServerArgs,
 }
 
+/// Export the messages of a room as a transcript: as JSON Lines, or as a page to print.
+///
+/// The transcript is of one moment. Its last line has the SHA-256 of all lines before it (head -n -1 FILE | sha256sum). The audit log
+/// records the export.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// ID of the room
+    #[arg(value_name = "ROOM", value_parser = room_id)]
+    id: RoomId,
+    /// Format of the transcript [default: html for a FILE that ends in .html, else jsonl]
+    #[arg(long, value_name = "FORMAT", value_parser = ["jsonl", "html"])]
+    format: Option<String>,
+    /// Language of the page's own words
+    #[arg(long, value_name = "LANG", value_parser = ["en", "fr"], default_value = "en")]
+    lang: String,
+    /// Only messages of this day or moment or later, for example 2026-11-01 or 2026-11-23T17:10:55Z
+    #[arg(long, value_name = "TIME", value_parser = day_or_moment)]
+    since: Option<Timestamp>,
+    /// Only messages before this day or moment
+    #[arg(long, value_name = "TIME", value_parser = day_or_moment)]
+    until: Option<Timestamp>,
+    /// Also export earlier versions of edited and deleted messages, which a legal hold keeps
+    #[arg(long)]
+    versions: bool,
+    /// File for the transcript, which must not exist yet [default: standard output]
+    #[arg(long, short = 'f', value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 /// Delete a room with all its messages. Only a backup can bring it back.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
@@ -169,6 +210,12 @@ pub fn room_id(text: &str) -> Result<RoomId, String> {
     RoomId::parse(text).map_err(|error| error.to_string())
 }
 
+/// A day, which begins at midnight UTC, or a moment.
+fn day_or_moment(text: &str) -> Result<Timestamp, String> {
+    let at = at_moment(text).or_else(|| at_moment(&format!("{text}T00:00:00Z")));
+    at.ok_or_else(|| "write a day (2026-11-01) or a moment (2026-11-23T17:10:55Z)".to_owned())
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -179,6 +226,8 @@ pub fn run(global: &Global, command: RoomCommand) -> anyhow::Result<Exit> {
         RoomCommand::Show(args) => show(global, &args),
         RoomCommand::Create(args) => create(global, &args),
         RoomCommand::Set(args) => set(global, &args),
+        RoomCommand::Import(args) => import::run(global, &args),
+        RoomCommand::Export(args) => export(global, &args),
         RoomCommand::Delete(args) => delete(global, &args),
         RoomCommand::Member(MemberCommand::Add(args)) => {
             let body = json!({ "role": if args.moderator { "moderator" } else { "member" } });
@@ -274,6 +323,22 @@ fn set(global: &Global, args: &SetArgs) -> anyhow::Result<Exit> {
     let patch = Call::new(Method::PATCH, path(&args.id), Some(Value::Object(body))).offline_too();
     let answer = call(global, &args.server, patch)?;
     global.print(&answer, || format!("changed: {}", line(&answer)))?;
+    Ok(Exit::Done)
+}
+
+fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
+    let is_page = args.file.as_ref().is_some_and(|file| file.extension().is_some_and(|end| end == "html"));
+    let format = args.format.as_deref().unwrap_or(if is_page { "html" } else { "jsonl" });
+    let mut path = format!("{}/export?format={format}&lang={}&versions={}", path(&args.id), args.lang, args.versions);
+    for (name, at) in [("since", args.since), ("until", args.until)] {
+        path.extend(at.map(|at| format!("&{name}={}", at.as_millis())));
+    }
+    let get = Call::new(Method::GET, path, None).offline_too().patient();
+    save(global, &args.server, get, args.file.as_deref())?;
+    if let Some(file) = args.file.as_ref().filter(|_| !global.quiet || global.output == Output::Json) {
+        let body = json!({ "ok": true, "roomId": args.id, "format": format, "file": file });
+        global.print(&body, || format!("the transcript of room {} is in {}", args.id, file.display()))?;
+    }
     Ok(Exit::Done)
 }
 

@@ -1,20 +1,20 @@
 //! `user`: lists, blocks, disconnects, exports and erases users.
 
-use std::fs::OpenOptions;
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::archive::moments::moment;
-use crate::domain::{Timestamp, UserId};
+use crate::config::units;
+use crate::domain::{RoomId, Timestamp, UserId};
 
 use crate::cli::client::listing;
 use crate::cli::client::listing::{number, text};
-use crate::cli::client::{Call, Place, ServerArgs, call, download, segment};
+use crate::cli::client::save::save;
+use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::confirm::confirm;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Global, Output};
@@ -32,6 +32,10 @@ pub enum UserCommand {
     Block(WithReasonArgs),
     /// Lift the block of a user
     Unblock(WithReasonArgs),
+    /// Let a user read but not write, in a room or everywhere, for a time
+    Mute(MuteArgs),
+    /// Let a muted user write again
+    Unmute(UnmuteArgs),
     /// Close the connections of a user, who may connect again
     Disconnect(OneArgs),
     /// Export all stored data of a user as one JSON file
@@ -51,6 +55,9 @@ pub struct ListArgs {
     /// List only users who are connected
     #[arg(long)]
     online: bool,
+    /// List the users who are muted, with where and until when
+    #[arg(long, conflicts_with_all = ["text", "online"])]
+    muted: bool,
     /// The server
     #[command(flatten)]
     server: ServerArgs,
@@ -73,6 +80,46 @@ pub struct WithReasonArgs {
     /// ID of the user
     #[arg(value_name = "ID", value_parser = user_id)]
     id: UserId,
+    /// Reason, for the audit log
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Let a user read but not write, edit or type, in a room or everywhere, for a time.
+///
+/// It applies at once, also to open connections and to messages that a back end sends in the user's name, and ends by itself.
+/// The user may still delete their own messages. A second mute for the same place replaces the first.
+#[derive(Debug, Args)]
+pub struct MuteArgs {
+    /// ID of the user
+    #[arg(value_name = "ID", value_parser = user_id)]
+    id: UserId,
+    /// ID of the room [default: everywhere]
+    #[arg(long, value_name = "ROOM", value_parser = RoomId::parse)]
+    room: Option<RoomId>,
+    /// For how long, for example 30m, 2h or 7d; at most 366d
+    #[arg(long = "for", value_name = "DURATION", value_parser = units::duration)]
+    time: Duration,
+    /// Reason, for the audit log
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Let a muted user write again. A mute in a room and a mute everywhere are lifted separately.
+#[derive(Debug, Args)]
+pub struct UnmuteArgs {
+    /// ID of the user
+    #[arg(value_name = "ID", value_parser = user_id)]
+    id: UserId,
+    /// ID of the room [default: the mute that is for everywhere]
+    #[arg(long, value_name = "ROOM", value_parser = RoomId::parse)]
+    room: Option<RoomId>,
     /// Reason, for the audit log
     #[arg(long, default_value = "")]
     reason: String,
@@ -142,6 +189,18 @@ pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
         UserCommand::Unblock(args) => act(global, &args.server, &args.id, "unblock", Some(&args.reason), |_| {
             format!("user {} is no longer blocked; revoked tokens stay revoked", args.id)
         }),
+        UserCommand::Mute(args) => {
+            let body = json!({ "roomId": args.room, "seconds": args.time.as_secs(), "reason": args.reason });
+            let answer = call(global, &args.server, act_on(&args.id, "mute", body).offline_too())?;
+            global.print(&answer, || format!("muted: {}", mute_line(&answer)))?;
+            Ok(Exit::Done)
+        }
+        UserCommand::Unmute(args) => {
+            let body = json!({ "roomId": args.room, "reason": args.reason });
+            let answer = call(global, &args.server, act_on(&args.id, "unmute", body).offline_too())?;
+            global.print(&answer, || format!("lifted: {}", mute_line(&answer)))?;
+            Ok(Exit::Done)
+        }
         UserCommand::Disconnect(args) => act(global, &args.server, &args.id, "disconnect", None, |answer| {
             format!("user {}: {} connections are closed", args.id, number(answer, "disconnected"))
         }),
@@ -152,6 +211,12 @@ pub fn run(global: &Global, command: UserCommand) -> anyhow::Result<Exit> {
 }
 
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
+    if args.muted {
+        let get = Call::new(Method::GET, "/api/v1/admin/mutes", None).offline_too();
+        let answer = call(global, &args.server, get)?;
+        global.print(&answer, || listing::lines(&answer, "no user is muted", mute_line))?;
+        return Ok(Exit::Done);
+    }
     let (path, none) = match args.online {
         true => ("/api/v1/admin/users?online=true", "no user is online"),
         false => ("/api/v1/admin/users", "no user matches"),
@@ -260,6 +325,19 @@ fn diagnosis(answer: &Value) -> Vec<String> {
     lines
 }
 
+fn act_on(id: &UserId, what: &str, body: Value) -> Call {
+    Call::new(Method::POST, format!("/api/v1/admin/users/{}/{what}", segment(&id.canonical())), Some(body))
+}
+
+fn mute_line(mute: &Value) -> String {
+    let place = match text(mute, "roomId") {
+        room if room.is_empty() => "everywhere".to_owned(),
+        room => format!("in room {room}"),
+    };
+    let (until, by) = (moment(Timestamp(number(mute, "until"))), text(mute, "by"));
+    format!("user {} {place}, until {until}, by {by}", text(mute, "userId"))
+}
+
 fn act(
     global: &Global,
     server: &ServerArgs,
@@ -268,9 +346,8 @@ fn act(
     reason: Option<&str>,
     words: impl FnOnce(&Value) -> String,
 ) -> anyhow::Result<Exit> {
-    let path = format!("/api/v1/admin/users/{}/{what}", segment(&id.canonical()));
     let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
-    let post = Call::new(Method::POST, path, Some(body));
+    let post = act_on(id, what, body);
     // If no server is running, no user is connected.
     let answer = call(global, server, if reason.is_some() { post.offline_too() } else { post })?;
     global.print(&answer, || words(&answer))?;
@@ -297,24 +374,7 @@ pub fn require_durable(answer: &Value) -> anyhow::Result<()> {
 fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     let path = format!("/api/v1/admin/users/{}/export", segment(&args.id.canonical()));
     let get = Call::new(Method::GET, path, None).offline_too().patient();
-    let file = args.file.clone();
-    let place = file.as_deref().map(|path| Place::new(global, &args.server, path));
-    download(global, &args.server, get, move |source| match file {
-        None => copy(source, &mut std::io::stdout().lock(), "standard output"),
-        Some(path) => {
-            let _rights = place.map(|place| place.rights()).transpose()?;
-            let name = path.display().to_string();
-            let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-            let mut file = opened.map_err(|error| unwritable(&name, &error))?;
-            let copied = copy(source, &mut file, &name)
-                .and_then(|()| file.sync_all().map_err(|error| unwritable(&name, &error).into()));
-            if copied.is_err() {
-                // Half an export looks like a complete one.
-                drop(std::fs::remove_file(&path));
-            }
-            copied
-        }
-    })?;
+    save(global, &args.server, get, args.file.as_deref())?;
     if let Some(path) = &args.file
         && (!global.quiet || global.output == Output::Json)
     {
@@ -322,23 +382,6 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
         global.print(&answer, || format!("all stored data of user {} are in {}", args.id, path.display()))?;
     }
     Ok(Exit::Done)
-}
-
-fn unwritable(name: &str, error: &std::io::Error) -> Failure {
-    Failure::new(format!("{name} cannot be written"), error, "Use the name of a new file, on a disk with free space.")
-}
-
-fn copy(source: &mut dyn Read, out: &mut dyn Write, name: &str) -> anyhow::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = source.read(&mut buffer).map_err(|error| {
-            Failure::new("the export is incomplete", error, "Try again; the server's log may say more.")
-        })?;
-        if read == 0 {
-            return out.flush().map_err(|error| unwritable(name, &error).into());
-        }
-        out.write_all(buffer.get(..read).unwrap_or_default()).map_err(|error| unwritable(name, &error))?;
-    }
 }
 
 fn erase(global: &Global, args: &EraseArgs) -> anyhow::Result<Exit> {

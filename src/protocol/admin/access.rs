@@ -398,6 +398,7 @@ impl From<&Banned> for BanView {
             Ban::TokensOf(user) => ("user_tokens", None, Some(user.clone()), true),
             Ban::AllTokens => ("all_tokens", None, None, true),
             Ban::User(user) => ("block", None, Some(user.clone()), false),
+            Ban::Mute { user, .. } => ("mute", None, Some(user.clone()), false),
         };
         BanView {
             kind,
@@ -431,6 +432,69 @@ pub struct ConnectionView {
     pub since: Timestamp,
     /// When its token ends, or null.
     pub expires_at: Option<Timestamp>,
+}
+
+/// `POST .../users/{id}/mute`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MuteRequest {
+    /// In which room; everywhere without it.
+    #[serde(default)]
+    pub room_id: Option<RoomId>,
+    /// For so many seconds from now on.
+    pub seconds: u64,
+    /// Why; it is in the audit log.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// `POST .../users/{id}/unmute`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnmuteRequest {
+    /// In which room; without it, the mute that is for everywhere.
+    #[serde(default)]
+    pub room_id: Option<RoomId>,
+    /// Why; it is in the audit log.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A mute: of the list, and of what was set or lifted.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MuteView {
+    /// The user.
+    pub user_id: UserId,
+    /// The room, or null: everywhere.
+    pub room_id: Option<RoomId>,
+    /// When it ends, or would have ended.
+    pub until: Timestamp,
+    /// Who set it.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl MuteView {
+    /// A ban as a mute, if it is one.
+    #[must_use]
+    pub fn of(banned: &Banned) -> Option<MuteView> {
+        let (Ban::Mute { user, room }, Some(until)) = (&banned.ban, banned.until) else { return None };
+        let (user_id, room_id) = (user.clone(), room.clone());
+        Some(MuteView { user_id, room_id, until, by: banned.by.clone(), since: banned.at })
+    }
+}
+
+/// `POST .../users/{id}/mute` and `/unmute`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MuteChanged {
+    /// The mute that was set or lifted.
+    #[serde(flatten)]
+    pub mute: MuteView,
+    /// Whether it stands now.
+    pub muted: bool,
 }
 
 /// `POST .../users/{id}/disconnect`.

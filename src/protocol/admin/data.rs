@@ -145,6 +145,68 @@ pub struct ReportRequest {
     pub outcome: String,
 }
 
+/// `GET /api/v1/admin/rooms/{roomId}/export`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TranscriptRequest {
+    /// How it is written.
+    #[serde(default)]
+    pub format: TranscriptFormat,
+    /// The language of the page's own words.
+    #[serde(default)]
+    pub lang: Language,
+    /// Only what was said at this moment or later.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// Only what was said before this moment.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    /// With what messages said before they were changed under a legal hold.
+    #[serde(default)]
+    pub versions: bool,
+}
+
+/// How a transcript is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TranscriptFormat {
+    /// A JSON object a line.
+    #[default]
+    Jsonl,
+    /// A page for people and printers that needs nothing else.
+    Html,
+}
+
+/// A language of a page's own words.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// English.
+    #[default]
+    En,
+    /// French.
+    Fr,
+}
+
+/// `POST /api/v1/admin/messages/{messageId}/delete`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageRemoved {
+    /// The room.
+    pub room_id: RoomId,
+    /// The message.
+    pub message_id: u64,
+    /// Who wrote it.
+    pub sender_id: UserId,
+    /// When it was deleted.
+    pub deleted_at: Timestamp,
+    /// Who deleted it; absent if they wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deleted_by: Option<UserId>,
+    /// Whether a legal hold keeps what it said, for administrators.
+    pub withheld: bool,
+}
+
 /// `POST /api/v1/admin/holds`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -395,9 +395,9 @@ fn server_config(
 /// recorded today is not read by a quantum computer later. The client's order decides; every client that knows a hybrid one
 /// prefers it.
 ///
-/// ITSP.40.062 (Canadian Centre for Cyber Security) recommends AES in GCM with ephemeral ECDH on the curves of NIST, in every
-/// one of its versions; what it merely suffers, or has taken up only lately, is left out here. SecP256r1MLKEM768 is P-256
-/// itself, with the secret of ML-KEM (FIPS 203) behind its own: it is no weaker than what is recommended in every version.
+/// The profile is AES in GCM with ephemeral ECDH on P-256 and P-384, after ITSP.40.062 (Canadian Centre for Cyber Security), and
+/// SecP256r1MLKEM768: that is P-256 itself, with the secret of ML-KEM (FIPS 203) behind its own, and no weaker than P-256 alone.
+/// Which edition of the guidance takes up hybrid groups was not checked against its text.
 #[must_use]
 pub fn provider(profile: TlsProfile) -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP256R1MLKEM768, SECP384R1, X25519, X25519MLKEM768};

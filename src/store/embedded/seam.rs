@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::Embedded;
 use crate::domain::access::Banned;
 use crate::domain::audit::{AuditRecord, Link};
-use crate::domain::chat::{Author, RoomEntry, RoomPolicy};
+use crate::domain::chat::{Author, Message, RoomEntry, RoomPolicy};
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
@@ -22,7 +22,7 @@ use crate::store::{
     Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
     InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages,
     Page, People, PeopleBook, Privacy, Replay, Replays, RoomBook, RoomPage, RoomQuery, Rooms, StoreError, StoreStatus,
-    TableStats, UserProfile, Writes,
+    TableStats, TranscriptQuery, TranscriptSink, UserProfile, Writes,
 };
 
 impl Writes for Embedded {
@@ -40,6 +40,14 @@ impl Writes for Embedded {
 impl Messages for Embedded {
     fn history(&self, room: RoomId, viewer: Author, page: Page, policy: RoomPolicy) -> Answer<'_, MessagePage> {
         Box::pin(self.read(move |snapshot| snapshot.page(&room, &viewer, &page, policy)))
+    }
+
+    fn message(&self, id: u64) -> Answer<'_, Option<Message>> {
+        Box::pin(self.read(move |snapshot| snapshot.message(id)))
+    }
+
+    fn transcript(&self, query: TranscriptQuery, mut sink: Box<dyn TranscriptSink>) -> Answer<'_, ()> {
+        Box::pin(self.read_apart(move |snapshot| snapshot.send_transcript(&query, &mut *sink)))
     }
 
     fn withheld(&self, room: RoomId, messages: Vec<u64>) -> Answer<'_, Vec<(u64, Vec<WithheldVersion>)>> {

@@ -27,6 +27,8 @@ pub struct Route {
 
 /// What a backup is, over HTTP.
 pub const ARCHIVE: &str = "application/vnd.academy-rt.backup";
+/// What a transcript is, unless a page is asked for.
+pub const JSON_LINES: &str = "application/jsonl";
 /// What most answers are.
 pub const JSON: &str = "application/json";
 
@@ -44,7 +46,7 @@ const fn costly(
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 41] = [
+pub const ROUTES: [Route; 47] = [
     row("/healthz", &["GET"]),
     row("/readyz", &["GET"]),
     row("/api/health", &["GET"]),
@@ -72,7 +74,10 @@ pub const ROUTES: [Route; 41] = [
     costly("/api/v1/admin/tables", &["GET"], Some(Scope::Admin), JSON),
     row("/api/v1/admin/rooms", &["GET", "POST"]),
     row("/api/v1/admin/rooms/{roomId}", &["GET", "PATCH", "DELETE"]),
+    costly("/api/v1/admin/rooms/{roomId}/export", &["GET"], Some(Scope::Admin), JSON_LINES),
     row("/api/v1/admin/rooms/{roomId}/members/{userId}", &["PUT", "DELETE"]),
+    costly("/api/v1/admin/messages/{messageId}", &["GET"], Some(Scope::Admin), JSON),
+    row("/api/v1/admin/messages/{messageId}/delete", &["POST"]),
     row("/api/v1/admin/users", &["GET"]),
     row("/api/v1/admin/users/{userId}", &["GET", "DELETE"]),
     costly("/api/v1/admin/users/{userId}/export", &["GET"], Some(Scope::Users), JSON),
@@ -81,6 +86,9 @@ pub const ROUTES: [Route; 41] = [
     row("/api/v1/admin/users/{userId}/block", &["POST"]),
     row("/api/v1/admin/users/{userId}/unblock", &["POST"]),
     row("/api/v1/admin/users/{userId}/disconnect", &["POST"]),
+    row("/api/v1/admin/users/{userId}/mute", &["POST"]),
+    row("/api/v1/admin/users/{userId}/unmute", &["POST"]),
+    row("/api/v1/admin/mutes", &["GET"]),
     row("/api/v1/admin/tokens/revoke", &["POST"]),
     row("/api/v1/admin/tokens/revoked", &["GET"]),
     row("/api/v1/admin/holds", &["GET", "POST"]),

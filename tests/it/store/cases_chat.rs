@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 
 use academy_rt::domain::Id;
+use academy_rt::domain::chat::Message;
+use academy_rt::domain::privacy::WithheldVersion;
+use academy_rt::store::{TranscriptQuery, TranscriptSink};
 
 use super::*;
 
@@ -632,4 +635,98 @@ pub async fn whoever_changes_what_another_wrote_is_named_and_recorded(bed: Bed) 
     while !bed.store.erase(user("7"), 10).await.unwrap().is_finished {}
     assert_eq!(marks(&bed.store).await, [(None, None), (None, None), (None, None)]);
     bed.end().await;
+}
+
+/// Waits at its first message until it may go on.
+struct Halting {
+    taken: std::sync::mpsc::Sender<Option<(u64, String)>>,
+    go_on: std::sync::mpsc::Receiver<()>,
+    is_first: bool,
+}
+
+impl TranscriptSink for Halting {
+    fn begin(&mut self, _room: &RoomRecord) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn message(&mut self, message: &Message, _versions: &[WithheldVersion]) -> std::io::Result<()> {
+        self.taken.send(Some((message.id, message.content.clone()))).unwrap();
+        if std::mem::take(&mut self.is_first) {
+            self.go_on.recv().unwrap();
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        self.taken.send(None).unwrap();
+        Ok(())
+    }
+}
+
+/// What a transcript has; what is done in between is done behind its first message.
+async fn transcript(
+    bed: &Bed,
+    (since, until): (Option<Timestamp>, Option<Timestamp>),
+    in_between: impl AsyncFnOnce(),
+) -> Vec<String> {
+    let ((taken, messages), (go, go_on)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let query = TranscriptQuery { room: room("r"), since, until, versions: false };
+    let sent = bed.store.transcript(query, Box::new(Halting { taken, go_on, is_first: true }));
+    let reading = async {
+        let next = || async {
+            loop {
+                match messages.try_recv() {
+                    Ok(message) => return message,
+                    Err(std::sync::mpsc::TryRecvError::Empty) => tokio::task::yield_now().await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        };
+        let mut all = Vec::new();
+        let mut then = Some(in_between);
+        while let Some((_, content)) = next().await {
+            all.push(content);
+            if let Some(then) = then.take() {
+                then().await;
+                go.send(()).unwrap();
+            }
+        }
+        all
+    };
+    let (sent, all) = tokio::join!(sent, reading);
+    sent.unwrap();
+    all
+}
+
+pub async fn a_transcript_is_of_one_moment(bed: Bed) {
+    let mut at = Vec::new();
+    for n in 0..5 {
+        bed.clock.advance(1_000);
+        let said = bed.say("r", "7", &format!("message {n}")).await;
+        bed.say("elsewhere", "7", "not of it").await;
+        at.push((said.id, said.at));
+    }
+    let during = async || {
+        let changed = change("r", at[1].0, author("7"));
+        bed.store.edit_message(changed, "changed meanwhile".into(), OPEN).await.unwrap();
+        bed.store.delete_message(change("r", at[2].0, author("7")), OPEN).await.unwrap();
+        bed.say("r", "7", "said meanwhile").await;
+    };
+    let all = transcript(&bed, (None, None), during).await;
+    assert_eq!(all, ["message 0", "message 1", "message 2", "message 3", "message 4"]);
+    let all = transcript(&bed, (None, None), async || {}).await;
+    assert_eq!(all, ["message 0", "changed meanwhile", "", "message 3", "message 4", "said meanwhile"]);
+    // From the first of a moment on, whichever it is, to the last before another.
+    for from in 0..5 {
+        for (shift, first) in [(0, from), (1, from + 1)] {
+            let since = Some(Timestamp(at[from].1.0 + shift));
+            let found = transcript(&bed, (since, Some(at[4].1)), async || {}).await.len();
+            // Nothing was told of what nobody is halted at.
+            assert_eq!(found, 4_usize.saturating_sub(first), "from {from} and {shift}");
+        }
+    }
+    let nowhere = TranscriptQuery { room: room("nowhere"), since: None, until: None, versions: false };
+    let ((taken, _messages), (_go, go_on)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    let sink = Box::new(Halting { taken, go_on, is_first: true });
+    refused(bed.store.transcript(nowhere, sink).await, Refusal::NotFound);
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{Membership, RoomRecord};
 use crate::domain::notification::AudienceKind;
-use crate::domain::{Role, Timestamp, UserId};
+use crate::domain::{Role, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::codec::{
     IdRow, decode_2, encode_2, membership_code, membership_of, role_code, role_of,
 };
@@ -295,7 +295,20 @@ pub(in crate::store::embedded) fn ban_key(ban: &Ban) -> String {
         Ban::TokensOf(user) => format!("u:{user}"),
         Ban::AllTokens => "a:".to_owned(),
         Ban::User(user) => format!("b:{user}"),
+        Ban::Mute { user, room: None } => format!("m:{user}"),
+        // Both ids may have colons: the length says where one ends.
+        Ban::Mute { user, room: Some(room) } => {
+            let user = user.canonical();
+            format!("r:{}:{user}:{room}", user.len())
+        }
     }
+}
+
+/// The room of a mute, from what its key says behind the kind.
+fn muted_in(key: &str) -> Option<RoomId> {
+    let (length, rest) = key.split_once(':')?;
+    let room = rest.get(length.parse::<usize>().ok()?..)?.strip_prefix(':')?;
+    RoomId::parse(room).ok()
 }
 
 /// A ban; of what is in its key.
@@ -313,7 +326,7 @@ pub(in crate::store::embedded) struct BanRow<'a> {
 impl<'a> BanRow<'a> {
     pub(in crate::store::embedded) fn of(banned: &'a Banned) -> BanRow<'a> {
         let user = match &banned.ban {
-            Ban::TokensOf(user) | Ban::User(user) => Some(user.id().into()),
+            Ban::TokensOf(user) | Ban::User(user) | Ban::Mute { user, .. } => Some(user.id().into()),
             Ban::Token(_) | Ban::AllTokens => None,
         };
         let Banned { before, until, by, at, .. } = banned;
@@ -329,6 +342,8 @@ impl<'a> BanRow<'a> {
             Some(("u", _)) => Ban::TokensOf(user()?),
             Some(("a", "")) => Ban::AllTokens,
             Some(("b", _)) => Ban::User(user()?),
+            Some(("m", _)) => Ban::Mute { user: user()?, room: None },
+            Some(("r", rest)) => Ban::Mute { user: user()?, room: Some(muted_in(rest).ok_or_else(unreadable)?) },
             _ => return Err(unreadable()),
         };
         Ok(Banned {

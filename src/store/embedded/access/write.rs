@@ -8,7 +8,7 @@ use redb::ReadableTable;
 
 use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{Membership, RoomRecord};
-use crate::domain::{Refusal, RoomId};
+use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::Change;
 use crate::store::access::MAX_BANS;
 use crate::store::change::Admitted;
@@ -37,6 +37,7 @@ impl Apply for LiftBan {
         let key = ban_key(&self.ban);
         let banned = batch.standing_ban(&self.ban)?.ok_or(Refusal::NotFound)?;
         batch.t.bans.write()?.remove(key.as_bytes())?;
+        batch.forget_mutes();
         let id = batch.take_id()?;
         batch.tell(Change::Unbanned { id, ban: self.ban });
         Ok(banned)
@@ -128,6 +129,11 @@ impl Apply for RemoveRoom {
         let room = self.room;
         let no = batch.number_of(&room)?;
         batch.refuse_held_room(&room, no)?;
+        // Its id may be another room's at once, in which nobody has been muted.
+        let muted: Vec<UserId> = batch.mutes()?.muted_in(&room).cloned().collect();
+        for user in muted {
+            batch.remove_ban(&Ban::Mute { user, room: Some(room.clone()) })?;
+        }
         for user in batch.members_of(no)? {
             if let Some(row) = batch.member(no, user)? {
                 batch.expel_member(no, user, row)?;
@@ -175,6 +181,7 @@ impl Batch<'_, '_> {
             return Err(Refusal::Conflict.into());
         }
         self.touch();
+        self.forget_mutes();
         for key in &ended {
             self.t.bans.write()?.remove(key.as_slice())?;
         }
@@ -182,6 +189,19 @@ impl Batch<'_, '_> {
         let banned = banned.following(before.as_ref());
         self.t.bans.write()?.insert(key.as_bytes(), encode(&BanRow::of(&banned), &mut self.buffer)?)?;
         Ok(banned)
+    }
+
+    fn remove_ban(&mut self, ban: &Ban) -> Outcome<()> {
+        self.touch();
+        self.forget_mutes();
+        self.t.bans.write()?.remove(ban_key(ban).as_bytes())?;
+        Ok(())
+    }
+
+    /// Nobody is muted any more who is erased.
+    pub(in crate::store::embedded) fn erase_mutes(&mut self, user: &UserId) -> Outcome<()> {
+        let rooms: Vec<Option<RoomId>> = self.mutes()?.of(user).iter().map(|(room, _)| room.clone()).collect();
+        rooms.into_iter().try_for_each(|room| self.remove_ban(&Ban::Mute { user: user.clone(), room }))
     }
 
     fn number_of(&mut self, room: &RoomId) -> Outcome<u64> {

@@ -8,7 +8,7 @@ use redb::ReadableTable;
 
 use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, is_listed, may_enter};
 use crate::domain::privacy::{Subject, WithheldVersion};
-use crate::domain::{Refusal, RoomId, UserId};
+use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person, decode_last_id, decode_room};
 use crate::store::embedded::chat::rows::{Place, decode_message};
 use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
@@ -17,7 +17,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{K8, NOBODY, Row, Snapshot, k8, k16, meta, second};
 use crate::store::embedded::privacy::holds::Held;
 use crate::store::embedded::privacy::rows::VersionRow;
-use crate::store::{MessagePage, Page, RoomPage, RoomPlace, RoomQuery};
+use crate::store::{MessagePage, Page, RoomPage, RoomPlace, RoomQuery, TranscriptQuery, TranscriptSink};
 
 impl Snapshot {
     /// The last id given.
@@ -141,6 +141,69 @@ impl Snapshot {
             read_up_to: member.map_or(0, |row| row.read_up_to),
             is_settled: member.is_some_and(|row| row.left_at.is_none()),
         })
+    }
+
+    /// One message by its id, in its room as that was first named. A room that is being removed is not there any more.
+    pub(in crate::store::embedded) fn message(&self, id: u64) -> Outcome<Option<Message>> {
+        let (table, users) = (self.messages()?, self.users()?);
+        let nowhere = RoomId::number(0);
+        let Some((message, place)) = get(&table, &k8(id), |row| decode_message(row, id, &nowhere))? else {
+            return Ok(None);
+        };
+        let Some(room) = get(&self.rooms()?, &k8(place.room), decode_room)?.map(|record| record.id) else {
+            return Ok(None);
+        };
+        if get_number(&self.room_no()?, room.canonical().as_bytes())? != Some(place.room) {
+            return Ok(None);
+        }
+        shown((Message { room, ..message }, place), &users).map(Some)
+    }
+
+    /// Hands a room's messages to a sink, one by one.
+    pub(in crate::store::embedded) fn send_transcript(
+        &self,
+        query: &TranscriptQuery,
+        sink: &mut dyn TranscriptSink,
+    ) -> Outcome<()> {
+        let (no, record) = self.find_room(&query.room)?.ok_or(Refusal::NotFound)?;
+        let stopped = |error: std::io::Error| Failure::Stopped(error.to_string());
+        let (table, users, index) = (self.messages()?, self.users()?, self.msg_by_room()?);
+        let held = if query.versions { Some(self.held()?) } else { None };
+        sink.begin(&record).map_err(stopped)?;
+        let from = match query.since {
+            Some(since) => self.first_since(no, &query.room, since, record.last_id)?,
+            None => 0,
+        };
+        for row in index.range::<&[u8; 16]>(&k16(no, from)..=&k16(no, u64::MAX))? {
+            let message = read_message(&table, &users, second(row?.0.value()), &query.room)?;
+            if query.until.is_some_and(|until| message.at >= until) {
+                break;
+            }
+            let versions = match &held {
+                Some(held) => self.versions_of_message(message.id, held)?,
+                None => Vec::new(),
+            };
+            sink.message(&message, &versions).map_err(stopped)?;
+        }
+        sink.end().map_err(stopped)
+    }
+
+    /// The id from which on a room's messages are of a moment or later: a room's times never fall, so that the middle says in
+    /// which half it is.
+    fn first_since(&self, no: u64, room: &RoomId, since: Timestamp, last_id: u64) -> Outcome<u64> {
+        let (table, index) = (self.messages()?, self.msg_by_room()?);
+        let (mut low, mut high) = (0, last_id.saturating_add(1));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let next = index.range::<&[u8; 16]>(&k16(no, middle)..=&k16(no, u64::MAX))?.next().transpose()?;
+            let Some(id) = next.map(|(key, _)| second(key.value())) else {
+                high = middle;
+                continue;
+            };
+            let at = get(&table, &k8(id), |row| Ok(decode_message(row, id, room)?.0.at))?;
+            if at.is_none_or(|at| at >= since) { high = middle } else { low = id.saturating_add(1) }
+        }
+        Ok(low)
     }
 
     /// Who and what is held, by number.

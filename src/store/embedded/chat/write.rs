@@ -48,7 +48,7 @@ impl Apply for PostMessage {
             return Ok(first);
         }
         batch.refuse_erasing(&draft.author.user)?;
-        let entered = batch.enter(&draft.room, &draft.author, policy)?;
+        let entered = batch.enter_to_write(&draft.room, &draft.author, policy)?;
         if let (Some(room), Some(external)) = (entered.room, &external_id)
             && batch.find_external(room, external)?.is_some()
         {
@@ -105,6 +105,7 @@ impl Apply for EditMessage {
         if let Some(first) = batch.changed_before(key.as_ref())? {
             return Ok(first);
         }
+        batch.enter_to_write(&room, &author, policy)?;
         let (before, place) = batch.changeable(&room, &target, &author, policy)?;
         let at = time_of_change(&before, batch.now);
         let (by, edited_by) = batch.changer(&before, &author)?;
@@ -220,6 +221,13 @@ impl Batch<'_, '_> {
         let membership = self.membership(found.map(|(no, _)| no), user)?;
         may_enter(found.map(|(_, private)| private), membership, author.admin, policy)?;
         Ok(Entered { room: found.map(|(no, _)| no), user, membership })
+    }
+
+    /// Lets somebody in who wants to say something: who is muted may read, and take back what they have said.
+    fn enter_to_write(&mut self, room: &RoomId, author: &Author, policy: RoomPolicy) -> Outcome<Entered> {
+        let entered = self.enter(room, author, policy)?;
+        self.refuse_muted(&author.user, room)?;
+        Ok(entered)
     }
 
     /// Somebody takes part in a registered room, and has it on their list again. What was said before they came `from_now` is

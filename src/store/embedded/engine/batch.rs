@@ -7,11 +7,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use redb::ReadableTable;
 
+use crate::domain::access::Mutes;
 use crate::domain::chat::{Membership, RoomRecord, time_of_message};
 use crate::domain::{LessonId, MAX_SAFE_INTEGER, Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
-use crate::store::embedded::access::rows::{MemberRow, Person, decode_room, encode_room};
-use crate::store::embedded::engine::codec::{encode, encode_2, get, get_number};
+use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, decode_room, encode_room};
+use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
 use crate::store::operations::Operation;
@@ -44,6 +45,8 @@ pub(in crate::store::embedded) struct Known {
     lesson_counts: HashMap<u64, u64>,
     /// Whose erasures are under way; `None` before they have been read.
     erasing: Option<HashSet<UserId>>,
+    /// Who may read and not write; `None` before that has been read.
+    mutes: Option<Mutes>,
     next: Option<Next>,
 }
 
@@ -210,6 +213,30 @@ impl<'t, 'k> Batch<'t, 'k> {
     /// An erasure has begun or ended.
     pub(in crate::store::embedded) fn forget_erasing(&mut self) {
         self.known.erasing = None;
+    }
+
+    /// Refuses who may read in a room, and not write.
+    pub(in crate::store::embedded) fn refuse_muted(&mut self, user: &UserId, room: &RoomId) -> Outcome<()> {
+        let now = self.now;
+        Ok(self.mutes()?.may_write(user, room, now)?)
+    }
+
+    /// Who may read and not write, also whose mute has ended.
+    pub(in crate::store::embedded) fn mutes(&mut self) -> Outcome<&Mutes> {
+        if self.known.mutes.is_none() {
+            let mut mutes = Mutes::default();
+            for row in self.t.bans.read()?.iter()? {
+                let (key, value) = row?;
+                mutes.set(&decode::<BanRow<'_>>(value.value())?.banned(key.value())?);
+            }
+            self.known.mutes = Some(mutes);
+        }
+        Ok(self.known.mutes.get_or_insert_default())
+    }
+
+    /// A ban was set or lifted.
+    pub(in crate::store::embedded) fn forget_mutes(&mut self) {
+        self.known.mutes = None;
     }
 
     /// The next id, not yet taken.

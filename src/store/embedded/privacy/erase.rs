@@ -152,6 +152,9 @@ impl Batch<'_, '_> {
                 self.forget_user(user, no)?;
             }
         }
+        if is_finished {
+            self.erase_mutes(user)?;
+        }
         erasure.finished_at = is_finished.then_some(self.now);
         erasure.counts = erasure.counts.plus(counts);
         self.put_erasure(&erasure)?;

@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use ::http::HeaderValue;
-use ::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use ::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE};
 use bytes::Bytes;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
 use crate::domain::privacy::Subject;
-use crate::protocol::admin::data::{AuditSearch, Holds};
+use crate::protocol::admin::data::{AuditSearch, Holds, TranscriptFormat, TranscriptRequest};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::Caller;
 use crate::services::limits::budget::RequestKind;
 use crate::services::streams::ByteStream;
 use crate::transport::http::extract::{self, Kind, room, text, user};
-use crate::transport::http::routes::{ARCHIVE, JSON};
+use crate::transport::http::routes::{ARCHIVE, JSON, JSON_LINES};
 use crate::transport::http::{HttpApi, answer, asker, asker_with_body, failure, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
@@ -78,6 +78,13 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(with_api(api))
         .and(asker(api, RequestKind::Admin))
         .then(export);
+    let transcript = admin()
+        .and(warp::path!("rooms" / String / "export"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Admin))
+        .and(query())
+        .then(transcript);
     let erase = admin()
         .and(warp::path!("users" / String))
         .and(warp::delete())
@@ -92,8 +99,19 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(asker(api, RequestKind::Admin))
         .then(certificate);
     let of_data = backup.or(backup_kept).unify().or(tables).unify().or(audit).unify().or(report).unify();
-    let of_people =
-        holds.or(set_hold).unify().or(release).unify().or(export).unify().or(erase).unify().or(certificate).unify();
+    let of_people = holds
+        .or(set_hold)
+        .unify()
+        .or(release)
+        .unify()
+        .or(export)
+        .unify()
+        .or(transcript)
+        .unify()
+        .or(erase)
+        .unify()
+        .or(certificate)
+        .unify();
     of_data.or(of_people).unify().boxed()
 }
 
@@ -203,6 +221,29 @@ async fn release(kind: String, id: String, api: Arc<HttpApi>, caller: Caller, qu
 
 async fn export(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
     streamed(async { api.app.privacy.export_user(&caller, user(&id)?).await }.await, JSON)
+}
+
+async fn transcript(id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    let known = [
+        ("format", Kind::Text),
+        ("lang", Kind::Text),
+        ("since", Kind::Number),
+        ("until", Kind::Number),
+        ("versions", Kind::Flag),
+    ];
+    let result = async {
+        let request: TranscriptRequest = extract::from_query(&query, &known, [])?;
+        let (content_type, name) = match request.format {
+            TranscriptFormat::Jsonl => (JSON_LINES, "attachment; filename=\"transcript.jsonl\""),
+            // It is nobody's to open in the name of this server.
+            TranscriptFormat::Html => ("text/html; charset=utf-8", "attachment; filename=\"transcript.html\""),
+        };
+        let stream = api.app.transcripts.stream(&caller, room(&id)?, request).await?;
+        let mut response = streamed(Ok(stream), content_type);
+        response.headers_mut().insert(CONTENT_DISPOSITION, HeaderValue::from_static(name));
+        Ok(response)
+    };
+    result.await.unwrap_or_else(|error: ApiError| failure(&error))
 }
 
 async fn certificate(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {

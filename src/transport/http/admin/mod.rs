@@ -1,6 +1,7 @@
 //! Administration.
 
 pub mod data;
+pub mod messages;
 pub mod rooms;
 pub mod users;
 

@@ -46,6 +46,8 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(warp::get())
         .and(with_api(api))
         .and(asker(api, RequestKind::Admin));
+    let mutes =
+        admin().and(warp::path!("mutes")).and(warp::get()).and(with_api(api)).and(asker(api, RequestKind::Admin));
     let connections = admin()
         .and(warp::path!("connections"))
         .and(warp::get())
@@ -54,6 +56,7 @@ pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Res
         .and(query());
     let of_people =
         list.then(all).or(show.then(shown)).unify().or(act.then(acted)).unify().or(diagnosis.then(diagnosed)).unify();
+    let of_people = of_people.or(mutes.then(muted)).unify();
     let of_tokens = revoke.then(token_revoked).or(revoked.then(all_revoked)).unify();
     of_people.or(of_tokens).unify().or(connections.then(connected)).unify().boxed()
 }
@@ -84,9 +87,15 @@ async fn acted(id: String, what: String, api: Arc<HttpApi>, caller: Caller, body
     match what.as_str() {
         "block" => answer(async { api.app.access.block(&caller, user(&id)?, from_body(&body, [])?).await }.await),
         "unblock" => answer(async { api.app.access.unblock(&caller, user(&id)?, from_body(&body, [])?).await }.await),
+        "mute" => answer(async { api.app.moderation.mute(&caller, user(&id)?, from_body(&body, [])?).await }.await),
+        "unmute" => answer(async { api.app.moderation.unmute(&caller, user(&id)?, from_body(&body, [])?).await }.await),
         "disconnect" => answer(async { api.app.access.disconnect(&caller, user(&id)?).await }.await),
         _ => crate::transport::http::failure(&ApiError::new(ErrorCode::NotFound, "there is nothing at this address")),
     }
+}
+
+async fn muted(api: Arc<HttpApi>, caller: Caller) -> Response {
+    answer(async { api.app.moderation.mutes(&caller).await.map(|items| Listed { items, next: None }) }.await)
 }
 
 async fn token_revoked(api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {

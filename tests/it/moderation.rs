@@ -1,0 +1,234 @@
+//! What administrators do with single messages and with people who write too much, through the front door.
+
+use serde_json::{Value, json};
+
+use crate::backup::{academy, failed, good};
+use crate::harness::Appliance;
+
+/// The JSON of a command that went well.
+fn object(output: &std::process::Output) -> Value {
+    good(output);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn code(answer: &(u16, Value)) -> (u16, &str) {
+    (answer.0, answer.1["error"]["code"].as_str().unwrap_or_default())
+}
+
+#[test]
+fn a_message_is_shown_and_deleted_by_its_id_with_the_reason_in_the_audit_log() {
+    let server = Appliance::start();
+    let (data, ann, root) = (server.data(), server.token("7", "learner"), server.token("1", "admin"));
+    assert_eq!(
+        server.call(&root, "POST", "/api/v1/admin/rooms", r#"{"roomId":"staff","private":true,"members":[7]}"#).0,
+        200
+    );
+    let id = server.say(&ann, "staff", "an unkind word");
+    let path = format!("/api/v1/admin/messages/{id}");
+
+    let (status, shown) = server.call(&root, "GET", &path, "");
+    assert_eq!(
+        (status, &shown["ok"], &shown["roomId"], &shown["content"]),
+        (200, &true.into(), &"staff".into(), &"an unkind word".into())
+    );
+    assert!(good(&academy(&data, &["message", "show", &id.to_string()])).contains("an unkind word"));
+    assert!(
+        good(&academy(&data, &["audit", "list"])).contains("room.read (room staff)"),
+        "who looks into a private room is recorded"
+    );
+
+    // Only administrators, and whatever the method.
+    assert_eq!(code(&server.call(&ann, "GET", &path, "")), (403, "forbidden"));
+    assert_eq!(code(&server.call(&ann, "POST", &format!("{path}/delete"), "{}")), (403, "forbidden"));
+    assert_eq!(code(&server.call(&root, "GET", "/api/v1/admin/messages/x", "")), (400, "invalid_payload"));
+    assert_eq!(code(&server.call(&root, "GET", "/api/v1/admin/messages/999999", "")), (404, "not_found"));
+    let long = json!({ "reason": "x".repeat(501) }).to_string();
+    assert_eq!(code(&server.call(&root, "POST", &format!("{path}/delete"), &long)), (400, "invalid_payload"));
+
+    // Nobody to ask: nothing is done without --yes.
+    let id_text = id.to_string();
+    let asked = academy(&data, &["message", "delete", &id_text]);
+    assert_eq!(asked.status.code(), Some(2), "{}", crate::harness::words(&asked));
+    let dry = object(&academy(&data, &["--output", "json", "message", "delete", &id_text, "--dry-run"]));
+    assert_eq!((&dry["ok"], &dry["dryRun"], &dry["senderId"]), (&true.into(), &true.into(), &7.into()));
+    assert_eq!(server.call(&root, "GET", &path, "").1["content"], "an unkind word");
+
+    let cursor = server.call(&ann, "GET", "/api/v1/events?rooms=staff", "").1["cursor"].as_str().unwrap().to_owned();
+    let done =
+        object(&academy(&data, &["--output", "json", "message", "delete", &id_text, "--reason", "ticket 17", "--yes"]));
+    assert_eq!(
+        (&done["ok"], &done["roomId"], &done["senderId"], &done["deletedBy"], &done["withheld"]),
+        (&true.into(), &"staff".into(), &7.into(), &"system".into(), &false.into())
+    );
+    // The room is told as of any deletion.
+    let (_, told) = server.call(&ann, "GET", &format!("/api/v1/events?rooms=staff&cursor={cursor}"), "");
+    let event =
+        told["events"].as_array().unwrap().iter().find(|event| event["event"] == "chat:message-deleted").unwrap();
+    assert_eq!((&event["payload"]["messageId"], &event["payload"]["deletedBy"]), (&id.into(), &"system".into()));
+    let (_, page) = server.call(&ann, "GET", "/api/v1/rooms/staff/messages", "");
+    assert_eq!((&page["messages"][0]["content"], &page["messages"][0]["deletedBy"]), (&"".into(), &"system".into()));
+    let log = good(&academy(&data, &["audit", "list"]));
+    assert!(
+        log.contains(&format!("message.delete (room staff message {id}): done: written by user 7: ticket 17")),
+        "{log}"
+    );
+    assert_eq!(log.matches("message.delete").count(), 1, "one record: {log}");
+    assert!(failed(&academy(&data, &["message", "delete", &id_text, "--yes"])).contains("is deleted already"));
+    assert!(good(&academy(&data, &["message", "show", &id_text])).contains("deleted by system"));
+
+    // By HTTP it is the administrator who has asked.
+    let id = server.say(&ann, "staff", "another");
+    let (status, done) =
+        server.call(&root, "POST", &format!("/api/v1/admin/messages/{id}/delete"), r#"{"reason":"x"}"#);
+    assert_eq!((status, &done["deletedBy"]), (200, &1.into()));
+    // Without a server, too; and with its room the message goes.
+    assert_eq!(server.call(&root, "DELETE", "/api/v1/admin/rooms/staff", "").0, 200);
+    assert_eq!(code(&server.call(&root, "GET", &format!("/api/v1/admin/messages/{id}"), "")), (404, "not_found"));
+    let id = server.say(&ann, "french", "offline").to_string();
+    let _dir = server.end();
+    assert!(good(&academy(&data, &["message", "show", &id])).contains("offline"));
+    good(&academy(&data, &["message", "delete", &id, "--yes"]));
+    assert!(good(&academy(&data, &["message", "show", &id])).contains("(deleted)"));
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+}
+
+#[test]
+fn what_a_hold_keeps_of_a_deleted_message_is_shown_to_administrators_alone() {
+    let server = Appliance::start();
+    let (data, ann, root) = (server.data(), server.token("7", "learner"), server.token("1", "admin"));
+    let id = server.say(&ann, "french", "evidence").to_string();
+    good(&academy(&data, &["hold", "set", "--room", "french", "--reason", "case 12"]));
+    let words = good(&academy(&data, &["message", "delete", &id, "--yes", "--reason", "rude"]));
+    assert!(words.contains("a legal hold keeps what it said"), "{words}");
+    let (_, shown) = server.call(&root, "GET", &format!("/api/v1/admin/messages/{id}?versions=true"), "");
+    let version = &shown["versions"][0];
+    assert_eq!(
+        (&version["content"], &version["change"], &version["by"]),
+        (&"evidence".into(), &"deleted".into(), &"system".into())
+    );
+    assert!(!good(&academy(&data, &["message", "show", &id])).contains("evidence"));
+    assert!(good(&academy(&data, &["message", "show", &id, "--versions"])).contains("evidence"));
+    assert!(good(&academy(&data, &["audit", "list"])).contains("withheld versions in room french"));
+}
+
+#[test]
+fn who_is_muted_reads_and_does_not_write_until_it_ends() {
+    let server = Appliance::start();
+    let (data, ann, bob) = (server.data(), server.token("7", "learner"), server.token("8", "learner"));
+    let (root, admin) = (server.token("1", "admin"), server.token("2", "admin"));
+    let own = server.say(&ann, "french", "before");
+    server.say(&ann, "english", "before");
+    let write = |token: &str, room: &str| {
+        server.call(token, "POST", &format!("/api/v1/rooms/{room}/messages"), r#"{"content":"x"}"#)
+    };
+    let edit = || server.call(&ann, "PATCH", &format!("/api/v1/rooms/french/messages/{own}"), r#"{"content":"other"}"#);
+    let typing = || server.call(&ann, "POST", "/api/v1/rooms/french/typing", r#"{"isTyping":true}"#);
+    let as_ann = || {
+        let body = json!({ "target": { "room": "chat:french" }, "event": "chat:message", "payload": { "content": "x", "senderId": 7, "senderName": "Ann" } });
+        server.call(&root, "POST", "/api/v1/broadcast", &body.to_string())
+    };
+    // The first answer comes before the rules: a repetition is no new word.
+    let keyed = r#"{"content":"keyed","clientId":"k-1"}"#;
+    assert_eq!(server.call(&ann, "POST", "/api/v1/rooms/french/messages", keyed).0, 200);
+
+    let muted = object(&academy(
+        &data,
+        &["--output", "json", "user", "mute", "7", "--room", "french", "--for", "2h", "--reason", "ticket 17"],
+    ));
+    assert_eq!(
+        (&muted["ok"], &muted["muted"], &muted["roomId"], &muted["by"]),
+        (&true.into(), &true.into(), &"french".into(), &"system".into())
+    );
+    for (what, answer) in
+        [("post", write(&ann, "french")), ("edit", edit()), ("typing", typing()), ("in their name", as_ann())]
+    {
+        assert_eq!(code(&answer), (403, "forbidden"), "{what}: {}", answer.1);
+        let left = answer.1["error"]["retryAfterMs"].as_u64().unwrap();
+        assert!(left > 7_000_000 && left <= 7_200_000, "{what}: {left}");
+        let message = answer.1["error"]["message"].as_str().unwrap();
+        assert!(message.contains("user 7 is muted here by an administrator for another 2 hours"), "{what}: {message}");
+    }
+    assert_eq!(server.call(&ann, "POST", "/api/v1/rooms/french/messages", keyed).1["duplicate"], true);
+    // They read, others and other rooms are as before, and they may take back what they have said.
+    assert_eq!(server.call(&ann, "GET", "/api/v1/rooms/french/messages", "").0, 200);
+    assert_eq!(server.call(&ann, "POST", "/api/v1/rooms/french/read", &json!({ "messageId": own }).to_string()).0, 200);
+    assert_eq!(server.call(&ann, "POST", "/api/v1/rooms/french/typing", r#"{"isTyping":false}"#).0, 200);
+    assert_eq!((write(&bob, "french").0, write(&ann, "english").0), (200, 200));
+    assert_eq!(server.call(&ann, "DELETE", &format!("/api/v1/rooms/french/messages/{own}"), "").0, 200);
+
+    // Everywhere is one of its own, for administrators as well; and it is no block and no revocation.
+    let everywhere =
+        |who: &str, body: &str| server.call(&root, "POST", &format!("/api/v1/admin/users/{who}/mute"), body);
+    assert_eq!(everywhere("7", r#"{"seconds":60}"#).0, 200);
+    assert_eq!(everywhere("2", r#"{"seconds":60}"#).0, 200);
+    assert_eq!((write(&ann, "english").0, write(&admin, "french").0), (403, 403));
+    assert_eq!(server.call(&root, "GET", "/api/v1/admin/tokens/revoked", "").1["items"], json!([]));
+    assert_eq!(server.call(&ann, "GET", "/api/v1/session", "").0, 200);
+    let list = good(&academy(&data, &["user", "list", "--muted"]));
+    assert!(list.contains("user 7 in room french, until 2") && list.contains("user 7 everywhere, until 2"), "{list}");
+
+    // What is asked for is checked.
+    for (body, field) in [(r#"{"seconds":0}"#, "seconds"), (r#"{"seconds":31622401}"#, "seconds"), ("{}", "seconds")] {
+        let (status, answer) = everywhere("7", body);
+        assert_eq!((status, &answer["error"]["field"]), (400, &field.into()), "{body}: {answer}");
+    }
+    assert_eq!(code(&everywhere("7", r#"{"seconds":60,"roomId":"frnech"}"#)), (404, "not_found"));
+    assert_eq!(code(&everywhere("system", r#"{"seconds":60}"#)), (400, "invalid_payload"));
+    assert_eq!(code(&server.call(&ann, "POST", "/api/v1/admin/users/8/mute", r#"{"seconds":60}"#)), (403, "forbidden"));
+    assert_eq!(code(&server.call(&ann, "GET", "/api/v1/admin/mutes", "")), (403, "forbidden"));
+
+    // Over a kill, and without a server.
+    let dir = server.kill();
+    good(&academy(&data, &["user", "unmute", "7", "--reason", "sorry"]));
+    assert!(failed(&academy(&data, &["user", "unmute", "7"])).contains("no such mute stands"));
+    let server = Appliance::start_in(dir, &[]);
+    let write = |token: &str, room: &str| {
+        server.call(token, "POST", &format!("/api/v1/rooms/{room}/messages"), r#"{"content":"x"}"#)
+    };
+    assert_eq!((write(&ann, "french").0, write(&ann, "english").0), (403, 200));
+    // The later word takes the place of the first, and ends by itself.
+    good(&academy(&data, &["user", "mute", "7", "--room", "french", "--for", "1s"]));
+    crate::harness::until("the mute ends", || write(&ann, "french").0 == 200);
+    let log = good(&academy(&data, &["audit", "list"]));
+    for part in [
+        "user.mute (user 7): done: in room french until 2",
+        ": ticket 17",
+        "user.unmute (user 7): done: everywhere: sorry",
+    ] {
+        assert!(log.contains(part), "{part} is not in {log}");
+    }
+}
+
+#[test]
+fn a_mute_goes_with_the_room_and_with_the_user_and_comes_through_a_backup() {
+    let server = Appliance::start();
+    let (data, ann, root) = (server.data(), server.token("7", "learner"), server.token("1", "admin"));
+    server.say(&ann, "french", "x");
+    server.say(&ann, "english", "x");
+    let mute = |room: &str| {
+        let body = json!({ "seconds": 3_600, "roomId": room }).to_string();
+        assert_eq!(server.call(&root, "POST", "/api/v1/admin/users/7/mute", &body).0, 200);
+    };
+    let muted = || server.call(&root, "GET", "/api/v1/admin/mutes", "").1["items"].as_array().unwrap().len();
+    mute("french");
+    mute("english");
+    // The id is another room's at once: nobody is muted in it.
+    assert_eq!(server.call(&root, "DELETE", "/api/v1/admin/rooms/english", "").0, 200);
+    assert_eq!(muted(), 1);
+    server.say(&ann, "english", "the room of that name has begun anew");
+    let file = server.dir.path().join("a.backup");
+    good(&academy(&data, &["backup", file.to_str().unwrap()]));
+    assert_eq!(server.call(&root, "DELETE", "/api/v1/admin/users/7?consent=true", "").0, 200);
+    assert_eq!(muted(), 0, "nothing is left of who is erased");
+    assert_eq!(server.call(&ann, "POST", "/api/v1/rooms/french/messages", r#"{"content":"x"}"#).0, 200);
+    let dir = server.end();
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+
+    // In another place the backup is all there is.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path().join("data");
+    good(&academy(&place, &["restore", dir.path().join("a.backup").to_str().unwrap()]));
+    let server = Appliance::start_in(elsewhere, &[]);
+    let answer = server.call(&ann, "POST", "/api/v1/rooms/french/messages", r#"{"content":"x"}"#);
+    assert_eq!(code(&answer), (403, "forbidden"), "{}", answer.1);
+}
