@@ -178,5 +178,6 @@ fn rooms_come_from_a_file_and_a_second_time_nothing_changes() {
     let kept = json(&kept);
     assert_eq!((&kept["ok"], kept["wrong"].as_array().unwrap().len(), &kept["changed"]), (&false.into(), 2, &1.into()));
     let _dir = server.end();
-    assert_eq!(json(&import("roomId,userId\noffline,7\n", &[]))["created"], 1, "without a server, too");
+    let offline = import("roomId,userId\noffline,7\n", &[]);
+    assert_eq!(json(&offline)["created"], 1, "without a server, too: {}", words(&offline));
 }
