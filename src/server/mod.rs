@@ -34,7 +34,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use socketioxide::SocketIo;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -54,7 +53,7 @@ use compose::{Transports, random_number};
 use file_watcher::WatchedFiles;
 use listener::{ConnectionLimits, Connections};
 use middleware::MiddlewareSettings;
-use reload::Reloader;
+use reload::{Hangups, Reloader};
 use shutdown::Signals;
 use state::State;
 use supervisor::Tasks;
@@ -323,7 +322,7 @@ impl Server {
     }
 
     /// The tasks that work while nobody asks.
-    fn begin_work(&mut self, hangup: Signal) {
+    fn begin_work(&mut self, hangup: Hangups) {
         let stop = || self.stopping.clone();
         let (app, sockets, connections) = (&self.app, &self.sockets, &self.connections);
         let (reloader, middleware) = (&self.reloader, &self.reloader.middleware);

@@ -248,9 +248,10 @@ impl Uses {
         at.is_some_and(|at| self.store.now() < at.plus(GATHERED_FOR))
     }
 
-    /// Records that the server does or finds something by itself.
-    pub async fn record_of_server(&self, action: &'static str, target: String, outcome: &str) {
-        let entry = Caller::server().act(action, target).entry(self.store.now(), outcome);
+    /// Records what somebody has made the server do who has no token; `origin` is who, in words, or "unknown".
+    pub async fn record_of_server(&self, action: &'static str, origin: &str, outcome: &str) {
+        let act = Act { origin: origin.to_owned(), ..Caller::server().act(action, String::new()) };
+        let entry = act.entry(self.store.now(), outcome);
         if let Err(error) = self.store.write(Record { entry }).await {
             tracing::error!(%error, "the audit log has no record of {action} ({outcome}): the store did not take it");
         }
