@@ -10,6 +10,12 @@ pub fn stamp(at: Timestamp) -> String {
     moment.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
+/// A moment with its milliseconds, as RFC 3339 has it: `2026-11-23T17:10:55.042Z`.
+#[must_use]
+pub fn exact(at: Timestamp) -> String {
+    calendar(at).strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
 /// A moment for people: `2026-11-23 17:10:55 UTC`.
 #[must_use]
 pub fn moment(at: Timestamp) -> String {

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 /// Reads of the store at once. Each has a thread and a view of the store, for microseconds; more would wait for each other.
 pub const READERS: usize = 8;
-/// Threads for other work that may block, which reads never take: keys and certificates that are read from their files.
-pub const CHORES: usize = 2;
+/// Threads for other work that may block, which reads never take: keys and certificates that are read from their files, and a
+/// page of the audit log that is written to a file.
+pub const CHORES: usize = 3;
 /// Threads that may block.
 pub const BLOCKING_THREADS: usize = READERS + CHORES;
 

@@ -499,6 +499,36 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     )),
+    fixed(key(
+        "audit.forward",
+        "",
+        "Where the audit log is forwarded to: tls://HOST:PORT (syslog, RFC 5424 and 5425), tcp://127.0.0.1:PORT, file:/PATH (JSON lines) or journald:. Empty: nowhere.",
+        |c, v| {
+            c.audit.forward = if v.is_empty() { None } else { Some(v.parse()?) };
+            Ok(())
+        },
+    )),
+    fixed(key(
+        "audit.forward_ca",
+        "",
+        "File with the authorities that sign the receiver's certificate, in PEM, for tls://; empty: those of the system.",
+        |c, v| path(&mut c.audit.forward_ca, v),
+    )),
+    fixed(key(
+        "audit.forward_cert",
+        "",
+        "File with a client certificate for the receiver, with its chain, in PEM, for tls://; empty: none.",
+        |c, v| path(&mut c.audit.forward_cert, v),
+    )),
+    fixed(key("audit.forward_key", "", "File with the private key of that certificate, in PEM.", |c, v| {
+        path(&mut c.audit.forward_key, v)
+    })),
+    key(
+        "audit.forward_backlog",
+        "1000000",
+        "Records that retention.audit keeps for a receiver that has not taken them, however old; with more, the oldest go.",
+        |c, v| count(&mut c.audit.forward_backlog, v),
+    ),
     key(
         "log.format",
         "\"auto\"",

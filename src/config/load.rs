@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Given, KEYS, Key, TlsMode};
+use super::{Config, ForwardTarget, Given, KEYS, Key, TlsMode};
 
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -242,6 +242,24 @@ fn check_whole(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, _)) = ages.into_iter().find(|(_, age)| age.is_some_and(|age| age < retention.floor)) {
         let reason = "must not be shorter than retention.floor";
         return Err(bad(config.origin(key), key, reason));
+    }
+    let audit = &config.audit;
+    let files = [
+        ("audit.forward_ca", &audit.forward_ca),
+        ("audit.forward_cert", &audit.forward_cert),
+        ("audit.forward_key", &audit.forward_key),
+    ];
+    let is_tls = matches!(audit.forward, Some(ForwardTarget::Tls { .. }));
+    if let Some((key, _)) = files.into_iter().find(|(_, path)| path.is_some() && !is_tls) {
+        let reason = "is used only where audit.forward begins with tls://; set that, or remove this key";
+        return Err(bad(config.origin(key), key, reason));
+    }
+    let lacks = [
+        ("audit.forward_cert", &audit.forward_cert, "audit.forward_key", &audit.forward_key),
+        ("audit.forward_key", &audit.forward_key, "audit.forward_cert", &audit.forward_cert),
+    ];
+    if let Some((key, _, other, _)) = lacks.into_iter().find(|(_, path, _, other)| path.is_some() && other.is_none()) {
+        return Err(bad(config.origin(key), key, &format!("needs {other}; set both, or neither")));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 pub mod acting_as;
 pub mod capacity;
 pub mod drop_ins;
+pub mod forward;
 pub mod keys;
 pub mod load;
 pub mod trusted_file;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use crate::domain::Role;
 use crate::domain::origin::Origin as WebOrigin;
 
+pub use forward::ForwardTarget;
 pub use keys::{KEYS, Key};
 pub use load::{ConfigError, Origin, SourceFile, Sources, load};
 
@@ -73,6 +75,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[backup]`
     pub backup: Backup,
+    /// `[audit]`
+    pub audit: Audit,
     /// `[log]`
     pub log: Log,
     /// `[metrics]`
@@ -350,6 +354,21 @@ pub struct Backup {
     pub continuous_recipients: Vec<String>,
 }
 
+/// `[audit]`
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Audit {
+    /// Where the audit log is forwarded to; `None`: nowhere.
+    pub forward: Option<ForwardTarget>,
+    /// The authorities that the receiver's certificate is checked by, PEM; `None`: the system's.
+    pub forward_ca: Option<PathBuf>,
+    /// The client certificate that the receiver is shown, with its chain, PEM.
+    pub forward_cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub forward_key: Option<PathBuf>,
+    /// So many records that the receiver has not taken are kept, however old they are.
+    pub forward_backlog: u64,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -475,6 +494,7 @@ impl Default for Config {
                 continuous_keep: Duration::from_secs(7 * 24 * 60 * 60),
                 continuous_recipients: Vec::new(),
             },
+            audit: Audit { forward_backlog: 1_000_000, ..Audit::default() },
             metrics: Metrics { listen: None },
             log: Log { format: LogFormat::Auto, level: "info".to_owned() },
             credentials_dir: None,

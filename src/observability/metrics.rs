@@ -19,6 +19,7 @@ use crate::domain::histogram::{BOUNDS_US, Durations};
 use crate::store::StoreStatus;
 
 use crate::observability::counters::{Counters, Counts};
+use crate::observability::forwarding::Forwarding;
 use crate::observability::process::ProcessFigures;
 
 /// The type of the text for who understands OpenMetrics.
@@ -68,6 +69,8 @@ pub struct Figures {
     pub now: Timestamp,
     /// The continuous backup, if there is one.
     pub continuous: Option<Continuous>,
+    /// The forwarding of the audit log, if there is one.
+    pub forwarding: Option<Forwarding>,
     /// The process.
     pub process: ProcessFigures,
     /// The bytes that are free where the data are.
@@ -182,6 +185,14 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
             u64::from(continuous.is_failing),
         );
         gauge("continuous_backup_gaps", "Gaps in the continuous backup since the start", continuous.gaps);
+    }
+    if let Some(forwarding) = &figures.forwarding {
+        gauge("audit_forward_waiting", "Records of the audit log that wait to be forwarded", forwarding.waiting);
+        let help = "Age of the oldest record of the audit log that waits to be forwarded";
+        gauge("audit_forward_lag_seconds", help, forwarding.behind_seconds(figures.now));
+        let help = "1 while the audit log cannot be forwarded";
+        gauge("audit_forward_failing", help, u64::from(forwarding.problem.is_some()));
+        gauge("audit_forward_failures", "Failures of forwarding the audit log since the start", forwarding.failures);
     }
     if let Some((at, bytes)) = figures.store.last_backup {
         gauge("backup_last_timestamp_seconds", "Unix time of the last good backup", at.as_secs());
@@ -318,6 +329,7 @@ pub fn catalogue() -> Vec<(String, String, String)> {
         store,
         free_bytes: Some(0),
         continuous: Some(Continuous::default()),
+        forwarding: Some(Forwarding::default()),
         certificate_not_after: Some(Timestamp(0)),
         roles: [("admin", 0), ("hr", 0), ("coach", 0), ("learner", 0), ("none", 0)],
         ..Figures::default()

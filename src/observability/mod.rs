@@ -5,6 +5,7 @@ pub mod busiest;
 pub mod certificate;
 pub mod clock_watch;
 pub mod counters;
+pub mod forwarding;
 pub mod local_person;
 pub mod log_limiter;
 pub mod metrics;

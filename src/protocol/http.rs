@@ -74,6 +74,9 @@ pub struct Status {
     /// The continuous backup, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continuous_backup: Option<ContinuousBackup>,
+    /// The forwarding of the audit log, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_forward: Option<AuditForward>,
     /// What went out since the start.
     pub deliveries: u64,
     /// Sockets cut off because they did not keep up.
@@ -323,6 +326,26 @@ pub struct ContinuousBackup {
     pub base_at: Option<Timestamp>,
     /// The moment of the last commit in it.
     pub written_at: Option<Timestamp>,
+}
+
+/// The forwarding of the audit log.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditForward {
+    /// To where.
+    pub target: String,
+    /// The number of the last record that was sent.
+    pub sent: u64,
+    /// The number of the last record that was taken for certain.
+    pub confirmed: u64,
+    /// How many records wait.
+    pub waiting: u64,
+    /// The age of the oldest of them, in seconds; 0 if none waits.
+    pub lag_seconds: u64,
+    /// Failures since the start.
+    pub failures: u64,
+    /// What is wrong; `None` if all is well.
+    pub problem: Option<String>,
 }
 
 /// One event of the long poll.

@@ -1,9 +1,11 @@
 //! The process: it composes everything, listens, and ends in phases. No rule of the product is decided here.
 
 mod addresses;
+pub mod audit_forward;
 mod body_timeout;
 mod compose;
 mod continuous;
+pub mod dns;
 mod file_watcher;
 mod key_files;
 mod key_reload;
@@ -32,7 +34,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use socketioxide::SocketIo;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -47,11 +48,12 @@ use crate::services::{App, Settings, housekeeping};
 use crate::transport::http::HttpApi;
 use crate::transport::socketio::SocketIoTransport;
 
+use audit_forward::Forwarder;
 use compose::{Transports, random_number};
 use file_watcher::WatchedFiles;
 use listener::{ConnectionLimits, Connections};
 use middleware::MiddlewareSettings;
-use reload::Reloader;
+use reload::{Hangups, Reloader};
 use shutdown::Signals;
 use state::State;
 use supervisor::Tasks;
@@ -222,6 +224,7 @@ impl Server {
         addresses::refuse_plain_http(&config, &passed)?;
         addresses::make_private_dir(&config.storage.data_dir)?;
         let credentials = Credentials::load(&config, &*clock)?;
+        audit_forward::refuse_unusable(&config.audit)?;
         // The addresses before the store: a busy port is found before anything is written.
         let listeners = Listeners::bind(&config, passed).await?;
         let feed = Feed::new(random_number()?);
@@ -241,6 +244,7 @@ impl Server {
             listeners.addresses(),
             tls.clone(),
             recorder.as_ref().map(|(recorder, _)| recorder.clone()),
+            Forwarder::of(&config, app.store.clone()).map(Arc::new),
         ));
         let Transports { sockets, api, io, middleware } =
             compose::transports(&config, &app, &verifier, state.clone(), MiddlewareSettings::new(&config));
@@ -318,7 +322,7 @@ impl Server {
     }
 
     /// The tasks that work while nobody asks.
-    fn begin_work(&mut self, hangup: Signal) {
+    fn begin_work(&mut self, hangup: Hangups) {
         let stop = || self.stopping.clone();
         let (app, sockets, connections) = (&self.app, &self.sockets, &self.connections);
         let (reloader, middleware) = (&self.reloader, &self.reloader.middleware);
@@ -339,6 +343,10 @@ impl Server {
             let (app, stop) = (app.clone(), stop());
             Box::pin(async move { housekeeping::run_calendar(&app, stop).await })
         });
+        if let Some(forwarder) = self.state.forwarder.clone() {
+            let stop = stop();
+            tasks.own("audit-forward", Box::pin(async move { forwarder.run(stop).await }));
+        }
         tasks.own("follow-up", {
             let (app, stop) = (app.clone(), stop());
             Box::pin(async move { app.chat.follow_up(stop).await })

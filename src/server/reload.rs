@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use parking_lot::Mutex;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use signal_hook::consts::SIGHUP;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Origin;
+use signal_hook_tokio::SignalsInfo;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +21,7 @@ use crate::domain::Clock;
 use crate::domain::audit::action;
 use crate::observability::certificate::Validity;
 use crate::observability::clock_watch::ClockWatch;
+use crate::observability::local_person;
 use crate::services::{App, Settings};
 use crate::transport::socketio::SocketIoTransport;
 
@@ -50,12 +55,15 @@ pub(super) struct Reloader {
     pub(super) key_files: Mutex<Arc<WatchedFiles>>,
 }
 
+/// Signals that ask for a reload, with who sent them.
+pub(super) type Hangups = SignalsInfo<WithOrigin>;
+
 /// The signal that asks for a reload.
 ///
 /// # Errors
 /// If it cannot be handled.
-pub(super) fn hangup() -> Result<Signal, Problem> {
-    signal(SignalKind::hangup()).map_err(|error| Problem::new("signals cannot be handled", error, "Report this."))
+pub(super) fn hangup() -> Result<Hangups, Problem> {
+    SignalsInfo::new([SIGHUP]).map_err(|error| Problem::new("signals cannot be handled", error, "Report this."))
 }
 
 impl Reloader {
@@ -65,7 +73,7 @@ impl Reloader {
     }
 
     /// Reloads when asked, uses changed certificates and keys, and warns before they expire, until it is asked to stop.
-    pub(super) async fn look_after(&self, mut hangup: Signal, stop: CancellationToken) {
+    pub(super) async fn look_after(&self, mut hangup: Hangups, stop: CancellationToken) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut days = interval(DAILY);
@@ -75,8 +83,8 @@ impl Reloader {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                received = hangup.recv() => match received {
-                    Some(()) => self.reload(&stop).await,
+                received = hangup.next() => match received {
+                    Some(origin) => self.reload(&asker(&origin), &stop).await,
                     None => return,
                 },
                 _ = looks.tick() => {
@@ -92,25 +100,30 @@ impl Reloader {
         }
     }
 
-    async fn reload(&self, stop: &CancellationToken) {
+    async fn reload(&self, asker: &str, stop: &CancellationToken) {
         systemd::reloading();
         let began = Instant::now();
-        let taken = self.take().await;
+        let taken = self.take(asker).await;
         let error = taken.as_ref().err().map(ToString::to_string);
         *self.state.config_error.lock() = error;
         match taken {
             Ok(waiting) => {
                 let took_ms = began.elapsed().as_millis();
                 if waiting.is_empty() {
-                    tracing::info!(took_ms, "reloaded: the new configuration is in force");
+                    tracing::info!(took_ms, "reloaded: the new configuration is in force; asked for by {asker}");
                 } else {
                     let waiting = waiting.join(", ");
-                    tracing::warn!(took_ms, "reloaded; these keys take effect at the next restart: {waiting}");
+                    tracing::warn!(
+                        took_ms,
+                        "reloaded; these keys take effect at the next restart: {waiting}; asked for by {asker}"
+                    );
                 }
                 systemd::ready(self.state.addresses.first().map_or("", String::as_str));
             }
             Err(error) => {
-                tracing::error!("not reloaded; the previous configuration remains in force: {error}");
+                tracing::error!(
+                    "not reloaded; the previous configuration remains in force: {error} Asked for by {asker}."
+                );
                 systemd::kept(&error.to_string());
             }
         }
@@ -120,7 +133,7 @@ impl Reloader {
     }
 
     /// Takes the new configuration, whole or not at all; gives the changed keys that wait for a restart.
-    async fn take(&self) -> Result<Vec<&'static str>, Problem> {
+    async fn take(&self, asker: &str) -> Result<Vec<&'static str>, Problem> {
         let old = self.config();
         let new = self.launcher.reread()?;
         for address in &self.state.listening {
@@ -161,7 +174,7 @@ impl Reloader {
         }
         if !changes.is_empty() {
             let outcome = format!("done: {}", changes.join("; "));
-            self.app.uses.record_of_server(action::RELOAD, String::new(), &outcome).await;
+            self.app.uses.record_of_server(action::RELOAD, asker, &outcome).await;
         }
         Ok(waiting)
     }
@@ -238,6 +251,22 @@ impl Reloader {
             }
             Validity::Good => {}
         }
+    }
+}
+
+/// Who has sent a signal, in words: the local user, who has signed in as whom if the kernel says it, and the process while it is
+/// there. A sender in another container has no number here.
+fn asker(origin: &Origin) -> String {
+    let Some(process) = origin.process.as_ref().filter(|process| process.pid > 0) else {
+        return "unknown (SIGHUP)".to_owned();
+    };
+    let (pid, user) = (process.pid, process.uid);
+    let login = local_person::login_of(&pid.to_string()).filter(|login| *login != user).map(local_person::named);
+    let who = local_person::in_words(user, login.as_deref());
+    let program = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    match program.as_deref().and_then(local_person::clean) {
+        Some(program) => format!("{who} (SIGHUP by {program}, process {pid})"),
+        None => format!("{who} (SIGHUP by process {pid})"),
     }
 }
 

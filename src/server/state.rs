@@ -12,8 +12,10 @@ use crate::archive::continuous::recorder::{Recorder, Standing};
 use crate::config::Config;
 use crate::domain::{Clock, SystemClock};
 use crate::observability::certificate::{Validity, links};
+use crate::observability::forwarding::Forwarding;
 use crate::observability::process;
 use crate::protocol::http::CertificateStatus;
+use crate::server::audit_forward::Forwarder;
 use crate::server::tls::Tls;
 use crate::transport::http::Process;
 
@@ -29,6 +31,8 @@ pub(super) struct State {
     pub(super) tls: Option<Arc<Tls>>,
     /// The continuous backup, if there is one.
     pub(super) continuous: Option<Arc<Recorder>>,
+    /// The forwarding of the audit log, if there is one.
+    pub(super) forwarder: Option<Arc<Forwarder>>,
     /// Why the last reload was refused.
     pub(super) config_error: Mutex<Option<String>>,
     /// Why a certificate that has changed is not used.
@@ -44,6 +48,7 @@ impl State {
         listening: Vec<SocketAddr>,
         tls: Option<Arc<Tls>>,
         continuous: Option<Arc<Recorder>>,
+        forwarder: Option<Arc<Forwarder>>,
     ) -> State {
         let scheme = if tls.is_some() { "https" } else { "http" };
         State {
@@ -55,6 +60,7 @@ impl State {
             data_dir: config.storage.data_dir.clone(),
             tls,
             continuous,
+            forwarder,
             config_error: Mutex::default(),
             certificate_error: Mutex::default(),
             keys_error: Mutex::default(),
@@ -107,6 +113,10 @@ impl Process for State {
 
     fn continuous(&self) -> Option<Standing> {
         self.continuous.as_ref().map(|recorder| recorder.standing())
+    }
+
+    fn forwarding(&self) -> Option<Forwarding> {
+        self.forwarder.as_ref().map(|forwarder| forwarder.standing())
     }
 
     fn free_bytes(&self) -> Option<u64> {

@@ -16,7 +16,7 @@ use crate::services::Caller;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
 use crate::store::StoreError;
-use crate::store::operations::{Purge, PurgeCursor, Record};
+use crate::store::operations::{AwaitedTarget, Purge, PurgeCursor, Record};
 
 /// After the clock has gone ahead nothing is purged by age for so long.
 const REST: Duration = Duration::from_secs(60 * 60);
@@ -88,14 +88,31 @@ impl Purges {
         }
     }
 
+    /// Who the audit log is forwarded to.
+    fn awaited(&self) -> Option<AwaitedTarget> {
+        let settings = self.settings.get();
+        let target = settings.audit.forward.as_ref()?.to_string();
+        Some(AwaitedTarget { target, most: settings.audit.forward_backlog })
+    }
+
     async fn purge(&self, kind: PurgeKind, before: Timestamp) -> Result<(u64, u64), StoreError> {
         let server = Caller::server();
         let mut cursor = PurgeCursor::default();
         loop {
             let act = server.act(action::PURGE, kind.as_str().to_owned());
-            let purge = Purge { kind, before, cursor, limit: PURGE_SLICE, act };
+            let forwarded_to = self.awaited();
+            let purge = Purge { kind, before, cursor, limit: PURGE_SLICE, forwarded_to, act };
             let step = self.store.write(purge).await?;
             let (purged, held) = (cursor.purged + step.purged, cursor.held + step.held);
+            if step.unforwarded > 0 {
+                let most = self.settings.get().audit.forward_backlog;
+                tracing::error!(
+                    lost = step.unforwarded,
+                    "{} records of the audit trail were purged that its receiver (audit.forward) has not taken, as more \
+                     than {most} wait (audit.forward_backlog); academy-rt status says why none are taken",
+                    step.unforwarded
+                );
+            }
             match step.next {
                 None => return Ok((purged, held)),
                 Some(_) if self.ending.is_cancelled() => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
-use crate::config::{Chat, Config, Limits, Retention};
+use crate::config::{Audit, Chat, Config, Limits, Retention};
 use crate::domain::chat::RoomPolicy;
 use crate::protocol::error::{ApiError, ErrorCode};
 
@@ -20,6 +20,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Whether the rights of administrators and service tokens need a client certificate over the network.
     pub needs_certificate: bool,
+    /// Where the audit log is forwarded to.
+    pub audit: Audit,
     /// A backup rests so many times as long as it works, for those who write meanwhile; 0 where there is nobody.
     pub backup_rests: u32,
 }
@@ -33,6 +35,7 @@ impl Settings {
             limits: config.limits.clone(),
             retention: config.retention.clone(),
             needs_certificate: config.tls.client_ca.is_some(),
+            audit: config.audit.clone(),
             backup_rests,
         }
     }

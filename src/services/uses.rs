@@ -25,6 +25,8 @@ use crate::services::{Caller, authorize};
 const GATHERED_FOR: Duration = Duration::from_secs(60 * 60);
 /// So many kinds of uses are distinguished at a time; more are counted together.
 const MOST_KINDS: usize = 256;
+/// So many records that the store did not take are kept for later.
+const KEPT: usize = 4 * MOST_KINDS;
 /// So many rooms that were read are remembered at a time.
 const MOST_READ: usize = 1_024;
 /// The longest text of a report, in characters.
@@ -54,6 +56,8 @@ struct Gathered {
     kinds: HashMap<Use, Count>,
     /// Beyond those.
     others: u64,
+    /// Records that the store did not take; at most [`KEPT`].
+    kept: Vec<AuditEntry>,
 }
 
 impl Gathered {
@@ -90,6 +94,17 @@ impl Gathered {
         }
         due.sort_by_key(|entry| entry.at);
         due
+    }
+}
+
+impl Gathered {
+    /// Keeps records for later. If there are too many, the oldest stay, because they show how it began.
+    fn keep(&mut self, mut entries: Vec<AuditEntry>) {
+        if let Some(lost) = entries.len().checked_sub(KEPT).filter(|lost| *lost > 0) {
+            tracing::error!(lost, "dropped {lost} records of sign-ins and of uses of tokens: the store accepts none");
+            entries.truncate(KEPT);
+        }
+        self.kept = entries;
     }
 }
 
@@ -143,11 +158,22 @@ impl Uses {
 
     /// Puts what was noted into the audit log as it is due; at the end, all.
     pub(super) async fn record(&self, is_end: bool) {
-        let due = self.gathered.lock().due(self.store.now(), is_end);
-        for entry in due {
-            let (actor, action) = (entry.actor.clone(), entry.action.clone());
-            if let Err(error) = self.store.write(Record { entry }).await {
-                tracing::error!(%error, "the audit log has no record of {action} by {actor}: the store did not take it");
+        let due = {
+            let gathered = &mut *self.gathered.lock();
+            let mut due = std::mem::take(&mut gathered.kept);
+            due.extend(gathered.due(self.store.now(), is_end));
+            due
+        };
+        let mut due = due.into_iter();
+        while let Some(entry) = due.next() {
+            if let Err(error) = self.store.write(Record { entry: entry.clone() }).await {
+                let left = 1 + due.len();
+                let (action, actor) = (&entry.action, &entry.actor);
+                tracing::error!(%error, left,
+                    "{left} records of sign-ins and of uses of tokens are not in the audit trail yet, the first is {action} by \
+                     {actor}: the store did not take it ({error}); they are tried again");
+                self.gathered.lock().keep(std::iter::once(entry).chain(due).collect());
+                return;
             }
         }
     }
@@ -222,9 +248,10 @@ impl Uses {
         at.is_some_and(|at| self.store.now() < at.plus(GATHERED_FOR))
     }
 
-    /// Records that the server does or finds something by itself.
-    pub async fn record_of_server(&self, action: &'static str, target: String, outcome: &str) {
-        let entry = Caller::server().act(action, target).entry(self.store.now(), outcome);
+    /// Records what somebody has made the server do who has no token; `origin` is who, in words, or "unknown".
+    pub async fn record_of_server(&self, action: &'static str, origin: &str, outcome: &str) {
+        let act = Act { origin: origin.to_owned(), ..Caller::server().act(action, String::new()) };
+        let entry = act.entry(self.store.now(), outcome);
         if let Err(error) = self.store.write(Record { entry }).await {
             tracing::error!(%error, "the audit log has no record of {action} ({outcome}): the store did not take it");
         }

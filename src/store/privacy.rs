@@ -28,6 +28,9 @@ pub trait Audits: Send + Sync {
     /// A part of the audit log, and between what it stands, of one moment.
     fn audit_records(&self, after: u64, limit: usize) -> Answer<'_, AuditPart>;
 
+    /// To where the audit log was forwarded last, and the last record that was taken there.
+    fn audit_forwarded(&self) -> Answer<'_, Option<(String, Link)>>;
+
     /// What the audit log begins behind (records may have been purged), and its last record.
     fn audit_ends(&self) -> Answer<'_, (Link, Link)>;
 }

@@ -13,6 +13,7 @@
 mod access_model;
 mod administration;
 mod archive;
+mod audit_forward;
 mod backup;
 mod certificates;
 mod circles;

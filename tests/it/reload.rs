@@ -49,6 +49,23 @@ fn post(service: &Service, token: &str) -> u16 {
     service.call(token, "POST", "/api/v1/rooms/general/messages", "{\"content\":\"x\"}").0
 }
 
+/// The kernel says who has sent the signal: this test.
+#[test]
+fn a_reload_says_who_asked_for_it() {
+    let service = Service::start(&plain("[limits]\nmessage_chars = 10\n"));
+    let admin = service.token("root", "admin");
+    let asker = format!("process {})", std::process::id());
+    let said = service.reload(&plain("[limits]\nmessage_chars = 11\n"));
+    assert!(said.contains("asked for by local user ") && said.contains(&asker), "{said}");
+    let (_, page) = service.call(&admin, "GET", "/api/v1/admin/audit", "");
+    let records = page["items"].as_array().unwrap();
+    let reload = records.iter().find(|one| one["action"] == "config.reload").unwrap();
+    let origin = reload["origin"].as_str().unwrap();
+    assert!(origin.starts_with("local user ") && origin.ends_with(&asker), "{origin}");
+    let said = service.reload(&plain("[limits]\nmessage_chars = 0\n"));
+    assert!(said.contains("not reloaded") && said.contains(&asker), "{said}");
+}
+
 #[test]
 fn limits_are_taken_without_a_restart() {
     let service = Service::start(&plain("[limits]\nmessages_per_second = 0\n"));

@@ -287,7 +287,7 @@ impl Desk {
     }
 
     pub fn purge(&self, kind: PurgeKind, before: Timestamp, cursor: PurgeCursor, limit: usize) -> Asked<PurgeStep> {
-        self.ask(Purge { kind, before, cursor, limit, act: act(action::PURGE, kind.as_str()) })
+        self.ask(Purge { kind, before, cursor, limit, forwarded_to: None, act: act(action::PURGE, kind.as_str()) })
     }
 
     pub fn ban(&self, banned: Banned) -> Asked<()> {

@@ -17,8 +17,8 @@ use crate::config::{Config, TlsProfile};
 use crate::domain::{host, pem};
 use crate::server::tls;
 
-use crate::cli::client::dns;
 use crate::cli::exit::Failure;
+use crate::server::dns;
 
 /// A connection, with or without TLS.
 pub(in crate::cli) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -1,7 +1,6 @@
 //! How a command talks to a running server: over its control socket, or over `--url` with a token.
 
 pub mod connect;
-pub mod dns;
 pub mod listing;
 pub mod save;
 

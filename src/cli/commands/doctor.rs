@@ -22,17 +22,19 @@ use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::observability::certificate::Validity;
 use crate::server::listener::{is_own_inability, own_addresses};
-use crate::server::preflight;
 use crate::server::tls::{self, Material, self_signed};
+use crate::server::{audit_forward, preflight};
 use crate::transport::forwarded::{is_trusted, list_with};
 
 use crate::cli::Global;
 use crate::cli::client::connect::Trust;
-use crate::cli::client::{Call, ServerArgs, call};
+use crate::cli::client::{Call, ServerArgs, call, runtime};
 use crate::cli::exit::{Exit, Failure};
 
 /// A continuous backup that is further behind is a warning. At its beginning a base backup is made.
 const CONTINUOUS_LAG_SECONDS: f64 = 60.0;
+/// The same of the forwarding of the audit log.
+const FORWARD_LAG_SECONDS: u64 = 60;
 /// An older backup is a warning: the timer makes a backup every night.
 const BACKUP_OLD: Duration = Duration::from_secs(2 * 24 * 60 * 60);
 
@@ -153,6 +155,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     results.extend(machine::memory(&config));
     results.push(backup(status.as_ref().ok(), now));
     results.extend(continuous_backup(status.as_ref().ok()));
+    results.extend(forwarding(&config, status.as_ref().ok())?);
     results.extend(proxy(&config, status.as_ref().ok()));
     results.extend(origins(&config, status.as_ref().ok()));
     // This machine may be one of the proxies, whose connections begin with the PROXY protocol.
@@ -305,6 +308,27 @@ fn continuous_backup(status: Option<&Value>) -> Option<CheckResult> {
         return Some(CheckResult::warning("continuous backup", format!("it is {lag:.0} s behind"), remedy));
     }
     Some(CheckResult::good("continuous backup", format!("it is {lag:.1} s behind")))
+}
+
+/// Whether the audit log can be forwarded, if it is to be: from here, and as the server sees it.
+fn forwarding(config: &Config, status: Option<&Value>) -> anyhow::Result<Vec<CheckResult>> {
+    let Some(target) = &config.audit.forward else { return Ok(Vec::new()) };
+    let mut results = Vec::new();
+    results.push(match runtime()?.block_on(audit_forward::probe(&config.audit)) {
+        Ok(()) => CheckResult::good("audit forward", format!("{target} can be reached")),
+        Err(error) => CheckResult::failed("audit forward", &error),
+    });
+    let Some(forward) = status.and_then(|status| status.get("auditForward")) else { return Ok(results) };
+    let number = |name: &str| forward.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let behind = format!("{} records wait, the oldest for {} s", number("waiting"), number("lagSeconds"));
+    let remedy =
+        "academy-rt audit list shows the records; they stay in the audit log until the receiver has taken them.";
+    if let Some(problem) = forward.get("problem").and_then(Value::as_str) {
+        results.push(CheckResult::problem("audit forward", format!("{behind}: {problem}"), remedy));
+    } else if number("lagSeconds") > FORWARD_LAG_SECONDS {
+        results.push(CheckResult::warning("audit forward", behind, remedy));
+    }
+    Ok(results)
 }
 
 /// Whether a proxy in front passes on client addresses.

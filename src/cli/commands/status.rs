@@ -192,6 +192,15 @@ impl Said<'_> {
         }
     }
 
+    /// Of the forwarding of the audit log.
+    fn forwarding(&self) -> String {
+        let (target, waiting) = (self.word("/target"), self.number("/waiting"));
+        match self.0.pointer("/problem").and_then(Value::as_str) {
+            Some(problem) => format!("FAILS, {waiting} records wait for {} s: {problem}", self.number("/lagSeconds")),
+            None => format!("up to record {} to {target}; {waiting} wait", self.number("/sent")),
+        }
+    }
+
     fn backup(&self) -> String {
         match self.0.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
             Some(at) => format!("{} ({:.1} MiB)", moment(Timestamp(at)), self.mib("/store/lastBackup/bytes")),
@@ -310,6 +319,9 @@ fn text(answer: &Value) -> String {
     row("last backup", said.backup());
     if let Some(continuous) = answer.get("continuousBackup") {
         row("continuous", Said(continuous).continuous());
+    }
+    if let Some(forward) = answer.get("auditForward") {
+        row("audit forward", Said(forward).forwarding());
     }
     for (name, pointer, what) in [
         ("PROXIES", "/untrustedProxies", "not in server.trusted_proxies"),

@@ -123,6 +123,10 @@ impl Audits for Embedded {
         }))
     }
 
+    fn audit_forwarded(&self) -> Answer<'_, Option<(String, Link)>> {
+        Box::pin(self.read(|snapshot| snapshot.audit_forwarded()))
+    }
+
     fn audit_ends(&self) -> Answer<'_, (Link, Link)> {
         Box::pin(self.read(|snapshot| snapshot.audit_ends()))
     }

@@ -407,6 +407,60 @@ fn a_private_room_admits_its_members_and_a_moderator_changes_what_others_wrote()
 }
 
 #[test]
+fn an_erased_moderator_is_nobody_in_what_is_withheld() {
+    run(async {
+        let bed = Bed::new();
+        let said = bed.say("before").await.unwrap();
+        let room = RoomId::parse("r").unwrap();
+        let subject = crate::domain::privacy::Subject::Room(room.clone());
+        let hold = crate::domain::privacy::Hold {
+            number: 0,
+            subject,
+            reason: "case".into(),
+            by: "root".into(),
+            at: crate::domain::Timestamp(5),
+        };
+        ask(&*bed.store, crate::store::operations::SetHold { hold }).await.unwrap();
+        let moderator = UserId::parse("8").unwrap();
+        ask(
+            &*bed.store,
+            EditMessage {
+                room: room.clone(),
+                target: MessageTarget::Id(said.id),
+                author: Author { user: moderator.clone(), admin: true, ..author() },
+                content: "after".to_owned(),
+                policy: OPEN,
+                key: None,
+                act: None,
+            },
+        )
+        .await
+        .unwrap();
+        let by = async || bed.store.withheld(room.clone(), vec![said.id]).await.unwrap()[0].1[0].by.clone();
+        assert_eq!(by().await, moderator);
+        let begin = crate::store::operations::BeginErasure {
+            user: moderator.clone(),
+            by: "root".into(),
+            consent: true,
+            floor: Duration::ZERO,
+            is_dry_run: false,
+        };
+        ask(&*bed.store, begin).await.unwrap();
+        let act = crate::store::operations::Act {
+            actor: "root".into(),
+            origin: "local".into(),
+            action: crate::domain::audit::action::USER_ERASE,
+            target: "user 8".into(),
+            note: String::new(),
+        };
+        let slice = || crate::store::operations::EraseSlice { user: moderator.clone(), limit: 1, act: act.clone() };
+        while !ask(&*bed.store, slice()).await.unwrap().is_finished {}
+        assert_eq!(by().await, UserId::erased());
+        bed.store.close().await.unwrap();
+    });
+}
+
+#[test]
 fn a_failed_write_is_neither_acknowledged_nor_told_and_the_store_mends_itself() {
     run(async {
         let bed = Bed::new();

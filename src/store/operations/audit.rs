@@ -1,7 +1,7 @@
 //! The audit log: what is said of an act, and records that stand by themselves.
 
 use crate::domain::Timestamp;
-use crate::domain::audit::AuditEntry;
+use crate::domain::audit::{AuditEntry, Link};
 
 /// What the audit log says of an act. It is recorded in the act's transaction, with how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,4 +39,13 @@ impl Act {
 pub struct Record {
     /// What is recorded.
     pub entry: AuditEntry,
+}
+
+/// Notes how far the audit log has been forwarded to a target. It is no act of anybody's, and has no record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoteForwarded {
+    /// To where, as the configuration spells it.
+    pub target: String,
+    /// The last record that the target took.
+    pub link: Link,
 }

@@ -18,7 +18,7 @@ pub mod users;
 pub use access::{
     CreateRoom, Disconnect, LiftBan, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetBan, SetMember,
 };
-pub use audit::{Act, Record};
+pub use audit::{Act, NoteForwarded, Record};
 pub use broadcast::{Broadcast, BroadcastSent, BroadcastsOut, SendBroadcast};
 pub use chat::{
     DeleteMessage, EditMessage, EnlistMembers, ExternalId, JoinRoom, LeaveRoom, MarkRead, MessageChanged,
@@ -27,8 +27,8 @@ pub use chat::{
 pub use inbox::{InboxAction, MarkInbox, Marked, Notified, Notify};
 pub use maintenance::{NoteBackup, SampleGrowth};
 pub use privacy::{
-    BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep, ReleaseHold,
-    SetHold, StandingHold,
+    AwaitedTarget, BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep,
+    ReleaseHold, SetHold, StandingHold,
 };
 pub use progress::{Report, SyncProgress, Synced};
 pub use users::{Arrive, Delivered, DeliveryMark, Left};
@@ -144,6 +144,7 @@ macro_rules! for_each_operation {
             EraseSlice => |_op| None, ErasureStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
             Purge => |_op| None, PurgeStep, Relief, |op| op.limit * ROW, |_answer| Some(done());
             Record => |_op| None, AuditRecord, Relief, |op| op.entry.target.len() + op.entry.outcome.len(), |_answer| Some(done());
+            NoteForwarded => |_op| None, (), Relief, |op| op.target.len(), |_answer| Some(done());
             SampleGrowth => |_op| None, (), Work, |op| op.counts.len() * ROW, |_answer| Some(done());
             NoteBackup => |_op| None, (), Relief, |_op| 0, |_answer| Some(done());
         }

@@ -103,6 +103,8 @@ pub struct PurgeCursor {
     pub purged: u64,
     /// How many things a hold keeps so far.
     pub held: u64,
+    /// How many records of the audit log are gone so far that no target has taken.
+    pub unforwarded: u64,
 }
 
 /// Purges what was stored before a moment, looking at about `limit` things. Holds keep what is theirs; `seq` has no gaps
@@ -117,8 +119,19 @@ pub struct Purge {
     pub cursor: PurgeCursor,
     /// How many things are looked at.
     pub limit: usize,
+    /// Of the audit log: to where it is forwarded, if it is. What the target has not taken yet is kept, up to a bound.
+    pub forwarded_to: Option<AwaitedTarget>,
     /// What the audit log says of it.
     pub act: Act,
+}
+
+/// A target that the audit log is forwarded to, as a purge of the audit log goes by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AwaitedTarget {
+    /// The target, as the configuration spells it.
+    pub target: String,
+    /// So many records are kept for it, however old they are; beyond them the oldest go all the same.
+    pub most: u64,
 }
 
 /// What a slice of a purge did.
@@ -128,6 +141,8 @@ pub struct PurgeStep {
     pub purged: u64,
     /// Things old enough that a hold keeps.
     pub held: u64,
+    /// Records of the audit log among the purged that no target has taken.
+    pub unforwarded: u64,
     /// Where the next slice goes on; `None` when all is done.
     pub next: Option<PurgeCursor>,
 }

@@ -109,6 +109,7 @@ impl HttpApi {
                 is_failing: standing.problem.is_some(),
                 gaps: standing.gaps,
             }),
+            forwarding: self.process.forwarding(),
             process: process::read(),
             free_bytes: self.process.free_bytes(),
             certificate_not_after: self.process.certificate().map(|certificate| certificate.not_after),

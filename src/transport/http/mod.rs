@@ -28,6 +28,7 @@ use crate::archive::continuous::recorder::Standing;
 use crate::auth::Verifier;
 use crate::config::capacity;
 use crate::domain::Actor;
+use crate::observability::forwarding::Forwarding;
 use crate::protocol::answer::Ok as OkAnswer;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
@@ -68,6 +69,10 @@ pub trait Process: Send + Sync {
     }
     /// How the continuous backup stands, if there is one.
     fn continuous(&self) -> Option<Standing> {
+        None
+    }
+    /// How the forwarding of the audit log stands, if there is one.
+    fn forwarding(&self) -> Option<Forwarding> {
         None
     }
     /// The bytes that are free where the data are.

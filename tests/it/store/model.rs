@@ -241,6 +241,7 @@ impl Model {
                 Ok(AnyAnswer::Record(unchained(self.number(), op.entry)))
             }
             AnyOperation::SampleGrowth(_) => Ok(AnyAnswer::SampleGrowth(())),
+            AnyOperation::NoteForwarded(_) => Ok(AnyAnswer::NoteForwarded(())),
             AnyOperation::NoteBackup(_) => Ok(AnyAnswer::NoteBackup(())),
         }
     }
@@ -1048,6 +1049,11 @@ impl Model {
                     *by = Some(UserId::erased());
                 }
             }
+            for version in &mut said.withheld {
+                if version.by.canonical() == person.id.canonical() {
+                    version.by = UserId::erased();
+                }
+            }
         }
     }
 
@@ -1115,7 +1121,7 @@ impl Model {
         // What people have marked of notifications is swept away behind them.
         let next =
             (kind == PurgeKind::Notifications).then_some(PurgeCursor { place: u64::MAX, purged, held, ..cursor });
-        PurgeStep { purged, held, next }
+        PurgeStep { purged, held, unforwarded: 0, next }
     }
 
     fn purge_chat(&mut self, before: Timestamp, gone: &mut Vec<u64>) -> (u64, u64) {

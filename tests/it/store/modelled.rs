@@ -234,7 +234,7 @@ fn operations(
                 clock.0 + 1_800_000
             });
             let act = act(action::PURGE, kind.as_str());
-            Purge { kind, before, cursor: PurgeCursor::default(), limit: WHOLE, act }.into()
+            Purge { kind, before, cursor: PurgeCursor::default(), limit: WHOLE, forwarded_to: None, act }.into()
         }
         _ if b < 4 => return vec![(Record { entry: entry("root", "before", clock) }.into(), None), (erase(), None)],
         _ => Record { entry: entry(&user.canonical(), &content, clock) }.into(),
@@ -267,7 +267,7 @@ fn plain_change(change: Change) -> Change {
 fn shown(answer: Result<AnyAnswer, Refusal>) -> String {
     match answer {
         Ok(AnyAnswer::Record(record)) => format!("{:?}", plain(&record)),
-        Ok(AnyAnswer::Purge(PurgeStep { purged, held, next })) => {
+        Ok(AnyAnswer::Purge(PurgeStep { purged, held, next, .. })) => {
             format!("{purged} purged, {held} held, {}", if next.is_some() { "more" } else { "all" })
         }
         answer => format!("{answer:?}"),

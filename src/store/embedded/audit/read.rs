@@ -16,6 +16,10 @@ impl Snapshot {
         Ok(records)
     }
 
+    pub(in crate::store::embedded) fn audit_forwarded(&self) -> Outcome<Option<(String, Link)>> {
+        get_value(&self.meta()?, meta::AUDIT_FORWARDED)
+    }
+
     pub(in crate::store::embedded) fn audit_ends(&self) -> Outcome<(Link, Link)> {
         let table = self.meta()?;
         let anchor = get_value(&table, meta::AUDIT_ANCHOR)?.unwrap_or(Link::START);

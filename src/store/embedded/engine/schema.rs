@@ -70,6 +70,8 @@ pub(in crate::store::embedded) mod meta {
     pub(in crate::store::embedded) const AUDIT_ANCHOR: &str = "audit_anchor";
     /// The number and hash of the last audit record.
     pub(in crate::store::embedded) const AUDIT_HEAD: &str = "audit_head";
+    /// To where the audit log is forwarded, and the number and hash of the last record that was taken there. It may be missing.
+    pub(in crate::store::embedded) const AUDIT_FORWARDED: &str = "audit_forwarded";
 }
 
 /// An open table whose changes are kept in a log, if there is one.

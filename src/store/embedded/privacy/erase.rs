@@ -9,14 +9,14 @@ use crate::store::Change;
 use crate::store::embedded::access::rows::MemberRow;
 use crate::store::embedded::chat::rows::{Place, RoomChangeRow, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
-use crate::store::embedded::engine::codec::{decode, encode_2, get, get_value};
+use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::AnswerRow;
 use crate::store::embedded::engine::schema::{expiry_key, k8, k16, k24, meta, pair, second, triple};
 use crate::store::embedded::inbox::rows::{decode_notification, encode_notification};
 use crate::store::embedded::inbox::view::{NAMED, user_spaces};
-use crate::store::embedded::privacy::rows::ErasureRow;
+use crate::store::embedded::privacy::rows::{ErasureRow, VersionRow};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::{BeginErasure, EraseSlice, ErasureBegun, ErasureStep};
 
@@ -38,6 +38,8 @@ impl Apply for BeginErasure {
             && batch.has_nothing(no)?
         {
             if !is_dry_run {
+                let mut all = usize::MAX;
+                batch.erase_from_withheld(&user, &mut all)?;
                 batch.forget_user(&user, no)?;
             }
             return Ok(ErasureBegun { erasure: before, is_new: false });
@@ -144,6 +146,7 @@ impl Batch<'_, '_> {
             counts.inbox = marks + self.erase_inbox_changes(no, &mut left)?;
             counts.answers = self.erase_answers(no, &mut left)?;
             self.erase_authorship(no, &mut left)?;
+            self.erase_from_withheld(user, &mut left)?;
             is_finished = left > 0;
             if is_finished {
                 for space in user_spaces(no) {
@@ -171,6 +174,30 @@ impl Batch<'_, '_> {
             self.t.authors.write()?.remove(key)?;
         }
         *left -= found.len();
+        Ok(())
+    }
+
+    /// In what is withheld of others' messages they are nobody, as one who has changed them. What it says stays, for the hold.
+    fn erase_from_withheld(&mut self, user: &UserId, left: &mut usize) -> Outcome<()> {
+        let mut found = Vec::new();
+        for row in self.t.withheld.read()?.iter()? {
+            if found.len() >= *left {
+                break;
+            }
+            let (key, value) = row?;
+            let row: VersionRow<'_> = decode(value.value())?;
+            let version = row.version()?;
+            if version.by == *user {
+                found.push((*key.value(), version, row.room, row.sender));
+            }
+        }
+        for (key, mut version, room, sender) in found {
+            version.by = UserId::erased();
+            let row = VersionRow::at(&version, room, sender);
+            self.touch();
+            self.t.withheld.write()?.insert(&key, encode(&row, &mut self.buffer)?)?;
+            *left -= 1;
+        }
         Ok(())
     }
 

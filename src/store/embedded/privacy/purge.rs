@@ -15,7 +15,7 @@ use crate::store::embedded::access::rows::decode_room;
 use crate::store::embedded::audit::rows::AuditRow;
 use crate::store::embedded::chat::rows::{Place, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
-use crate::store::embedded::engine::codec::{decode, encode, get, get_number};
+use crate::store::embedded::engine::codec::{decode, encode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{k8, k16, meta, pair, second};
@@ -23,7 +23,7 @@ use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{NAMED, audience_code, audience_space, user_spaces};
 use crate::store::embedded::inbox::write::forget_inbox_row;
 use crate::store::embedded::privacy::holds::{Held, WrittenIn};
-use crate::store::operations::{Purge, PurgeCursor, PurgeStep};
+use crate::store::operations::{AwaitedTarget, Purge, PurgeCursor, PurgeStep};
 
 /// In a purge of notifications: what is left of marks on those that are gone is looked for from here on.
 const SWEEP: u64 = u64::MAX;
@@ -34,7 +34,7 @@ const AUTHOR_LOOK_AHEAD: usize = 1_000;
 
 impl Apply for Purge {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<PurgeStep> {
-        let Purge { kind, before, cursor, limit, act } = self;
+        let Purge { kind, before, cursor, limit, forwarded_to, act } = self;
         let held = batch.held()?;
         let limit = limit.max(1);
         let mut gone = Vec::new();
@@ -42,16 +42,21 @@ impl Apply for Purge {
             PurgeKind::Chat => batch.purge_chat(&held, before, cursor, limit, &mut gone)?,
             PurgeKind::Notifications if cursor.place == SWEEP => batch.sweep_marks(cursor, limit)?,
             PurgeKind::Notifications => batch.purge_notifications(&held, before, cursor, limit, &mut gone)?,
-            PurgeKind::Audit => batch.purge_audit(before, limit)?,
+            PurgeKind::Audit => batch.purge_audit(before, limit, forwarded_to.as_ref())?,
         };
         let (purged, kept) = (cursor.purged + step.purged, cursor.held + step.held);
+        let unforwarded = cursor.unforwarded + step.unforwarded;
         if cursor.purged == 0 && step.purged > 0 {
             batch.record(act.entry(batch.now, "begun"))?;
         }
         match &mut step.next {
-            Some(next) => (next.purged, next.held) = (purged, kept),
+            Some(next) => (next.purged, next.held, next.unforwarded) = (purged, kept, unforwarded),
             None if purged > 0 => {
-                batch.record(act.entry(batch.now, &format!("done: {purged} purged, {kept} held")))?;
+                let lost = match unforwarded {
+                    0 => String::new(),
+                    count => format!(", {count} of them were not forwarded"),
+                };
+                batch.record(act.entry(batch.now, &format!("done: {purged} purged{lost}, {kept} held")))?;
             }
             None => {}
         }
@@ -328,7 +333,19 @@ impl Batch<'_, '_> {
 
     /// From the beginning of the audit log, past records that a wrong clock has dated into the future: a record goes if it, or one
     /// behind it, is old. Any hold keeps all of it, also one of somebody who is not known yet: it may tell of what is held.
-    fn purge_audit(&mut self, before: Timestamp, limit: usize) -> Outcome<PurgeStep> {
+    /// What a target has not taken yet is kept, up to a bound.
+    fn purge_audit(
+        &mut self,
+        before: Timestamp,
+        limit: usize,
+        forwarded_to: Option<&AwaitedTarget>,
+    ) -> Outcome<PurgeStep> {
+        let (mut taken, mut may_go) = (u64::MAX, u64::MAX);
+        if let Some(AwaitedTarget { target, most }) = forwarded_to {
+            let head: Link = get_value(self.t.meta.read()?, meta::AUDIT_HEAD)?.unwrap_or(Link::START);
+            taken = self.forwarded_to(target)?.number;
+            may_go = taken.max(head.number.saturating_sub(*most));
+        }
         let (mut old, mut last_old) = (Vec::new(), 0);
         for row in self.t.audit.read()?.iter()?.take(limit.saturating_mul(LOOK_AHEAD)) {
             let (key, value) = row?;
@@ -346,14 +363,16 @@ impl Batch<'_, '_> {
             return Ok(PurgeStep { held: old.len() as u64, ..PurgeStep::default() });
         }
         old.truncate(limit);
+        let is_all = old.len() < limit;
+        old.retain(|link| link.number <= may_go);
         let Some(last) = old.last() else { return Ok(PurgeStep::default()) };
         self.touch();
         self.t.meta.write()?.insert(meta::AUDIT_ANCHOR, encode(last, &mut self.buffer)?)?;
         for link in &old {
             self.t.audit.write()?.remove(&k8(link.number))?;
         }
-        let purged = old.len() as u64;
-        let next = (old.len() >= limit).then(PurgeCursor::default);
-        Ok(PurgeStep { purged, held: 0, next })
+        let unforwarded = old.iter().filter(|link| link.number > taken).count() as u64;
+        let next = (!is_all).then(PurgeCursor::default);
+        Ok(PurgeStep { purged: old.len() as u64, held: 0, unforwarded, next })
     }
 }

@@ -162,13 +162,18 @@ pub(in crate::store::embedded) struct VersionRow<'a> {
 
 impl<'a> VersionRow<'a> {
     pub(in crate::store::embedded) fn of(version: &'a WithheldVersion, place: Place) -> VersionRow<'a> {
+        VersionRow::at(version, place.room, place.sender)
+    }
+
+    /// As [`VersionRow::of`], of a message in that room by that sender.
+    pub(in crate::store::embedded) fn at(version: &'a WithheldVersion, room: u64, sender: u64) -> VersionRow<'a> {
         VersionRow {
             content: &version.content,
             until: version.until.0,
             by: version.by.id().into(),
             is_deletion: version.change == VersionEnd::Deleted,
-            room: place.room,
-            sender: place.sender,
+            room,
+            sender,
         }
     }
 

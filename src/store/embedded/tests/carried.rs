@@ -6,11 +6,13 @@ use crate::domain::access::{Ban, Banned};
 use crate::domain::audit::{AuditEntry, Link, action};
 use crate::domain::privacy::PurgeKind;
 use crate::domain::privacy::{Erasure, Hold, Subject};
+use crate::store::Audits;
 use crate::store::embedded::engine::schema::meta;
 use crate::store::embedded::offline::carry_forward::Carried;
 use crate::store::embedded::offline::rows::{Held, OfflineFile};
 use crate::store::operations::{
-    Act, BeginErasure, EraseSlice, LiftBan, PruneWithheld, Purge, PurgeCursor, Record, ReleaseHold, SetBan, SetHold,
+    Act, AwaitedTarget, BeginErasure, EraseSlice, LiftBan, NoteForwarded, PruneWithheld, Purge, PurgeCursor, Record,
+    ReleaseHold, SetBan, SetHold,
 };
 
 const NOW: Timestamp = Timestamp(900_000);
@@ -54,6 +56,47 @@ async fn record(bed: &Bed, time: u64) {
     let (actor, origin, action) = ("root".to_owned(), "local".to_owned(), action::BACKUP.to_owned());
     let entry = AuditEntry { at: Timestamp(time), actor, origin, action, target: "t".into(), outcome: "done".into() };
     at(bed, time, Record { entry }).await;
+}
+
+/// A purge by age keeps what the receiver of the audit log has not taken, up to the bound, and says what goes beyond it.
+#[test]
+fn a_purge_keeps_what_is_not_forwarded_yet() {
+    run(async {
+        let bed = Bed::new();
+        for time in 1..=10 {
+            record(&bed, time).await;
+        }
+        let purge = |before: u64, target: &str, most: u64| Purge {
+            kind: PurgeKind::Audit,
+            before: Timestamp(before),
+            cursor: PurgeCursor::default(),
+            limit: 3,
+            forwarded_to: Some(AwaitedTarget { target: target.into(), most }),
+            act: act(action::PURGE),
+        };
+        let begins = async || bed.store.audit_ends().await.unwrap().0.number;
+        let all = async |mut one: Purge| {
+            let mut lost = 0;
+            loop {
+                let step = at(&bed, 100, one.clone()).await;
+                lost += step.unforwarded;
+                match step.next {
+                    Some(next) => one.cursor = next,
+                    None => return lost,
+                }
+            }
+        };
+        assert_eq!((all(purge(50, "tls://a:1", 100)).await, begins().await), (0, 0), "nothing is forwarded");
+        let link = Link::from(&bed.store.audit(3, 1).await.unwrap()[0]);
+        at(&bed, 60, NoteForwarded { target: "tls://a:1".into(), link }).await;
+        assert_eq!((all(purge(50, "tls://b:1", 100)).await, begins().await), (0, 0), "that was another target");
+        assert_eq!((all(purge(50, "tls://a:1", 100)).await, begins().await), (0, 4));
+        // The head is at 13 with the record of the beginning: four stay for the receiver.
+        assert_eq!((all(purge(50, "tls://a:1", 4)).await, begins().await), (5, 9));
+        let records = bed.store.audit(9, 100).await.unwrap();
+        let last = &records.last().unwrap().entry.outcome;
+        assert_eq!(last, "done: 5 purged, 5 of them were not forwarded, 0 held");
+    });
 }
 
 async fn hold(bed: &Bed, subject: Subject) {
@@ -222,6 +265,7 @@ fn a_trail_is_carried_over_where_it_is_the_same_one() {
             before: Timestamp(45),
             cursor: PurgeCursor::default(),
             limit: 100,
+            forwarded_to: None,
             act: act(action::PURGE),
         };
         assert_eq!(at(&bed, 100, purge).await.purged, 4);

@@ -124,7 +124,7 @@ fn what_has_gone_leaves_room_inside_the_file_that_writes_go_on_in() {
         };
         let (kind, before, cursor) = (PurgeKind::Chat, Timestamp(u64::MAX), PurgeCursor::default());
         // About eight go, about four stay.
-        ask(&*bed.store, Purge { kind, before, cursor, limit: 8, act }).await.unwrap();
+        ask(&*bed.store, Purge { kind, before, cursor, limit: 8, forwarded_to: None, act }).await.unwrap();
         assert!(bed.store.shared.is_room_measured(), "who has room enough does not look for more");
         bed.free.store(5 * MIB, Ordering::SeqCst);
         assert!(matches!(bed.store.ready(), Err(StoreError::Full(_))));

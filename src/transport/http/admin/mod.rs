@@ -18,8 +18,8 @@ use crate::observability::noticed::Noticed;
 use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{
-    BusyRoom, ContinuousBackup, KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures, RefusedUser,
-    SeenName, Status, StoreCounts,
+    AuditForward, BusyRoom, ContinuousBackup, KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures,
+    RefusedUser, SeenName, Status, StoreCounts,
 };
 use crate::services::access::refusal_view;
 use crate::services::{Caller, authorize};
@@ -131,6 +131,15 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
             gaps: standing.gaps,
             base_at: standing.base_at,
             written_at: standing.written_at,
+        }),
+        audit_forward: api.process.forwarding().map(|forwarding| AuditForward {
+            lag_seconds: forwarding.behind_seconds(api.app.store.now()),
+            target: forwarding.target,
+            sent: forwarding.sent,
+            confirmed: forwarding.confirmed,
+            waiting: forwarding.waiting,
+            failures: forwarding.failures,
+            problem: forwarding.problem,
         }),
         deliveries: api.sockets.delivered(),
         slow_readers: api.sockets.slow_readers(),
