@@ -314,13 +314,14 @@ fn names_that_are_no_text_and_outputs_that_take_nothing_are_told_and_nothing_pan
     let (data, scratch) = (server.data(), tempfile::tempdir().unwrap());
     let data = data.to_str().unwrap();
     let command = |args: &[&str]| crate::harness::command(args, &[("JWT_SECRET", crate::harness::SECRET)]);
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 15] = [
         &["backup", "NAME", "--data-dir", data],
         &["--output", "json", "backup", "NAME2", "--data-dir", data],
         &["backup", "verify", "NAME"],
         &["restore", "NAME"],
         &["--output", "json", "user", "export", "7", "--data-dir", data, "--file", "NAME"],
         &["--output", "json", "audit", "export", "--data-dir", data, "NAME"],
+        &["--output", "json", "room", "export", "french", "--data-dir", data, "--file", "NAME"],
         &["audit", "verify", "NAME"],
         &["--output", "json", "doctor", "--data-dir", data, "--bundle", "NAME"],
         &["--output", "json", "key", "new", "NAME"],

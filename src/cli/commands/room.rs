@@ -336,7 +336,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     let get = Call::new(Method::GET, path, None).offline_too().patient();
     save(global, &args.server, get, args.file.as_deref())?;
     if let Some(file) = args.file.as_ref().filter(|_| !global.quiet || global.output == Output::Json) {
-        let body = json!({ "ok": true, "roomId": args.id, "format": format, "file": file });
+        let body = json!({ "ok": true, "roomId": args.id, "format": format, "file": file.display().to_string() });
         global.print(&body, || format!("the transcript of room {} is in {}", args.id, file.display()))?;
     }
     Ok(Exit::Done)
