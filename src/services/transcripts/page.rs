@@ -49,7 +49,7 @@ const ENGLISH: Words = Words {
     open: "open",
     period: "Period",
     from: "from",
-    to: "until before",
+    to: "before",
     whole: "everything that is stored",
     exported: "Exported",
     by: "by",
@@ -72,8 +72,8 @@ const FRENCH: Words = Words {
     private: "privé",
     open: "ouvert",
     period: "Période",
-    from: "du",
-    to: "jusqu’avant le",
+    from: "à partir du",
+    to: "avant le",
     whole: "tout ce qui est conservé",
     exported: "Exporté",
     by: "par",
@@ -126,7 +126,7 @@ pub(super) fn head(lang: Language, room: &RoomRecord, about: &About) -> String {
     let mut period = Vec::new();
     period.extend(about.since.map(|since| format!("{} {}", w.from, moment(since))));
     period.extend(about.until.map(|until| format!("{} {}", w.to, moment(until))));
-    let period = if period.is_empty() { w.whole.to_owned() } else { period.join(" ") };
+    let period = if period.is_empty() { w.whole.to_owned() } else { period.join(", ") };
     let purged = match room.purged_seq {
         0 => String::new(),
         seq => format!("<p class=\"note\">{} {seq}</p>\n", w.purged),
