@@ -6,19 +6,17 @@ use std::sync::Arc;
 
 use http::Uri;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
-use zeroize::Zeroizing;
 
-use crate::config::{Config, TlsProfile};
-use crate::domain::{host, pem};
-use crate::server::tls;
+use crate::config::Config;
+use crate::domain::host;
 
 use crate::cli::exit::Failure;
 use crate::server::dns;
+use crate::server::tls::outgoing;
 
 /// A connection, with or without TLS.
 pub(in crate::cli) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -88,43 +86,30 @@ pub(in crate::cli) async fn connect(config: &Config, url: &str, trust: Trust<'_>
     if !is_tls {
         return Ok(Connected { stream: Box::new(stream), host: authority.to_string(), tls: None });
     }
-    let mut roots = RootCertStore::empty();
-    match trust.cacert {
-        Some(path) => trust_file(&mut roots, path)?,
+    let roots = match trust.cacert {
+        Some(path) => {
+            let mut roots = RootCertStore::empty();
+            trust_file(&mut roots, path)?;
+            roots
+        }
         None => {
-            for certificate in rustls_native_certs::load_native_certs().certs {
-                // A system certificate that rustls cannot read is not trusted.
-                drop(roots.add(certificate));
-            }
+            let mut roots = outgoing::system_roots();
             let own = config.self_signed_cert();
             if own.exists() {
                 trust_file(&mut roots, &own)?;
             }
+            roots
         }
-    }
-    let client = ClientConfig::builder_with_provider(Arc::new(tls::provider(TlsProfile::Default)))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
+    };
+    let client = outgoing::client(roots)?;
     let mut client = match trust.identity {
         None => client.with_no_client_auth(),
-        Some((cert, key)) => {
-            let failed = |why: String| {
-                let what =
-                    format!("the client certificate {} and its key {} cannot be used", cert.display(), key.display());
-                Failure::new(
-                    what,
-                    why,
-                    "Use a certificate that an authority in tls.client_ca has signed, and its key, both in PEM.",
-                )
-            };
-            let read = |path: &Path| std::fs::read(path).map(Zeroizing::new).map(|text| pem::plain(&text));
-            let text = read(cert).map_err(|error| failed(error.to_string()))?;
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-            let chain = chain.map_err(|error| failed(error.to_string()))?;
-            let text = read(key).map_err(|error| failed(error.to_string()))?;
-            let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| failed(error.to_string()))?;
-            client.with_client_auth_cert(chain, key).map_err(|error| failed(error.to_string()))?
-        }
+        Some((cert, key)) => outgoing::with_identity(client, cert, key).map_err(|why| {
+            let what =
+                format!("the client certificate {} and its key {} cannot be used", cert.display(), key.display());
+            let remedy = "Use a certificate that an authority in tls.client_ca has signed, and its key, both in PEM.";
+            Failure::new(what, why, remedy)
+        })?,
     };
     if trust.is_unverified {
         client.dangerous().set_certificate_verifier(Arc::new(Unverified));
@@ -202,15 +187,10 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-fn trust_file(roots: &mut RootCertStore, path: &Path) -> anyhow::Result<()> {
-    let failed = |why: String| {
+fn trust_file(roots: &mut RootCertStore, path: &Path) -> Result<(), Failure> {
+    outgoing::trust(roots, path).map_err(|why| {
         Failure::new(format!("the certificate {} cannot be used", path.display()), why, "Use a certificate in PEM.")
-    };
-    let text = pem::plain(&std::fs::read(path).map_err(|error| failed(error.to_string()))?);
-    for certificate in CertificateDer::pem_slice_iter(&text) {
-        roots.add(certificate.map_err(|e| failed(e.to_string()))?).map_err(|e| failed(e.to_string()))?;
-    }
-    Ok(())
+    })
 }
 
 #[cfg(test)]

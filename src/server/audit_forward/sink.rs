@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixDatagram};
@@ -22,6 +21,7 @@ use crate::domain::problem::Problem;
 
 use crate::server::audit_forward::format;
 use crate::server::dns;
+use crate::server::tls::outgoing;
 
 /// A connection is made within this, with its TLS.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -199,47 +199,30 @@ pub(super) fn failed(target: &ForwardTarget, error: &io::Error) -> Problem {
 /// # Errors
 /// Which file cannot be used, and why.
 pub(super) fn tls_client(audit: &Audit) -> Result<Arc<ClientConfig>, Problem> {
-    let mut roots = RootCertStore::empty();
-    match &audit.forward_ca {
+    let roots = match &audit.forward_ca {
         Some(path) => {
             let wrong = |why: String| {
                 let what = format!("the file {} of audit.forward_ca cannot be used", path.display());
                 Problem::new(what, why, "Give the certificates of the receiver's authorities, in PEM.")
             };
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-                roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-            }
+            let mut roots = RootCertStore::empty();
+            outgoing::trust(&mut roots, path).map_err(wrong)?;
             if roots.is_empty() {
                 return Err(wrong("it has no certificate".to_owned()));
             }
+            roots
         }
-        None => {
-            for certificate in rustls_native_certs::load_native_certs().certs {
-                // A system certificate that rustls cannot read is not trusted.
-                drop(roots.add(certificate));
-            }
-        }
-    }
-    let versions = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions();
-    let builder = versions
-        .map_err(|error| Problem::new("TLS is not available", error, "Report this."))?
-        .with_root_certificates(roots);
+        None => outgoing::system_roots(),
+    };
+    let client =
+        outgoing::client(roots).map_err(|error| Problem::new("TLS is not available", error, "Report this."))?;
     let client = match (&audit.forward_cert, &audit.forward_key) {
-        (Some(cert), Some(key)) => {
-            let wrong = |why: String| {
-                let what =
-                    format!("the client certificate {} and its key {} cannot be used", cert.display(), key.display());
-                Problem::new(what, why, "Correct audit.forward_cert and audit.forward_key: both are in PEM.")
-            };
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(cert).and_then(Iterator::collect);
-            let chain = chain.map_err(|error| wrong(error.to_string()))?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(error.to_string()))?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| wrong(error.to_string()))?
-        }
-        _ => builder.with_no_client_auth(),
+        (Some(cert), Some(key)) => outgoing::with_identity(client, cert, key).map_err(|why| {
+            let what =
+                format!("the client certificate {} and its key {} cannot be used", cert.display(), key.display());
+            Problem::new(what, why, "Correct audit.forward_cert and audit.forward_key: both are in PEM.")
+        })?,
+        _ => client.with_no_client_auth(),
     };
     Ok(Arc::new(client))
 }

@@ -5,6 +5,7 @@
 mod chain;
 mod clients;
 pub mod handshakes;
+pub mod outgoing;
 pub mod self_signed;
 
 use std::collections::HashSet;
