@@ -7,6 +7,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use crate::harness::in_mount_namespace;
+
 const FIRST: &str = "the first secret, hunter2, long enough for all";
 const SECOND: &str = "the second secret, hunter3, long enough for all";
 
@@ -292,18 +294,7 @@ fn a_configuration_that_is_there_and_cannot_be_reached_is_not_none() {
         rm -r /etc/academy-rt
         timeout 20 "$0" config check || exit 5
     "#;
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
-        .arg(dir.path())
-        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-        .output()
-        .unwrap();
-    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if output.status.code() == Some(77) || words.contains("unshare") {
-        // Not root, or no namespaces here.
-        return;
-    }
-    assert_eq!(output.status.code(), Some(0), "{words}");
+    let Some(words) = in_mount_namespace("sh", script, &[dir.path().as_ref()]) else { return };
     assert_eq!(words.matches("/etc/academy-rt/academy-rt.toml is a link to nowhere.toml").count(), 3, "{words}");
     assert!(words.contains("/etc/academy-rt is a link to nowhere.") && words.contains("with sudo"), "{words}");
 }
@@ -376,18 +367,7 @@ fn conf_d_is_read_where_the_configuration_itself_is_absent() {
         printf '[storage]\ndata_dir = "%s/data"\n' "$1" > /etc/academy-rt/conf.d/10-data.toml
         "$0" config check && "$0" config show
     "#;
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
-        .arg(dir.path())
-        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-        .output()
-        .unwrap();
-    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if output.status.code() == Some(77) || words.contains("unshare") {
-        // Not root, or no namespaces here.
-        return;
-    }
-    assert_eq!(output.status.code(), Some(0), "{words}");
+    let Some(words) = in_mount_namespace("sh", script, &[dir.path().as_ref()]) else { return };
     assert!(words.starts_with("read: /etc/academy-rt/conf.d/10-data.toml\n"), "{words}");
     assert!(words.contains("# /etc/academy-rt/conf.d/10-data.toml:2"), "{words}");
 }

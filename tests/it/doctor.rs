@@ -5,11 +5,10 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::{Appliance, SECRET, free_port, run, until, words};
+use crate::harness::{Appliance, SECRET, free_port, in_mount_namespace, run, until, words};
 
 /// What it says of a configuration: the status, and the findings.
 fn doctor(config: &Path, more: &[&str], env: &[(&str, &str)]) -> (i32, Vec<Value>) {
@@ -267,17 +266,10 @@ fn a_server_on_a_full_disk_is_not_ready_even_if_nothing_is_kept_free() {
         rm filler
         until asked "$2" 2>/dev/null | grep -q ' 200 '; do tries=$((tries + 1)); [ $tries -lt 800 ] || exit 7; sleep 0.05; done
     "#;
-    let output = std::process::Command::new("unshare")
-        .args(["-m", "bash", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
-        .arg(dir.path())
-        .arg(free_port().to_string())
-        .output()
-        .unwrap();
-    let words = words(&output);
-    if output.status.code() == Some(77) || words.contains("unshare") {
+    let Some(words) = in_mount_namespace("bash", script, &[dir.path().as_ref(), free_port().to_string().as_ref()])
+    else {
         return;
-    }
-    assert_eq!(output.status.code(), Some(0), "{words}");
+    };
     assert!(words.contains(" 503 ") && words.contains("the disk is full"), "{words}");
 }
 
@@ -341,18 +333,7 @@ fn root_is_told_what_the_user_of_the_unit_cannot_read() {
         chmod 644 /etc/academy-rt/conf.d/50-site.toml
         echo "--- no unit"; "$0" config check
     "#;
-    let output = Command::new("unshare")
-        .args(["-m", "sh", "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
-        .arg(dir.path())
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
-        .output()
-        .unwrap();
-    let words = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    if output.status.code() == Some(77) || words.contains("unshare") {
-        // Not root, or no namespaces here.
-        return;
-    }
+    let Some(words) = in_mount_namespace("sh", script, &[dir.path().as_ref()]) else { return };
     let part = |from: &str, to: &str| words.split(from).nth(1).unwrap().split(to).next().unwrap().to_owned();
     let (without, unit, none) = (part("--- no systemd", "---"), part("--- unit", "---"), part("--- no unit", "---"));
     let unread = "cannot read /etc/academy-rt/conf.d/50-site.toml";

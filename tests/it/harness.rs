@@ -29,6 +29,24 @@ pub fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// What a script says in a mount namespace of its own: `$0` is the program, behind it come the arguments. It ends with 77 where it
+/// may not mount. `None` where this machine has no namespaces for it, or who tests is not root.
+pub fn in_mount_namespace(shell: &str, script: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
+    let output = Command::new("unshare")
+        .args(["-m", shell, "-c", script, env!("CARGO_BIN_EXE_academy-rt")])
+        .args(args)
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin")
+        .output()
+        .unwrap();
+    let words = words(&output);
+    if output.status.code() == Some(77) || words.contains("unshare") {
+        return None;
+    }
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    Some(words)
+}
+
 /// A port that is free now.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
