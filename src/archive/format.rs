@@ -223,7 +223,7 @@ impl<W: Write> RowSink for Writer<W> {
             application: env!("CARGO_PKG_VERSION").to_owned(),
             format: preface.format,
             created_at: self.created_at,
-            store_id: preface.store_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            store_id: hex(&preface.store_id),
             epoch: preface.epoch,
             next_id: preface.next_id,
             rows: preface.rows,

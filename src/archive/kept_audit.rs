@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::domain::Timestamp;
-use crate::domain::audit::{AuditEntry, hex};
+use crate::domain::audit::AuditLine;
 use crate::store::StoreError;
 use crate::store::embedded::offline::rows::OfflineFile;
 
@@ -162,15 +162,6 @@ struct Ends {
     head: AuditPoint,
 }
 
-/// A record as `audit export` writes it.
-#[derive(Serialize)]
-struct Line<'r> {
-    number: u64,
-    #[serde(flatten)]
-    entry: &'r AuditEntry,
-    hash: String,
-}
-
 fn write(old: &OfflineFile, first: &Ends, file: File) -> Result<u64, Failed> {
     let mut out = BufWriter::new(file);
     write_line(&mut out, first)?;
@@ -180,7 +171,7 @@ fn write(old: &OfflineFile, first: &Ends, file: File) -> Result<u64, Failed> {
         let Some(last) = records.last() else { break };
         after = last.number;
         for record in &records {
-            write_line(&mut out, &Line { number: record.number, entry: &record.entry, hash: hex(&record.hash) })?;
+            write_line(&mut out, &AuditLine::from(record))?;
             count += 1;
         }
     }

@@ -105,6 +105,21 @@ pub struct AuditRecord {
     pub hash: Hash,
 }
 
+/// A record as it stands in a line of JSON, wherever the audit log is written to.
+#[derive(Debug, Serialize)]
+pub struct AuditLine<'r> {
+    number: u64,
+    #[serde(flatten)]
+    entry: &'r AuditEntry,
+    hash: String,
+}
+
+impl<'r> From<&'r AuditRecord> for AuditLine<'r> {
+    fn from(record: &'r AuditRecord) -> AuditLine<'r> {
+        AuditLine { number: record.number, entry: &record.entry, hash: hex(&record.hash) }
+    }
+}
+
 /// A point of the chain: the number of a record and its hash. The first record follows [`Link::START`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
@@ -194,10 +209,11 @@ pub fn chain(before: &Hash, number: u64, entry: &AuditEntry) -> Hash {
     *hasher.finalize().as_bytes()
 }
 
-/// Digits for people and files.
+/// Digits for people and files: of a hash, or of other bytes.
 #[must_use]
-pub fn hex(hash: &Hash) -> String {
-    blake3::Hash::from_bytes(*hash).to_hex().to_string()
+pub fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// Reads what [`hex`] writes.

@@ -191,7 +191,7 @@ impl Erasure {
             erased_at: self.finished_at?,
             by: self.by.clone(),
             consent: self.consent,
-            store_id: store_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            store_id: hex(&store_id),
             counts: self.counts,
             hash: String::new(),
         };

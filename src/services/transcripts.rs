@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
 
 use crate::config::capacity::{self, Pace};
-use crate::domain::audit::action;
+use crate::domain::audit::{action, hex};
 use crate::domain::chat::{Message, RoomRecord};
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::{RoomId, Scope, Timestamp};
@@ -143,7 +143,7 @@ impl<W: Write + Send> TranscriptSink for Transcript<W> {
 
     fn end(&mut self) -> io::Result<()> {
         let hash = self.hash.clone().finish();
-        let sha256: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(hash.as_ref());
         match self.format {
             TranscriptFormat::Jsonl => self.line(&EndLine { record: "end", counts: self.counts, sha256: &sha256 }),
             TranscriptFormat::Html => self.text(page::foot(self.lang, self.counts, &sha256).as_bytes()),
@@ -282,7 +282,7 @@ mod tests {
         let mut hash = Context::new(&SHA256);
         hash.update(before.as_bytes());
         hash.update(b"\n");
-        let sha256: String = hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex(hash.finish().as_ref());
         assert!(last.contains(&sha256), "{sha256} is not in {last}");
     }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
+use crate::domain::audit::hex;
 use crate::domain::problem::Problem;
 use crate::domain::{Clock, Timestamp};
 use crate::store::Store;
@@ -298,7 +299,7 @@ impl Recorder {
         }
         let mut chain = [0; 16];
         getrandom::fill(&mut chain).map_err(|error| failed(&io::Error::other(error.to_string())))?;
-        let chain = chain.iter().map(|byte| format!("{byte:02x}")).collect();
+        let chain = hex(&chain);
         let header = Header::new(newest_format(), store.identity().store_id, chain, self.clock.now());
         let segment = Writer::begin(dir, header).map_err(|error| failed(&error))?;
         {

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::Timestamp;
+use crate::domain::audit::hex;
 
 use crate::archive::backup::{Identities, Recipients};
 use crate::archive::files::sync_parent;
@@ -66,7 +67,7 @@ impl Header {
             layout: LAYOUT,
             application: env!("CARGO_PKG_VERSION").to_owned(),
             format,
-            store_id: store_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+            store_id: hex(&store_id),
             chain,
             number: 1,
             previous: String::new(),

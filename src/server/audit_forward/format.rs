@@ -3,10 +3,8 @@
 
 use std::fmt::Write;
 
-use serde::Serialize;
-
 use crate::archive::moments::exact;
-use crate::domain::audit::{AuditEntry, AuditRecord, hex};
+use crate::domain::audit::{AuditEntry, AuditLine, AuditRecord, hex};
 
 /// Facility 13 (log audit), severity 5 (notice).
 const NOTICE: u8 = 13 * 8 + 5;
@@ -90,21 +88,12 @@ pub(super) fn host_name() -> String {
     if name.is_empty() { "-".to_owned() } else { name }
 }
 
-/// A record as `audit export` writes it.
-#[derive(Serialize)]
-struct Line<'r> {
-    number: u64,
-    #[serde(flatten)]
-    entry: &'r AuditEntry,
-    hash: String,
-}
-
-/// A record as an object of JSON, without the end of a line.
+/// A record as an object of JSON, as `audit export` writes it, without the end of a line.
 ///
 /// # Errors
 /// None that is known: the library's.
 pub(super) fn json(record: &AuditRecord) -> serde_json::Result<String> {
-    serde_json::to_string(&Line { number: record.number, entry: &record.entry, hash: hex(&record.hash) })
+    serde_json::to_string(&AuditLine::from(record))
 }
 
 /// An entry of the journal in its own protocol: the JSON as the message, with number and hash in fields of their own.
