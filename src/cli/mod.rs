@@ -358,12 +358,18 @@ impl Global {
     pub fn print(&self, json: &serde_json::Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let text = match self.output {
             Output::Json => {
-                let mut whole = serde_json::Map::from_iter([("ok".to_owned(), true.into())]);
-                match json {
-                    serde_json::Value::Object(answer) => whole.extend(answer.clone()),
-                    other => drop(whole.insert("items".to_owned(), other.clone())),
-                }
-                escaped(serde_json::to_string_pretty(&whole).context("the answer cannot be written as JSON")?)
+                let written = match json.get("ok") {
+                    Some(_) => serde_json::to_string_pretty(json),
+                    None => {
+                        let mut whole = serde_json::Map::from_iter([("ok".to_owned(), true.into())]);
+                        match json {
+                            serde_json::Value::Object(answer) => whole.extend(answer.clone()),
+                            other => drop(whole.insert("items".to_owned(), other.clone())),
+                        }
+                        serde_json::to_string_pretty(&whole)
+                    }
+                };
+                escaped(written.context("the answer cannot be written as JSON")?)
             }
             Output::Text => exit::plain(&text()),
         };

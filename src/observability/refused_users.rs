@@ -46,16 +46,18 @@ impl RefusedUsers {
     /// Somebody was refused.
     pub fn note(&self, user: &UserId, (what, code, message): (&str, &'static str, &str), origin: &str, now: Instant) {
         let mut users = self.users.lock();
+        let known = users.get_mut(user);
+        // A flood of the same refusal copies nothing.
+        if let Some(last) = known.and_then(VecDeque::back_mut).filter(|last| last.what == what && last.code == code) {
+            (last.at, last.times) = (now, last.times.saturating_add(1));
+            return;
+        }
         if !users.contains_key(user) && users.len() >= USERS {
             let last = |refusals: &VecDeque<Refusal>| refusals.back().map(|refusal| refusal.at);
             let oldest = users.iter().min_by_key(|(_, refusals)| last(refusals)).map(|(user, _)| user.clone());
             oldest.and_then(|oldest| users.remove(&oldest));
         }
         let refusals = users.entry(user.clone()).or_default();
-        if let Some(last) = refusals.back_mut().filter(|last| last.what == what && last.code == code) {
-            (last.at, last.times) = (now, last.times.saturating_add(1));
-            return;
-        }
         if refusals.len() >= EACH {
             refusals.pop_front();
         }

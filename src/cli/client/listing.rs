@@ -38,7 +38,13 @@ pub fn all(global: &Global, server: &ServerArgs, path: &str, only: Option<&str>)
 /// The items of a list.
 #[must_use]
 pub fn items_of(list: &Value) -> &[Value] {
-    list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    items(list, "items")
+}
+
+/// A field that is a list; empty if it is absent.
+#[must_use]
+pub fn items<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// One line per item, or the text for an empty list.

@@ -4,7 +4,9 @@ pub mod connect;
 pub mod listing;
 pub mod save;
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -196,17 +198,34 @@ impl Place {
         Place { path: path.to_owned(), data_dir: config.map(|(config, _)| config.storage.data_dir) }
     }
 
+    /// A new file there, which must not exist yet.
+    ///
+    /// # Errors
+    /// What the file system says, or that this process cannot have the rights.
+    pub fn create(&self, mode: u32) -> io::Result<File> {
+        let _rights = self.taken()?;
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&self.path)
+    }
+
+    /// Removes what did not become whole. Where that fails, what has failed before is what is told.
+    pub fn remove(&self) {
+        drop(self.taken().and_then(|_rights| std::fs::remove_file(&self.path)));
+    }
+
+    fn taken(&self) -> io::Result<Rights> {
+        match &self.data_dir {
+            Some(data_dir) => Rights::within_if_of(&self.path, data_dir),
+            None => Rights::own(),
+        }
+    }
+
     /// The rights to write there. In a directory of the service's user, where any name may be a link to elsewhere, root writes as
     /// that user; anywhere else a file of root's is root's.
     ///
     /// # Errors
     /// If this process cannot have them.
     pub fn rights(&self) -> Result<Rights, Failure> {
-        let rights = match &self.data_dir {
-            Some(data_dir) => Rights::within_if_of(&self.path, data_dir),
-            None => Rights::own(),
-        };
-        rights.map_err(|error| {
+        self.taken().map_err(|error| {
             Failure::new(format!("{} cannot be written", self.path.display()), error, "Use another directory.")
         })
     }

@@ -1,8 +1,6 @@
 //! Downloads an answer into a new file of its owner's alone, or to standard output.
 
-use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::cli::Global;
@@ -21,18 +19,13 @@ pub fn save(global: &Global, server: &ServerArgs, call: Call, file: Option<&Path
     let name = path.display().to_string();
     let place = Place::new(global, server, path);
     // Before anything is asked for: what cannot be kept is neither made nor recorded.
-    let mut file = {
-        let _rights = place.rights()?;
-        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        opened.map_err(|error| unwritable(&name, &error))?
-    };
+    let mut file = place.create(0o600).map_err(|error| unwritable(&name, &error))?;
     let saved = download(global, server, call, move |source| {
         copy(source, &mut file, &name)?;
         file.sync_all().map_err(|error| unwritable(&name, &error).into())
     });
     if saved.is_err() {
-        let _rights = place.rights()?;
-        drop(std::fs::remove_file(path));
+        place.remove();
     }
     saved
 }

@@ -1,9 +1,7 @@
 //! `audit`: the audit log. An export has one JSON object per line and contains the chain of hashes, so that it can be verified
 //! without the server.
 
-use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -205,8 +203,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     let mut out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),
         Some(path) => {
-            let _rights = Place::new(global, &args.server, path).rights()?;
-            let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            let opened = Place::new(global, &args.server, path).create(0o600);
             Box::new(BufWriter::new(opened.map_err(unwritable)?))
         }
     };
@@ -241,8 +238,7 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
         (Err(error), path) => {
             // Half an export looks like a complete one.
             if let Some(path) = path {
-                let _rights = Place::new(global, &args.server, path).rights()?;
-                drop(std::fs::remove_file(path));
+                Place::new(global, &args.server, path).remove();
             }
             return Err(error);
         }

@@ -1,9 +1,7 @@
 //! `key`: the keys that verify tokens. They are files, and a running server checks them every two seconds for changes: these
 //! commands do not contact it. No command prints a secret.
 
-use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -119,8 +117,7 @@ fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
         && let Err(failure) = write_new(global, &public_path, public.as_bytes(), 0o644)
     {
         // The failure is reported below. A private key without its public key is useless.
-        let _rights = Place::new(global, &ServerArgs::default(), &absolute).rights()?;
-        drop(fs::remove_file(&absolute));
+        Place::new(global, &ServerArgs::default(), &absolute).remove();
         return Err(failure.into());
     }
     let (key, value) = match &made.public {
@@ -171,11 +168,11 @@ fn write_new(global: &Global, path: &Path, text: &[u8], mode: u32) -> Result<(),
         };
         Failure::new(format!("{} was not written", path.display()), error, remedy)
     };
-    let _rights = Place::new(global, &ServerArgs::default(), path).rights()?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;
+    let place = Place::new(global, &ServerArgs::default(), path);
+    let mut file = place.create(mode).map_err(failed)?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(|error| {
         // The file is new, and half of it is useless.
-        drop(fs::remove_file(path));
+        place.remove();
         failed(error)
     })
 }

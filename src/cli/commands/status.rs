@@ -140,7 +140,7 @@ impl Said<'_> {
     }
 
     fn keys(&self) -> String {
-        let keys = self.0.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let keys = listing::items(self.0, "keys");
         let endings = keys.iter().filter_map(|key| {
             let until = key.get("until").and_then(Value::as_u64).map(Timestamp)?;
             let kid = key.pointer("/kids/0").and_then(Value::as_str).unwrap_or_default();
@@ -163,16 +163,12 @@ impl Said<'_> {
         shown.join(", ")
     }
 
-    fn items(&self, pointer: &str) -> &[Value] {
-        self.0.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-    }
-
     fn busiest(&self) -> String {
         let one = |room: &Value| {
             let (id, messages) = (listing::text(room, "roomId"), listing::number(room, "messages"));
             format!("{id} ({messages} messages a minute, {} sockets)", listing::number(room, "sockets"))
         };
-        self.items("/busiestRooms").iter().map(one).collect::<Vec<_>>().join(", ")
+        listing::items(self.0, "busiestRooms").iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     fn refused(&self) -> String {
@@ -180,7 +176,7 @@ impl Said<'_> {
             let text = |name| listing::text(refused, name);
             format!("user {} ({}, {})", text("userId"), text("request"), text("code"))
         };
-        self.items("/refusedUsers").iter().map(one).collect::<Vec<_>>().join(", ")
+        listing::items(self.0, "refusedUsers").iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
     /// Of the continuous backup.

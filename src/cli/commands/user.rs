@@ -12,7 +12,7 @@ use crate::config::units;
 use crate::domain::{RoomId, Timestamp, UserId};
 
 use crate::cli::client::listing;
-use crate::cli::client::listing::{number, text};
+use crate::cli::client::listing::{items, number, text};
 use crate::cli::client::save::save;
 use crate::cli::client::{Call, ServerArgs, call, segment};
 use crate::cli::confirm::confirm;
@@ -227,8 +227,7 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
 }
 
 fn line(person: &Value) -> String {
-    let roles = person.get("roles").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let roles: Vec<&str> = roles.iter().filter_map(Value::as_str).collect();
+    let roles: Vec<&str> = items(person, "roles").iter().filter_map(Value::as_str).collect();
     let seen = match number(person, "lastSeen") {
         0 => "never connected".to_owned(),
         at => format!("last seen {}", moment(Timestamp(at))),
@@ -259,10 +258,6 @@ fn diagnose(global: &Global, args: &OneArgs) -> anyhow::Result<Exit> {
     let answer = call(global, &args.server, Call::new(Method::GET, path, None))?;
     global.print(&answer, || diagnosis(&answer).join("\n"))?;
     Ok(Exit::Done)
-}
-
-fn items<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
-    answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// What keeps somebody out comes first, then where they are, then what they were refused.

@@ -1,8 +1,7 @@
 //! The support bundle: what support needs to know about an installation, in one file with all secrets masked.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -62,8 +61,7 @@ pub(super) fn write(
         secrets.iter().flat_map(|loaded| &loaded.secrets).map(crate::config::Secret::expose).collect();
     let masked = masked(&Value::Object(parts), &known);
     let text = serde_json::to_string_pretty(&masked)?;
-    let _rights = Place::new(global, server, path).rights()?;
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = Place::new(global, server, path).create(0o600);
     written.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {
         let remedy = match error.kind() {
             io::ErrorKind::AlreadyExists => "Use the name of a file that does not exist yet.",

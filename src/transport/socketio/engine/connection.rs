@@ -778,23 +778,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
     }
 
     fn check_stall(&self, now: Instant) -> bool {
-        let reads_on = {
+        let (reads_on, stalled) = {
             let mut inner = self.lock();
             // The library reads again when it likes: an answer may end, and the wait for the next request begin, behind its last read.
-            inner.refusals.pause.take_if(|end| *end <= now).is_some() || inner.is_overdue(&self.timeouts, now)
-        };
-        if reads_on {
-            self.wakers.wake_reader();
-        }
-        let stalled = {
-            let inner = self.lock();
+            let reads_on =
+                inner.refusals.pause.take_if(|end| *end <= now).is_some() || inner.is_overdue(&self.timeouts, now);
             let limit = match inner.phase {
                 Phase::Http => self.limits.stall.min(inner.pace.left()),
                 _ => self.limits.stall,
             };
-            inner.cut.is_none()
-                && inner.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= limit)
+            let stalled = inner.cut.is_none()
+                && inner.blocked_since.is_some_and(|since| now.saturating_duration_since(since) >= limit);
+            (reads_on, stalled)
         };
+        if reads_on {
+            self.wakers.wake_reader();
+        }
         if stalled {
             self.cut(Cut::Stalled);
         }
