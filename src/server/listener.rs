@@ -366,9 +366,10 @@ impl Connections {
                     self.tracker.spawn(async move {
                         let mut stream = stream;
                         let Some(who) = this.who_connects(&mut stream, address, place).await else { return };
+                        // Each on the heap: a connection without TLS would have the size of one with it.
                         match handshakes {
-                            None => this.serve_plain(stream, who).await,
-                            Some(handshakes) => this.serve_tls(stream, who, &handshakes).await,
+                            None => Box::pin(this.serve_plain(stream, who)).await,
+                            Some(handshakes) => Box::pin(this.serve_tls(stream, who, &handshakes)).await,
                         }
                     });
                 }
@@ -399,9 +400,10 @@ impl Connections {
                 wrong_protocol::answer_in_plain(&mut stream).await;
                 return Ok(None);
             }
-            handshakes.accept(stream).await.map(Some)
+            handshakes.accept(stream).await.map(Box::new).map(Some)
         };
-        match tokio::time::timeout(self.limits.handshake, secured).await {
+        // What a handshake takes is given back behind it.
+        match tokio::time::timeout(self.limits.handshake, Box::pin(secured)).await {
             Ok(Ok(Some(stream))) => {
                 let connection = stream.get_ref().1;
                 let is_certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
