@@ -200,11 +200,11 @@ test('links between the pages lead to headings that are there', () => {
 test('docs/http.md: there is something at each address that has a heading', async (t) => {
   const page = readFileSync(join(root, 'docs/http.md'), 'utf8');
   const headings = page.split('\n').filter((line) => line.startsWith('#')).flatMap((line) => [...line.matchAll(/`(GET|POST|PUT|PATCH|DELETE) (\/\S*)`/g)]);
-  // A route has one handler, with few exceptions: one handler blocks, unblocks and disconnects, one releases two kinds of
-  // holds, and the SDK's files have none.
+  // A route has one handler, with few exceptions: one handler blocks, unblocks, mutes, unmutes and disconnects, one releases two
+  // kinds of holds, and the SDK's files have none.
   const routes = readdirSync(join(root, 'src/transport/http'), { recursive: true }).filter((name) => name.endsWith('.rs'));
   const handlers = routes.flatMap((name) => readFileSync(join(root, 'src/transport/http', name), 'utf8').match(/\.then\(\w+\)/g) ?? []);
-  assert.equal(headings.length, handlers.length + 2 + 1 + 1, 'a route has no heading, or a heading no route');
+  assert.equal(headings.length, handlers.length + 4 + 1 + 1, 'a route has no heading, or a heading no route');
   const server = await Appliance.start();
   t.after(() => server.stop());
   const sample = { file: 'academy-rt.js', kind: 'user', messageId: '1', notificationId: '1' };
