@@ -100,6 +100,39 @@ listens_itself() {
     inside systemctl unmask academy-rt.socket && inside systemctl start academy-rt.service && active academy-rt.socket
 }
 
+# forwards TARGET COMMAND...: the audit log goes to the target, and what the command prints of it there has each record that an
+# export has. An export is a record itself, so that each has a new one.
+forwards() {
+  local target=$1 status=0
+  shift
+  printf '[audit]\nforward = "%s"\n' "$target" > "$root/etc/academy-rt/conf.d/50-forward.toml"
+  inside systemctl restart academy-rt.service && inside academy-rt audit export > "$work/exported" || status=1
+  [ -s "$work/exported" ] && until_true has_each "$@" || { echo "not there: $missing"; inside academy-rt status; status=1; }
+  rm "$root/etc/academy-rt/conf.d/50-forward.toml"
+  inside systemctl restart academy-rt.service || status=1
+  return $status
+}
+has_each() { missing=$(comm -23 <(sort "$work/exported") <(inside "$@" | sort)); [ -z "$missing" ]; }
+forwards_to_a_log() {
+  mkdir -p "$root/etc/systemd/system/academy-rt.service.d"
+  printf '[Service]\nLogsDirectory=academy-rt\n' > "$root/etc/systemd/system/academy-rt.service.d/test.conf"
+  inside systemctl daemon-reload
+  local status=0
+  forwards file:/var/log/academy-rt/audit.jsonl cat /var/log/academy-rt/audit.jsonl || status=1
+  rm -r "$root/etc/systemd/system/academy-rt.service.d"
+  inside systemctl daemon-reload
+  return $status
+}
+told_where_it_may_not_write() {
+  local status=0
+  printf '[audit]\nforward = "file:/srv/audit.jsonl"\n' > "$root/etc/academy-rt/conf.d/50-forward.toml"
+  inside systemctl restart academy-rt.service && until_true tells_of_srv && active academy-rt.service || status=1
+  rm "$root/etc/academy-rt/conf.d/50-forward.toml"
+  inside systemctl restart academy-rt.service || status=1
+  return $status
+}
+tells_of_srv() { inside academy-rt status | grep -q '/srv/audit.jsonl'; }
+
 if ! boots; then
   echo "# NOT RUN: this machine boots no container with systemd, so the units were not started by systemd here"
   tail -5 "$work/boot.log" | sed 's/^/#   /'
@@ -115,6 +148,10 @@ else
   check "booted: an administrator sees it" inside academy-rt status
   check "booted: the score of the running service is 1.5 or better" inside systemd-analyze security --threshold=15 academy-rt.service
   check "booted: the journal has its lines, by its name" bash -c "[ -n \"\$(nsenter --target $init --mount --root --pid journalctl --quiet --unit academy-rt SYSLOG_IDENTIFIER=academy-rt)\" ]"
+  check "booted: the audit log is forwarded to the journal" forwards journald: journalctl --quiet --output cat --identifier academy-rt-audit
+  check "booted: the audit log is forwarded to a file of the service's" forwards file:/var/lib/academy-rt/audit.jsonl cat /var/lib/academy-rt/audit.jsonl
+  check "booted: the audit log is forwarded to a file below /var/log" forwards_to_a_log
+  check "booted: a file that the sandbox does not let it write is told" told_where_it_may_not_write
   check "booted: a reload keeps the process" reloads
   check "booted: a reload of a bad configuration fails aloud, and the server goes on" fails_aloud
   check "booted: nobody is refused in a reload" knocking reloads

@@ -396,9 +396,9 @@ fn server_config(
 /// recorded today is not read by a quantum computer later. The client's order decides; every client that knows a hybrid one
 /// prefers it.
 ///
-/// The profile is AES in GCM with ephemeral ECDH on P-256 and P-384, after ITSP.40.062 (Canadian Centre for Cyber Security), and
-/// SecP256r1MLKEM768: that is P-256 itself, with the secret of ML-KEM (FIPS 203) behind its own, and no weaker than P-256 alone.
-/// Which edition of the guidance takes up hybrid groups was not checked against its text.
+/// The profile is AES in GCM with ephemeral ECDH on P-256 and P-384, after version 2 of ITSP.40.062 (Canadian Centre for Cyber
+/// Security, 13 October 2020), and SecP256r1MLKEM768: that is P-256 itself, with the secret of ML-KEM (FIPS 203, 2024) behind its
+/// own, and no weaker than P-256 alone. Version 2 is older than ML-KEM.
 #[must_use]
 pub fn provider(profile: TlsProfile) -> CryptoProvider {
     use aws_lc_rs::kx_group::{SECP256R1, SECP256R1MLKEM768, SECP384R1, X25519, X25519MLKEM768};
