@@ -109,16 +109,22 @@ impl<'de> Deserialize<'de> for Id {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a valid user id.
-    #[error("must be a positive integer, or 1 to 64 characters without control characters, invisible ones, spaces, ':' or ','")]
+    #[error(
+        "must be a positive integer, or 1 to 64 characters without control characters, invisible ones, spaces, ':' or ','"
+    )]
     User,
     /// Not a valid room id.
-    #[error("must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces")]
+    #[error(
+        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces"
+    )]
     Room,
     /// The id spells an inner room of the server.
     #[error("must be the id of a chat room alone, for example \"room-123\", without the prefix of a room name")]
     Reserved,
     /// Not a valid lesson, course or module id.
-    #[error("must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces")]
+    #[error(
+        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces"
+    )]
     Lesson,
     /// Not a full room name.
     #[error("must be a room name: all, admin, hr, coach, learner, user:ID or chat:ID")]

@@ -66,7 +66,17 @@ mod tests {
 
     #[test]
     fn a_text_of_what_is_drawn_as_nothing_shows_nothing() {
-        for nothing in ["", " \n\t", "\0\0", "\u{200b}", "\u{3164}", "\u{2800}", "\u{ad}\u{feff}", "\u{115f} \u{1160}", "\u{e0041}"] {
+        for nothing in [
+            "",
+            " \n\t",
+            "\0\0",
+            "\u{200b}",
+            "\u{3164}",
+            "\u{2800}",
+            "\u{ad}\u{feff}",
+            "\u{115f} \u{1160}",
+            "\u{e0041}",
+        ] {
             assert!(!shows_something(nothing), "{nothing:?}");
         }
         for something in [".", "\u{200b}a", "é", "👍", "❤\u{fe0f}", "\u{fffd}", "\u{301}"] {
@@ -78,7 +88,9 @@ mod tests {
     fn only_an_emoji_has_what_cannot_be_seen() {
         let family = "👨\u{200d}👩\u{200d}👧";
         let scotland = "🏴\u{e0067}\u{e0062}\u{e0073}\u{e0063}\u{e0074}\u{e007f}";
-        for good in ["room", "café", "教室", family, "👩🏽\u{200d}🏫", "❤\u{fe0f}\u{200d}🔥", "1\u{fe0f}\u{20e3}", scotland] {
+        for good in
+            ["room", "café", "教室", family, "👩🏽\u{200d}🏫", "❤\u{fe0f}\u{200d}🔥", "1\u{fe0f}\u{20e3}", scotland]
+        {
             assert!(!hides_something(good), "{good:?}");
         }
         for bad in [

@@ -101,7 +101,10 @@ fn said(text: &str) -> String {
         "map" => "is an object".to_owned(),
         "sequence" => "is a list".to_owned(),
         "null" | "unit" | "Option" => "is null".to_owned(),
-        _ => format!("is {}", found.split('`').nth(1).unwrap_or("something else").chars().take(SHOWN).collect::<String>()),
+        _ => format!(
+            "is {}",
+            found.split('`').nth(1).unwrap_or("something else").chars().take(SHOWN).collect::<String>()
+        ),
     };
     format!("must be {wanted}, and {is}")
 }

@@ -4,9 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
 use crate::domain::MAX_SAFE_INTEGER;
 
@@ -221,7 +219,10 @@ pub(super) fn without_half_pairs(json: &str) -> Cow<'_, str> {
         let escape = at + found;
         // What an escape begins: two characters, or six of `\uXXXX`. A backslash is followed by one character, whatever it is.
         let Some(unit) = unit(json, escape) else {
-            at = json.get(escape + 1..).and_then(|rest| rest.chars().next()).map_or(json.len(), |c| escape + 1 + c.len_utf8());
+            at = json
+                .get(escape + 1..)
+                .and_then(|rest| rest.chars().next())
+                .map_or(json.len(), |c| escape + 1 + c.len_utf8());
             continue;
         };
         at = escape + 6;

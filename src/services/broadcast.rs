@@ -429,9 +429,10 @@ fn audience_of(rooms: Vec<Room>) -> Result<Audience, ApiError> {
 /// The room that the payload of an event names is that of the target.
 fn check_room(target: &RoomId, named: Option<&RoomId>) -> Result<(), ApiError> {
     match named {
-        Some(named) if named != target => {
-            Err(ApiError::field("roomId", format!("roomId is {named}, and the target is the room {target}; leave roomId out")))
-        }
+        Some(named) if named != target => Err(ApiError::field(
+            "roomId",
+            format!("roomId is {named}, and the target is the room {target}; leave roomId out"),
+        )),
         _ => Ok(()),
     }
 }
