@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::domain::nearest;
+
 use super::{Config, ForwardTarget, Given, KEYS, Key, TlsMode};
 
 /// Where a value came from.
@@ -361,15 +363,6 @@ fn plain(value: &toml::de::DeValue<'_>, takes_list: bool) -> Result<String, &'st
 /// TOML also has 0x10, 0o20 and 0b10000. A number too large for any key stays as it is, and its key refuses it.
 fn decimal(number: &toml::de::DeInteger<'_>) -> String {
     i128::from_str_radix(number.as_str(), number.radix()).map_or_else(|_| number.to_string(), |value| value.to_string())
-}
-
-/// The name that is nearest to what was written, if one is near.
-fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    names
-        .map(|name| (strsim::damerau_levenshtein(written, name), name))
-        .min()
-        .filter(|(distance, name)| *distance <= 2.max(name.len() / 3))
-        .map(|(_, name)| name.to_owned())
 }
 
 #[cfg(test)]

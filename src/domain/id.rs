@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::MAX_SAFE_INTEGER;
+use super::{MAX_SAFE_INTEGER, visible};
 
 /// A number or a text, as JSON gave it.
 #[derive(Debug, Clone)]
@@ -77,7 +77,16 @@ impl<'de> Deserialize<'de> for Id {
             type Value = Id;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a non-negative integer or a string")
+                f.write_str("a non-negative integer or a text")
+            }
+
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in this range")]
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<Id, E> {
+                // `7.0` is how many languages write what they have as a float.
+                if number.fract() == 0.0 && number >= 0.0 && number <= MAX_SAFE_INTEGER as f64 {
+                    return Ok(Id::Number(number as u64));
+                }
+                Err(E::invalid_value(de::Unexpected::Float(number), &self))
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
@@ -100,38 +109,38 @@ impl<'de> Deserialize<'de> for Id {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a valid user id.
-    #[error("must be a positive integer, or 1 to 64 characters without control characters, spaces, ':' or ','")]
+    #[error(
+        "must be a positive integer, or 1 to 64 characters without control characters, invisible ones, spaces, ':' or ','"
+    )]
     User,
     /// Not a valid room id.
-    #[error("must be a non-negative integer, or 1 to 100 characters without control characters or spaces")]
+    #[error(
+        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces"
+    )]
     Room,
     /// The id spells an inner room of the server.
     #[error("must be the id of a chat room alone, for example \"room-123\", without the prefix of a room name")]
     Reserved,
     /// Not a valid lesson, course or module id.
-    #[error("must be a non-negative integer, or 1 to 100 characters without control characters or spaces")]
+    #[error(
+        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces"
+    )]
     Lesson,
     /// Not a full room name.
     #[error("must be a room name: all, admin, hr, coach, learner, user:ID or chat:ID")]
     NotARoomName,
 }
 
-/// Whether a text id of at most `max_chars` characters is clean. Format characters (zero-width, direction marks) count as
-/// control characters here: two names that look alike must not be two rooms.
+/// Whether a text id of at most `max_chars` characters is clean: two names that look alike must not be two rooms.
 fn is_clean(text: &str, max_chars: usize, also_forbidden: &[char]) -> bool {
     let mut chars = 0;
     for c in text.chars() {
         chars += 1;
-        if chars > max_chars || c.is_control() || c.is_whitespace() || is_invisible(c) || also_forbidden.contains(&c) {
+        if chars > max_chars || c.is_control() || c.is_whitespace() || also_forbidden.contains(&c) {
             return false;
         }
     }
-    chars > 0
-}
-
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    chars > 0 && !visible::hides_something(text)
 }
 
 macro_rules! typed_id {
@@ -152,6 +161,12 @@ macro_rules! typed_id {
             #[must_use]
             pub fn canonical(&self) -> String {
                 self.0.canonical()
+            }
+
+            /// An id that is stored. It was looked at when it came, by what was an id then.
+            #[must_use]
+            pub fn stored(id: Id) -> Self {
+                Self(id)
             }
 
             /// An id given as text, on a command line or in a URL: digits that are written canonically become a number, where
@@ -366,7 +381,7 @@ mod tests {
     #[test]
     fn what_is_no_id_is_told_what_one_is() {
         let error = room("true").unwrap_err().to_string();
-        assert!(error.contains("a non-negative integer or a string"), "{error}");
+        assert!(error.contains("a non-negative integer or a text"), "{error}");
     }
 
     #[test]

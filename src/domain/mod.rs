@@ -8,6 +8,7 @@ pub mod chat;
 pub mod histogram;
 pub mod host;
 pub mod id;
+pub mod nearest;
 pub mod notification;
 pub mod origin;
 pub mod pem;
@@ -15,8 +16,10 @@ pub mod privacy;
 pub mod problem;
 pub mod progress;
 pub mod time;
+pub mod visible;
 
 pub use id::{Id, IdError, LessonId, RoomId, UserId};
+pub use nearest::nearest;
 pub use time::{Clock, ExpiryClock, SystemClock, Timestamp};
 
 use serde::{Deserialize, Serialize};

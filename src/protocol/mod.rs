@@ -8,6 +8,7 @@ pub mod decode;
 pub mod error;
 pub mod event;
 pub mod http;
+mod input;
 pub mod json;
 pub mod packet;
 pub mod request;

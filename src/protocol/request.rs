@@ -375,9 +375,9 @@ pub struct Broadcast {
     pub payload: Option<Box<serde_json::value::RawValue>>,
 }
 
-/// What a back end says of a message to a chat room.
+/// What a back end says of a message to a chat room. What else the event has may be there, and is the server's to say.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlatformMessage {
     /// The text.
     pub content: String,
@@ -396,11 +396,22 @@ pub struct PlatformMessage {
     /// The back end's own name for it, for later edits and deletions.
     #[serde(default)]
     pub external_id: Option<String>,
+    /// The room of the target once more, as in the event; none but that.
+    #[serde(default)]
+    pub room_id: Option<RoomId>,
+    #[serde(default, rename = "id")]
+    _id: IgnoredAny,
+    #[serde(default, rename = "seq")]
+    _seq: IgnoredAny,
+    #[serde(default, rename = "timestamp")]
+    _timestamp: IgnoredAny,
+    #[serde(default, rename = "clientId")]
+    _client_id: IgnoredAny,
 }
 
 /// What a back end says of a message that is to be edited.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlatformEdit {
     /// The message, or
     #[serde(default)]
@@ -410,11 +421,20 @@ pub struct PlatformEdit {
     pub external_id: Option<String>,
     /// What it shall say.
     pub new_content: String,
+    /// The room of the target once more, as in the event; none but that.
+    #[serde(default)]
+    pub room_id: Option<RoomId>,
+    #[serde(default, rename = "id")]
+    _id: IgnoredAny,
+    #[serde(default, rename = "editedAt")]
+    _edited_at: IgnoredAny,
+    #[serde(default, rename = "editedBy")]
+    _edited_by: IgnoredAny,
 }
 
 /// What a back end says of a message that is to be deleted.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlatformDeletion {
     /// The message, or
     #[serde(default)]
@@ -422,11 +442,20 @@ pub struct PlatformDeletion {
     /// the name that it was given.
     #[serde(default)]
     pub external_id: Option<String>,
+    /// The room of the target once more, as in the event; none but that.
+    #[serde(default)]
+    pub room_id: Option<RoomId>,
+    #[serde(default, rename = "id")]
+    _id: IgnoredAny,
+    #[serde(default, rename = "deletedAt")]
+    _deleted_at: IgnoredAny,
+    #[serde(default, rename = "deletedBy")]
+    _deleted_by: IgnoredAny,
 }
 
 /// What a notification shows.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NotificationContent {
     /// A word for the kind; `info` without it.
     #[serde(default, rename = "type")]
@@ -447,29 +476,24 @@ pub struct NotificationContent {
     /// Any JSON.
     #[serde(default)]
     pub metadata: Option<Box<serde_json::value::RawValue>>,
+    #[serde(default, rename = "target")]
+    _target: IgnoredAny,
+    #[serde(default, rename = "id")]
+    _id: IgnoredAny,
+    #[serde(default, rename = "createdAt")]
+    _created_at: IgnoredAny,
+    #[serde(default, rename = "timestamp")]
+    _timestamp: IgnoredAny,
+    #[serde(default, rename = "read")]
+    _read: IgnoredAny,
 }
 
 /// `POST /api/v1/notifications`: the target, beside which the body has a [`NotificationContent`]. They are read one after
 /// the other from the same text, so that `metadata` keeps the text it was given.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct NotificationTarget {
     /// To whom.
     pub target: Target,
-    #[serde(default, rename = "type")]
-    _kind: IgnoredAny,
-    #[serde(default, rename = "title")]
-    _title: IgnoredAny,
-    #[serde(default, rename = "message")]
-    _message: IgnoredAny,
-    #[serde(default, rename = "titleFr")]
-    _title_fr: IgnoredAny,
-    #[serde(default, rename = "messageFr")]
-    _message_fr: IgnoredAny,
-    #[serde(default, rename = "link")]
-    _link: IgnoredAny,
-    #[serde(default, rename = "metadata")]
-    _metadata: IgnoredAny,
 }
 
 /// Checks the length of a client's own key.

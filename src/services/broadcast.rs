@@ -190,6 +190,7 @@ impl Broadcast {
         payload: &str,
     ) -> Result<BroadcastSent, ApiError> {
         let message: PlatformMessage = decode::request(payload)?;
+        check_room(&room, message.room_id.as_ref())?;
         self.settings.check_content(&message.content)?;
         check_sender(message.sender_id.as_ref(), message.sender_name.as_deref())?;
         let external_id = message.external_id.map(|name| sending.external_id(name)).transpose()?;
@@ -221,6 +222,7 @@ impl Broadcast {
         payload: &str,
     ) -> Result<BroadcastSent, ApiError> {
         let edit: PlatformEdit = decode::request(payload)?;
+        check_room(&room, edit.room_id.as_ref())?;
         self.settings.check_content(&edit.new_content)?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
         let target = sending.target(edit.message_id, edit.external_id)?;
@@ -245,6 +247,7 @@ impl Broadcast {
         payload: &str,
     ) -> Result<BroadcastSent, ApiError> {
         let deletion: PlatformDeletion = decode::request(payload)?;
+        check_room(&room, deletion.room_id.as_ref())?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
         let target = sending.target(deletion.message_id, deletion.external_id)?;
         let fingerprint = Fingerprint::of(&["delete", &room.canonical(), &words_of(&target)]);
@@ -420,6 +423,17 @@ fn audience_of(rooms: Vec<Room>) -> Result<Audience, ApiError> {
                 ApiError::field("target", "a notification goes to users, a role or all; a chat room has messages")
             })
         }
+    }
+}
+
+/// The room that the payload of an event names is that of the target.
+fn check_room(target: &RoomId, named: Option<&RoomId>) -> Result<(), ApiError> {
+    match named {
+        Some(named) if named != target => Err(ApiError::field(
+            "roomId",
+            format!("roomId is {named}, and the target is the room {target}; leave roomId out"),
+        )),
+        _ => Ok(()),
     }
 }
 

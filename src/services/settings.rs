@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Audit, Chat, Config, Limits, Retention};
 use crate::domain::chat::RoomPolicy;
+use crate::domain::visible;
 use crate::protocol::error::{ApiError, ErrorCode};
 
 /// The parts of the configuration that the services go by.
@@ -95,8 +96,8 @@ impl LiveSettings {
                 ..ApiError::new(ErrorCode::TooLarge, format!("content may have at most {most} characters"))
             });
         }
-        if content.trim().is_empty() {
-            return Err(ApiError::field("content", "content must have at least one character"));
+        if !visible::shows_something(content) {
+            return Err(ApiError::field("content", "content must have at least one character that can be seen"));
         }
         Ok(())
     }

@@ -240,8 +240,9 @@ impl<'a> Event<'a> {
             .first()
             .and_then(|name| serde_json::from_str::<&str>(name.get()).ok())
             .unwrap_or("(a name that needs escapes)");
-        // An event without an argument asks for nothing in particular.
+        // An event without an argument asks for nothing in particular; `emit(event, undefined)` sends null.
         let payload = parts.get(1).map_or("{}", |payload| payload.get());
+        let payload = if payload == "null" { "{}" } else { payload };
         Ok(Event { name, payload })
     }
 }

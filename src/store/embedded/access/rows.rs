@@ -146,7 +146,7 @@ impl Person {
             *place.ok_or_else(|| Failure::Damaged(format!("{slot} is no audience")))? = of_slot;
         }
         Ok(Person {
-            id: row.id.user()?,
+            id: row.id.user(),
             name: row.name.to_owned(),
             roles: row.roles.into_iter().map(role_of).collect::<Outcome<_>>()?,
             first_seen_id: row.first_seen_id,
@@ -209,7 +209,7 @@ pub(in crate::store::embedded) fn encode_room<'b>(room: &RoomRecord, buffer: &'b
 pub(in crate::store::embedded) fn decode_room(bytes: &[u8]) -> Outcome<RoomRecord> {
     let row: RoomRow<'_> = decode_2(bytes, |old| Ok(RoomRow::renew(old)))?;
     Ok(RoomRecord {
-        id: row.id.room()?,
+        id: row.id.room(),
         name: row.name.map(str::to_owned),
         private: row.private,
         last_id: row.last_id,
@@ -336,7 +336,7 @@ impl<'a> BanRow<'a> {
     pub(in crate::store::embedded) fn banned(&self, key: &[u8]) -> Outcome<Banned> {
         let unreadable = || Failure::Damaged("a ban has a key that cannot be read".to_owned());
         let key = std::str::from_utf8(key).map_err(|_| unreadable())?;
-        let user = || -> Outcome<UserId> { self.user.ok_or_else(unreadable)?.user() };
+        let user = || -> Outcome<UserId> { self.user.ok_or_else(unreadable).map(IdRow::user) };
         let ban = match key.split_once(':') {
             Some(("t", id)) => Ban::Token(id.to_owned()),
             Some(("u", _)) => Ban::TokensOf(user()?),

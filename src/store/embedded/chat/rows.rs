@@ -120,7 +120,7 @@ pub(in crate::store::embedded) fn decode_message(bytes: &[u8], id: u64, room: &R
         id,
         seq: row.seq,
         room: room.clone(),
-        sender: row.sender_id.user()?,
+        sender: row.sender_id.user(),
         sender_name: row.sender_name.to_owned(),
         content: row.content.to_owned(),
         kind: kind_of(row.kind)?,

@@ -149,15 +149,15 @@ impl IdRow<'_> {
         }
     }
 
-    pub(in crate::store::embedded) fn user(self) -> Outcome<UserId> {
-        UserId::new(self.id()).map_err(|error| Failure::Damaged(format!("a stored user id {error}")))
+    pub(in crate::store::embedded) fn user(self) -> UserId {
+        UserId::stored(self.id())
     }
 
-    pub(in crate::store::embedded) fn room(self) -> Outcome<RoomId> {
-        RoomId::new(self.id()).map_err(|error| Failure::Damaged(format!("a stored room id {error}")))
+    pub(in crate::store::embedded) fn room(self) -> RoomId {
+        RoomId::stored(self.id())
     }
 
-    pub(in crate::store::embedded) fn lesson(self) -> Outcome<LessonId> {
-        LessonId::new(self.id()).map_err(|error| Failure::Damaged(format!("a stored lesson id {error}")))
+    pub(in crate::store::embedded) fn lesson(self) -> LessonId {
+        LessonId::stored(self.id())
     }
 }

@@ -57,7 +57,7 @@ pub(in crate::store::embedded) fn decode_notification(bytes: &[u8], id: u64, rea
     let audience = match row.audience {
         AudienceRow::All => Audience::All,
         AudienceRow::Role(code) => Audience::Role(role_of(code)?),
-        AudienceRow::Users(users) => Audience::Users(users.into_iter().map(IdRow::user).collect::<Outcome<_>>()?),
+        AudienceRow::Users(users) => Audience::Users(users.into_iter().map(IdRow::user).collect()),
     };
     let body = NotificationBody {
         kind: row.kind.to_owned(),
@@ -128,8 +128,8 @@ pub(in crate::store::embedded) fn decode_broadcast(bytes: &[u8]) -> Outcome<Broa
         Ok(match room {
             RoomNameRow::All => Room::All,
             RoomNameRow::Role(code) => Room::Role(role_of(code)?),
-            RoomNameRow::User(id) => Room::User(id.user()?),
-            RoomNameRow::Chat(id) => Room::Chat(id.room()?),
+            RoomNameRow::User(id) => Room::User(id.user()),
+            RoomNameRow::Chat(id) => Room::Chat(id.room()),
         })
     });
     Ok(Broadcast {

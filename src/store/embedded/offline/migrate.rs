@@ -262,7 +262,7 @@ pub(in crate::store::embedded) fn decode_room_1(bytes: &[u8]) -> Outcome<RoomRec
         private: row.private,
         last_id: row.last_id,
         last_seq: row.last_seq,
-        ..RoomRecord::new(row.id.room()?, Timestamp(row.created_at))
+        ..RoomRecord::new(row.id.room(), Timestamp(row.created_at))
     })
 }
 

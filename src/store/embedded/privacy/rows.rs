@@ -89,7 +89,7 @@ impl<'a> HoldRow<'a> {
     /// `older` is the number of one whose key is of before format 6.
     pub(in crate::store::embedded) fn hold(&self, key: &[u8], older: u64) -> Outcome<Hold> {
         let subject =
-            if key.starts_with(b"u:") { Subject::User(self.id.user()?) } else { Subject::Room(self.id.room()?) };
+            if key.starts_with(b"u:") { Subject::User(self.id.user()) } else { Subject::Room(self.id.room()) };
         let number = match key.split_last_chunk() {
             Some((_, number)) if !is_hold_key_5(key) => u64::from_be_bytes(*number),
             _ => older,
@@ -137,7 +137,7 @@ impl<'a> ErasureRow<'a> {
 
     pub(in crate::store::embedded) fn erasure(&self) -> Outcome<Erasure> {
         Ok(Erasure {
-            user: self.user.user()?,
+            user: self.user.user(),
             at: Timestamp(self.at),
             by: self.by.to_owned(),
             consent: self.consent,
@@ -181,7 +181,7 @@ impl<'a> VersionRow<'a> {
         Ok(WithheldVersion {
             content: self.content.to_owned(),
             until: Timestamp(self.until),
-            by: self.by.user()?,
+            by: self.by.user(),
             change: if self.is_deletion { VersionEnd::Deleted } else { VersionEnd::Edited },
         })
     }

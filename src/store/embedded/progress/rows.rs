@@ -47,21 +47,21 @@ impl<'a> ProgressRow<'a> {
     /// Whether the lesson is of this course; of any where none is named.
     pub(in crate::store::embedded) fn is_of(&self, course: Option<&LessonId>) -> Outcome<bool> {
         let Some(course) = course else { return Ok(true) };
-        let of = self.course.map(IdRow::lesson).transpose()?;
+        let of = self.course.map(IdRow::lesson);
         Ok(of.as_ref() == Some(course))
     }
 
     pub(in crate::store::embedded) fn read(&self) -> Outcome<Progress> {
         Ok(Progress {
-            user: self.user.user()?,
-            lesson: self.lesson.lesson()?,
+            user: self.user.user(),
+            lesson: self.lesson.lesson(),
             progress: Percent::new(self.progress)
                 .ok_or_else(|| Failure::Damaged(format!("{} is no share of a lesson", self.progress)))?,
             time_spent: self.time_spent,
             status: status_of(self.status)?,
             version: self.version,
-            course: self.course.map(IdRow::lesson).transpose()?,
-            module: self.module.map(IdRow::lesson).transpose()?,
+            course: self.course.map(IdRow::lesson),
+            module: self.module.map(IdRow::lesson),
             updated_at: Timestamp(self.updated_at),
             completed_at: self.completed_at.map(Timestamp),
         })
