@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
 use tracing::level_filters::LevelFilter;
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::reload::{self, Handle};
@@ -15,7 +14,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Config, LogFormat};
 
-use super::Global;
+use super::{Global, journal};
 
 /// The target of this program's own log lines.
 const OWN: &str = env!("CARGO_CRATE_NAME");
@@ -64,6 +63,7 @@ fn filter(global: &Global, config: &Config) -> Targets {
 fn lines(format: LogFormat) -> Lines {
     let is_terminal = io::stderr().is_terminal();
     let text = || fmt::layer().with_writer(io::stderr).with_ansi(is_terminal).with_target(false).boxed();
+    let journal = || journal::layer().map(Layer::boxed);
     let json = || fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed();
     match format {
         LogFormat::Text => text(),
@@ -73,14 +73,6 @@ fn lines(format: LogFormat) -> Lines {
         LogFormat::Auto if is_journal(io::stderr()) => journal().unwrap_or_else(json),
         LogFormat::Auto => json(),
     }
-}
-
-/// Log lines as journal entries with fields: `journalctl F_CODE=token_expired`. `None` if there is no journal.
-fn journal() -> Option<Lines> {
-    let layer = tracing_journald::layer().ok()?;
-    let priorities =
-        PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() };
-    Some(layer.with_syslog_identifier("academy-rt".to_owned()).with_priority_mappings(priorities).boxed())
 }
 
 /// Whether something is the stream that systemd has connected to the journal (`JOURNAL_STREAM`, systemd.exec(5)).

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod confirm;
 pub mod examples;
 pub mod exit;
+pub mod journal;
 pub mod logging;
 pub mod progress_bar;
 pub mod read_only;
