@@ -14,6 +14,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Config, LogFormat};
 
+use super::bounded_lines::Bound;
 use super::{Global, journal};
 
 /// The target of this program's own log lines.
@@ -29,17 +30,24 @@ type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
 pub struct Log {
     filter: Handle<Targets, Registry>,
     lines: Handle<Lines, Filtered>,
+    bound: Bound,
 }
 
 /// Starts logging to standard error or to the journal. To be called once per process.
 pub fn start(global: &Global, config: &Config) -> Log {
     let (filter, filter_handle) = reload::Layer::new(filter(global, config));
     let (lines, lines_handle) = reload::Layer::new(lines(config.log.format));
-    tracing_subscriber::registry().with(filter).with(lines).init();
-    Log { filter: filter_handle, lines: lines_handle }
+    let bound = Bound::default();
+    tracing_subscriber::registry().with(filter).with(lines).with(bound.clone()).init();
+    Log { filter: filter_handle, lines: lines_handle, bound }
 }
 
 impl Log {
+    /// Says how many lines were left out, because there were too many of one kind. To be called now and then.
+    pub fn tell_left_out(&self) {
+        self.bound.tell();
+    }
+
     /// Applies another configuration. Command-line options still override it.
     pub fn reconfigure(&self, global: &Global, config: &Config) {
         let changed = self.filter.reload(filter(global, config));

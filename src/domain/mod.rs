@@ -10,6 +10,7 @@ pub mod host;
 pub mod id;
 pub mod notification;
 pub mod origin;
+pub mod panics;
 pub mod pem;
 pub mod privacy;
 pub mod problem;
