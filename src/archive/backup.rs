@@ -24,6 +24,7 @@ use crate::archive::ArchiveError;
 use crate::archive::files::{copy, is_missing, parent, rename_new, sync_parent};
 use crate::archive::format;
 use crate::archive::format::{Header, Summary};
+use crate::config::disk_room;
 use crate::domain::problem::Problem;
 
 /// What the names of scheduled backups end with.
@@ -272,7 +273,7 @@ fn target_failed(path: &Path, error: &io::Error) -> Problem {
         io::ErrorKind::AlreadyExists => "Use another name. A backup never overwrites a file.",
         _ => "Check the path and its disk, and try again.",
     };
-    Problem::new(format!("the backup {} cannot be written", path.display()), error, remedy)
+    Problem::new(format!("the backup {} cannot be written", path.display()), disk_room::why(path, error), remedy)
 }
 
 /// Where a backup comes from has ended or failed.

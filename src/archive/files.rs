@@ -9,6 +9,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::config::acting_as::Rights;
+use crate::config::disk_room;
 use crate::domain::problem::Problem;
 
 /// The directory that a file is in.
@@ -99,5 +100,5 @@ pub(super) fn written(what: &str, path: &Path, error: &io::Error) -> Problem {
         io::ErrorKind::PermissionDenied => "Run it as the user of the server, or as root; nothing has been changed.",
         _ => "Check the directory and its disk; nothing has been changed.",
     };
-    Problem::new(format!("{what} {} cannot be written", path.display()), error, remedy)
+    Problem::new(format!("{what} {} cannot be written", path.display()), disk_room::why(path, error), remedy)
 }

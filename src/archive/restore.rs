@@ -12,6 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::acting_as::Rights;
+use crate::config::disk_room;
 use crate::domain::Timestamp;
 use crate::domain::audit::{AuditEntry, action};
 use crate::store::embedded::offline::carry_forward::Carried;
@@ -103,13 +104,27 @@ pub struct Restored {
     pub replayed: Option<Replayed>,
 }
 
+/// Why a store was not opened, with what the system does not say of its disk and its threads.
+#[must_use]
+pub fn why_not_opened(error: &OpenError) -> String {
+    match error {
+        OpenError::Io { path, source } if source.kind() == io::ErrorKind::StorageFull => {
+            format!("cannot open the store at {}: {}", path.display(), disk_room::why(path, source))
+        }
+        OpenError::Io { source, .. } if source.kind() == io::ErrorKind::WouldBlock => {
+            format!("its threads cannot be started: {source}")
+        }
+        error => error.to_string(),
+    }
+}
+
 /// What is said of a store that cannot be opened.
 #[must_use]
 pub fn opened(error: OpenError) -> Problem {
-    let why = error.to_string();
+    let why = why_not_opened(&error);
     let remedy = match error {
         OpenError::InUse { .. } => {
-            "Stop the server first (systemctl stop academy-rt.socket academy-rt.service), then run it again."
+            "Stop the server or program that uses it first (systemctl stop academy-rt.socket academy-rt.service), then run it again."
         }
         OpenError::Newer { .. } => "Use the version that wrote it, or a later one.",
         OpenError::Older { .. } => "Migrate it first with `academy-rt db upgrade`.",
@@ -119,6 +134,9 @@ pub fn opened(error: OpenError) -> Problem {
         }
         OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::NotFound => {
             "Give the data directory of the server with --data-dir, or its configuration with --config."
+        }
+        OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            "Free space on the disk of the data directory, or enlarge it."
         }
         OpenError::Io { .. } => {
             "Check that the directory exists, that this user can read it, and that it has free space."

@@ -1,5 +1,7 @@
 //! The claims of a token, as the academy's platform mints them, and what they say of a person.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -29,6 +31,14 @@ impl NumericDate {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped; a float cast saturates")]
     pub(super) fn as_milliseconds(self) -> Option<Timestamp> {
         (self.0 >= 1e11).then(|| Timestamp((self.0 as u64).min(END_OF_TIME_MS)))
+    }
+
+    /// Whether an end is one of our time in milliseconds, so that the token would be good for thousands of years in seconds.
+    /// The year 9999 in seconds, which somebody may mean, is a moment of 1978 in milliseconds.
+    pub(super) fn is_plainly_in_milliseconds(self, now: Timestamp) -> bool {
+        const CENTURY: Duration = Duration::from_secs(100 * 366 * 86_400);
+        const YEAR_2001: Timestamp = Timestamp(1_000_000_000_000);
+        self.as_milliseconds().is_some_and(|at| at >= YEAR_2001 && at <= now.plus(CENTURY))
     }
 }
 

@@ -178,6 +178,9 @@ impl Rules {
     fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), TokenError> {
         match claims.exp {
             None if self.require_exp => return Err(TokenError::Invalid("it has no end (exp)")),
+            Some(exp) if exp.is_plainly_in_milliseconds(now) => {
+                return Err(TokenError::Invalid("its exp is in milliseconds; write it in seconds"));
+            }
             Some(exp) if exp.timestamp().plus(self.leeway) <= now => return Err(TokenError::Expired),
             _ => {}
         }

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::config::Config;
 use crate::config::acting_as::Rights;
+use crate::config::disk_room;
 use crate::domain::Timestamp;
 
 use super::file::modified;
@@ -176,7 +177,7 @@ fn unwritten(path: &Path, error: &io::Error) -> KeyError {
         io::ErrorKind::StorageFull => "Free space on the disk, and try again.",
         _ => "Check the directory and the disk, and try again.",
     };
-    KeyError::new(format!("{} was not written", path.display()), error, remedy)
+    KeyError::new(format!("{} was not written", path.display()), disk_room::why(path, error), remedy)
 }
 
 fn write_ring(ring: &Ring) -> Result<(), KeyError> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::config::disk_room;
 use crate::config::trusted_file::{self, Trust, Untrusted};
 use crate::config::{Config, Origin, Secret};
 
@@ -45,7 +46,7 @@ pub enum SecretError {
         len: usize,
     },
     /// Its file cannot be used.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), disk_room::why(path, source))]
     File {
         /// The file.
         path: PathBuf,

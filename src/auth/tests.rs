@@ -112,6 +112,8 @@ fn times_are_checked_with_leeway() {
     };
     assert!(why(json!({"nbf": in_secs(31)})).starts_with("its nbf is later than"));
     assert!(why(json!({"iat": in_secs(31)})).starts_with("its iat is later than"));
+    assert_eq!(why(json!({"exp": NOW.0 + 3_600_000})), "its exp is in milliseconds; write it in seconds");
+    assert_eq!(why(json!({"exp": NOW.0 - 3_600_000})), "its exp is in milliseconds; write it in seconds");
     assert_eq!(why(json!({"iat": NOW.0})), "its iat is in milliseconds; write it in seconds");
     assert_eq!(why(json!({"nbf": NOW.0})), "its nbf is in milliseconds; write it in seconds");
     assert_eq!(why(json!({"exp": "tomorrow"})), "its exp, nbf or iat is not a number; write a time in seconds");

@@ -66,6 +66,12 @@ impl Failure {
         Failure { is_usage: true, ..Failure::new(what, why, remedy) }
     }
 
+    /// The code of a server's refusal, if it is one.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        self.details.as_ref()?.code.as_deref()
+    }
+
     /// With the code of a server's refusal.
     #[must_use]
     pub fn with_code(self, code: &str) -> Failure {

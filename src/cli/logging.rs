@@ -6,7 +6,6 @@ use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
 use tracing::level_filters::LevelFilter;
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::reload::{self, Handle};
@@ -15,7 +14,8 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::config::{Config, LogFormat};
 
-use super::Global;
+use super::bounded_lines::Bound;
+use super::{Global, journal};
 
 /// The target of this program's own log lines.
 const OWN: &str = env!("CARGO_CRATE_NAME");
@@ -30,17 +30,24 @@ type Lines = Box<dyn Layer<Filtered> + Send + Sync>;
 pub struct Log {
     filter: Handle<Targets, Registry>,
     lines: Handle<Lines, Filtered>,
+    bound: Bound,
 }
 
 /// Starts logging to standard error or to the journal. To be called once per process.
 pub fn start(global: &Global, config: &Config) -> Log {
     let (filter, filter_handle) = reload::Layer::new(filter(global, config));
     let (lines, lines_handle) = reload::Layer::new(lines(config.log.format));
-    tracing_subscriber::registry().with(filter).with(lines).init();
-    Log { filter: filter_handle, lines: lines_handle }
+    let bound = Bound::default();
+    tracing_subscriber::registry().with(filter).with(lines).with(bound.clone()).init();
+    Log { filter: filter_handle, lines: lines_handle, bound }
 }
 
 impl Log {
+    /// Says how many lines were left out, because there were too many of one kind. To be called now and then.
+    pub fn tell_left_out(&self) {
+        self.bound.tell();
+    }
+
     /// Applies another configuration. Command-line options still override it.
     pub fn reconfigure(&self, global: &Global, config: &Config) {
         let changed = self.filter.reload(filter(global, config));
@@ -64,6 +71,7 @@ fn filter(global: &Global, config: &Config) -> Targets {
 fn lines(format: LogFormat) -> Lines {
     let is_terminal = io::stderr().is_terminal();
     let text = || fmt::layer().with_writer(io::stderr).with_ansi(is_terminal).with_target(false).boxed();
+    let journal = || journal::layer().map(Layer::boxed);
     let json = || fmt::layer().json().flatten_event(true).with_writer(io::stderr).boxed();
     match format {
         LogFormat::Text => text(),
@@ -73,14 +81,6 @@ fn lines(format: LogFormat) -> Lines {
         LogFormat::Auto if is_journal(io::stderr()) => journal().unwrap_or_else(json),
         LogFormat::Auto => json(),
     }
-}
-
-/// Log lines as journal entries with fields: `journalctl F_CODE=token_expired`. `None` if there is no journal.
-fn journal() -> Option<Lines> {
-    let layer = tracing_journald::layer().ok()?;
-    let priorities =
-        PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() };
-    Some(layer.with_syslog_identifier("academy-rt".to_owned()).with_priority_mappings(priorities).boxed())
 }
 
 /// Whether something is the stream that systemd has connected to the journal (`JOURNAL_STREAM`, systemd.exec(5)).

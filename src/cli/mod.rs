@@ -1,10 +1,12 @@
 //! The command line. Each command has one file with its arguments, its code and its texts.
 
+pub mod bounded_lines;
 pub mod client;
 pub mod commands;
 pub mod confirm;
 pub mod examples;
 pub mod exit;
+pub mod journal;
 pub mod logging;
 pub mod progress_bar;
 pub mod read_only;
@@ -22,6 +24,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::config::load::{examine, is_read};
 use crate::config::{Config, ConfigError, Origin, SourceFile, Sources, drop_ins, trusted_file};
+use crate::domain::panics;
 use crate::observability::process;
 use crate::protocol::json::escaped;
 
@@ -161,10 +164,19 @@ pub fn main() -> Exit {
         }
     };
     let is_json = cli.global.output == Output::Json;
-    match run(cli) {
-        Ok(exit) => exit,
-        Err(error) => exit::report(&error, is_json),
+    panics::tell_awaited_ones_as_errors();
+    match panics::awaited(|| run(cli)) {
+        Ok(Ok(exit)) => exit,
+        Ok(Err(error)) => exit::report(&error, is_json),
+        Err(words) => exit::report(&of_a_panic(&words).into(), is_json),
     }
+}
+
+fn of_a_panic(words: &str) -> Failure {
+    if panics::is_lack_of_threads(words) {
+        return Failure::new("the threads of the program cannot be started", words, panics::MORE_THREADS);
+    }
+    Failure::new("this is a fault of the program itself", words, "Report it with these lines and what you did.")
 }
 
 /// Whether a command line that cannot be parsed asks for JSON.

@@ -5,6 +5,7 @@
 
 pub mod acting_as;
 pub mod capacity;
+pub mod disk_room;
 pub mod drop_ins;
 pub mod forward;
 pub mod keys;

@@ -11,6 +11,7 @@ pub mod id;
 pub mod nearest;
 pub mod notification;
 pub mod origin;
+pub mod panics;
 pub mod pem;
 pub mod privacy;
 pub mod problem;

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
-use crate::config::trusted_file::Trust;
+use crate::config::trusted_file::{Trust, Untrusted};
 use crate::config::{Config, TlsMode};
 
 use crate::domain::problem::Problem;
+use crate::observability::local_person;
 
 /// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that terminates TLS.
 pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) -> Result<(), Problem> {
@@ -55,7 +56,19 @@ pub(super) fn make_private_dir(path: &Path) -> Result<(), Problem> {
 /// Whoever can change the data directory, or what is above it, has the secret and the store.
 pub(super) fn refuse_untrusted_dir(path: &Path, trust: &Trust) -> Result<(), Problem> {
     trust.check(path).map_err(|error| {
-        let remedy = format!("{} Or use another directory with --data-dir.", error.remedy());
+        let remedy = match error {
+            // The data directory of the service, most often: nothing is wrong with it.
+            Untrusted::Owner { uid, .. } if rustix::process::geteuid().is_root() => {
+                let user = local_person::name_of(uid).unwrap_or_else(|| format!("'#{uid}'"));
+                format!(
+                    "If that is the user of the service, start the service (systemctl start academy-rt), or the server as that user \
+                     (runuser -u {user} -- academy-rt serve ...). Otherwise check that the contents are still yours, and use another directory with \
+                     --data-dir, or give this one to root: chown -R root {}.",
+                    path.display()
+                )
+            }
+            _ => format!("{} Or use another directory with --data-dir.", error.remedy()),
+        };
         Problem::new(format!("the data directory {} cannot be used", path.display()), error, remedy)
     })
 }

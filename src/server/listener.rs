@@ -21,6 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use parking_lot::{Mutex, MutexGuard};
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::oneshot;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Limits, capacity};
+use crate::observability::certificate::CertificateFacts;
 use crate::observability::local_person;
 use crate::observability::process;
 use crate::protocol::error::ApiError;
@@ -124,7 +126,7 @@ pub struct Connections {
     made_room: NowAndThen,
     told: NowAndThen,
     lacked: NowAndThen,
-    live_connections: Mutex<HashMap<u64, Weak<dyn Connection>>>,
+    live_connections: Mutex<HashMap<u64, Live>>,
     next: AtomicU64,
     /// Connections that the server makes to itself, by where they come from.
     probes: Mutex<HashMap<SocketAddr, oneshot::Sender<()>>>,
@@ -134,6 +136,15 @@ impl std::fmt::Debug for Connections {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connections").finish_non_exhaustive()
     }
+}
+
+/// A connection of this moment.
+struct Live {
+    connection: Weak<dyn Connection>,
+    /// From where it comes, if it comes over the network.
+    address: Option<IpAddr>,
+    /// The client certificate that it was made with, and who has signed it.
+    chain: Option<Arc<[CertificateDer<'static>]>>,
 }
 
 /// A connection that is open.
@@ -277,7 +288,7 @@ struct Who {
     address: Option<IpAddr>,
     /// Whether it is who has connected.
     is_direct: bool,
-    is_certified: bool,
+    chain: Option<Arc<[CertificateDer<'static>]>>,
     user: Option<u32>,
     login: Option<String>,
     /// Its place among those who come over the network.
@@ -286,13 +297,13 @@ struct Who {
 
 impl Who {
     fn over_network(address: IpAddr, is_direct: bool, place: Arc<Place>) -> Who {
-        Who { address: Some(address), is_direct, is_certified: false, user: None, login: None, place: Some(place) }
+        Who { address: Some(address), is_direct, chain: None, user: None, login: None, place: Some(place) }
     }
 
     fn local(user: Option<u32>, process: Option<i32>) -> Who {
         let login = process.and_then(|process| local_person::login_of(&process.to_string()));
         let login = login.filter(|login| Some(*login) != user).map(local_person::named);
-        Who { address: None, is_direct: true, is_certified: false, user, login, place: None }
+        Who { address: None, is_direct: true, chain: None, user, login, place: None }
     }
 }
 
@@ -318,7 +329,7 @@ impl Connections {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Weak<dyn Connection>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Live>> {
         self.live_connections.lock()
     }
 
@@ -328,17 +339,43 @@ impl Connections {
         &self.tracker
     }
 
-    /// The connections of this moment.
+    /// The connections of this moment, and from where they come.
     #[must_use]
-    pub fn live_connections(&self) -> Vec<Arc<dyn Connection>> {
+    pub fn live_connections(&self) -> Vec<(Option<IpAddr>, Arc<dyn Connection>)> {
         let mut live_connections = self.lock();
-        live_connections.retain(|_, connection| connection.strong_count() > 0);
-        live_connections.values().filter_map(Weak::upgrade).collect()
+        live_connections.retain(|_, live| live.connection.strong_count() > 0);
+        live_connections.values().filter_map(|live| Some((live.address, live.connection.upgrade()?))).collect()
+    }
+
+    /// Ends the connections whose client certificate is not good any more. `why_not` says why one is not. Gives how many.
+    pub fn cut_uncertified(&self, why_not: impl Fn(&[CertificateDer<'static>]) -> Option<String>) -> usize {
+        let certified: Vec<_> = self
+            .lock()
+            .values()
+            .filter_map(|live| Some((live.chain.clone()?, live.address, live.connection.upgrade()?)))
+            .collect();
+        let mut ended = 0;
+        for (chain, address, connection) in certified {
+            let Some(why) = why_not(&chain) else { continue };
+            connection.cut(Cut::Ended);
+            ended += 1;
+            if self.middleware.counters().log_limiter.may_log("client_certificate") {
+                let whose = chain.first().and_then(|leaf| CertificateFacts::read(leaf).ok());
+                let whose = whose.map_or_else(|| "an unreadable name".to_owned(), |facts| facts.subject);
+                let from = address.map_or_else(|| "this machine".to_owned(), |address| address.to_string());
+                tracing::info!(
+                    reason = "client_certificate",
+                    "closed a connection from {from}: its client certificate, of '{whose}', is not good any more (tls.client_ca, \
+                     tls.client_crl): {why}"
+                );
+            }
+        }
+        ended
     }
 
     /// Ends all connections now.
     pub fn cut_all(&self) {
-        for connection in self.live_connections() {
+        for (_, connection) in self.live_connections() {
             connection.cut(Cut::Ended);
         }
     }
@@ -406,10 +443,10 @@ impl Connections {
         match tokio::time::timeout(self.limits.handshake, Box::pin(secured)).await {
             Ok(Ok(Some(stream))) => {
                 let connection = stream.get_ref().1;
-                let is_certified = connection.peer_certificates().is_some_and(|chain| !chain.is_empty());
+                let chain = connection.peer_certificates().filter(|chain| !chain.is_empty()).map(Arc::from);
                 let group = connection.negotiated_key_exchange_group().and_then(|group| group.name().as_str());
                 self.middleware.counters().tls_groups.add(group.unwrap_or("other"));
-                self.serve(stream, Who { is_certified, ..who }).await;
+                self.serve(stream, Who { chain, ..who }).await;
             }
             Ok(Ok(None)) => {
                 self.refused(
@@ -584,7 +621,7 @@ impl Connections {
         if !self.made_room.is_due(ROOM) {
             return 0;
         }
-        let idle = self.live_connections().into_iter().filter_map(|one| Some((one.idle_since()?, one)));
+        let idle = self.live_connections().into_iter().filter_map(|(_, one)| Some((one.idle_since()?, one)));
         let mut idle: Vec<_> = idle.filter(|(since, _)| since.elapsed() >= IDLE).collect();
         idle.sort_unstable_by_key(|(since, _)| *since);
         idle.truncate(idle.len().div_ceil(16).min(64));
@@ -663,8 +700,9 @@ impl Connections {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;
-        self.lock().insert(number, Arc::downgrade(&connection));
-        let Who { address, is_direct, is_certified, user, login, place } = who;
+        let Who { address, is_direct, chain, user, login, place } = who;
+        let is_certified = chain.is_some();
+        self.lock().insert(number, Live { connection: Arc::downgrade(&connection), address, chain });
         let is_proxied = address.is_some_and(|address| self.middleware.is_proxy(&address));
         // Places count themselves; the administrator of this machine has none.
         let _open = place.is_none().then(|| Open::new(&self.middleware));

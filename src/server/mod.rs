@@ -23,6 +23,7 @@ mod shutdown;
 mod state;
 mod supervisor;
 mod systemd;
+pub mod threads;
 pub mod tls;
 mod wrong_protocol;
 
@@ -91,6 +92,9 @@ pub trait Launcher: Send + Sync {
     /// # Errors
     /// What is wrong with it, and where.
     fn reread(&self) -> Result<Config, Problem>;
+
+    /// Says how many lines the log leaves out of those that there were too many of. Called now and then.
+    fn tell_left_out_lines(&self);
 
     /// Goes by another level and format of log lines.
     fn reconfigure_log(&self, config: &Config);
@@ -259,6 +263,7 @@ impl Server {
             verifier,
             middleware,
             sockets: sockets.clone(),
+            connections: connections.clone(),
             state: state.clone(),
             tls: tls.clone(),
             clock,

@@ -52,7 +52,7 @@ impl Process for Alone {
 #[derive(Debug)]
 pub enum OfflineError {
     /// A server has it open: it is to be asked, and not passed by.
-    InUse,
+    InUse(String),
     /// Anything else.
     Other(Problem),
 }
@@ -84,9 +84,9 @@ impl Offline {
     pub async fn open(config: &Config) -> Result<(Offline, DuplexStream), OfflineError> {
         let path = config.storage.data_dir.join(crate::store::embedded::NAME);
         if path.exists()
-            && let Err(OpenError::InUse { .. }) = Held::take(&config.storage.data_dir)
+            && let Err(OpenError::InUse { by, .. }) = Held::take(&config.storage.data_dir)
         {
-            return Err(OfflineError::InUse);
+            return Err(OfflineError::InUse(by));
         }
         if !path.exists() {
             return Err(OfflineError::Other(Problem::new(

@@ -1,6 +1,7 @@
 //! Opening the store as a configuration says: an older format is migrated behind a backup, and what does not open is told
 //! with its remedy.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,8 @@ use crate::archive::rebuild;
 use crate::config::Config;
 use crate::store::{self, CommitSink, OpenError, StoreConfig};
 
+use crate::archive::restore::why_not_opened;
+use crate::domain::panics::MORE_THREADS;
 use crate::domain::problem::Problem;
 
 /// Opens the store on a thread that may block.
@@ -47,9 +50,11 @@ fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), Problem
 }
 
 fn not_opened(error: OpenError) -> Problem {
-    let why = error.to_string();
+    let why = why_not_opened(&error);
     let remedy = match error {
-        OpenError::InUse { .. } => "Stop the other server, or give this one another directory with --data-dir.",
+        OpenError::InUse { .. } => {
+            "Stop the other server or program, or give this server another directory with --data-dir."
+        }
         OpenError::Newer { .. } => "Run the version that wrote it, or a later one.",
         OpenError::Older { .. } => "Migrate it with `academy-rt db upgrade`.",
         OpenError::Corrupt { .. } => "Restore a backup (academy-rt restore FILE). The restore keeps the damaged file.",
@@ -58,6 +63,10 @@ fn not_opened(error: OpenError) -> Problem {
         }
         OpenError::LostLink { .. } => {
             "Mount the disk that the link leads to. To begin with an empty store or to restore a backup, remove the link first."
+        }
+        OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::WouldBlock => MORE_THREADS,
+        OpenError::Io { ref source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+            "Free space on the disk of the data directory, or enlarge it."
         }
         OpenError::Io { .. } => "Check that the directory exists, is writable and has free space.",
     };

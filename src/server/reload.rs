@@ -29,6 +29,7 @@ use super::tls::{self, Material, Tls};
 use super::{BACKUP_RESTS, Launcher, State, systemd};
 use crate::domain::problem::Problem;
 use crate::server::file_watcher::WatchedFiles;
+use crate::server::listener::Connections;
 use crate::server::middleware::{Middleware, MiddlewareSettings};
 use crate::server::{addresses, key_files};
 
@@ -46,6 +47,7 @@ pub(super) struct Reloader {
     pub(super) verifier: Arc<Verifier>,
     pub(super) middleware: Arc<Middleware>,
     pub(super) sockets: Arc<SocketIoTransport>,
+    pub(super) connections: Arc<Connections>,
     pub(super) state: Arc<State>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -88,6 +90,7 @@ impl Reloader {
                     None => return,
                 },
                 _ = looks.tick() => {
+                    self.launcher.tell_left_out_lines();
                     self.take_changed_certificate(&mut said).await;
                     self.take_changed_keys(&mut said_of_keys).await;
                     // What was good by one clock may not be so by another one.
@@ -152,11 +155,14 @@ impl Reloader {
         // Everything is good: from here on nothing can fail.
         if let (Some(tls), Some(material)) = (&self.tls, material) {
             log_warnings(&material);
-            tls.replace(material);
+            self.put_certificate(tls, material);
         }
         let key_changes = self.put_keys(&new.auth, loaded, watched);
         self.app.rates.replace(&new.limits);
-        self.app.settings.replace(Settings::new(&new, BACKUP_RESTS));
+        let mut settings = Settings::new(&new, BACKUP_RESTS);
+        // Purges wait for the receiver that records are forwarded to, which a restart alone changes.
+        settings.audit.forward = self.app.settings.get().audit.forward.clone();
+        self.app.settings.replace(settings);
         self.middleware.resettle(MiddlewareSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
         self.launcher.reconfigure_log(&new);
@@ -221,14 +227,30 @@ impl Reloader {
         let Some(material) = loaded? else { return Ok(()) };
         material.may_replace(current, now)?;
         log_warnings(&material);
-        tls.replace(material);
+        self.put_certificate(tls, material);
         tracing::info!(tls = %tls.summary(), "new connections use a new certificate");
         Ok(())
+    }
+
+    /// New connections get another certificate. What was opened with a client certificate that is not good by the new authorities and
+    /// revocation lists ends.
+    fn put_certificate(&self, tls: &Tls, material: Material) {
+        tls.replace(material);
+        let (material, now) = (tls.material(), self.clock.now());
+        let ended = self.connections.cut_uncertified(|chain| material.why_not(chain, now));
+        if ended > 0 {
+            tracing::warn!(
+                "closed {ended} connections whose client certificate is not good any more (tls.client_ca, tls.client_crl)"
+            );
+        }
     }
 
     fn warn_of_the_end(&self) {
         let Some(tls) = &self.tls else { return };
         let (material, now) = (tls.material(), self.clock.now());
+        for warning in material.authority_warnings(now) {
+            tracing::error!("{warning}");
+        }
         if let Some(warning) = material.revocation_warning(now) {
             tracing::error!("{warning}");
         }

@@ -2,6 +2,7 @@
 //! ahead nothing is purged for a while: if it is wrong, there is time to put it right before anything is gone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -22,6 +23,9 @@ use crate::store::operations::{AwaitedTarget, Purge, PurgeCursor, Record};
 const REST: Duration = Duration::from_secs(60 * 60);
 /// So many things are looked at by one transaction of a purge.
 const PURGE_SLICE: usize = 250;
+/// So many records of the audit log are looked at at a time, so often, for purges that were cut off.
+const LOOK_BACK: usize = 1_000;
+const LOOKED_BACK: usize = 20;
 /// Between two slices of a purge the writer is others' for so long.
 const PURGE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -46,6 +50,8 @@ pub struct Purges {
     store: Storage,
     /// The ages.
     settings: Arc<LiveSettings>,
+    /// Whether it was looked for purges that the end of an earlier server has cut off.
+    has_looked_back: Arc<AtomicBool>,
     /// The server is about to stop: a purge ends at its next slice.
     ending: CancellationToken,
     /// Nothing is purged before this.
@@ -54,7 +60,7 @@ pub struct Purges {
 
 impl Purges {
     pub(super) fn new(store: Storage, settings: Arc<LiveSettings>, ending: CancellationToken) -> Purges {
-        Purges { store, settings, ending, rest_until: Arc::default() }
+        Purges { store, settings, has_looked_back: Arc::default(), ending, rest_until: Arc::default() }
     }
 
     /// The machine's clock was set. Tokens go by the new time from here on; what is old by it is not purged for a while.
@@ -74,6 +80,12 @@ impl Purges {
         if rests_until.is_some_and(|until| Instant::now() < until) {
             return;
         }
+        if !self.has_looked_back.swap(true, Ordering::Relaxed)
+            && let Err(error) = self.end_those_cut_off().await
+        {
+            self.has_looked_back.store(false, Ordering::Relaxed);
+            tracing::warn!(%error, "it is not known yet whether a purge was cut off when the server ended last; looking again");
+        }
         for kind in PurgeKind::ALL {
             let Some(age) = age_of(&self.settings.get().retention, kind) else { continue };
             let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
@@ -86,6 +98,42 @@ impl Purges {
                 Err(error) => tracing::warn!(%error, kind = kind.as_str(), "a purge stopped; retrying"),
             }
         }
+    }
+
+    /// A purge that a kill or a failure of the machine has cut off has a record of its beginning, and none of its end: it is written
+    /// at the first look behind the next start.
+    async fn end_those_cut_off(&self) -> Result<(), StoreError> {
+        let (anchor, head) = self.store.audit_ends().await?;
+        let mut open: Vec<&str> = PurgeKind::ALL.iter().map(|kind| kind.as_str()).collect();
+        let mut cut_off = Vec::new();
+        let mut before = head.number;
+        for _ in 0..LOOKED_BACK {
+            let after = before.saturating_sub(LOOK_BACK as u64).max(anchor.number);
+            let page = self.store.audit_records(after, LOOK_BACK).await?;
+            for record in page.records.iter().rev().filter(|record| record.number <= before) {
+                let entry = &record.entry;
+                let Some(at) = open.iter().position(|kind| entry.action == action::PURGE && entry.target == *kind)
+                else {
+                    continue;
+                };
+                let kind = open.swap_remove(at);
+                if entry.outcome == "begun" {
+                    cut_off.push((kind, record.number));
+                }
+            }
+            before = after;
+            if open.is_empty() || before <= anchor.number {
+                break;
+            }
+        }
+        for (kind, number) in cut_off {
+            let outcome = format!(
+                "stopped: the server ended before it did, so how many were purged since record {number} is not known; the next purge goes on"
+            );
+            let act = Caller::server().act(action::PURGE, kind.to_owned());
+            self.store.write(Record { entry: act.entry(self.store.now(), &outcome) }).await?;
+        }
+        Ok(())
     }
 
     /// Who the audit log is forwarded to.

@@ -64,10 +64,12 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("the data directory {} is in use by another academy-rt", path.display())]
+    #[error("the data directory {} is in use by {by}", path.display())]
     InUse {
         /// The data directory.
         path: PathBuf,
+        /// By whom, in words.
+        by: String,
     },
     /// It was written by a newer version.
     #[error("the store at {} has format {found}, of academy-rt {version}; this version reads up to {known}", path.display())]

@@ -542,9 +542,19 @@ fn a_revoked_client_certificate_is_refused_and_so_are_all_when_the_list_is_over(
         String::from_utf8_lossy(&answer).contains(" 200 ")
     };
     assert!(is_let_in(7) && !is_let_in(666));
+    // What it has opened ends with it, and what another one has opened does not.
+    let open = |serial: u64| {
+        let mut stream = service.tls(Some(authority.certificate(serial)));
+        assert!(crate::service::ask(&mut stream, "GET /healthz HTTP/1.1", "").contains(" 200 "));
+        stream
+    };
+    let (mut opened, mut other) = (open(7), open(8));
     // As authorities publish it, and taken without a reload.
     fs::write(service.path("crl.pem"), &authority.revoked(&[7, 666], 9).der()[..]).unwrap();
     until("the new list", || !is_let_in(7));
+    assert!(matches!(opened.read(&mut [0]), Ok(0) | Err(_)), "the connection of who was revoked has ended");
+    service.wait_for("closed a connection from 127.0.0.1: its client certificate, of 'CN=admin', is not good any more");
+    assert!(crate::service::ask(&mut other, "GET /healthz HTTP/1.1", "").contains(" 200 "));
     assert!(is_let_in(8) && !is_let_in(666));
     // One that is over does not take the place of one that is not, and is told.
     fs::write(service.path("crl.pem"), authority.revoked(&[], -1).pem().unwrap()).unwrap();
@@ -572,4 +582,55 @@ fn a_revoked_client_certificate_is_refused_and_so_are_all_when_the_list_is_over(
     }
     let said = service.reload(&secured("mode = \"self-signed\"\nclient_crl = \"DIR/crl.pem\""));
     assert!(said.contains("is not used without tls.client_ca"), "{said}");
+}
+
+#[test]
+fn an_authority_of_client_certificates_that_is_over_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = |days| {
+        let mut params = named("Old Authority", days);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+    };
+    fs::write(dir.path().join("ca.pem"), authority((-9, 900))).unwrap();
+    let lines = secured("mode = \"self-signed\"\nclient_ca = \"DIR/ca.pem\"");
+    let service = Service::start_in(dir, free_port(), &lines, &[], None);
+    let says = "the authority 'CN=Old Authority' in tls.client_ca expired on";
+    assert!(!service.log().contains("in tls.client_ca"), "{}", service.log());
+    fs::write(service.path("ca.pem"), authority((-90, -9))).unwrap();
+    let said = service.hang_up();
+    assert!(said.contains(says), "{said}");
+    for args in [&["doctor"][..], &["config", "check"]] {
+        let said = words(&command(&service, args));
+        assert!(said.contains(says), "{args:?}: {said}");
+    }
+    let service = Service::start_in(service.end(), free_port(), &lines, &[], None);
+    assert!(service.log().contains(says), "{}", service.log());
+    fs::write(service.path("ca.pem"), authority((-90, 9))).unwrap();
+    let said = service.hang_up();
+    assert!(said.contains("in tls.client_ca expires on"), "{said}");
+}
+
+/// As a cut between the two names of a pair leaves it.
+#[test]
+fn a_server_with_half_of_its_own_old_pair_and_half_of_the_new_one_starts() {
+    let (mut dir, lines) = (tempfile::tempdir().unwrap(), secured(SELF_SIGNED));
+    let other = {
+        let service = Service::start(&lines);
+        fs::read(service.path("data/tls/key.pem")).unwrap()
+    };
+    for has_kept_it in [true, false] {
+        let service = Service::start_in(dir, free_port(), &lines, &[], None);
+        let before = service.certificate();
+        dir = service.end();
+        let key = dir.path().join("data/tls/key.pem");
+        if has_kept_it {
+            fs::copy(&key, key.with_extension("aside")).unwrap();
+        }
+        fs::write(&key, &other).unwrap();
+        let service = Service::start_in(dir, free_port(), &lines, &[], None);
+        assert_eq!(service.certificate() == before, has_kept_it, "its own key is there, or another pair is made");
+        assert_eq!(service.log().contains("do not belong together"), !has_kept_it, "{}", service.log());
+        dir = service.end();
+    }
 }

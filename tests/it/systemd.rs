@@ -123,7 +123,7 @@ fn the_watchdog_is_fed_only_while_connections_are_accepted() {
 
 /// The journal itself, in a mount namespace of its own: its daemon takes the lines, its reader finds them by their fields.
 #[test]
-fn lines_have_fields_of_their_own_in_the_journal() {
+fn lines_have_fields_of_their_own_in_the_journal_and_say_them_in_the_message() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let script = r#"
@@ -137,7 +137,7 @@ fn lines_have_fields_of_their_own_in_the_journal() {
         "$0" serve --no-tls --listen 127.0.0.1:0 --data-dir "$1" >/dev/null 2>&1 &
         server=$!
         tries=0
-        until journalctl -D /run/log/journal -o json SYSLOG_IDENTIFIER=academy-rt MESSAGE=started 2>/dev/null | grep -q started; do
+        until journalctl -D /run/log/journal -o cat SYSLOG_IDENTIFIER=academy-rt 2>/dev/null | grep -q '^started '; do
             tries=$((tries + 1)); [ $tries -lt 400 ]; sleep 0.05
         done
         kill $server
@@ -164,13 +164,20 @@ fn lines_have_fields_of_their_own_in_the_journal() {
     assert!(output.status.success(), "{said}");
     let lines: Vec<serde_json::Value> =
         String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let started = lines.iter().find(|line| line["MESSAGE"] == "started").unwrap();
+    let text = |line: &serde_json::Value| line["MESSAGE"].as_str().unwrap_or_default().to_owned();
+    let started = lines.iter().find(|line| text(line).starts_with("started ")).unwrap();
+    // `journalctl -u academy-rt` shows this and nothing else.
+    let said = text(started);
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    for part in [version.as_str(), "tls=off", "addresses=http://127.0.0.1:", &format!("data_dir={}", data.display())] {
+        assert!(said.contains(part), "{part} is not in: {said}");
+    }
     assert_eq!(started["F_VERSION"], env!("CARGO_PKG_VERSION"));
     assert_eq!(started["F_DATA_DIR"], data.to_str().unwrap());
     assert_eq!(started["F_TLS"], "off");
     assert!(started["F_ADDRESSES"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     assert_eq!(started["PRIORITY"], "6");
-    assert!(lines.iter().any(|line| line["MESSAGE"] == "stopped"), "{said}");
+    assert!(lines.iter().any(|line| text(line) == "stopped"), "{lines:?}");
 }
 
 /// A notification socket that has a name and no file, as some managers and container engines give it.

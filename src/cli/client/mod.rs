@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::config::acting_as::Rights;
 use crate::observability::local_person;
 use crate::server::offline::{Offline, OfflineError};
+use crate::server::threads;
 use crate::transport::origin::BEHIND_COMMAND;
 
 use crate::cli::Global;
@@ -159,7 +160,11 @@ impl Exchange {
     }
 }
 
+/// So many threads a command needs: the runtime's, those that read files, and the store's where no server runs.
+const THREADS: usize = 5;
+
 pub(super) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    threads::refuse_too_few(THREADS).map_err(Failure::from)?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -246,7 +251,10 @@ pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<
             let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?.to_bytes();
             exchange.end().await?;
-            good(status, &body)
+            match good(status, &body) {
+                Err(error) => Err(with_reason(global, &context, server, error).await),
+                good => good,
+            }
         };
         match tokio::time::timeout(timeout, made).await {
             Ok(answer) => answer,
@@ -316,7 +324,9 @@ pub fn download<T: Send + 'static>(
             let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
             exchange.end().await?;
             let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?;
-            good(status, &body.to_bytes())?;
+            if let Err(error) = good(status, &body.to_bytes()) {
+                return Err(with_reason(global, &context, server, error).await);
+            }
             return Err(Failure::new("this is not an answer of academy-rt", status, "Check the address.").into());
         }
         let (sender, pieces) = tokio::sync::mpsc::channel(PIECES);
@@ -342,6 +352,29 @@ pub fn download<T: Send + 'static>(
         exchange.end().await?;
         taken
     })
+}
+
+/// What a server says to everybody who is refused with `unavailable` has no reason in it. An administrator asks for it.
+async fn with_reason(global: &Global, context: &Context, server: &ServerArgs, error: anyhow::Error) -> anyhow::Error {
+    let failure = match error.downcast::<Failure>() {
+        Ok(failure) if failure.code() == Some("unavailable") => failure,
+        Ok(failure) => return failure.into(),
+        Err(error) => return error,
+    };
+    let asked = async {
+        let call = Call::new(Method::GET, "/api/v1/admin/status", None).offline_too();
+        let mut exchange = exchange(global, context, server, call).await.ok()?;
+        let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await.ok()?.to_bytes();
+        exchange.end().await.ok()?;
+        let status: Value = serde_json::from_slice(&body).ok()?;
+        Some(status.get("reason")?.as_str()?.to_owned())
+    };
+    let Ok(Some(reason)) = tokio::time::timeout(REPORT_TIMEOUT, asked).await else { return failure.into() };
+    let remedy = match reason.contains("disk is full") {
+        true => "Free space on the disk of the data directory (df -h), or enlarge it, and try again.",
+        false => "Try again in a moment. academy-rt doctor says what to do.",
+    };
+    Failure::new(failure.problem.what, reason, remedy).with_code("unavailable").into()
 }
 
 /// Pieces of a download as a reader, for a thread that may block.
@@ -407,8 +440,8 @@ async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call:
                 Err(error) if call.works_offline && is_absent(&error) => {
                     let (opened, stream) = Offline::open(config).await.map_err(|failed| match failed {
                         OfflineError::Other(error) => Failure::from(error),
-                        OfflineError::InUse => {
-                            let why = "a server has the data open, and its control socket is in another place, or was removed";
+                        OfflineError::InUse(by) => {
+                            let why = format!("the data are in use by {by}. If that is a server, its control socket is in another place, or was removed");
                             let remedy = "If it was removed, the server makes it again: try again in a few seconds. Otherwise set RUNTIME_DIRECTORY to the directory of its control.sock (/run/academy-rt for the service), or use --url with a token in ACADEMY_RT_TOKEN.";
                             Failure::new(format!("no server answers on {}", path.display()), why, remedy)
                         }

@@ -10,6 +10,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::archive::moments::{at_moment, moment};
+use crate::config::disk_room;
 use crate::config::units;
 use crate::domain::audit::{AuditEntry, AuditRecord, Broken, Hash, Link, from_hex, hex};
 use crate::domain::{Clock, SystemClock, Timestamp};
@@ -198,7 +199,8 @@ fn line(record: &Value) -> String {
 
 fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
     let unwritable = |error: std::io::Error| {
-        Failure::new("the export cannot be written", error, "Use the name of a new file, on a disk with free space.")
+        let why = disk_room::why(args.file.as_deref().unwrap_or(std::path::Path::new("/")), &error);
+        Failure::new("the export cannot be written", why, "Use the name of a new file, on a disk with free space.")
     };
     let mut out: Box<dyn Write> = match &args.file {
         None => Box::new(std::io::stdout().lock()),

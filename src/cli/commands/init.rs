@@ -132,7 +132,7 @@ impl Places {
         let pair = if makes_pair { vec![&self.cert, &self.key] } else { Vec::new() };
         for path in [&self.config, &self.secret].into_iter().chain(pair) {
             if path.symlink_metadata().is_ok() {
-                let remedy = "Move it away first, or use another --dir or --data-dir. To check the existing configuration: academy-rt config check.";
+                let remedy = "To keep it, edit it (the packages bring a configuration), and check it with: academy-rt config check. To begin anew, move it away first, or use another --dir or --data-dir.";
                 return Err(Failure::new("nothing was written", format!("{} exists already", path.display()), remedy));
             }
         }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::archive::moments::moment;
 use crate::auth::generation::{self, ALGORITHMS, KeyKind};
 use crate::auth::{Key, rotation};
+use crate::config::disk_room;
 use crate::config::keys::in_toml;
 use crate::config::{KEYS, units};
 use crate::domain::audit::action;
@@ -164,9 +165,10 @@ fn write_new(global: &Global, path: &Path, text: &[u8], mode: u32) -> Result<(),
         let remedy = match error.kind() {
             io::ErrorKind::AlreadyExists => "Use the name of a file that does not exist yet.",
             io::ErrorKind::NotFound => "Create its directory first.",
+            io::ErrorKind::StorageFull => "Free space on that disk, or use another one.",
             _ => "Use a directory that you can write to.",
         };
-        Failure::new(format!("{} was not written", path.display()), error, remedy)
+        Failure::new(format!("{} was not written", path.display()), disk_room::why(path, &error), remedy)
     };
     let place = Place::new(global, &ServerArgs::default(), path);
     let mut file = place.create(mode).map_err(failed)?;

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::config::{Config, Origin, capacity};
 use crate::domain::problem::Problem;
 use crate::observability::process;
-use crate::server::{self, Launcher, Started};
+use crate::server::{self, Launcher, Started, threads};
 
 use crate::cli::exit::{Exit, Failure, say};
 use crate::cli::logging::Log;
@@ -70,12 +70,12 @@ pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
     if let Err(error) = process::forbid_core_dumps() {
         tracing::warn!(%error, "a crash may leave a core dump, with secrets in it: set LimitCORE=0 or ulimit -c 0");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .max_blocking_threads(capacity::BLOCKING_THREADS)
-        .thread_name("academy-rt")
-        .build()
-        .context("the runtime cannot be started")?;
+    // For requests, for handshakes, for what may block, and for the store.
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    threads::refuse_too_few(2 * workers + capacity::BLOCKING_THREADS + 2).map_err(Failure::from)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().max_blocking_threads(capacity::BLOCKING_THREADS).thread_name("academy-rt");
+    let runtime = builder.build().context("the runtime cannot be started")?;
     let launcher = Arc::new(Terminal { global: global.clone(), args, config: config.clone(), log });
     runtime.block_on(server::run(config, launcher)).map_err(Failure::from)?;
     Ok(Exit::Done)
@@ -106,6 +106,10 @@ impl Launcher for Terminal {
             Ok(failure) => failure.problem,
             Err(error) => Problem::new("the configuration cannot be read", error, "Correct it and reload again."),
         })
+    }
+
+    fn tell_left_out_lines(&self) {
+        self.log.tell_left_out();
     }
 
     fn reconfigure_log(&self, config: &Config) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_parser::prelude::FromDer;
@@ -16,6 +16,7 @@ use crate::archive::moments::day;
 use crate::domain::Timestamp;
 use crate::domain::pem;
 use crate::domain::problem::Problem;
+use crate::observability::certificate::{CertificateFacts, Validity};
 
 /// Revocation lists, and until when all of them are good.
 pub(super) struct Revoked {
@@ -72,11 +73,36 @@ impl Revoked {
     }
 }
 
+/// What to say of authorities that are over, are not good yet or end soon: the certificates that they have signed are refused then.
+pub(super) fn warnings(authorities: &[CertificateFacts], now: Timestamp) -> Vec<String> {
+    let warning = |one: &CertificateFacts| {
+        let why = match one.validity(now) {
+            Validity::Good => return None,
+            Validity::Expired => {
+                format!("expired on {}: the client certificates that it has signed are refused", day(one.not_after))
+            }
+            Validity::NotYet => format!(
+                "is valid only from {}: the client certificates that it has signed are refused; check the clock",
+                day(one.not_before)
+            ),
+            Validity::Soon | Validity::VerySoon => {
+                format!(
+                    "expires on {}: from then on the client certificates that it has signed are refused",
+                    day(one.not_after)
+                )
+            }
+        };
+        Some(format!("the authority '{}' in tls.client_ca {why}. Add its new certificate to the file.", one.subject))
+    };
+    authorities.iter().filter_map(warning).collect()
+}
+
 /// Whoever shows a certificate must have one of these authorities, and must not be revoked. Who shows none is let in: what an
 /// administrator may do is another question. With lists, a certificate of an authority without one is refused, and so is every
 /// certificate when a list is over.
 pub(super) fn verifier(
     path: &Path,
+    authorities: Vec<CertificateDer<'static>>,
     revoked: Option<Revoked>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Problem> {
@@ -85,7 +111,7 @@ pub(super) fn verifier(
         Problem::new(what, why, "Set tls.client_ca to a file with their certificates in PEM.")
     };
     let mut roots = RootCertStore::empty();
-    for der in super::read_chain(path)? {
+    for der in authorities {
         roots.add(der).map_err(|error| failed(error.to_string()))?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).allow_unauthenticated();

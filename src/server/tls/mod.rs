@@ -17,7 +17,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{CipherSuite, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 use zeroize::Zeroizing;
@@ -51,6 +52,10 @@ pub struct Material {
     pub warnings: Vec<String>,
     /// The revocation lists of client certificates are good until then.
     revoked_until: Option<Timestamp>,
+    /// The authorities of client certificates,
+    authorities: Vec<CertificateFacts>,
+    /// and what says whether a client certificate is good.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
     /// What it was read from, as it was.
     files: WatchedFiles,
 }
@@ -114,6 +119,21 @@ impl Material {
     #[must_use]
     pub fn first_end(&self) -> Option<&CertificateFacts> {
         first_end(&self.chain)
+    }
+
+    /// What there is to say of authorities of client certificates.
+    #[must_use]
+    pub fn authority_warnings(&self, now: Timestamp) -> Vec<String> {
+        clients::warnings(&self.authorities, now)
+    }
+
+    /// Why a client certificate that was good when its connection was made is not one any more, if it is not: it was revoked, it is
+    /// over, or its authority is not one any more. Where client certificates are not asked for any more, none counts.
+    #[must_use]
+    pub fn why_not(&self, chain: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
+        let (verifier, (leaf, rest)) = (self.clients.as_ref()?, chain.split_first()?);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(now.as_secs()));
+        verifier.verify_client_cert(leaf, rest, now).err().map(|error| error.to_string())
     }
 
     /// What there is to say of revocation lists that are over.
@@ -189,10 +209,18 @@ fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Mater
     let chain = facts(&ders, &place.cert)?;
     let revoked = tls.client_crl.as_deref().map(clients::Revoked::read).transpose()?;
     let revoked_until = revoked.as_ref().and_then(|revoked| revoked.until);
-    let server = server_config(config, place, provider, (ders, private_key), revoked)?;
+    let mut authorities = Vec::new();
+    let mut verifier = None;
+    if let Some(path) = &tls.client_ca {
+        let ders = read_chain(path)?;
+        authorities = facts(&ders, path)?;
+        verifier = Some(clients::verifier(path, ders, revoked, provider.clone())?);
+    }
+    let server = server_config(config, place, provider, (ders, private_key), verifier.clone())?;
     let mut warnings = warnings(&chain, place, now);
+    warnings.extend(clients::warnings(&authorities, now));
     warnings.extend(clients::Revoked::warning(revoked_until, now));
-    Ok(Material { server: Arc::new(server), chain, warnings, revoked_until, files })
+    Ok(Material { server: Arc::new(server), chain, warnings, revoked_until, authorities, clients: verifier, files })
 }
 
 fn place(config: &Config) -> Result<Option<Place>, Problem> {
@@ -260,6 +288,18 @@ fn renew(config: &Config, place: &Place, now: Timestamp) -> Result<(), Problem> 
                 Problem::new(what, why, "Put its certificate beside it as cert.pem, or move the key away.")
             })?;
             return self_signed::write_cert(&place.cert, &pem).map_err(failed);
+        }
+        // A start that was cut off between the two files of a pair, of which one has taken its name.
+        (true, true) if own_facts(&place.cert).is_some() && !self_signed::is_pair(pair) => {
+            if let Some(key) = self_signed::key_beside(pair) {
+                return self_signed::put_key_back(&key, pair).map_err(failed);
+            }
+            tracing::warn!(
+                "the certificate {} and the key {} of this server do not belong together: another pair is made. Clients that trust \
+                 the old certificate must be given the new one",
+                place.cert.display(),
+                place.key.display()
+            );
         }
         (true, has_key) => match own_facts(&place.cert) {
             Some(old) if has_key && old.is_good_until(now, RENEWED_BEFORE) => return Ok(()),
@@ -357,17 +397,17 @@ fn server_config(
     place: &Place,
     provider: Arc<CryptoProvider>,
     (chain, private_key): (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>),
-    revoked: Option<clients::Revoked>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
 ) -> Result<ServerConfig, Problem> {
     let versions: &[&rustls::SupportedProtocolVersion] = match config.tls.min_version {
         TlsVersion::V1_2 => &[&rustls::version::TLS12, &rustls::version::TLS13],
         TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(versions);
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
     let builder = builder.map_err(|error| Problem::new("TLS cannot be set up", error, "Report this."))?;
-    let builder = match &config.tls.client_ca {
+    let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(path) => builder.with_client_cert_verifier(clients::verifier(path, revoked, provider)?),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
     };
     let count = chain.len();
     let mut server = builder.with_single_cert(chain, private_key).map_err(|error| {

@@ -6,8 +6,14 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData,
+};
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
@@ -129,6 +135,37 @@ pub fn put_back([kept_cert, kept_key]: [&Path; 2], [cert, key]: [&Path; 2]) -> i
         }
     }
     Ok(())
+}
+
+/// Whether a key belongs to a certificate.
+pub fn is_pair([cert, key]: [&Path; 2]) -> bool {
+    let public = || {
+        let pem = Zeroizing::new(fs::read(key).ok()?);
+        Some(KeyPair::from_pem(std::str::from_utf8(&pem).ok()?).ok()?.subject_public_key_info())
+    };
+    let certified = || {
+        let der = CertificateDer::from_pem_file(cert).ok()?;
+        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+        Some(certificate.public_key().raw.to_vec())
+    };
+    public().is_some_and(|public| Some(public) == certified())
+}
+
+/// The key of a certificate among those that are kept beside it.
+pub fn key_beside([cert, key]: [&Path; 2]) -> Option<PathBuf> {
+    let kept = kept_beside([cert, key]).map(|[_, key]| key);
+    [key.with_extension("aside")].into_iter().chain(kept).find(|key| is_pair([cert, key]))
+}
+
+/// Gives the certificate of a pair its own key back, and keeps the other key beside it.
+///
+/// # Errors
+/// What the file system says.
+pub fn put_key_back(kept: &Path, [_, key]: [&Path; 2]) -> io::Result<()> {
+    let other = key.with_extension("other");
+    link_anew(key, &other)?;
+    fs::rename(kept, key)?;
+    fs::rename(other, kept)
 }
 
 fn link_anew(path: &Path, link: &Path) -> io::Result<()> {

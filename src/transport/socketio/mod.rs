@@ -363,7 +363,7 @@ impl SocketIoTransport {
     /// the connections of this moment; `forget_the_idle` is called along.
     pub async fn watch(
         &self,
-        live_connections: impl Fn() -> Vec<Arc<dyn Connection>>,
+        live_connections: impl Fn() -> Vec<(Option<IpAddr>, Arc<dyn Connection>)>,
         forget_the_idle: impl Fn(),
         stop: CancellationToken,
     ) {
@@ -380,11 +380,12 @@ impl SocketIoTransport {
                 self.counters().clock_jumps.add();
                 self.app.purges.note_clock_jump(jump);
             }
-            for connection in live_connections() {
+            for (address, connection) in live_connections() {
                 if connection.check_stall(now) {
                     self.directory.sessions.note_slow_reader();
                     let why = "it has taken nothing for too long, before anybody signed in on it, or while it ends";
-                    refusals::cut_off(self.counters(), None, "a client", "slow_reader", why);
+                    let from = address.map_or_else(|| "the control socket".to_owned(), |address| address.to_string());
+                    refusals::cut_off(self.counters(), None, &from, "slow_reader", why);
                 }
             }
             self.counters().sample(self.delivered());

@@ -63,7 +63,7 @@ fn a_second_opening_says_that_it_is_in_use() {
     run(async {
         let bed = Bed::new();
         let again = store::open(&config(bed.dir.path()), bed.clock.clone(), Arc::new(NoSink));
-        assert!(matches!(again, Err(OpenError::InUse { path }) if path == bed.dir.path()));
+        assert!(matches!(again, Err(OpenError::InUse { path, .. }) if path == bed.dir.path()));
         assert!(matches!(check(bed.dir.path()), Err(OpenError::InUse { .. })));
         bed.say("r", "7", "goes on").await;
     });

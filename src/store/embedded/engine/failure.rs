@@ -1,8 +1,7 @@
 //! Why something inside the engine did not succeed, before the seam hears of it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use crate::domain::Refusal;
+use crate::domain::panics::awaited;
 use crate::store::StoreError;
 
 /// The result of anything inside the engine.
@@ -43,8 +42,7 @@ impl Failure {
 /// Does something with a file that may be damaged. redb 4.6 looks at checksums in a repair alone: elsewhere a damaged page
 /// may be met by `unreachable!` inside it. Found by overwriting the pages of a live database.
 pub(in crate::store::embedded) fn guarded<T>(work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Failure::Damaged("its pages make no sense to the engine".to_owned())))
+    awaited(work).unwrap_or_else(|_| Err(Failure::Damaged("its pages make no sense to the engine".to_owned())))
 }
 
 impl From<Refusal> for Failure {

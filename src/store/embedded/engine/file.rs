@@ -23,6 +23,7 @@ use rustix::fs::OFlags;
 use crate::domain::Timestamp;
 use crate::store::embedded::engine::codec::{encode, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome, guarded};
+use crate::store::embedded::engine::holder;
 use crate::store::embedded::engine::schema::{FORMAT, Row, Snapshot, Tables, meta};
 #[cfg(test)]
 use crate::store::embedded::tests::Call;
@@ -185,7 +186,7 @@ impl Opener {
     pub(in crate::store::embedded) fn lock_directory(&self) -> Result<File, OpenError> {
         let in_dir = |source| OpenError::Io { path: self.data_dir.clone(), source };
         let dir = File::open(&self.data_dir).map_err(in_dir)?;
-        let in_use = || OpenError::InUse { path: self.data_dir.clone() };
+        let in_use = || self.in_use();
         match patiently(|| try_lock(&dir)) {
             Ok(true) => return Ok(dir),
             Ok(false) => return Err(in_use()),
@@ -261,6 +262,11 @@ impl Opener {
             // That it cannot be looked at says nothing of it.
             Err(_) => None,
         }
+    }
+
+    /// Somebody else has locked the directory or the file.
+    pub(in crate::store::embedded) fn in_use(&self) -> OpenError {
+        OpenError::InUse { path: self.data_dir.clone(), by: holder::of(&[&self.path(), &self.data_dir]) }
     }
 
     fn make(&self, path: &Path, now: Timestamp) -> Result<(), OpenError> {
@@ -357,7 +363,7 @@ impl Opener {
 
     fn explain(&self, path: &Path, failure: Failure) -> OpenError {
         match failure {
-            Failure::Engine(redb::Error::DatabaseAlreadyOpen) => OpenError::InUse { path: self.data_dir.clone() },
+            Failure::Engine(redb::Error::DatabaseAlreadyOpen) => self.in_use(),
             Failure::Engine(redb::Error::Io(source))
                 if !matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
             {

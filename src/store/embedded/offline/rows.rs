@@ -115,7 +115,7 @@ impl Held {
         match File::options().read(true).write(true).open(opener.path()) {
             Ok(file) => {
                 if !file::becomes_free(&file).map_err(|source| OpenError::Io { path: opener.path(), source })? {
-                    return Err(OpenError::InUse { path: data_dir.to_owned() });
+                    return Err(opener.in_use());
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

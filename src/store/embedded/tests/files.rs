@@ -31,7 +31,7 @@ async fn closed() -> Bed {
 fn a_directory_is_held_by_one_at_a_time_and_by_none_beside_a_server() {
     run(async {
         let bed = Bed::new();
-        assert!(matches!(Held::take(bed.dir.path()), Err(OpenError::InUse { path }) if path == bed.dir.path()));
+        assert!(matches!(Held::take(bed.dir.path()), Err(OpenError::InUse { path, .. }) if path == bed.dir.path()));
         bed.store.close().await.unwrap();
         let held = Held::take(bed.dir.path()).unwrap();
         assert_eq!(held.path(), bed.dir.path().join(NAME));

@@ -1,0 +1,138 @@
+//! The log of whoever is refused or cut off, over the front door: each time one line, whose message says who, from where, by which rule,
+//! and what to do.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use serde_json::{Value, json};
+
+use crate::harness::{SECRET, until};
+use crate::service::Service;
+
+const PLAIN: &str = "[server]\nlisten = \"127.0.0.1:PORT\"\n[tls]\nmode = \"off\"\n[auth]\njwt_secret_file = \"DIR/secret\"\n\
+                     [storage]\ndata_dir = \"DATA\"\nmin_free = 0\n";
+
+/// A token with these claims, beside those of user 7.
+fn token(claims: &Value, secret: &str) -> String {
+    let mut all = json!({ "userId": 7, "name": "Ann", "role": "learner", "exp": now() + 3_600 });
+    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &all, &key).unwrap()
+}
+
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The messages of a log, one a line.
+fn messages(log: &str) -> Vec<String> {
+    let of = |line: &str| Some(serde_json::from_str::<Value>(line).ok()?["message"].as_str()?.to_owned());
+    log.lines().filter_map(of).collect()
+}
+
+/// Waits for exactly one line that has all of these words.
+fn one_line(service: &Service, before: usize, parts: &[&str]) {
+    let found = || {
+        let all = messages(&service.log()[before..]);
+        all.into_iter().filter(|line| parts.iter().all(|part| line.contains(part))).collect::<Vec<_>>()
+    };
+    until(&format!("a line with {parts:?} in: {}", &service.log()[before..]), || !found().is_empty());
+    assert_eq!(found().len(), 1, "{:?}", found());
+}
+
+#[test]
+fn each_refusal_is_one_line_with_who_from_where_which_rule_and_what_to_do() {
+    let lines = PLAIN.replace(
+        "[tls]",
+        "cors_origins = [\"https://portal.example.org\"]\n[limits]\nmessages_per_second = 1\nmessage_burst = 1\n[tls]",
+    );
+    let service = Service::start(&lines);
+    let sign_in = |token: &str| {
+        let before = service.log().len();
+        let (status, answer) = service.call(token, "GET", "/api/v1/session", "");
+        assert_eq!(status, 401, "{answer}");
+        before
+    };
+    // (claims, secret, whose, code, why)
+    let faults = [
+        (json!({ "exp": now() - 3_600 }), SECRET, "user 7", "token_expired", "expired"),
+        (json!({ "exp": (now() + 3_600) * 1_000 }), SECRET, "user 7", "token_invalid", "its exp is in milliseconds"),
+        (json!({ "nbf": now() + 3_600 }), SECRET, "user 7", "token_not_yet_valid", "its nbf is later"),
+        (json!({ "userId": null }), SECRET, "somebody unknown", "token_invalid", "it names no user"),
+        (json!({ "exp": null }), SECRET, "user 7", "token_invalid", "it has no end (exp)"),
+        (
+            json!({}),
+            "another secret, which is long enough, too",
+            "somebody unknown",
+            "token_invalid",
+            "its signature fits none",
+        ),
+    ];
+    for (claims, secret, whose, code, why) in &faults {
+        let before = sign_in(&token(claims, secret));
+        one_line(&service, before, &["refused to sign in ", whose, "127.0.0.1", code, why]);
+    }
+    let before = sign_in("nonsense");
+    one_line(&service, before, &["refused to sign in somebody unknown from 127.0.0.1", "token_"]);
+    // Rooms, roles and limits.
+    let (learner, admin) = (service.token("7", "learner"), service.token("1", "admin"));
+    let made = service.call(&admin, "POST", "/api/v1/admin/rooms", "{\"roomId\":\"board\",\"private\":true}");
+    assert!(made.0 < 300, "{made:?}");
+    let before = service.log().len();
+    assert_eq!(service.call(&learner, "GET", "/api/v1/rooms/board/messages", "").0, 403);
+    one_line(&service, before, &["refused ", "user 7 from 127.0.0.1", "forbidden"]);
+    let before = service.log().len();
+    assert_eq!(service.call(&learner, "GET", "/api/v1/admin/status", "").0, 403);
+    one_line(&service, before, &["refused ", "user 7 from 127.0.0.1", "forbidden", "admin"]);
+    let before = service.log().len();
+    until("a limit of messages", || {
+        service.call(&learner, "POST", "/api/v1/rooms/lobby/messages", "{\"content\":\"x\"}").0 == 429
+    });
+    one_line(&service, before, &["refused ", "user 7 from 127.0.0.1", "rate_limited", "messages"]);
+    // An origin.
+    let before = service.log().len();
+    let preflight =
+        "OPTIONS /api/v1/session HTTP/1.1\r\nOrigin: https://other.example.org\r\nAccess-Control-Request-Method: GET";
+    service.plain(preflight, "");
+    one_line(&service, before, &["https://other.example.org", "cors_origins = [", "was refused"]);
+    // A block.
+    assert_eq!(service.call(&admin, "POST", "/api/v1/admin/users/7/block", "{\"reason\":\"for good reasons\"}").0, 200);
+    let before = service.log().len();
+    assert_eq!(service.call(&learner, "GET", "/api/v1/session", "").0, 403);
+    one_line(
+        &service,
+        before,
+        &["refused to sign in user 7 from 127.0.0.1", "user_blocked", "academy-rt user unblock"],
+    );
+    assert!(!service.log()[before..].contains("for good reasons"), "why somebody is blocked stays out of the log");
+    // A reload.
+    let said = service.reload(&lines.replace("message_burst = 1", "message_burst = many"));
+    let refused: Vec<_> = messages(&said).into_iter().filter(|line| line.contains("not reloaded")).collect();
+    assert_eq!(refused.len(), 1, "{said}");
+    for part in ["previous configuration remains in force", "academy-rt.toml:", "Asked for by"] {
+        assert!(refused[0].contains(part), "{part}: {refused:?}");
+    }
+    assert!(
+        !service.log().contains(SECRET) && !service.log().contains(&learner),
+        "no secret and no token is in the log"
+    );
+}
+
+#[test]
+fn each_connection_that_is_turned_away_is_one_line_with_its_address_and_its_limit() {
+    let service =
+        Service::start(&PLAIN.replace("[tls]", "[limits]\nnewcomers_per_address = 3\nhandshake = \"2s\"\n[tls]"));
+    let before = service.log().len();
+    let mut held: Vec<TcpStream> = Vec::new();
+    until("a connection is turned away", || {
+        held.push(TcpStream::connect(("127.0.0.1", service.port)).unwrap());
+        service.log()[before..].contains("refused a connection")
+    });
+    held.iter_mut().for_each(|stream| drop(stream.write_all(b"x")));
+    let all = messages(&service.log()[before..]);
+    let line = all.iter().find(|line| line.contains("refused a connection")).unwrap();
+    for part in ["from 127.0.0.1", "limits.newcomers_per_address"] {
+        assert!(line.contains(part), "{line}");
+    }
+    assert!(all.iter().filter(|line| line.contains("refused a connection")).count() <= 20, "{all:?}");
+}
