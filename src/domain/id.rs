@@ -103,13 +103,17 @@ pub enum IdError {
     #[error("must be a positive integer, or 1 to 64 characters without control characters, spaces, ':' or ','")]
     User,
     /// Not a valid room id.
-    #[error("must be a non-negative integer, or 1 to 100 characters without control characters or spaces")]
+    #[error(
+        "must be a non-negative integer, or 1 to 100 characters without control characters or spaces, and neither '.' nor '..'"
+    )]
     Room,
     /// The id spells an inner room of the server.
     #[error("must be the id of a chat room alone, for example \"room-123\", without the prefix of a room name")]
     Reserved,
     /// Not a valid lesson, course or module id.
-    #[error("must be a non-negative integer, or 1 to 100 characters without control characters or spaces")]
+    #[error(
+        "must be a non-negative integer, or 1 to 100 characters without control characters or spaces, and neither '.' nor '..'"
+    )]
     Lesson,
     /// Not a full room name.
     #[error("must be a room name: all, admin, hr, coach, learner, user:ID or chat:ID")]
@@ -240,6 +244,15 @@ impl RoomId {
     /// # Errors
     /// [`IdError::Room`] or [`IdError::Reserved`].
     pub fn new(id: Id) -> Result<RoomId, IdError> {
+        refuse_dots(&id, IdError::Room)?;
+        RoomId::stored(id)
+    }
+
+    /// Checks an id that was stored, by whatever version.
+    ///
+    /// # Errors
+    /// [`IdError::Room`] or [`IdError::Reserved`].
+    pub fn stored(id: Id) -> Result<RoomId, IdError> {
         if let Id::Text(text) = &id {
             if !is_clean(text, 100, &[]) {
                 return Err(IdError::Room);
@@ -249,6 +262,15 @@ impl RoomId {
             }
         }
         Ok(RoomId(id))
+    }
+}
+
+/// Whatever asks by HTTP takes a segment `.` or `..` out of its path, also where it is percent-encoded (WHATWG URL, 4.4): what
+/// has such an id could be joined, and never be asked for.
+fn refuse_dots(id: &Id, refusal: IdError) -> Result<(), IdError> {
+    match id {
+        Id::Text(text) if matches!(&**text, "." | "..") => Err(refusal),
+        _ => Ok(()),
     }
 }
 
@@ -280,6 +302,15 @@ impl LessonId {
     /// # Errors
     /// [`IdError::Lesson`] if it is none.
     pub fn new(id: Id) -> Result<LessonId, IdError> {
+        refuse_dots(&id, IdError::Lesson)?;
+        LessonId::stored(id)
+    }
+
+    /// Checks an id that was stored, by whatever version.
+    ///
+    /// # Errors
+    /// [`IdError::Lesson`] if it is none.
+    pub fn stored(id: Id) -> Result<LessonId, IdError> {
         match &id {
             Id::Text(text) if !is_clean(text, 100, &[]) => Err(IdError::Lesson),
             _ => Ok(LessonId(id)),
@@ -330,12 +361,26 @@ mod tests {
             "\"USER:1\"",
             "\"chat:room\"",
             "\"ｕｓｅｒ：1\"",
+            "\".\"",
+            "\"..\"",
             &long,
         ] {
             assert!(room(bad).is_err(), "{bad}");
         }
         for good in ["0", "\"room-123\"", "\"é\"", "\"admin\"", "\"users:1\"", "9007199254740991"] {
             assert!(room(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn dots_alone_are_refused_and_read_where_they_were_stored() {
+        for dots in [".", ".."] {
+            assert_eq!(RoomId::parse(dots), Err(IdError::Room));
+            assert_eq!(LessonId::parse(dots), Err(IdError::Lesson));
+            assert!(RoomId::stored(Id::from_text(dots)).is_ok() && LessonId::stored(Id::from_text(dots)).is_ok());
+        }
+        for good in ["...", ".a", "a/..", "%2e%2e", "?", "#", "a\\b", "%"] {
+            assert!(RoomId::parse(good).is_ok(), "{good}");
         }
     }
 

@@ -154,10 +154,10 @@ impl IdRow<'_> {
     }
 
     pub(in crate::store::embedded) fn room(self) -> Outcome<RoomId> {
-        RoomId::new(self.id()).map_err(|error| Failure::Damaged(format!("a stored room id {error}")))
+        RoomId::stored(self.id()).map_err(|error| Failure::Damaged(format!("a stored room id {error}")))
     }
 
     pub(in crate::store::embedded) fn lesson(self) -> Outcome<LessonId> {
-        LessonId::new(self.id()).map_err(|error| Failure::Damaged(format!("a stored lesson id {error}")))
+        LessonId::stored(self.id()).map_err(|error| Failure::Damaged(format!("a stored lesson id {error}")))
     }
 }
