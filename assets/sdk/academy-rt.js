@@ -1709,10 +1709,17 @@ class AcademySocket extends Emitter {
   #submitAll(payload, ack, isVolatile) {
     const submit = () => this.#submit('notification:read', [{ ...payload, upTo: this.#delivered.lastNotification }], ack, isVolatile);
     if (this.#delivered.lastNotification > 0 || this.#mode === 'offline') return submit();
-    // A number of unread ones may be all that this page was told.
+    this.#learnNotifications(submit);
+  }
+
+  /**
+   * Asks for the latest notification: a number of unread ones may be all that this page was told.
+   * @param {() => void} [done]
+   */
+  #learnNotifications(done) {
     this.#ask('notification:list', [{ limit: 1 }], ({ answer }) => {
       for (const one of answer?.items ?? []) this.#delivered.noteNotification(one);
-      submit();
+      done?.();
     });
   }
 
@@ -1737,8 +1744,8 @@ class AcademySocket extends Emitter {
     item.isAnswered = true;
     const { ack } = item;
     if (ack) guarded(() => ack(answer));
-    // Nobody misses what is sent now or not at all.
-    else if (!answer.ok && answer.error.code !== 'offline') {
+    // Nobody misses what is sent now or not at all, and what another page has sent is sent.
+    else if (!answer.ok && !['offline', 'sent_elsewhere'].includes(answer.error.code)) {
       // This page does not know what an earlier page has left.
       const more = item.isRestored ? { payload: item.args[0] } : {};
       this._tell('request:error', [{ event: item.event, ...answer.error, ...more }]);
@@ -1773,7 +1780,9 @@ class AcademySocket extends Emitter {
     this.#outbox.claim(lane, (release) => {
       lane.isBusy = false;
       if (this.#outbox.lanes.get(name) !== lane || this.#mode === 'offline' || lane.items.length === 0 || isRejoining()) return release();
-      for (const item of this.#outbox.lookAgain(lane)) this.#settle(item, refused('sent_elsewhere', SENT_ELSEWHERE));
+      for (let gone = this.#outbox.lookAgain(lane); gone.length > 0; gone = lane.items.length > 0 ? this.#outbox.lookAgain(lane) : []) {
+        for (const item of gone) this.#settle(item, refused('sent_elsewhere', SENT_ELSEWHERE));
+      }
       if (lane.items.length === 0) release();
       else this.#send(lane, release);
     });
@@ -2392,6 +2401,7 @@ class AcademySocket extends Emitter {
     for (const room of this.#rooms.values()) this.#rooms.rejoin(room);
     if (this.#anchor !== undefined && !isFirst) this.#replay(socket);
     else this.#dropAnchor(socket);
+    if (session.unread > 0 && this.#delivered.lastNotification === 0) this.#learnNotifications();
     this.#pumpAll();
   }
 
