@@ -29,6 +29,8 @@ export interface Session {
   expiresAt: number | null;
   serverTime: number;
   unread: number;
+  /** The id of the server's data. What waits for this server is not sent to another one at its address. */
+  storeId?: string;
 }
 
 export interface ChatMessage {
@@ -204,6 +206,10 @@ export interface ServerEvents {
    * what is shown of it by `messages`. Without one, load progress and notifications again.
    */
   resync: (news: (JoinedRoom & { code?: undefined }) | { code: 'resync'; message: string; roomId?: undefined }) => void;
+  /** `getToken` has answered `null`: nobody is signed in. What waits in the outbox is kept; `connect()` asks again. */
+  signed_out: () => void;
+  /** Whether what waits outlives this page has changed. */
+  storage: (state: StorageState) => void;
   /** Everything that waited is answered. */
   outbox: (state: { pending: 0 }) => void;
   'server:draining': (hint: { retryAfterMs?: number }) => void;
@@ -234,20 +240,29 @@ export interface OutboxStorage {
   removeItem(key: string): void;
 }
 
+/** Whether requests that wait are kept in the storage; if not, why. They are sent all the same. */
+export interface StorageState {
+  persistent: boolean;
+  /** `missing`: there is none; `refused`: it fails; `full`: it takes no more. */
+  reason?: 'missing' | 'refused' | 'full';
+}
+
 interface CommonOptions {
   /** `io` of socket.io-client 4. */
   io: (url: string, options: any) => any;
-  /** The address of the server. The default is the origin of the page. */
+  /** The address of the server; it may have a path. The default is the origin of the page. */
   url?: string;
-  /** The default is `/ws`. */
+  /** The path of Socket.IO below `url`. By default the server is asked where it is not `/ws`. */
   path?: string;
+  /** The path of the HTTP API below `url`. By default the server is asked where it is not `/api/v1`. */
+  apiPath?: string;
   /** The default is `['websocket', 'polling']`. */
   transports?: ('websocket' | 'polling')[];
   /** Further options of socket.io-client. */
   ioOptions?: object;
   fetch?: typeof globalThis.fetch;
-  /** Keeps the outbox over a reload of the page, for the user that the token names: `localStorage`. */
-  storage?: OutboxStorage;
+  /** Keeps the outbox over a reload of the page, for the user that the token names: `() => localStorage`. */
+  storage?: OutboxStorage | (() => OutboxStorage | null | undefined) | null;
   /** What the names of its entries begin with. The default is `academy-rt`. */
   storagePrefix?: string;
   /** The most requests that wait. The default is 5,000. A request beyond it is answered with `outbox_full`. */
@@ -269,12 +284,21 @@ interface CommonOptions {
 }
 
 export type ConnectOptions = CommonOptions & (
-  | { token: string; getToken?: GetToken }
-  | { token?: string; getToken: GetToken }
+  | { token: string; getToken?: GetToken; cookie?: false }
+  | { token?: string; getToken: GetToken; cookie?: false }
+  /** The browser sends a cookie that speaks for the user (`auth.cookie_name`). */
+  | { cookie: true; token?: undefined; getToken?: undefined }
 );
 
-/** Gives a token that is valid for a while. It is called before the first connection, before a token ends, and when one has expired. */
-export type GetToken = (why: { reason: 'connect' | 'http' | 'expiring' | 'token_expired' }) => string | Promise<string>;
+/** What the server says of a token that it refuses. */
+export type TokenRefusal =
+  | 'token_missing' | 'token_malformed' | 'token_invalid' | 'token_expired' | 'token_not_yet_valid' | 'token_revoked' | 'user_blocked';
+
+/**
+ * Gives a token that is valid for a while, or `null` if nobody is signed in. It is called before the first connection, before a token
+ * ends, and once when the server has refused one.
+ */
+export type GetToken = (why: { reason: 'connect' | 'http' | 'expiring' | TokenRefusal }) => string | null | Promise<string | null>;
 
 export interface AcademySocket {
   /** Whether there is a way to the server now, by whichever transport. */
@@ -287,6 +311,10 @@ export interface AcademySocket {
   readonly transport: Transport;
   /** How many requests wait for their acknowledgement. */
   readonly pending: number;
+  /** Whether what waits outlives this page: there is a `storage`, and it takes it. */
+  readonly persistent: boolean;
+  /** Whether `getToken` has said that nobody is signed in. */
+  readonly signedOut: boolean;
   /** The next `emit` is sent now or not at all. */
   readonly volatile: this;
 

@@ -420,22 +420,54 @@ function refused(code, message, field) {
   return { ok: false, error: { code, message, ...(field ? { field } : {}) } };
 }
 
+/** @param {string} path */
+const trimmed = (path) => path.replace(/\/+$/, '');
+
 /** Something between this page and the server has failed: nothing is known of the request. */
 class Unreachable extends Error {}
 
+/** The codes of the server: an error of another kind is not its answer. */
+const CODES = new Set(`invalid_payload not_joined forbidden not_found too_large rate_limited conflict resync unavailable internal token_missing
+  token_malformed token_invalid token_expired token_not_yet_valid token_revoked user_blocked realtime_disabled method_not_allowed`.split(/\s+/));
+
+/**
+ * Whether an answer is one of academy-rt, and not of something else at the same address.
+ * @param {number} status
+ * @param {any} json
+ */
+const isOurs = (status, json) => isObject(json) && (status < 300 ? json.ok === true : CODES.has(json.error?.code));
+
 /** The HTTP API. */
 class HttpApi {
-  #base;
-  #fetch;
-  #token;
-  #timeoutMs;
+  #settings;
+  #apiPath;
+  /** The path of Socket.IO. */
+  socketPath;
+  /**
+   * The tokens that were refused, by the errors that the page is told.
+   * @type {WeakMap<object, string | undefined>}
+   */
+  #refused = new WeakMap();
+  /** @type {Promise<{ status: number, json: any }> | undefined} */
+  #asking;
+  #hasAsked = false;
 
-  /** @param {{ base: string, fetch: typeof globalThis.fetch, token: () => string | Promise<string>, timeoutMs: number }} settings */
-  constructor({ base, fetch, token, timeoutMs }) {
-    this.#base = base;
-    this.#fetch = fetch;
-    this.#token = token;
-    this.#timeoutMs = timeoutMs;
+  /**
+   * @param {{ base: string, path?: string, apiPath?: string, cookie?: boolean, fetch: typeof globalThis.fetch,
+   *   token: () => string | undefined | Promise<string | undefined>, timeoutMs: number }} settings
+   */
+  constructor(settings) {
+    this.#settings = settings;
+    this.#apiPath = trimmed(settings.apiPath ?? '/api/v1');
+    this.socketPath = settings.path ?? '/ws';
+  }
+
+  /**
+   * The token that an error of an answer is about.
+   * @param {object} error
+   */
+  tokenOf(error) {
+    return this.#refused.get(error);
   }
 
   /**
@@ -446,41 +478,76 @@ class HttpApi {
    * @returns {Promise<{ status: number, json: any }>}
    */
   async request(method, path, { body, signal, waitMs = 0 } = {}) {
-    const token = await this.#token();
+    const { cookie, token: give } = this.#settings;
+    const token = await give();
+    const apiPath = this.#apiPath;
+    const headers = { ...(cookie ? {} : { authorization: `Bearer ${token}` }), ...(body === undefined ? {} : { 'content-type': 'application/json' }) };
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const answer = await this.#fetch(apiPath + path, { method, headers, body: text, credentials: cookie ? 'include' : 'omit' }, signal, waitMs);
+    const { status, json } = answer;
+    if (isOurs(status, json)) {
+      if (json.error) this.#refused.set(json.error, token);
+      return { status, json };
+    }
+    if (status === 413) return { status, json: { error: { code: 'too_large', message: 'a proxy says that this is too large' } } };
+    if (status === 429) return { status, json: { error: { code: 'rate_limited', message: 'a proxy says that these are too many' } } };
+    // A proxy whose server is away says so with these.
+    if (status < 502 || status > 504) await this.#findPaths(status);
+    if (this.#apiPath !== apiPath) return this.request(method, path, { body, signal, waitMs });
+    throw new Unreachable(`status ${status}`);
+  }
+
+  /**
+   * One request, whatever answers it.
+   * @param {string} path
+   * @param {RequestInit} init
+   * @param {AbortSignal} [signal]
+   * @param {number} [waitMs]
+   * @returns {Promise<{ status: number, json: any }>}
+   */
+  async #fetch(path, init, signal, waitMs = 0) {
+    const { base, fetch, timeoutMs } = this.#settings;
     const ends = new AbortController();
     const stop = () => ends.abort();
-    const timer = setTimeout(stop, this.#timeoutMs + waitMs);
+    const timer = setTimeout(stop, timeoutMs + waitMs);
     signal?.addEventListener('abort', stop, { once: true });
     if (signal?.aborted) stop();
-    let status;
-    let text;
     try {
-      const response = await this.#fetch(`${this.#base}/api/v1${path}`, {
-        method,
-        headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-        body: body === undefined ? undefined : JSON.stringify(body),
-        signal: ends.signal,
-        cache: 'no-store',
-        credentials: 'omit',
-        redirect: 'error',
-      });
-      status = response.status;
-      text = await response.text();
+      const response = await fetch(base + path, { ...init, signal: ends.signal, cache: 'no-store', redirect: 'error' });
+      const text = await response.text();
+      try {
+        return { status: response.status, json: JSON.parse(text) };
+      } catch {
+        return { status: response.status, json: undefined };
+      }
     } catch {
       throw new Unreachable(ends.signal.aborted && !signal?.aborted ? 'timeout' : 'network');
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', stop);
     }
-    try {
-      const json = JSON.parse(text);
-      if (isObject(json) && (status < 300 || json.error?.code)) return { status, json };
-    } catch {
-      // Not academy-rt: a proxy, or a page to sign in to a network.
+  }
+
+  /** Asks once which paths are the server's: that of Socket.IO may be another one than was tried. */
+  learnPaths() {
+    if (this.#settings.path !== undefined || this.#hasAsked) return;
+    this.#findPaths(0).catch(() => {});
+  }
+
+  /**
+   * Something else has answered. Where academy-rt is at this address, it says which paths are its own; else that is told.
+   * @param {number} status
+   */
+  async #findPaths(status) {
+    this.#asking ??= this.#fetch('/sdk/server.json', { credentials: 'omit' }).finally(() => { this.#asking = undefined; });
+    const { json } = await this.#asking;
+    this.#hasAsked = true;
+    const { base, apiPath, path } = this.#settings;
+    if (!isObject(json) || json.server !== 'academy-rt') {
+      throw new Unreachable(`this is not academy-rt: ${base}${this.#apiPath} answered with status ${status}`);
     }
-    if (status === 413) return { status, json: { error: { code: 'too_large', message: 'a proxy says that this is too large' } } };
-    if (status === 429) return { status, json: { error: { code: 'rate_limited', message: 'a proxy says that these are too many' } } };
-    throw new Unreachable(`status ${status}`);
+    if (apiPath === undefined && typeof json.apiPath === 'string') this.#apiPath = trimmed(json.apiPath);
+    if (path === undefined && typeof json.path === 'string') this.socketPath = json.path;
   }
 
   /**
@@ -543,8 +610,11 @@ class Poll {
  * @property {string} lane
  * @property {number} chars How much it counts for the limit.
  * @property {number} breaks How many connections in a row broke while it was under way.
- * @property {number} stamp When it was added; it rises with each item, and 0 means not yet.
+ * @property {number} stamp Its number among those of the user; 0 where it has none yet.
+ * @property {number} [addedAt] When this page has added it.
  * @property {string} [entry] Its name in the storage.
+ * @property {boolean} [isUnstored] Whether the storage did not take it.
+ * @property {boolean} [isGone] Whether another page has sent it.
  * @property {number} [triedAt] When it was sent for the first time.
  * @property {boolean} [wasTried] Whether it was sent more than once.
  * @property {boolean} [isSent] Whether it is under way.
@@ -576,8 +646,13 @@ const MAX_BATCH_CHARS = 256 * 1024;
 const KEY_LASTS_MS = 23 * 60 * 60 * 1_000;
 /** After this many broken connections in a row, a request that was under way each time goes by HTTP, which says what is wrong. */
 const MAX_BREAKS = 3;
+/** So long a request waits for another page that is sending. */
+const CLAIM_MS = 15_000;
 /** The message of the error `outbox_expired`. */
 const EXPIRED = 'this may have been stored more than a day ago, and could be there twice if it were sent again; look, and send it anew if it is not there';
+
+/** This page among those of one storage. */
+const PAGE$1 = uuid();
 
 /** What waits for the server, in lanes. Each lane is worked off in order, independently of the others. */
 class Outbox {
@@ -586,17 +661,39 @@ class Outbox {
   count = 0;
   chars = 0;
   #options;
-  #lastStamp = 0;
+  #storage;
+  /** The highest number that an item of this user has. */
+  #last = 0;
+  /**
+   * The count in the storage as this page has left it.
+   * @type {string | null | undefined}
+   */
+  #counted;
+  /** Whether another page has added something. */
+  #isBehind = false;
+  /** Items that the storage did not take. */
+  #unstored = 0;
   /**
    * The user whose requests these are.
    * @type {string | undefined}
    */
   user;
+  /** The server whose requests these are: its store's id, or its address before the first answer from there. */
+  server;
+  #address;
 
-  /** @param {{ outboxLimit: number, outboxBytes: number, storage?: OutboxStorage, storagePrefix: string, onUnstored: (item: Item) => void }} options */
+  /** @param {{ address: string, outboxLimit: number, outboxBytes: number, storage: Storage, storagePrefix: string, onUnstored: (item: Item) => void }} options */
   constructor(options) {
     this.#options = options;
+    this.#storage = options.storage;
+    this.#address = `@${encodeURIComponent(options.address)}`;
+    this.server = this.#storage.get(this.#serverKey) || this.#address;
   }
+
+  /** Another page has written to the storage. */
+  noteOthers = () => {
+    this.#isBehind = true;
+  };
 
   /**
    * Takes an item, or says why not.
@@ -606,7 +703,7 @@ class Outbox {
     const { outboxLimit, outboxBytes } = this.#options;
     if (this.count >= outboxLimit || this.chars + item.chars > outboxBytes) {
       const message = `the outbox is full (${this.count} requests, ${this.chars} characters): nothing was sent; try again when it has emptied`;
-      return { code: 'outbox_full', message };
+      return { code: /** @type {const} */ ('outbox_full'), message };
     }
     this.#put(item);
     this.store(item);
@@ -618,9 +715,8 @@ class Outbox {
     /** @type {Lane} */
     const lane = this.lanes.get(item.lane) ?? { name: item.lane, items: [], isBusy: false, timer: undefined, most: MAX_BATCH, failures: 0 };
     this.lanes.set(item.lane, lane);
-    item.stamp ||= this.#stamp();
-    // What an earlier page has left goes before what this page has added.
-    const behind = item.isRestored ? lane.items.findIndex((one) => one.stamp > item.stamp && !one.isSent) : -1;
+    // What another page has left goes before what this page has added since; what has no number yet is the latest.
+    const behind = item.isRestored ? lane.items.findIndex((one) => (one.stamp || Infinity) > item.stamp && !one.isSent) : -1;
     if (behind < 0) lane.items.push(item);
     else lane.items.splice(behind, 0, item);
     this.count += 1;
@@ -636,17 +732,38 @@ class Outbox {
     if (lane.items.length === 0 && !lane.isBusy && !lane.timer) this.lanes.delete(item.lane);
     this.count -= 1;
     this.chars -= item.chars;
-    this.#forget(item);
+    if (item.entry) this.#storage.remove(item.entry);
+    if (item.isUnstored) this.#unstored -= 1;
+    // There may be room again.
+    for (const one of this.#unstored > 0 ? this.items() : []) if (one.isUnstored && !this.#write(one)) break;
+    if (this.#unstored === 0) this.#storage.settled();
   }
 
-  #stamp() {
-    this.#lastStamp = Math.max(Date.now() * 1_000, this.#lastStamp + 1);
-    return this.#lastStamp;
+  get #serverKey() {
+    return `${this.#options.storagePrefix}:server:${this.#address.slice(1)}`;
   }
 
-  /** @param {string} user */
-  #prefix(user) {
-    return `${this.#options.storagePrefix}:outbox:${encodeURIComponent(user)}:`;
+  get #countKey() {
+    return `${this.#options.storagePrefix}:count:${this.server}:${encodeURIComponent(/** @type {string} */ (this.user))}`;
+  }
+
+  /**
+   * The number of the next item: no clock, which may be set back, orders what pages of one user do.
+   * @returns {number}
+   */
+  #number() {
+    const found = this.#storage.get(this.#countKey);
+    if (found !== this.#counted) this.#isBehind = true;
+    this.#last = Math.max(this.#last, parseInt(found ?? '', 10) || 0) + 1;
+    // Two pages may count at the same moment: by its end each one knows its own.
+    const counted = `${this.#last}.${PAGE$1}`;
+    if (this.#storage.set(this.#countKey, counted)) this.#counted = counted;
+    return this.#last;
+  }
+
+  /** @param {string} server */
+  #prefix(server) {
+    return `${this.#options.storagePrefix}:outbox:${server}:${encodeURIComponent(/** @type {string} */ (this.user))}:`;
   }
 
   /**
@@ -654,25 +771,27 @@ class Outbox {
    * @param {Item} item
    */
   store(item) {
-    const { storage } = this.#options;
-    if (!storage || !DURABLE.has(item.event) || this.user === undefined) return;
-    item.entry ??= `${this.#prefix(this.user)}${String(item.stamp).padStart(17, '0')}:${uuid()}`;
-    try {
-      storage.setItem(item.entry, JSON.stringify({ event: item.event, payload: item.args[0], triedAt: item.triedAt }));
-    } catch {
-      item.entry = undefined;
-      this.#options.onUnstored(item);
+    if (!this.#storage.isThere || !DURABLE.has(item.event) || this.user === undefined) return;
+    item.stamp ||= this.#number();
+    item.entry ??= `${this.#prefix(this.server)}${String(item.stamp).padStart(17, '0')}:${uuid()}`;
+    if (this.#write(item)) {
+      if (this.#unstored === 0) this.#storage.settled();
+      return;
     }
+    if (item.isUnstored) return;
+    item.isUnstored = true;
+    this.#unstored += 1;
+    this.#options.onUnstored(item);
   }
 
   /** @param {Item} item */
-  #forget(item) {
-    if (!item.entry) return;
-    try {
-      this.#options.storage?.removeItem(item.entry);
-    } catch {
-      // Another page will send it again, and the server will know it by its key.
+  #write(item) {
+    const isKept = this.#storage.set(/** @type {string} */ (item.entry), JSON.stringify({ event: item.event, payload: item.args[0], triedAt: item.triedAt }));
+    if (isKept && item.isUnstored) {
+      item.isUnstored = false;
+      this.#unstored -= 1;
     }
+    return isKept;
   }
 
   /**
@@ -681,49 +800,115 @@ class Outbox {
    */
   belongTo(user) {
     this.user = user;
-    const { storage } = this.#options;
-    if (!storage) return;
+    if (!this.#storage.isThere) return;
+    this.#readNew();
     for (const item of this.items()) if (!item.entry) this.store(item);
-    const known = new Set([...this.items()].map((item) => item.entry));
-    for (const entry of this.#entries(user)) {
-      const item = known.has(entry) ? undefined : this.#read(entry, user);
-      if (item) this.#put(item);
-    }
   }
 
-  /** @param {string} user */
-  #entries(user) {
-    const { storage } = this.#options;
-    if (!storage) return [];
-    const prefix = this.#prefix(user);
-    /** @type {string[]} */
-    const entries = [];
-    try {
-      for (let i = 0; i < storage.length; i += 1) {
-        const key = storage.key(i);
-        if (key?.startsWith(prefix)) entries.push(key);
-      }
-    } catch {
-      return [];
+  /**
+   * The server has said which one it is. What waits for another one that was at this address is given back: it stays in the storage.
+   * @param {string} server
+   * @returns {Item[]}
+   */
+  meet(server) {
+    if (this.server === server) return [];
+    const isAnother = this.server !== this.#address;
+    const dropped = isAnother ? this.drop() : [];
+    this.server = server;
+    this.#counted = undefined;
+    this.#isBehind = true;
+    this.#storage.set(this.#serverKey, server);
+    if (this.user !== undefined) this.#readNew();
+    return dropped;
+  }
+
+  /** Takes in what other pages of the user have left or added. */
+  #readNew() {
+    this.#isBehind = false;
+    this.#counted = this.#storage.get(this.#countKey);
+    const known = new Set([...this.items()].map((item) => item.entry));
+    const items = [];
+    // The last are those of a version that knew no servers.
+    const ofOld = `${this.#options.storagePrefix}:outbox:${encodeURIComponent(/** @type {string} */ (this.user))}:`;
+    const prefixes = [this.#prefix(this.server), this.#prefix(this.#address), ofOld];
+    for (const entry of this.#storage.names(prefixes)) {
+      const item = known.has(entry) ? undefined : this.#read(entry, prefixes);
+      if (item) items.push(item);
     }
-    return entries.sort();
+    for (const item of items.sort((a, b) => a.stamp - b.stamp)) {
+      this.#last = Math.max(this.#last, item.stamp);
+      this.#put(item);
+    }
   }
 
   /**
    * @param {string} entry
-   * @param {string} user
+   * @param {string[]} prefixes
    * @returns {Item | undefined}
    */
-  #read(entry, user) {
+  #read(entry, prefixes) {
+    const prefix = prefixes.find((one) => entry.startsWith(one)) ?? '';
+    const [number, , ...more] = entry.slice(prefix.length).split(':');
+    // An entry of a server may begin like one of a version that knew none.
+    if (!/^\d+$/.test(number) || more.length > 0) return undefined;
     try {
-      const text = this.#options.storage?.getItem(entry) ?? '';
+      const text = this.#storage.get(entry) ?? '';
       const { event, payload, triedAt } = JSON.parse(text);
-      const stamp = Number(entry.slice(this.#prefix(user).length).split(':')[0]);
-      if (!DURABLE.has(event) || !Number.isFinite(stamp)) return undefined;
-      return { event, args: [payload], lane: laneOf(event, payload), chars: text.length, entry, stamp, triedAt, isRestored: true, breaks: 0 };
+      if (!DURABLE.has(event)) return undefined;
+      return { event, args: [payload], lane: laneOf(event, payload), chars: text.length, entry, stamp: Number(number), triedAt, isRestored: true, breaks: 0 };
     } catch {
       return undefined;
     }
+  }
+
+  /**
+   * Looks again at what is to be sent next: another page of the user may have added something before it, or have sent it. Gives
+   * what must not be sent any more: an edit that another page has sent may have a later one behind it.
+   * @param {Lane} lane
+   * @returns {Item[]}
+   */
+  lookAgain(lane) {
+    if (!this.#storage.isThere || this.user === undefined) return [];
+    const counted = this.#storage.get(this.#countKey);
+    if (counted === null && this.#counted) {
+      // Somebody has emptied the storage: what waits is none the less to be sent.
+      this.#counted = null;
+      for (const item of this.items()) this.store(item);
+      return [];
+    }
+    if (counted !== this.#counted || this.#isBehind) this.#readNew();
+    const gone = batchOf(lane).filter((item) => item.entry && !item.isUnstored && this.#storage.get(item.entry) === null);
+    for (const item of gone) {
+      item.entry = undefined;
+      item.isGone = true;
+      // It was sent: a key that the server has forgotten since does not tell a double.
+      item.triedAt ??= item.addedAt;
+      item.wasTried = true;
+    }
+    return gone.filter(({ event }) => event === 'chat:edit');
+  }
+
+  /**
+   * Calls `send` when no other page of the user is sending what is in this lane. `release` says that it has been sent.
+   * @param {Lane} lane
+   * @param {(release: () => void) => void} send
+   */
+  claim(lane, send) {
+    const { locks } = /** @type {{ locks?: LockManager }} */ (globalThis.navigator ?? {});
+    if (!locks || !this.#storage.isThere || this.user === undefined || !lane.items.some((item) => item.entry)) return void send(() => {});
+    const ends = new AbortController();
+    // A page that hangs holds nobody up.
+    const timer = setTimeout(() => ends.abort(), CLAIM_MS);
+    let isSent = false;
+    const once = (/** @type {() => void} */ release) => {
+      clearTimeout(timer);
+      if (isSent) return release();
+      isSent = true;
+      send(release);
+    };
+    const name = `${this.#prefix(this.server)}${lane.name}`;
+    const held = () => /** @type {Promise<void>} */ (new Promise((resolve) => { once(() => resolve()); }));
+    locks.request(name, { signal: ends.signal }, held).catch(() => once(() => {}));
   }
 
   /** @returns {Generator<Item, void>} */
@@ -738,6 +923,10 @@ class Outbox {
     this.lanes.clear();
     this.count = 0;
     this.chars = 0;
+    this.#unstored = 0;
+    this.#last = 0;
+    this.#counted = undefined;
+    this.user = undefined;
     return items;
   }
 }
@@ -1054,6 +1243,117 @@ class Rooms {
   }
 }
 
+// The storage of the page, which may be missing, refuse or be full: then the outbox goes on in memory, and the page is told.
+
+/** @param {unknown} error */
+const reasonOf = (error) => (/quota/i.test(/** @type {any} */ (error)?.name) ? 'full' : 'refused');
+
+class Storage {
+  /** @type {OutboxStorage | undefined} */
+  #storage;
+  #tell;
+  /** @type {StorageState} */
+  state = { persistent: false };
+  /** Whether it has taken what it was last given. */
+  #hasTaken = true;
+
+  /**
+   * @param {OutboxStorage | null | (() => OutboxStorage | null | undefined) | undefined} given What the page has given; nothing where it has given none.
+   * @param {(state: StorageState) => void} tell It is told of each change of the state.
+   */
+  constructor(given, tell) {
+    this.#tell = tell;
+    if (given === undefined) return;
+    try {
+      // Where the browser forbids it, the mere look at localStorage throws.
+      this.#storage = (typeof given === 'function' ? given() : given) ?? undefined;
+      // It may be there and refuse every use.
+      if (this.#storage) void this.#storage.length;
+      this.#is(this.#storage ? undefined : 'missing');
+    } catch (error) {
+      this.#storage = undefined;
+      this.#is(reasonOf(error));
+    }
+  }
+
+  /** Whether anything can be read from it. */
+  get isThere() {
+    return this.#storage !== undefined;
+  }
+
+  /** @param {StorageState['reason']} [reason] Why nothing more is kept. */
+  #is(reason) {
+    const state = reason === undefined ? { persistent: true } : { persistent: false, reason };
+    if (state.persistent === this.state.persistent && state.reason === this.state.reason) return;
+    this.state = state;
+    this.#tell(state);
+  }
+
+  /** Nothing waits that is not kept. */
+  settled() {
+    if (this.#storage && this.#hasTaken) this.#is();
+  }
+
+  /**
+   * Null where there is no such entry; undefined where nothing is known of it.
+   * @param {string} key
+   * @returns {string | null | undefined}
+   */
+  get(key) {
+    try {
+      return this.#storage?.getItem(key);
+    } catch (error) {
+      return void this.#is(reasonOf(error));
+    }
+  }
+
+  /**
+   * Says whether the entry is kept.
+   * @param {string} key
+   * @param {string} value
+   */
+  set(key, value) {
+    if (!this.#storage) return false;
+    try {
+      this.#storage.setItem(key, value);
+      return (this.#hasTaken = true);
+    } catch (error) {
+      this.#hasTaken = false;
+      this.#is(reasonOf(error));
+      return false;
+    }
+  }
+
+  /** @param {string} key */
+  remove(key) {
+    try {
+      this.#storage?.removeItem(key);
+    } catch (error) {
+      // Another page will send it again, and the server will know it by its key.
+      this.#is(reasonOf(error));
+    }
+  }
+
+  /**
+   * The names of the entries that begin with one of some texts.
+   * @param {string[]} prefixes
+   */
+  names(prefixes) {
+    /** @type {string[]} */
+    const names = [];
+    try {
+      for (let i = 0; i < (this.#storage?.length ?? 0); i += 1) {
+        const key = this.#storage?.key(i);
+        if (key && prefixes.some((prefix) => key.startsWith(prefix))) names.push(key);
+      }
+    } catch (error) {
+      this.#is(reasonOf(error));
+      return [];
+    }
+    return names;
+  }
+}
+
 // The socket: one connection by Socket.IO or, where that is not possible, by HTTP, with its tokens, its requests and its return.
 
 
@@ -1066,7 +1366,10 @@ class Rooms {
  *   getToken?: GetToken,
  *   fetch?: typeof globalThis.fetch,
  *   ioOptions?: object,
- *   storage?: OutboxStorage,
+ *   storage?: OutboxStorage | (() => OutboxStorage | null | undefined),
+ *   cookie?: boolean,
+ *   apiPath?: string,
+ *   path?: string,
  *   autoConnect?: boolean,
  * }} Settings
  */
@@ -1088,7 +1391,6 @@ class Rooms {
 
 /** What holds for an option that is absent. */
 const DEFAULTS = {
-  path: '/ws',
   transports: /** @type {('websocket' | 'polling')[]} */ (['websocket', 'polling']),
   connectTimeoutMs: 8_000,
   ackTimeoutMs: 10_000,
@@ -1106,8 +1408,10 @@ const STORED_EVENTS = new Set([
   'progress:updated', 'notification:new', 'notification:updated',
 ]);
 
-/** After these errors neither the same token nor a fresh one helps. */
-const FINAL = new Set(['token_missing', 'token_malformed', 'token_invalid', 'token_not_yet_valid', 'token_revoked', 'user_blocked']);
+/** The same token is of no use after these errors. A fresh one may be: keys are retired, clocks are set, people are blocked as one user and are another. */
+const ABOUT_TOKEN = new Set(['token_missing', 'token_malformed', 'token_invalid', 'token_expired', 'token_not_yet_valid', 'token_revoked', 'user_blocked']);
+/** The message of the error `sent_elsewhere`. */
+const SENT_ELSEWHERE = 'another page of this user has sent this edit; what it says now is in the room';
 /** A long poll names at most this many rooms. */
 const MAX_POLL_ROOMS = 100;
 /** After this many stored events the place to go on from is moved forward. */
@@ -1127,10 +1431,15 @@ class AcademySocket extends Emitter {
   #options;
   /** @type {Settings['io']} */
   #io;
-  /** @type {string} */
-  #origin;
+  /**
+   * The address of the server, with its path and without a slash at the end.
+   * @type {string}
+   */
+  #base;
   /** @type {HttpApi} */
   #http;
+  /** @type {Storage} */
+  #storage;
   /** @type {Outbox} */
   #outbox;
   #delivered = new Delivered();
@@ -1146,7 +1455,10 @@ class AcademySocket extends Emitter {
   #token;
   /** @type {Promise<string> | undefined} */
   #renewing;
-  #expiredInARow = 0;
+  /** How many fresh tokens were asked for since one was taken. */
+  #refusedInARow = 0;
+  /** Whether `getToken` has said that nobody is signed in. */
+  #signedOut = false;
   #lastRefresh = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #expiryTimer;
@@ -1198,20 +1510,27 @@ class AcademySocket extends Emitter {
    */
   #replaying;
 
-  /** @param {Partial<Settings>} options */
+  /** @param {Partial<Omit<Settings, 'storage'>> & { storage?: Settings['storage'] | null }} options */
   constructor(options = {}) {
     super();
     this.#options = /** @type {Settings} */ ({ ...DEFAULTS, ...withoutUndefined(options) });
     const { io, url, token, getToken, fetch = globalThis.fetch?.bind(globalThis) } = this.#options;
     if (typeof io !== 'function') throw new TypeError('io is missing: hand in { io } of socket.io-client');
-    if (typeof token !== 'string' && typeof getToken !== 'function') throw new TypeError('give a token, or a function that gives one as getToken');
+    if (typeof token !== 'string' && typeof getToken !== 'function' && !this.#options.cookie) {
+      throw new TypeError('give a token, or a function that gives one as getToken, or cookie: true');
+    }
     if (typeof fetch !== 'function') throw new TypeError('there is no fetch here; give one');
     this.#io = io;
-    this.#origin = originOf(url ?? globalThis.location?.origin);
+    this.#base = baseOf(url ?? globalThis.location?.origin);
     this.#token = token?.replace(/^Bearer /i, '');
     this.#transports = [...this.#options.transports];
-    this.#http = new HttpApi({ base: this.#origin, fetch, token: () => this.#bearer('http'), timeoutMs: this.#options.connectTimeoutMs });
-    this.#outbox = new Outbox({ ...this.#options, onUnstored: (item) => this.#unstored(item) });
+    const { path, apiPath, cookie, connectTimeoutMs } = this.#options;
+    this.#http = new HttpApi({ base: this.#base, path, apiPath, cookie, fetch, token: () => this.#bearer('http'), timeoutMs: connectTimeoutMs });
+    this.#storage = new Storage('storage' in options ? options.storage ?? null : undefined, (state) => {
+      // By then the page has added its listeners.
+      queueMicrotask(() => this._tell('storage', [state]));
+    });
+    this.#outbox = new Outbox({ ...this.#options, address: this.#base, storage: this.#storage, onUnstored: (item) => this.#unstored(item) });
     this.#rooms = new Rooms(this.#delivered, {
       ask: (event, args, done) => this.#ask(event, args, done),
       askRealtime: (event, args, done) => this.#askRealtime(event, args, done),
@@ -1258,6 +1577,16 @@ class AcademySocket extends Emitter {
     return this.#outbox.count;
   }
 
+  /** Whether what waits outlives this page: `storage` was given, and takes it. */
+  get persistent() {
+    return this.#storage.state.persistent;
+  }
+
+  /** Whether `getToken` has said that nobody is signed in. `connect()` asks it again. */
+  get signedOut() {
+    return this.#signedOut;
+  }
+
   /** The next `emit` is sent now or not at all. */
   get volatile() {
     this.#flags.volatile = true;
@@ -1277,9 +1606,11 @@ class AcademySocket extends Emitter {
   connect() {
     if (this.#isRunning) return this;
     this.#isRunning = true;
-    this.#expiredInARow = 0;
+    this.#signedOut = false;
+    this.#refusedInARow = 0;
     this.#run += 1;
     globalThis.addEventListener?.('online', this.#wake);
+    globalThis.addEventListener?.('storage', this.#outbox.noteOthers);
     globalThis.document?.addEventListener?.('visibilitychange', this.#wake);
     const run = this.#run;
     // By then the page has added its listeners.
@@ -1346,6 +1677,7 @@ class AcademySocket extends Emitter {
    * @param {any[]} given
    * @param {((answer: any) => void) | undefined} ack
    * @param {boolean} isVolatile
+   * @returns {void}
    */
   #submit(event, given, ack, isVolatile) {
     let args;
@@ -1357,8 +1689,9 @@ class AcademySocket extends Emitter {
     } catch {
       return this.#answer({ event, args: [], ack }, refused('invalid_payload', 'the payload cannot be written as JSON'));
     }
-    if (args.length > 0) args[0] = this.#seen(event, keyed(event, args[0]));
-    const item = { event, args, ack, lane: laneOf(event, args[0]), chars: text.length + 64, breaks: 0, stamp: 0 };
+    if (isAll(event, args[0])) return this.#submitAll(args[0], ack, isVolatile);
+    if (args.length > 0) args[0] = keyed(event, args[0]);
+    const item = { event, args, ack, lane: laneOf(event, args[0]), chars: text.length + 64, breaks: 0, stamp: 0, addedAt: Date.now() };
     if (event === 'auth:refresh') return void this.#refreshWith(args[0]?.token, (answer) => this.#answer(item, answer));
     if (isVolatile) return this.#pass(item);
     const error = this.#outbox.add(item);
@@ -1368,12 +1701,26 @@ class AcademySocket extends Emitter {
 
   /**
    * "All" means what could be seen at this moment: what comes until the request is sent, and after that, stays unread.
-   * @param {string} event
    * @param {any} payload
+   * @param {((answer: any) => void) | undefined} ack
+   * @param {boolean} isVolatile
+   * @returns {void}
    */
-  #seen(event, payload) {
-    const isAll = event === 'notification:read' && isObject(payload) && payload.all === true && (payload.upTo ?? null) === null;
-    return isAll && this.#delivered.lastNotification > 0 ? { ...payload, upTo: this.#delivered.lastNotification } : payload;
+  #submitAll(payload, ack, isVolatile) {
+    const submit = () => this.#submit('notification:read', [{ ...payload, upTo: this.#delivered.lastNotification }], ack, isVolatile);
+    if (this.#delivered.lastNotification > 0 || this.#mode === 'offline') return submit();
+    this.#learnNotifications(submit);
+  }
+
+  /**
+   * Asks for the latest notification: a number of unread ones may be all that this page was told.
+   * @param {() => void} [done]
+   */
+  #learnNotifications(done) {
+    this.#ask('notification:list', [{ limit: 1 }], ({ answer }) => {
+      for (const one of answer?.items ?? []) this.#delivered.noteNotification(one);
+      done?.();
+    });
   }
 
   /**
@@ -1397,8 +1744,8 @@ class AcademySocket extends Emitter {
     item.isAnswered = true;
     const { ack } = item;
     if (ack) guarded(() => ack(answer));
-    // Nobody misses what is sent now or not at all.
-    else if (!answer.ok && answer.error.code !== 'offline') {
+    // Nobody misses what is sent now or not at all, and what another page has sent is sent.
+    else if (!answer.ok && !['offline', 'sent_elsewhere'].includes(answer.error.code)) {
       // This page does not know what an earlier page has left.
       const more = item.isRestored ? { payload: item.args[0] } : {};
       this._tell('request:error', [{ event: item.event, ...answer.error, ...more }]);
@@ -1427,11 +1774,31 @@ class AcademySocket extends Emitter {
     const lane = this.#outbox.lanes.get(name);
     if (!lane || lane.isBusy || lane.timer || this.#mode === 'offline') return;
     if (lane.items.length === 0) return void this.#outbox.lanes.delete(name);
-    const room = this.#rooms.get(name.slice('chat '.length));
-    if (room?.isRejoining && name.startsWith('chat ')) return;
+    const isRejoining = () => name.startsWith('chat ') && this.#rooms.get(name.slice('chat '.length))?.isRejoining;
+    if (isRejoining()) return;
+    lane.isBusy = true;
+    this.#outbox.claim(lane, (release) => {
+      lane.isBusy = false;
+      if (this.#outbox.lanes.get(name) !== lane || this.#mode === 'offline' || lane.items.length === 0 || isRejoining()) return release();
+      for (let gone = this.#outbox.lookAgain(lane); gone.length > 0; gone = lane.items.length > 0 ? this.#outbox.lookAgain(lane) : []) {
+        for (const item of gone) this.#settle(item, refused('sent_elsewhere', SENT_ELSEWHERE));
+      }
+      if (lane.items.length === 0) release();
+      else this.#send(lane, release);
+    });
+  }
+
+  /**
+   * Sends what is first in a lane.
+   * @param {Lane} lane
+   * @param {() => void} release
+   * @returns {void}
+   */
+  #send(lane, release) {
     const batch = batchOf(lane);
     const stale = batch.filter(isStale);
     if (stale.length > 0) {
+      release();
       for (const item of stale) this.#settle(item, refused('outbox_expired', EXPIRED));
       return this.#rest(lane, 1);
     }
@@ -1443,6 +1810,7 @@ class AcademySocket extends Emitter {
       lane.isBusy = false;
       for (const one of batch) one.isSent = false;
       this.#conclude(lane, batch, outcome);
+      release();
     }, item.breaks >= MAX_BREAKS);
   }
 
@@ -1543,7 +1911,7 @@ class AcademySocket extends Emitter {
     const generation = this.#poll;
     this.#http.call(event, payload).then((answer) => {
       if (isAboutToken(answer.error)) {
-        this.#authFailed(answer.error);
+        this.#authFailed(answer.error, this.#http.tokenOf(answer.error));
         return done({ isLost: true });
       }
       done({ answer, isByHttp: true });
@@ -1692,14 +2060,19 @@ class AcademySocket extends Emitter {
   // --- tokens ----------------------------------------------------------------------------------------------------------
 
   /**
-   * The token to use. `getToken` is told the reason when it is asked.
+   * The token to use; none where a cookie speaks for the user. `getToken` is told the reason when it is asked.
    * @param {Why} reason
-   * @returns {string | Promise<string>}
+   * @returns {string | undefined | Promise<string | undefined>}
    */
   #bearer(reason) {
-    if (this.#token !== undefined) return this.#token;
+    if (this.#token !== undefined || this.#options.cookie) return this.#token;
+    const run = this.#run;
     this.#renewing ??= (async () => {
       const token = await this.#options.getToken?.({ reason });
+      if (token === null) {
+        if (this.#isCurrent(run)) this.#signOut();
+        throw new Unreachable('signed out');
+      }
       if (typeof token !== 'string' || token === '') throw new Unreachable('getToken gave no token');
       this.#token = token.replace(/^Bearer /i, '');
       // What waits for this token was asked by the user before.
@@ -1707,6 +2080,14 @@ class AcademySocket extends Emitter {
       return this.#token;
     })().finally(() => { this.#renewing = undefined; });
     return this.#renewing;
+  }
+
+  /** Nobody is signed in any more. What waits in the outbox stays there for its user. */
+  #signOut() {
+    this.#token = undefined;
+    this.#signedOut = true;
+    this.#halt('signed out', 'signed out');
+    this._tell('signed_out', []);
   }
 
   /** Over HTTP, a token of another user would take over the place and the requests of the one before. So everything begins anew, as that user. */
@@ -1720,7 +2101,7 @@ class AcademySocket extends Emitter {
 
   /**
    * @param {Why} reason
-   * @returns {Promise<string>}
+   * @returns {Promise<string | undefined>}
    */
   async #renew(reason) {
     if (typeof this.#options.getToken !== 'function') throw new Unreachable('there is no getToken');
@@ -1729,20 +2110,24 @@ class AcademySocket extends Emitter {
   }
 
   /**
-   * The server has refused the token. Says whether another try makes sense.
+   * The server has refused a token. Says whether another try makes sense: with a fresh one it does, once.
    * @param {RequestFailure} error
+   * @param {string} [refused]
    */
-  #authFailed(error) {
-    const isExpired = error.code === 'token_expired';
-    if (isExpired && typeof this.#options.getToken === 'function' && this.#expiredInARow < 2) {
+  #authFailed(error, refused = this.#token) {
+    // The answer is about a token that was replaced while it was on its way.
+    if (!isAboutToken(error) || refused !== this.#token) return true;
+    if (typeof this.#options.getToken === 'function' && !this.#options.cookie && this.#refusedInARow < 1) {
       // Several requests may be refused with the same token: only one of them asks for the next.
       if (!this.#renewing) {
-        this.#expiredInARow += 1;
-        this.#renew('token_expired').catch(() => {});
+        this.#refusedInARow += 1;
+        this.#renew(/** @type {Why} */ (error.code)).catch(() => {});
       }
       return true;
     }
-    if (!isExpired && !FINAL.has(error.code)) return true;
+    if (this.#renewing) return true;
+    // Whoever signs in again has another one to give.
+    if (typeof this.#options.getToken === 'function') this.#token = undefined;
     this._tell('auth_error', [error]);
     this.#halt('auth error', error.code);
     return false;
@@ -1767,7 +2152,7 @@ class AcademySocket extends Emitter {
       if (this.#isCurrent(run)) this.#refreshWith(token, () => {});
     } catch {
       // The old token holds for a while; at its end a new one is asked for again.
-      this.#token ??= before;
+      if (this.#isCurrent(run)) this.#token ??= before;
     }
   }
 
@@ -1781,6 +2166,7 @@ class AcademySocket extends Emitter {
     const bare = token.replace(/^Bearer /i, '');
     if (this.#mode !== 'realtime') {
       this.#token = bare;
+      if (this.#signedOut) this.connect();
       if (!this.#changeUser() && this.#mode === 'http') this.#poll?.renew();
       return done({ ok: true });
     }
@@ -1797,6 +2183,18 @@ class AcademySocket extends Emitter {
       }
       done(answer);
     });
+  }
+
+  /**
+   * The server has answered: it says who it is, and who the user is.
+   * @param {Session} session
+   */
+  #meet({ storeId, userId }) {
+    for (const item of storeId === undefined ? [] : this.#outbox.meet(storeId)) {
+      const where = item.entry ? 'it is kept in the storage for the one before' : 'it was not sent';
+      this.#answer(item, refused('server_changed', `another server, or one with other data, is at this address now; ${where}`));
+    }
+    this.#belongTo(userId);
   }
 
   /** @param {unknown} user */
@@ -1872,7 +2270,11 @@ class AcademySocket extends Emitter {
       const end = await this.#tryRealtime(run);
       if (!this.#isCurrent(run)) return;
       if (end.error && !this.#authFailed(end.error)) return;
-      if (end.error?.code === 'token_expired') continue;
+      if (end.error) {
+        // A token that holds for a moment alone is no reason to ask without end.
+        if (end.wasReady && Date.now() - began < STABLE_MS) await this.#sleep(this.#pause(1));
+        continue;
+      }
       if (end.wasReady && Date.now() - began > STABLE_MS) this.#failures = 0;
       if (end.wasReady && !end.isDisabled && this.#failures === 0) {
         this.#failures = 1;
@@ -1903,10 +2305,19 @@ class AcademySocket extends Emitter {
     }
     if (!this.#isCurrent(run)) return { reason: 'closed' };
     this.#belongTo(userOf(token));
-    const { path, connectTimeoutMs, ioOptions } = this.#options;
-    const socket = this.#io(this.#origin, {
-      ...ioOptions, path, auth: { token }, transports: [...this.#transports], tryAllTransports: true, timeout: connectTimeoutMs,
-      reconnection: false, forceNew: true, autoConnect: false,
+    const { connectTimeoutMs, ioOptions, cookie } = this.#options;
+    const { origin, pathname } = new URL(this.#base);
+    const socket = this.#io(origin, {
+      ...ioOptions,
+      path: pathname.replace(/\/$/, '') + this.#http.socketPath,
+      ...(cookie ? { withCredentials: true } : { auth: { token } }),
+      transports: [...this.#transports],
+      // Without this a stock client gives up at the first transport that is blocked.
+      tryAllTransports: true,
+      timeout: connectTimeoutMs,
+      reconnection: false,
+      forceNew: true,
+      autoConnect: false,
     });
     return new Promise((resolve) => {
       let isReady = false;
@@ -1976,11 +2387,11 @@ class AcademySocket extends Emitter {
     this.#poll = undefined;
     clearTimeout(this.#expiryTimer);
     this.#hasArrived = true;
-    this.#expiredInARow = 0;
+    this.#refusedInARow = 0;
     this.#realtime = socket;
     this.#mode = 'realtime';
     this.#candidate = undefined;
-    this.#belongTo(session.userId);
+    this.#meet(session);
     const engine = socket.io?.engine;
     engine?.once?.('upgrade', () => { if (this.#realtime === socket) this.#changeTransport(engine.transport.name, 'upgraded'); });
     if (!wasConnected) this._tell('connect', []);
@@ -1990,6 +2401,7 @@ class AcademySocket extends Emitter {
     for (const room of this.#rooms.values()) this.#rooms.rejoin(room);
     if (this.#anchor !== undefined && !isFirst) this.#replay(socket);
     else this.#dropAnchor(socket);
+    if (session.unread > 0 && this.#delivered.lastNotification === 0) this.#learnNotifications();
     this.#pumpAll();
   }
 
@@ -2041,11 +2453,11 @@ class AcademySocket extends Emitter {
     let unread = [];
     try {
       const { status, json } = await this.#http.request('GET', '/session');
-      if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error));
+      if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error, this.#http.tokenOf(json.error)));
       session = /** @type {any} */ (without(json, 'ok'));
       if (!this.#isCurrent(run)) return;
       // A place in the events belongs to its user.
-      this.#belongTo(session.userId);
+      this.#meet(session);
       // From a new place on, nothing was missed and nothing was told.
       isBehind = this.#anchor !== undefined;
       cursor = this.#anchor ?? await this.#newCursor();
@@ -2056,7 +2468,7 @@ class AcademySocket extends Emitter {
     }
     if (!this.#isCurrent(run) || this.#mode !== 'offline') return;
     this.#hasArrived = true;
-    this.#expiredInARow = 0;
+    this.#refusedInARow = 0;
     this.#mode = 'http';
     const poll = new Poll(cursor);
     this.#poll = poll;
@@ -2073,6 +2485,7 @@ class AcademySocket extends Emitter {
     }
     this.#pumpAll();
     this.#keepPolling(poll, isBehind);
+    this.#http.learnPaths();
   }
 
   /**
@@ -2097,7 +2510,7 @@ class AcademySocket extends Emitter {
       const { status, json } = answer;
       if (status === 200) {
         poll.cursor = json.cursor;
-        this.#expiredInARow = 0;
+        this.#refusedInARow = 0;
         this.#delivered.unkeyed.clear();
         for (const { event, payload } of json.events) {
           const isMine = !event.startsWith('chat:') || payload?.roomId === undefined || this.#rooms.has(payload.roomId);
@@ -2112,7 +2525,7 @@ class AcademySocket extends Emitter {
         isBehind = false;
         this.#resync(json);
       } else if (isAboutToken(json.error)) {
-        if (!this.#authFailed(json.error)) return;
+        if (!this.#authFailed(json.error, this.#http.tokenOf(json.error))) return;
         await this.#sleepShort(50);
       } else if (status === 403 || status === 404) await this.#findLostRooms(json.error);
       else await this.#sleepShort(json.error.retryAfterMs ?? this.#pause(1));
@@ -2193,6 +2606,7 @@ class AcademySocket extends Emitter {
     this.#isRunning = false;
     this.#run += 1;
     globalThis.removeEventListener?.('online', this.#wake);
+    globalThis.removeEventListener?.('storage', this.#outbox.noteOthers);
     globalThis.document?.removeEventListener?.('visibilitychange', this.#wake);
     clearTimeout(this.#expiryTimer);
     if (this.#poll) this.#anchor = this.#poll.cursor;
@@ -2228,12 +2642,14 @@ function userOf(token) {
 }
 
 /** @param {string | undefined} url */
-function originOf(url) {
+function baseOf(url) {
   try {
-    return new URL(/** @type {string} */ (url)).origin;
+    const { protocol, origin, pathname } = new URL(/** @type {string} */ (url));
+    if (/^https?:$/.test(protocol)) return origin + pathname.replace(/\/+$/, '');
   } catch {
-    throw new TypeError('url must be the address of the server, for example https://rt.example.org');
+    // It is told below.
   }
+  throw new TypeError('url must be the address of the server, for example https://rt.example.org or https://example.org/rt');
 }
 
 /**
@@ -2281,9 +2697,18 @@ function errorIn({ message, context }) {
   return undefined;
 }
 
+/**
+ * Whether a request is to read all notifications, and does not say up to which.
+ * @param {string} event
+ * @param {any} payload
+ */
+function isAll(event, payload) {
+  return event === 'notification:read' && isObject(payload) && payload.all === true && (payload.upTo ?? null) === null;
+}
+
 /** @param {RequestFailure | undefined} error */
 function isAboutToken(error) {
-  return error !== undefined && (FINAL.has(error.code) || error.code === 'token_expired');
+  return error !== undefined && ABOUT_TOKEN.has(error.code);
 }
 
 /**

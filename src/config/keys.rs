@@ -87,6 +87,10 @@ pub const KEYS: &[Key] = &[
         c.server.path = v.to_owned();
         Ok(())
     })),
+    fixed(key("server.api_path", "\"/api/v1\"", "URL path of the HTTP API, where another API has /api/v1.", |c, v| {
+        c.server.api_path = api_path(v)?;
+        Ok(())
+    })),
     key(
         "server.websocket_enabled",
         "true",
@@ -593,6 +597,24 @@ fn age(place: &mut Option<std::time::Duration>, value: &str) -> Result<(), Strin
         }
     };
     Ok(())
+}
+
+fn api_path(value: &str) -> Result<String, String> {
+    let is_segment = |segment: &str| {
+        !segment.is_empty()
+            && !matches!(segment, "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    let is_path = value.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment));
+    if !is_path {
+        return Err("must begin with / and have a name of letters and digits, for example /realtime/v1".to_owned());
+    }
+    match value {
+        "/sdk" | "/healthz" | "/readyz" | "/metrics" => {
+            Err(format!("must not be {value}, which is something else here"))
+        }
+        _ => Ok(value.to_owned()),
+    }
 }
 
 fn flag(place: &mut bool, value: &str) -> Result<(), String> {

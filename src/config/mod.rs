@@ -114,6 +114,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The path of Socket.IO.
     pub path: String,
+    /// What the paths of the HTTP API begin with.
+    pub api_path: String,
     /// Whether Socket.IO is switched on.
     pub websocket_enabled: bool,
     /// Origins of other sites that may use the server from a browser.
@@ -416,6 +418,7 @@ impl Default for Config {
             server: Server {
                 listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8443)),
                 path: "/ws".to_owned(),
+                api_path: "/api/v1".to_owned(),
                 websocket_enabled: true,
                 cors_origins: Vec::new(),
                 behind_proxy: false,

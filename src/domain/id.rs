@@ -115,7 +115,7 @@ pub enum IdError {
     User,
     /// Not a valid room id.
     #[error(
-        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces"
+        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces, and neither '.' nor '..'"
     )]
     Room,
     /// The id spells an inner room of the server.
@@ -123,7 +123,7 @@ pub enum IdError {
     Reserved,
     /// Not a valid lesson, course or module id.
     #[error(
-        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces"
+        "must be a non-negative integer, or 1 to 100 characters without control characters, invisible ones or spaces, and neither '.' nor '..'"
     )]
     Lesson,
     /// Not a full room name.
@@ -255,6 +255,7 @@ impl RoomId {
     /// # Errors
     /// [`IdError::Room`] or [`IdError::Reserved`].
     pub fn new(id: Id) -> Result<RoomId, IdError> {
+        refuse_dots(&id, IdError::Room)?;
         if let Id::Text(text) = &id {
             if !is_clean(text, 100, &[]) {
                 return Err(IdError::Room);
@@ -264,6 +265,15 @@ impl RoomId {
             }
         }
         Ok(RoomId(id))
+    }
+}
+
+/// Whatever asks by HTTP takes a segment `.` or `..` out of its path, also where it is percent-encoded (WHATWG URL, 4.4): what
+/// has such an id could be joined, and never be asked for.
+fn refuse_dots(id: &Id, refusal: IdError) -> Result<(), IdError> {
+    match id {
+        Id::Text(text) if matches!(&**text, "." | "..") => Err(refusal),
+        _ => Ok(()),
     }
 }
 
@@ -295,6 +305,7 @@ impl LessonId {
     /// # Errors
     /// [`IdError::Lesson`] if it is none.
     pub fn new(id: Id) -> Result<LessonId, IdError> {
+        refuse_dots(&id, IdError::Lesson)?;
         match &id {
             Id::Text(text) if !is_clean(text, 100, &[]) => Err(IdError::Lesson),
             _ => Ok(LessonId(id)),
@@ -345,12 +356,26 @@ mod tests {
             "\"USER:1\"",
             "\"chat:room\"",
             "\"ｕｓｅｒ：1\"",
+            "\".\"",
+            "\"..\"",
             &long,
         ] {
             assert!(room(bad).is_err(), "{bad}");
         }
         for good in ["0", "\"room-123\"", "\"é\"", "\"admin\"", "\"users:1\"", "9007199254740991"] {
             assert!(room(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn dots_alone_are_refused_and_read_where_they_were_stored() {
+        for dots in [".", ".."] {
+            assert_eq!(RoomId::parse(dots), Err(IdError::Room));
+            assert_eq!(LessonId::parse(dots), Err(IdError::Lesson));
+            assert_eq!(RoomId::stored(Id::from_text(dots)).canonical(), dots);
+        }
+        for good in ["...", ".a", "a/..", "%2e%2e", "?", "#", "a\\b", "%"] {
+            assert!(RoomId::parse(good).is_ok(), "{good}");
         }
     }
 

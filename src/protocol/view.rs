@@ -258,12 +258,14 @@ pub struct Session<'a> {
     pub server_time: Timestamp,
     /// Unread notifications.
     pub unread: u64,
+    /// The id of the store: what a client keeps for this server is not for another one at the same address.
+    pub store_id: String,
 }
 
 impl<'a> Session<'a> {
     /// What an actor is told of themselves at this moment, with so many unread notifications.
     #[must_use]
-    pub fn new(actor: &'a Actor, unread: u64, server_time: Timestamp) -> Session<'a> {
+    pub fn new(actor: &'a Actor, unread: u64, server_time: Timestamp, store_id: String) -> Session<'a> {
         Session {
             user_id: &actor.user,
             name: &actor.name,
@@ -273,6 +275,7 @@ impl<'a> Session<'a> {
             expires_at: actor.expires_at,
             server_time,
             unread,
+            store_id,
         }
     }
 }

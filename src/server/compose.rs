@@ -69,6 +69,7 @@ pub(super) fn transports(
         verifier: verifier.clone(),
         sockets: sockets.clone(),
         process: process.clone(),
+        paths: [config.server.path.clone(), config.server.api_path.clone()],
         payload_bytes: config.limits.payload as u64,
         bodies: bodies.clone(),
         answers: sockets.answers.clone(),

@@ -19,7 +19,8 @@ use http::header::{
     RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use ipnet::IpNet;
@@ -63,6 +64,10 @@ const PAGE_HEADERS: [(HeaderName, &str); 6] = [
 /// What ends a session on polling, in the protocol of Engine.IO.
 const CLOSE_PACKET: &[u8] = b"1";
 
+/// What the paths of the HTTP API begin with in the routes, and those of administration among them.
+const API: &str = "/api/v1/";
+const ADMIN: &str = "/api/v1/admin/";
+
 /// All methods that there are.
 const METHODS: &str = "GET, HEAD, POST, PATCH, PUT, DELETE, OPTIONS";
 
@@ -81,6 +86,8 @@ type Inner = Box<dyn Fn(Request<TimedBody>) -> Pin<Box<dyn Future<Output = Respo
 pub struct MiddlewareSettings {
     /// Origins of other sites that may use the server from a browser.
     pub cors_origins: Vec<Origin>,
+    /// What the paths of the HTTP API begin with, over the network.
+    pub api_path: String,
     /// The cookie that may hold a token.
     pub cookie_name: Option<String>,
     /// New sockets a second and address; 0 switches it off.
@@ -106,6 +113,7 @@ impl MiddlewareSettings {
     pub fn new(config: &Config) -> MiddlewareSettings {
         MiddlewareSettings {
             cors_origins: config.server.cors_origins.clone(),
+            api_path: config.server.api_path.clone(),
             cookie_name: config.auth.cookie_name.clone(),
             connects_per_second: config.limits.connects_per_second,
             behind_proxy: config.server.behind_proxy,
@@ -222,7 +230,15 @@ impl Middleware {
     }
 
     /// Answers a request.
-    pub async fn call(self: Arc<Self>, request: Request<TimedBody>, peer: Peer) -> Result<Response<Body>, Infallible> {
+    pub async fn call(
+        self: Arc<Self>,
+        mut request: Request<TimedBody>,
+        peer: Peer,
+    ) -> Result<Response<Body>, Infallible> {
+        // A command on this machine knows one path, and the path of Socket.IO may be below that of the API.
+        if peer.address.is_some() && !self.sockets.is_path(request.uri().path()) {
+            translate(request.uri_mut(), &self.rules.load().settings.api_path);
+        }
         // A poll waits for what is to happen: how long says nothing of the server.
         let path = request.uri().path();
         let (is_sockets, is_api) = (self.sockets.is_path(path), is_api(path));
@@ -271,7 +287,7 @@ impl Middleware {
             // In memory of its own: it is much larger than the other, and each connection keeps place for what is inline.
             Box::pin(self.socket_request(request, &peer, address, &allowed)).await
         } else {
-            self.api_request(request, &peer, address).await
+            self.api_request(request, &peer, address, &allowed).await
         };
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -303,6 +319,7 @@ impl Middleware {
         mut request: Request<TimedBody>,
         peer: &Peer,
         address: Option<IpAddr>,
+        allowed: &Option<Allowed>,
     ) -> Response<Body> {
         // Without an address the routes answer that there is nothing.
         if let Some(route) = Route::find(request.uri().path()) {
@@ -320,6 +337,7 @@ impl Middleware {
                 }
             }
         }
+        self.take_cookie(&mut request, allowed);
         if waits(request.uri().path()) {
             unpin(&mut request);
         }
@@ -417,7 +435,7 @@ impl Middleware {
         // A cookie speaks only for pages of allowed origins; a client that is no browser has no use for one. Of a GET to its
         // own server a browser does not say the origin, but that it is the same: no page can say so in its place.
         let rules = self.rules.load_full();
-        let is_of_a_page = parts.headers.contains_key(ORIGIN) || is_same_origin(&parts.headers);
+        let is_of_a_page = is_of_a_page(&parts.headers, allowed);
         let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
         let token = token_of(&mut query, &parts.headers, cookie);
         let passage = match self.sockets.prepare(&mut parts, query, token, &peer.connection) {
@@ -430,6 +448,24 @@ impl Middleware {
         };
         self.sockets.conclude(&passage, response.status(), &peer.connection);
         response
+    }
+
+    /// A page that is signed in by a cookie alone asks by it, too: where its origin is allowed, and not as an administrator.
+    fn take_cookie(&self, request: &mut Request<TimedBody>, allowed: &Option<Allowed>) {
+        let path = request.uri().path();
+        let headers = request.headers();
+        if headers.contains_key(AUTHORIZATION) || !is_api(path) || path.starts_with(ADMIN) {
+            return;
+        }
+        let rules = self.rules.load();
+        let Some(name) = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page(headers, allowed)) else {
+            return;
+        };
+        let token = token_of(&mut SocketQuery::default(), headers, Some(name));
+        if let Some(Ok(mut value)) = token.map(|token| HeaderValue::try_from(format!("Bearer {}", *token))) {
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
     }
 
     /// The place of what a client on polling sends. Who has not signed in has a token to send, and nothing else.
@@ -611,6 +647,35 @@ fn is_same_origin(headers: &HeaderMap) -> bool {
     headers.get("sec-fetch-site").is_some_and(|value| value == "same-origin")
 }
 
+/// Whether a cookie may speak for who asks: a browser says the origin of the page, or that it is the server's own.
+fn is_of_a_page(headers: &HeaderMap, allowed: &Option<Allowed>) -> bool {
+    match headers.contains_key(ORIGIN) {
+        true => allowed.is_some(),
+        false => is_same_origin(headers),
+    }
+}
+
+/// The path as the routes have it: they know the API by its own name, which it has no more where it was given another.
+fn translate(uri: &mut Uri, api_path: &str) {
+    let ours = API.trim_end_matches('/');
+    if api_path == ours || Route::find(uri.path()).is_some_and(|route| !route.path.starts_with(API)) {
+        return;
+    }
+    let below = |prefix: &str| uri.path().strip_prefix(prefix).filter(|rest| rest.starts_with('/'));
+    let translated = match (below(api_path), below(ours)) {
+        (Some(rest), _) => format!("{ours}{rest}"),
+        // Another API is said to be there.
+        (None, Some(_)) => "/not-here".to_owned(),
+        (None, None) => return,
+    };
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Ok(path) = PathAndQuery::try_from(translated + &query) {
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.path_and_query = Some(path);
+        *uri = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
 fn is_upgrade(headers: &HeaderMap) -> bool {
     headers.get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
@@ -627,7 +692,7 @@ fn unpin(request: &mut Request<TimedBody>) {
 
 /// Whether whoever asks has to say who they are: each such request is paid for where that is read.
 fn is_api(path: &str) -> bool {
-    path.starts_with("/api/v1/") || path == "/metrics"
+    path.starts_with(API) || path == "/metrics"
 }
 
 /// Whether an answer waits for something to happen.
@@ -704,6 +769,26 @@ fn preflight() -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_api_is_where_it_was_put_and_nowhere_else() {
+        let translated = |path: &str, api_path: &str| {
+            let mut uri: Uri = path.parse().unwrap();
+            translate(&mut uri, api_path);
+            uri.to_string()
+        };
+        assert_eq!(translated("/rt/rooms?limit=1", "/rt"), "/api/v1/rooms?limit=1");
+        assert_eq!(translated("/api/rooms/a%2Fb/join", "/api"), "/api/v1/rooms/a%2Fb/join");
+        assert_eq!(translated("http://h/rt/rooms", "/rt"), "http://h/api/v1/rooms");
+        for kept in ["/rtx/rooms", "/rt", "/healthz", "/api/health", "/sdk/academy-rt.js"] {
+            assert_eq!(translated(kept, "/rt"), kept);
+            assert_eq!(translated(kept, "/api/v1"), kept);
+        }
+        assert_eq!(translated("/api/health", "/api"), "/api/health");
+        for gone in ["/api/v1/session", "/api/v1/admin/status?x=1"] {
+            assert!(Route::find(translated(gone, "/rt").split('?').next().unwrap()).is_none(), "{gone}");
+        }
+    }
 
     #[test]
     fn an_ipv6_user_is_a_network() {

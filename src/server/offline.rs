@@ -108,6 +108,7 @@ impl Offline {
         let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
         let settings = MiddlewareSettings {
             cors_origins: Vec::new(),
+            api_path: config.server.api_path.clone(),
             cookie_name: None,
             connects_per_second: 0,
             behind_proxy: false,

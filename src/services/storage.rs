@@ -4,6 +4,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::domain::audit::hex;
 use crate::domain::{Clock, Timestamp, UserId};
 use crate::protocol::cursor::{Cursor, Life, Seal};
 use crate::protocol::error::ApiError;
@@ -79,6 +80,12 @@ impl Storage {
             Some(key) => self.store.is_answered(key.clone()).await.unwrap_or(false),
             None => false,
         }
+    }
+
+    /// The id of the store: a restored backup has that of the data it was made of, and a new database has a new one.
+    #[must_use]
+    pub fn id(&self) -> String {
+        hex(&self.store.identity().store_id)
     }
 
     /// The life of the store in which cursors mean something.

@@ -34,6 +34,11 @@ export class MemoryStorage {
   removeItem(key) {
     this.#entries.delete(key);
   }
+
+  /** How many requests wait in it. */
+  get waiting() {
+    return [...this.#entries.keys()].filter((key) => key.startsWith('academy-rt:outbox:')).length;
+  }
 }
 
 export class Site {
@@ -68,7 +73,7 @@ export class Site {
     const page = connect({
       io,
       url: `${this.server.tls ? 'https' : 'http'}://127.0.0.1:${this.line.port}`,
-      ...(options.getToken ? {} : { token: token(claims) }),
+      ...(options.getToken || options.cookie ? {} : { token: token(claims) }),
       ...(ca ? { fetch: trusting(ca), ioOptions: { ca } } : {}),
       ...QUICK,
       ...options,

@@ -186,7 +186,7 @@ describe('the outbox', () => {
     first.emit('chat:typing', { roomId: 'reload', isTyping: true });
     first.emit('chat:history', { roomId: 'reload' });
     first.disconnect();
-    assert.equal(storage.length, 21, 'what is asked, or said in passing, is not kept');
+    assert.equal(storage.waiting, 21, 'what is asked, or said in passing, is not kept');
     site.line.mend();
     const other = await site.arrived({ userId: 73 }, { storage });
     await other.emitWithAck('chat:rooms', {});
@@ -199,7 +199,7 @@ describe('the outbox', () => {
     assert.deepEqual((await site.room('reload')).map(({ content }) => content), said);
     assert.deepEqual(all(second, 'request:error').map(({ event, code }) => [event, code]), [['presence:list', 'not_joined']]);
     assert.equal((await site.call({ userId: 72 }, 'GET', '/progress?lessonId=5')).items[0].timeSpent, 7);
-    assert.equal(storage.length, 0);
+    assert.equal(storage.waiting, 0);
   });
 
   test('survives a reload when what it had sent was stored: it is there once', async () => {
@@ -212,7 +212,7 @@ describe('the outbox', () => {
     first.disconnect();
     site.line.mend();
     const second = site.page({ userId: 74 }, { storage });
-    await until(() => storage.length === 0, 'it is acknowledged');
+    await until(() => storage.waiting === 0, 'it is acknowledged');
     assert.equal((await site.room('half')).length, 1);
     assert.deepEqual(all(second, 'request:error'), []);
   });
@@ -528,7 +528,7 @@ describe('the socket', () => {
       await heard(other, 'chat:message', ({ content }) => content === 'kept');
       const said = ['edited from a tunnel', 'from a tunnel', 'kept'];
       assert.deepEqual((await site.room(roomId)).map(({ content }) => content), said);
-      assert.equal(storage.length, 0);
+      assert.equal(storage.waiting, 0);
       for (const one of [page, second]) assert.deepEqual([all(one, 'chat:message'), all(one, 'request:error')], [[], []]);
       // Joining is for hearing.
       assert.deepEqual((await second.emitWithAck('chat:join', { roomId })).messages.map(({ content }) => content), said);

@@ -5,6 +5,7 @@ import { Emitter, RESERVED, guarded } from './emitter.js';
 import { HttpApi, Poll, RETRYABLE, Unreachable, asObject, isId, isObject, refused, without } from './http.js';
 import { EXPIRED, MAX_BATCH, MAX_BREAKS, Outbox, batchOf, isStale, keyed, laneOf } from './outbox.js';
 import { Rooms } from './rooms.js';
+import { Storage } from './storage.js';
 
 /**
  * @import { GetToken, OutboxStorage, RequestFailure, Session, Transport } from '../academy-rt.js'
@@ -21,7 +22,10 @@ import { Rooms } from './rooms.js';
  *   getToken?: GetToken,
  *   fetch?: typeof globalThis.fetch,
  *   ioOptions?: object,
- *   storage?: OutboxStorage,
+ *   storage?: OutboxStorage | (() => OutboxStorage | null | undefined),
+ *   cookie?: boolean,
+ *   apiPath?: string,
+ *   path?: string,
  *   autoConnect?: boolean,
  * }} Settings
  */
@@ -43,7 +47,6 @@ import { Rooms } from './rooms.js';
 
 /** What holds for an option that is absent. */
 const DEFAULTS = {
-  path: '/ws',
   transports: /** @type {('websocket' | 'polling')[]} */ (['websocket', 'polling']),
   connectTimeoutMs: 8_000,
   ackTimeoutMs: 10_000,
@@ -61,8 +64,10 @@ const STORED_EVENTS = new Set([
   'progress:updated', 'notification:new', 'notification:updated',
 ]);
 
-/** After these errors neither the same token nor a fresh one helps. */
-const FINAL = new Set(['token_missing', 'token_malformed', 'token_invalid', 'token_not_yet_valid', 'token_revoked', 'user_blocked']);
+/** The same token is of no use after these errors. A fresh one may be: keys are retired, clocks are set, people are blocked as one user and are another. */
+const ABOUT_TOKEN = new Set(['token_missing', 'token_malformed', 'token_invalid', 'token_expired', 'token_not_yet_valid', 'token_revoked', 'user_blocked']);
+/** The message of the error `sent_elsewhere`. */
+const SENT_ELSEWHERE = 'another page of this user has sent this edit; what it says now is in the room';
 /** A long poll names at most this many rooms. */
 const MAX_POLL_ROOMS = 100;
 /** After this many stored events the place to go on from is moved forward. */
@@ -82,10 +87,15 @@ export class AcademySocket extends Emitter {
   #options;
   /** @type {Settings['io']} */
   #io;
-  /** @type {string} */
-  #origin;
+  /**
+   * The address of the server, with its path and without a slash at the end.
+   * @type {string}
+   */
+  #base;
   /** @type {HttpApi} */
   #http;
+  /** @type {Storage} */
+  #storage;
   /** @type {Outbox} */
   #outbox;
   #delivered = new Delivered();
@@ -101,7 +111,10 @@ export class AcademySocket extends Emitter {
   #token;
   /** @type {Promise<string> | undefined} */
   #renewing;
-  #expiredInARow = 0;
+  /** How many fresh tokens were asked for since one was taken. */
+  #refusedInARow = 0;
+  /** Whether `getToken` has said that nobody is signed in. */
+  #signedOut = false;
   #lastRefresh = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #expiryTimer;
@@ -153,20 +166,27 @@ export class AcademySocket extends Emitter {
    */
   #replaying;
 
-  /** @param {Partial<Settings>} options */
+  /** @param {Partial<Omit<Settings, 'storage'>> & { storage?: Settings['storage'] | null }} options */
   constructor(options = {}) {
     super();
     this.#options = /** @type {Settings} */ ({ ...DEFAULTS, ...withoutUndefined(options) });
     const { io, url, token, getToken, fetch = globalThis.fetch?.bind(globalThis) } = this.#options;
     if (typeof io !== 'function') throw new TypeError('io is missing: hand in { io } of socket.io-client');
-    if (typeof token !== 'string' && typeof getToken !== 'function') throw new TypeError('give a token, or a function that gives one as getToken');
+    if (typeof token !== 'string' && typeof getToken !== 'function' && !this.#options.cookie) {
+      throw new TypeError('give a token, or a function that gives one as getToken, or cookie: true');
+    }
     if (typeof fetch !== 'function') throw new TypeError('there is no fetch here; give one');
     this.#io = io;
-    this.#origin = originOf(url ?? globalThis.location?.origin);
+    this.#base = baseOf(url ?? globalThis.location?.origin);
     this.#token = token?.replace(/^Bearer /i, '');
     this.#transports = [...this.#options.transports];
-    this.#http = new HttpApi({ base: this.#origin, fetch, token: () => this.#bearer('http'), timeoutMs: this.#options.connectTimeoutMs });
-    this.#outbox = new Outbox({ ...this.#options, onUnstored: (item) => this.#unstored(item) });
+    const { path, apiPath, cookie, connectTimeoutMs } = this.#options;
+    this.#http = new HttpApi({ base: this.#base, path, apiPath, cookie, fetch, token: () => this.#bearer('http'), timeoutMs: connectTimeoutMs });
+    this.#storage = new Storage('storage' in options ? options.storage ?? null : undefined, (state) => {
+      // By then the page has added its listeners.
+      queueMicrotask(() => this._tell('storage', [state]));
+    });
+    this.#outbox = new Outbox({ ...this.#options, address: this.#base, storage: this.#storage, onUnstored: (item) => this.#unstored(item) });
     this.#rooms = new Rooms(this.#delivered, {
       ask: (event, args, done) => this.#ask(event, args, done),
       askRealtime: (event, args, done) => this.#askRealtime(event, args, done),
@@ -213,6 +233,16 @@ export class AcademySocket extends Emitter {
     return this.#outbox.count;
   }
 
+  /** Whether what waits outlives this page: `storage` was given, and takes it. */
+  get persistent() {
+    return this.#storage.state.persistent;
+  }
+
+  /** Whether `getToken` has said that nobody is signed in. `connect()` asks it again. */
+  get signedOut() {
+    return this.#signedOut;
+  }
+
   /** The next `emit` is sent now or not at all. */
   get volatile() {
     this.#flags.volatile = true;
@@ -232,9 +262,11 @@ export class AcademySocket extends Emitter {
   connect() {
     if (this.#isRunning) return this;
     this.#isRunning = true;
-    this.#expiredInARow = 0;
+    this.#signedOut = false;
+    this.#refusedInARow = 0;
     this.#run += 1;
     globalThis.addEventListener?.('online', this.#wake);
+    globalThis.addEventListener?.('storage', this.#outbox.noteOthers);
     globalThis.document?.addEventListener?.('visibilitychange', this.#wake);
     const run = this.#run;
     // By then the page has added its listeners.
@@ -301,6 +333,7 @@ export class AcademySocket extends Emitter {
    * @param {any[]} given
    * @param {((answer: any) => void) | undefined} ack
    * @param {boolean} isVolatile
+   * @returns {void}
    */
   #submit(event, given, ack, isVolatile) {
     let args;
@@ -312,8 +345,9 @@ export class AcademySocket extends Emitter {
     } catch {
       return this.#answer({ event, args: [], ack }, refused('invalid_payload', 'the payload cannot be written as JSON'));
     }
-    if (args.length > 0) args[0] = this.#seen(event, keyed(event, args[0]));
-    const item = { event, args, ack, lane: laneOf(event, args[0]), chars: text.length + 64, breaks: 0, stamp: 0 };
+    if (isAll(event, args[0])) return this.#submitAll(args[0], ack, isVolatile);
+    if (args.length > 0) args[0] = keyed(event, args[0]);
+    const item = { event, args, ack, lane: laneOf(event, args[0]), chars: text.length + 64, breaks: 0, stamp: 0, addedAt: Date.now() };
     if (event === 'auth:refresh') return void this.#refreshWith(args[0]?.token, (answer) => this.#answer(item, answer));
     if (isVolatile) return this.#pass(item);
     const error = this.#outbox.add(item);
@@ -323,12 +357,26 @@ export class AcademySocket extends Emitter {
 
   /**
    * "All" means what could be seen at this moment: what comes until the request is sent, and after that, stays unread.
-   * @param {string} event
    * @param {any} payload
+   * @param {((answer: any) => void) | undefined} ack
+   * @param {boolean} isVolatile
+   * @returns {void}
    */
-  #seen(event, payload) {
-    const isAll = event === 'notification:read' && isObject(payload) && payload.all === true && (payload.upTo ?? null) === null;
-    return isAll && this.#delivered.lastNotification > 0 ? { ...payload, upTo: this.#delivered.lastNotification } : payload;
+  #submitAll(payload, ack, isVolatile) {
+    const submit = () => this.#submit('notification:read', [{ ...payload, upTo: this.#delivered.lastNotification }], ack, isVolatile);
+    if (this.#delivered.lastNotification > 0 || this.#mode === 'offline') return submit();
+    this.#learnNotifications(submit);
+  }
+
+  /**
+   * Asks for the latest notification: a number of unread ones may be all that this page was told.
+   * @param {() => void} [done]
+   */
+  #learnNotifications(done) {
+    this.#ask('notification:list', [{ limit: 1 }], ({ answer }) => {
+      for (const one of answer?.items ?? []) this.#delivered.noteNotification(one);
+      done?.();
+    });
   }
 
   /**
@@ -352,8 +400,8 @@ export class AcademySocket extends Emitter {
     item.isAnswered = true;
     const { ack } = item;
     if (ack) guarded(() => ack(answer));
-    // Nobody misses what is sent now or not at all.
-    else if (!answer.ok && answer.error.code !== 'offline') {
+    // Nobody misses what is sent now or not at all, and what another page has sent is sent.
+    else if (!answer.ok && !['offline', 'sent_elsewhere'].includes(answer.error.code)) {
       // This page does not know what an earlier page has left.
       const more = item.isRestored ? { payload: item.args[0] } : {};
       this._tell('request:error', [{ event: item.event, ...answer.error, ...more }]);
@@ -382,11 +430,31 @@ export class AcademySocket extends Emitter {
     const lane = this.#outbox.lanes.get(name);
     if (!lane || lane.isBusy || lane.timer || this.#mode === 'offline') return;
     if (lane.items.length === 0) return void this.#outbox.lanes.delete(name);
-    const room = this.#rooms.get(name.slice('chat '.length));
-    if (room?.isRejoining && name.startsWith('chat ')) return;
+    const isRejoining = () => name.startsWith('chat ') && this.#rooms.get(name.slice('chat '.length))?.isRejoining;
+    if (isRejoining()) return;
+    lane.isBusy = true;
+    this.#outbox.claim(lane, (release) => {
+      lane.isBusy = false;
+      if (this.#outbox.lanes.get(name) !== lane || this.#mode === 'offline' || lane.items.length === 0 || isRejoining()) return release();
+      for (let gone = this.#outbox.lookAgain(lane); gone.length > 0; gone = lane.items.length > 0 ? this.#outbox.lookAgain(lane) : []) {
+        for (const item of gone) this.#settle(item, refused('sent_elsewhere', SENT_ELSEWHERE));
+      }
+      if (lane.items.length === 0) release();
+      else this.#send(lane, release);
+    });
+  }
+
+  /**
+   * Sends what is first in a lane.
+   * @param {Lane} lane
+   * @param {() => void} release
+   * @returns {void}
+   */
+  #send(lane, release) {
     const batch = batchOf(lane);
     const stale = batch.filter(isStale);
     if (stale.length > 0) {
+      release();
       for (const item of stale) this.#settle(item, refused('outbox_expired', EXPIRED));
       return this.#rest(lane, 1);
     }
@@ -398,6 +466,7 @@ export class AcademySocket extends Emitter {
       lane.isBusy = false;
       for (const one of batch) one.isSent = false;
       this.#conclude(lane, batch, outcome);
+      release();
     }, item.breaks >= MAX_BREAKS);
   }
 
@@ -498,7 +567,7 @@ export class AcademySocket extends Emitter {
     const generation = this.#poll;
     this.#http.call(event, payload).then((answer) => {
       if (isAboutToken(answer.error)) {
-        this.#authFailed(answer.error);
+        this.#authFailed(answer.error, this.#http.tokenOf(answer.error));
         return done({ isLost: true });
       }
       done({ answer, isByHttp: true });
@@ -647,14 +716,19 @@ export class AcademySocket extends Emitter {
   // --- tokens ----------------------------------------------------------------------------------------------------------
 
   /**
-   * The token to use. `getToken` is told the reason when it is asked.
+   * The token to use; none where a cookie speaks for the user. `getToken` is told the reason when it is asked.
    * @param {Why} reason
-   * @returns {string | Promise<string>}
+   * @returns {string | undefined | Promise<string | undefined>}
    */
   #bearer(reason) {
-    if (this.#token !== undefined) return this.#token;
+    if (this.#token !== undefined || this.#options.cookie) return this.#token;
+    const run = this.#run;
     this.#renewing ??= (async () => {
       const token = await this.#options.getToken?.({ reason });
+      if (token === null) {
+        if (this.#isCurrent(run)) this.#signOut();
+        throw new Unreachable('signed out');
+      }
       if (typeof token !== 'string' || token === '') throw new Unreachable('getToken gave no token');
       this.#token = token.replace(/^Bearer /i, '');
       // What waits for this token was asked by the user before.
@@ -662,6 +736,14 @@ export class AcademySocket extends Emitter {
       return this.#token;
     })().finally(() => { this.#renewing = undefined; });
     return this.#renewing;
+  }
+
+  /** Nobody is signed in any more. What waits in the outbox stays there for its user. */
+  #signOut() {
+    this.#token = undefined;
+    this.#signedOut = true;
+    this.#halt('signed out', 'signed out');
+    this._tell('signed_out', []);
   }
 
   /** Over HTTP, a token of another user would take over the place and the requests of the one before. So everything begins anew, as that user. */
@@ -675,7 +757,7 @@ export class AcademySocket extends Emitter {
 
   /**
    * @param {Why} reason
-   * @returns {Promise<string>}
+   * @returns {Promise<string | undefined>}
    */
   async #renew(reason) {
     if (typeof this.#options.getToken !== 'function') throw new Unreachable('there is no getToken');
@@ -684,20 +766,24 @@ export class AcademySocket extends Emitter {
   }
 
   /**
-   * The server has refused the token. Says whether another try makes sense.
+   * The server has refused a token. Says whether another try makes sense: with a fresh one it does, once.
    * @param {RequestFailure} error
+   * @param {string} [refused]
    */
-  #authFailed(error) {
-    const isExpired = error.code === 'token_expired';
-    if (isExpired && typeof this.#options.getToken === 'function' && this.#expiredInARow < 2) {
+  #authFailed(error, refused = this.#token) {
+    // The answer is about a token that was replaced while it was on its way.
+    if (!isAboutToken(error) || refused !== this.#token) return true;
+    if (typeof this.#options.getToken === 'function' && !this.#options.cookie && this.#refusedInARow < 1) {
       // Several requests may be refused with the same token: only one of them asks for the next.
       if (!this.#renewing) {
-        this.#expiredInARow += 1;
-        this.#renew('token_expired').catch(() => {});
+        this.#refusedInARow += 1;
+        this.#renew(/** @type {Why} */ (error.code)).catch(() => {});
       }
       return true;
     }
-    if (!isExpired && !FINAL.has(error.code)) return true;
+    if (this.#renewing) return true;
+    // Whoever signs in again has another one to give.
+    if (typeof this.#options.getToken === 'function') this.#token = undefined;
     this._tell('auth_error', [error]);
     this.#halt('auth error', error.code);
     return false;
@@ -722,7 +808,7 @@ export class AcademySocket extends Emitter {
       if (this.#isCurrent(run)) this.#refreshWith(token, () => {});
     } catch {
       // The old token holds for a while; at its end a new one is asked for again.
-      this.#token ??= before;
+      if (this.#isCurrent(run)) this.#token ??= before;
     }
   }
 
@@ -736,6 +822,7 @@ export class AcademySocket extends Emitter {
     const bare = token.replace(/^Bearer /i, '');
     if (this.#mode !== 'realtime') {
       this.#token = bare;
+      if (this.#signedOut) this.connect();
       if (!this.#changeUser() && this.#mode === 'http') this.#poll?.renew();
       return done({ ok: true });
     }
@@ -752,6 +839,18 @@ export class AcademySocket extends Emitter {
       }
       done(answer);
     });
+  }
+
+  /**
+   * The server has answered: it says who it is, and who the user is.
+   * @param {Session} session
+   */
+  #meet({ storeId, userId }) {
+    for (const item of storeId === undefined ? [] : this.#outbox.meet(storeId)) {
+      const where = item.entry ? 'it is kept in the storage for the one before' : 'it was not sent';
+      this.#answer(item, refused('server_changed', `another server, or one with other data, is at this address now; ${where}`));
+    }
+    this.#belongTo(userId);
   }
 
   /** @param {unknown} user */
@@ -827,7 +926,11 @@ export class AcademySocket extends Emitter {
       const end = await this.#tryRealtime(run);
       if (!this.#isCurrent(run)) return;
       if (end.error && !this.#authFailed(end.error)) return;
-      if (end.error?.code === 'token_expired') continue;
+      if (end.error) {
+        // A token that holds for a moment alone is no reason to ask without end.
+        if (end.wasReady && Date.now() - began < STABLE_MS) await this.#sleep(this.#pause(1));
+        continue;
+      }
       if (end.wasReady && Date.now() - began > STABLE_MS) this.#failures = 0;
       if (end.wasReady && !end.isDisabled && this.#failures === 0) {
         this.#failures = 1;
@@ -858,10 +961,19 @@ export class AcademySocket extends Emitter {
     }
     if (!this.#isCurrent(run)) return { reason: 'closed' };
     this.#belongTo(userOf(token));
-    const { path, connectTimeoutMs, ioOptions } = this.#options;
-    const socket = this.#io(this.#origin, {
-      ...ioOptions, path, auth: { token }, transports: [...this.#transports], tryAllTransports: true, timeout: connectTimeoutMs,
-      reconnection: false, forceNew: true, autoConnect: false,
+    const { connectTimeoutMs, ioOptions, cookie } = this.#options;
+    const { origin, pathname } = new URL(this.#base);
+    const socket = this.#io(origin, {
+      ...ioOptions,
+      path: pathname.replace(/\/$/, '') + this.#http.socketPath,
+      ...(cookie ? { withCredentials: true } : { auth: { token } }),
+      transports: [...this.#transports],
+      // Without this a stock client gives up at the first transport that is blocked.
+      tryAllTransports: true,
+      timeout: connectTimeoutMs,
+      reconnection: false,
+      forceNew: true,
+      autoConnect: false,
     });
     return new Promise((resolve) => {
       let isReady = false;
@@ -931,11 +1043,11 @@ export class AcademySocket extends Emitter {
     this.#poll = undefined;
     clearTimeout(this.#expiryTimer);
     this.#hasArrived = true;
-    this.#expiredInARow = 0;
+    this.#refusedInARow = 0;
     this.#realtime = socket;
     this.#mode = 'realtime';
     this.#candidate = undefined;
-    this.#belongTo(session.userId);
+    this.#meet(session);
     const engine = socket.io?.engine;
     engine?.once?.('upgrade', () => { if (this.#realtime === socket) this.#changeTransport(engine.transport.name, 'upgraded'); });
     if (!wasConnected) this._tell('connect', []);
@@ -945,6 +1057,7 @@ export class AcademySocket extends Emitter {
     for (const room of this.#rooms.values()) this.#rooms.rejoin(room);
     if (this.#anchor !== undefined && !isFirst) this.#replay(socket);
     else this.#dropAnchor(socket);
+    if (session.unread > 0 && this.#delivered.lastNotification === 0) this.#learnNotifications();
     this.#pumpAll();
   }
 
@@ -996,11 +1109,11 @@ export class AcademySocket extends Emitter {
     let unread = [];
     try {
       const { status, json } = await this.#http.request('GET', '/session');
-      if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error));
+      if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error, this.#http.tokenOf(json.error)));
       session = /** @type {any} */ (without(json, 'ok'));
       if (!this.#isCurrent(run)) return;
       // A place in the events belongs to its user.
-      this.#belongTo(session.userId);
+      this.#meet(session);
       // From a new place on, nothing was missed and nothing was told.
       isBehind = this.#anchor !== undefined;
       cursor = this.#anchor ?? await this.#newCursor();
@@ -1011,7 +1124,7 @@ export class AcademySocket extends Emitter {
     }
     if (!this.#isCurrent(run) || this.#mode !== 'offline') return;
     this.#hasArrived = true;
-    this.#expiredInARow = 0;
+    this.#refusedInARow = 0;
     this.#mode = 'http';
     const poll = new Poll(cursor);
     this.#poll = poll;
@@ -1028,6 +1141,7 @@ export class AcademySocket extends Emitter {
     }
     this.#pumpAll();
     this.#keepPolling(poll, isBehind);
+    this.#http.learnPaths();
   }
 
   /**
@@ -1052,7 +1166,7 @@ export class AcademySocket extends Emitter {
       const { status, json } = answer;
       if (status === 200) {
         poll.cursor = json.cursor;
-        this.#expiredInARow = 0;
+        this.#refusedInARow = 0;
         this.#delivered.unkeyed.clear();
         for (const { event, payload } of json.events) {
           const isMine = !event.startsWith('chat:') || payload?.roomId === undefined || this.#rooms.has(payload.roomId);
@@ -1067,7 +1181,7 @@ export class AcademySocket extends Emitter {
         isBehind = false;
         this.#resync(json);
       } else if (isAboutToken(json.error)) {
-        if (!this.#authFailed(json.error)) return;
+        if (!this.#authFailed(json.error, this.#http.tokenOf(json.error))) return;
         await this.#sleepShort(50);
       } else if (status === 403 || status === 404) await this.#findLostRooms(json.error);
       else await this.#sleepShort(json.error.retryAfterMs ?? this.#pause(1));
@@ -1148,6 +1262,7 @@ export class AcademySocket extends Emitter {
     this.#isRunning = false;
     this.#run += 1;
     globalThis.removeEventListener?.('online', this.#wake);
+    globalThis.removeEventListener?.('storage', this.#outbox.noteOthers);
     globalThis.document?.removeEventListener?.('visibilitychange', this.#wake);
     clearTimeout(this.#expiryTimer);
     if (this.#poll) this.#anchor = this.#poll.cursor;
@@ -1183,12 +1298,14 @@ function userOf(token) {
 }
 
 /** @param {string | undefined} url */
-function originOf(url) {
+function baseOf(url) {
   try {
-    return new URL(/** @type {string} */ (url)).origin;
+    const { protocol, origin, pathname } = new URL(/** @type {string} */ (url));
+    if (/^https?:$/.test(protocol)) return origin + pathname.replace(/\/+$/, '');
   } catch {
-    throw new TypeError('url must be the address of the server, for example https://rt.example.org');
+    // It is told below.
   }
+  throw new TypeError('url must be the address of the server, for example https://rt.example.org or https://example.org/rt');
 }
 
 /**
@@ -1236,9 +1353,18 @@ function errorIn({ message, context }) {
   return undefined;
 }
 
+/**
+ * Whether a request is to read all notifications, and does not say up to which.
+ * @param {string} event
+ * @param {any} payload
+ */
+function isAll(event, payload) {
+  return event === 'notification:read' && isObject(payload) && payload.all === true && (payload.upTo ?? null) === null;
+}
+
 /** @param {RequestFailure | undefined} error */
 function isAboutToken(error) {
-  return error !== undefined && (FINAL.has(error.code) || error.code === 'token_expired');
+  return error !== undefined && ABOUT_TOKEN.has(error.code);
 }
 
 /**

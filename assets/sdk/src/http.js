@@ -112,22 +112,54 @@ export function refused(code, message, field) {
   return { ok: false, error: { code, message, ...(field ? { field } : {}) } };
 }
 
+/** @param {string} path */
+const trimmed = (path) => path.replace(/\/+$/, '');
+
 /** Something between this page and the server has failed: nothing is known of the request. */
 export class Unreachable extends Error {}
 
+/** The codes of the server: an error of another kind is not its answer. */
+const CODES = new Set(`invalid_payload not_joined forbidden not_found too_large rate_limited conflict resync unavailable internal token_missing
+  token_malformed token_invalid token_expired token_not_yet_valid token_revoked user_blocked realtime_disabled method_not_allowed`.split(/\s+/));
+
+/**
+ * Whether an answer is one of academy-rt, and not of something else at the same address.
+ * @param {number} status
+ * @param {any} json
+ */
+const isOurs = (status, json) => isObject(json) && (status < 300 ? json.ok === true : CODES.has(json.error?.code));
+
 /** The HTTP API. */
 export class HttpApi {
-  #base;
-  #fetch;
-  #token;
-  #timeoutMs;
+  #settings;
+  #apiPath;
+  /** The path of Socket.IO. */
+  socketPath;
+  /**
+   * The tokens that were refused, by the errors that the page is told.
+   * @type {WeakMap<object, string | undefined>}
+   */
+  #refused = new WeakMap();
+  /** @type {Promise<{ status: number, json: any }> | undefined} */
+  #asking;
+  #hasAsked = false;
 
-  /** @param {{ base: string, fetch: typeof globalThis.fetch, token: () => string | Promise<string>, timeoutMs: number }} settings */
-  constructor({ base, fetch, token, timeoutMs }) {
-    this.#base = base;
-    this.#fetch = fetch;
-    this.#token = token;
-    this.#timeoutMs = timeoutMs;
+  /**
+   * @param {{ base: string, path?: string, apiPath?: string, cookie?: boolean, fetch: typeof globalThis.fetch,
+   *   token: () => string | undefined | Promise<string | undefined>, timeoutMs: number }} settings
+   */
+  constructor(settings) {
+    this.#settings = settings;
+    this.#apiPath = trimmed(settings.apiPath ?? '/api/v1');
+    this.socketPath = settings.path ?? '/ws';
+  }
+
+  /**
+   * The token that an error of an answer is about.
+   * @param {object} error
+   */
+  tokenOf(error) {
+    return this.#refused.get(error);
   }
 
   /**
@@ -138,41 +170,76 @@ export class HttpApi {
    * @returns {Promise<{ status: number, json: any }>}
    */
   async request(method, path, { body, signal, waitMs = 0 } = {}) {
-    const token = await this.#token();
+    const { cookie, token: give } = this.#settings;
+    const token = await give();
+    const apiPath = this.#apiPath;
+    const headers = { ...(cookie ? {} : { authorization: `Bearer ${token}` }), ...(body === undefined ? {} : { 'content-type': 'application/json' }) };
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const answer = await this.#fetch(apiPath + path, { method, headers, body: text, credentials: cookie ? 'include' : 'omit' }, signal, waitMs);
+    const { status, json } = answer;
+    if (isOurs(status, json)) {
+      if (json.error) this.#refused.set(json.error, token);
+      return { status, json };
+    }
+    if (status === 413) return { status, json: { error: { code: 'too_large', message: 'a proxy says that this is too large' } } };
+    if (status === 429) return { status, json: { error: { code: 'rate_limited', message: 'a proxy says that these are too many' } } };
+    // A proxy whose server is away says so with these.
+    if (status < 502 || status > 504) await this.#findPaths(status);
+    if (this.#apiPath !== apiPath) return this.request(method, path, { body, signal, waitMs });
+    throw new Unreachable(`status ${status}`);
+  }
+
+  /**
+   * One request, whatever answers it.
+   * @param {string} path
+   * @param {RequestInit} init
+   * @param {AbortSignal} [signal]
+   * @param {number} [waitMs]
+   * @returns {Promise<{ status: number, json: any }>}
+   */
+  async #fetch(path, init, signal, waitMs = 0) {
+    const { base, fetch, timeoutMs } = this.#settings;
     const ends = new AbortController();
     const stop = () => ends.abort();
-    const timer = setTimeout(stop, this.#timeoutMs + waitMs);
+    const timer = setTimeout(stop, timeoutMs + waitMs);
     signal?.addEventListener('abort', stop, { once: true });
     if (signal?.aborted) stop();
-    let status;
-    let text;
     try {
-      const response = await this.#fetch(`${this.#base}/api/v1${path}`, {
-        method,
-        headers: { authorization: `Bearer ${token}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-        body: body === undefined ? undefined : JSON.stringify(body),
-        signal: ends.signal,
-        cache: 'no-store',
-        credentials: 'omit',
-        redirect: 'error',
-      });
-      status = response.status;
-      text = await response.text();
+      const response = await fetch(base + path, { ...init, signal: ends.signal, cache: 'no-store', redirect: 'error' });
+      const text = await response.text();
+      try {
+        return { status: response.status, json: JSON.parse(text) };
+      } catch {
+        return { status: response.status, json: undefined };
+      }
     } catch {
       throw new Unreachable(ends.signal.aborted && !signal?.aborted ? 'timeout' : 'network');
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener('abort', stop);
     }
-    try {
-      const json = JSON.parse(text);
-      if (isObject(json) && (status < 300 || json.error?.code)) return { status, json };
-    } catch {
-      // Not academy-rt: a proxy, or a page to sign in to a network.
+  }
+
+  /** Asks once which paths are the server's: that of Socket.IO may be another one than was tried. */
+  learnPaths() {
+    if (this.#settings.path !== undefined || this.#hasAsked) return;
+    this.#findPaths(0).catch(() => {});
+  }
+
+  /**
+   * Something else has answered. Where academy-rt is at this address, it says which paths are its own; else that is told.
+   * @param {number} status
+   */
+  async #findPaths(status) {
+    this.#asking ??= this.#fetch('/sdk/server.json', { credentials: 'omit' }).finally(() => { this.#asking = undefined; });
+    const { json } = await this.#asking;
+    this.#hasAsked = true;
+    const { base, apiPath, path } = this.#settings;
+    if (!isObject(json) || json.server !== 'academy-rt') {
+      throw new Unreachable(`this is not academy-rt: ${base}${this.#apiPath} answered with status ${status}`);
     }
-    if (status === 413) return { status, json: { error: { code: 'too_large', message: 'a proxy says that this is too large' } } };
-    if (status === 429) return { status, json: { error: { code: 'rate_limited', message: 'a proxy says that these are too many' } } };
-    throw new Unreachable(`status ${status}`);
+    if (apiPath === undefined && typeof json.apiPath === 'string') this.#apiPath = trimmed(json.apiPath);
+    if (path === undefined && typeof json.path === 'string') this.socketPath = json.path;
   }
 
   /**

@@ -172,7 +172,8 @@ fn inbox_routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 
 async fn session(api: Arc<HttpApi>, caller: Caller) -> Response {
     let unread = api.app.inbox.unread(&caller).await;
-    answer(unread.map(|unread| Session::new(&caller.actor, unread, api.app.store.now())))
+    let store = &api.app.store;
+    answer(unread.map(|unread| Session::new(&caller.actor, unread, store.now(), store.id())))
 }
 
 async fn rooms(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {

@@ -91,6 +91,8 @@ pub struct HttpApi {
     pub sockets: Arc<SocketIoTransport>,
     /// The process.
     pub process: Arc<dyn Process>,
+    /// The paths of Socket.IO and of this API, for clients that ask.
+    pub paths: [String; 2],
     /// The largest body, in bytes.
     pub payload_bytes: u64,
     /// The memory for bodies.
@@ -135,7 +137,7 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(admin::rooms::routes(&api))
         .unify()
-        .or(sdk::routes())
+        .or(sdk::routes(&api))
         .unify()
         .recover(refused)
         .unify()

@@ -8,13 +8,16 @@ use ::http::header::{
 };
 use ::http::{HeaderValue, StatusCode};
 use bytes::Bytes;
+use serde::Serialize;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use crate::protocol::error::{ApiError, ErrorCode};
+use crate::protocol::json;
 
-use super::failure;
+use super::routes::JSON;
+use super::{HttpApi, failure};
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TYPES: &str = "application/typescript; charset=utf-8";
@@ -35,8 +38,24 @@ struct File {
     text: Bytes,
 }
 
-pub(super) fn routes() -> BoxedFilter<(Response,)> {
-    let files: Arc<[File]> = FILES.into_iter().map(File::new).collect();
+/// What a client asks that does not know where the server has its paths, or whether it is there at all.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Server<'a> {
+    server: &'static str,
+    path: &'a str,
+    api_path: &'a str,
+}
+
+pub(super) fn routes(api: &HttpApi) -> BoxedFilter<(Response,)> {
+    let [path, api_path] = &api.paths;
+    let told = json::to_vec(&Server { server: "academy-rt", path, api_path }).unwrap_or_default();
+    let paths = File::new(("server.json", JSON, told.into()));
+    let files: Arc<[File]> = FILES
+        .into_iter()
+        .map(|(name, content_type, text)| File::new((name, content_type, Bytes::from_static(text))))
+        .chain([paths])
+        .collect();
     warp::path!("sdk" / String)
         .and(warp::get())
         .and(warp::header::headers_cloned())
@@ -52,13 +71,13 @@ pub(super) fn routes() -> BoxedFilter<(Response,)> {
 }
 
 impl File {
-    fn new((name, content_type, text): (&'static str, &'static str, &'static [u8])) -> File {
-        let tag = format!("\"{}\"", blake3::hash(text).to_hex());
+    fn new((name, content_type, text): (&'static str, &'static str, Bytes)) -> File {
+        let tag = format!("\"{}\"", blake3::hash(&text).to_hex());
         File {
             name,
             content_type: HeaderValue::from_static(content_type),
             tag: HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\"")),
-            text: Bytes::from_static(text),
+            text,
         }
     }
 

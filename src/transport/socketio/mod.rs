@@ -328,7 +328,8 @@ impl SocketIoTransport {
             }
         };
         handle.welcome(&caller.actor.roles, &arrival, |unread, waiting| {
-            link.emit(&ServerEvent::Authenticated(Session::new(&caller.actor, unread, self.app.store.now())));
+            let (now, store) = (self.app.store.now(), self.app.store.id());
+            link.emit(&ServerEvent::Authenticated(Session::new(&caller.actor, unread, now, store)));
             for notification in waiting {
                 link.emit(&ServerEvent::NotificationNew((*notification).into()));
             }

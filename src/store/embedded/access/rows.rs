@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{Membership, RoomRecord};
 use crate::domain::notification::AudienceKind;
-use crate::domain::{Role, RoomId, Timestamp, UserId};
+use crate::domain::{Id, Role, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::codec::{
     IdRow, decode_2, encode_2, membership_code, membership_of, role_code, role_of,
 };
@@ -308,7 +308,8 @@ pub(in crate::store::embedded) fn ban_key(ban: &Ban) -> String {
 fn muted_in(key: &str) -> Option<RoomId> {
     let (length, rest) = key.split_once(':')?;
     let room = rest.get(length.parse::<usize>().ok()?..)?.strip_prefix(':')?;
-    RoomId::parse(room).ok()
+    // What was an id when it came.
+    Some(RoomId::parse(room).unwrap_or_else(|_| RoomId::stored(Id::Text(room.into()))))
 }
 
 /// A ban; of what is in its key.
