@@ -213,8 +213,8 @@ fn read_material(config: &Config, place: &Place, now: Timestamp) -> Result<Mater
     let mut verifier = None;
     if let Some(path) = &tls.client_ca {
         let ders = read_chain(path)?;
+        verifier = Some(clients::verifier(path, ders.clone(), revoked, provider.clone())?);
         authorities = facts(&ders, path)?;
-        verifier = Some(clients::verifier(path, ders, revoked, provider.clone())?);
     }
     let server = server_config(config, place, provider, (ders, private_key), verifier.clone())?;
     let mut warnings = warnings(&chain, place, now);
