@@ -5,13 +5,26 @@ export type Role = 'admin' | 'hr' | 'coach' | 'learner';
 export type ProgressStatus = 'not_started' | 'in_progress' | 'completed';
 export type Transport = 'websocket' | 'polling' | 'http' | 'offline';
 
+/** What the server says of a token that it refuses. */
+export type TokenRefusal =
+  | 'token_missing' | 'token_malformed' | 'token_invalid' | 'token_expired' | 'token_not_yet_valid' | 'token_revoked' | 'user_blocked';
+
+/** The codes of the server. */
+export type ServerErrorCode =
+  | 'invalid_payload' | 'not_joined' | 'forbidden' | 'not_found' | 'too_large' | 'rate_limited' | 'conflict' | 'resync' | 'unavailable' | 'internal'
+  | TokenRefusal | 'realtime_disabled' | 'method_not_allowed';
+
+/**
+ * The codes of this client: `offline` (not sent: typing, volatile), `outbox_full`, `outbox_expired` (may have been stored more than a day
+ * ago), `not_persisted` (the storage took no more), `sent_elsewhere` (another tab has sent the edit), `user_changed`, `server_changed`.
+ */
+export type ClientErrorCode = 'offline' | 'outbox_full' | 'outbox_expired' | 'not_persisted' | 'sent_elsewhere' | 'user_changed' | 'server_changed';
+
+export type ErrorCode = ServerErrorCode | ClientErrorCode;
+
 /** Why a request was refused. */
 export interface RequestFailure {
-  /**
-   * A code of the server, or one of this client: `offline` (not sent: typing, volatile), `outbox_full`, `outbox_expired` (may
-   * have been stored more than a day ago), `not_persisted` (the storage took no more), `user_changed`.
-   */
-  code: string;
+  code: ErrorCode;
   message: string;
   field?: string;
   retryAfterMs?: number;
@@ -186,32 +199,13 @@ export interface ClientEvents {
   'auth:refresh': { payload: { token: string }; answer: { expiresAt?: number | null } };
 }
 
-/** What the page may listen to. */
-export interface ServerEvents {
-  /** There is a way to the server. */
-  connect: () => void;
-  /** There is no way to the server any more. The client looks for one, except after `disconnect()` and a final `auth_error`. */
-  disconnect: (reason: string) => void;
-  /** Neither Socket.IO nor HTTP works. The client tries again. */
-  connect_error: (error: Error) => void;
+/** What the server emits, for the stock client: `Socket<ServerToClientEvents, ClientToServerEvents>`. */
+export interface ServerToClientEvents {
   authenticated: (session: Session) => void;
   /** The token is of no use, and the client has stopped: sign in, then call `connect()`. What waits in the outbox is kept. */
   auth_error: (error: RequestFailure) => void;
   'auth:expiring': (notice: { expiresAt: number }) => void;
   'request:error': (failure: RequestFailure & { event: string; roomId?: Id; payload?: any }) => void;
-  /** The transport has changed. */
-  transport: (change: { transport: Transport; reason: string }) => void;
-  /**
-   * The server's data were replaced, for example by a backup, so what the page shows is not valid any more. With a room, replace
-   * what is shown of it by `messages`. Without one, load progress and notifications again.
-   */
-  resync: (news: (JoinedRoom & { code?: undefined }) | { code: 'resync'; message: string; roomId?: undefined }) => void;
-  /** `getToken` has answered `null`: nobody is signed in. What waits in the outbox is kept; `connect()` asks again. */
-  signed_out: () => void;
-  /** Whether what waits outlives this page has changed. */
-  storage: (state: StorageState) => void;
-  /** Everything that waited is answered. */
-  outbox: (state: { pending: 0 }) => void;
   'server:draining': (hint: { retryAfterMs?: number }) => void;
   'chat:message': (message: ChatMessage) => void;
   /** `id` is that of the change. It rises with each change, whatever the clock does. */
@@ -227,9 +221,55 @@ export interface ServerEvents {
   'presence:changed': (presence: { userId: Id; online: boolean; lastSeen: number }) => void;
 }
 
-type Listener<E extends string> = E extends keyof ServerEvents ? ServerEvents[E] : (...args: any[]) => void;
-type Payload<E extends string> = E extends keyof ClientEvents ? ClientEvents[E]['payload'] : any;
-type AnswerTo<E extends string> = E extends keyof ClientEvents ? Answer<ClientEvents[E]['answer']> : any;
+/**
+ * What the server takes, for the stock client: `Socket<ServerToClientEvents, ClientToServerEvents>`. Each request has an answer, so
+ * `emit` takes a callback for it, and `emitWithAck` gives it. `chat:typing` alone is said in passing.
+ */
+export type ClientToServerEvents = {
+  [E in Exclude<keyof ClientEvents, 'chat:typing'>]: (payload: ClientEvents[E]['payload'], ack: (answer: Answer<ClientEvents[E]['answer']>) => void) => void;
+} & { 'chat:typing': (payload: ClientEvents['chat:typing']['payload']) => void };
+
+/** What the page may listen to, besides the events of your own back end. */
+export interface ServerEvents extends ServerToClientEvents {
+  /** There is a way to the server. */
+  connect: () => void;
+  /** There is no way to the server any more. The client looks for one, except after `disconnect()` and a final `auth_error`. */
+  disconnect: (reason: string) => void;
+  /** Neither Socket.IO nor HTTP works. The client tries again. */
+  connect_error: (error: Error) => void;
+  /** The transport has changed. */
+  transport: (change: { transport: Transport; reason: string }) => void;
+  /**
+   * The server's data were replaced, for example by a backup, so what the page shows is not valid any more. With a room, replace
+   * what is shown of it by `messages`. Without one, load progress and notifications again.
+   */
+  resync: (news: (JoinedRoom & { code?: undefined }) | { code: 'resync'; message: string; roomId?: undefined }) => void;
+  /** `getToken` has answered `null`: nobody is signed in. What waits in the outbox is kept; `connect()` asks again. */
+  signed_out: () => void;
+  /** Whether what waits outlives this page has changed. */
+  storage: (state: StorageState) => void;
+  /** Everything that waited is answered. */
+  outbox: (state: { pending: 0 }) => void;
+}
+
+/** The events of your own back end, by name: `connect<{ 'lesson:unlocked': (payload: { lessonId: number }) => void }>(...)`. */
+type Name<Own> = (keyof ServerEvents | keyof Own) & string;
+type Listener<E, Own> = E extends keyof Own ? Own[E] : E extends keyof ServerEvents ? ServerEvents[E] : never;
+type Payload<E extends keyof ClientEvents> = ClientEvents[E]['payload'];
+type Data<E extends keyof ClientEvents> = ClientEvents[E]['answer'];
+type AnswerTo<E extends keyof ClientEvents> = Answer<Data<E>>;
+/** The payload may be left out where nothing of it is needed. */
+type Given<E extends keyof ClientEvents> = {} extends Payload<E> ? [payload?: Payload<E>] : [payload: Payload<E>];
+
+/** What `request` throws: a refusal. */
+export class RequestError extends Error {
+  readonly event: string;
+  readonly code: ErrorCode;
+  readonly field: string | undefined;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(event: string, failure: RequestFailure);
+}
 
 /** A part of the Web Storage API: `localStorage`, or anything that is like it. */
 export interface OutboxStorage {
@@ -290,17 +330,13 @@ export type ConnectOptions = CommonOptions & (
   | { cookie: true; token?: undefined; getToken?: undefined }
 );
 
-/** What the server says of a token that it refuses. */
-export type TokenRefusal =
-  | 'token_missing' | 'token_malformed' | 'token_invalid' | 'token_expired' | 'token_not_yet_valid' | 'token_revoked' | 'user_blocked';
-
 /**
  * Gives a token that is valid for a while, or `null` if nobody is signed in. It is called before the first connection, before a token
  * ends, and once when the server has refused one.
  */
 export type GetToken = (why: { reason: 'connect' | 'http' | 'expiring' | TokenRefusal }) => string | null | Promise<string | null>;
 
-export interface AcademySocket {
+export interface AcademySocket<Own extends object = {}> {
   /** Whether there is a way to the server now, by whichever transport. */
   readonly connected: boolean;
   readonly disconnected: boolean;
@@ -318,28 +354,31 @@ export interface AcademySocket {
   /** The next `emit` is sent now or not at all. */
   readonly volatile: this;
 
-  on<E extends string>(event: E, listener: Listener<E>): this;
-  once<E extends string>(event: E, listener: Listener<E>): this;
-  off<E extends string>(event?: E, listener?: Listener<E>): this;
-  addListener<E extends string>(event: E, listener: Listener<E>): this;
-  removeListener<E extends string>(event?: E, listener?: Listener<E>): this;
-  removeAllListeners<E extends string>(event?: E): this;
-  addEventListener<E extends string>(event: E, listener: Listener<E>): this;
-  removeEventListener<E extends string>(event?: E, listener?: Listener<E>): this;
+  on<E extends Name<Own>>(event: E, listener: Listener<E, Own>): this;
+  once<E extends Name<Own>>(event: E, listener: Listener<E, Own>): this;
+  off<E extends Name<Own>>(event?: E, listener?: Listener<E, Own>): this;
+  addListener<E extends Name<Own>>(event: E, listener: Listener<E, Own>): this;
+  removeListener<E extends Name<Own>>(event?: E, listener?: Listener<E, Own>): this;
+  removeAllListeners(event?: Name<Own>): this;
+  addEventListener<E extends Name<Own>>(event: E, listener: Listener<E, Own>): this;
+  removeEventListener<E extends Name<Own>>(event?: E, listener?: Listener<E, Own>): this;
   onAny(listener: (event: string, ...args: any[]) => void): this;
   prependAny(listener: (event: string, ...args: any[]) => void): this;
   offAny(listener?: (event: string, ...args: any[]) => void): this;
-  listeners<E extends string>(event: E): Listener<E>[];
+  listeners<E extends Name<Own>>(event: E): Listener<E, Own>[];
   listenersAny(): ((event: string, ...args: any[]) => void)[];
-  hasListeners(event: string): boolean;
+  hasListeners(event: Name<Own>): boolean;
 
-  emit<E extends string>(event: E, payload?: Payload<E>, ack?: (answer: AnswerTo<E>) => void): this;
+  emit<E extends keyof ClientEvents>(event: E, ...args: [...Given<E>, ack?: (answer: AnswerTo<E>) => void]): this;
   /** A refusal is an answer, too: `{ ok: false, error }`. */
-  emitWithAck<E extends string>(event: E, payload?: Payload<E>): Promise<AnswerTo<E>>;
-  /** Limits how long the next `emit` waits for its answer; then `ack` is called with an error. The request stays in the outbox. */
+  emitWithAck<E extends keyof ClientEvents>(event: E, ...args: Given<E>): Promise<AnswerTo<E>>;
+  /** What `emitWithAck` answers where it is granted; a refusal is thrown as a `RequestError`. */
+  request<E extends keyof ClientEvents>(event: E, ...args: Given<E>): Promise<Data<E>>;
+  /** Limits how long the next request waits for its answer; then there is an error in its place. The request stays in the outbox. */
   timeout(ms: number): {
-    emit<E extends string>(event: E, payload: Payload<E>, ack: (error: Error | null, answer: AnswerTo<E>) => void): AcademySocket;
-    emitWithAck<E extends string>(event: E, payload?: Payload<E>): Promise<AnswerTo<E>>;
+    emit<E extends keyof ClientEvents>(event: E, payload: Payload<E>, ack: (error: Error | null, answer: AnswerTo<E>) => void): AcademySocket<Own>;
+    emitWithAck<E extends keyof ClientEvents>(event: E, ...args: Given<E>): Promise<AnswerTo<E>>;
+    request<E extends keyof ClientEvents>(event: E, ...args: Given<E>): Promise<Data<E>>;
   };
   send(payload?: any): this;
   connect(): this;
@@ -349,4 +388,4 @@ export interface AcademySocket {
   close(): this;
 }
 
-export function connect(options: ConnectOptions): AcademySocket;
+export function connect<Own extends object = {}>(options: ConnectOptions): AcademySocket<Own>;

@@ -308,6 +308,23 @@ function guarded(work) {
   }
 }
 
+// A refusal as an error, for who would rather catch than compare.
+
+class RequestError extends Error {
+  /**
+   * @param {string} event
+   * @param {RequestFailure} failure
+   */
+  constructor(event, { code, message, field, retryAfterMs }) {
+    super(message);
+    this.name = 'RequestError';
+    this.event = event;
+    this.code = code;
+    this.field = field;
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
 // The HTTP API: every event as its route, one request at a time, and the place of a long poll.
 
 /** After these errors the same request is made again. */
@@ -396,7 +413,7 @@ function unroutable(event, payload) {
    * @param {string} field
    * @param {string} message
    */
-  const invalid = (field, message) => ({ code: 'invalid_payload', field, message });
+  const invalid = (field, message) => ({ code: /** @type {const} */ ('invalid_payload'), field, message });
   if (!ROUTES[/** @type {keyof typeof ROUTES} */ (event)]) return { code: 'invalid_payload', message: `'${event}' is not an event of this server` };
   if (event === 'progress:sync') return isObject(payload) || Array.isArray(payload) ? undefined : { code: 'invalid_payload', message: 'a report must be an object' };
   if (!isObject(payload)) return { code: 'invalid_payload', message: `the payload of ${event} must be an object` };
@@ -411,7 +428,7 @@ function unroutable(event, payload) {
 
 /**
  * A refusal, as the server words it.
- * @param {string} code
+ * @param {ErrorCode} code
  * @param {string} message
  * @param {string} [field]
  * @returns {Answer}
@@ -1665,6 +1682,18 @@ class AcademySocket extends Emitter {
     });
   }
 
+  /**
+   * Like `emitWithAck`, with a refusal as an error.
+   * @param {string} event
+   * @param {...any} args
+   * @returns {Promise<any>}
+   */
+  async request(event, ...args) {
+    const answer = await this.emitWithAck(event, ...args);
+    if (!answer.ok) throw new RequestError(event, answer.error);
+    return answer;
+  }
+
   /** @param {...any} args */
   send(...args) {
     return this.emit('message', ...args);
@@ -2731,4 +2760,4 @@ function connect(options) {
   return new AcademySocket(options);
 }
 
-export { connect };
+export { RequestError, connect };

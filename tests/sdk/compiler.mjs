@@ -30,8 +30,9 @@ const libraries = new Map();
  * A program of files, by their path in the repository. `texts` says what a file has in place of what is on disk; a path that is not
  * there becomes a file.
  */
-export function program(files, { texts = {}, isNode = false } = {}) {
-  const settings = { ...options, ...(isNode ? forNode : forPages) };
+export function program(files, { texts = {}, isNode = false, isLenient = false } = {}) {
+  // A page that shows a few lines does not annotate their parameters.
+  const settings = { ...options, ...(isNode ? forNode : forPages), ...(isLenient ? { noImplicitAny: false, useUnknownInCatchVariables: false } : {}) };
   const host = ts.createCompilerHost(settings);
   const replaced = new Map(Object.entries(texts).map(([path, text]) => [join(root, path), text]));
   const { fileExists, readFile, getSourceFile } = host;
@@ -63,6 +64,15 @@ export function membersOf(path, name) {
   const symbol = checker.getExportsOfModule(module).find((one) => one.name === name);
   if (!symbol) throw new Error(`${path} exports no ${name}`);
   return checker.getDeclaredTypeOfSymbol(symbol).getProperties().map((one) => one.name);
+}
+
+/** The words of an exported union of words, in order. */
+export function wordsOf(path, name) {
+  const checked = program([path]);
+  const checker = checked.getTypeChecker();
+  const symbol = checker.getExportsOfModule(checker.getSymbolAtLocation(checked.getSourceFile(join(root, path)))).find((one) => one.name === name);
+  if (!symbol) throw new Error(`${path} exports no ${name}`);
+  return checker.getDeclaredTypeOfSymbol(symbol).types.map(({ value }) => value).sort();
 }
 
 export const textOf = (path) => readFileSync(join(root, path), 'utf8');

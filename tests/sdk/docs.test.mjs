@@ -144,7 +144,7 @@ describe('the page names', () => {
 
   test('each error that the modules make', () => {
     const sources = [...readdirSync(join(root, 'assets/sdk/src')).map((name) => `assets/sdk/src/${name}`), 'assets/sdk/broadcast-service.js'].map(textOf).join('\n');
-    const made = [...sources.matchAll(/(?:refused\(|new BroadcastError\(|\bcode: |\bcode \?\? )'([a-z_]+)'/g)].map(([, code]) => code);
+    const made = [...sources.matchAll(/(?:refused\(|new BroadcastError\(|\bcode: (?:\/\*\* @type \{const\} \*\/ \()?|\bcode \?\? )'([a-z_]+)'/g)].map(([, code]) => code);
     assert.ok(made.includes('outbox_full') && made.includes('unreachable') && made.includes('not_persisted'), made.join());
     // The proxy's 429 is handled as the server's: it is sent again.
     assert.deepEqual(missing([...new Set(made)]), []);

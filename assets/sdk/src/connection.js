@@ -2,6 +2,7 @@
 
 import { Delivered } from './delivered.js';
 import { Emitter, RESERVED, guarded } from './emitter.js';
+import { RequestError } from './error.js';
 import { HttpApi, Poll, RETRYABLE, Unreachable, asObject, isId, isObject, refused, without } from './http.js';
 import { EXPIRED, MAX_BATCH, MAX_BREAKS, Outbox, batchOf, isStale, keyed, laneOf } from './outbox.js';
 import { Rooms } from './rooms.js';
@@ -319,6 +320,18 @@ export class AcademySocket extends Emitter {
       };
       this.emit(event, ...args, ack);
     });
+  }
+
+  /**
+   * Like `emitWithAck`, with a refusal as an error.
+   * @param {string} event
+   * @param {...any} args
+   * @returns {Promise<any>}
+   */
+  async request(event, ...args) {
+    const answer = await this.emitWithAck(event, ...args);
+    if (!answer.ok) throw new RequestError(event, answer.error);
+    return answer;
   }
 
   /** @param {...any} args */

@@ -1,6 +1,6 @@
 // The HTTP API: every event as its route, one request at a time, and the place of a long poll.
 
-/** @import { Answer, ClientEvents, RequestFailure } from '../academy-rt.js' */
+/** @import { Answer, ClientEvents, ErrorCode, RequestFailure } from '../academy-rt.js' */
 
 /** After these errors the same request is made again. */
 export const RETRYABLE = new Set(['unavailable', 'rate_limited']);
@@ -88,7 +88,7 @@ function unroutable(event, payload) {
    * @param {string} field
    * @param {string} message
    */
-  const invalid = (field, message) => ({ code: 'invalid_payload', field, message });
+  const invalid = (field, message) => ({ code: /** @type {const} */ ('invalid_payload'), field, message });
   if (!ROUTES[/** @type {keyof typeof ROUTES} */ (event)]) return { code: 'invalid_payload', message: `'${event}' is not an event of this server` };
   if (event === 'progress:sync') return isObject(payload) || Array.isArray(payload) ? undefined : { code: 'invalid_payload', message: 'a report must be an object' };
   if (!isObject(payload)) return { code: 'invalid_payload', message: `the payload of ${event} must be an object` };
@@ -103,7 +103,7 @@ function unroutable(event, payload) {
 
 /**
  * A refusal, as the server words it.
- * @param {string} code
+ * @param {ErrorCode} code
  * @param {string} message
  * @param {string} [field]
  * @returns {Answer}

@@ -16,6 +16,8 @@
 
 import { AcademySocket } from './connection.js';
 
+export { RequestError } from './error.js';
+
 /** @import { ConnectOptions } from '../academy-rt.js' */
 
 /**

@@ -5,7 +5,7 @@ import type { AcademySocket, ChatMessage, Id, Notification, Progress, connect as
 declare global {
   const io: typeof stock;
   const connect: typeof made;
-  const socket: AcademySocket;
+  const socket: AcademySocket<{ 'lesson:unlocked': (payload: { lessonId: number }) => void }>;
   const session: { token(): Promise<string>; renew(): Promise<string> };
   const oldestShown: number;
   function showState(text: string): void;
