@@ -21,6 +21,7 @@ use crate::protocol::packet::Packet;
 use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
+use crate::transport::origin::network_of;
 use crate::transport::refusals;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Cut, Refused};
 use crate::transport::socketio::engine::frame;
@@ -165,6 +166,11 @@ impl Link {
         Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: self.origin.clone() }
     }
 
+    /// Whether it has come from the same network as another one.
+    pub fn is_from_where(&self, other: &Link) -> bool {
+        self.came.from.map(network_of) == other.came.from.map(network_of)
+    }
+
     /// The identity of the last good token.
     pub fn actor(&self) -> Arc<Actor> {
         self.actor.lock().clone()
@@ -256,6 +262,7 @@ impl Link {
         }
         // A poll that began before the upgrade may still take what is queued, and would swallow the marker.
         let connection = self.sessions.connection_of(&self.session)?;
+        connection.await_marker();
         if let Err(error) = socket.emit(Marker::EVENT, &Marker::secret()) {
             tracing::debug!(%error, "the marker was not queued");
             connection.cut(Cut::SlowReader);
@@ -326,7 +333,7 @@ impl Link {
         if let Some(connection) = &connection
             && !self.is_gone.swap(true, Ordering::AcqRel)
         {
-            connection.push(&Bytes::from_static(frame::CLOSE));
+            connection.close(&Bytes::from_static(frame::CLOSE));
         }
         connection.is_some()
     }
@@ -345,7 +352,7 @@ impl Link {
 
     /// The client has left the namespace, and there is only one: what it was on is hung up on, unless the client does so.
     pub fn leave_session(&self, farewell: Duration) {
-        self.sessions.end_session(&self.session, self.direct.get(), farewell);
+        self.sessions.end_session(&self.session, self.direct.get(), farewell, true);
     }
 
     /// Closes the namespace, and the connection a while later if the client has not. In a task of its own: the library runs
@@ -362,7 +369,7 @@ impl Link {
             {
                 tracing::debug!(%error, "the socket was not told to disconnect");
             }
-            sessions.end_session(&session, connection.as_ref(), grace);
+            sessions.end_session(&session, connection.as_ref(), grace, false);
         });
     }
 }
