@@ -14,9 +14,10 @@ use bytes::Bytes;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
-    RETRY_AFTER, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION,
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    REFERRER_POLICY, RETRY_AFTER, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -42,10 +43,10 @@ use crate::transport::http::{Process, Refused as RefusedAnswer};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{BEHIND_COMMAND, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::refusals;
-use crate::transport::socketio::{Engine, SocketIoTransport};
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
 use crate::transport::socketio::engine::upgrade;
+use crate::transport::socketio::{Engine, SocketIoTransport};
 
 use crate::server::body_timeout::TimedBody;
 
@@ -388,8 +389,15 @@ impl Middleware {
             return self.refuse_origin(request.headers());
         }
         if is_first && query.is_old {
-            let why = "it speaks Engine.IO 3, as Socket.IO 2 and older do; this server takes clients of Socket.IO 3 and 4";
-            refusals::unreachable(self.counters(), &self.counters().old_clients, &said_from(address), "old_client", why);
+            let why =
+                "it speaks Engine.IO 3, as Socket.IO 2 and older do; this server takes clients of Socket.IO 3 and 4";
+            refusals::unreachable(
+                self.counters(),
+                &self.counters().old_clients,
+                &said_from(address),
+                "old_client",
+                why,
+            );
             return json_refusal(OLD_CLIENT);
         }
         // The library would answer 101 to a request whose upgrade a proxy has taken away (RFC 6455, 4.2.1).

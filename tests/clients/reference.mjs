@@ -154,7 +154,7 @@ export class RawWebSocket {
     const lines = Object.entries(all).filter(([, value]) => value !== undefined).map(([name, value]) => `${name}: ${value}`);
     raw.bytes = Buffer.alloc(0);
     raw.frames = [];
-    raw.isClosed = false;
+    raw.hasEnded = false;
     raw.tcp = createConnection(server.port, '127.0.0.1', () => {
       raw.tcp.write(`GET ${path ?? `/ws/?EIO=4&transport=websocket${sid ? `&sid=${sid}` : ''}`} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`);
     });
@@ -163,7 +163,7 @@ export class RawWebSocket {
       raw.read();
     });
     raw.tcp.on('error', () => {});
-    raw.tcp.on('close', () => { raw.isClosed = true; });
+    raw.tcp.on('close', () => { raw.hasEnded = true; });
     return raw;
   }
 
@@ -186,6 +186,11 @@ export class RawWebSocket {
       this.frames.push({ opcode, text: opcode === 1 ? payload.toString() : undefined, code: opcode === 8 ? (length >= 2 ? payload.readUInt16BE(0) : 1005) : undefined, at: Date.now() });
       this.bytes = this.bytes.subarray(at + length);
     }
+  }
+
+  // By a close frame, whoever hangs up first behind it; or without one.
+  get isClosed() {
+    return this.hasEnded || this.code() !== undefined;
   }
 
   async answered() {

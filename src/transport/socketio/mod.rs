@@ -14,8 +14,8 @@ mod token_ends;
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -55,7 +55,7 @@ use crate::transport::socketio::engine::backlog::Backlog;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection};
 
 use directory::Directory;
-use engine::handshake::{HandshakeActor, HasAsked, HandshakeToken, SocketQuery};
+use engine::handshake::{HandshakeActor, HandshakeToken, HasAsked, SocketQuery};
 use identity::{Refused, token_error};
 pub(crate) use identity::{identify, note_refused};
 use mailbox::Mailbox;
@@ -191,7 +191,8 @@ impl SocketIoTransport {
         self.directory.sessions.open_polling(&sid);
         for body in [None, Some(Bytes::from_static(b"3"))] {
             if let Some(request) = ask(&self.path, Some(&sid), body) {
-                let Ok(Ok(answer)) = tokio::time::timeout(FIRST_PING, Service::call(&mut engine.clone(), request)).await
+                let Ok(Ok(answer)) =
+                    tokio::time::timeout(FIRST_PING, Service::call(&mut engine.clone(), request)).await
                 else {
                     return;
                 };
@@ -345,7 +346,10 @@ impl SocketIoTransport {
             sessions.end_session(&socket.id.to_string(), connection, socket::FAREWELL, false);
             // In a task of its own: the library runs the disconnect handler in here.
             let socket = socket.clone();
-            sessions.tasks().spawn(async move { drop(socket.disconnect()) });
+            sessions.tasks().spawn(async move {
+                tokio::time::sleep(socket::HEARD).await;
+                drop(socket.disconnect());
+            });
             return;
         }
         if let Some(Admitted(link, intake)) = socket.extensions.remove::<Admitted>() {

@@ -32,6 +32,10 @@ use crate::transport::socketio::engine::sessions::Sessions;
 /// After a last word the client has so long to hang up.
 pub const FAREWELL: Duration = Duration::from_secs(3);
 
+/// Between a last word and the packet behind it: a handler that hangs up and connects again at once would have the packet, if it
+/// was read together with the word, for its new connection.
+pub const HEARD: Duration = Duration::from_millis(200);
+
 struct State {
     /// Cleared when the socket has gone: socket and link hold each other.
     socket: Option<SocketRef>,
@@ -363,7 +367,9 @@ impl Link {
             (state.socket.clone(), self.connection(&state).cloned())
         };
         let (session, sessions) = (self.session.clone(), self.sessions.clone());
+        let heard = if grace.is_zero() { Duration::ZERO } else { HEARD };
         self.sessions.tasks().spawn(async move {
+            tokio::time::sleep(heard).await;
             if let Some(socket) = socket
                 && let Err(error) = socket.disconnect()
             {
@@ -423,6 +429,8 @@ impl Outlet for Link {
         let code = error.code.as_str();
         self.note_cut(code, &format!("{code}: {}", refusals::why(error)));
         self.emit(&ServerEvent::AuthError(error));
+        // From here on it asks for nothing and is told nothing.
+        self.is_gone.store(true, Ordering::Release);
         self.hang_up(FAREWELL);
     }
 }

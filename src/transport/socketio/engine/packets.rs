@@ -178,7 +178,8 @@ impl Frames {
                 *place = byte ^ mask;
             }
             self.message.unmasked += part.len();
-            let is_text = self.message.text.as_mut().is_none_or(|text| text.read(plain.get(..part.len()).unwrap_or_default()));
+            let is_text =
+                self.message.text.as_mut().is_none_or(|text| text.read(plain.get(..part.len()).unwrap_or_default()));
             if !is_text {
                 self.violation = Some(frame::NO_TEXT);
                 return;
@@ -223,14 +224,14 @@ impl Frames {
             self.have += 1;
             bytes = bytes.get(1..).unwrap_or_default();
             let (head, length) = self.lengths();
+            if self.have == head && self.violation.is_none() {
+                self.check(length);
+            }
             let telling = usize::try_from(length).unwrap_or(usize::MAX).min(TELLING);
             if self.have >= head + telling {
                 self.note(head, length, &mut others);
-                if self.violation.is_none() {
-                    self.check(length);
-                    let telling = self.head;
-                    self.look(telling.get(head..self.have).unwrap_or_default());
-                }
+                let payload = self.head;
+                self.look(payload.get(head..self.have).unwrap_or_default());
                 (self.have, self.left) = (0, length - telling as u64);
                 if self.left == 0 {
                     self.end();
