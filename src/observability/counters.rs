@@ -115,6 +115,12 @@ pub struct Counters {
     pub untrusted_proxies: Noticed,
     /// Origins of pages that were refused.
     pub refused_origins: Noticed,
+    /// Clients of Socket.IO 2 and older that were refused.
+    pub old_clients: Count,
+    /// Requests for a WebSocket that had lost their header `Upgrade` on the way.
+    pub lost_upgrades: Count,
+    /// WebSockets that were closed because nobody signed in on them in time.
+    pub unsigned: Count,
     /// What may still be logged of refusals.
     pub log_limiter: LogLimiter,
     /// Which rooms most is said in.
@@ -198,6 +204,9 @@ impl Default for Counters {
             polls_waiting: Count::default(),
             untrusted_proxies: Noticed::default(),
             refused_origins: Noticed::default(),
+            old_clients: Count::default(),
+            lost_upgrades: Count::default(),
+            unsigned: Count::default(),
             log_limiter: LogLimiter::default(),
             busiest_rooms: Busiest::default(),
             refused_users: RefusedUsers::default(),

@@ -120,10 +120,24 @@ pub struct Status {
     pub untrusted_proxies: Vec<SeenName>,
     /// Origins of pages that were refused, the most frequent first.
     pub refused_origins: Vec<SeenName>,
+    /// Clients that cannot reach Socket.IO.
+    pub unreachable: UnreachableCounts,
     /// The rooms with the most messages within about the last minute, at most five, the busiest first.
     pub busiest_rooms: Vec<BusyRoom>,
     /// Who was refused last by a rule, at most five, each with their newest refusal.
     pub refused_users: Vec<RefusedUser>,
+}
+
+/// Clients that cannot reach Socket.IO, since the start: why is in the log.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnreachableCounts {
+    /// Clients of Socket.IO 2 and older.
+    pub old_clients: u64,
+    /// Requests for a WebSocket without the header `Upgrade`: a proxy has removed it.
+    pub lost_upgrades: u64,
+    /// WebSockets on which nobody signed in within `limits.sign_in`.
+    pub unsigned: u64,
 }
 
 /// A room that much is said in.

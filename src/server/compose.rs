@@ -62,7 +62,7 @@ pub(super) fn transports(
     settings: MiddlewareSettings,
 ) -> Transports {
     let sockets = SocketIoTransport::new(app.clone(), verifier.clone(), config);
-    let (layer, io) = sockets.mount();
+    let (engine, io) = sockets.mount();
     let bodies = Memory::for_bodies(config.limits.bodies, config.limits.payload);
     let api = Arc::new(HttpApi {
         app: app.clone(),
@@ -74,7 +74,7 @@ pub(super) fn transports(
         bodies: bodies.clone(),
         answers: sockets.answers.clone(),
     });
-    let middleware = Middleware::new(&layer, routes(api.clone()), sockets.clone(), bodies, process, settings);
+    let middleware = Middleware::new(engine, routes(api.clone()), sockets.clone(), bodies, process, settings);
     Transports { sockets, api, io, middleware }
 }
 

@@ -95,6 +95,7 @@ impl ConnectionLimits {
             queue: QueueLimits {
                 queued_frames: limits.send_queue.max(64),
                 queued_bytes: capacity::QUEUE_BYTES,
+                message_bytes: limits.payload,
                 stall,
                 patience: capacity::PATIENCE,
             },

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY,
-    RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION,
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+    REFERRER_POLICY, RETRY_AFTER, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -24,8 +25,6 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use ipnet::IpNet;
-use socketioxide::layer::SocketIoLayer;
-use tower_layer::Layer;
 use tower_service::Service;
 use warp::filters::BoxedFilter;
 
@@ -45,9 +44,10 @@ use crate::transport::http::{Process, Refused as RefusedAnswer};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{BEHIND_COMMAND, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::refusals;
-use crate::transport::socketio::SocketIoTransport;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
 use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
+use crate::transport::socketio::engine::upgrade;
+use crate::transport::socketio::{Engine, SocketIoTransport};
 
 use crate::server::body_timeout::TimedBody;
 
@@ -61,8 +61,13 @@ const PAGE_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// What ends a session on polling, in the protocol of Engine.IO.
-const CLOSE_PACKET: &[u8] = b"1";
+/// A packet of Engine.IO that says nothing.
+const NOOP_PACKET: &[u8] = b"6";
+/// What the server of Node says of a session that is not there.
+const SESSION_UNKNOWN: &[u8] = br#"{"code":1,"message":"Session ID unknown"}"#;
+
+/// What it says to a client of an older protocol.
+const OLD_CLIENT: &[u8] = br#"{"code":5,"message":"Unsupported protocol version"}"#;
 
 /// What the paths of the HTTP API begin with in the routes, and those of administration among them.
 const API: &str = "/api/v1/";
@@ -78,7 +83,7 @@ const TOKEN_BYTES: u64 = 64 << 10;
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// The body of every answer.
 pub type Body = UnsyncBoxBody<Bytes, Failure>;
-/// Socket.IO around the HTTP API, with the library's types out of sight.
+/// A service, with the library's types out of sight.
 type Inner = Box<dyn Fn(Request<TimedBody>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
 /// What the middleware goes by.
@@ -198,19 +203,18 @@ impl Middleware {
     /// The service around Socket.IO and the routes of the HTTP API.
     #[must_use]
     pub fn new(
-        layer: &SocketIoLayer,
+        engine: Engine,
         routes: BoxedFilter<(warp::reply::Response,)>,
         sockets: Arc<SocketIoTransport>,
         bodies: Arc<Memory>,
         process: Arc<dyn Process>,
         settings: MiddlewareSettings,
     ) -> Arc<Middleware> {
-        let with_sockets = layer.layer(warp::service(routes.clone()));
         let alone = warp::service(routes);
         Arc::new(Middleware {
             inner: Box::new(move |request| {
-                let mut service = with_sockets.clone();
-                Box::pin(async move { boxed(service.call(request).await) })
+                let mut engine = engine.clone();
+                Box::pin(async move { boxed(Service::<Request<TimedBody>>::call(&mut engine, request).await) })
             }),
             api_alone: Box::new(move |request| {
                 let mut service = alone.clone();
@@ -278,11 +282,15 @@ impl Middleware {
         if request.method() == Method::CONNECT {
             return not_allowed("this server is not a proxy", HeaderValue::from_static(METHODS));
         }
+        if peer.address.is_some() && !names_its_host(&request) {
+            let message = "a request names its host in one header Host";
+            return refusal(&ApiError::new(ErrorCode::InvalidPayload, message));
+        }
         let allowed = self.allowed_origin(request.headers());
         let (is_sockets, peer_is_network) = (self.sockets.is_path(request.uri().path()), peer.address.is_some());
         let is_refused = request.headers().contains_key(ORIGIN) && allowed.is_none();
         let mut response = if request.method() == Method::OPTIONS && request.headers().contains_key(ORIGIN) {
-            if is_refused { self.refuse_origin(request.headers()) } else { preflight() }
+            if is_refused { self.refuse_origin(request.headers()) } else { preflight(request.headers()) }
         } else if is_sockets && peer_is_network {
             // In memory of its own: it is much larger than the other, and each connection keeps place for what is inline.
             Box::pin(self.socket_request(request, &peer, address, &allowed)).await
@@ -398,11 +406,31 @@ impl Middleware {
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
             return self.refuse_origin(request.headers());
         }
+        if is_first && query.is_old {
+            let why =
+                "it speaks Engine.IO 3, as Socket.IO 2 and older do; this server takes clients of Socket.IO 3 and 4";
+            refusals::unreachable(
+                self.counters(),
+                &self.counters().old_clients,
+                &said_from(address),
+                "old_client",
+                why,
+            );
+            return json_refusal(OLD_CLIENT);
+        }
         // The library would answer 101 to a request whose upgrade a proxy has taken away (RFC 6455, 4.2.1).
         if query.is_websocket && !is_upgrade(request.headers()) {
+            let why = "its request for a WebSocket came without the headers Upgrade and Connection; a proxy in front must pass them on";
+            let count = &self.counters().lost_upgrades;
+            refusals::unreachable(self.counters(), count, &said_from(address), "lost_upgrade", why);
             let message =
                 "this is no upgrade to WebSocket; a proxy in front must pass on the headers Upgrade and Connection";
             return refusal(&ApiError::new(ErrorCode::InvalidPayload, message));
+        }
+        if query.is_websocket
+            && let Some(refused) = refuse_head(request.headers())
+        {
+            return refused;
         }
         if !peer.is_certified && self.sockets.lacks_certificate(&query) {
             let message = "this session needs the client certificate that it began with";
@@ -438,15 +466,41 @@ impl Middleware {
         let is_of_a_page = is_of_a_page(&parts.headers, allowed);
         let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
         let token = token_of(&mut query, &parts.headers, cookie);
-        let passage = match self.sockets.prepare(&mut parts, query, token, &peer.connection) {
+        let mut passage = match self.sockets.prepare(&mut parts, query, token, &peer.connection) {
             Ok(passage) => passage,
-            Err(EndedSession { is_poll }) => return session_ended(is_poll),
+            Err(EndedSession) => return session_unknown(),
         };
-        let response = tokio::select! {
-            response = (self.inner)(Request::from_parts(parts, body.with_packets())) => response,
-            () = passage.ended() => return session_ended(true),
+        let protocol = parts.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(first_of);
+        let request = Request::from_parts(parts, body.with_packets());
+        let mut response = if let Some(session) = passage.upgrades() {
+            match self.sockets.begin_upgrade(request, session, &peer.connection) {
+                Some(headers) => upgrade::accept(&headers, whole(Bytes::new())),
+                None => return session_unknown(),
+            }
+        } else {
+            tokio::select! {
+                // First: a poll is given up only while there is nothing for it.
+                biased;
+                response = (self.inner)(request) => response,
+                () = passage.ended() => return session_unknown(),
+                () = passage.released() => text(Bytes::from_static(NOOP_PACKET)),
+            }
         };
-        self.sockets.conclude(&passage, response.status(), &peer.connection);
+        self.sockets.conclude(&mut passage, response.status(), &peer.connection);
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(protocol) = protocol
+        {
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        if passage.opens_polling() && response.status() == StatusCode::OK {
+            let (head, body) = response.into_parts();
+            let Ok(opened) = body.collect().await else {
+                return refusal(&ApiError::new(ErrorCode::Internal, "the session could not be opened"));
+            };
+            let opened = opened.to_bytes();
+            self.sockets.note_opened(&opened).await;
+            response = Response::from_parts(head, whole(opened));
+        }
         response
     }
 
@@ -742,25 +796,89 @@ fn whole(bytes: Bytes) -> Body {
     Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// The answer to a request of a session that was hung up on. To a poll it is the packet that closes a session: the client
-/// then connects anew, as after any loss.
-fn session_ended(is_poll: bool) -> Response<Body> {
-    if is_poll {
-        let mut response = Response::new(whole(Bytes::from_static(CLOSE_PACKET)));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
-        return response;
-    }
-    let mut response = refusal(&ApiError::new(ErrorCode::InvalidPayload, "this session has ended"));
+/// The answer to a request of a session that is not there, or was hung up on, as the server of Node gives it: the client then
+/// connects anew, as after any loss. A packet that closes would be an end for clients of other languages.
+fn session_unknown() -> Response<Body> {
+    json_refusal(SESSION_UNKNOWN)
+}
+
+fn said_from(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "an unknown address".to_owned(), |address| address.to_string())
+}
+
+fn json_refusal(body: &'static [u8]) -> Response<Body> {
+    let mut response = Response::new(whole(Bytes::from_static(body)));
     *response.status_mut() = StatusCode::BAD_REQUEST;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-fn preflight() -> Response<Body> {
+/// An answer to a poll.
+fn text(packets: Bytes) -> Response<Body> {
+    let mut response = Response::new(whole(packets));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    response
+}
+
+/// Refuses a request for a WebSocket whose head is not as RFC 6455, 4.2.1 has it.
+fn refuse_head(headers: &HeaderMap) -> Option<Response<Body>> {
+    let refused = |message| refusal(&ApiError::new(ErrorCode::InvalidPayload, message));
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let mut response = refused("this server speaks version 13 of WebSocket");
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        response.headers_mut().insert(UPGRADE, HeaderValue::from_static("websocket"));
+        return Some(response);
+    }
+    if !headers.get(SEC_WEBSOCKET_KEY).is_some_and(is_key) {
+        return Some(refused("the header Sec-WebSocket-Key is missing, or is not 16 bytes in base64"));
+    }
+    let protocols = headers.get(SEC_WEBSOCKET_PROTOCOL);
+    if protocols.is_some_and(|value| first_of(value).is_none()) {
+        return Some(refused("the header Sec-WebSocket-Protocol is no list of names"));
+    }
+    None
+}
+
+/// Whether this is 16 bytes in base64.
+fn is_key(value: &HeaderValue) -> bool {
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    value.as_bytes().strip_suffix(b"==").is_some_and(|key| key.len() == 22 && key.iter().all(is_letter))
+}
+
+/// The first of a list of names, if all of them are names.
+fn first_of(value: &HeaderValue) -> Option<HeaderValue> {
+    let list = value.to_str().ok()?;
+    let mut names = list.split(',').map(str::trim);
+    if !names.clone().all(|name| HeaderName::from_bytes(name.as_bytes()).is_ok()) {
+        return None;
+    }
+    HeaderValue::from_str(names.next()?).ok()
+}
+
+/// Whether a request says which host it is for, once, as HTTP/1.1 wants it (RFC 9112, 3.2).
+fn names_its_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let is_there = hosts.next().is_some() || request.version() < http::Version::HTTP_11;
+    is_there && hosts.next().is_none()
+}
+
+/// What a page of an allowed origin may send: the headers that it asks for, as there is none that would be dangerous.
+fn allowed_headers(asked: &HeaderMap) -> Option<HeaderValue> {
+    let asked = asked.get(ACCESS_CONTROL_REQUEST_HEADERS)?.to_str().ok()?;
+    let names = asked.split(',').filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok());
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    if names.is_empty() { None } else { HeaderValue::from_str(&names.join(", ")).ok() }
+}
+
+fn preflight(asked: &HeaderMap) -> Response<Body> {
     let mut response = Response::new(whole(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(METHODS));
-    let allowed = HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key");
+    let usual = HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key");
+    let allowed = allowed_headers(asked).unwrap_or(usual);
+    headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response

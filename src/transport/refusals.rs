@@ -4,8 +4,11 @@
 use std::time::Instant;
 
 use crate::domain::UserId;
-use crate::observability::counters::Counters;
+use crate::observability::counters::{Count, Counters};
 use crate::protocol::error::{ApiError, ErrorCode};
+
+/// After so many clients that could not connect it is said again.
+const UNREACHABLE_EACH: u64 = 100;
 
 /// Whether an error is a refusal by a rule, and not a request that is wrong in itself.
 fn is_by_a_rule(code: ErrorCode) -> bool {
@@ -57,6 +60,15 @@ pub fn request_refused(counters: &Counters, what: &str, user: Option<&UserId>, o
     }
     if counters.log_limiter.may_log(code) {
         tracing::info!(reason = code, "refused {what} of {}: {code}: {}", by(user, origin), error.message);
+    }
+}
+
+/// A client could not reach Socket.IO. One line of a kind, then numbers.
+pub fn unreachable(counters: &Counters, count: &Count, origin: &str, reason: &'static str, why: &str) {
+    let is_first = count.get() == 0;
+    count.add();
+    if is_first || (count.get().is_multiple_of(UNREACHABLE_EACH) && counters.log_limiter.may_log(reason)) {
+        tracing::warn!(reason, so_far = count.get(), "a client from {origin} could not connect: {why}");
     }
 }
 

@@ -194,7 +194,12 @@ test('half an upgrade and an abandoned poll: the session goes on', async () => {
       abort.abort();
       await waiting;
     }
-    await poll(sid, { method: 'POST', body: '41' });
+    // It goes on: what it asks now is answered, by polling; and what it says last is taken.
+    const asked = await poll(sid, { method: 'POST', body: '421["chat:join",{"roomId":"hostile"}]' });
+    assert.equal(asked.status, 200, await asked.text());
+    await readUntil(sid, '431[{"ok":true');
+    const left = await poll(sid, { method: 'POST', body: '41' });
+    assert.deepEqual([left.status, await left.text()], [200, 'ok']);
   }, { atOnce: 10 });
 });
 

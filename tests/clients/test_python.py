@@ -151,3 +151,96 @@ def test_a_bad_token_by_python(server, transports):
             await asyncio.wait_for(client.gone.wait(), DEADLINE)
 
     asyncio.run(run())
+
+
+class Restarted:
+    """A server of its own that is ended and started again at the same address."""
+
+    def __init__(self, directory):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", f"{self.directory}/data", "--no-tls"],
+            env={"JWT_SECRET": SECRET, "ACADEMY_RT_STORAGE_MIN_FREE": "0"}, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/readyz").read()
+                return
+            except OSError:
+                assert self.process.poll() is None and time.monotonic() < deadline, "the server is not ready"
+                time.sleep(0.02)
+
+    def end(self, how):
+        self.process.send_signal(how)
+        assert self.process.wait(DEADLINE) == (0 if how == signal.SIGTERM else -how)
+
+
+def wait_for(condition, what):
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"gave up waiting until {what}"
+        time.sleep(0.02)
+
+
+ENDS = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+WAYS = pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
+
+
+@ENDS
+@WAYS
+def test_a_client_comes_back_by_itself(transports, how, tmp_path):
+    server = Restarted(tmp_path)
+    client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
+    seen, reasons = [], []
+    client.on("authenticated", seen.append)
+    client.on("disconnect", reasons.append)
+    try:
+        client.connect(server.url, socketio_path="/ws", transports=transports, auth={"token": token()})
+        wait_for(lambda: len(seen) == 1, "it is signed in")
+        server.end(how)
+        wait_for(lambda: reasons, "it has lost the server")
+        server.start()
+        wait_for(lambda: len(seen) == 2, f"it is back: {reasons}")
+        assert client.call("chat:join", {"roomId": "again"})["ok"]
+    finally:
+        client.disconnect()
+        client.shutdown()
+        server.end(signal.SIGTERM)
+
+
+@ENDS
+@WAYS
+def test_an_asynchronous_client_comes_back_by_itself(transports, how, tmp_path):
+    async def run():
+        server = Restarted(tmp_path)
+        client = socketio.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.2)
+        seen, reasons = [], []
+        client.on("authenticated", lambda who: seen.append(who))
+        client.on("disconnect", lambda reason: reasons.append(reason))
+
+        async def until(condition, what):
+            deadline = time.monotonic() + DEADLINE
+            while not condition():
+                assert time.monotonic() < deadline, f"gave up waiting until {what}"
+                await asyncio.sleep(0.02)
+
+        try:
+            await client.connect(server.url, socketio_path="/ws", transports=transports, auth={"token": token()})
+            await until(lambda: len(seen) == 1, "it is signed in")
+            await asyncio.to_thread(server.end, how)
+            await until(lambda: reasons, "it has lost the server")
+            await asyncio.to_thread(server.start)
+            await until(lambda: len(seen) == 2, f"it is back: {reasons}")
+            assert (await client.call("chat:join", {"roomId": "again"}))["ok"]
+        finally:
+            await client.shutdown()
+            await asyncio.to_thread(server.end, signal.SIGTERM)
+
+    asyncio.run(run())

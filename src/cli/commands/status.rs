@@ -328,6 +328,16 @@ fn text(answer: &Value) -> String {
             row(name, format!("refused, {what}: {seen}"));
         }
     }
+    for (pointer, what) in [
+        ("/unreachable/oldClients", "of Socket.IO 2 or older"),
+        ("/unreachable/lostUpgrades", "without the header Upgrade: a proxy in front must pass it on"),
+        ("/unreachable/unsigned", "that did not sign in within limits.sign_in"),
+    ] {
+        let many = number(pointer);
+        if many > 0 {
+            row("UNREACHED", format!("{many} clients {what}"));
+        }
+    }
     if let Some(error) = answer.get("certificateError").and_then(Value::as_str) {
         row("CERTIFICATE", format!("REFUSED, the old one stays in use: {error}"));
     }

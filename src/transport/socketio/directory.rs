@@ -53,9 +53,11 @@ impl Directory {
 
     /// A socket has gone.
     pub fn remove(&self, link: &Link) {
-        self.sessions.forget(&link.session);
         let mut sockets = self.sockets.lock();
-        sockets.signed_in.remove(&link.session);
+        // Its client may have left and signed in again since.
+        if sockets.signed_in.get(&link.session) == Some(&link.number) {
+            sockets.signed_in.remove(&link.session);
+        }
         sockets.links.remove(&link.number);
         if link.is_counted.swap(false, Ordering::Relaxed)
             && let Some(network) = link.came.from.map(network_of)

@@ -22,6 +22,8 @@ const LEAVE_STEP: Duration = Duration::from_millis(50);
 /// Those on polling have their last word within so long, and it is looked for so often: a poll of theirs waits for it.
 const TOLD_WITHIN: Duration = Duration::from_millis(500);
 const TOLD_LOOK: Duration = Duration::from_millis(5);
+/// Who is told to go by the close frame of a WebSocket answers it within so long.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
 /// A server that is restarted is back after so long, at the earliest; then so many are asked to come a second.
 const COME_BACK_MS: u64 = 1_000;
 const COME_BACK_A_SECOND: u64 = 1_000;
@@ -72,6 +74,7 @@ impl SocketIoTransport {
     /// Tells all sockets that the server stops, and when to come again. Takes half a second at most, and a few milliseconds
     /// where nobody is between two polls; connections are still accepted meanwhile.
     pub async fn take_leave(&self) {
+        self.directory.sessions.leaving().cancel();
         let links = self.directory.links();
         let count = u64::try_from(links.len()).unwrap_or(u64::MAX);
         let window_ms = COME_BACK_MS.max(count * 1_000 / COME_BACK_A_SECOND);
@@ -88,21 +91,23 @@ impl SocketIoTransport {
     }
 
     /// Ends WebSockets, in no order, over a while that grows with their number, at most `longest`: those that go come back, and
-    /// not all at once. Few are left to the library, which ends all that are left at once.
+    /// not all at once. Then waits a moment until they have gone: what the library ends is told so in packets, which clients of
+    /// other languages take for good.
     pub async fn let_go(&self, longest: Duration) {
         let links = self.directory.links();
         let count = u64::try_from(links.len()).unwrap_or(u64::MAX);
         let spread = Duration::from_millis(count * 1_000 / LEAVE_A_SECOND).min(longest);
-        let steps = u32::try_from(spread.as_millis() / LEAVE_STEP.as_millis()).unwrap_or(u32::MAX);
-        if steps == 0 {
-            return;
-        }
+        let steps = u32::try_from(spread.as_millis() / LEAVE_STEP.as_millis()).unwrap_or(u32::MAX).max(1);
         let pause = spread / steps;
         for part in links.chunks(links.len().div_ceil(usize::try_from(steps).unwrap_or(1)).max(1)) {
             tokio::time::sleep(pause).await;
             for link in part {
                 link.leave_websocket();
             }
+        }
+        let end = Instant::now() + GONE_WITHIN;
+        while links.iter().any(|link| link.is_websocket() == Some(true)) && Instant::now() < end {
+            tokio::time::sleep(TOLD_LOOK).await;
         }
     }
 }

@@ -14,20 +14,25 @@ mod token_ends;
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use bytes::Bytes;
+use engineioxide::service::NotFoundService;
+use http::{HeaderMap, Method, Request};
+use http_body_util::{BodyExt, Full};
 use parking_lot::{Mutex, MutexGuard};
 use serde::Deserialize;
 use socketioxide::SocketIo;
 use socketioxide::extract::{SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
-use socketioxide::layer::SocketIoLayer;
+use socketioxide::service::SocketIoService;
 use socketioxide::socket::DisconnectReason;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_service::Service;
 use zeroize::Zeroizing;
 
 use crate::auth::{TokenError, Verifier};
@@ -50,7 +55,7 @@ use crate::transport::socketio::engine::backlog::Backlog;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection};
 
 use directory::Directory;
-use engine::handshake::{HandshakeToken, SocketQuery};
+use engine::handshake::{HandshakeActor, HandshakeToken, HasAsked, SocketQuery};
 use identity::{Refused, token_error};
 pub(crate) use identity::{identify, note_refused};
 use mailbox::Mailbox;
@@ -65,13 +70,20 @@ const WATCH: Duration = Duration::from_millis(500);
 /// A request of a session waits for the budget of its user so long at most.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
+/// The library's first ping comes within microseconds.
+const FIRST_PING: Duration = Duration::from_secs(1);
+
 /// Whoever has too many sockets is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(10);
+
+/// The library's side of Socket.IO.
+pub type Engine = SocketIoService<NotFoundService>;
 
 /// The Socket.IO side of the server.
 pub struct SocketIoTransport {
     pub(crate) app: Arc<App>,
     verifier: Arc<Verifier>,
+    engine: OnceLock<Engine>,
     /// The path, `/ws`.
     path: String,
     /// How large messages may be, and how long a client may take to sign in.
@@ -108,6 +120,7 @@ impl SocketIoTransport {
         Arc::new(SocketIoTransport {
             app,
             verifier,
+            engine: OnceLock::new(),
             path: config.server.path.clone(),
             limits: config.limits.clone(),
             directory: Arc::default(),
@@ -119,10 +132,10 @@ impl SocketIoTransport {
         })
     }
 
-    /// Builds the library's layer and what ends it.
+    /// Builds the library's service and what ends it.
     #[must_use]
-    pub fn mount(self: &Arc<Self>) -> (SocketIoLayer, SocketIo) {
-        let (layer, io) = SocketIo::builder()
+    pub fn mount(self: &Arc<Self>) -> (Engine, SocketIo) {
+        let (engine, io) = SocketIo::builder()
             .req_path(self.path.clone())
             .max_payload(self.limits.payload as u64)
             // The polling limit does not hold for WebSocket messages.
@@ -133,7 +146,7 @@ impl SocketIoTransport {
             // It counts packets and drops silently when it is full: each emit's result is looked at.
             .max_buffer_size(self.limits.send_queue.max(64))
             .connect_timeout(self.limits.sign_in)
-            .build_layer();
+            .build_svc();
         // Handlers are registered in the middleware: in the connect handler it is too late for a client that leaves or
         // emits at once. Both are plain functions, which the library runs in line, before it reads on.
         let admitting = self.clone();
@@ -146,7 +159,46 @@ impl SocketIoTransport {
             ready(())
         };
         let () = io.ns("/", welcome.with(admit));
-        (layer, io)
+        let _ = self.engine.set(engine.clone());
+        let (closing, path, tasks) = (engine.clone(), self.path.clone(), self.tasks().clone());
+        self.directory.sessions.close_by(move |session| {
+            let request = ask(&path, Some(session), Some(Bytes::from_static(b"1")));
+            let answer = request.map(|request| Service::call(&mut closing.clone(), request));
+            tasks.spawn(async move {
+                if let Some(answer) = answer {
+                    drop(answer.await);
+                }
+            });
+        });
+        (engine, io)
+    }
+
+    /// Hands a WebSocket over to the library whose client has finished its upgrade.
+    fn hand_over<S>(&self, stream: S, request: Request<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        if let Some(engine) = self.engine.get() {
+            drop(Service::<(S, Request<()>)>::call(&mut engine.clone(), (stream, request)));
+        }
+    }
+
+    /// A session was opened on polling, by this answer. The library sends the first ping at once, which is not due before the
+    /// interval has passed: it is taken here and answered, before anybody knows the session.
+    pub async fn note_opened(&self, answer: &[u8]) {
+        let opened = answer.strip_prefix(b"0").and_then(|json| serde_json::from_slice::<Opened>(json).ok());
+        let (Some(Opened { sid }), Some(engine)) = (opened, self.engine.get()) else { return };
+        self.directory.sessions.open_polling(&sid);
+        for body in [None, Some(Bytes::from_static(b"3"))] {
+            if let Some(request) = ask(&self.path, Some(&sid), body) {
+                let Ok(Ok(answer)) =
+                    tokio::time::timeout(FIRST_PING, Service::call(&mut engine.clone(), request)).await
+                else {
+                    return;
+                };
+                let _ = answer.into_body().collect().await;
+            }
+        }
     }
 
     /// The largest message, in bytes.
@@ -207,24 +259,41 @@ impl SocketIoTransport {
 
     /// The token decides here, and what the socket sends is taken from here on.
     fn admit(self: &Arc<Self>, socket: &SocketRef, auth: AuthPayload) -> Result<(), Refused> {
+        if let Some(HasAsked(has_asked)) = socket.req_parts().extensions.get() {
+            has_asked.store(true, Ordering::Relaxed);
+        }
         // Who has left, or was refused, has had their turn on this connection: a client that means it comes on another one.
         let session = socket.id.to_string();
-        if self.directory.sessions.hang_up_on_ended(&session) {
+        if self.directory.sessions.has_ended(&session) {
             return Err(Refused(ApiError::new(ErrorCode::InvalidPayload, "this session has ended; connect anew")));
         }
         // Taken out whichever is used: the request lives on.
-        let handshake = socket.req_parts().extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
-        let token = auth.token.or(handshake);
-        let address = socket.req_parts().extensions.get::<ClientAddress>().copied();
-        let is_certified = socket.req_parts().extensions.get::<Certified>().is_some();
-        let actor = match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str), is_certified) {
+        let extensions = &socket.req_parts().extensions;
+        let of_handshake = extensions.get::<HandshakeToken>().and_then(HandshakeToken::take);
+        let kept = extensions.get::<HandshakeActor>();
+        let address = extensions.get::<ClientAddress>().copied();
+        let is_certified = extensions.get::<Certified>().is_some();
+        let look = |token: Option<&str>| identify(&self.verifier, &self.app, token, is_certified);
+        // Whose it is, is kept for whoever leaves and comes again on this connection.
+        let named = of_handshake.as_deref().map(|token| look(Some(token)));
+        if let (Some(kept), Some(Ok(actor))) = (kept, &named) {
+            kept.keep(actor);
+        }
+        let identified = match (auth.token.as_deref(), named, kept.and_then(HandshakeActor::get)) {
+            (Some(token), ..) => look(Some(token)),
+            (None, Some(named), _) => named,
+            (None, None, Some(actor)) => self.still_good(actor),
+            (None, None, None) => look(None),
+        };
+        let token = auth.token.or(of_handshake);
+        let actor = match identified {
             Ok(actor) => actor,
             Err(error) => {
                 let token = token.as_deref().map(String::as_str);
                 note_refused(&self.verifier, &self.app, token, (None, address), &error);
                 if self.verifier.rejects_in_handshake() {
                     let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
-                    self.directory.sessions.end_session(&session, connection, socket::FAREWELL);
+                    self.directory.sessions.end_session(&session, connection, socket::FAREWELL, false);
                     return Err(Refused(error));
                 }
                 socket.extensions.insert(Refused(error));
@@ -243,7 +312,11 @@ impl SocketIoTransport {
         socket.on_disconnect(move |reason: DisconnectReason| {
             let (link, transport) = (leaving.clone(), transport.clone());
             if reason == DisconnectReason::ClientNSDisconnect {
-                link.leave_session(socket::FAREWELL);
+                link.leave_session(transport.limits.sign_in);
+            }
+            // Whose namespace alone has ended may say more on the session.
+            if !matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
+                transport.directory.sessions.forget(&link.session);
             }
             async move { transport.depart(&link).await }
         });
@@ -251,8 +324,18 @@ impl SocketIoTransport {
         Ok(())
     }
 
+    /// Whoever has signed in on this connection before, by the token of its handshake.
+    fn still_good(&self, actor: Actor) -> Result<Actor, ApiError> {
+        let now = self.app.store.now();
+        if actor.expires_at.is_some_and(|end| end.plus(self.verifier.leeway()) <= now) {
+            return Err(token_error(&TokenError::Expired));
+        }
+        self.app.live.require_access(&actor)?;
+        Ok(actor)
+    }
+
     /// The connect packet has gone out: the first word, or the last.
-    fn welcome(&self, socket: &SocketRef) {
+    fn welcome(self: &Arc<Self>, socket: &SocketRef) {
         if let Some(Refused(error)) = socket.extensions.remove::<Refused>() {
             if let Err(error) = socket.emit("auth_error", &error) {
                 tracing::debug!(%error, "a refused socket was not told why");
@@ -260,10 +343,13 @@ impl SocketIoTransport {
             // A client hangs up by itself; what does not is hung up on.
             let connection = socket.req_parts().extensions.get::<Arc<dyn Connection>>();
             let sessions = &self.directory.sessions;
-            sessions.end_session(&socket.id.to_string(), connection, socket::FAREWELL);
+            sessions.end_session(&socket.id.to_string(), connection, socket::FAREWELL, false);
             // In a task of its own: the library runs the disconnect handler in here.
             let socket = socket.clone();
-            sessions.tasks().spawn(async move { drop(socket.disconnect()) });
+            sessions.tasks().spawn(async move {
+                tokio::time::sleep(socket::HEARD).await;
+                drop(socket.disconnect());
+            });
             return;
         }
         if let Some(Admitted(link, intake)) = socket.extensions.remove::<Admitted>() {
@@ -272,7 +358,13 @@ impl SocketIoTransport {
                 self.directory.sessions.set_connection(&link.session, connection);
             }
             let most = self.app.settings.get().limits.sockets_per_address;
-            let has_place = self.directory.add(&link, most);
+            let mut has_place = self.directory.add(&link, most);
+            if !has_place && let Some(ghost) = self.ghost(|one| one.is_from_where(&link) && one.number != link.number) {
+                self.directory.remove(&ghost);
+                has_place = self.directory.add(&link, most);
+                let transport = self.clone();
+                self.tasks().spawn(async move { transport.show_out(&ghost).await });
+            }
             link.attach(socket.clone());
             if link.is_gone() {
                 // Its departure was quicker, and found nothing to remove.
@@ -291,7 +383,17 @@ impl SocketIoTransport {
         let caller = link.caller();
         let rooms = caller.actor.own_rooms();
         let most = self.app.settings.get().limits.sockets_per_user;
-        let entered = self.app.live.sockets.enter(link.number, &caller.actor, &rooms, link.clone(), most, Kind::Socket);
+        let enter =
+            || self.app.live.sockets.enter(link.number, &caller.actor, &rooms, link.clone(), most, Kind::Socket);
+        let mut entered = enter();
+        // Somebody who is here is worth more than what nobody asks for any more.
+        let is_own = |one: &Link| one.number != link.number && one.actor().user == caller.actor.user;
+        if entered.is_none()
+            && let Some(ghost) = self.ghost(is_own)
+        {
+            self.show_out(&ghost).await;
+            entered = enter();
+        }
         let Some(handle) = entered else {
             self.app.live.counters().rate_limited.add("sockets");
             return link.expel(&too_many(most, "of yours"));
@@ -335,6 +437,20 @@ impl SocketIoTransport {
             }
         });
         true
+    }
+
+    /// The socket on polling, of those that are looked for, whose client has been gone for longest, if there is one.
+    fn ghost(&self, is_looked_for: impl Fn(&Link) -> bool) -> Option<Arc<Link>> {
+        let links = self.directory.links();
+        let gone = links.into_iter().filter(|link| is_looked_for(link) && !link.is_gone());
+        let since = |link: Arc<Link>| Some((self.directory.sessions.gone_since(&link.session)?, link));
+        gone.filter_map(since).min_by_key(|(since, _)| *since).map(|(_, link)| link)
+    }
+
+    /// Ends a socket on polling whose client has gone.
+    async fn show_out(&self, link: &Arc<Link>) {
+        self.directory.sessions.close_polling(&link.session);
+        self.depart(link).await;
     }
 
     async fn depart(&self, link: &Arc<Link>) {
@@ -390,7 +506,13 @@ impl SocketIoTransport {
                 }
             }
             self.counters().sample(self.delivered());
-            self.directory.sessions.forget_the_dead();
+            let sessions = &self.directory.sessions;
+            for origin in sessions.take_unsigned(self.limits.sign_in) {
+                let why = "its WebSocket did not sign in within limits.sign_in";
+                refusals::unreachable(self.counters(), &self.counters().unsigned, &origin, "unsigned", why);
+            }
+            sessions.forget_the_dead();
+            sessions.end_the_vanished(|session| self.directory.signed_in(session).is_some(), self.limits.sign_in);
             forget_the_idle();
             self.end_tokens();
         }
@@ -494,6 +616,20 @@ impl SocketIoTransport {
         self.app.live.require_access(&actor).inspect_err(|error| link.expel(error))?;
         Ok(Refreshed { expires_at })
     }
+}
+
+/// What the library says when it has opened a session.
+#[derive(Deserialize)]
+struct Opened {
+    sid: String,
+}
+
+/// A request of the server's own to the library: a poll, or packets.
+fn ask(path: &str, session: Option<&str>, body: Option<Bytes>) -> Option<Request<Full<Bytes>>> {
+    let method = if body.is_some() { Method::POST } else { Method::GET };
+    let session = session.map(|session| format!("&sid={session}")).unwrap_or_default();
+    let request = Request::builder().method(method).uri(format!("{path}?EIO=4&transport=polling{session}"));
+    request.body(Full::new(body.unwrap_or_default())).ok()
 }
 
 fn too_many(most: usize, whose: &str) -> ApiError {

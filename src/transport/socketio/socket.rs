@@ -21,6 +21,7 @@ use crate::protocol::packet::Packet;
 use crate::realtime::batch::{Batch, Packets};
 use crate::realtime::registry::{Outlet, SocketHandle};
 use crate::services::Caller;
+use crate::transport::origin::network_of;
 use crate::transport::refusals;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Cut, Refused};
 use crate::transport::socketio::engine::frame;
@@ -30,6 +31,10 @@ use crate::transport::socketio::engine::sessions::Sessions;
 
 /// After a last word the client has so long to hang up.
 pub const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Between a last word and the packet behind it: a handler that hangs up and connects again at once would have the packet, if it
+/// was read together with the word, for its new connection.
+pub const HEARD: Duration = Duration::from_millis(200);
 
 struct State {
     /// Cleared when the socket has gone: socket and link hold each other.
@@ -165,6 +170,11 @@ impl Link {
         Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: self.origin.clone() }
     }
 
+    /// Whether it has come from the same network as another one.
+    pub fn is_from_where(&self, other: &Link) -> bool {
+        self.came.from.map(network_of) == other.came.from.map(network_of)
+    }
+
     /// The identity of the last good token.
     pub fn actor(&self) -> Arc<Actor> {
         self.actor.lock().clone()
@@ -256,6 +266,7 @@ impl Link {
         }
         // A poll that began before the upgrade may still take what is queued, and would swallow the marker.
         let connection = self.sessions.connection_of(&self.session)?;
+        connection.await_marker();
         if let Err(error) = socket.emit(Marker::EVENT, &Marker::secret()) {
             tracing::debug!(%error, "the marker was not queued");
             connection.cut(Cut::SlowReader);
@@ -326,7 +337,7 @@ impl Link {
         if let Some(connection) = &connection
             && !self.is_gone.swap(true, Ordering::AcqRel)
         {
-            connection.push(&Bytes::from_static(frame::CLOSE));
+            connection.close(&Bytes::from_static(frame::CLOSE));
         }
         connection.is_some()
     }
@@ -345,7 +356,7 @@ impl Link {
 
     /// The client has left the namespace, and there is only one: what it was on is hung up on, unless the client does so.
     pub fn leave_session(&self, farewell: Duration) {
-        self.sessions.end_session(&self.session, self.direct.get(), farewell);
+        self.sessions.end_session(&self.session, self.direct.get(), farewell, true);
     }
 
     /// Closes the namespace, and the connection a while later if the client has not. In a task of its own: the library runs
@@ -356,13 +367,15 @@ impl Link {
             (state.socket.clone(), self.connection(&state).cloned())
         };
         let (session, sessions) = (self.session.clone(), self.sessions.clone());
+        let heard = if grace.is_zero() { Duration::ZERO } else { HEARD };
         self.sessions.tasks().spawn(async move {
+            tokio::time::sleep(heard).await;
             if let Some(socket) = socket
                 && let Err(error) = socket.disconnect()
             {
                 tracing::debug!(%error, "the socket was not told to disconnect");
             }
-            sessions.end_session(&session, connection.as_ref(), grace);
+            sessions.end_session(&session, connection.as_ref(), grace, false);
         });
     }
 }
@@ -416,6 +429,8 @@ impl Outlet for Link {
         let code = error.code.as_str();
         self.note_cut(code, &format!("{code}: {}", refusals::why(error)));
         self.emit(&ServerEvent::AuthError(error));
+        // From here on it asks for nothing and is told nothing.
+        self.is_gone.store(true, Ordering::Release);
         self.hang_up(FAREWELL);
     }
 }

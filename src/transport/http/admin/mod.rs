@@ -19,7 +19,7 @@ use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{
     AuditForward, BusyRoom, ContinuousBackup, KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures,
-    RefusedUser, SeenName, Status, StoreCounts,
+    RefusedUser, SeenName, Status, StoreCounts, UnreachableCounts,
 };
 use crate::services::access::refusal_view;
 use crate::services::{Caller, authorize};
@@ -110,6 +110,11 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
         seen_from: caller.origin.as_deref().unwrap_or_default().to_owned(),
         untrusted_proxies: seen_names(&counters.untrusted_proxies),
         refused_origins: seen_names(&counters.refused_origins),
+        unreachable: UnreachableCounts {
+            old_clients: counters.old_clients.get(),
+            lost_upgrades: counters.lost_upgrades.get(),
+            unsigned: counters.unsigned.get(),
+        },
         busiest_rooms: busiest_rooms(&api),
         refused_users: last_refused(&api),
         store: StoreCounts {

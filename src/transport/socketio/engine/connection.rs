@@ -15,6 +15,8 @@
 //! - frames of a client are looked at from the first one on, and what is no event counts as a wrong request; an upgrade that came
 //!   together with the request before it is hung up on, as nobody sees where its frames begin;
 //! - who does not heed refusals is read more slowly ([`Connection::note_refusal`]): a flood waits in the sender's own buffers;
+//! - a client that breaks the rules of WebSocket is told by which code it is closed, and behind a frame of ours that closes the
+//!   library says nothing more;
 //! - the inner lock is held for one poll of the stream, never over an await.
 
 use std::collections::VecDeque;
@@ -52,6 +54,8 @@ pub struct QueueLimits {
     pub queued_frames: usize,
     /// The most bytes that wait for a slow reader.
     pub queued_bytes: usize,
+    /// The most bytes of a message of a client.
+    pub message_bytes: usize,
     /// How long a write may make no progress.
     pub stall: Duration,
     /// How long an answer of HTTP may be waited for while little of it is taken: see [`Pace`].
@@ -146,8 +150,14 @@ pub trait Connection: Send + Sync {
     /// Sends whole frames if they can be written at once, and drops them otherwise.
     fn push_volatile(&self, frames: &Bytes);
 
-    /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it.
-    fn expect_websocket(&self);
+    /// From the next bytes on, what hyper writes is the head of a `101` answer, and frames behind it. A WebSocket that begins a session is sent the library's first ping too early: it is taken out.
+    fn expect_websocket(&self, is_first: bool);
+
+    /// Another marker is on its way in the library: what is pushed from now on waits for it.
+    fn await_marker(&self);
+
+    /// Sends a frame that closes behind everything that was pushed before, and nothing behind it.
+    fn close(&self, frame: &Bytes);
 
     /// A request has come: the connection does not keep the server waiting.
     fn begin_request(&self);
@@ -190,6 +200,22 @@ pub trait Connection: Send + Sync {
     fn is_cut(&self) -> Option<Cut>;
 }
 
+/// The library's first ping, which it sends at once: on a WebSocket that begins a session it is taken out and answered here, so
+/// that the first one comes when the interval has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstPing {
+    /// It is still to come.
+    Expected,
+    /// It was taken out; the library waits for the answer.
+    Unanswered,
+    /// There is nothing to do.
+    Done,
+}
+
+const PING: &[u8] = b"\x81\x012";
+/// The answer of a client: masked, with zeros.
+const PONG: &[u8] = b"\x81\x81\0\0\0\x003";
+
 /// What the bytes that pass mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -209,8 +235,13 @@ struct Inner<S> {
     phase: Phase,
     /// Whether the library's queue has been written up to the marker.
     is_direct: bool,
+    first_ping: FirstPing,
+    /// Whether what waits closes the WebSocket: nothing follows it.
+    closes: bool,
     /// What waits; the first may be written in part.
     outbox: VecDeque<Waiting>,
+    /// Whether it is.
+    is_begun: bool,
     outbox_bytes: usize,
     backlogs: Arc<Backlogs>,
     /// How an answer of HTTP is taken, and what is kept until it is written.
@@ -378,7 +409,10 @@ impl<S> StreamConnection<S> {
                 stream: Some(stream),
                 phase: Phase::Http,
                 is_direct: false,
+                first_ping: FirstPing::Done,
+                closes: false,
                 outbox: VecDeque::new(),
+                is_begun: false,
                 outbox_bytes: 0,
                 backlogs: backlogs.clone(),
                 pace: Pace::new(limits.patience, capacity::ANSWER_PACE),
@@ -394,7 +428,7 @@ impl<S> StreamConnection<S> {
                 cut: None,
                 refusals: Refusals::default(),
                 request: RequestHead { passed: 0, has_ended: false, is_seen: true },
-                frames: Frames::default(),
+                frames: Frames::new(limits.message_bytes),
                 connects: 0,
             }),
             waker: Waker::from(wakers.clone()),
@@ -421,7 +455,7 @@ impl<S> Inner<S> {
 
     /// Whether a frame of ours may be written now.
     fn is_between_frames(&self) -> bool {
-        self.is_direct && self.phase == Phase::Frames(0)
+        (self.is_direct || self.is_begun) && self.phase == Phase::Frames(0)
     }
 
     /// Nothing waits any more, and nothing is kept.
@@ -430,6 +464,7 @@ impl<S> Inner<S> {
             self.backlogs.of(waiting.is_shared).give_back(waiting.frames.len());
         }
         self.outbox_bytes = 0;
+        self.is_begun = false;
         self.kept = None;
     }
 
@@ -462,7 +497,8 @@ impl<S> Inner<S> {
             if let Turn::Idle(_) = self.turn {
                 self.turn = Turn::Head(Instant::now());
                 self.request.begin();
-                (self.frames, self.connects) = (Frames::default(), 0);
+                self.frames.begin();
+                self.connects = 0;
             }
             // A client may send frames before its upgrade is answered; if it is none, this is a body, and means nothing.
             frames = self.request.read(bytes);
@@ -507,7 +543,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
                     first.frames.advance(written);
                     self.outbox_bytes -= written;
                     self.backlogs.of(first.is_shared).give_back(written);
-                    if !first.frames.has_remaining() {
+                    self.is_begun = first.frames.has_remaining();
+                    if !self.is_begun {
                         self.outbox.pop_front();
                     }
                     self.needs_flush = true;
@@ -552,7 +589,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
                 self.is_direct = true;
                 return Poll::Ready(Ok(len));
             }
+            if self.first_ping == FirstPing::Expected && bytes.starts_with(PING) {
+                self.first_ping = FirstPing::Unanswered;
+                return Poll::Ready(Ok(PING.len()));
+            }
             ready!(self.poll_outbox(cx))?;
+            if self.closes && self.is_direct {
+                // The last frame has gone out: what the library says now is for nobody.
+                return Poll::Ready(Ok(bytes.len()));
+            }
+            if let Some(code) = self.frames.violation().filter(|_| bytes.starts_with(frame::CLOSE_BARE)) {
+                return self.poll_close(cx, code);
+            }
         }
         let passing = match self.phase {
             Phase::Http => bytes.len(),
@@ -595,6 +643,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Inner<S> {
+    /// Closes with a code in place of the library, which gives none.
+    fn poll_close(&mut self, cx: &mut Context<'_>, code: u16) -> Poll<io::Result<usize>> {
+        let stream = self.stream.as_mut().ok_or(ErrorKind::NotConnected)?;
+        let closing = frame::close(code);
+        match ready!(Pin::new(stream).poll_write(cx, &closing)) {
+            Ok(written) if written == closing.len() => {
+                (self.closes, self.is_direct, self.needs_flush) = (true, true, true);
+                Poll::Ready(Ok(frame::CLOSE_BARE.len()))
+            }
+            Ok(_) => Poll::Ready(Err(ErrorKind::WriteZero.into())),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
 /// Where the head of the `101` answer begins. What a client has pipelined before it passes as HTTP.
 fn find_switching(bytes: &[u8]) -> Option<usize> {
     const SWITCHING: &[u8] = b"HTTP/1.1 101";
@@ -630,7 +694,7 @@ fn head_end(mut passed: usize, bytes: &[u8]) -> usize {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
     fn push_as(&self, frames: &Bytes, is_shared: bool) -> bool {
         let mut inner = self.lock();
-        if inner.cut.is_some() {
+        if inner.cut.is_some() || inner.closes {
             return false;
         }
         let mut written = 0;
@@ -668,6 +732,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> StreamConnection<S> {
             return false;
         }
         inner.outbox_bytes += rest.len();
+        inner.is_begun |= written > 0;
         inner.outbox.push_back(Waiting { frames: rest, is_shared });
         // Whatever it waits for, the marker included: it has until the limit.
         inner.blocked_since.get_or_insert_with(Instant::now);
@@ -699,10 +764,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection for StreamConnection<S
         }
     }
 
-    fn expect_websocket(&self) {
+    fn await_marker(&self) {
+        self.lock().is_direct = false;
+    }
+
+    fn close(&self, frame: &Bytes) {
+        if self.push(frame) {
+            self.lock().closes = true;
+        }
+    }
+
+    fn expect_websocket(&self, is_first: bool) {
         let mut inner = self.lock();
         if inner.phase == Phase::Http {
             inner.phase = Phase::Upgrading;
+            if is_first {
+                inner.first_ping = FirstPing::Expected;
+            }
             // Where its frames begin is not known of one that has come together with the request before.
             if !inner.request.is_seen || inner.connects > MAX_CONNECTS {
                 inner.cut = Some(Cut::Ended);
@@ -880,6 +958,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncRead for ConnectionIo<S> {
             // Whoever looks at the clock wakes the reader.
             return Poll::Pending;
         }
+        if inner.first_ping == FirstPing::Unanswered && inner.frames.is_between() && buf.remaining() >= PONG.len() {
+            inner.first_ping = FirstPing::Done;
+            buf.put_slice(PONG);
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(inner.stream.as_mut().ok_or(ErrorKind::NotConnected)?).poll_read(cx, buf);
         if read.is_pending() && inner.is_overdue(&connection.timeouts, Instant::now()) {
@@ -900,7 +983,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> AsyncWrite for ConnectionIo<S> {
         let mut inner = connection.lock();
         inner.fail_if_cut()?;
         let result = inner.poll_library(&mut Context::from_waker(&connection.waker), bytes);
-        let waits = inner.is_between_frames() && !inner.outbox.is_empty() && !inner.is_blocked;
+        let waits = inner.is_between_frames() && !inner.outbox.is_empty() && !inner.is_blocked
+            || inner.first_ping == FirstPing::Unanswered;
         drop(inner);
         if waits {
             connection.wakers.wake_reader();

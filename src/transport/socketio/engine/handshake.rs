@@ -2,7 +2,8 @@
 //! keep for the life of the socket is copied small, and the connection is tied to the session.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
@@ -10,16 +11,26 @@ use http::header::{
     UPGRADE,
 };
 use http::request::Parts;
-use http::{StatusCode, Uri};
+use http::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
-use crate::domain::UserId;
+use crate::domain::{Actor, UserId};
 use crate::transport::socketio::engine::connection::Connection;
 
+use crate::transport::origin::{self, ClientAddress};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::engine::sessions::PollGuard;
+use crate::transport::socketio::engine::sessions::{PollGuard, Upgrade, UpgradeGuard};
+use crate::transport::socketio::engine::upgrade;
 use crate::transport::socketio::socket::Link;
+
+/// A client has so long to finish an upgrade.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Behind a probe a poll that still waits is answered once more after so long, and then after twice as long each time.
+const RELEASE: Duration = Duration::from_millis(100);
 
 /// The headers that the library needs.
 const KEPT: [HeaderName; 11] = [
@@ -55,6 +66,28 @@ impl HandshakeToken {
     }
 }
 
+/// Whether somebody has asked to sign in on a WebSocket that begins a session.
+#[derive(Debug, Clone, Default)]
+pub struct HasAsked(pub Arc<AtomicBool>);
+
+/// Whom the token of the handshake has named, for a client that leaves and signs in again on its connection: the token itself is
+/// not kept for that.
+#[derive(Debug, Clone, Default)]
+pub struct HandshakeActor(Arc<Mutex<Option<Actor>>>);
+
+impl HandshakeActor {
+    /// It was good, and is this one's.
+    pub fn keep(&self, actor: &Actor) {
+        *self.0.lock() = Some(actor.clone());
+    }
+
+    /// Whose it was, if it was good.
+    #[must_use]
+    pub fn get(&self) -> Option<Actor> {
+        self.0.lock().clone()
+    }
+}
+
 impl std::fmt::Debug for HandshakeToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("HandshakeToken")
@@ -68,6 +101,8 @@ pub struct SocketQuery {
     pub session: Option<String>,
     /// Whether it asks for a WebSocket.
     pub is_websocket: bool,
+    /// Whether it is of an older protocol.
+    pub is_old: bool,
     token: Option<Zeroizing<String>>,
     /// What the library needs of it.
     kept: String,
@@ -103,6 +138,7 @@ impl SocketQuery {
             }
             match key {
                 "sid" => query.session = Some(value.to_owned()),
+                "EIO" => query.is_old = matches!(value, "1" | "2" | "3"),
                 "transport" => query.is_websocket = value == "websocket",
                 _ => {}
             }
@@ -118,19 +154,39 @@ impl SocketQuery {
 pub struct Passage {
     /// The session of a request that is not its first.
     session: Option<String>,
-    is_websocket: bool,
+    /// Whether it asks for a WebSocket.
+    pub is_websocket: bool,
     /// Held until the poll is answered.
     poll: Option<PollGuard>,
+    /// Of a WebSocket that begins a session: whether somebody has asked to sign in on it, and from where it comes.
+    newcomer: Option<(Arc<AtomicBool>, String)>,
 }
 
 /// A request that must not reach the library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedSession {
-    /// Whether it asks for what there is to hear.
-    pub is_poll: bool,
-}
+pub struct EndedSession;
 
 impl Passage {
+    /// The session that asks for a WebSocket in place of polling.
+    #[must_use]
+    pub fn upgrades(&self) -> Option<&str> {
+        self.session.as_deref().filter(|_| self.is_websocket)
+    }
+
+    /// Whether it opens a session on polling.
+    #[must_use]
+    pub fn opens_polling(&self) -> bool {
+        self.session.is_none() && !self.is_websocket
+    }
+
+    /// Resolves when the client of a waiting poll wants to go over to its WebSocket; never for any other request.
+    pub async fn released(&self) {
+        match &self.poll {
+            Some(poll) => poll.released().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Resolves when the session of a waiting poll is hung up on; never for any other request.
     pub async fn ended(&self) {
         match &self.poll {
@@ -164,15 +220,26 @@ impl SocketIoTransport {
             self.directory.sessions.is_refused(session) || self.directory.signed_in(session).is_some_and(is_told)
         };
         if session.as_deref().is_some_and(has_ended) {
-            return Err(EndedSession { is_poll: !is_websocket && parts.method == http::Method::GET });
+            return Err(EndedSession);
         }
         // The library keeps the head of the request that opens a session: a URL without the token, in memory of its own,
         // and few headers (the others would pin the connection's read buffer).
-        parts.uri = format!("{}{kept}", self.path).parse::<Uri>().map_err(|_| EndedSession { is_poll: false })?;
+        parts.uri = format!("{}{kept}", self.path).parse::<Uri>().map_err(|_| EndedSession)?;
         parts.headers = compact(&parts.headers);
-        parts.extensions.insert(HandshakeToken::new(token));
+        if session.is_none() {
+            parts.extensions.insert(HandshakeToken::new(token));
+            parts.extensions.insert(HandshakeActor::default());
+        }
+        if let Some(session) = &session {
+            self.directory.sessions.note_asked(session);
+        }
+        let mut newcomer = None;
         if is_websocket && session.is_none() {
             parts.extensions.insert(connection.clone());
+            let has_asked = HasAsked::default();
+            let address = parts.extensions.get::<ClientAddress>().copied();
+            newcomer = Some((has_asked.0.clone(), origin::describe(None, address)));
+            parts.extensions.insert(has_asked);
         }
         let poll = match &session {
             Some(session) if !is_websocket && parts.method == http::Method::GET => {
@@ -180,7 +247,7 @@ impl SocketIoTransport {
             }
             _ => None,
         };
-        Ok(Passage { session, is_websocket, poll })
+        Ok(Passage { session, is_websocket, poll, newcomer })
     }
 
     /// Whether a request belongs to a socket that is here: it may take its leave when nobody else may come.
@@ -208,7 +275,10 @@ impl SocketIoTransport {
     }
 
     /// Looks at the library's answer before it goes out.
-    pub fn conclude(&self, passage: &Passage, status: StatusCode, connection: &Arc<dyn Connection>) {
+    pub fn conclude(&self, passage: &mut Passage, status: StatusCode, connection: &Arc<dyn Connection>) {
+        if let Some(poll) = &mut passage.poll {
+            poll.note_answered();
+        }
         if status == StatusCode::OK
             && let Some(session) = passage.session.as_ref().filter(|_| passage.poll.is_some())
             && let Some(link) = self.directory.signed_in(session)
@@ -219,11 +289,69 @@ impl SocketIoTransport {
             }
         }
         if status == StatusCode::SWITCHING_PROTOCOLS && passage.is_websocket {
-            connection.expect_websocket();
-            if let Some(session) = &passage.session {
-                self.directory.sessions.set_connection(session, connection);
+            connection.expect_websocket(passage.session.is_none());
+            if let Some((has_asked, origin)) = passage.newcomer.take() {
+                self.directory.sessions.note_newcomer(connection, has_asked, origin);
             }
         }
+    }
+
+    /// Begins the change of a session from polling to a WebSocket, whose answer is 101: the request's connection is handed to the
+    /// library when the client has finished it. `None` if there is no such session.
+    pub fn begin_upgrade<B>(
+        self: &Arc<Self>,
+        mut request: Request<B>,
+        session: &str,
+        connection: &Arc<dyn Connection>,
+    ) -> Option<HeaderMap> {
+        let guard = match self.directory.sessions.begin_upgrade(session) {
+            Upgrade::Unknown => return None,
+            Upgrade::Late => None,
+            Upgrade::Begun(guard) => Some(guard),
+        };
+        let upgraded = hyper::upgrade::on(&mut request);
+        let (parts, _) = request.into_parts();
+        let headers = parts.headers.clone();
+        let (this, connection) = (self.clone(), connection.clone());
+        self.tasks().spawn(async move {
+            let Ok(stream) = upgraded.await else { return };
+            let stream = TokioIo::new(stream);
+            let Some(guard) = guard else { return upgrade::turn_away(stream).await };
+            tokio::select! {
+                () = this.finish_upgrade(stream, guard, parts, &connection) => {}
+                () = this.directory.sessions.leaving().cancelled() => {}
+            }
+        });
+        Some(headers)
+    }
+
+    async fn finish_upgrade<S>(&self, stream: S, guard: UpgradeGuard, parts: Parts, connection: &Arc<dyn Connection>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let probed = Notify::new();
+        // A poll may be on its way when the probe is answered, and the answer to an earlier one may overtake that to the probe: it is
+        // released again, more and more seldom.
+        let releases = async {
+            probed.notified().await;
+            let mut pause = RELEASE;
+            loop {
+                guard.release_poll();
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+        };
+        let finished = tokio::select! {
+            finished = upgrade::handshake(stream, || probed.notify_one()) => finished,
+            () = releases => return,
+            () = tokio::time::sleep(UPGRADE_TIMEOUT) => return,
+        };
+        let Ok(stream) = finished else { return };
+        if !guard.is_wanted() {
+            return upgrade::turn_away(stream).await;
+        }
+        guard.finish(connection);
+        self.hand_over(stream, Request::from_parts(parts, ()));
     }
 }
 

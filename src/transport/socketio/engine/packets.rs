@@ -7,6 +7,8 @@ pub const MAX_CONNECTS: u32 = 16;
 /// A body of polling may have so many packets that are no events.
 const MAX_OTHERS: u32 = 200;
 
+use crate::transport::socketio::engine::frame;
+
 /// What stands between two packets of a body (Engine.IO, version 4).
 const SEPARATOR: u8 = 0x1e;
 /// So many bytes of a packet tell what it is.
@@ -38,22 +40,181 @@ impl Others {
 }
 
 /// Reads the frames of a client, from the first one on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Frames {
     head: [u8; LONGEST],
     have: usize,
     /// How many bytes of the payload are still to come.
     left: u64,
+    /// The most bytes of a message.
+    most: u64,
+    /// The message that is under way.
+    message: Message,
+    /// The code of what a frame has broken; what comes behind it is not looked at.
+    violation: Option<u16>,
+}
+
+/// A message, in one frame or several.
+#[derive(Debug, Default)]
+struct Message {
+    is_open: bool,
+    bytes: u64,
+    text: Option<Text>,
+    /// How many bytes of the current frame have been unmasked.
+    unmasked: usize,
+    /// Whether the current frame ends it.
+    is_last: bool,
+}
+
+/// Text that comes in pieces, and ought to be UTF-8.
+#[derive(Debug, Default)]
+struct Text {
+    rest: [u8; 3],
+    have: usize,
+}
+
+impl Text {
+    /// More of it, in the place where it came. Gives whether it is text so far.
+    fn read(&mut self, mut bytes: &[u8]) -> bool {
+        while self.have > 0 {
+            let Some((next, rest)) = bytes.split_first() else { return true };
+            bytes = rest;
+            let mut character = [0; 4];
+            for (place, byte) in character.iter_mut().zip(self.rest.iter().take(self.have).chain([next])) {
+                *place = *byte;
+            }
+            match std::str::from_utf8(character.get(..=self.have).unwrap_or_default()) {
+                Ok(_) => self.have = 0,
+                Err(error) if error.error_len().is_some() => return false,
+                Err(_) => self.keep(character.get(..=self.have).unwrap_or_default()),
+            }
+        }
+        match std::str::from_utf8(bytes) {
+            Ok(_) => true,
+            Err(error) if error.error_len().is_some() => false,
+            Err(error) => {
+                self.keep(bytes.get(error.valid_up_to()..).unwrap_or_default());
+                true
+            }
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.have = bytes.len().min(self.rest.len());
+        for (place, byte) in self.rest.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+    }
 }
 
 impl Frames {
+    /// Of a client whose messages have so many bytes at most.
+    #[must_use]
+    pub fn new(most: usize) -> Frames {
+        let message = Message::default();
+        Frames { head: [0; LONGEST], have: 0, left: 0, most: most as u64, message, violation: None }
+    }
+
+    /// Begins anew.
+    pub fn begin(&mut self) {
+        (self.have, self.left, self.message, self.violation) = (0, 0, Message::default(), None);
+    }
+
+    /// Whether the last frame has come whole, and the next one has not begun.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.have == 0 && self.left == 0
+    }
+
+    /// The code to close with, if a frame was none, or too large, or its text is none.
+    #[must_use]
+    pub fn violation(&self) -> Option<u16> {
+        self.violation
+    }
+
+    /// The head of a frame is there. Looks whether it is one.
+    fn check(&mut self, length: u64) {
+        let (first, is_masked) = (self.byte(0), self.byte(1) & 0x80 != 0);
+        let (opcode, is_last) = (first & 0x0f, first & 0x80 != 0);
+        let message = &mut self.message;
+        let is_good = first & 0x70 == 0
+            && is_masked
+            && match opcode {
+                0 => message.is_open,
+                1 | 2 => !message.is_open,
+                8..=10 => is_last && length <= 125,
+                _ => false,
+            };
+        if !is_good {
+            self.violation.get_or_insert(frame::PROTOCOL);
+            return;
+        }
+        (message.unmasked, message.is_last) = (0, is_last && opcode < 8);
+        if opcode >= 8 {
+            return;
+        }
+        if opcode > 0 {
+            *message = Message { text: (opcode == 1).then(Text::default), is_last, ..Message::default() };
+        }
+        message.is_open = !is_last;
+        message.bytes = message.bytes.saturating_add(length);
+        if message.bytes > self.most {
+            self.violation.get_or_insert(frame::TOO_LARGE);
+        }
+    }
+
+    /// Bytes of the payload of the current frame, still masked.
+    fn look(&mut self, payload: &[u8]) {
+        let opcode = self.byte(0) & 0x0f;
+        if self.violation.is_some() || opcode >= 8 || self.message.text.is_none() {
+            return;
+        }
+        let head = self.mask_end();
+        let mask: [u8; 4] = std::array::from_fn(|at| self.byte(head - 4 + at));
+        let mut plain = [0; 256];
+        for part in payload.chunks(plain.len()) {
+            let masks = mask.iter().cycle().skip(self.message.unmasked % 4);
+            for ((place, byte), mask) in plain.iter_mut().zip(part).zip(masks) {
+                *place = byte ^ mask;
+            }
+            self.message.unmasked += part.len();
+            let is_text =
+                self.message.text.as_mut().is_none_or(|text| text.read(plain.get(..part.len()).unwrap_or_default()));
+            if !is_text {
+                self.violation = Some(frame::NO_TEXT);
+                return;
+            }
+        }
+    }
+
+    /// The payload of the current frame has come.
+    fn end(&mut self) {
+        let is_torn = self.message.text.as_ref().is_some_and(|text| text.have > 0);
+        if self.message.is_last && is_torn {
+            self.violation.get_or_insert(frame::NO_TEXT);
+        }
+    }
+
+    /// Where the mask of the current frame ends.
+    fn mask_end(&self) -> usize {
+        match self.byte(1) & 0x7f {
+            126 => 8,
+            127 => 14,
+            _ => 6,
+        }
+    }
+
     /// What the next bytes bring.
     pub fn read(&mut self, mut bytes: &[u8]) -> Others {
         let mut others = Others::default();
         while let Some(byte) = bytes.first() {
             if self.left > 0 {
                 let passed = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+                self.look(bytes.get(..passed).unwrap_or_default());
                 self.left -= passed as u64;
+                if self.left == 0 {
+                    self.end();
+                }
                 bytes = bytes.get(passed..).unwrap_or_default();
                 continue;
             }
@@ -63,10 +224,18 @@ impl Frames {
             self.have += 1;
             bytes = bytes.get(1..).unwrap_or_default();
             let (head, length) = self.lengths();
+            if self.have == head && self.violation.is_none() {
+                self.check(length);
+            }
             let telling = usize::try_from(length).unwrap_or(usize::MAX).min(TELLING);
             if self.have >= head + telling {
                 self.note(head, length, &mut others);
+                let payload = self.head;
+                self.look(payload.get(head..self.have).unwrap_or_default());
                 (self.have, self.left) = (0, length - telling as u64);
+                if self.left == 0 {
+                    self.end();
+                }
             }
         }
         others
@@ -175,7 +344,7 @@ mod tests {
         ]
         .concat();
         for cut in [1, 2, 3, 5, 7, 64, 2_048, all.len()] {
-            let mut frames = Frames::default();
+            let mut frames = Frames::new(1_000_000);
             let mut sum = Others::default();
             for part in all.chunks(cut) {
                 let others = frames.read(part);

@@ -9,6 +9,7 @@ use crate::transport::socketio::engine::connection::*;
 const LIMITS: QueueLimits = QueueLimits {
     queued_frames: 100,
     queued_bytes: 100_000,
+    message_bytes: 1_000_000,
     stall: Duration::from_secs(10),
     patience: Duration::from_secs(30),
 };
@@ -40,7 +41,7 @@ fn rig(buffer: usize, limits: QueueLimits) -> Rig {
 }
 
 async fn upgrade(rig: &mut Rig) {
-    rig.connection.expect_websocket();
+    rig.connection.expect_websocket(false);
     rig.library.write_all(HEAD).await.unwrap();
     let mut head = vec![0; HEAD.len()];
     rig.client.read_exact(&mut head).await.unwrap();
@@ -315,7 +316,7 @@ async fn what_waits_for_all_connections_is_given_back_when_they_end() {
     let (server, _client) = tokio::io::duplex(64);
     let connection = StreamConnection::new(server, LIMITS, PATIENCE, backlogs.clone(), None);
     let library = ConnectionIo::new(connection.clone());
-    connection.expect_websocket();
+    connection.expect_websocket(false);
     assert!(connection.push_own(&frame("one")) && connection.push(&frame("two")));
     assert!(backlogs.own.used() > 0 && backlogs.shared.used() > 0);
     drop(library);
