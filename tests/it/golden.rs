@@ -76,6 +76,7 @@ fn written() -> String {
             expires_at: None,
             server_time: at,
             unread: 2,
+            store_id: "5f0c3a9e".into(),
         }),
         ServerEvent::AuthError(&ApiError::new(ErrorCode::TokenExpired, "the token has expired")),
         ServerEvent::AuthExpiring { expires_at: at },
