@@ -24,6 +24,7 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tower_service::Service;
 use warp::filters::BoxedFilter;
@@ -471,9 +472,11 @@ impl Middleware {
             Err(EndedSession) => return session_unknown(),
         };
         let protocol = parts.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(first_of);
-        let request = Request::from_parts(parts, body.with_packets());
+        let mut request = Request::from_parts(parts, body.with_packets());
         let mut response = if let Some(session) = passage.upgrades() {
-            match self.sockets.begin_upgrade(request, session, &peer.connection) {
+            let upgrade = hyper::upgrade::on(&mut request);
+            let upgraded = async move { upgrade.await.ok().map(TokioIo::new) };
+            match self.sockets.begin_upgrade(request, upgraded, session, &peer.connection) {
                 Some(headers) => upgrade::accept(&headers, whole(Bytes::new())),
                 None => return session_unknown(),
             }

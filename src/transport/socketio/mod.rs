@@ -318,7 +318,11 @@ impl SocketIoTransport {
             if !matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
                 transport.directory.sessions.forget(&link.session);
             }
-            async move { transport.depart(&link).await }
+            // The library takes it out of the namespace behind this, and passes over a packet `40` that comes before: so it does not
+            // wait for what is told and stored of the departure.
+            let departs = transport.clone();
+            transport.tasks().spawn(async move { departs.depart(&link).await });
+            ready(())
         });
         socket.extensions.insert(Admitted(link, intake));
         Ok(())

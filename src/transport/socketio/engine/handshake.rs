@@ -12,7 +12,6 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -298,24 +297,27 @@ impl SocketIoTransport {
 
     /// Begins the change of a session from polling to a WebSocket, whose answer is 101: the request's connection is handed to the
     /// library when the client has finished it. `None` if there is no such session.
-    pub fn begin_upgrade<B>(
+    /// `upgraded` gives the connection behind that answer.
+    pub fn begin_upgrade<B, S>(
         self: &Arc<Self>,
-        mut request: Request<B>,
+        request: Request<B>,
+        upgraded: impl Future<Output = Option<S>> + Send + 'static,
         session: &str,
         connection: &Arc<dyn Connection>,
-    ) -> Option<HeaderMap> {
+    ) -> Option<HeaderMap>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let guard = match self.directory.sessions.begin_upgrade(session) {
             Upgrade::Unknown => return None,
             Upgrade::Late => None,
             Upgrade::Begun(guard) => Some(guard),
         };
-        let upgraded = hyper::upgrade::on(&mut request);
         let (parts, _) = request.into_parts();
         let headers = parts.headers.clone();
         let (this, connection) = (self.clone(), connection.clone());
         self.tasks().spawn(async move {
-            let Ok(stream) = upgraded.await else { return };
-            let stream = TokioIo::new(stream);
+            let Some(stream) = upgraded.await else { return };
             let Some(guard) = guard else { return upgrade::turn_away(stream).await };
             tokio::select! {
                 () = this.finish_upgrade(stream, guard, parts, &connection) => {}
