@@ -105,8 +105,8 @@ describe('a package', () => {
         [file]: `${head.replace('academy-rt-client', 'academy-rt-broadcast').replace('RequestError, connect', 'BroadcastError, createBroadcastService')}
           const rt = createBroadcastService({ url: process.env.RT_URL, token: process.env.RT_SERVICE });
           (async () => {
-            const { id } = await rt.notify({ user: 7 }, { title: 'T', message: 'M' });
-            const refusal = await rt.toUser(7, '', {}).catch((error) => error);
+            const { id } = await rt.notify({ user: 5 }, { title: 'T', message: 'M' });
+            const refusal = await rt.toUser(5, '', {}).catch((error) => error);
             console.log(id > 0, refusal instanceof BroadcastError);
           })();`,
       });

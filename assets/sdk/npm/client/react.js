@@ -276,6 +276,8 @@ class InboxStore extends Store {
 class Hub extends Store {
   #rooms = new Map();
   #users = 0;
+  /** Whose rooms, progress and notifications are shown. */
+  #user;
   #isOwn;
   #ends;
 
@@ -287,10 +289,11 @@ class Hub extends Store {
     this.inbox = new InboxStore(this);
     this.open = () => this.#open();
     if (!socket) return;
+    if (socket.session) this.#user = String(socket.session.userId);
     for (const event of ['connect', 'disconnect', 'transport', 'outbox', 'storage']) socket.on(event, () => this.#look());
     socket.on('authenticated', (session) => this.#meets(session));
-    socket.on('auth_error', (error) => this.#look({ error, session: null }));
-    socket.on('signed_out', () => this.#look({ error: null, session: null }));
+    socket.on('auth_error', (error) => this.#look({ error }));
+    socket.on('signed_out', () => this.#look({ error: null }));
     for (const event of ['chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read', 'chat:typing', 'chat:user_left', 'resync']) {
       socket.on(event, (payload) => {
         if (payload.roomId !== undefined) this.#rooms.get(String(payload.roomId))?.take(event, payload);
@@ -314,14 +317,15 @@ class Hub extends Store {
   }
 
   #look(more = {}) {
-    const { connected, transport, pending, persistent, signedOut } = this.socket;
-    this.set({ connected, transport, pending, persistent, signedOut, ...more });
+    const { connected, transport, pending, persistent, signedOut, session = null } = this.socket;
+    this.set({ connected, transport, pending, persistent, signedOut, session, ...more });
   }
 
   #meets(session) {
-    const before = this.get().session;
-    this.#look({ session, error: null });
-    if (before && String(before.userId) !== String(session.userId)) {
+    const before = this.#user;
+    this.#user = String(session.userId);
+    this.#look({ error: null });
+    if (before !== undefined && before !== this.#user) {
       // Nobody is shown what another one had.
       for (const room of this.#rooms.values()) room.actions.retry();
       this.#loadAnew();

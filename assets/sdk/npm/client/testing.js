@@ -428,6 +428,7 @@ class FakeAcademy {
     const { room, message, by } = this.#own(user, payload);
     const deletedAt = this.now();
     Object.assign(message, { content: '', deletedAt, ...(by === undefined ? {} : { deletedBy: by }) });
+    delete message.clientId;
     this.#emit({ room: room.id }, 'chat:message-deleted', { id: this.#nextId(), roomId: room.id, messageId: message.id, deletedAt, ...(by === undefined ? {} : { deletedBy: by }) });
     return { messageId: message.id, deletedAt };
   }
