@@ -345,6 +345,8 @@ export interface AcademySocket<Own extends object = {}> {
   /** The Socket.IO id; undefined over HTTP. */
   readonly id: string | undefined;
   readonly transport: Transport;
+  /** What the server has said of the user, last; undefined before, and where nobody is signed in. */
+  readonly session: Session | undefined;
   /** How many requests wait for their acknowledgement. */
   readonly pending: number;
   /** Whether what waits outlives this page: there is a `storage`, and it takes it. */

@@ -423,6 +423,8 @@ function unroutable(event, payload) {
   }
   const field = IN_PATH[event];
   if (field && !isId(payload[field])) return invalid(field, `${field} is missing`);
+  // Neither has a place in a path: it would be taken out, and another route asked.
+  for (const name of ['roomId', field]) if (name && /^\.\.?$/.test(payload[name])) return invalid(name, `${name} must be neither '.' nor '..'`);
   return undefined;
 }
 
@@ -442,6 +444,9 @@ const trimmed = (path) => path.replace(/\/+$/, '');
 
 /** Something between this page and the server has failed: nothing is known of the request. */
 class Unreachable extends Error {}
+
+/** Something else is at the address of the server. */
+class NotOurs extends Unreachable {}
 
 /** The codes of the server: an error of another kind is not its answer. */
 const CODES = new Set(`invalid_payload not_joined forbidden not_found too_large rate_limited conflict resync unavailable internal token_missing
@@ -561,7 +566,7 @@ class HttpApi {
     this.#hasAsked = true;
     const { base, apiPath, path } = this.#settings;
     if (!isObject(json) || json.server !== 'academy-rt') {
-      throw new Unreachable(`this is not academy-rt: ${base}${this.#apiPath} answered with status ${status}`);
+      throw new NotOurs(`this is not academy-rt: ${base}${this.#apiPath} answered with status ${status}`);
     }
     if (apiPath === undefined && typeof json.apiPath === 'string') this.#apiPath = trimmed(json.apiPath);
     if (path === undefined && typeof json.path === 'string') this.socketPath = json.path;
@@ -1476,6 +1481,8 @@ class AcademySocket extends Emitter {
   #refusedInARow = 0;
   /** Whether `getToken` has said that nobody is signed in. */
   #signedOut = false;
+  /** @type {Session | undefined} */
+  #session;
   #lastRefresh = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #expiryTimer;
@@ -1592,6 +1599,14 @@ class AcademySocket extends Emitter {
   /** How many requests wait for their acknowledgement. */
   get pending() {
     return this.#outbox.count;
+  }
+
+  /**
+   * What the server has said of the user, last; undefined before, and where nobody is signed in.
+   * @returns {Session | undefined}
+   */
+  get session() {
+    return this.#session;
   }
 
   /** Whether what waits outlives this page: `storage` was given, and takes it. */
@@ -2115,6 +2130,7 @@ class AcademySocket extends Emitter {
   #signOut() {
     this.#token = undefined;
     this.#signedOut = true;
+    this.#session = undefined;
     this.#halt('signed out', 'signed out');
     this._tell('signed_out', []);
   }
@@ -2155,6 +2171,7 @@ class AcademySocket extends Emitter {
       return true;
     }
     if (this.#renewing) return true;
+    this.#session = undefined;
     // Whoever signs in again has another one to give.
     if (typeof this.#options.getToken === 'function') this.#token = undefined;
     this._tell('auth_error', [error]);
@@ -2212,6 +2229,12 @@ class AcademySocket extends Emitter {
       }
       done(answer);
     });
+  }
+
+  /** @param {Session} session */
+  #greet(session) {
+    this.#session = session;
+    this._tell('authenticated', [session]);
   }
 
   /**
@@ -2312,10 +2335,13 @@ class AcademySocket extends Emitter {
         continue;
       }
       this.#failures += 1;
-      if (this.#mode === 'offline') await this.#startHttp(run, /** @type {string} */ (end.reason));
+      const told = this.#mode === 'offline' ? await this.#startHttp(run, /** @type {string} */ (end.reason)) : undefined;
       if (!this.#isCurrent(run)) return;
-      if (this.#mode === 'offline') this.#changeTransport('offline', /** @type {string} */ (end.reason));
-      if (this.#mode === 'offline') this._tell('connect_error', [Object.assign(new Error(end.reason), { description: end.description })]);
+      if (this.#mode === 'offline') {
+        const reason = told ?? /** @type {string} */ (end.reason);
+        this.#changeTransport('offline', reason);
+        this._tell('connect_error', [Object.assign(new Error(reason), { description: end.description })]);
+      }
       await this.#sleep(Math.max(this.#pause(this.#failures), end.retryAfterMs ?? 0));
     }
   }
@@ -2391,7 +2417,7 @@ class AcademySocket extends Emitter {
         if (event === 'auth:expiring') return void this.#expiring(args[0]);
         if (event !== 'authenticated') return this.#take(event, args);
         clearTimeout(timer);
-        if (isReady) return this._tell(event, [args[0]]);
+        if (isReady) return this.#greet(args[0]);
         isReady = true;
         this.#realtimeReady(socket, args[0]);
       });
@@ -2425,7 +2451,7 @@ class AcademySocket extends Emitter {
     engine?.once?.('upgrade', () => { if (this.#realtime === socket) this.#changeTransport(engine.transport.name, 'upgraded'); });
     if (!wasConnected) this._tell('connect', []);
     this.#changeTransport(engine?.transport?.name ?? 'websocket', wasConnected ? 'available again' : 'connected');
-    this._tell('authenticated', [session]);
+    this.#greet(session);
     if (this.#realtime !== socket) return;
     for (const room of this.#rooms.values()) this.#rooms.rejoin(room);
     if (this.#anchor !== undefined && !isFirst) this.#replay(socket);
@@ -2470,8 +2496,10 @@ class AcademySocket extends Emitter {
   // --- without Socket.IO -----------------------------------------------------------------------------------------------
 
   /**
+   * Gives what is wrong, if that says more than the way that was tried before.
    * @param {number} run
    * @param {string} reason
+   * @returns {Promise<string | undefined>}
    */
   async #startHttp(run, reason) {
     const isFirst = !this.#hasArrived;
@@ -2484,7 +2512,7 @@ class AcademySocket extends Emitter {
       const { status, json } = await this.#http.request('GET', '/session');
       if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error, this.#http.tokenOf(json.error)));
       session = /** @type {any} */ (without(json, 'ok'));
-      if (!this.#isCurrent(run)) return;
+      if (!this.#isCurrent(run)) return undefined;
       // A place in the events belongs to its user.
       this.#meet(session);
       // From a new place on, nothing was missed and nothing was told.
@@ -2492,10 +2520,10 @@ class AcademySocket extends Emitter {
       cursor = this.#anchor ?? await this.#newCursor();
       // The server does not note what it delivers to a poll, so a page that has just come is told what is unread.
       if (isFirst) unread = (await this.#http.call('notification:list', { unreadOnly: true, limit: 100 })).items ?? [];
-    } catch {
-      return;
+    } catch (error) {
+      return error instanceof NotOurs ? error.message : undefined;
     }
-    if (!this.#isCurrent(run) || this.#mode !== 'offline') return;
+    if (!this.#isCurrent(run) || this.#mode !== 'offline') return undefined;
     this.#hasArrived = true;
     this.#refusedInARow = 0;
     this.#mode = 'http';
@@ -2504,8 +2532,8 @@ class AcademySocket extends Emitter {
     poll.renew = () => this.#renewSession(poll);
     this._tell('connect', []);
     this.#changeTransport('http', reason);
-    this._tell('authenticated', [session]);
-    if (this.#poll !== poll) return;
+    this.#greet(session);
+    if (this.#poll !== poll) return undefined;
     this.#watchExpiry(session);
     for (const notification of unread.reverse()) this.#take('notification:new', [notification]);
     for (const room of this.#rooms.values()) {
@@ -2515,6 +2543,7 @@ class AcademySocket extends Emitter {
     this.#pumpAll();
     this.#keepPolling(poll, isBehind);
     this.#http.learnPaths();
+    return undefined;
   }
 
   /**
@@ -2618,7 +2647,7 @@ class AcademySocket extends Emitter {
     try {
       const { status, json } = await this.#http.request('GET', '/session');
       if (this.#poll !== poll || status !== 200) return;
-      this._tell('authenticated', [/** @type {any} */ (without(json, 'ok'))]);
+      this.#greet(/** @type {any} */ (without(json, 'ok')));
       this.#watchExpiry(json);
     } catch {
       // The poll notices what is wrong.

@@ -30,7 +30,7 @@ use crate::protocol::json::escaped;
 
 use commands::{
     audit, backup, broadcast, completions, config, db, doctor, history, hold, init, key, man, message, notify, restore,
-    room, serve, status, token, user,
+    room, sdk, serve, status, token, user,
 };
 use exit::{Exit, Failure};
 
@@ -141,6 +141,9 @@ pub enum Command {
     /// Write the man pages into a directory
     #[command(hide = true)]
     Man(man::ManArgs),
+    /// Write the npm packages of the SDK into a directory
+    #[command(hide = true)]
+    Sdk(sdk::SdkArgs),
 }
 
 /// Parses the command line and runs the command.
@@ -209,6 +212,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Config(command) => config::run(global, &command),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
+        Command::Sdk(args) => sdk::run(&args),
     }
 }
 

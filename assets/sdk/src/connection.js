@@ -3,7 +3,7 @@
 import { Delivered } from './delivered.js';
 import { Emitter, RESERVED, guarded } from './emitter.js';
 import { RequestError } from './error.js';
-import { HttpApi, Poll, RETRYABLE, Unreachable, asObject, isId, isObject, refused, without } from './http.js';
+import { HttpApi, NotOurs, Poll, RETRYABLE, Unreachable, asObject, isId, isObject, refused, without } from './http.js';
 import { EXPIRED, MAX_BATCH, MAX_BREAKS, Outbox, batchOf, isStale, keyed, laneOf } from './outbox.js';
 import { Rooms } from './rooms.js';
 import { Storage } from './storage.js';
@@ -116,6 +116,8 @@ export class AcademySocket extends Emitter {
   #refusedInARow = 0;
   /** Whether `getToken` has said that nobody is signed in. */
   #signedOut = false;
+  /** @type {Session | undefined} */
+  #session;
   #lastRefresh = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #expiryTimer;
@@ -232,6 +234,14 @@ export class AcademySocket extends Emitter {
   /** How many requests wait for their acknowledgement. */
   get pending() {
     return this.#outbox.count;
+  }
+
+  /**
+   * What the server has said of the user, last; undefined before, and where nobody is signed in.
+   * @returns {Session | undefined}
+   */
+  get session() {
+    return this.#session;
   }
 
   /** Whether what waits outlives this page: `storage` was given, and takes it. */
@@ -755,6 +765,7 @@ export class AcademySocket extends Emitter {
   #signOut() {
     this.#token = undefined;
     this.#signedOut = true;
+    this.#session = undefined;
     this.#halt('signed out', 'signed out');
     this._tell('signed_out', []);
   }
@@ -795,6 +806,7 @@ export class AcademySocket extends Emitter {
       return true;
     }
     if (this.#renewing) return true;
+    this.#session = undefined;
     // Whoever signs in again has another one to give.
     if (typeof this.#options.getToken === 'function') this.#token = undefined;
     this._tell('auth_error', [error]);
@@ -852,6 +864,12 @@ export class AcademySocket extends Emitter {
       }
       done(answer);
     });
+  }
+
+  /** @param {Session} session */
+  #greet(session) {
+    this.#session = session;
+    this._tell('authenticated', [session]);
   }
 
   /**
@@ -952,10 +970,13 @@ export class AcademySocket extends Emitter {
         continue;
       }
       this.#failures += 1;
-      if (this.#mode === 'offline') await this.#startHttp(run, /** @type {string} */ (end.reason));
+      const told = this.#mode === 'offline' ? await this.#startHttp(run, /** @type {string} */ (end.reason)) : undefined;
       if (!this.#isCurrent(run)) return;
-      if (this.#mode === 'offline') this.#changeTransport('offline', /** @type {string} */ (end.reason));
-      if (this.#mode === 'offline') this._tell('connect_error', [Object.assign(new Error(end.reason), { description: end.description })]);
+      if (this.#mode === 'offline') {
+        const reason = told ?? /** @type {string} */ (end.reason);
+        this.#changeTransport('offline', reason);
+        this._tell('connect_error', [Object.assign(new Error(reason), { description: end.description })]);
+      }
       await this.#sleep(Math.max(this.#pause(this.#failures), end.retryAfterMs ?? 0));
     }
   }
@@ -1031,7 +1052,7 @@ export class AcademySocket extends Emitter {
         if (event === 'auth:expiring') return void this.#expiring(args[0]);
         if (event !== 'authenticated') return this.#take(event, args);
         clearTimeout(timer);
-        if (isReady) return this._tell(event, [args[0]]);
+        if (isReady) return this.#greet(args[0]);
         isReady = true;
         this.#realtimeReady(socket, args[0]);
       });
@@ -1065,7 +1086,7 @@ export class AcademySocket extends Emitter {
     engine?.once?.('upgrade', () => { if (this.#realtime === socket) this.#changeTransport(engine.transport.name, 'upgraded'); });
     if (!wasConnected) this._tell('connect', []);
     this.#changeTransport(engine?.transport?.name ?? 'websocket', wasConnected ? 'available again' : 'connected');
-    this._tell('authenticated', [session]);
+    this.#greet(session);
     if (this.#realtime !== socket) return;
     for (const room of this.#rooms.values()) this.#rooms.rejoin(room);
     if (this.#anchor !== undefined && !isFirst) this.#replay(socket);
@@ -1110,8 +1131,10 @@ export class AcademySocket extends Emitter {
   // --- without Socket.IO -----------------------------------------------------------------------------------------------
 
   /**
+   * Gives what is wrong, if that says more than the way that was tried before.
    * @param {number} run
    * @param {string} reason
+   * @returns {Promise<string | undefined>}
    */
   async #startHttp(run, reason) {
     const isFirst = !this.#hasArrived;
@@ -1124,7 +1147,7 @@ export class AcademySocket extends Emitter {
       const { status, json } = await this.#http.request('GET', '/session');
       if (status !== 200) return void (this.#isCurrent(run) && this.#authFailed(json.error, this.#http.tokenOf(json.error)));
       session = /** @type {any} */ (without(json, 'ok'));
-      if (!this.#isCurrent(run)) return;
+      if (!this.#isCurrent(run)) return undefined;
       // A place in the events belongs to its user.
       this.#meet(session);
       // From a new place on, nothing was missed and nothing was told.
@@ -1132,10 +1155,10 @@ export class AcademySocket extends Emitter {
       cursor = this.#anchor ?? await this.#newCursor();
       // The server does not note what it delivers to a poll, so a page that has just come is told what is unread.
       if (isFirst) unread = (await this.#http.call('notification:list', { unreadOnly: true, limit: 100 })).items ?? [];
-    } catch {
-      return;
+    } catch (error) {
+      return error instanceof NotOurs ? error.message : undefined;
     }
-    if (!this.#isCurrent(run) || this.#mode !== 'offline') return;
+    if (!this.#isCurrent(run) || this.#mode !== 'offline') return undefined;
     this.#hasArrived = true;
     this.#refusedInARow = 0;
     this.#mode = 'http';
@@ -1144,8 +1167,8 @@ export class AcademySocket extends Emitter {
     poll.renew = () => this.#renewSession(poll);
     this._tell('connect', []);
     this.#changeTransport('http', reason);
-    this._tell('authenticated', [session]);
-    if (this.#poll !== poll) return;
+    this.#greet(session);
+    if (this.#poll !== poll) return undefined;
     this.#watchExpiry(session);
     for (const notification of unread.reverse()) this.#take('notification:new', [notification]);
     for (const room of this.#rooms.values()) {
@@ -1155,6 +1178,7 @@ export class AcademySocket extends Emitter {
     this.#pumpAll();
     this.#keepPolling(poll, isBehind);
     this.#http.learnPaths();
+    return undefined;
   }
 
   /**
@@ -1258,7 +1282,7 @@ export class AcademySocket extends Emitter {
     try {
       const { status, json } = await this.#http.request('GET', '/session');
       if (this.#poll !== poll || status !== 200) return;
-      this._tell('authenticated', [/** @type {any} */ (without(json, 'ok'))]);
+      this.#greet(/** @type {any} */ (without(json, 'ok')));
       this.#watchExpiry(json);
     } catch {
       // The poll notices what is wrong.

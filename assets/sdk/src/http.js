@@ -98,6 +98,8 @@ function unroutable(event, payload) {
   }
   const field = IN_PATH[event];
   if (field && !isId(payload[field])) return invalid(field, `${field} is missing`);
+  // Neither has a place in a path: it would be taken out, and another route asked.
+  for (const name of ['roomId', field]) if (name && /^\.\.?$/.test(payload[name])) return invalid(name, `${name} must be neither '.' nor '..'`);
   return undefined;
 }
 
@@ -117,6 +119,9 @@ const trimmed = (path) => path.replace(/\/+$/, '');
 
 /** Something between this page and the server has failed: nothing is known of the request. */
 export class Unreachable extends Error {}
+
+/** Something else is at the address of the server. */
+export class NotOurs extends Unreachable {}
 
 /** The codes of the server: an error of another kind is not its answer. */
 const CODES = new Set(`invalid_payload not_joined forbidden not_found too_large rate_limited conflict resync unavailable internal token_missing
@@ -236,7 +241,7 @@ export class HttpApi {
     this.#hasAsked = true;
     const { base, apiPath, path } = this.#settings;
     if (!isObject(json) || json.server !== 'academy-rt') {
-      throw new Unreachable(`this is not academy-rt: ${base}${this.#apiPath} answered with status ${status}`);
+      throw new NotOurs(`this is not academy-rt: ${base}${this.#apiPath} answered with status ${status}`);
     }
     if (apiPath === undefined && typeof json.apiPath === 'string') this.#apiPath = trimmed(json.apiPath);
     if (path === undefined && typeof json.path === 'string') this.socketPath = json.path;

@@ -17,6 +17,7 @@ pub mod notify;
 pub mod restore;
 pub mod revoke;
 pub mod room;
+pub mod sdk;
 pub mod serve;
 pub mod status;
 pub mod token;

@@ -7,6 +7,7 @@ pub mod client;
 pub mod deferred;
 pub mod extract;
 pub mod health;
+pub mod npm;
 pub mod routes;
 mod sdk;
 

@@ -17,10 +17,11 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::json;
 
 use super::routes::JSON;
-use super::{HttpApi, failure};
+use super::{HttpApi, failure, npm};
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const TYPES: &str = "application/typescript; charset=utf-8";
+const PACKAGE: &str = "application/gzip";
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// Name, type and text of each file.
@@ -59,12 +60,18 @@ pub(super) fn routes(api: &HttpApi) -> BoxedFilter<(Response,)> {
     warp::path!("sdk" / String)
         .and(warp::get())
         .and(warp::header::headers_cloned())
-        .map(move |name: String, headers: HeaderMap| match files.iter().find(|file| file.name == name) {
-            Some(file) => file.answer(&headers),
-            None => {
-                let names: Vec<&str> = files.iter().map(|file| file.name).collect();
-                let message = format!("there is no such file of the SDK; there are {}", names.join(", "));
-                failure(&ApiError::new(ErrorCode::NotFound, message))
+        .map(move |name: String, headers: HeaderMap| {
+            if let Some(file) = files.iter().find(|file| file.name == name) {
+                return file.answer(&headers);
+            }
+            match npm::find(&name) {
+                Some(package) => File::new(("", PACKAGE, package)).answer(&headers),
+                None => {
+                    let names: Vec<String> =
+                        files.iter().map(|file| file.name.to_owned()).chain(npm::names()).collect();
+                    let message = format!("there is no such file of the SDK; there are {}", names.join(", "));
+                    failure(&ApiError::new(ErrorCode::NotFound, message))
+                }
             }
         })
         .boxed()
