@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::chat::MessageKind;
 use crate::domain::progress::{Percent, Status, Update};
-use crate::domain::{LessonId, RoomId, UserId};
+use crate::domain::{LessonId, RoomId, Timestamp, UserId};
 
 use crate::protocol::error::ApiError;
 
@@ -432,8 +432,10 @@ pub struct NotificationContent {
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
     /// The title.
+    #[serde(alias = "titleEn")]
     pub title: String,
     /// The text.
+    #[serde(alias = "messageEn")]
     pub message: String,
     /// The title in French.
     #[serde(default)]
@@ -458,9 +460,15 @@ pub struct NotificationTarget {
     pub target: Target,
     #[serde(default, rename = "type")]
     _kind: IgnoredAny,
-    #[serde(default, rename = "title")]
+    /// When it is sent; now without it.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// When it is over; never without it.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
+    #[serde(default, rename = "title", alias = "titleEn")]
     _title: IgnoredAny,
-    #[serde(default, rename = "message")]
+    #[serde(default, rename = "message", alias = "messageEn")]
     _message: IgnoredAny,
     #[serde(default, rename = "titleFr")]
     _title_fr: IgnoredAny,

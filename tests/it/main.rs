@@ -33,6 +33,7 @@ mod lost_database;
 mod methods;
 mod migration;
 mod moderation;
+mod notices;
 mod planted;
 mod proxies;
 mod reload;

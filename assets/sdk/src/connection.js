@@ -58,7 +58,7 @@ const DEFAULTS = {
 /** The server stores these events, and the long poll gives them over any gap. */
 const STORED_EVENTS = new Set([
   'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read',
-  'progress:updated', 'notification:new', 'notification:updated',
+  'progress:updated', 'notification:new', 'notification:updated', 'notification:gone',
 ]);
 
 /** After these errors neither the same token nor a fresh one helps. */
