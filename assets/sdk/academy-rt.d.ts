@@ -110,6 +110,7 @@ export interface Notification {
   title: string;
   message: string;
   titleFr?: string;
+  translations?: { en: { title: string; message: string }; fr: { title: string; message: string } };
   messageFr?: string;
   link?: string;
   metadata?: any;
@@ -217,6 +218,7 @@ export interface ServerToClientEvents {
   'chat:read': (mark: { roomId: Id; userId: Id; messageId: number }) => void;
   'progress:updated': (progress: Progress) => void;
   'notification:new': (notification: Notification) => void;
+  'notification:gone': (gone: { id: number; reason: 'ended' | 'recalled' }) => void;
   'notification:updated': (change: { ids?: number[]; all?: true; upTo?: number; read?: true; deleted?: true; unread: number }) => void;
   'presence:changed': (presence: { userId: Id; online: boolean; lastSeen: number }) => void;
 }

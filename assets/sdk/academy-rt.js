@@ -87,6 +87,7 @@ class Delivered {
       case 'chat:message-deleted': return this.#isLater(payload);
       case 'chat:read': return this.#rises(this.#marks, `${payload.roomId} ${payload.userId}`, payload.messageId);
       case 'progress:updated': return this.#rises(this.#versions, String(payload.lessonId), payload.syncVersion);
+      case 'notification:gone':
       case 'notification:updated': {
         const text = JSON.stringify(payload);
         const isKnown = this.unkeyed.has(text);
@@ -1427,7 +1428,7 @@ const DEFAULTS = {
 /** The server stores these events, and the long poll gives them over any gap. */
 const STORED_EVENTS = new Set([
   'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read',
-  'progress:updated', 'notification:new', 'notification:updated',
+  'progress:updated', 'notification:new', 'notification:updated', 'notification:gone',
 ]);
 
 /** The same token is of no use after these errors. A fresh one may be: keys are retired, clocks are set, people are blocked as one user and are another. */

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Each command with its examples: the words behind `academy-rt`.
-const EXAMPLES: [(&str, &[&str]); 53] = [
+const EXAMPLES: [(&str, &[&str]); 56] = [
     (
         "init",
         &[
@@ -38,8 +38,12 @@ const EXAMPLES: [(&str, &[&str]); 53] = [
         &[
             "notify --all --title Maintenance --message 'Tonight at 22:00' --title-fr Entretien --message-fr 'Ce soir à 22 h'",
             "notify --user 7 --title 'New lesson' --message 'Lesson 42 is open' --link /lessons/42",
+            "notify --all --title Maintenance --message 'Tonight at 22:00' --at '2026-12-24 18:00' --until '2026-12-24 23:30'",
         ],
     ),
+    ("notify list", &["notify list", "notify list --state scheduled"]),
+    ("notify readers", &["notify readers 1042 --unread"]),
+    ("notify recall", &["notify recall 1042 --reason 'wrong date'"]),
     ("backup", &["backup --to /var/backups/academy-rt --keep 14", "backup before-the-upgrade.backup"]),
     ("backup verify", &["backup verify before-the-upgrade.backup --drill"]),
     (

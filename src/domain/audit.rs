@@ -62,6 +62,12 @@ pub mod action {
     pub const AUDIT_EXPORT: &str = "audit.export";
     /// An event or a notification was sent by an administrator or a service.
     pub const BROADCAST: &str = "broadcast";
+    /// A notification was scheduled, or is sent until a moment.
+    pub const NOTIFICATION_SCHEDULE: &str = "notification.schedule";
+    /// A notification was sent when its time had come, or is over.
+    pub const NOTIFICATION_DUE: &str = "notification.due";
+    /// A notification was taken back.
+    pub const NOTIFICATION_RECALL: &str = "notification.recall";
     /// Tokens were revoked.
     pub const TOKEN_REVOKE: &str = "token.revoke";
     /// Other keys of tokens are in force.

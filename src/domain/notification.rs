@@ -144,6 +144,168 @@ pub struct Notification {
     pub read: bool,
 }
 
+/// When a notification is sent and when it is over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// It is sent then; `None`: at once.
+    pub at: Option<Timestamp>,
+    /// From then on it is over; `None`: never.
+    pub until: Option<Timestamp>,
+}
+
+impl Times {
+    /// Whether it is sent at once and stays.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.at.is_none() && self.until.is_none()
+    }
+}
+
+/// How a notification has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Its time was over.
+    Ended,
+    /// An administrator has taken it back.
+    Recalled,
+    /// Its time was over before it could be sent: nobody has had it.
+    Missed,
+}
+
+impl Ending {
+    /// As clients and administrators read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ending::Ended => "ended",
+            Ending::Recalled => "recalled",
+            Ending::Missed => "missed",
+        }
+    }
+}
+
+/// That a notification is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Over {
+    /// How.
+    pub ending: Ending,
+    /// Since when.
+    pub at: Timestamp,
+    /// Who has done it; the server where its time was over.
+    pub by: UserId,
+    /// The change that took it out of the inboxes; 0 if it was in none.
+    pub change: u64,
+}
+
+/// A notification as administrators see it: what waits for its time, what can be read, and what is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Its number: of what was scheduled the one that it got then, else the id of the notification.
+    pub id: u64,
+    /// Who it is for.
+    pub audience: Audience,
+    /// What is shown.
+    pub body: NotificationBody,
+    /// Who has sent or scheduled it; `None` if it was sent at once and nobody kept that.
+    pub by: Option<UserId>,
+    /// When it was asked for.
+    pub made_at: Timestamp,
+    /// When it is to be sent, or was.
+    pub at: Timestamp,
+    /// When it is over, or was to be.
+    pub until: Option<Timestamp>,
+    /// The id that its readers know; `None` before it is sent.
+    pub sent: Option<u64>,
+    /// That it is over.
+    pub over: Option<Over>,
+}
+
+impl Notice {
+    /// What it is now, in one word.
+    #[must_use]
+    pub fn state(&self) -> NoticeState {
+        match (&self.over, self.sent) {
+            (Some(over), _) => NoticeState::Over(over.ending),
+            (None, Some(_)) => NoticeState::Live,
+            (None, None) => NoticeState::Scheduled,
+        }
+    }
+
+    /// The next moment at which something happens to it by itself.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        match self.state() {
+            NoticeState::Scheduled => Some(self.at),
+            NoticeState::Live => self.until,
+            NoticeState::Over(_) => None,
+        }
+    }
+
+    /// It as its readers see it, by the id that they know.
+    #[must_use]
+    pub fn notification(&self) -> Notification {
+        Notification {
+            id: self.sent.unwrap_or(self.id),
+            audience: self.audience.clone(),
+            body: self.body.clone(),
+            at: self.at,
+            read: false,
+        }
+    }
+}
+
+/// Where a notification stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoticeState {
+    /// It waits for its time.
+    Scheduled,
+    /// It is in the inboxes.
+    Live,
+    /// It is in no inbox any more.
+    Over(Ending),
+}
+
+impl NoticeState {
+    /// As administrators read it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoticeState::Scheduled => "scheduled",
+            NoticeState::Live => "live",
+            NoticeState::Over(ending) => ending.as_str(),
+        }
+    }
+}
+
+/// A notification with how many have read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CountedNotice {
+    /// It.
+    pub notice: Notice,
+    /// How many have read it.
+    pub read_by: u64,
+    /// Of how many.
+    pub recipients: u64,
+}
+
+/// Somebody whom a notification is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// The user.
+    pub user: UserId,
+    /// The name as last given.
+    pub name: String,
+    /// Whether they have read it.
+    pub read: bool,
+    /// When; `None` if they have not, or if that is not known.
+    pub read_at: Option<Timestamp>,
+}
+
+/// So many notifications wait for a time at most: for theirs to be sent, or to be over.
+pub const MAX_TIMED: usize = 1_000;
+/// So many that are over are kept for administrators; beyond, the oldest go.
+pub const MAX_OVER: usize = 1_000;
+
 /// Which notifications a request means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {

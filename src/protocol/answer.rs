@@ -309,4 +309,10 @@ pub struct BroadcastSent {
     /// Whether this is the first answer again.
     #[serde(skip_serializing_if = "is_false")]
     pub duplicate: bool,
+    /// When it will be sent, if that is not now: the id is the number of what is scheduled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// When it will be over, if that was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }

@@ -100,6 +100,13 @@ pub enum ServerEvent<'a> {
         /// How many are unread now.
         unread: u64,
     },
+    /// `notification:gone`: it is in no inbox any more.
+    NotificationGone {
+        /// The notification.
+        id: u64,
+        /// `ended` or `recalled`.
+        reason: &'static str,
+    },
     /// `presence:changed`.
     PresenceChanged {
         /// The user.
@@ -145,6 +152,7 @@ impl ServerEvent<'_> {
             ServerEvent::ProgressUpdated(_) => "progress:updated",
             ServerEvent::NotificationNew(_) => "notification:new",
             ServerEvent::NotificationUpdated { .. } => "notification:updated",
+            ServerEvent::NotificationGone { .. } => "notification:gone",
             ServerEvent::PresenceChanged { .. } => "presence:changed",
         }
     }
@@ -190,6 +198,7 @@ impl ServerEvent<'_> {
                     unread: *unread,
                 },
             ),
+            ServerEvent::NotificationGone { id, reason } => Packet::event(name, &Gone { id: *id, reason }),
             ServerEvent::PresenceChanged { user_id, online, last_seen } => {
                 Packet::event(name, &Presence { user_id, online: *online, last_seen: *last_seen })
             }
@@ -207,6 +216,12 @@ struct Expiring {
 #[serde(rename_all = "camelCase")]
 struct Draining {
     retry_after_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Gone<'a> {
+    id: u64,
+    reason: &'a str,
 }
 
 #[derive(Serialize)]

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::chat::MessageKind;
 use crate::domain::progress::{Percent, Status, Update};
-use crate::domain::{LessonId, RoomId, UserId};
+use crate::domain::{LessonId, RoomId, Timestamp, UserId};
 
 use crate::protocol::error::ApiError;
 
@@ -461,8 +461,10 @@ pub struct NotificationContent {
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
     /// The title.
+    #[serde(alias = "titleEn")]
     pub title: String,
     /// The text.
+    #[serde(alias = "messageEn")]
     pub message: String,
     /// The title in French.
     #[serde(default)]
@@ -478,6 +480,10 @@ pub struct NotificationContent {
     pub metadata: Option<Box<serde_json::value::RawValue>>,
     #[serde(default, rename = "target")]
     _target: IgnoredAny,
+    #[serde(default, rename = "at")]
+    _at: IgnoredAny,
+    #[serde(default, rename = "until")]
+    _until: IgnoredAny,
     #[serde(default, rename = "id")]
     _id: IgnoredAny,
     #[serde(default, rename = "createdAt")]
@@ -494,6 +500,12 @@ pub struct NotificationContent {
 pub struct NotificationTarget {
     /// To whom.
     pub target: Target,
+    /// When it is sent; now without it.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// When it is over; never without it.
+    #[serde(default)]
+    pub until: Option<Timestamp>,
 }
 
 /// Checks the length of a client's own key.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::domain::chat::{Message, MessageKind, RoomSummary};
-use crate::domain::notification::Notification;
+use crate::domain::notification::{Notification, NotificationBody};
 use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::progress::{Percent, Progress, Status};
 use crate::domain::{Actor, LessonId, Role, Room, RoomId, Timestamp, UserId};
@@ -180,6 +180,9 @@ pub struct NotificationView<'a> {
     /// The text in French.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_fr: Option<&'a str>,
+    /// The texts by language, where there are two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub translations: Option<Translations<'a>>,
     /// Where a click leads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<&'a str>,
@@ -192,6 +195,39 @@ pub struct NotificationView<'a> {
     pub read: bool,
 }
 
+/// The texts of a notification in both languages. What is not given in French is as in English.
+#[derive(Debug, Serialize)]
+pub struct Translations<'a> {
+    /// In English.
+    pub en: Texts<'a>,
+    /// In French.
+    pub fr: Texts<'a>,
+}
+
+/// The texts of a notification in one language.
+#[derive(Debug, Serialize)]
+pub struct Texts<'a> {
+    /// The title.
+    pub title: &'a str,
+    /// The text.
+    pub message: &'a str,
+}
+
+impl<'a> Translations<'a> {
+    /// Both, where there is French.
+    #[must_use]
+    pub fn of(body: &'a NotificationBody) -> Option<Translations<'a>> {
+        let (title, message) = (body.title.as_str(), body.message.as_str());
+        let fr = match (body.title_fr.as_deref(), body.message_fr.as_deref()) {
+            (None, None) => return None,
+            (title_fr, message_fr) => {
+                Texts { title: title_fr.unwrap_or(title), message: message_fr.unwrap_or(message) }
+            }
+        };
+        Some(Translations { en: Texts { title, message }, fr })
+    }
+}
+
 impl<'a> From<&'a Notification> for NotificationView<'a> {
     fn from(notification: &'a Notification) -> NotificationView<'a> {
         let body = &notification.body;
@@ -202,6 +238,7 @@ impl<'a> From<&'a Notification> for NotificationView<'a> {
             message: &body.message,
             title_fr: body.title_fr.as_deref(),
             message_fr: body.message_fr.as_deref(),
+            translations: Translations::of(body),
             link: body.link.as_deref(),
             metadata: body.metadata.as_deref().and_then(|text| serde_json::from_str(text).ok()),
             created_at: notification.at,

@@ -180,11 +180,14 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
                 kind: DeliveryKind::Notification(notification.id),
                 ..Delivery::of(room, packet.clone())
             };
-            return match &notification.audience {
-                Audience::All => vec![to(Room::All)],
-                Audience::Role(role) => vec![to(Room::Role(*role))],
-                Audience::Users(users) => users.iter().map(|user| to(Room::User(user.clone()))).collect(),
-            };
+            return rooms_of(&notification.audience).into_iter().map(to).collect();
+        }
+        Change::Withdrawn { notification, audience, ending, .. } => {
+            let event = ServerEvent::NotificationGone { id: *notification, reason: ending.as_str() };
+            let packet = event.encode();
+            let to =
+                |room| Delivery { name: Cow::Borrowed(event.name()), stored, ..Delivery::of(room, packet.clone()) };
+            return rooms_of(audience).into_iter().map(to).collect();
         }
         Change::InboxChanged { user, selection, action, unread, origin, .. } => {
             let (ids, up_to) = match selection {
@@ -212,6 +215,15 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
         | Change::Recorded { .. } => return Vec::new(),
     };
     vec![Delivery { stored, kind, subject, ..Delivery::passing(room, &event) }]
+}
+
+/// The rooms that an audience is in.
+fn rooms_of(audience: &Audience) -> Vec<Room> {
+    match audience {
+        Audience::All => vec![Room::All],
+        Audience::Role(role) => vec![Room::Role(*role)],
+        Audience::Users(users) => users.iter().map(|user| Room::User(user.clone())).collect(),
+    }
 }
 
 /// The deliveries of a broadcast. `outbox` is the change under which the store keeps it until they have gone out, if it does.

@@ -263,6 +263,9 @@ impl Ring {
                 self.bar(Bar::Member(user.clone(), room.clone()));
             }
             Change::RoomChanged { room, .. } => self.bar(Bar::Room(room.id.clone())),
+            Change::Withdrawn { notification, .. } => {
+                self.forget_where(|delivery| delivery.kind == DeliveryKind::Notification(*notification));
+            }
             Change::Purged { ids, .. } => ids.iter().for_each(|id| self.forget(*id)),
             Change::RoomRemoved { room, .. } => {
                 let room = Room::Chat(room.clone());

@@ -14,8 +14,8 @@ use crate::domain::audit::action;
 use crate::domain::{Refusal, Scope, Timestamp, UserId};
 use crate::observability::refused_users::Refusal as Refused;
 use crate::protocol::admin::access::{
-    BanView, BlockChanged, Diagnosis, Disconnected, ListRequest, Listed, ReasonRequest, RefusalView, RevocationPreview,
-    RevokeRequest, Revoked, UserDetails,
+    BanView, BlockChanged, Diagnosis, Disconnected, ListRequest, Listed, MuteView, ReasonRequest, RefusalView,
+    RevocationPreview, RevokeRequest, Revoked, UserDetails,
 };
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
@@ -362,9 +362,12 @@ impl Access {
         let bans = self.list(caller).await?.into_iter();
         let bans = bans.filter(|ban| ban.user_id.as_ref() == Some(&user) || ban.kind == "all_tokens").collect();
         let now = (self.store.now(), Instant::now());
+        let mutes = self.store.bans().await.map_err(store_error)?;
+        let mutes = mutes.iter().filter_map(MuteView::of).filter(|mute| mute.user_id == user && mute.until > now.0);
+        let mutes = mutes.collect();
         let refusals = self.live.counters().refused_users.of(&user).into_iter();
         let (refusals, connections) = (refusals.map(|refusal| refusal_view(refusal, now)).collect(), Vec::new());
-        Ok(Diagnosis { user_id: user, user: profile, bans, blocked_by: None, connections, refusals })
+        Ok(Diagnosis { user_id: user, user: profile, bans, blocked_by: None, mutes, connections, refusals })
     }
 
     /// One of them.

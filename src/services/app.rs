@@ -17,6 +17,7 @@ use crate::services::inbox::Inbox;
 use crate::services::limits::Rates;
 use crate::services::long_poll::LongPoll;
 use crate::services::moderation::Moderation;
+use crate::services::notices::Notices;
 use crate::services::presence::Presence;
 use crate::services::privacy::Privacy;
 use crate::services::progress::Progress;
@@ -43,6 +44,8 @@ pub struct App {
     pub progress: Progress,
     /// Notifications of each user.
     pub inbox: Inbox,
+    /// Notifications with a time, and who has read which.
+    pub notices: Notices,
     /// Who is in a room.
     pub presence: Presence,
     /// Blocks and revocations, and the users that they are about.
@@ -90,6 +93,7 @@ impl App {
         let ending = CancellationToken::new();
         let streams = Streams::default();
         let uses = Uses::new(store.clone(), settings.clone());
+        let notices = Notices::new(store.clone());
         App {
             chat: Chat::new(store.clone(), live.clone(), rates.clone(), settings.clone(), uses.clone()),
             progress: Progress::new(store.clone(), rates.clone()),
@@ -103,7 +107,8 @@ impl App {
             purges: Purges::new(store.clone(), settings.clone(), ending.clone()),
             audit: Audit::new(store.clone(), live.clone()),
             backups: Backups::new(store.clone(), settings.clone(), streams.clone(), key_dir.map(Path::to_owned)),
-            broadcast: Broadcast::new(store.clone(), live.clone(), settings.clone(), uses.clone()),
+            broadcast: Broadcast::new(store.clone(), live.clone(), settings.clone(), uses.clone(), notices.clone()),
+            notices,
             long_poll: LongPoll::new(store.clone(), live.clone(), settings.clone(), ending),
             uses,
             store,

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::domain::audit::action;
 use crate::domain::chat::{Author, Draft, MessageKind};
-use crate::domain::notification::{Audience, NotificationDraft};
-use crate::domain::{Fingerprint, Room, RoomId, Scope, UserId};
+use crate::domain::notification::{Audience, NotificationDraft, Times};
+use crate::domain::{Fingerprint, Room, RoomId, Scope, Timestamp, UserId};
 use crate::protocol::answer::BroadcastSent;
 use crate::protocol::decode;
 use crate::protocol::error::ApiError;
@@ -28,6 +28,7 @@ use crate::realtime::delivery::broadcast_deliveries;
 use crate::realtime::live::Live;
 use crate::services::errors::store_error;
 use crate::services::inbox::draft_of;
+use crate::services::notices::{Notices, words_of as words_of_times};
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
 use crate::services::uses::Uses;
@@ -83,6 +84,8 @@ pub struct Broadcast {
     settings: Arc<LiveSettings>,
     /// What services do with their tokens.
     uses: Uses,
+    /// Notifications with a time.
+    notices: Notices,
     /// Which kept broadcasts have gone out.
     marks: Arc<Marks>,
 }
@@ -99,9 +102,15 @@ struct Marks {
 }
 
 impl Broadcast {
-    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>, uses: Uses) -> Broadcast {
+    pub(super) fn new(
+        store: Storage,
+        live: Arc<Live>,
+        settings: Arc<LiveSettings>,
+        uses: Uses,
+        notices: Notices,
+    ) -> Broadcast {
         let marks = Marks { sent: AtomicU64::new(0), noted: AtomicU64::new(0), first_of_now: store.last_id() + 1 };
-        Broadcast { store, live, settings, uses, marks: Arc::new(marks) }
+        Broadcast { store, live, settings, uses, notices, marks: Arc::new(marks) }
     }
 
     /// Sends an event. `key` is the `Idempotency-Key`.
@@ -148,14 +157,59 @@ impl Broadcast {
         caller: &Caller,
         target: Target,
         content: NotificationContent,
+        times: Times,
         key: Option<String>,
     ) -> Result<BroadcastSent, ApiError> {
         authorize(caller, Scope::Notify)?;
         check_key("Idempotency-Key", key.as_deref())?;
+        if !times.is_plain() {
+            return self.schedule(caller, target, content, times, key).await;
+        }
         let words = format!("notification:new to {}", describe(&target));
         let audience = audience_of(rooms_of(target)?)?;
         let sending = self.sending(caller, "notification:new", words, key);
         self.send_draft(sending, draft_of(audience, content)?).await
+    }
+
+    /// Stores a notification for its time, or sends it now until its time is over.
+    async fn schedule(
+        &self,
+        caller: &Caller,
+        target: Target,
+        content: NotificationContent,
+        times: Times,
+        key: Option<String>,
+    ) -> Result<BroadcastSent, ApiError> {
+        let words = describe(&target);
+        let draft = draft_of(audience_of(rooms_of(target)?)?, content)?;
+        let moment = |time: Option<Timestamp>| time.map_or_else(String::new, |time| time.0.to_string());
+        let fingerprint = draft.fingerprint().with(&[&moment(times.at), &moment(times.until)]);
+        let key =
+            key.map(|key| RequestKey { caller: caller.actor.user.clone(), kind: KeyKind::Notify, key, fingerprint });
+        // What was answered is answered alike, also when its time has come.
+        if !self.store.has_answered(key.as_ref()).await {
+            self.notices.check(times)?;
+        }
+        // Whoever asks, it is recorded: what comes later, nobody who is asked remembers.
+        let act = caller.act(action::NOTIFICATION_SCHEDULE, format!("{words}{}", words_of_times(times)));
+        let sockets = self.reach_of(&draft.audience);
+        let scheduled = self.notices.schedule(caller, draft, times, key, Some(act)).await?;
+        let is_sent_now = scheduled.notice.sent.is_some() && !scheduled.duplicate;
+        Ok(BroadcastSent {
+            sockets: if is_sent_now && times.at.is_none() { sockets } else { 0 },
+            id: Some(scheduled.notice.id),
+            duplicate: scheduled.duplicate,
+            at: times.at,
+            until: times.until,
+        })
+    }
+
+    fn reach_of(&self, audience: &Audience) -> usize {
+        self.reach(&match audience {
+            Audience::All => vec![Room::All],
+            Audience::Role(role) => vec![Room::Role(*role)],
+            Audience::Users(users) => users.iter().cloned().map(Room::User).collect(),
+        })
     }
 
     /// What an administrator sends is an administrative act, recorded with it. A service does it all day long: that is gathered.
@@ -172,11 +226,7 @@ impl Broadcast {
     }
 
     async fn send_draft(&self, mut sending: Sending<'_>, draft: NotificationDraft) -> Result<BroadcastSent, ApiError> {
-        let sockets = self.reach(&match &draft.audience {
-            Audience::All => vec![Room::All],
-            Audience::Role(role) => vec![Room::Role(*role)],
-            Audience::Users(users) => users.iter().cloned().map(Room::User).collect(),
-        });
+        let sockets = self.reach_of(&draft.audience);
         let key = sending.key(KeyKind::Notify, draft.fingerprint());
         let notify = operations::Notify { draft, key };
         let operations::Notified { notification, duplicate } = self.store(notify, sending.act).await?;
@@ -275,14 +325,20 @@ impl Broadcast {
         let broadcast = operations::Broadcast { rooms, event: event.to_owned(), payload: payload.to_owned() };
         if sending.key.is_none() && sending.act.is_none() {
             self.live.feed.publish(broadcast_deliveries(None, &broadcast)).map_err(|_| ApiError::unavailable())?;
-            return Ok(BroadcastSent { sockets, id: None, duplicate: false });
+            return Ok(BroadcastSent { sockets, id: None, duplicate: false, at: None, until: None });
         }
         let targets: Vec<String> = broadcast.rooms.iter().map(Room::name).collect();
         let fingerprint = Fingerprint::of(&[event, &targets.join(","), &normal(payload)]);
         let key = sending.key(KeyKind::Passing, fingerprint);
         let broadcast = SendBroadcast { broadcast: Arc::new(broadcast), key, sockets: sockets as u64 };
         let operations::BroadcastSent { sockets, duplicate } = self.store(broadcast, sending.act).await?;
-        Ok(BroadcastSent { sockets: usize::try_from(sockets).unwrap_or(usize::MAX), id: None, duplicate })
+        Ok(BroadcastSent {
+            sockets: usize::try_from(sockets).unwrap_or(usize::MAX),
+            id: None,
+            duplicate,
+            at: None,
+            until: None,
+        })
     }
 
     /// The store need not keep broadcasts any more that have gone out.
@@ -321,7 +377,7 @@ impl Broadcast {
 
 /// The answer to a broadcast that is stored; what is said again reaches nobody.
 fn stored(id: u64, duplicate: bool, sockets: usize) -> BroadcastSent {
-    BroadcastSent { sockets: if duplicate { 0 } else { sockets }, id: Some(id), duplicate }
+    BroadcastSent { sockets: if duplicate { 0 } else { sockets }, id: Some(id), duplicate, at: None, until: None }
 }
 
 fn words_of(target: &MessageTarget) -> String {

@@ -48,9 +48,10 @@ enum Due {
 /// (name, when, what). In the order in which they are done where several are due.
 type Job = (&'static str, Due, for<'a> fn(&'a App) -> Work<'a, ()>);
 
-const JOBS: [Job; 11] = [
+const JOBS: [Job; 12] = [
     ("end stale typing", Due::Every(TICK), |app| done(|| app.live.end_stale_typing())),
     ("announce who has gone", Due::Every(TICK), |app| done(|| app.live.announce_the_gone())),
+    ("send and end notifications", Due::Every(TICK), |app| Box::pin(app.notices.do_due())),
     ("end stale polling", Due::Every(SECOND), |app| Box::pin(app.presence.end_stale_polling())),
     ("record deliveries", Due::EveryAndAtTheEnd(SECOND), |app| Box::pin(app.inbox.record_deliveries())),
     ("note sent broadcasts", Due::EveryAndAtTheEnd(SECOND), |app| Box::pin(app.broadcast.note_sent())),

@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod limits;
 pub mod long_poll;
 pub mod moderation;
+pub mod notices;
 pub mod pages;
 pub mod presence;
 pub mod privacy;

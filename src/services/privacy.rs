@@ -61,9 +61,15 @@ fn write_item(out: &mut JsonSections<Vec<u8>>, item: &UserItem) -> io::Result<()
         UserItem::Message { message, versions } => out.item("messages", &VersionedMessage::new(message, versions)),
         UserItem::Lesson(progress) => out.item("progress", &ProgressView::from(progress)),
         UserItem::Version(progress) => out.item("progressVersions", &ProgressView::from(progress)),
-        UserItem::Notification { notification, is_deleted } => {
+        UserItem::Notification { notification, is_deleted, read_at } => {
             let view = NotificationView::from(notification);
-            out.item("notifications", &ExportedNotification { view, deleted: *is_deleted })
+            let read_at = *read_at;
+            out.item("notifications", &ExportedNotification { view, deleted: *is_deleted, read_at, state: None })
+        }
+        UserItem::Notice(notice) => {
+            let (notification, state) = (notice.notification(), Some(notice.state().as_str()));
+            let view = NotificationView::from(&notification);
+            out.item("notifications", &ExportedNotification { view, deleted: false, read_at: None, state })
         }
         UserItem::Audit(record) => out.item("audit", &AuditView::from(record)),
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::domain::access::{Ban, Banned};
 use crate::domain::audit::AuditRecord;
 use crate::domain::chat::{Membership, Message, ReadMark, RoomRecord};
-use crate::domain::notification::{Notification, Selection};
+use crate::domain::notification::{Audience, Ending, Notification, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::progress::Progress;
 use crate::domain::{RoomId, UserId};
@@ -87,6 +87,17 @@ pub enum Change {
     },
     /// A notification was stored; `notification.id` is the change's id.
     Notified(Notification),
+    /// A notification is over, or was taken back: it is in no inbox any more.
+    Withdrawn {
+        /// The change's id.
+        id: u64,
+        /// The notification, as its readers know it.
+        notification: u64,
+        /// Whose inboxes it was in.
+        audience: Audience,
+        /// Why.
+        ending: Ending,
+    },
     /// Somebody read or deleted notifications of their inbox.
     InboxChanged {
         /// The change's id.
@@ -217,6 +228,7 @@ impl Change {
             | Change::Anonymised { id, .. }
             | Change::Read { id, .. }
             | Change::Progressed { id, .. }
+            | Change::Withdrawn { id, .. }
             | Change::InboxChanged { id, .. }
             | Change::Broadcast { id, .. }
             | Change::Banned { id, .. }
@@ -235,7 +247,7 @@ impl Change {
     }
 
     /// The kinds of changes, for figures; messages first.
-    pub const KINDS: [&'static str; 21] = [
+    pub const KINDS: [&'static str; 22] = [
         "message",
         "edit",
         "deletion",
@@ -243,6 +255,7 @@ impl Change {
         "read_mark",
         "progress",
         "notification",
+        "withdrawal",
         "inbox",
         "broadcast",
         "ban",
@@ -270,6 +283,7 @@ impl Change {
             Change::Read { .. } => "read_mark",
             Change::Progressed { .. } => "progress",
             Change::Notified(_) => "notification",
+            Change::Withdrawn { .. } => "withdrawal",
             Change::InboxChanged { .. } => "inbox",
             Change::Broadcast { .. } => "broadcast",
             Change::Banned { .. } => "ban",

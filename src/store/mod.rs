@@ -11,6 +11,7 @@ pub mod access;
 pub mod change;
 pub mod embedded;
 pub mod maintenance;
+pub mod notices;
 pub mod operations;
 pub mod privacy;
 pub mod rows;
@@ -18,6 +19,7 @@ pub mod rows;
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use change::{Change, CommitSink, NoSink};
 pub use maintenance::{Failing, Identity, Maintenance, StoreStatus, TableStats};
+pub use notices::Notices;
 pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
 
 use std::future::Future;
@@ -163,6 +165,7 @@ pub trait Store:
     + Rooms
     + Lessons
     + Inbox
+    + Notices
     + People
     + Answers
     + Replays
@@ -181,6 +184,7 @@ impl<T> Store for T where
         + Rooms
         + Lessons
         + Inbox
+        + Notices
         + People
         + Answers
         + Replays

@@ -2,7 +2,7 @@
 
 use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{Message, RoomSummary};
-use crate::domain::notification::Notification;
+use crate::domain::notification::{Notice, Notification};
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Role, Timestamp, UserId};
@@ -59,7 +59,11 @@ pub enum UserItem {
         notification: Notification,
         /// Whether they have deleted it from their inbox.
         is_deleted: bool,
+        /// When they have read it, if that is kept.
+        read_at: Option<Timestamp>,
     },
+    /// A notification that names them and is in no inbox: it waits for its time, or is over.
+    Notice(Notice),
     /// A record of the audit log about them or of their own acts.
     Audit(AuditRecord),
 }

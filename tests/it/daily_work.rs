@@ -142,7 +142,7 @@ const STREAMS: [&str; 5] = ["serve", "completions", "man", "config default", "hi
 
 /// Each command as it is run beside a server and as it is run behind it, in the order in which they are run; `FILE` is a new name each
 /// time, `BACKUP` a backup.
-const COMMANDS: [&str; 52] = [
+const COMMANDS: [&str; 56] = [
     "init --non-interactive --dir FILE --host localhost",
     "token issue --user 7",
     "token verify TOKEN",
@@ -154,6 +154,10 @@ const COMMANDS: [&str; 52] = [
     "key retire KEY",
     "broadcast tick {} --all",
     "notify --user 7 --title T --message M",
+    "notify --user 7 --title T --message M --at +2h --until +3h",
+    "notify list --state scheduled",
+    "notify readers NOTICE",
+    "notify recall NOTICE",
     "backup FILE",
     "backup verify BACKUP",
     "room list",
@@ -253,6 +257,10 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
                 "TOKEN" => token.clone(),
                 "CSV" => csv.to_str().unwrap().to_owned(),
                 "MESSAGE" => message.clone(),
+                "NOTICE" => {
+                    let list = academy(&data, &["--output", "json", "notify", "list", "--state", "scheduled"]);
+                    answer_of(&list, "notify list")["items"][0]["id"].to_string()
+                }
                 "KEY" => kid.clone(),
                 other => other.to_owned(),
             });

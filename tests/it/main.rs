@@ -34,6 +34,7 @@ mod lost_database;
 mod methods;
 mod migration;
 mod moderation;
+mod notices;
 mod planted;
 mod proxies;
 mod refusal_lines;

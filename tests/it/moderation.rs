@@ -139,6 +139,10 @@ fn who_is_muted_reads_and_does_not_write_until_it_ends() {
         (&muted["ok"], &muted["muted"], &muted["roomId"], &muted["by"]),
         (&true.into(), &true.into(), &"french".into(), &"system".into())
     );
+    let told = object(&academy(&data, &["--output", "json", "user", "diagnose", "7"]));
+    assert_eq!((&told["mutes"][0]["roomId"], &told["mutes"][0]["until"]), (&"french".into(), &muted["until"]));
+    let told = good(&academy(&data, &["user", "diagnose", "7"]));
+    assert!(told.contains("MUTED in room french, until ") && told.contains("user unmute --room ROOM"), "{told}");
     for (what, answer) in
         [("post", write(&ann, "french")), ("edit", edit()), ("typing", typing()), ("in their name", as_ann())]
     {

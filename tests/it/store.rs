@@ -8,6 +8,7 @@ mod cases_cost;
 mod cases_holds;
 mod cases_inbox;
 mod cases_maintenance;
+mod cases_notices;
 mod cases_progress;
 mod durable;
 mod kill;
@@ -565,6 +566,9 @@ conformance! {
         two_people_in_one_request_have_marks_of_their_own, what_is_not_in_an_inbox_is_not_marked,
         what_all_was_done_to_supersedes_what_it_covers, unread_is_right_at_each_step_of_a_purge,
         marks_from_before_the_oldest_notification_are_not_told_again, a_purge_looks_at_one_slice_of_what_is_young;
+    cases_notices: what_waits_is_sent_once_whatever_the_clock_does, what_is_over_is_in_no_inbox_and_its_readers_are_known,
+        what_is_taken_back_is_gone_for_everybody, times_are_bounded_in_number, who_is_erased_is_named_by_no_time,
+        a_key_schedules_once;
     cases_maintenance: the_trail_is_a_chain, holds_on_one_subject_stand_beside_each_other, nothing_of_an_erased_person_is_left,
         an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
         purges_go_on_past_what_is_dated_into_the_future, a_message_is_as_old_as_the_clock_said_however_far_its_room_was_ahead, an_erasure_asks_for_the_floor_or_for_consent,

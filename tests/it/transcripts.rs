@@ -74,8 +74,24 @@ fn a_transcript_has_the_room_of_one_period_with_its_hash_and_a_record() {
         text.starts_with("<!DOCTYPE html>") && text.contains("lang=\"fr\"") && text.ends_with("</html>\n"),
         "{text}"
     );
-    assert!(text.contains(&hash_above(&page)) && text.contains("Messages: 403"));
+    assert!(text.contains(&hash_above(&page)) && text.contains("Messages\u{a0}: 403"));
     assert!(text.contains("Supprimé") && text.contains("&lt;img src=x onerror=alert(1)&gt; [U+202E]abc"));
+    // In French no mark of two parts follows a letter: in the page's own words a space that breaks no line stands before it.
+    let own_words = text.split("<p dir=\"auto\">").enumerate().map(|(nth, part)| match nth {
+        0 => part,
+        _ => part.split_once("</p>").map_or("", |(_, rest)| rest),
+    });
+    let own_words: String = own_words.collect::<String>().split_once("</style>").unwrap().1.to_owned();
+    let letters: Vec<char> = own_words.chars().collect();
+    for three in letters.windows(3) {
+        let is_time = three[0].is_ascii_digit() && three[2].is_ascii_digit();
+        let is_french = match three[1] {
+            ':' => is_time || three[0] == '\u{a0}',
+            '?' | '!' => three[0] == '\u{202f}',
+            _ => true,
+        };
+        assert!(is_french, "{three:?} in {own_words}");
+    }
     for foreign in ["<script", "<img", "http-equiv=\"refresh", "src=\"", "href=", "\u{202e}", "to be deleted"] {
         assert!(!text.contains(foreign), "{foreign}");
     }

@@ -62,7 +62,7 @@ const DEFAULTS = {
 /** The server stores these events, and the long poll gives them over any gap. */
 const STORED_EVENTS = new Set([
   'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read',
-  'progress:updated', 'notification:new', 'notification:updated',
+  'progress:updated', 'notification:new', 'notification:updated', 'notification:gone',
 ]);
 
 /** The same token is of no use after these errors. A fresh one may be: keys are retired, clocks are set, people are blocked as one user and are another. */

@@ -70,6 +70,7 @@ export class Delivered {
       case 'chat:message-deleted': return this.#isLater(payload);
       case 'chat:read': return this.#rises(this.#marks, `${payload.roomId} ${payload.userId}`, payload.messageId);
       case 'progress:updated': return this.#rises(this.#versions, String(payload.lessonId), payload.syncVersion);
+      case 'notification:gone':
       case 'notification:updated': {
         const text = JSON.stringify(payload);
         const isKnown = this.unkeyed.has(text);

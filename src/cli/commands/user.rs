@@ -282,6 +282,10 @@ fn diagnosis(answer: &Value) -> Vec<String> {
             number(block, "number")
         ));
     }
+    for mute in items(answer, "mutes") {
+        let undo = if text(mute, "roomId").is_empty() { "user unmute" } else { "user unmute --room ROOM" };
+        lines.push(format!("MUTED {}; academy-rt {undo} lets them write again", mute_place(mute)));
+    }
     let connections = items(answer, "connections");
     if connections.is_empty() {
         lines.push("not connected by Socket.IO".to_owned());
@@ -325,12 +329,17 @@ fn act_on(id: &UserId, what: &str, body: Value) -> Call {
 }
 
 fn mute_line(mute: &Value) -> String {
+    format!("user {} {}", text(mute, "userId"), mute_place(mute))
+}
+
+/// Where, until when and by whom.
+fn mute_place(mute: &Value) -> String {
     let place = match text(mute, "roomId") {
         room if room.is_empty() => "everywhere".to_owned(),
         room => format!("in room {room}"),
     };
     let (until, by) = (moment(Timestamp(number(mute, "until"))), text(mute, "by"));
-    format!("user {} {place}, until {until}, by {by}", text(mute, "userId"))
+    format!("{place}, until {until}, by {by}")
 }
 
 fn act(

@@ -252,6 +252,8 @@ pub struct Diagnosis {
     pub bans: Vec<BanView>,
     /// The record of their last block in the audit log, which has its reason; null if they are not blocked.
     pub blocked_by: Option<AuditView>,
+    /// Where they may read and not write, until when, and by whom.
+    pub mutes: Vec<MuteView>,
     /// Their sockets, at most [`MAX_DIAGNOSED`].
     pub connections: Vec<DiagnosedConnection>,
     /// Why they were refused since the server has started, the newest first; the last few alone.

@@ -331,6 +331,12 @@ pub struct ExportedNotification<'a> {
     pub view: NotificationView<'a>,
     /// Whether they have deleted it from their inbox.
     pub deleted: bool,
+    /// When they have read it, if that is kept.
+    #[serde(rename = "readAt", skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<Timestamp>,
+    /// Of what is in no inbox: `scheduled`, `ended`, `recalled` or `missed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<&'static str>,
 }
 
 /// A person, in an export.

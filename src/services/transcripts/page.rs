@@ -39,6 +39,8 @@ struct Words {
     before_deletion: &'static str,
     count: [&'static str; 3],
     hash: &'static str,
+    /// What stands before a colon: in French a space at which no line breaks.
+    colon: &'static str,
 }
 
 const ENGLISH: Words = Words {
@@ -63,6 +65,7 @@ const ENGLISH: Words = Words {
     before_deletion: "Before its deletion",
     count: ["Messages", "edited", "deleted"],
     hash: "SHA-256 of all lines above this one",
+    colon: ":",
 };
 
 const FRENCH: Words = Words {
@@ -77,7 +80,7 @@ const FRENCH: Words = Words {
     whole: "tout ce qui est conservé",
     exported: "Exporté",
     by: "par",
-    purged: "Retirés en raison de leur âge : messages jusqu’au nº",
+    purged: "Retirés en raison de leur âge\u{a0}: messages jusqu’au nº",
     number: "nº",
     reply: "En réponse au message",
     kinds: ["image", "fichier", "système"],
@@ -87,6 +90,7 @@ const FRENCH: Words = Words {
     before_deletion: "Avant sa suppression",
     count: ["Messages", "modifiés", "supprimés"],
     hash: "SHA-256 de toutes les lignes au-dessus de celle-ci",
+    colon: "\u{a0}:",
 };
 
 fn words(lang: Language) -> &'static Words {
@@ -178,7 +182,7 @@ pub(super) fn message(lang: Language, message: &Message, versions: &[WithheldVer
         };
         let (until, by) = (moment(version.until), by_whom(w, Some(&version.by)));
         let said = escaped(&version.content);
-        out.push_str(&format!("<p class=\"note\">{label}, {until}{by}:</p>\n<p dir=\"auto\">{said}</p>\n"));
+        out.push_str(&format!("<p class=\"note\">{label}, {until}{by}{}</p>\n<p dir=\"auto\">{said}</p>\n", w.colon));
     }
     for (label, at, by) in [
         (w.edited, message.edited_at, message.edited_by.as_ref()),
@@ -195,9 +199,9 @@ pub(super) fn message(lang: Language, message: &Message, versions: &[WithheldVer
 /// The end of the page, in one line: the hash is of all lines above it.
 pub(super) fn foot(lang: Language, counts: Counts, sha256: &str) -> String {
     let w = words(lang);
-    let [messages, edited, deleted] = w.count;
+    let ([messages, edited, deleted], colon) = (w.count, w.colon);
     format!(
-        "<footer><p>{messages}: {} ({edited}: {}, {deleted}: {})</p><p>{}: <code>{sha256}</code></p></footer></body></html>\n",
+        "<footer><p>{messages}{colon} {} ({edited}{colon} {}, {deleted}{colon} {})</p><p>{}{colon} <code>{sha256}</code></p></footer></body></html>\n",
         counts.messages, counts.edited, counts.deleted, w.hash,
     )
 }

@@ -14,6 +14,7 @@ mod chat;
 mod engine;
 mod inbox;
 mod maintenance;
+mod notices;
 pub mod offline;
 mod privacy;
 mod progress;

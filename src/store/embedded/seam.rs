@@ -16,6 +16,7 @@ use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::queue::Command;
 use crate::store::embedded::engine::schema::Snapshot;
+use crate::store::notices::{NoticePage, NoticeQuery, Notices, ReaderPage, ReaderQuery};
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::{CommitTap, RowSink};
 use crate::store::{
@@ -86,6 +87,16 @@ impl Inbox for Embedded {
 
     fn arrival(&self, viewer: Actor, limit: usize) -> Answer<'_, Arrival> {
         Box::pin(self.read(move |snapshot| snapshot.arrival(&viewer, limit)))
+    }
+}
+
+impl Notices for Embedded {
+    fn notices(&self, query: NoticeQuery) -> Answer<'_, NoticePage> {
+        Box::pin(self.read(move |snapshot| snapshot.notice_page(query)))
+    }
+
+    fn readers(&self, id: u64, query: ReaderQuery) -> Answer<'_, ReaderPage> {
+        Box::pin(self.read(move |snapshot| snapshot.readers(id, query)))
     }
 }
 

@@ -11,6 +11,7 @@ pub mod broadcast;
 pub mod chat;
 pub mod inbox;
 pub mod maintenance;
+pub mod notices;
 pub mod privacy;
 pub mod progress;
 pub mod users;
@@ -26,6 +27,7 @@ pub use chat::{
 };
 pub use inbox::{InboxAction, MarkInbox, Marked, Notified, Notify};
 pub use maintenance::{NoteBackup, SampleGrowth};
+pub use notices::{DoDue, DueDone, Recall, Schedule, Scheduled};
 pub use privacy::{
     AwaitedTarget, BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep,
     ReleaseHold, SetHold, StandingHold,
@@ -36,6 +38,7 @@ pub use users::{Arrive, Delivered, DeliveryMark, Left};
 use crate::domain::access::Banned;
 use crate::domain::audit::AuditRecord;
 use crate::domain::chat::{Membership, ReadMark, RoomRecord};
+use crate::domain::notification::Notice;
 use crate::domain::privacy::Hold;
 use crate::domain::{Fingerprint, Timestamp, UserId};
 
@@ -122,6 +125,9 @@ macro_rules! for_each_operation {
             MarkRead => |op| Some(&op.reader.user), ReadMark, Work, |_op| 0, |_answer| Some(done());
             SyncProgress => |op| op.reports.first().map(|report| &report.user), Vec<Synced>, Work, |op| op.reports.len() * ROW, |_answer| Some(done());
             Notify => |_op| None, Notified, Work, |op| op.bytes(), |notified| (!notified.duplicate).then(done);
+            Schedule => |_op| None, Scheduled, Work, |op| op.bytes(), |scheduled| (!scheduled.duplicate).then(|| format!("done, notification {}", scheduled.notice.id));
+            DoDue => |_op| None, DueDone, Work, |op| op.limit * ROW, |_answer| Some(done());
+            Recall => |_op| None, Notice, Relief, |_op| 0, |notice| Some(format!("done: {}", notice.body.title.chars().filter(|c| !c.is_control()).take(60).collect::<String>()));
             MarkInbox => |op| Some(&op.user), Marked, Work, |_op| 0, |_answer| Some(done());
             Arrive => |op| Some(&op.user), (), Work, |_op| 0, |_answer| Some(done());
             Delivered => |_op| None, (), Work, |op| op.marks.len() * ROW, |_answer| Some(done());

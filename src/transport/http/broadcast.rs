@@ -7,6 +7,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
+use crate::domain::notification::Times;
 use crate::protocol::decode;
 use crate::protocol::request::NotificationTarget;
 use crate::services::Caller;
@@ -39,8 +40,8 @@ async fn broadcast(api: Arc<HttpApi>, caller: Caller, body: Bytes, key: Option<S
 async fn notify(api: Arc<HttpApi>, caller: Caller, body: Bytes, key: Option<String>) -> Response {
     let result = async {
         let json = text(&body)?;
-        let NotificationTarget { target, .. } = decode::request(json)?;
-        api.app.broadcast.notify(&caller, target, decode::request(json)?, key).await
+        let NotificationTarget { target, at, until, .. } = decode::request(json)?;
+        api.app.broadcast.notify(&caller, target, decode::request(json)?, Times { at, until }, key).await
     };
     answer(result.await)
 }

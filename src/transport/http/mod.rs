@@ -134,6 +134,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(admin::messages::routes(&api))
         .unify()
+        .or(admin::notices::routes(&api))
+        .unify()
         .or(admin::users::routes(&api))
         .unify()
         .or(admin::rooms::routes(&api))

@@ -46,7 +46,7 @@ const fn costly(
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 47] = [
+pub const ROUTES: [Route; 50] = [
     row("/healthz", &["GET"]),
     row("/readyz", &["GET"]),
     row("/api/health", &["GET"]),
@@ -78,6 +78,9 @@ pub const ROUTES: [Route; 47] = [
     row("/api/v1/admin/rooms/{roomId}/members/{userId}", &["PUT", "DELETE"]),
     costly("/api/v1/admin/messages/{messageId}", &["GET"], Some(Scope::Admin), JSON),
     row("/api/v1/admin/messages/{messageId}/delete", &["POST"]),
+    row("/api/v1/admin/notifications", &["GET"]),
+    row("/api/v1/admin/notifications/{notificationId}/readers", &["GET"]),
+    row("/api/v1/admin/notifications/{notificationId}/recall", &["POST"]),
     row("/api/v1/admin/users", &["GET"]),
     row("/api/v1/admin/users/{userId}", &["GET", "DELETE"]),
     costly("/api/v1/admin/users/{userId}/export", &["GET"], Some(Scope::Users), JSON),

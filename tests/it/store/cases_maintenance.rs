@@ -261,7 +261,8 @@ pub async fn an_export_has_everything(bed: Bed) {
         UserItem::Lesson(_) => 3,
         UserItem::Version(_) => 4,
         UserItem::Notification { .. } => 5,
-        UserItem::Audit(_) => 6,
+        UserItem::Notice(_) => 6,
+        UserItem::Audit(_) => 7,
     }));
 }
 

@@ -182,6 +182,10 @@ impl Model {
             AnyOperation::MarkRead(op) => self.mark_read(op).map(AnyAnswer::MarkRead),
             AnyOperation::SyncProgress(op) => self.sync(op).map(AnyAnswer::SyncProgress),
             AnyOperation::Notify(op) => self.notify(op).map(AnyAnswer::Notify),
+            // `cases_notices` has what they do; nothing is asked of them at random.
+            AnyOperation::Schedule(_) | AnyOperation::DoDue(_) | AnyOperation::Recall(_) => {
+                panic!("notifications with a time are not modelled")
+            }
             AnyOperation::MarkInbox(op) => Ok(AnyAnswer::MarkInbox(self.mark_inbox(op))),
             AnyOperation::Arrive(op) => self.arrive(op).map(AnyAnswer::Arrive),
             AnyOperation::Delivered(op) => {
@@ -1479,7 +1483,11 @@ impl Model {
         for one in self.own_notifications(no) {
             let person = &self.people[&no];
             let notification = Notification { read: person.read.contains(&one.id), ..one.clone() };
-            items.push(UserItem::Notification { notification, is_deleted: person.deleted.contains(&one.id) });
+            items.push(UserItem::Notification {
+                notification,
+                is_deleted: person.deleted.contains(&one.id),
+                read_at: None,
+            });
         }
         let (name, subject) = (user.canonical(), format!("user {user}"));
         let is_about = |one: &AuditRecord| one.entry.actor == name || one.entry.target == subject;

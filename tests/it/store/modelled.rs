@@ -434,6 +434,10 @@ impl Pair {
             let exported = store.export(user.clone(), 1 + n as usize % 5).await.map(|items| {
                 let plainly = |item| match item {
                     UserItem::Audit(record) => UserItem::Audit(plain(&record)),
+                    // The model does not know when what was read.
+                    UserItem::Notification { notification, is_deleted, .. } => {
+                        UserItem::Notification { notification, is_deleted, read_at: None }
+                    }
                     item => item,
                 };
                 items.into_iter().map(plainly).collect::<Vec<_>>()

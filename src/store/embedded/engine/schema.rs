@@ -23,7 +23,8 @@ use crate::store::rows::RowLog;
 /// back ends gave, broadcasts on their way, fingerprints of requests.
 /// 5: an inbox is indexed by what is left of it; an older version would not keep the index.
 /// 6: messages say who else has changed them; several holds on one subject stand beside each other, each with a number.
-pub(in crate::store::embedded) const FORMAT: u32 = 6;
+/// 7: notifications have times; an older version would neither send nor end them, and show again what was taken back.
+pub(in crate::store::embedded) const FORMAT: u32 = 7;
 
 /// A key of one number.
 pub(in crate::store::embedded) type K8 = &'static [u8; 8];
@@ -297,6 +298,12 @@ tables! {
     inbox_changes: K16 => Row;
     /// Notification -> everything about it.
     notifications: K8 => Row;
+    /// Number -> a notification that has a time, or that is over.
+    notices: K8 => Row;
+    /// (user, notification) -> when they have read it; under no user, how many have.
+    read_times: K16 => Row;
+    /// (audience, change) -> the notification that is over since, and why. The spaces are those of `inbox_counts`.
+    withdrawn: K16 => Row;
     /// (audience, notification): everybody, or a role. No copy for each user.
     notif_by_audience: K16 => ();
     /// (user, notification) -> flags: named in it, read it, deleted it.

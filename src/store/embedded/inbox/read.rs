@@ -8,7 +8,7 @@ use std::sync::Arc;
 use redb::{ReadOnlyTable, ReadableTable};
 
 use crate::domain::chat::ReadMark;
-use crate::domain::notification::{AudienceKind, Notification, Selection};
+use crate::domain::notification::{Audience, AudienceKind, Notification, Selection};
 use crate::domain::{Actor, RoomId, Timestamp, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person};
 use crate::store::embedded::chat::read::{read_message, shown};
@@ -16,8 +16,10 @@ use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
 use crate::store::embedded::engine::codec::{action_of, decode, get, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{K16, Row, Snapshot, k8, k16, meta, second};
-use crate::store::embedded::inbox::rows::{InboxChangeRow, decode_broadcast, decode_notification};
-use crate::store::embedded::inbox::view::{Entry, InboxTables, Owner, Span};
+use crate::store::embedded::inbox::rows::{
+    InboxChangeRow, WithdrawnRow, decode_broadcast, decode_notification, ending_of,
+};
+use crate::store::embedded::inbox::view::{Entry, InboxTables, Owner, Span, space_of};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::Broadcast;
 use crate::store::{Arrival, Change, InboxPage, InboxQuery, Replay};
@@ -139,6 +141,21 @@ impl Snapshot {
         if let Some((no, _)) = owner.clone().person() {
             let rows = self.progress_by_change()?.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
             merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::Progressed(no)))))?;
+            let withdrawn = self.withdrawn()?;
+            for kind in owner.kinds() {
+                let space = space_of(no, kind);
+                let first_seen = if kind == AudienceKind::Named { 0 } else { owner.first_seen_id() };
+                let rows = withdrawn.range::<&[u8; 16]>(&behind(space)..=&end(space))?.map(move |row| {
+                    let (key, value) = row?;
+                    Ok((second(key.value()), kind, decode::<WithdrawnRow>(value.value())?))
+                });
+                // What they never had is not taken from them.
+                let theirs = rows.filter(move |row: &Outcome<_>| match row {
+                    Ok((_, _, row)) => row.notification >= first_seen,
+                    Err(_) => true,
+                });
+                merged.add(theirs.map(|row| row.map(|(id, kind, row)| (id, Missed::Withdrawn(kind, row)))))?;
+            }
             let rows = self.inbox_changes()?.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
             merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::InboxChanged(no)))))?;
         }
@@ -187,6 +204,16 @@ impl Snapshot {
                     let read = |row: &[u8]| decode_notification(row, id, entry.read);
                     Change::Notified(get(&notifications, &k8(id), read)?.ok_or_else(lost)?)
                 }
+                Missed::Withdrawn(kind, row) => Change::Withdrawn {
+                    id,
+                    notification: row.notification,
+                    audience: match kind {
+                        AudienceKind::Named => Audience::Users(vec![viewer.user.clone()]),
+                        AudienceKind::All => Audience::All,
+                        AudienceKind::Role(role) => Audience::Role(role),
+                    },
+                    ending: ending_of(row.ending)?,
+                },
                 Missed::Progressed(no) => {
                     let lesson: u64 = get_number(&lessons, &k16(no, id))?.ok_or_else(lost)?;
                     let read = |row: &[u8]| decode::<ProgressRow<'_>>(row)?.read();
@@ -219,6 +246,7 @@ enum Missed<'r> {
     Posted(&'r RoomId),
     Changed(u64, &'r RoomId),
     Notified(Entry),
+    Withdrawn(AudienceKind, WithdrawnRow),
     Progressed(u64),
     InboxChanged(u64),
 }

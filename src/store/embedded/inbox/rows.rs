@@ -2,11 +2,35 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::notification::{Audience, Notification, NotificationBody};
+use crate::domain::notification::{Audience, Ending, Notification, NotificationBody};
 use crate::domain::{Room, Timestamp};
 use crate::store::embedded::engine::codec::{IdRow, decode, decode_2, encode, role_code, role_of};
-use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::operations::Broadcast;
+
+/// A notification that is over, as its audience is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store::embedded) struct WithdrawnRow {
+    pub(in crate::store::embedded) notification: u64,
+    pub(in crate::store::embedded) ending: u8,
+}
+
+pub(in crate::store::embedded) fn ending_code(ending: Ending) -> u8 {
+    match ending {
+        Ending::Ended => 0,
+        Ending::Recalled => 1,
+        Ending::Missed => 2,
+    }
+}
+
+pub(in crate::store::embedded) fn ending_of(code: u8) -> Outcome<Ending> {
+    match code {
+        0 => Ok(Ending::Ended),
+        1 => Ok(Ending::Recalled),
+        2 => Ok(Ending::Missed),
+        _ => Err(Failure::Damaged(format!("{code} is no way in which a notification ends"))),
+    }
+}
 
 #[derive(Serialize, Deserialize)]
 enum AudienceRow<'a> {

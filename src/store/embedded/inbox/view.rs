@@ -50,6 +50,11 @@ pub(in crate::store::embedded) fn user_space(user: u64, kind: AudienceKind) -> u
     user * 8 + slot(kind) as u64
 }
 
+/// The space in which an audience that somebody belongs to is told what is over.
+pub(in crate::store::embedded) fn space_of(user: u64, kind: AudienceKind) -> u64 {
+    shared_code(kind).map_or_else(|| user_space(user, kind), audience_space)
+}
+
 /// Spaces of what has been deleted one by one have this bit, and are otherwise those of their user and audience.
 pub(in crate::store::embedded) const DELETED_SPACES: u64 = 1 << 63;
 
@@ -94,6 +99,11 @@ impl Owner {
     /// The owner's number and record, if anything is known of them.
     pub(in crate::store::embedded) fn person(self) -> Option<(u64, Person)> {
         self.no.zip(self.person)
+    }
+
+    /// What went to a role or to everybody before is not theirs.
+    pub(in crate::store::embedded) fn first_seen_id(&self) -> u64 {
+        self.first_seen_id
     }
 
     pub(in crate::store::embedded) fn kinds(&self) -> impl Iterator<Item = AudienceKind> + '_ {

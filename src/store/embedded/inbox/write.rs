@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use redb::ReadableTable;
 
-use crate::domain::notification::{Audience, AudienceKind, Notification, Selection};
+use crate::domain::notification::{Audience, AudienceKind, Notification, NotificationBody, Selection};
 use crate::domain::{Role, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::Person;
@@ -13,7 +13,7 @@ use crate::store::embedded::engine::codec::{action_code, decode, encode, encode_
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::First;
-use crate::store::embedded::engine::schema::{K16, Row, k8, k16, meta};
+use crate::store::embedded::engine::schema::{K16, NOBODY, Row, k8, k16, meta};
 use crate::store::embedded::inbox::rows::{InboxChangeRow, decode_notification, encode_broadcast, encode_notification};
 use crate::store::embedded::inbox::view::{
     ALL, DELETED, Entry, InboxTables, MARKED, NAMED, Owner, READ, Span, audience_code, audience_space, deleted_space,
@@ -23,6 +23,9 @@ use crate::store::operations::{
     Arrive, BroadcastSent, BroadcastsOut, Delivered, InboxAction, Left, MarkInbox, Marked, Notified, Notify,
     SendBroadcast,
 };
+
+/// Of so many it is kept when they were read, where somebody reads all of their inbox.
+const READ_TIMES_OF_ALL: usize = 200;
 
 impl Apply for Notify {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Notified> {
@@ -38,29 +41,8 @@ impl Apply for Notify {
                 return Ok(Notified { notification, duplicate: true });
             }
         }
-        let id = batch.take_id()?;
-        let (audience, body) = (draft.audience, draft.body);
-        let notification = Notification { id, audience, body, at: batch.now, read: false };
-        let row = encode_notification(&notification, &mut batch.buffer)?;
-        batch.t.notifications.write()?.insert(&k8(id), row)?;
-        if let Some(code) = audience_code(&notification.audience) {
-            batch.t.notif_by_audience.write()?.insert(&k16(code, id), ())?;
-            counts::change(batch.t.inbox_counts.write()?, audience_space(code), id, true)?;
-        }
-        if let Audience::Users(users) = &notification.audience {
-            for user in users {
-                let no = batch.user(user)?;
-                let before = batch.t.inbox.write()?.insert(&k16(no, id), encode(&NAMED, &mut batch.buffer)?)?;
-                // The same person may be named twice.
-                if before.is_none() {
-                    drop(before);
-                    batch.t.named.write()?.insert(&k16(no, id), ())?;
-                    counts::change(batch.t.inbox_counts.write()?, user_space(no, AudienceKind::Named), id, true)?;
-                }
-            }
-        }
-        batch.put_answer(key.as_ref(), First::Notification(id))?;
-        batch.tell(Change::Notified(notification.clone()));
+        let notification = batch.send_notification(draft.audience, draft.body)?;
+        batch.put_answer(key.as_ref(), First::Notification(notification.id))?;
         Ok(Notified { notification, duplicate: false })
     }
 }
@@ -76,6 +58,67 @@ impl Apply for MarkInbox {
 }
 
 impl Batch<'_, '_> {
+    /// Puts a notification into the inboxes of its audience, and tells them.
+    pub(in crate::store::embedded) fn send_notification(
+        &mut self,
+        audience: Audience,
+        body: NotificationBody,
+    ) -> Outcome<Notification> {
+        let id = self.take_id()?;
+        let notification = Notification { id, audience, body, at: self.now, read: false };
+        let row = encode_notification(&notification, &mut self.buffer)?;
+        self.t.notifications.write()?.insert(&k8(id), row)?;
+        if let Some(code) = audience_code(&notification.audience) {
+            self.t.notif_by_audience.write()?.insert(&k16(code, id), ())?;
+            counts::change(self.t.inbox_counts.write()?, audience_space(code), id, true)?;
+        }
+        if let Audience::Users(users) = &notification.audience {
+            for user in users {
+                let no = self.user(user)?;
+                let before = self.t.inbox.write()?.insert(&k16(no, id), encode(&NAMED, &mut self.buffer)?)?;
+                // The same person may be named twice.
+                if before.is_none() {
+                    drop(before);
+                    self.t.named.write()?.insert(&k16(no, id), ())?;
+                    counts::change(self.t.inbox_counts.write()?, user_space(no, AudienceKind::Named), id, true)?;
+                }
+            }
+        }
+        self.tell(Change::Notified(notification.clone()));
+        Ok(notification)
+    }
+
+    /// Somebody has read a notification now, for the first time.
+    fn note_reading(&mut self, no: u64, id: u64) -> Outcome<()> {
+        if self.t.read_times.read()?.get(&k16(no, id))?.is_some() {
+            return Ok(());
+        }
+        self.t.read_times.write()?.insert(&k16(no, id), encode(&self.now.0, &mut self.buffer)?)?;
+        self.count_readers(id, true)
+    }
+
+    /// One more has read a notification, or one less.
+    pub(in crate::store::embedded) fn count_readers(&mut self, id: u64, is_more: bool) -> Outcome<()> {
+        let key = k16(NOBODY, id);
+        let count = get_number(self.t.read_times.read()?, &key)?.unwrap_or(0);
+        match if is_more { count + 1 } else { count.saturating_sub(1) } {
+            0 => drop(self.t.read_times.write()?.remove(&key)?),
+            count => drop(self.t.read_times.write()?.insert(&key, encode(&count, &mut self.buffer)?)?),
+        }
+        Ok(())
+    }
+
+    /// Whoever reads all of an inbox reads the newest of what is unread now; of what is older it is not kept when.
+    fn note_reading_all(&mut self, no: u64, owner: &Owner, end: u64) -> Outcome<()> {
+        let mut unread = Vec::new();
+        let span = Span { after: |_| 0, before: end.saturating_add(1), newest_first: true, unread_only: true };
+        self.inbox_tables()?.walk(owner, span, |entry| {
+            unread.push(entry.id);
+            Ok(if unread.len() < READ_TIMES_OF_ALL { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        })?;
+        unread.into_iter().try_for_each(|id| self.note_reading(no, id))
+    }
+
     fn owner(&mut self, user: &UserId, roles: &[Role]) -> Outcome<Owner> {
         let person = match self.find_user(user)? {
             Some(no) => Some((no, self.person(no)?)),
@@ -118,7 +161,7 @@ impl Batch<'_, '_> {
             self.t.inbox.write()?.insert(&k16(no, entry.id), encode(&flags, &mut self.buffer)?)?;
             let is_named = entry.kind == AudienceKind::Named;
             match request.action {
-                InboxAction::Read => {}
+                InboxAction::Read => self.note_reading(no, entry.id)?,
                 InboxAction::Delete if is_named => drop(self.t.named.write()?.remove(&k16(no, entry.id))?),
                 InboxAction::Delete => {
                     counts::change(self.t.inbox_counts.write()?, deleted_space(no, entry.kind), entry.id, true)?;
@@ -151,6 +194,9 @@ impl Batch<'_, '_> {
         };
         let nothing = Marked { ids: Vec::new(), unread: before };
         let Some((no, mut person)) = owner.clone().person().filter(|_| is_there) else { return Ok(nothing) };
+        if request.action == InboxAction::Read {
+            self.note_reading_all(no, &owner, end)?;
+        }
         for kind in owner.kinds() {
             let Some(marks) = person.marks_mut(kind) else { continue };
             match request.action {

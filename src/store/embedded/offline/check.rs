@@ -18,7 +18,9 @@ use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::AnswerRow;
-use crate::store::embedded::engine::schema::{FORMAT, Snapshot, expiry_key, expiry_of, k8, k16, meta, pair, triple};
+use crate::store::embedded::engine::schema::{
+    FORMAT, NOBODY, Snapshot, expiry_key, expiry_of, k8, k16, meta, pair, triple,
+};
 use crate::store::embedded::inbox::rows::{decode_broadcast, decode_notification};
 use crate::store::embedded::inbox::view::{
     DELETED, DELETED_SPACES, MARKED, NAMED, audience_space, deleted_space, user_space,
@@ -89,12 +91,13 @@ const MAX_REPORTED: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
-const LOOKS: [(&str, Look); 12] = [
+const LOOKS: [(&str, Look); 13] = [
     ("rooms", rooms),
     ("messages", messages),
     ("changes", room_changes),
     ("progress", progress),
     ("notifications", notifications),
+    ("notifications with a time", notices),
     ("people", people),
     ("answers", answers),
     ("authors", authors),
@@ -287,6 +290,44 @@ fn notifications(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             found.push(format!("notification {id}: is in the inbox of user {user}, but not there"));
         }
     }
+    Ok(())
+}
+
+/// What is in the inboxes until a moment is there, what is over is not; and as many have read each as have a time of it.
+fn notices(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let table = snapshot.notifications()?;
+    for notice in snapshot.all_notices()? {
+        let Some(id) = notice.sent else { continue };
+        if table.get(&k8(id))?.is_some() != notice.over.is_none() {
+            found.push(format!(
+                "notification {}: is {}, and its inboxes say otherwise",
+                notice.id,
+                notice.state().as_str()
+            ));
+        }
+    }
+    let (mut counted, mut read) = (HashMap::new(), HashMap::<u64, u64>::new());
+    for row in snapshot.read_times()?.iter()? {
+        let (key, value) = row?;
+        let (user, id) = pair(key.value());
+        match user {
+            NOBODY => drop(counted.insert(id, decode::<u64>(value.value())?)),
+            // What a purge by age has taken keeps the marks of its readers until they are swept away.
+            _ if table.get(&k8(id))?.is_none() && snapshot.notice_of(id)?.is_none() => {}
+            _ => *read.entry(id).or_default() += 1,
+        }
+    }
+    for (id, count) in &counted {
+        let there = read.get(id).copied().unwrap_or(0);
+        if there != *count {
+            found.push(format!("notification {id}: {there} have read it, {count} are counted"));
+        }
+    }
+    found.extend(
+        read.keys()
+            .filter(|id| !counted.contains_key(id))
+            .map(|id| format!("notification {id}: its readers are not counted")),
+    );
     Ok(())
 }
 

@@ -82,7 +82,9 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         1 => 0,
         2 | 3 => 1,
         4 => 4,
-        _ => 5,
+        5 => 5,
+        // Since format 7 notifications have times: what was there has none.
+        _ => 6,
     };
     let at = state.map_or(first << PHASE_SHIFT, |(_, at)| at);
     let (number, done) = (at >> PHASE_SHIFT, at & ((1_u64 << PHASE_SHIFT) - 1));

@@ -100,6 +100,7 @@ impl Batch<'_, '_> {
             && self.t.progress.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.progress_versions.read()?.range::<&[u8; 24]>(&low_24..=&high_24)?.next().is_none()
             && self.t.inbox.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && self.t.read_times.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.inbox_changes.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.answers.read()?.range::<&[u8; 24]>(&low_24..=&high_24)?.next().is_none())
     }
@@ -143,12 +144,14 @@ impl Batch<'_, '_> {
             counts.versions = self.erase_versions(no, &mut left)?;
             let (notifications, marks) = self.erase_inbox(no, user, &mut left)?;
             counts.notifications = notifications;
+            self.erase_read_times(no, &mut left)?;
             counts.inbox = marks + self.erase_inbox_changes(no, &mut left)?;
             counts.answers = self.erase_answers(no, &mut left)?;
             self.erase_authorship(no, &mut left)?;
             self.erase_from_withheld(user, &mut left)?;
             is_finished = left > 0;
             if is_finished {
+                counts.notifications += self.erase_from_notices(user, no)?;
                 for space in user_spaces(no) {
                     counts::forget(self.t.inbox_counts.write()?, space)?;
                 }
@@ -337,6 +340,20 @@ impl Batch<'_, '_> {
         }
         *left -= found.len();
         Ok((named, found.len() as u64 - named))
+    }
+
+    /// When they have read what they have read.
+    fn erase_read_times(&mut self, no: u64, left: &mut usize) -> Outcome<()> {
+        let mut found = Vec::new();
+        for row in self.t.read_times.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?.take(*left) {
+            found.push(*row?.0.value());
+        }
+        for key in &found {
+            self.t.read_times.write()?.remove(key)?;
+            self.count_readers(second(key), false)?;
+        }
+        *left -= found.len();
+        Ok(())
     }
 
     fn erase_inbox_changes(&mut self, no: u64, left: &mut usize) -> Outcome<u64> {

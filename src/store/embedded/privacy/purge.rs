@@ -1,7 +1,7 @@
 //! Purges by age, slice by slice beside the traffic. What a legal hold keeps stays; a room's messages go from its
 //! beginning, so that `seq` has no gaps, and behind one that is held the content alone goes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use redb::ReadableTable;
 
@@ -18,7 +18,7 @@ use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
-use crate::store::embedded::engine::schema::{k8, k16, meta, pair, second};
+use crate::store::embedded::engine::schema::{NOBODY, k8, k16, meta, pair, second};
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{NAMED, audience_code, audience_space, user_spaces};
 use crate::store::embedded::inbox::write::forget_inbox_row;
@@ -242,6 +242,7 @@ impl Batch<'_, '_> {
         // Times need not rise with ids. Where a whole slice is younger than the bound and than now, nothing old is behind it.
         let is_young = !found.is_empty() && found.iter().all(|one| one.at >= before && one.at <= self.now);
         let (mut step, mut purged_up_to) = (PurgeStep::default(), None);
+        let timed = self.notices()?;
         for one in found.into_iter().filter(|one| one.at < before) {
             let mut is_held = false;
             for user in held.users() {
@@ -266,7 +267,17 @@ impl Batch<'_, '_> {
                     }
                 }
             }
+            self.t.read_times.write()?.remove(&k16(NOBODY, one.id))?;
+            if let Some(notice) = timed.iter().find(|notice| notice.sent == Some(one.id)) {
+                self.t.notices.write()?.remove(&k8(notice.id))?;
+            }
             step.purged += 1;
+        }
+        for notice in &timed {
+            let is_old = notice.over.as_ref().is_some_and(|over| over.at < before);
+            if is_old && !self.is_held_notice(held, notice)? {
+                self.forget_notice(notice)?;
+            }
         }
         let before = get_number(self.t.meta.read()?, meta::NOTIFICATIONS_PURGED)?;
         if let Some(id) = purged_up_to.filter(|id| before.is_none_or(|before| *id > before)) {
@@ -290,6 +301,7 @@ impl Batch<'_, '_> {
             Some((key, _)) => u64::from_be_bytes(*key.value()),
             None => u64::MAX,
         };
+        let timed: HashSet<u64> = self.notices()?.into_iter().filter_map(|notice| notice.sent).collect();
         for user in &users {
             let mut gone = Vec::new();
             for row in self.t.inbox.read()?.range::<&[u8; 16]>(&k16(*user, 0)..=&k16(*user, u64::MAX))? {
@@ -301,6 +313,18 @@ impl Batch<'_, '_> {
             }
             for id in gone {
                 self.forget_mark(*user, id)?;
+            }
+            let mut unknown = Vec::new();
+            for row in self.t.read_times.read()?.range::<&[u8; 16]>(&k16(*user, 0)..=&k16(*user, u64::MAX))? {
+                let key = *row?.0.value();
+                let id = second(&key);
+                if !timed.contains(&id) && self.t.notifications.read()?.get(&k8(id))?.is_none() {
+                    unknown.push(key);
+                }
+            }
+            for key in &unknown {
+                self.touch();
+                self.t.read_times.write()?.remove(key)?;
             }
             let mut changes = Vec::new();
             if oldest < u64::MAX {

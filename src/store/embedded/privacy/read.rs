@@ -59,7 +59,7 @@ impl Snapshot {
             memberships: self.member_rooms()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
             lessons: self.progress()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
             versions: self.progress_versions()?.range::<&[u8; 24]>(&low_24..=&high_24)?.count() as u64,
-            notifications: named,
+            notifications: named + self.notices_naming(user)?.len() as u64,
             inbox: marks + self.inbox_changes()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
             answers: self.answers()?.range::<&[u8; 24]>(&low_24..=&high_24)?.count() as u64,
         })
@@ -86,7 +86,12 @@ impl Snapshot {
             3 => self.export_lessons(no, after.0, limit, &mut page.items)?,
             4 => self.export_versions(no, after, limit, &mut page.items)?,
             5 => self.export_inbox(no, after.0, limit, &mut page.items)?,
-            6 => self.export_audit(user, after.0, limit, &mut page.items)?,
+            6 => {
+                let notices = self.notices_naming(user)?.into_iter();
+                page.items.extend(notices.filter(|notice| notice.id > after.0).map(UserItem::Notice));
+                None
+            }
+            7 => self.export_audit(user, after.0, limit, &mut page.items)?,
             _ => return Ok(page),
         };
         page.next = Some(last.map_or(next_section, |after| ExportCursor { section, after }));
@@ -175,7 +180,11 @@ impl Snapshot {
             let Some(row) = notifications.get(&k8(id))? else { continue };
             last.weigh(row.value().len());
             let notification = decode_notification(row.value(), id, flags & READ != 0)?;
-            items.push(UserItem::Notification { notification, is_deleted: flags & DELETED != 0 });
+            items.push(UserItem::Notification {
+                notification,
+                is_deleted: flags & DELETED != 0,
+                read_at: self.read_time(no, id)?,
+            });
         }
         Ok(last.end())
     }

@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod messages;
+pub mod notices;
 pub mod rooms;
 pub mod users;
 
