@@ -48,7 +48,8 @@ export async function startBoth({ env = {}, options = {} } = {}) {
 
 /** One request over a connection of its own; `destroy` ends it. */
 export function http(server, path, { method = 'GET', body, headers = {} } = {}) {
-  let sent;
+  let [sent, written] = [];
+  const isWritten = new Promise((resolve) => { written = resolve; });
   const answer = new Promise((resolve, reject) => {
     sent = request({ host: '127.0.0.1', port: server.port, path, method, headers: body === undefined ? headers : { 'content-length': Buffer.byteLength(body), ...headers }, agent: false }, (got) => {
       const parts = [];
@@ -57,11 +58,15 @@ export function http(server, path, { method = 'GET', body, headers = {} } = {}) 
       got.on('error', reject);
     });
     sent.on('error', reject);
+    sent.on('socket', (tcp) => tcp.once('connect', () => setImmediate(written)));
     sent.end(body);
   });
   answer.catch(() => {});
-  return Object.assign(answer, { destroy: () => sent.destroy() });
+  return Object.assign(answer, { destroy: () => sent.destroy(), isWritten });
 }
+
+// A packet is known by its beginning, and an event by its name: a time may have any digits.
+const is = (packet, what) => (/^[0-9]/.test(what) ? packet.startsWith(what) : packet.includes(`"${what}"`));
 
 /** A session on polling, in raw requests. */
 export class Polling {
@@ -103,7 +108,7 @@ export class Polling {
 
   /** Polls, one behind another, until a packet has come; a poll that waits already is the first. Answers pings. */
   async readUntil(what, { waiting, most = 100 } = {}) {
-    const found = () => this.packets.find((packet) => packet.includes(what));
+    const found = () => this.packets.find((packet) => is(packet, what));
     let poll = waiting;
     for (let n = 0; !found(); n += 1) {
       if (n > most) throw new Error(`no ${what} in ${most} polls: ${this.packets}`);
@@ -207,7 +212,7 @@ export class RawWebSocket {
   }
 
   text(what) {
-    return until(() => this.texts().find((text) => text.includes(what)), `${what} comes; so far ${this.texts()}`);
+    return until(() => this.texts().find((text) => is(text, what)), `${what} comes; so far ${this.texts()}`);
   }
 
   code() {
