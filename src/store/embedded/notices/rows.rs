@@ -56,7 +56,7 @@ pub(in crate::store::embedded) fn decode_notice(bytes: &[u8], id: u64) -> Outcom
         Ok::<_, crate::store::embedded::engine::failure::Failure>(Over {
             ending: ending_of(over.ending)?,
             at: Timestamp(over.at),
-            by: over.by.user()?,
+            by: over.by.user(),
             change: over.change,
         })
     });
@@ -64,7 +64,7 @@ pub(in crate::store::embedded) fn decode_notice(bytes: &[u8], id: u64) -> Outcom
         id,
         audience: content.audience,
         body: content.body,
-        by: row.by.map(IdRow::user).transpose()?,
+        by: row.by.map(IdRow::user),
         made_at: Timestamp(row.made_at),
         at: content.at,
         until: row.until.map(Timestamp),
