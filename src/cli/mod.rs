@@ -92,7 +92,7 @@ pub enum Command {
     /// Send an event to connected clients
     Broadcast(broadcast::BroadcastArgs),
     /// Send a stored notification
-    Notify(notify::NotifyArgs),
+    Notify(Box<notify::NotifyArgs>),
     /// Create and verify backups.
     ///
     /// A backup is one consistent file with checksums, of the running server or of the data directory. The command creates it
@@ -182,7 +182,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Token(command) => token::run(global, command),
         Command::Key(command) => key::run(global, command),
         Command::Broadcast(args) => broadcast::run(global, args),
-        Command::Notify(args) => notify::run(global, args),
+        Command::Notify(args) => notify::run(global, *args),
         Command::Backup(args) => backup::run(global, args),
         Command::Restore(args) => restore::run(global, args),
         Command::Db(command) => db::run(global, command),

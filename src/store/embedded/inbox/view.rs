@@ -52,7 +52,10 @@ pub(in crate::store::embedded) fn user_space(user: u64, kind: AudienceKind) -> u
 
 /// The space in which an audience that somebody belongs to is told what is over.
 pub(in crate::store::embedded) fn space_of(user: u64, kind: AudienceKind) -> u64 {
-    shared_code(kind).map_or_else(|| user_space(user, kind), audience_space)
+    match shared_code(kind) {
+        Some(code) => audience_space(code),
+        None => user_space(user, kind),
+    }
 }
 
 /// Spaces of what has been deleted one by one have this bit, and are otherwise those of their user and audience.

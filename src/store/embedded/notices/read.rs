@@ -36,12 +36,14 @@ impl Snapshot {
         let timed = self.all_notices()?;
         let before = query.before.unwrap_or(u64::MAX);
         let known: HashSet<u64> = timed.iter().filter_map(|notice| notice.sent).collect();
-        let fits = |notice: &Notice| match (query.state, notice.state()) {
-            (None, _)
-            | (Some(StateFilter::Scheduled), NoticeState::Scheduled)
-            | (Some(StateFilter::Live), NoticeState::Live)
-            | (Some(StateFilter::Over), NoticeState::Over(_)) => true,
-            _ => false,
+        let fits = |notice: &Notice| {
+            matches!(
+                (query.state, notice.state()),
+                (None, _)
+                    | (Some(StateFilter::Scheduled), NoticeState::Scheduled)
+                    | (Some(StateFilter::Live), NoticeState::Live)
+                    | (Some(StateFilter::Over), NoticeState::Over(_))
+            )
         };
         let mut found: Vec<Notice> = timed.into_iter().filter(|notice| notice.id < before && fits(notice)).collect();
         let wanted = query.limit.saturating_add(1);
