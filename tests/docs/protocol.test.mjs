@@ -82,6 +82,8 @@ describe('the tables', () => {
       await ask(phone, 'chat:read', { roomId: 'room', messageId: id });
       await ask(phone, 'progress:sync', { lessonId: 42, progress: 50 });
       const notification = (await post('/notifications', service, { target: { user: 7 }, title: 'a', message: 'b' })).json;
+      const wrong = (await post('/notifications', service, { target: { user: 7 }, title: 'wrong', message: 'b' })).json;
+      await post(`/admin/notifications/${wrong.id}/recall`, admin, {});
       await post('/broadcast', service, { target: { role: 'learner' }, event: 'system:alert', payload: {} });
       await heard(phone, 'system:alert');
       await ask(phone, 'notification:read', { id: notification.id });
