@@ -212,7 +212,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Config(command) => config::run(global, &command),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),
-        Command::Sdk(args) => sdk::run(&args),
+        Command::Sdk(args) => sdk::run(global, &args),
     }
 }
 

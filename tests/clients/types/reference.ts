@@ -8,7 +8,8 @@ declare const userId: number;
 declare const roomId: string;
 declare const payload: { title: string; message: string };
 
-const socket = connect({ io, url: window.location.origin, path: '/ws', token: sessionToken, transports: ['websocket', 'polling'] });
+// With an event of the back end's own, beyond the reference.
+const socket = connect<{ 'lesson:opened': (...anything: unknown[]) => void }>({ io, url: window.location.origin, path: '/ws', token: sessionToken, transports: ['websocket', 'polling'] });
 
 socket.on('connect', () => {});
 socket.on('disconnect', (reason) => { reason.toUpperCase(); });
@@ -53,7 +54,7 @@ socket.on('resync', (news) => { console.log(news.roomId === undefined ? news.mes
 socket.once('chat:read', ({ messageId }) => { messageId.toFixed(); }).off('chat:read').off();
 socket.emit('chat:join', 7, (answer) => { console.log(answer.ok ? answer.members + answer.lastSeq : answer.error.retryAfterMs); });
 socket.timeout(500).emit('chat:rooms', {}, (error, answer) => { console.log(error?.message, answer.ok && answer.rooms.length); });
-socket.volatile.emit('lesson:cursor', { at: 3 });
+socket.volatile.emit('chat:typing', { roomId, isTyping: true });
 socket.emit('notification:read', { all: true });
 socket.emit('notification:read', { all: true, upTo: 7 });
 socket.on('notification:updated', ({ all, upTo }) => { console.log(all === true && upTo?.toFixed()); });
