@@ -6,6 +6,13 @@ import ts from 'typescript';
 
 export const root = resolve(dirname(fileURLToPath(import.meta.url)), '../..');
 
+/** The npm packages, as they are once installed: beside the modules of the server. */
+const packaged = {
+  'academy-rt-client': [join(root, 'assets/sdk/npm/client/index.d.ts')],
+  'academy-rt-client/*': [join(root, 'assets/sdk/npm/client/*.d.ts')],
+  react: [join(root, 'tests/sdk/node_modules/@types/react')],
+};
+
 export const options = {
   noEmit: true,
   allowJs: true,
@@ -18,7 +25,9 @@ export const options = {
   module: ts.ModuleKind.ESNext,
   moduleResolution: ts.ModuleResolutionKind.Bundler,
   // Pages load the SDK from their server. Packages are those of this directory, wherever the importing text claims to be.
-  paths: { 'https://rt.example.org/sdk/*': [join(root, 'assets/sdk/*')], 'socket.io-client': [join(root, 'tests/sdk/node_modules/socket.io-client')] },
+  paths: { 'https://rt.example.org/sdk/*': [join(root, 'assets/sdk/*')], ...packaged, 'socket.io-client': [join(root, 'tests/sdk/node_modules/socket.io-client')] },
+  // A package has both in one directory.
+  rootDirs: [join(root, 'assets/sdk'), join(root, 'assets/sdk/npm/client')],
   typeRoots: [join(root, 'tests/sdk/node_modules/@types')],
 };
 const forPages = { lib: ['lib.es2022.d.ts', 'lib.dom.d.ts', 'lib.dom.iterable.d.ts'], types: [] };

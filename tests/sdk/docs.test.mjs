@@ -34,9 +34,9 @@ describe('the examples have no type errors:', () => {
 
   test('a mistake in each of them is noticed', () => {
     for (const example of examples) {
-      const text = example.text.replace(/\.(emitWithAck|emit|on|toUser)\(/, '.no$1(');
+      const text = example.text.replace(/\.(emitWithAck|emit|on|toUser|request)\(/, '.no$1(').replace(/\b(useRoom)\('/, "no$1('");
       assert.notEqual(text, example.text, `${example.path} uses nothing of the SDK`);
-      assert.match(wrongIn({ ...example, text }).join('\n'), /no(emitWithAck|emit|on|toUser)/, example.path);
+      assert.match(wrongIn({ ...example, text }).join('\n'), /no(emitWithAck|emit|on|toUser|request|useRoom)/, example.path);
     }
   });
 

@@ -22,6 +22,11 @@ const isText = (value) => typeof value === 'string';
 const isWhole = (value, most = Number.MAX_SAFE_INTEGER) => Number.isInteger(value) && value >= 0 && value <= most;
 const isId = (value) => isWhole(value) || (isText(value) && value !== '' && value.length <= 100 && !/[\s\p{Cc}]/u.test(value) && value !== '.' && value !== '..');
 const key = (id) => String(id);
+/** An event as a user is told of it: the key of a message is its sender's own. */
+function asToldTo(user, event, payload) {
+  const { clientId, ...more } = payload ?? {};
+  return event !== 'chat:message' || key(payload.senderId) === key(user.id) ? payload : more;
+}
 const soon = (work) => { queueMicrotask(work); };
 
 function idIn(payload, field) {
@@ -241,7 +246,7 @@ class FakeAcademy {
   #room(roomId) {
     const known = this.#rooms.get(key(roomId));
     if (known) return known;
-    const room = { id: roomId, messages: [], marks: new Map(), listed: new Set(), names: new Map(), isPrivate: false, members: new Set(), moderators: new Set(), lastSeq: 0 };
+    const room = { id: roomId, messages: [], marks: new Map(), listed: new Set(), names: new Map(), typing: new Set(), isPrivate: false, members: new Set(), moderators: new Set(), lastSeq: 0 };
     this.#rooms.set(key(roomId), room);
     return room;
   }
@@ -279,7 +284,7 @@ class FakeAcademy {
     this.#log.push({ n: this.#log.length + 1, user, room, but, event, payload });
     for (const socket of [...this.#sockets]) {
       const isMeant = room === undefined ? key(socket.user.id) === key(user) : socket.rooms.has(key(room));
-      if (isMeant && socket !== but) socket.tell(event, payload);
+      if (isMeant && socket !== but) socket.tell(event, asToldTo(socket.user, event, payload));
     }
     for (const poll of [...this.#polls]) poll.look();
   }
@@ -313,7 +318,7 @@ class FakeAcademy {
       case 'chat:delete': return this.#delete(user, given);
       case 'chat:typing': return this.#typing(user, given, socket);
       case 'chat:read': return this.#read(user, given);
-      case 'chat:history': return this.#history(this.#enterable(user, given), given);
+      case 'chat:history': return this.#history(user, this.#enterable(user, given), given);
       case 'chat:rooms': return this.#list(user);
       case 'presence:list': return this.#presence(given, socket);
       case 'progress:sync': return this.#sync(user, given);
@@ -326,7 +331,7 @@ class FakeAcademy {
     }
   }
 
-  #history(room, payload) {
+  #history(user, room, payload) {
     const limit = limitIn(payload);
     const { after, before } = payload;
     let found = room.messages;
@@ -334,7 +339,7 @@ class FakeAcademy {
     if (before !== undefined) found = found.filter(({ id }) => id < before);
     const messages = after !== undefined ? found.slice(0, limit) : found.slice(-limit);
     return {
-      roomId: payload.roomId, messages: messages.map((message) => ({ ...message, roomId: payload.roomId })), hasMore: messages.length < found.length,
+      roomId: payload.roomId, messages: messages.map((message) => ({ ...asToldTo(user, 'chat:message', message), roomId: payload.roomId })), hasMore: messages.length < found.length,
       lastId: room.messages.at(-1)?.id ?? 0, lastSeq: room.lastSeq,
     };
   }
@@ -346,7 +351,7 @@ class FakeAcademy {
   #join(user, payload, socket) {
     const room = this.#enterable(user, payload);
     const isFirst = socket && !this.#inRoom(room).has(key(user.id));
-    const answer = this.#history(room, payload);
+    const answer = this.#history(user, room, payload);
     socket?.rooms.add(key(room.id));
     room.listed.add(key(user.id));
     room.names.set(key(user.id), { userId: user.id, name: user.name });
@@ -357,6 +362,7 @@ class FakeAcademy {
   #leave(user, payload, socket) {
     const roomId = idIn(payload, 'roomId');
     const room = this.#room(roomId);
+    this.#stopsTyping(user, room);
     if (socket?.rooms.delete(key(roomId)) && !this.#inRoom(room).has(key(user.id))) {
       this.#emit({ room: roomId }, 'chat:user_left', { roomId, userId: user.id, userName: user.name, timestamp: this.now() });
     }
@@ -394,6 +400,7 @@ class FakeAcademy {
     if (!['text', 'image', 'file'].includes(type)) throw invalid('type', 'type must be text, image or file');
     return this.#once(user, 'clientId', clientId, [key(room.id), content, type, replyToId], () => {
       const timestamp = this.now();
+      this.#stopsTyping(user, room);
       room.lastSeq += 1;
       const message = { id: this.#nextId(), seq: room.lastSeq, roomId: payload.roomId, senderId: user.id, senderName: user.name, content, type, replyToId, ...(clientId ? { clientId } : {}), timestamp };
       room.messages.push(message);
@@ -437,8 +444,15 @@ class FakeAcademy {
     const roomId = idIn(payload, 'roomId');
     if (typeof payload.isTyping !== 'boolean') throw invalid('isTyping', payload.isTyping === undefined ? 'isTyping is missing' : 'isTyping must be true or false');
     if (socket && !socket.rooms.has(key(roomId))) throw new Refusal('not_joined', 'join the room first: chat:join');
+    const { typing } = this.#room(roomId);
+    if (payload.isTyping) typing.add(key(user.id));
+    else typing.delete(key(user.id));
     this.#emit({ room: roomId, but: socket }, 'chat:typing', { roomId, userId: user.id, userName: user.name, isTyping: payload.isTyping });
     return {};
+  }
+
+  #stopsTyping(user, room) {
+    if (room.typing.delete(key(user.id))) this.#emit({ room: room.id }, 'chat:typing', { roomId: room.id, userId: user.id, userName: user.name, isTyping: false });
   }
 
   #read(user, payload) {
@@ -646,6 +660,7 @@ class FakeAcademy {
     const { user, rooms } = socket;
     for (const name of rooms) {
       const room = this.#room(name);
+      this.#stopsTyping(user, room);
       if (!this.#inRoom(room).has(key(user.id))) this.#emit({ room: room.id }, 'chat:user_left', { roomId: room.id, userId: user.id, userName: user.name, timestamp: this.now() });
     }
     rooms.clear();
@@ -690,7 +705,7 @@ class FakeAcademy {
     const from = search.get('cursor') === null ? this.#log.length : Number(search.get('cursor'));
     for (const name of rooms) if (!this.#mayEnter(user, this.#room(name))) return [403, { ok: false, error: { code: 'forbidden', message: 'this room is private' } }];
     const read = () => this.#log.slice(from).filter((one) => (one.room === undefined ? key(one.user) === key(user.id) : rooms.includes(key(one.room))));
-    const answer = (events) => [200, { ok: true, events: events.map(({ event, payload }) => ({ event, payload: JSON.parse(JSON.stringify(payload)) })), cursor: String(this.#log.length) }];
+    const answer = (events) => [200, { ok: true, events: events.map(({ event, payload }) => ({ event, payload: JSON.parse(JSON.stringify(asToldTo(user, event, payload))) })), cursor: String(this.#log.length) }];
     const found = read();
     const wait = Number(search.get('wait') ?? 0);
     if (search.get('cursor') === null || found.length > 0 || wait === 0) return answer(found);
