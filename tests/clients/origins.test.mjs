@@ -124,10 +124,17 @@ describe('a page of another site', () => {
         assert.equal(await with_({ 'sec-fetch-site': site }), 'auth_error token_missing', site);
       }
     }
-    // No form and no image of another page writes anything: the HTTP API takes no cookie.
-    for (const headers of [{ cookie }, { cookie, origin: portal }, { cookie, 'sec-fetch-site': 'same-origin' }]) {
-      assert.equal((await server.fetch('/api/v1/session', { headers })).json.error.code, 'token_missing');
+    // Over HTTP it speaks for the same pages: no form and no image of another page writes anything.
+    for (const headers of [{ cookie, origin: portal }, { cookie, 'sec-fetch-site': 'same-origin' }]) {
+      assert.equal((await server.fetch('/api/v1/session', { headers })).json.userId, 7);
     }
+    for (const headers of [{ cookie }, { cookie, 'sec-fetch-site': 'cross-site' }, { cookie, 'sec-fetch-site': 'same-site' }, { cookie, 'sec-fetch-site': 'none' }]) {
+      assert.equal((await server.fetch('/api/v1/session', { headers })).json.error.code, 'token_missing', JSON.stringify(headers));
+      const written = await server.fetch('/api/v1/rooms/french/messages', { method: 'POST', headers, body: { content: 'not mine' } });
+      assert.equal(written.json.error.code, 'token_missing');
+    }
+    const refused = await server.fetch('/api/v1/rooms/french/messages', { method: 'POST', headers: { cookie, origin: 'https://evil.example' }, body: { content: 'not mine' } });
+    assert.ok([401, 403].includes(refused.status), refused.raw);
     await server.stop();
   });
 });
