@@ -243,9 +243,9 @@ describe('React', () => {
           await until(() => text('ol') === 'Bob: beforeBob: liveAnn: mine' && seen.room.pending.length === 0);
           const own = seen.room.messages.at(-1).id;
           await seen.room.edit(own, 'mine, edited');
-          await until(() => text('ol').endsWith('Ann: mine, edited'));
+          await until(() => text('ol')?.endsWith('Ann: mine, edited'));
           await seen.room.remove(own);
-          await until(() => text('ol').endsWith('Ann: '));
+          await until(() => text('ol')?.endsWith('Ann: '));
           await expect(seen.room.edit(id, 'not mine')).rejects.toMatchObject({ name: 'RequestError', code: 'forbidden' });
           await call(RT_OTHER, '/rooms/hooks/typing', { isTyping: true });
           await until(() => seen.room.typing.length === 1);
@@ -297,7 +297,7 @@ describe('React', () => {
           academy.realtime = false;
           await until(() => text('#state').startsWith('http'));
           academy.say('r', { userId: 8, name: 'Bob' }, 'by HTTP');
-          await until(() => text('ol').endsWith('Bob: by HTTP'));
+          await until(() => text('ol')?.endsWith('Bob: by HTTP'));
           academy.realtime = true;
           await until(() => text('#state').startsWith('websocket'));
         });

@@ -491,7 +491,15 @@ class FakeAcademy {
 
   #sync(user, payload) {
     if (Array.isArray(payload)) {
-      for (const one of payload) this.#checkReport(one);
+      for (const [at, one] of payload.entries()) {
+        try {
+          this.#checkReport(one);
+        } catch (refusal) {
+          // The field of a batch has the index of its report.
+          if (refusal.field === undefined) throw invalid(`[${at}]`, `[${at}] ${refusal.message}`);
+          throw invalid(`[${at}].${refusal.field}`, `[${at}].${refusal.message}`);
+        }
+      }
       return { results: payload.map((one) => this.#syncOne(user, one)) };
     }
     return this.#syncOne(user, payload);
