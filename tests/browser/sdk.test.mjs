@@ -196,6 +196,33 @@ test('a page that is reloaded while it is offline loses nothing of what it had t
   await ann.waitForFunction(() => !Object.keys(localStorage).some((key) => key.startsWith('academy-rt:outbox:')), undefined, { timeout: PATIENCE_MS });
 });
 
+test('two tabs of one person do not overtake each other: an older edit is not sent behind a newer one', async () => {
+  const [ann] = await both('tabs');
+  await say(ann, 'first');
+  await showsAll(ann, 1);
+  const id = Number(await ann.locator('#messages li').first().getAttribute('data-id'));
+  people.Ann.line.cut();
+  await by(ann, 'offline');
+  const edit = (page, content) => page.evaluate(([messageId, text]) => { window.edited = window.socket.emitWithAck('chat:edit', { roomId: 'tabs', messageId, content: text }).then(({ ok, error }) => error?.code ?? ok); }, [id, content]);
+  await edit(ann, 'older');
+  // The other tab has a line of its own, and the same storage.
+  const line = await Line.to(site.server.port);
+  const other = await people.Ann.context.newPage();
+  const hash = new URLSearchParams({ server: site.server.url, api: `https://127.0.0.1:${line.port}`, token: token({ userId: 7, name: 'Ann' }), room: 'tabs' });
+  await other.goto(`${people.Ann.origin}/#${hash}`);
+  await by(other, 'websocket', 'polling');
+  assert.equal(await other.evaluate(() => typeof navigator.locks?.request), 'function', 'this browser has Web Locks');
+  await edit(other, 'newer');
+  assert.equal(await other.evaluate(() => window.edited), true);
+  people.Ann.line.mend();
+  await by(ann, 'websocket', 'polling');
+  assert.equal(await ann.evaluate(() => window.edited), 'sent_elsewhere');
+  assert.deepEqual((await site.room('tabs')).map(({ content }) => content), ['newer']);
+  assert.ok(await ann.evaluate(() => !Object.keys(localStorage).some((key) => key.startsWith('academy-rt:outbox:'))));
+  await other.close();
+  await line.close();
+});
+
 test('an origin that is not listed may load the SDK, and nothing else', async () => {
   const other = createServer((request, response) => files.emit('request', request, response));
   await new Promise((resolve) => { other.listen(0, '127.0.0.1', resolve); });

@@ -124,9 +124,22 @@ describe('a page of another site', () => {
         assert.equal(await with_({ 'sec-fetch-site': site }), 'auth_error token_missing', site);
       }
     }
-    // No form and no image of another page writes anything: the HTTP API takes no cookie.
-    for (const headers of [{ cookie }, { cookie, origin: portal }, { cookie, 'sec-fetch-site': 'same-origin' }]) {
-      assert.equal((await server.fetch('/api/v1/session', { headers })).json.error.code, 'token_missing');
+    // No form and no image of another page reads or writes anything.
+    for (const headers of [{}, { origin: 'https://evil.example' }, { origin: 'null' }, ...['same-site', 'cross-site', 'none'].map((site) => ({ 'sec-fetch-site': site }))]) {
+      for (const [method, path, body] of [['GET', '/api/v1/session'], ['POST', '/api/v1/rooms/cookie/messages', { content: 'x' }]]) {
+        const { status, json } = await server.fetch(path, { method, body, headers: { cookie, ...headers } });
+        assert.deepEqual([status, json.error.code], [401, 'token_missing'], `${path} ${JSON.stringify(headers)}`);
+      }
+    }
+    const own = (path, options = {}) => server.fetch(path, { ...options, headers: { cookie, origin: portal } });
+    assert.equal((await own('/api/v1/session')).json.userId, 7);
+    assert.equal((await own('/api/v1/rooms/cookie/messages', { method: 'POST', body: { content: 'x' } })).json.seq, 1);
+    // An administrator's page asks for what is a person's; all else needs a token that the page hands in.
+    const root = `session=${token({ userId: 1, role: 'admin' })}`;
+    for (const [method, path, body] of [
+      ['GET', '/api/v1/admin/status'], ['GET', '/metrics'], ['POST', '/api/v1/broadcast', { target: { all: true }, event: 'x', payload: {} }], ['POST', '/api/v1/notifications/', { target: { all: true }, title: 'T', message: 'M' }],
+    ]) {
+      assert.equal((await server.fetch(path, { method, body, headers: { cookie: root, origin: portal } })).status, 401, path);
     }
     await server.stop();
   });

@@ -76,6 +76,7 @@ fn written() -> String {
             expires_at: None,
             server_time: at,
             unread: 2,
+            store_id: "3f0c6f4f2f9a4f0e8c1d5b7a90e2c4d6".into(),
         }),
         ServerEvent::AuthError(&ApiError::new(ErrorCode::TokenExpired, "the token has expired")),
         ServerEvent::AuthExpiring { expires_at: at },

@@ -106,9 +106,8 @@ fn required(text: &str) -> String {
         } else if let Some(names) = line.strip_prefix("export {") {
             exported.extend(names.trim_end_matches("};").split(',').map(|name| name.trim().to_owned()));
         } else if let Some(declaration) = line.strip_prefix("export ") {
-            let words = declaration.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
-            let name =
-                words.skip_while(|word| matches!(*word, "async" | "function" | "class" | "const" | "let")).next();
+            let mut words = declaration.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
+            let name = words.find(|word| !matches!(*word, "async" | "function" | "class" | "const" | "let"));
             exported.extend(name.map(ToOwned::to_owned));
             script += declaration;
             script += "\n";
