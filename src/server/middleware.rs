@@ -511,7 +511,7 @@ impl Middleware {
     fn take_cookie(&self, request: &mut Request<TimedBody>, allowed: &Option<Allowed>) {
         let path = request.uri().path();
         let headers = request.headers();
-        if headers.contains_key(AUTHORIZATION) || !is_api(path) || path.starts_with(ADMIN) {
+        if headers.contains_key(AUTHORIZATION) || !is_for_pages(request.method(), path) {
             return;
         }
         let rules = self.rules.load();
@@ -750,6 +750,13 @@ fn unpin(request: &mut Request<TimedBody>) {
 /// Whether whoever asks has to say who they are: each such request is paid for where that is read.
 fn is_api(path: &str) -> bool {
     path.starts_with(API) || path == "/metrics"
+}
+
+/// Whether it is what a person's page asks for. Administration and what back ends send need a token that is handed in.
+fn is_for_pages(method: &Method, path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let is_of_back_ends = path == "/api/v1/broadcast" || (path == "/api/v1/notifications" && method == Method::POST);
+    path.starts_with(API) && !path.starts_with(ADMIN) && !is_of_back_ends
 }
 
 /// Whether an answer waits for something to happen.
