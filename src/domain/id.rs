@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{MAX_SAFE_INTEGER, visible};
+use super::{MAX_SAFE_INTEGER, visible, whole};
 
 /// A number or a text, as JSON gave it.
 #[derive(Debug, Clone)]
@@ -80,13 +80,11 @@ impl<'de> Deserialize<'de> for Id {
                 f.write_str("a non-negative integer or a text")
             }
 
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in this range")]
             fn visit_f64<E: de::Error>(self, number: f64) -> Result<Id, E> {
-                // `7.0` is how many languages write what they have as a float.
-                if number.fract() == 0.0 && number >= 0.0 && number <= MAX_SAFE_INTEGER as f64 {
-                    return Ok(Id::Number(number as u64));
+                match whole(number).map(u64::try_from) {
+                    Some(Ok(number)) => Ok(Id::Number(number)),
+                    _ => Err(E::invalid_value(de::Unexpected::Float(number), &self)),
                 }
-                Err(E::invalid_value(de::Unexpected::Float(number), &self))
             }
 
             fn visit_u64<E: de::Error>(self, number: u64) -> Result<Id, E> {
@@ -141,6 +139,12 @@ fn is_clean(text: &str, max_chars: usize, also_forbidden: &[char]) -> bool {
         }
     }
     chars > 0 && !visible::hides_something(text)
+}
+
+/// Whether a text is the id of a room or a lesson. Whatever asks by HTTP takes a segment `.` or `..` out of its path, also where it
+/// is percent-encoded (WHATWG URL, 4.4): what has such an id could be joined, and never be asked for.
+fn is_name(text: &str) -> bool {
+    is_clean(text, 100, &[]) && !matches!(text, "." | "..")
 }
 
 macro_rules! typed_id {
@@ -255,9 +259,8 @@ impl RoomId {
     /// # Errors
     /// [`IdError::Room`] or [`IdError::Reserved`].
     pub fn new(id: Id) -> Result<RoomId, IdError> {
-        refuse_dots(&id, IdError::Room)?;
         if let Id::Text(text) = &id {
-            if !is_clean(text, 100, &[]) {
+            if !is_name(text) {
                 return Err(IdError::Room);
             }
             if has_reserved_prefix(text) {
@@ -265,15 +268,6 @@ impl RoomId {
             }
         }
         Ok(RoomId(id))
-    }
-}
-
-/// Whatever asks by HTTP takes a segment `.` or `..` out of its path, also where it is percent-encoded (WHATWG URL, 4.4): what
-/// has such an id could be joined, and never be asked for.
-fn refuse_dots(id: &Id, refusal: IdError) -> Result<(), IdError> {
-    match id {
-        Id::Text(text) if matches!(&**text, "." | "..") => Err(refusal),
-        _ => Ok(()),
     }
 }
 
@@ -305,9 +299,8 @@ impl LessonId {
     /// # Errors
     /// [`IdError::Lesson`] if it is none.
     pub fn new(id: Id) -> Result<LessonId, IdError> {
-        refuse_dots(&id, IdError::Lesson)?;
         match &id {
-            Id::Text(text) if !is_clean(text, 100, &[]) => Err(IdError::Lesson),
+            Id::Text(text) if !is_name(text) => Err(IdError::Lesson),
             _ => Ok(LessonId(id)),
         }
     }

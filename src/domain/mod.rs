@@ -28,6 +28,14 @@ use serde::{Deserialize, Serialize};
 /// The largest integer that JavaScript holds exactly, 2^53 - 1. Every id that leaves the server is at most this.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
 
+/// The whole number that was written as `7.0` or `1e3`, as many languages write what they have as a float; `None` if it is none, or
+/// larger than JavaScript holds exactly.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "a whole number in this range is both")]
+pub fn whole(number: f64) -> Option<i64> {
+    (number.fract() == 0.0 && number.abs() <= MAX_SAFE_INTEGER as f64).then_some(number as i64)
+}
+
 /// One of the four roles that have a room of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

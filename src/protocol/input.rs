@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
 
-use crate::domain::MAX_SAFE_INTEGER;
+use crate::domain::whole;
 
 /// Reads as the deserializer below it does, but for what the module says.
 pub(super) struct Input<T>(pub(super) T);
@@ -100,13 +100,13 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Given<V> {
         visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
     }
 
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number in this range is both")]
     fn visit_f64<E: Error>(self, number: f64) -> Result<V::Value, E> {
-        let most = MAX_SAFE_INTEGER as f64;
-        match (self.has_whole && number.fract() == 0.0 && number.abs() <= most, number < 0.0) {
-            (true, false) => self.visitor.visit_u64(number as u64),
-            (true, true) => self.visitor.visit_i64(number as i64),
-            (false, _) => self.visitor.visit_f64(number),
+        match whole(number).filter(|_| self.has_whole) {
+            None => self.visitor.visit_f64(number),
+            Some(whole) => match u64::try_from(whole) {
+                Ok(whole) => self.visitor.visit_u64(whole),
+                Err(_) => self.visitor.visit_i64(whole),
+            },
         }
     }
 

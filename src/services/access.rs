@@ -244,11 +244,15 @@ impl Access {
     /// `forbidden`, `unavailable`.
     pub async fn list(&self, caller: &Caller) -> Result<Vec<BanView>, ApiError> {
         authorize(caller, Scope::Users)?;
+        Ok(views_of(&self.standing().await?).collect())
+    }
+
+    /// Everything that stands against somebody at this moment, also what the store has not taken yet.
+    async fn standing(&self) -> Result<Vec<Banned>, ApiError> {
         let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.store.now());
-        let bans = self.unstored.follow(bans);
-        let standing = bans.iter().filter(|banned| banned.until.is_none_or(|until| until > now));
-        let standing = standing.filter(|banned| !matches!(banned.ban, Ban::Mute { .. }));
-        Ok(standing.map(BanView::from).collect())
+        let mut bans = self.unstored.follow(bans);
+        bans.retain(|banned| banned.until.is_none_or(|until| until > now));
+        Ok(bans)
     }
 
     /// Shuts somebody out: their sockets are closed, and no token lets them in.
@@ -359,12 +363,11 @@ impl Access {
             Err(StoreError::Refused(Refusal::NotFound)) => None,
             Err(error) => return Err(store_error(error)),
         };
-        let bans = self.list(caller).await?.into_iter();
-        let bans = bans.filter(|ban| ban.user_id.as_ref() == Some(&user) || ban.kind == "all_tokens").collect();
+        let standing = self.standing().await?;
+        let bans = views_of(&standing).filter(|ban| ban.user_id.as_ref() == Some(&user) || ban.kind == "all_tokens");
+        let bans = bans.collect();
+        let mutes = standing.iter().filter_map(MuteView::of).filter(|mute| mute.user_id == user).collect();
         let now = (self.store.now(), Instant::now());
-        let mutes = self.store.bans().await.map_err(store_error)?;
-        let mutes = mutes.iter().filter_map(MuteView::of).filter(|mute| mute.user_id == user && mute.until > now.0);
-        let mutes = mutes.collect();
         let refusals = self.live.counters().refused_users.of(&user).into_iter();
         let (refusals, connections) = (refusals.map(|refusal| refusal_view(refusal, now)).collect(), Vec::new());
         Ok(Diagnosis { user_id: user, user: profile, bans, blocked_by: None, mutes, connections, refusals })
@@ -418,6 +421,11 @@ fn stands_already(stored: &[Banned], banned: &Banned) -> bool {
         Ban::Token(_) | Ban::User(_) | Ban::Mute { .. } => true,
         Ban::TokensOf(_) | Ban::AllTokens => other.before >= banned.before,
     })
+}
+
+/// Blocks and revocations among what stands; mutes are another list.
+fn views_of(standing: &[Banned]) -> impl Iterator<Item = BanView> {
+    standing.iter().filter(|banned| !matches!(banned.ban, Ban::Mute { .. })).map(BanView::from)
 }
 
 /// The reason of an act, for the audit log: without control characters.

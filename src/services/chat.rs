@@ -30,7 +30,7 @@ use crate::realtime::registry::Gate;
 use crate::services::caller::{require_join, require_membership};
 use crate::services::errors::store_error;
 use crate::services::limits::{Rate, Rates, StoreQuota};
-use crate::services::pages::{fitting, limit_of};
+use crate::services::pages::{fitting, limit_of, limit_within};
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
 use crate::services::uses::Uses;
@@ -80,7 +80,8 @@ impl Chat {
     pub async fn join(&self, caller: &Caller, request: ChatJoin) -> Result<JoinGrant, ApiError> {
         let socket = caller.socket.ok_or_else(|| ApiError::new(ErrorCode::Internal, "only a socket can join"))?;
         self.rates.count(Rate::Joins, &caller.actor.user)?;
-        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
+        let page =
+            Page { before: None, after: request.after, limit: limit_within(request.limit, DEFAULT_PAGE, MAX_PAGE)? };
         let room = request.room_id;
         let was_in = self.live.sockets.is_in(socket, &room);
         if !was_in {
@@ -121,7 +122,8 @@ impl Chat {
     pub async fn take_part(&self, caller: &Caller, request: ChatJoin) -> Result<Joined, ApiError> {
         self.rates.count(Rate::Joins, &caller.actor.user)?;
         let room = request.room_id;
-        let page = Page { before: None, after: request.after, limit: page_limit(request.limit)? };
+        let page =
+            Page { before: None, after: request.after, limit: limit_within(request.limit, DEFAULT_PAGE, MAX_PAGE)? };
         require_membership(&self.store, &self.settings, caller, &room).await?;
         self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         let page = self.join_stored(caller, &room, page).await?;
@@ -311,7 +313,11 @@ impl Chat {
             authorize(caller, Scope::Admin)?;
         }
         let room = request.room_id;
-        let page = Page { before: request.before, after: request.after, limit: page_limit(request.limit)? };
+        let page = Page {
+            before: request.before,
+            after: request.after,
+            limit: limit_within(request.limit, DEFAULT_PAGE, MAX_PAGE)?,
+        };
         let from_the_first = page.after.is_some();
         self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         if request.versions {
@@ -419,14 +425,6 @@ impl Chat {
             self.live.end_typing(&request.room_id, &caller.actor.user);
         }
         Ok(())
-    }
-}
-
-fn page_limit(limit: Option<usize>) -> Result<usize, ApiError> {
-    match limit {
-        None => Ok(DEFAULT_PAGE),
-        Some(limit) if (1..=MAX_PAGE).contains(&limit) => Ok(limit),
-        Some(_) => Err(ApiError::field("limit", format!("limit must be 1 to {MAX_PAGE}"))),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::realtime::live::Live;
 use crate::realtime::registry::{Arrived, SocketHandle};
 use crate::services::Caller;
 use crate::services::errors::store_error;
-use crate::services::pages::fitting;
+use crate::services::pages::{fitting, limit_within};
 use crate::services::storage::Storage;
 
 /// The most undelivered notifications that are sent on arrival.
@@ -100,10 +100,7 @@ impl Inbox {
     /// # Errors
     /// `invalid_payload`, `unavailable`.
     pub async fn list(&self, caller: &Caller, request: NotificationList) -> Result<NotificationItems, ApiError> {
-        let limit = request.limit.unwrap_or(DEFAULT_PAGE);
-        if !(1..=MAX_PAGE).contains(&limit) {
-            return Err(ApiError::field("limit", format!("limit must be 1 to {MAX_PAGE}")));
-        }
+        let limit = limit_within(request.limit, DEFAULT_PAGE, MAX_PAGE)?;
         note_user(&self.store, &self.live, caller).await;
         let query = InboxQuery { before: request.before, limit, unread_only: request.unread_only };
         let page = self.store.inbox((*caller.actor).clone(), query).await.map_err(store_error)?;

@@ -15,6 +15,7 @@ use crate::protocol::admin::notices::{
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::access::reason_of;
 use crate::services::errors::store_error;
+use crate::services::pages::limit_within;
 use crate::services::storage::Storage;
 use crate::services::{Caller, authorize};
 use crate::store::StoreError;
@@ -23,6 +24,8 @@ use crate::store::operations::{Act, DoDue, DueDone, Recall, RequestKey, Schedule
 
 /// So far ahead a time may lie.
 const FARTHEST: Duration = Duration::from_secs(2 * 366 * 24 * 60 * 60);
+/// So many are listed without a word.
+const DEFAULT_LISTED: usize = 50;
 /// So much that is due is done by one transaction.
 const DUE_SLICE: usize = 50;
 /// It is not known when something is due next.
@@ -124,7 +127,7 @@ impl Notices {
             Some("over") => Some(StateFilter::Over),
             Some(_) => return Err(ApiError::field("state", "state must be scheduled, live or over")),
         };
-        let limit = limit_of(request.limit)?;
+        let limit = limit_within(request.limit, DEFAULT_LISTED, MAX_LISTED)?;
         let page = self.store.notices(NoticeQuery { before: request.before, limit, state }).await;
         let page = page.map_err(store_error)?;
         let next = page.items.last().filter(|_| page.has_more).map(|last| last.notice.id.to_string());
@@ -137,8 +140,11 @@ impl Notices {
     /// `invalid_payload`, `forbidden`, `not_found`, `unavailable`.
     pub async fn readers(&self, caller: &Caller, id: u64, request: ReaderListRequest) -> Result<Readers, ApiError> {
         authorize(caller, Scope::Admin)?;
-        let query =
-            ReaderQuery { after: request.after.unwrap_or(0), limit: limit_of(request.limit)?, read: request.read };
+        let query = ReaderQuery {
+            after: request.after.unwrap_or(0),
+            limit: limit_within(request.limit, DEFAULT_LISTED, MAX_LISTED)?,
+            read: request.read,
+        };
         let page = self.store.readers(id, query).await.map_err(|error| not_there(error, id))?;
         Ok(Readers {
             notification: NoticeView::from(&page.notice),
@@ -174,14 +180,6 @@ pub(super) fn words_of(times: Times) -> String {
     let word =
         |name: &str, time: Option<Timestamp>| time.map_or_else(String::new, |time| format!(" {name} {}", moment(time)));
     format!("{}{}", word("at", times.at), word("until", times.until))
-}
-
-fn limit_of(limit: Option<usize>) -> Result<usize, ApiError> {
-    let limit = limit.unwrap_or(50);
-    if (1..=MAX_LISTED).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(ApiError::field("limit", format!("limit must be 1 to {MAX_LISTED}")))
 }
 
 fn not_there(error: StoreError, id: u64) -> ApiError {

@@ -65,10 +65,18 @@ fn json_bytes(value: &impl Serialize) -> usize {
 /// # Errors
 /// `invalid_payload`.
 pub(super) fn limit_of(asked: Option<usize>) -> Result<usize, ApiError> {
+    limit_within(asked, DEFAULT_ITEMS, MOST_ITEMS)
+}
+
+/// How many items of a page are asked for: so many without a word, and at most so many.
+///
+/// # Errors
+/// `invalid_payload`.
+pub(super) fn limit_within(asked: Option<usize>, default: usize, most: usize) -> Result<usize, ApiError> {
     match asked {
-        None => Ok(DEFAULT_ITEMS),
-        Some(limit) if (1..=MOST_ITEMS).contains(&limit) => Ok(limit),
-        Some(_) => Err(ApiError::field("limit", format!("limit must be 1 to {MOST_ITEMS}"))),
+        None => Ok(default),
+        Some(limit) if (1..=most).contains(&limit) => Ok(limit),
+        Some(_) => Err(ApiError::field("limit", format!("limit must be 1 to {most}"))),
     }
 }
 

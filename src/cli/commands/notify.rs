@@ -11,9 +11,10 @@ use crate::config::units;
 use crate::domain::{Clock, SystemClock, Timestamp};
 
 use crate::cli::Global;
+use crate::cli::client::listing::{items_of, number, text};
 use crate::cli::client::{Call, ServerArgs, call};
 use crate::cli::commands::broadcast::{TargetArgs, say_sent};
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{Exit, Failure, in_line};
 
 /// How a time is written.
 const TIMES: &str =
@@ -205,7 +206,7 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
     }
     let answer = call(global, &args.server, Call::new(Method::GET, path, None))?;
     global.print(&answer, || {
-        let mut lines: Vec<String> = items(&answer).iter().flat_map(|one| [line(one), title(one)]).collect();
+        let mut lines: Vec<String> = items_of(&answer).iter().flat_map(|one| [line(one), title(one)]).collect();
         if lines.is_empty() {
             lines.push("no notification fits".to_owned());
         }
@@ -226,7 +227,7 @@ fn readers(global: &Global, args: &ReadersArgs) -> anyhow::Result<Exit> {
     global.print(&answer, || {
         let mut lines: Vec<String> =
             answer.get("notification").iter().flat_map(|one| [line(one), title(one)]).collect();
-        for reader in items(&answer) {
+        for reader in items_of(&answer) {
             let read = match (reader.get("read").and_then(Value::as_bool), number(reader, "readAt")) {
                 (Some(true), 0) => "read, it is not known when".to_owned(),
                 (Some(true), at) => format!("read {}", moment(Timestamp(at))),
@@ -286,24 +287,8 @@ fn line(one: &Value) -> String {
 /// Its titles, each on a line of its own below.
 fn title(one: &Value) -> String {
     let fr = one.pointer("/translations/fr/title").and_then(Value::as_str);
-    let both = fr.map_or_else(String::new, |fr| format!(" / {fr}"));
-    format!("    {}{both}", text(one, "title")).replace(char::is_control, " ")
-}
-
-fn items(answer: &Value) -> &[Value] {
-    answer.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
-fn number(value: &Value, name: &str) -> u64 {
-    value.get(name).and_then(Value::as_u64).unwrap_or_default()
-}
-
-fn text(value: &Value, name: &str) -> String {
-    match value.get(name) {
-        Some(Value::String(text)) => text.replace(char::is_control, " "),
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    }
+    let both = fr.map_or_else(String::new, |fr| format!(" / {}", in_line(fr)));
+    format!("    {}{both}", text(one, "title"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ const MAX_HEADER: usize = 10;
 const FIN_TEXT: u8 = 0x81;
 /// A frame that closes, with code 1012: the service restarts. The client closes the connection when it has read what is
 /// before.
-pub const CLOSE: &[u8] = &[0x88, 0x02, 0x03, 0xf4];
+pub const CLOSE: &[u8] = &close(1_012);
 /// A frame that closes, and does not say why.
 pub const CLOSE_BARE: &[u8] = &[0x88, 0x00];
 /// The codes of what closes a WebSocket at once (RFC 6455, 7.4.1): a frame that is none, text that is none, and too much.
@@ -22,9 +22,9 @@ pub const TOO_LARGE: u16 = 1_009;
 
 /// A frame that closes, with a code.
 #[must_use]
-pub fn close(code: u16) -> Vec<u8> {
+pub const fn close(code: u16) -> [u8; 4] {
     let [high, low] = code.to_be_bytes();
-    vec![0x88, 0x02, high, low]
+    [0x88, 0x02, high, low]
 }
 
 /// The frames of packets, one behind another in one piece: one write a socket.

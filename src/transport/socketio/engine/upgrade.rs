@@ -86,7 +86,10 @@ where
             (PONG, _) => {}
             (opcode, payload) => {
                 let code = payload.first_chunk().filter(|_| opcode == CLOSE).map(|code| u16::from_be_bytes(*code));
-                close(&mut stream, &code.map_or_else(|| frame::CLOSE_BARE.to_vec(), frame::close)).await;
+                match code {
+                    Some(code) => close(&mut stream, &frame::close(code)).await,
+                    None => close(&mut stream, frame::CLOSE_BARE).await,
+                }
                 return Err(ErrorKind::InvalidData.into());
             }
         }
@@ -232,9 +235,9 @@ mod tests {
         for (bytes, closing) in [
             (said(TEXT, b"2prob"), frame::CLOSE_BARE.to_vec()),
             (said(2, b"2probe"), frame::CLOSE_BARE.to_vec()),
-            (said(CLOSE, &[3, 0xe8]), frame::close(1_000)),
-            (unmasked, frame::close(frame::PROTOCOL)),
-            (large, frame::close(frame::TOO_LARGE)),
+            (said(CLOSE, &[3, 0xe8]), frame::close(1_000).to_vec()),
+            (unmasked, frame::close(frame::PROTOCOL).to_vec()),
+            (large, frame::close(frame::TOO_LARGE).to_vec()),
             (Vec::new(), Vec::new()),
         ] {
             let (server, mut client) = tokio::io::duplex(1_024);
