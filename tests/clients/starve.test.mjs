@@ -14,7 +14,7 @@ import { ACTS, event, furnish, kinds } from './kinds.mjs';
 const here = dirname(fileURLToPath(import.meta.url));
 const SECONDS = process.env.TESTED_FOR_LONG === '1' ? 10 : 1.5;
 const PEOPLE = 20;
-const TRIES = 4;
+const TRIES = 7;
 // A p99 of some hundred messages is no finer than this where two servers, two crowds and two floods share two cores.
 const GRAIN_MS = 5;
 const ROOM_KIB = 64 * 1024;
@@ -76,19 +76,21 @@ describe('nobody can starve another', () => {
     const memory = server.rssKiB();
     let done;
     let cpu;
-    const isHeldUp = () => at(starved, 0.99) > 2 * at(beside, 0.99) + GRAIN_MS;
+    // The median of the tries: a moment in which the machine does something else is in one of them, a request that holds others up in all.
+    const p99 = (tries) => at(tries, 0.5);
+    const isHeldUp = () => p99(starved) > 2 * p99(beside) + GRAIN_MS;
     for (let n = 0; n === 0 || (n < TRIES && isHeldUp()); n += 1) {
-      beside.push(...(await during(people, 'people', starve(decoy, act))).took);
+      beside.push(at((await during(people, 'people', starve(decoy, act))).took, 0.99));
       const before = cpuMs(server);
       const { took, ended } = await during(people, 'people', starve(server, act));
-      starved.push(...took);
+      starved.push(at(took, 0.99));
       [done, cpu] = [ended, cpuMs(server) - before];
     }
     const asked = done.answered + done.refused;
     t.diagnostic(`${done.answered} answered, ${done.refused} refused, ${done.lost} lost in ${done.seconds.toFixed(1)} s; server ${(cpu / (done.seconds * 10)).toFixed(0)} % of a processor, ` +
-      `${((cpu * 1_000) / Math.max(asked, 1)).toFixed(0)} us a request with the people's; people's p99 ${at(beside, 0.99).toFixed(1)} ms beside, ${at(starved, 0.99).toFixed(1)} ms in it; memory ${memory}, ${server.rssKiB()} KiB`);
+      `${((cpu * 1_000) / Math.max(asked, 1)).toFixed(0)} us a request with the people's; people's p99 ${p99(beside).toFixed(1)} ms beside, ${p99(starved).toFixed(1)} ms in it, of ${beside.length}; memory ${memory}, ${server.rssKiB()} KiB`);
     assert.ok(asked > 0, 'it was asked for');
-    assert.ok(!isHeldUp(), `people waited: p99 ${at(beside, 0.99)} ms beside the same of another server, ${at(starved, 0.99)} ms in it`);
+    assert.ok(!isHeldUp(), `people waited: p99s of ${beside} ms beside the same of another server, ${starved} ms in it`);
     await until(() => server.rssKiB() <= memory + ROOM_KIB, `memory is within 64 MiB of ${memory} KiB; it is ${server.rssKiB()}`);
     assert.ok(people.every((person) => person.connected), 'nobody was thrown out');
     return done;
