@@ -415,6 +415,31 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
   });
 }
 
+test('a stock client with `retries` sends copies of what is answered late: with a clientId one is stored', async (t) => {
+  const server = await Appliance.start();
+  t.after(() => {
+    server.child.kill('SIGCONT');
+    return server.stop();
+  });
+  const socket = await server.signedIn({ userId: 7 }, { retries: 10, ackTimeout: 100 });
+  let sent = 0;
+  socket.io.engine.on('packetCreate', ({ data }) => { if (`${data}`.includes('chat:message')) sent += 1; });
+  const stored = async (content, clientId) => {
+    sent = 0;
+    server.child.kill('SIGSTOP');
+    const said = socket.emitWithAck('chat:message', { roomId: 'copies', content, clientId });
+    await until(() => sent >= 3, 'it was sent three times');
+    server.child.kill('SIGCONT');
+    assert.equal((await said).ok, true);
+    // What was sent before the answer is done in its order: behind it nothing comes any more.
+    const page = await server.fetch('/api/v1/rooms/copies/messages?limit=200', { claims: { userId: 7 } });
+    return JSON.parse(page.raw).messages.filter((one) => one.content === content).length;
+  };
+  assert.equal(await stored('with', 'c-1'), 1);
+  const without = await stored('without');
+  assert.ok(without >= 2, `${without}: what the documents warn of`);
+});
+
 // ---- who vanishes
 
 test('a client on polling that vanishes is gone a few seconds later, and one that comes again in time is not', async (t) => {
