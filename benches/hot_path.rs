@@ -65,6 +65,7 @@ fn writer(c: &mut Criterion) {
         cache_bytes: 64 << 20,
         progress_versions: 50,
         lessons_per_user: 0,
+        commit_delay: std::time::Duration::ZERO,
         min_free_bytes: 0,
         min_free_admin_bytes: 0,
     };

@@ -9,6 +9,9 @@ use crate::domain::origin::Origin;
 
 use super::{Config, ForwardedHeader, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
 
+/// What waits longer than this for company is waited for by people.
+const LONGEST_COMMIT_DELAY: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// One key.
 #[derive(Debug)]
 pub struct Key {
@@ -294,6 +297,19 @@ pub const KEYS: &[Key] = &[
         c.storage.cache = bytes(v)?;
         Ok(())
     })),
+    fixed(key(
+        "storage.commit_delay",
+        "\"3ms\"",
+        "Time that a write waits at most for others to share its commit, under load; 0s: none, at most 100ms.",
+        |c, v| {
+            let delay = units::duration(v)?;
+            if delay > LONGEST_COMMIT_DELAY {
+                return Err("must be at most 100ms".to_owned());
+            }
+            c.storage.commit_delay = delay;
+            Ok(())
+        },
+    )),
     fixed(key(
         "storage.min_free",
         "\"auto\"",

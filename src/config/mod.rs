@@ -244,6 +244,8 @@ pub struct Storage {
     pub data_dir: PathBuf,
     /// The page cache, in bytes.
     pub cache: usize,
+    /// How long a write waits at most for others that share its commit; zero: not at all.
+    pub commit_delay: Duration,
     /// Writes are refused below so many free bytes; `None`: the larger of 512 MB and a twentieth of the disk.
     pub min_free: Option<u64>,
     /// What takes rights away or makes room goes on down to so many free bytes; `None`: a quarter of the others' bound.
@@ -453,6 +455,7 @@ impl Default for Config {
             storage: Storage {
                 data_dir: PathBuf::from("./academy-rt-data"),
                 cache: 64 << 20,
+                commit_delay: Duration::from_millis(3),
                 min_free: None,
                 min_free_admin: None,
             },

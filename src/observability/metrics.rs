@@ -266,6 +266,11 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         "Duration of a commit in seconds, from its first row until it is on disk",
         Seconds(figures.store.commit_time),
     );
+    registry.register(
+        "store_commit_wait_seconds",
+        "Seconds that the oldest request of a commit has waited until it began: see storage.commit_delay",
+        Seconds(figures.store.commit_wait),
+    );
     let build = Family::<Build, Gauge>::default();
     build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
     registry.register("build_info", "The running version", build);

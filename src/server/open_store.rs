@@ -27,6 +27,7 @@ pub(super) async fn open_store(
         cache_bytes: config.storage.cache,
         progress_versions: config.retention.progress_versions,
         lessons_per_user: config.limits.lessons_per_user,
+        commit_delay: config.storage.commit_delay,
         min_free_bytes: config.storage.min_free_bytes(disk_bytes),
         min_free_admin_bytes: config.storage.min_free_admin_bytes(disk_bytes),
     };

@@ -45,6 +45,8 @@ pub struct StoreStatus {
     pub writes: u64,
     /// How long commits took, from the first row to the disk.
     pub commit_time: Durations,
+    /// How long the oldest request of each transaction has waited until that began: for the one before, and for others.
+    pub commit_wait: Durations,
     /// Writes are refused below so many free bytes.
     pub min_free_bytes: u64,
     /// Bytes of the requests that wait for the writer, about.

@@ -140,6 +140,8 @@ pub struct StoreConfig {
     pub progress_versions: usize,
     /// How many lessons of a user have progress at most; 0: no limit.
     pub lessons_per_user: u64,
+    /// How long a request waits at most until others share its transaction, where they come all the time; zero: not at all.
+    pub commit_delay: std::time::Duration,
     /// Writes are refused below this many free bytes on the disk, before the engine meets a full disk. 0 switches it off.
     pub min_free_bytes: u64,
     /// Operations of [`operations::Class::Relief`] go on down to this.

@@ -178,6 +178,7 @@ fn a_purge_that_was_cut_off_has_an_end_in_the_audit_log() {
         cache_bytes: 16 << 20,
         progress_versions: 10,
         lessons_per_user: 1_000,
+        commit_delay: std::time::Duration::from_millis(3),
         min_free_bytes: 0,
         min_free_admin_bytes: 0,
     };

@@ -387,6 +387,7 @@ pub fn config(dir: &Path) -> StoreConfig {
         cache_bytes: 8 << 20,
         progress_versions: 3,
         lessons_per_user: LESSONS,
+        commit_delay: std::time::Duration::from_millis(3),
         min_free_bytes: 0,
         min_free_admin_bytes: 0,
     }

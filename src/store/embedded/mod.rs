@@ -124,6 +124,7 @@ impl Embedded {
             writes: AtomicU64::new(0),
             snapshots: AtomicUsize::new(0),
             commit_time: Default::default(),
+            commit_wait: Default::default(),
         });
         let queue = Arc::new(Queue::default());
         let (closed_sender, closed) = watch::channel(None);
@@ -133,6 +134,7 @@ impl Embedded {
             sink,
             keep_versions: config.progress_versions.max(1) as u64,
             lessons_per_user: config.lessons_per_user,
+            commit_delay: config.commit_delay,
             known: Known::default(),
             expiry: ExpiryClock::new(clock.now(), clock.passing()),
             clock,

@@ -229,6 +229,7 @@ impl Maintenance for Embedded {
             busy: self.shared.busy(),
             commits: self.shared.commits.load(Ordering::Relaxed),
             commit_time: self.shared.commit_time.read(),
+            commit_wait: self.shared.commit_wait.read(),
             min_free_bytes: self.shared.min_free_bytes,
             writes: self.shared.writes.load(Ordering::Relaxed),
             last_id: self.last_id(),

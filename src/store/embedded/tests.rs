@@ -252,6 +252,7 @@ fn config(dir: &Path) -> StoreConfig {
         cache_bytes: 4 << 20,
         progress_versions: 5,
         lessons_per_user: 0,
+        commit_delay: std::time::Duration::ZERO,
         min_free_bytes: 1,
         min_free_admin_bytes: 1,
     }

@@ -688,6 +688,7 @@ mod tests {
             cache_bytes: 8 << 20,
             progress_versions: 3,
             lessons_per_user: 0,
+            commit_delay: std::time::Duration::ZERO,
             min_free_bytes: 0,
             min_free_admin_bytes: 0,
         };

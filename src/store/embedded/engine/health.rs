@@ -70,6 +70,8 @@ pub(in crate::store::embedded) struct Shared {
     /// Views that readers have open. Each pins pages: the file grows with what is written meanwhile.
     pub(in crate::store::embedded) snapshots: AtomicUsize,
     pub(in crate::store::embedded) commit_time: Histogram,
+    /// How long the oldest request of each transaction has waited until that began.
+    pub(in crate::store::embedded) commit_wait: Histogram,
 }
 
 /// Counts a view for as long as it is open, also if reading panics.

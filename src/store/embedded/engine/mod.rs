@@ -9,6 +9,7 @@ pub(in crate::store::embedded) mod file;
 pub(in crate::store::embedded) mod first_answers;
 pub(in crate::store::embedded) mod health;
 pub(in crate::store::embedded) mod holder;
+mod pace;
 pub(in crate::store::embedded) mod queue;
 pub(in crate::store::embedded) mod schema;
 pub(in crate::store::embedded) mod writer;

@@ -4,13 +4,14 @@
 //! of the whole: when it is full its user is told that the store is busy, and nobody else is.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::domain::UserId;
 use crate::store::StoreError;
+use crate::store::embedded::engine::pace::Pace;
 use crate::store::operations::{AnyAnswer, Applied, Write};
 
 /// How many requests of users wait at most; one more is told that the store is busy. The server's own have as many beside them.
@@ -105,6 +106,10 @@ struct Lines {
     turns: VecDeque<UserId>,
     /// How many have come since the start.
     came: u64,
+    /// Since when the oldest of those that wait does so.
+    oldest: Option<Instant>,
+    /// Whether the writer sleeps for a moment while more come: it need not be woken for each.
+    is_gathering: bool,
     /// All requests and bytes of users.
     commands: usize,
     bytes: usize,
@@ -121,8 +126,8 @@ pub(in crate::store::embedded) struct Queue {
 /// What the writer got.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::store::embedded) enum Taken {
-    /// At least one request.
-    Some,
+    /// At least one request; so long the oldest has waited.
+    Some(Duration),
     /// Nothing came in time.
     TimedOut,
     /// Nothing waits, and nothing comes any more.
@@ -166,13 +171,26 @@ impl Queue {
                 lines.bytes += bytes;
             }
         }
+        if lines.oldest.is_none() {
+            lines.oldest = Some(Instant::now());
+        }
+        let wakes = !lines.is_gathering || lines.is_full();
         drop(lines);
-        self.came.notify_one();
+        if wakes {
+            self.came.notify_one();
+        }
         Ok(())
     }
 
-    /// Waits for requests, until a moment if one is given, and takes a transaction of them.
-    pub(in crate::store::embedded) fn take(&self, commands: &mut Vec<Command>, until: Option<Instant>) -> Taken {
+    /// Waits for requests, until a moment if one is given, then for more of them as `pace` says, and takes a transaction of
+    /// them. The commit before ended at `last`.
+    pub(in crate::store::embedded) fn take(
+        &self,
+        commands: &mut Vec<Command>,
+        until: Option<Instant>,
+        pace: &mut Pace,
+        last: Instant,
+    ) -> Taken {
         let mut lines = self.lines.lock();
         while lines.own.commands.is_empty() && lines.turns.is_empty() {
             if lines.is_closed {
@@ -187,8 +205,31 @@ impl Queue {
                 }
             }
         }
+        let bound = pace.bound(last.elapsed());
+        if let Some(oldest) = lines.oldest.filter(|_| !bound.is_zero()) {
+            let (half, whole) = (oldest + bound / 2, oldest + bound);
+            // Where the commit before took longer, they have waited long enough already, and nothing is learned.
+            if Instant::now() < half {
+                self.gather(&mut lines, half);
+                let early = lines.waiting();
+                self.gather(&mut lines, whole);
+                let all = lines.waiting();
+                pace.learn(all.saturating_sub(early), all);
+            } else {
+                self.gather(&mut lines, whole);
+            }
+        }
+        let waited = lines.oldest.map_or(Duration::ZERO, |oldest| oldest.elapsed());
         lines.take(commands);
-        Taken::Some
+        lines.oldest = (lines.waiting() > 0).then(Instant::now);
+        Taken::Some(waited)
+    }
+
+    /// Lets more come until a moment, or until a transaction is full, or until nothing comes any more.
+    fn gather(&self, lines: &mut MutexGuard<'_, Lines>, until: Instant) {
+        lines.is_gathering = true;
+        while !lines.is_full() && !lines.is_closed && !self.came.wait_until(lines, until).timed_out() {}
+        lines.is_gathering = false;
     }
 
     /// Takes nothing more; what waits is still done.
@@ -211,11 +252,20 @@ impl Queue {
     /// How many requests wait, and how many bytes.
     pub(in crate::store::embedded) fn waiting(&self) -> (usize, usize) {
         let lines = self.lines.lock();
-        (lines.commands + lines.own.commands.len(), lines.bytes + lines.own.bytes)
+        (lines.waiting(), lines.bytes + lines.own.bytes)
     }
 }
 
 impl Lines {
+    fn waiting(&self) -> usize {
+        self.commands + self.own.commands.len()
+    }
+
+    /// Whether a transaction can have no more than what waits.
+    fn is_full(&self) -> bool {
+        self.waiting() >= BATCH || self.bytes + self.own.bytes >= BATCH_BYTES
+    }
+
     fn take(&mut self, commands: &mut Vec<Command>) {
         let (mut taken, mut bytes) = (Vec::new(), 0);
         let is_full = |taken: &Vec<_>, bytes| taken.len() >= BATCH || bytes >= BATCH_BYTES;
@@ -284,9 +334,14 @@ mod tests {
         Command::Write(Box::new(Write { at: Timestamp(at), operation, act: None }), oneshot::channel().0)
     }
 
+    /// Takes without waiting for more.
+    fn take(queue: &Queue, commands: &mut Vec<Command>, until: Option<Instant>) -> Taken {
+        queue.take(commands, until, &mut Pace::new(Duration::ZERO), Instant::now())
+    }
+
     fn taken(queue: &Queue) -> Vec<(Option<String>, u64)> {
         let mut commands = Vec::new();
-        assert_eq!(queue.take(&mut commands, None), Taken::Some);
+        assert!(matches!(take(queue, &mut commands, None), Taken::Some(_)));
         let of = |command: &Command| match command {
             Command::Write(write, _) => (command.user().map(UserId::canonical), write.at.0),
             Command::Mend => (None, 0),
@@ -351,11 +406,49 @@ mod tests {
         let queue = Queue::default();
         let mut commands = Vec::new();
         let soon = Instant::now() + Duration::from_millis(1);
-        assert_eq!(queue.take(&mut commands, Some(soon)), Taken::TimedOut);
+        assert_eq!(take(&queue, &mut commands, Some(soon)), Taken::TimedOut);
         queue.push(command(Some("1"), 1)).unwrap();
         queue.close();
         assert_eq!(queue.push(command(Some("1"), 2)), Err(StoreError::Closed));
-        assert_eq!(queue.take(&mut commands, None), Taken::Some);
-        assert_eq!((commands.len(), queue.take(&mut commands, None)), (1, Taken::Closed));
+        assert!(matches!(take(&queue, &mut commands, None), Taken::Some(_)));
+        assert_eq!((commands.len(), take(&queue, &mut commands, None)), (1, Taken::Closed));
+    }
+
+    #[test]
+    fn who_comes_while_others_wait_for_company_is_taken_with_them() {
+        // So long that only a test that has failed would wait for it.
+        let far = Duration::from_secs(60);
+        let queue = Queue::default();
+        let mut pace = Pace::new(far);
+        let mut commands = Vec::new();
+        while pace.bound(Duration::ZERO).is_zero() {}
+        queue.push(command(Some("1"), 0)).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !queue.lines.lock().is_gathering {
+                    std::thread::yield_now();
+                }
+                for n in 1..BATCH as u64 {
+                    queue.push(command(Some(&(n / 60).to_string()), n)).unwrap();
+                }
+            });
+            let taken = queue.take(&mut commands, None, &mut pace, Instant::now());
+            assert!(matches!(taken, Taken::Some(waited) if waited < far), "a full transaction waits for nobody");
+        });
+        assert_eq!(commands.len(), BATCH);
+        // What waits when the queue is closed is not kept waiting.
+        queue.push(command(Some("1"), 0)).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !queue.lines.lock().is_gathering {
+                    std::thread::yield_now();
+                }
+                queue.close();
+            });
+            pace = Pace::new(far);
+            while pace.bound(Duration::ZERO).is_zero() {}
+            let taken = queue.take(&mut commands, None, &mut pace, Instant::now());
+            assert!(matches!(taken, Taken::Some(waited) if waited < far));
+        });
     }
 }

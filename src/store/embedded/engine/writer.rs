@@ -21,6 +21,7 @@ use crate::store::embedded::engine::codec::{encode, get_number};
 use crate::store::embedded::engine::dispatch::run;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::health::{Health, Shared};
+use crate::store::embedded::engine::pace::Pace;
 use crate::store::embedded::engine::queue::{BATCH, Command, Queue, Reply, Taken};
 use crate::store::embedded::engine::schema::{Snapshot, Tables, meta};
 use crate::store::operations::{AnyAnswer, Applied, Class};
@@ -56,6 +57,8 @@ pub(in crate::store::embedded) struct Writer {
     pub(in crate::store::embedded) known: Known,
     pub(in crate::store::embedded) clock: Arc<dyn Clock>,
     pub(in crate::store::embedded) expiry: ExpiryClock,
+    /// `storage.commit_delay`.
+    pub(in crate::store::embedded) commit_delay: Duration,
     /// Told when the file is closed.
     pub(in crate::store::embedded) closed: watch::Sender<Option<Result<(), StoreError>>>,
 }
@@ -65,12 +68,14 @@ impl Writer {
     pub(in crate::store::embedded) fn run(mut self) {
         let mut attempts = Attempts::new();
         let mut commands = Vec::with_capacity(BATCH);
+        let mut pace = Pace::new(self.commit_delay);
+        let mut last = Instant::now();
         loop {
             self.mend(&mut attempts);
             let is_ill = matches!(self.shared.health(), Health::Broken(_) | Health::ReadOnly(_));
             let until = if is_ill { attempts.next } else { Instant::now() + LOOK };
-            match self.queue.take(&mut commands, Some(until)) {
-                Taken::Some => {}
+            match self.queue.take(&mut commands, Some(until), &mut pace, last) {
+                Taken::Some(waited) => self.shared.commit_wait.record(waited),
                 Taken::TimedOut => continue,
                 Taken::Closed => break,
             }
@@ -79,6 +84,7 @@ impl Writer {
             self.shared.set_busy(Some(Instant::now()));
             let panicked = catch_unwind(AssertUnwindSafe(|| self.serve(&mut commands))).is_err();
             self.shared.set_busy(None);
+            last = Instant::now();
             if panicked {
                 commands.clear();
                 self.known = Known::default();
