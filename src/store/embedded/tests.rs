@@ -4,6 +4,7 @@
 mod carried;
 mod faults;
 mod files;
+mod pages;
 mod power;
 mod space;
 mod tampered;
@@ -50,6 +51,9 @@ pub(super) struct Faults {
     /// How many reads of others have failed so.
     failed_readers: AtomicU64,
     platter: Mutex<Option<Platter>>,
+    /// Writes since the start, and their bytes.
+    pub(super) written: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
 }
 
 /// What redb asks of its file.
@@ -119,6 +123,8 @@ impl Faults {
     }
 
     pub(super) fn wrote(&self, offset: u64, data: &[u8]) {
+        self.written.fetch_add(1, Ordering::Relaxed);
+        self.written_bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
         self.note(Pending::Write(offset, data.to_vec()));
     }
 

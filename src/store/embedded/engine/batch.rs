@@ -14,6 +14,7 @@ use crate::store::Change;
 use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, decode_room, encode_room};
 use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
+use crate::store::embedded::engine::first_answers::Round;
 use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
 use crate::store::operations::Operation;
 
@@ -48,6 +49,8 @@ pub(in crate::store::embedded) struct Known {
     /// Who may read and not write; `None` before that has been read.
     mutes: Option<Mutes>,
     next: Option<Next>,
+    /// The round that takes away expired first answers.
+    pub(super) answers: Round,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +93,7 @@ pub(in crate::store::embedded) struct Finished {
 /// One transaction in the making.
 pub(in crate::store::embedded) struct Batch<'t, 'k> {
     pub(in crate::store::embedded) t: Tables<'t>,
-    known: &'k mut Known,
+    pub(super) known: &'k mut Known,
     next: Next,
     started_with: Next,
     members: HashMap<(u64, u64), Member>,

@@ -1,5 +1,6 @@
 //! First answers: what a request that has a key was answered, for 24 hours, so that a repeat is answered alike and does nothing.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use redb::ReadableTable;
@@ -9,14 +10,46 @@ use crate::domain::{Fingerprint, Refusal};
 use crate::store::embedded::engine::batch::Batch;
 use crate::store::embedded::engine::codec::{decode_2, encode_2};
 use crate::store::embedded::engine::failure::Outcome;
-use crate::store::embedded::engine::schema::{Snapshot, answer_key, expiry_key, expiry_of};
+use crate::store::embedded::engine::schema::{Snapshot, answer_key};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::RequestKey;
 
 /// How long a key names a request.
 pub(in crate::store::embedded) const ANSWERS_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
-/// How many expired answers one transaction takes away at most, so that clearing up never holds up a message.
-const PURGE_SLICE: usize = 512;
+/// How many answers one transaction looks at for whether they have expired, and how many where at least half of them have: what
+/// comes to be is less, and clearing up never holds up a message.
+const LOOKED_AT: usize = 64;
+const LOOKED_AT_MOST: usize = 512;
+
+/// How far the round through all answers is that takes away the expired ones. Answers have no index by their expiry, which would
+/// be written with each message: a round is enough, as they need not go on time.
+#[derive(Debug)]
+pub(in crate::store::embedded) struct Round {
+    /// The last one that was looked at.
+    at: Option<[u8; 24]>,
+    /// None expires before this: nothing is looked at until then.
+    earliest: u64,
+    /// As far as this round knows.
+    earliest_seen: u64,
+}
+
+impl Default for Round {
+    /// Nothing is known of them.
+    fn default() -> Round {
+        Round { at: None, earliest: 0, earliest_seen: u64::MAX }
+    }
+}
+
+impl Round {
+    fn note(&mut self, expires: u64) {
+        self.earliest = self.earliest.min(expires);
+        self.earliest_seen = self.earliest_seen.min(expires);
+    }
+
+    fn end(&mut self) {
+        *self = Round { at: None, earliest: self.earliest_seen, earliest_seen: u64::MAX };
+    }
+}
 
 /// A first answer as formats 1 to 3 have it.
 #[derive(Deserialize)]
@@ -97,27 +130,42 @@ impl Batch<'_, '_> {
         let expires = self.now.plus(ANSWERS_HOLD).0;
         let row = AnswerRow { expires, first, fingerprint: Some(key.fingerprint) };
         let key = answer_key(caller, key.kind, &key.key);
-        let expired = {
-            let before = self.t.answers.write()?.insert(&key, encode_2(&row, &mut self.buffer)?)?;
-            before.map(|before| AnswerRow::decode(before.value()).map(|row| row.expires)).transpose()?
-        };
-        if let Some(expired) = expired {
-            self.t.answers_by_expiry.write()?.remove(&expiry_key(expired, &key))?;
-        }
-        self.t.answers_by_expiry.write()?.insert(&expiry_key(expires, &key), ())?;
+        self.t.answers.write()?.insert(&key, encode_2(&row, &mut self.buffer)?)?;
+        self.known.answers.note(expires);
         Ok(())
     }
 
     /// Answers that have expired go a few at a time with each commit.
     pub(in crate::store::embedded) fn purge_answers(&mut self) -> Outcome<()> {
-        let end = expiry_key(self.due().0.saturating_add(1), &[0; 24]);
-        let mut expired = Vec::new();
-        for row in self.t.answers_by_expiry.read()?.range::<&[u8; 32]>(..&end)?.take(PURGE_SLICE) {
-            expired.push(*row?.0.value());
+        let due = self.due().0;
+        if due < self.known.answers.earliest {
+            return Ok(());
+        }
+        let round = &mut self.known.answers;
+        let (mut looked_at, mut expired) = (0, Vec::new());
+        let from = round.at.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let mut rows = self.t.answers.read()?.range::<&[u8; 24]>((from, Bound::Unbounded))?;
+        let mut last = None;
+        while looked_at < LOOKED_AT || looked_at < LOOKED_AT_MOST && expired.len() >= looked_at / 2 {
+            let Some(row) = rows.next() else {
+                last = None;
+                break;
+            };
+            let (key, value) = row?;
+            looked_at += 1;
+            last = Some(*key.value());
+            match AnswerRow::decode(value.value())?.expires {
+                expires if expires <= due => expired.push(*key.value()),
+                expires => round.earliest_seen = round.earliest_seen.min(expires),
+            }
+        }
+        drop(rows);
+        match last {
+            Some(_) => round.at = last,
+            None => round.end(),
         }
         for key in &expired {
-            self.t.answers_by_expiry.write()?.remove(key)?;
-            self.t.answers.write()?.remove(&expiry_of(key).1)?;
+            self.t.answers.write()?.remove(key)?;
         }
         Ok(())
     }

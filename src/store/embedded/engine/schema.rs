@@ -24,7 +24,8 @@ use crate::store::rows::RowLog;
 /// 5: an inbox is indexed by what is left of it; an older version would not keep the index.
 /// 6: messages say who else has changed them; several holds on one subject stand beside each other, each with a number.
 /// 7: notifications have times; an older version would neither send nor end them, and show again what was taken back.
-pub(in crate::store::embedded) const FORMAT: u32 = 7;
+/// 9: first answers have no index by their expiry; an older version would keep it, and miss what is not in it.
+pub(in crate::store::embedded) const FORMAT: u32 = 9;
 
 /// A key of one number.
 pub(in crate::store::embedded) type K8 = &'static [u8; 8];
@@ -316,7 +317,7 @@ tables! {
     outbox: K8 => Row;
     /// (user, hash of kind and key) -> the first answer.
     answers: K24 => Row;
-    /// (expiry, user, hash).
+    /// Empty since format 9: (expiry, user, hash).
     answers_by_expiry: K32 => ();
     /// Number -> what was done, chained by hash to the record before.
     audit: K8 => Row;
@@ -475,16 +476,6 @@ fn hash16(parts: &[&[u8]]) -> [u8; 16] {
     hash
 }
 
-/// The key of an expiry.
-pub(in crate::store::embedded) fn expiry_key(expires: u64, answer: &[u8; 24]) -> [u8; 32] {
-    join(k8(expires), *answer)
-}
-
-/// When an answer expires, and which.
-pub(in crate::store::embedded) fn expiry_of(key: &[u8; 32]) -> (u64, [u8; 24]) {
-    (key.first_chunk().map_or(0, |chunk| u64::from_be_bytes(*chunk)), key.last_chunk().copied().unwrap_or([0; 24]))
-}
-
 fn join<const A: usize, const B: usize, const N: usize>(a: [u8; A], b: [u8; B]) -> [u8; N] {
     const { assert!(A + B == N) };
     let mut key = [0; N];
@@ -504,7 +495,6 @@ mod tests {
         assert_eq!(triple(&k24(1, 2, 3)), (1, 2, 3));
         assert!(k24(1, 255, 0) < k24(1, 256, 0));
         let answer = answer_key(7, KeyKind::Message, "a");
-        assert_eq!(expiry_of(&expiry_key(9, &answer)), (9, answer));
         assert_ne!(answer, answer_key(7, KeyKind::Progress, "a"));
         assert_ne!(answer, answer_key(8, KeyKind::Message, "a"));
     }

@@ -63,10 +63,12 @@ enum Phase {
     Lists,
     /// Since format 6 a hold has a number, in its key.
     Holds,
+    /// Since format 9 first answers have no index by their expiry.
+    Expiries,
 }
 
-const PHASES: [Phase; 6] =
-    [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes, Phase::Lists, Phase::Holds];
+const PHASES: [Phase; 7] =
+    [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes, Phase::Lists, Phase::Holds, Phase::Expiries];
 
 /// Phases have numbers of their own in what `meta` says, so that a migration of format 1 that an older version has begun goes
 /// on: it kept a room's number alone.
@@ -107,6 +109,7 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         Phase::Inboxes => inboxes(tables, done, count_marks)?,
         Phase::Lists => inboxes(tables, done, list_inbox)?,
         Phase::Holds => holds(tables)?,
+        Phase::Expiries => expiries(tables)?,
     };
     let next = match last {
         Some(last) => (number << PHASE_SHIFT) | last,
@@ -223,6 +226,19 @@ fn holds(tables: &mut Tables<'_>) -> Sliced {
     }
     tables.meta.write()?.insert(meta::NEXT_HOLD, encode(&next, &mut buffer)?)?;
     Ok((older.len() as u64, None))
+}
+
+/// From the first that is left, as often as there are some: what is done needs no mark.
+fn expiries(tables: &mut Tables<'_>) -> Sliced {
+    let mut last = None;
+    let mut rows = 0;
+    for row in tables.answers_by_expiry.read()?.iter()?.take(10 * SLICE) {
+        last = Some(*row?.0.value());
+        rows += 1;
+    }
+    let Some(last) = last else { return Ok((0, None)) };
+    tables.answers_by_expiry.write()?.remove_range::<&[u8; 32]>(..=&last)?;
+    Ok((rows, Some(0)))
 }
 
 /// What a phase does with a row of an inbox: the user, the audience, the notification and the flags.

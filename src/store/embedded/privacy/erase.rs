@@ -12,8 +12,7 @@ use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::first_answers::AnswerRow;
-use crate::store::embedded::engine::schema::{expiry_key, k8, k16, k24, meta, pair, second, triple};
+use crate::store::embedded::engine::schema::{k8, k16, k24, meta, pair, second, triple};
 use crate::store::embedded::inbox::rows::{decode_notification, encode_notification};
 use crate::store::embedded::inbox::view::{NAMED, user_spaces};
 use crate::store::embedded::privacy::rows::{ErasureRow, VersionRow};
@@ -373,12 +372,10 @@ impl Batch<'_, '_> {
         let mut found = Vec::new();
         let (low, high) = (k24(no, 0, 0), k24(no, u64::MAX, u64::MAX));
         for row in self.t.answers.read()?.range::<&[u8; 24]>(&low..=&high)?.take(*left) {
-            let (key, value) = row?;
-            found.push((*key.value(), AnswerRow::decode(value.value())?.expires));
+            found.push(*row?.0.value());
         }
-        for (key, expires) in &found {
+        for key in &found {
             self.t.answers.write()?.remove(key)?;
-            self.t.answers_by_expiry.write()?.remove(&expiry_key(*expires, key))?;
         }
         *left -= found.len();
         Ok(found.len() as u64)

@@ -37,6 +37,7 @@ fn config(dir: &Path) -> StoreConfig {
         cache_bytes,
         progress_versions: 5,
         lessons_per_user: 0,
+        commit_delay: std::time::Duration::ZERO,
         min_free_bytes: 0,
         min_free_admin_bytes: 0,
     }
@@ -353,6 +354,10 @@ fn rewrite(tables: &mut Tables<'_>) -> Outcome<()> {
     }
     for (key, row) in answers {
         tables.answers.write()?.insert(&key, row.as_slice())?;
+        let mut by_expiry = [0; 32];
+        by_expiry[..8].copy_from_slice(&AnswerRow::decode(&row)?.expires.to_be_bytes());
+        by_expiry[8..].copy_from_slice(&key);
+        tables.answers_by_expiry.write()?.insert(&by_expiry, ())?;
     }
     let mut erasures: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     for row in tables.erasures.read()?.iter()? {
@@ -478,10 +483,10 @@ fn of_format_3_rights_and_first_answers_stay() {
     let mut rows = Vec::new();
     migrate_all(dir.path(), &mut rows);
     // Three messages, two notifications, and two people with what one of them has of notifications; the last again for the
-    // index that format 5 has. Nothing is held.
+    // index that format 5 has. Nothing is held. At last the index of the three answers goes.
     assert_eq!(
         rows,
-        [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11, 11],
+        [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11, 11, 11 + 3, 14],
         "each phase has a slice, and one that finds nothing more"
     );
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
