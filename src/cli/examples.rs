@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Each command with its examples: the words behind `academy-rt`.
-const EXAMPLES: [(&str, &[&str]); 56] = [
+const EXAMPLES: [(&str, &[&str]); 57] = [
     (
         "init",
         &[
@@ -17,6 +17,15 @@ const EXAMPLES: [(&str, &[&str]); 56] = [
         &[
             "token issue --user 7 --role learner --ttl 8h",
             "token issue --user platform --scope 'broadcast notify' --ttl 90d",
+        ],
+    ),
+    (
+        "bench",
+        &[
+            "bench --dir /var/lib/academy-rt",
+            "bench --find 50 --picture latency.svg",
+            "bench return --clients 2000 --tls",
+            "bench fanout --url https://rt.example.org --tokens tokens.txt --rate 20",
         ],
     ),
     ("token verify", &["token verify < token.txt"]),

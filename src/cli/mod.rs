@@ -29,8 +29,8 @@ use crate::observability::process;
 use crate::protocol::json::escaped;
 
 use commands::{
-    audit, backup, broadcast, completions, config, db, doctor, history, hold, init, key, man, message, notify, restore,
-    room, sdk, serve, status, token, user,
+    audit, backup, bench, broadcast, completions, config, db, doctor, history, hold, init, key, man, message, notify,
+    restore, room, sdk, serve, status, token, user,
 };
 use exit::{Exit, Failure};
 
@@ -133,6 +133,8 @@ pub enum Command {
     Status(status::StatusArgs),
     /// Check this installation for problems, and say how to fix them
     Doctor(doctor::DoctorArgs),
+    /// Measure a server, or how much this machine carries
+    Bench(Box<bench::BenchArgs>),
     /// Check and show the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -209,6 +211,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Audit(command) => audit::run(global, command),
         Command::Status(args) => status::run(global, &args),
         Command::Doctor(args) => doctor::run(global, &args),
+        Command::Bench(args) => bench::run(global, &args),
         Command::Config(command) => config::run(global, &command),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

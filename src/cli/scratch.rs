@@ -17,10 +17,18 @@ impl Scratch {
     /// # Errors
     /// If it cannot be made.
     pub fn make(purpose: &str) -> Result<Scratch, Failure> {
+        Self::make_in(&std::env::temp_dir(), purpose)
+    }
+
+    /// Makes one in a directory.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn make_in(dir: &Path, purpose: &str) -> Result<Scratch, Failure> {
         let moment = SystemClock.now().as_millis();
-        let path = std::env::temp_dir().join(format!("academy-rt-{purpose}-{}-{moment}", std::process::id()));
+        let path = dir.join(format!("academy-rt-{purpose}-{}-{moment}", std::process::id()));
         std::fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            let remedy = "Set the environment variable TMPDIR to a directory with space for the database.";
+            let remedy = "Use a directory that exists and has space for the database; TMPDIR in the environment names the one for temporary files.";
             Failure::new(format!("the directory {} cannot be created", path.display()), error, remedy)
         })?;
         Ok(Scratch(path))

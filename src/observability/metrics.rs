@@ -299,6 +299,11 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         "CPU time on all processors, in seconds",
         ConstCounter::new(figures.process.cpu.as_secs_f64()),
     );
+    process.register(
+        "io_storage_written_bytes",
+        "Bytes that were sent to disks",
+        ConstCounter::new(figures.process.written_bytes),
+    );
 
     let (mut text, mut more) = (String::new(), String::new());
     // Writing into a String does not fail.

@@ -20,6 +20,8 @@ pub struct ProcessFigures {
     pub max_fds: u64,
     /// Time on all processors together.
     pub cpu: Duration,
+    /// Bytes that were sent to disks.
+    pub written_bytes: u64,
 }
 
 /// This process now. What the system does not say is 0.
@@ -28,6 +30,8 @@ pub fn read() -> ProcessFigures {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let resident =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    let io = fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let written = io.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok());
     let time = clock_gettime(ClockId::ProcessCPUTime);
     ProcessFigures {
         resident_bytes: resident.unwrap_or(0_u64) * 1_024,
@@ -37,7 +41,15 @@ pub fn read() -> ProcessFigures {
             u64::try_from(time.tv_sec).unwrap_or_default(),
             u32::try_from(time.tv_nsec).unwrap_or_default(),
         ),
+        written_bytes: written.unwrap_or_default(),
     }
+}
+
+/// This process, and those that it starts from now on, may open as many files and connections as the system allows them to.
+/// Where it does not let them, they have as many as before.
+pub fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// From now on a crash leaves no image of this process, and no process of the same user can look into it: its memory has the

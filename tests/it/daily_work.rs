@@ -142,7 +142,8 @@ const STREAMS: [&str; 5] = ["serve", "completions", "man", "config default", "hi
 
 /// Each command as it is run beside a server and as it is run behind it, in the order in which they are run; `FILE` is a new name each
 /// time, `BACKUP` a backup.
-const COMMANDS: [&str; 57] = [
+const COMMANDS: [&str; 58] = [
+    "bench idle --clients 3 --seconds 1",
     "sdk FILE",
     "init --non-interactive --dir FILE --host localhost",
     "token issue --user 7",
