@@ -15,6 +15,7 @@ mod administration;
 mod archive;
 mod audit_forward;
 mod backup;
+mod bench;
 mod certificates;
 mod circles;
 mod cli;
