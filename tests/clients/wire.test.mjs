@@ -220,6 +220,54 @@ test('who leaves the namespace may join it again on its transport, with the toke
   }), true);
 });
 
+test('who leaves the namespace and joins it again in one breath is answered, with the token of the handshake', async () => {
+  const query = `&token=${token({ userId: 41 })}`;
+  const both40s = (texts) => texts.filter((text) => text.startsWith('40{')).length;
+  const greetings = (texts) => texts.filter((text) => text.startsWith('42["authenticated"')).length;
+  // Node ends a session whose second packet comes before the first has taken effect: here nothing is lost.
+  const shownBy = async (server) => {
+    const shown = { polling: new Set(), websocket: new Set(), upgraded: new Set() };
+    const wsAck = async (ws, number) => {
+      ws.send(`42${number}["chat:join",{"roomId":"wire"}]`);
+      await ws.text(`43${number}`);
+    };
+    for (let round = 0; round < 12; round += 1) {
+      const polling = await Polling.open(server, { auth: undefined, query });
+      polling.packets.length = 0;
+      await polling.say('41\x1e40');
+      await polling.readUntil('authenticated');
+      const isAcked = await acknowledged(polling, 5);
+      shown.polling.add(`${both40s(polling.packets)} ${greetings(polling.packets)} ${isAcked}`);
+
+      // Two frames in one write, several times on one connection.
+      const ws = RawWebSocket.open(server, { path: `/ws/?EIO=4&transport=websocket${query}` });
+      await ws.signIn(undefined);
+      for (let time = 1; time <= 3; time += 1) {
+        ws.tcp.write(Buffer.from([...frameOf('41'), ...frameOf('40')]));
+        await until(() => greetings(ws.texts()) === time + 1 || ws.isClosed, 'it is greeted again');
+        await wsAck(ws, time);
+      }
+      shown.websocket.add(`${both40s(ws.texts())} ${greetings(ws.texts())} ${ws.isClosed}`);
+      ws.destroy();
+
+      // And on a WebSocket that has come by an upgrade.
+      const upgraded = RawWebSocket.open(server, { sid: polling.sid });
+      await upgraded.answered();
+      upgraded.send('2probe');
+      await upgraded.text('3probe');
+      upgraded.send('5');
+      await wsAck(upgraded, 7);
+      upgraded.tcp.write(Buffer.from([...frameOf('41'), ...frameOf('40')]));
+      await upgraded.text('authenticated');
+      await wsAck(upgraded, 8);
+      shown.upgraded.add(`${both40s(upgraded.texts())} ${greetings(upgraded.texts())} ${upgraded.isClosed}`);
+      upgraded.destroy();
+    }
+    return Object.fromEntries(Object.entries(shown).map(([name, each]) => [name, [...each]]));
+  };
+  assert.deepEqual(await shownBy(both.ours), { polling: ['1 1 true'], websocket: ['4 4 false'], upgraded: ['1 1 false'] });
+});
+
 test('who has left the namespace has the time to sign in once more, and then the connection ends', async (t) => {
   const server = await Appliance.start({ env: { ACADEMY_RT_LIMITS_SIGN_IN: '4s' } });
   t.after(() => server.stop());

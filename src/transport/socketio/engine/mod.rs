@@ -28,6 +28,7 @@
 //! | engineioxide 0.17.9 | A WebSocket is taken over from outside; its first two frames are the probe and the upgrade packet, and its first answer is that to the probe. A poll that is given up loses nothing. A ping is sent at once, and the next one after the interval. A POST of the packet `1` ends a session on polling. | `tests/clients/wire.test.mjs` |
 //! | engineioxide 0.17.9 | A connection that fails to read or write ends its session, and so its socket. | `a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it` |
 //! | socketioxide 0.18.9 | A request's extensions reach the socket's handlers unchanged; handlers run inside the read loop, one behind another. | `tests/clients/order.test.mjs`, `access.test.mjs` |
+//! | socketioxide 0.18.9 | A disconnect handler runs in line, and takes the socket out of the namespace by calling `defer`; a packet `40` of a session that is in the namespace is passed over. | `tests/clients/wire.test.mjs` |
 //! | hyper 1.12.0 | The answer `101` begins with `HTTP/1.1 101` and goes out before the upgraded connection is handed over. | `connection/tests.rs`: `what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent`; `tests/clients/matrix.test.mjs` |
 
 pub mod backlog;
