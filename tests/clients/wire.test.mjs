@@ -1,5 +1,7 @@
 // The wire in raw bytes, beside a socket.io 4.8 server of Node: each case does the same to both, and what they do is compared.
 import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import { createConnection } from 'node:net';
 import { after, before, test } from 'node:test';
 import { io } from 'socket.io-client';
 import { Appliance, ask, heard, noLimits, token, until } from './harness.mjs';
@@ -491,6 +493,78 @@ test('a client on polling that vanishes is gone a few seconds later, and one tha
   const { users } = await ask(watcher, 'presence:list', { roomId: 'ghosts' });
   assert.ok(users.some(({ userId }) => userId === 3), JSON.stringify(users));
   assert.equal((await ghost.poll()).status, 400);
+});
+
+// A client that takes an answer at so many bytes a second, over a connection whose kernel would take it at once.
+async function takeSlowly(session, bytesPerSecond) {
+  const parts = [];
+  let length = 0;
+  const began = Date.now();
+  await new Promise((resolve, reject) => {
+    const asked = request({ host: '127.0.0.1', port: session.server.port, path: session.path, agent: false }, async (answer) => {
+      try {
+        assert.equal(answer.statusCode, 200);
+        for await (const part of answer) {
+          parts.push(part);
+          length += part.length;
+          const due = (length / bytesPerSecond) * 1_000;
+          await until(() => Date.now() - began >= due, 'the line carries more', 120_000);
+        }
+        resolve();
+      } catch (error) {
+        reject(error);
+      }
+    });
+    asked.on('error', reject);
+    asked.end();
+  });
+  return { packets: Buffer.concat(parts).toString().split('\x1e'), tookMs: Date.now() - began };
+}
+
+test('who leaves between two polls is gone in 15 seconds; who is slow to take an answer, or to send, is not', { timeout: 120_000 }, async (t) => {
+  const server = await Appliance.start({ env: { ...noLimits, ACADEMY_RT_LIMITS_REQUEST_BODY: '40s' } });
+  t.after(() => server.stop());
+  const watcher = await server.signedIn({ userId: 1 });
+  await ask(watcher, 'chat:join', { roomId: 'between' });
+  const join = async (userId) => {
+    const session = await Polling.open(server, { claims: { userId } });
+    await session.say('421["chat:join",{"roomId":"between"}]');
+    await session.readUntil('431');
+    return session;
+  };
+  const [gone, slow, sender] = [await join(2), await join(3), await join(4)];
+  const began = Date.now();
+  const left = {};
+  watcher.on('chat:user_left', ({ userId }) => { left[userId] = Date.now() - began; });
+
+  // More than a bad line carries in 15 seconds waits for the slow one's poll.
+  for (let n = 0; n < 100; n += 1) assert.ok((await ask(watcher, 'chat:message', { roomId: 'between', content: `${n} ${'long '.repeat(780)}` })).ok);
+  const taken = takeSlowly(slow, 20_000);
+
+  // This one sends for longer than that, and polls meanwhile no more.
+  const body = `422["chat:message",{"roomId":"between","content":"${'s'.repeat(600)}"}]`;
+  const sending = createConnection(server.port, '127.0.0.1');
+  let answer = '';
+  sending.on('data', (data) => { answer += data; });
+  sending.write(`POST ${sender.path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: ${body.length}\r\n\r\n`);
+  const wroteAt = Date.now();
+  for (let at = 0; at < body.length; at += 40) {
+    await until(() => Date.now() - wroteAt >= at * 31, 'the line carries more', 60_000);
+    sending.write(body.slice(at, at + 40));
+  }
+  await until(() => answer.includes('\r\n\r\nok'), `it is taken: ${answer}`);
+  assert.ok(Date.now() - wroteAt > 17_000, 'it took its time');
+  assert.equal((await sender.poll()).status, 200);
+
+  const { packets, tookMs } = await taken;
+  assert.ok(tookMs > 18_000 && packets.filter((one) => one.includes('chat:message')).length === 100, `${tookMs} ms, ${packets.length} packets: ${packets.join().slice(0, 300)}`);
+  await slow.say('423["chat:join",{"roomId":"between"}]');
+  await slow.readUntil('433');
+
+  await until(() => left[2], 'it is gone', 60_000);
+  assert.ok(left[2] > 13_000 && left[2] < 24_000, `${left[2]} ms`);
+  assert.deepEqual(Object.keys(left), ['2']);
+  assert.equal((await gone.poll()).status, 400);
 });
 
 test('quick reloads of a page are never refused: the oldest ghost goes', async (t) => {
