@@ -165,9 +165,12 @@ class Restarted:
         self.start()
 
     def start(self):
+        self.write("")
+        self.log = pathlib.Path(self.directory, "log")
         self.process = subprocess.Popen(
             [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", f"{self.directory}/data", "--no-tls"],
-            env={"JWT_SECRET": SECRET, "ACADEMY_RT_STORAGE_MIN_FREE": "0"}, stdout=subprocess.DEVNULL)
+            env={"JWT_SECRET": SECRET, "ACADEMY_RT_STORAGE_MIN_FREE": "0", "ACADEMY_RT_CONFIG": f"{self.directory}/a.toml"},
+            stdout=subprocess.DEVNULL, stderr=self.log.open("w"))
         deadline = time.monotonic() + DEADLINE
         while True:
             try:
@@ -181,6 +184,35 @@ class Restarted:
         self.process.send_signal(how)
         assert self.process.wait(DEADLINE) == (0 if how == signal.SIGTERM else -how)
 
+    def write(self, text):
+        pathlib.Path(self.directory, "a.toml").write_text(text)
+
+    def reload(self, text):
+        self.write(text)
+        before = len(self.log.read_text())
+        self.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "reloaded" in self.log.read_text()[before:], "the reload is logged")
+
+    def leave(self, how):
+        """Ends it, or switches Socket.IO off."""
+        if how == "flag":
+            self.reload("[server]\nwebsocket_enabled = false\n")
+        else:
+            self.end(how)
+
+    def come_back(self, how):
+        """Undoes that."""
+        if how == "flag":
+            self.reload("")
+        else:
+            self.start()
+
+    def post(self, content):
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/rooms/again/messages", json.dumps({"content": content}).encode(),
+            {"Authorization": f"Bearer {token(userId=8)}", "Content-Type": "application/json"})
+        assert json.load(urllib.request.urlopen(request))["ok"]
+
 
 def wait_for(condition, what):
     deadline = time.monotonic() + DEADLINE
@@ -189,8 +221,13 @@ def wait_for(condition, what):
         time.sleep(0.02)
 
 
-ENDS = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+ENDS = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, "flag"], ids=["SIGTERM", "SIGKILL", "flag"])
 WAYS = pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
+
+
+def contents(joined):
+    assert joined["ok"], joined
+    return [message["content"] for message in joined["messages"]]
 
 
 @ENDS
@@ -198,17 +235,26 @@ WAYS = pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["poll
 def test_a_client_comes_back_by_itself(transports, how, tmp_path):
     server = Restarted(tmp_path)
     client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
-    seen, reasons = [], []
+    seen, reasons, live = [], [], []
     client.on("authenticated", seen.append)
     client.on("disconnect", reasons.append)
+    client.on("chat:message", live.append)
     try:
         client.connect(server.url, socketio_path="/ws", transports=transports, auth={"token": token()})
         wait_for(lambda: len(seen) == 1, "it is signed in")
-        server.end(how)
+        last = client.call("chat:join", {"roomId": "again"})["lastId"]
+        server.leave(how)
         wait_for(lambda: reasons, "it has lost the server")
-        server.start()
+        if how == "flag":
+            server.post("while it was off")
+        server.come_back(how)
         wait_for(lambda: len(seen) == 2, f"it is back: {reasons}")
-        assert client.call("chat:join", {"roomId": "again"})["ok"]
+        server.post("before it is in its room")
+        expected = [*(["while it was off"] if how == "flag" else []), "before it is in its room"]
+        assert contents(client.call("chat:join", {"roomId": "again", "after": last})) == expected
+        server.post("behind")
+        wait_for(lambda: live, "it hears what is said")
+        assert [message["content"] for message in live] == ["behind"]
     finally:
         client.disconnect()
         client.shutdown()
@@ -221,9 +267,10 @@ def test_an_asynchronous_client_comes_back_by_itself(transports, how, tmp_path):
     async def run():
         server = Restarted(tmp_path)
         client = socketio.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.2)
-        seen, reasons = [], []
+        seen, reasons, live = [], [], []
         client.on("authenticated", lambda who: seen.append(who))
         client.on("disconnect", lambda reason: reasons.append(reason))
+        client.on("chat:message", lambda message: live.append(message["content"]))
 
         async def until(condition, what):
             deadline = time.monotonic() + DEADLINE
@@ -234,11 +281,19 @@ def test_an_asynchronous_client_comes_back_by_itself(transports, how, tmp_path):
         try:
             await client.connect(server.url, socketio_path="/ws", transports=transports, auth={"token": token()})
             await until(lambda: len(seen) == 1, "it is signed in")
-            await asyncio.to_thread(server.end, how)
+            last = (await client.call("chat:join", {"roomId": "again"}))["lastId"]
+            await asyncio.to_thread(server.leave, how)
             await until(lambda: reasons, "it has lost the server")
-            await asyncio.to_thread(server.start)
+            if how == "flag":
+                await asyncio.to_thread(server.post, "while it was off")
+            await asyncio.to_thread(server.come_back, how)
             await until(lambda: len(seen) == 2, f"it is back: {reasons}")
-            assert (await client.call("chat:join", {"roomId": "again"}))["ok"]
+            await asyncio.to_thread(server.post, "before it is in its room")
+            expected = [*(["while it was off"] if how == "flag" else []), "before it is in its room"]
+            assert contents(await client.call("chat:join", {"roomId": "again", "after": last})) == expected
+            await asyncio.to_thread(server.post, "behind")
+            await until(lambda: live, "it hears what is said")
+            assert live == ["behind"]
         finally:
             await client.shutdown()
             await asyncio.to_thread(server.end, signal.SIGTERM)
