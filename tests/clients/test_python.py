@@ -142,6 +142,30 @@ def test_the_reference_by_python(server, transports):
     asyncio.run(run())
 
 
+def test_long_answers_to_polls_by_python(server):
+    async def run():
+        async with Client(server, userId=70) as ann:
+            await ann.connect(["polling"])
+            await ann.next("authenticated")
+            encodings = []
+
+            async def note(_session, _context, parameters):
+                encodings.append(parameters.response.headers.get("Content-Encoding"))
+
+            traced = aiohttp.TraceConfig()
+            traced.on_request_end.append(note)
+            traced.freeze()
+            ann.session.trace_configs.append(traced)
+            contents = [f"message {number} \U0001f980 " * 40 for number in range(5)]
+            for content in contents:
+                assert (await ann.io.call("chat:message", {"roomId": "long", "content": content}))["ok"]
+            page = await ann.io.call("chat:history", {"roomId": "long"})
+            assert [message["content"].strip() for message in page["messages"]] == [content.strip() for content in contents]
+            assert "gzip" in encodings, encodings
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"]], ids="-".join)
 def test_a_bad_token_by_python(server, transports):
     async def run():

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { request } from 'node:http';
 import { createConnection } from 'node:net';
 import { after, before, test } from 'node:test';
+import { unzipSync } from 'node:zlib';
 import { io } from 'socket.io-client';
 import { Appliance, ask, heard, noLimits, token, until } from './harness.mjs';
 import { Polling, RawWebSocket, box, http, onBoth, origin, startBoth } from './reference.mjs';
@@ -413,6 +414,110 @@ test('a preflight allows the headers that are asked for, and pages of allowed or
   assert.match(plain.headers['access-control-allow-headers'], /Authorization/);
   const strange = await preflight(both.ours, origin, 'x y, <b>, ok-header');
   assert.ok(!/[<> ]y|<b>/.test(strange.headers['access-control-allow-headers'] ?? ''), 'what is no name of a header is not repeated');
+});
+
+// ---- compression
+
+// What a poll behind this is answered, taken apart.
+async function answered(session, packet, headers) {
+  if (packet) await session.say(packet);
+  const got = await session.poll(headers);
+  // Where anything is taken, Node takes deflate.
+  const named = got.headers['content-encoding'];
+  const encoding = named === 'deflate' ? 'gzip' : named;
+  assert.equal(got.status, 200);
+  // Node gives a compressed one in chunks.
+  assert.equal(Number(got.headers['content-length'] ?? got.body.length), got.body.length);
+  const plain = encoding === 'gzip' ? unzipSync(got.body) : got.body;
+  return { encoding, plain: plain.toString(), raw: got.body.toString('latin1'), length: got.body.length, vary: got.headers.vary ?? '' };
+}
+
+const history = (number, limit = 40) => `42${number}["chat:history",{"roomId":"zip","limit":${limit}}]`;
+
+async function written(server) {
+  for (let n = 0; n < 40; n += 1) await server.fetch('/api/v1/rooms/zip/messages', { claims: { userId: 1 }, method: 'POST', body: { content: `message ${n} of the history` } });
+}
+
+test('a large answer to a poll is compressed where the client takes gzip, and not otherwise', async () => {
+  await written(both.ours);
+  const asked = ['gzip', 'GZIP', 'gzip, deflate, br', 'br, gzip;q=0.5', '*', 'identity;q=1, *;q=0.5', undefined, '', 'identity', 'gzip;q=0', '*;q=0', 'br', 'gzipped', 'x', ',,;'];
+  same(await onBoth(both, async (server) => {
+    const session = await Polling.open(server);
+    const shown = {};
+    for (const [n, value] of asked.entries()) {
+      const { encoding, plain } = await answered(session, history(n), value === undefined ? {} : { 'accept-encoding': value });
+      assert.ok(plain.startsWith(`43${n}[{"ok":true,"roomId":"zip"`) && plain.length > 1_024 && plain.endsWith('}]'), plain.slice(0, 200));
+      shown[value] = encoding;
+    }
+    // Where gzip alone is refused, Node takes another one.
+    if (server === both.ours) {
+      for (const refused of ['gzip;q=0, *', 'gzip;q=0.000', 'gzip;q=2', 'gzip;q=-1', 'gzip;q=abc', 'gzip;q=', 'gzip;level=9', 'gzip, gzip;q=0', `gzip;q=${'0'.repeat(5_000)}`]) {
+        const { encoding, plain } = await answered(session, history(98), { 'accept-encoding': refused });
+        assert.ok(encoding === undefined && plain.startsWith('4398['), refused.slice(0, 40));
+      }
+    }
+    const small = await answered(session, history(99, 2), { 'accept-encoding': 'gzip' });
+    shown.small = [small.encoding, small.plain.startsWith('4399[')];
+    const opened = await http(server, '/ws/?EIO=4&transport=polling', { headers: { 'accept-encoding': 'gzip' } });
+    shown.opened = [opened.headers['content-encoding'], opened.text.startsWith('0{')];
+    return shown;
+  }), {
+    ...Object.fromEntries(asked.map((value, n) => [value, n < 6 ? 'gzip' : undefined])), small: [undefined, true], opened: [undefined, true],
+  });
+});
+
+test('what is compressed is of chat rooms, for their members: no list over rooms, no notification, and nothing of an administrator', async () => {
+  await written(both.ours);
+  const headers = { 'accept-encoding': 'gzip' };
+  const [ann, admin] = [await Polling.open(both.ours, { claims: { userId: 51 } }), await Polling.open(both.ours, { claims: { userId: 52, role: 'admin' } })];
+  const shrunk = await answered(ann, history(1), headers);
+  assert.equal(shrunk.encoding, 'gzip');
+  assert.ok(shrunk.length < shrunk.plain.length / 3, `${shrunk.length} of ${shrunk.plain.length} bytes`);
+  assert.match(shrunk.vary, /Accept-Encoding/);
+  const plain = await answered(admin, history(1));
+  const ofAdmin = await answered(admin, history(2), headers);
+  assert.equal(ofAdmin.encoding, undefined);
+  assert.equal(ofAdmin.plain.replace('432[', '431['), plain.plain);
+  assert.equal(shrunk.plain, plain.plain, 'not a byte is lost');
+
+  for (let n = 0; n < 20; n += 1) await both.ours.fetch(`/api/v1/rooms/zip-${n}/messages`, { claims: { userId: 51 }, method: 'POST', body: { content: 'one of many' } });
+  // Each part of an answer in which something is, as it was sent.
+  const until43 = async (number, packet) => {
+    let got = await answered(ann, packet, headers);
+    while (!got.plain.includes(`43${number}[`)) got = await answered(ann, undefined, headers);
+    return got.raw.slice(got.raw.indexOf(`43${number}[`)).split('\x1e')[0];
+  };
+  const rooms = await until43(3, '423["chat:rooms",{}]');
+  assert.ok(rooms.startsWith('433[{"ok":true,"rooms":[{') && rooms.endsWith('"hasMore":false}]') && rooms.length > 1_024, rooms);
+  const refused = await until43(4, `424["chat:join",{"roomId":"${'a b '.repeat(600)}"}]`);
+  assert.ok(refused.startsWith('434[{"ok":false'), refused);
+
+  // A notification beside a page of a room: what stands in the answer is as it was sent, the page apart.
+  const notice = { target: { user: '51' }, title: 'T', message: 'a code: 8253-7716 '.repeat(60) };
+  assert.equal((await both.ours.fetch('/api/v1/notifications', { claims: { userId: 1, role: 'admin' }, method: 'POST', body: notice })).status, 200);
+  await ann.say(history(5));
+  const parts = [];
+  while (!parts.some((one) => one.plain.includes('435[')) || !parts.some((one) => one.plain.includes('notification:new'))) {
+    parts.push(await answered(ann, undefined, headers));
+  }
+  const withNotice = parts.find((one) => one.plain.includes('notification:new'));
+  assert.ok(withNotice.raw.includes('a code: 8253-7716 '.repeat(20)), 'it goes as it is');
+});
+
+test('compression can be switched off', async (t) => {
+  const server = await Appliance.start({ env: { ...noLimits, ACADEMY_RT_SERVER_COMPRESSION: 'false' } });
+  t.after(() => server.stop());
+  await written(server);
+  const session = await Polling.open(server);
+  assert.equal((await answered(session, history(1), { 'accept-encoding': 'gzip' })).encoding, undefined);
+});
+
+test('more answers at once than are compressed are all right, compressed or not', async () => {
+  await written(both.ours);
+  const sessions = await Promise.all(Array.from({ length: 40 }, (_, n) => Polling.open(both.ours, { claims: { userId: 300 + n } })));
+  const all = await Promise.all(sessions.map((session) => answered(session, history(7), { 'accept-encoding': 'gzip' })));
+  for (const { plain } of all) assert.equal(plain, all[0].plain);
+  assert.ok(all.some(({ encoding }) => encoding === 'gzip'));
 });
 
 // ---- a stop

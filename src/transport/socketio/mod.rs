@@ -52,6 +52,7 @@ use crate::transport::memory::{Memory, declared_length};
 use crate::transport::origin::{self, Certified, ClientAddress, network_of};
 use crate::transport::refusals;
 use crate::transport::socketio::engine::backlog::Backlog;
+use crate::transport::socketio::engine::compression::Compressors;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection};
 
 use departure::Departure;
@@ -99,6 +100,7 @@ pub struct SocketIoTransport {
     pub backlogs: Arc<Backlogs>,
     /// What is sent faster than it is done.
     pub(crate) requests: Arc<Backlog>,
+    compressors: Arc<Compressors>,
 }
 
 impl std::fmt::Debug for SocketIoTransport {
@@ -130,6 +132,7 @@ impl SocketIoTransport {
             answers: Memory::for_answers(),
             backlogs: Arc::default(),
             requests: Arc::new(Backlog::new(capacity::ALL_REQUESTS_BYTES)),
+            compressors: Arc::default(),
         })
     }
 

@@ -9,6 +9,7 @@
 //! # What is in it
 //!
 //! - [`backlog`] counts what waits for slow readers, all of them together.
+//! - [`compression`] makes answers to polls shorter, each room's packets by themselves.
 //! - [`connection`] is the I/O object that hyper and the WebSocket library read and write through.
 //! - [`frame`] makes WebSocket frames of packets, and nothing else does.
 //! - [`marker`] is the packet by which a connection learns that the library's queue is empty.
@@ -32,6 +33,7 @@
 //! | hyper 1.12.0 | The answer `101` begins with `HTTP/1.1 101` and goes out before the upgraded connection is handed over. | `connection/tests.rs`: `what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent`; `tests/clients/matrix.test.mjs` |
 
 pub mod backlog;
+pub mod compression;
 pub mod connection;
 pub mod frame;
 pub mod handshake;
