@@ -68,13 +68,19 @@ pub const BACKUP_PACE: u64 = 256 << 10;
 /// Connections to the address of the figures at once.
 pub const SCRAPES: usize = 32;
 
+/// Answers to polls that are compressed at once; one more goes out as it is.
+pub const COMPRESSORS: usize = 4;
+/// What one takes: its window, its tables and what they give.
+pub const COMPRESSOR_BYTES: usize = 384 << 10;
+
 /// The memory that is bounded here, in bytes; `storage.cache` and `limits.bodies` come to it, and a share for each connection.
 /// Of events that several sockets wait for, the feed has what there is at any one time.
 pub const BOUNDED_BYTES: usize = ANSWERS_BYTES
     + QUEUES_BYTES
     + (BACKUPS + TRANSCRIPTS) * BACKUP_PIECES * PIECE_BYTES
     + EXPORTS * (EXPORT_PIECES + 2) * EXPORT_PAGE_BYTES
-    + READERS * ANSWER_BYTES;
+    + READERS * ANSWER_BYTES
+    + COMPRESSORS * COMPRESSOR_BYTES;
 
 const _: () = {
     assert!(EXPORTS < READERS, "exports leave readers to everybody else");

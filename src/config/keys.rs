@@ -101,6 +101,12 @@ pub const KEYS: &[Key] = &[
         |c, v| flag(&mut c.server.websocket_enabled, v),
     ),
     key(
+        "server.compression",
+        "true",
+        "Whether answers to polls of Socket.IO are compressed (gzip) for clients that take it: chat alone.",
+        |c, v| flag(&mut c.server.compression, v),
+    ),
+    key(
         "server.cors_origins",
         "[]",
         "Origins of other sites whose pages may use the server from a browser.",

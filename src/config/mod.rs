@@ -118,6 +118,8 @@ pub struct Server {
     pub api_path: String,
     /// Whether Socket.IO is switched on.
     pub websocket_enabled: bool,
+    /// Whether answers to polls of Socket.IO are compressed.
+    pub compression: bool,
     /// Origins of other sites that may use the server from a browser.
     pub cors_origins: Vec<WebOrigin>,
     /// Whether a proxy in front terminates TLS.
@@ -422,6 +424,7 @@ impl Default for Config {
                 path: "/ws".to_owned(),
                 api_path: "/api/v1".to_owned(),
                 websocket_enabled: true,
+                compression: true,
                 cors_origins: Vec::new(),
                 behind_proxy: false,
                 trusted_proxies: Vec::new(),

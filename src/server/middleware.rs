@@ -15,9 +15,10 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION,
-    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    REFERRER_POLICY, RETRY_AFTER, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERRER_POLICY, RETRY_AFTER, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, STRICT_TRANSPORT_SECURITY, UPGRADE, VARY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -45,8 +46,9 @@ use crate::transport::http::{Process, Refused as RefusedAnswer};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{BEHIND_COMMAND, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::refusals;
+use crate::transport::socketio::engine::compression;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection, Refused};
-use crate::transport::socketio::engine::handshake::{EndedSession, SocketQuery, token_of};
+use crate::transport::socketio::engine::handshake::{EndedSession, Passage, SocketQuery, token_of};
 use crate::transport::socketio::engine::upgrade;
 use crate::transport::socketio::{Engine, SocketIoTransport};
 
@@ -96,6 +98,8 @@ pub struct MiddlewareSettings {
     pub api_path: String,
     /// The cookie that may hold a token.
     pub cookie_name: Option<String>,
+    /// Whether answers to polls of Socket.IO are compressed.
+    pub compression: bool,
     /// New sockets a second and address; 0 switches it off.
     pub connects_per_second: u32,
     /// Whether the header of a trusted proxy is believed.
@@ -121,6 +125,7 @@ impl MiddlewareSettings {
             cors_origins: config.server.cors_origins.clone(),
             api_path: config.server.api_path.clone(),
             cookie_name: config.auth.cookie_name.clone(),
+            compression: config.server.compression,
             connects_per_second: config.limits.connects_per_second,
             behind_proxy: config.server.behind_proxy,
             forwarded_header: config.server.forwarded_header,
@@ -467,6 +472,7 @@ impl Middleware {
         let is_of_a_page = is_of_a_page(&parts.headers, allowed);
         let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
         let token = token_of(&mut query, &parts.headers, cookie);
+        let takes_gzip = rules.settings.compression && compression::is_taken(&parts.headers);
         let mut passage = match self.sockets.prepare(&mut parts, query, token, &peer.connection) {
             Ok(passage) => passage,
             Err(EndedSession) => return session_unknown(),
@@ -489,11 +495,15 @@ impl Middleware {
                 () = passage.released() => text(Bytes::from_static(NOOP_PACKET)),
             }
         };
-        self.sockets.conclude(&mut passage, response.status(), &peer.connection);
+        let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or_default();
+        self.sockets.conclude(&mut passage, response.status(), bytes, &peer.connection);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(protocol) = protocol
         {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+        }
+        if bytes >= compression::FROM_BYTES as u64 && response.status() == StatusCode::OK {
+            response = self.compress(&passage, response, takes_gzip).await;
         }
         if passage.opens_polling() && response.status() == StatusCode::OK {
             let (head, body) = response.into_parts();
@@ -505,6 +515,25 @@ impl Middleware {
             response = Response::from_parts(head, whole(opened));
         }
         response
+    }
+
+    /// A large answer to a poll, as short as the client takes it.
+    async fn compress(&self, passage: &Passage, response: Response<Body>, takes_gzip: bool) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        head.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+        if !takes_gzip {
+            return Response::from_parts(head, body);
+        }
+        let Ok(plain) = body.collect().await else {
+            return refusal(&ApiError::new(ErrorCode::Internal, "the answer could not be read"));
+        };
+        let plain = plain.to_bytes();
+        let Some(zipped) = self.sockets.gzip(passage, &plain).await else {
+            return Response::from_parts(head, whole(plain));
+        };
+        head.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(zipped.len()));
+        Response::from_parts(head, whole(zipped))
     }
 
     /// A page that is signed in by a cookie alone asks by it, too: where its origin is allowed, and not as an administrator.

@@ -110,6 +110,7 @@ impl Offline {
             cors_origins: Vec::new(),
             api_path: config.server.api_path.clone(),
             cookie_name: None,
+            compression: false,
             connects_per_second: 0,
             behind_proxy: false,
             forwarded_header: ForwardedHeader::XForwardedFor,

@@ -115,6 +115,24 @@ test('two people talk, and a third hears of it from the store', async () => {
   await pages[0].screenshot({ path: join(pictures, 'talk.png') });
 });
 
+test('a stock client on polling reads long answers, which come compressed', async () => {
+  const said = Array.from({ length: 40 }, (_, n) => `message ${n}: déjà vu \u{1f980}`);
+  for (const content of said) await site.call({ userId: 8 }, 'POST', '/rooms/zipped/messages', { content });
+  const page = await open(people.Ann, 'zipped');
+  const encodings = [];
+  page.on('response', (answer) => { if (answer.url().includes('transport=polling')) encodings.push(answer.headers()['content-encoding']); });
+  const read = await page.evaluate(async ({ url, auth }) => {
+    const { io } = await import('/socket.io.esm.min.js');
+    const socket = io(url, { path: '/ws', auth, transports: ['polling'], forceNew: true });
+    await new Promise((resolve) => { socket.once('authenticated', resolve); });
+    const { messages } = await socket.emitWithAck('chat:history', { roomId: 'zipped' });
+    socket.disconnect();
+    return messages.map(({ content }) => content);
+  }, { url: site.server.url, auth: { token: token({ userId: 7 }) } });
+  assert.deepEqual(read, said);
+  assert.ok(encodings.includes('gzip'), `${encodings}`);
+});
+
 test('a line that has gone silent is noticed at its next sign of life; 1,000 reports and the talk arrive', async () => {
   const [ann, bob] = await both('silent');
   await say(ann, 'before');

@@ -8,17 +8,18 @@ import { Appliance, token, until } from './harness.mjs';
 
 export const origin = 'http://allowed.example';
 
-/** A socket.io server that greets who signs in, and acknowledges everything. */
+/** A socket.io server that greets who signs in, and acknowledges everything, a history with a long page. */
 export class Reference {
   static async start(options = {}) {
     const reference = new Reference();
     reference.http = createHttp();
-    reference.io = new Server(reference.http, { path: '/ws', cors: { origin: [origin], credentials: true }, httpCompression: true, ...options });
+    reference.io = new Server(reference.http, { path: '/ws', cors: { origin: [origin], credentials: true }, httpCompression: { threshold: 1_024 }, ...options });
     reference.io.on('connection', (socket) => {
       socket.emit('authenticated', {});
       socket.onAny((event, ...rest) => {
         const ack = rest.at(-1);
-        if (typeof ack === 'function') ack({ ok: true });
+        const messages = event === 'chat:history' ? { roomId: rest[0].roomId, messages: Array.from({ length: rest[0].limit }, (_, id) => ({ id, content: 'a message of the history' })) } : {};
+        if (typeof ack === 'function') ack({ ok: true, ...messages });
       });
     });
     await new Promise((resolve) => { reference.http.listen(0, '127.0.0.1', resolve); });

@@ -142,6 +142,30 @@ def test_the_reference_by_python(server, transports):
     asyncio.run(run())
 
 
+def test_long_answers_to_polls_by_python(server):
+    async def run():
+        async with Client(server, userId=70) as ann:
+            await ann.connect(["polling"])
+            await ann.next("authenticated")
+            encodings = []
+
+            async def note(_session, _context, parameters):
+                encodings.append(parameters.response.headers.get("Content-Encoding"))
+
+            traced = aiohttp.TraceConfig()
+            traced.on_request_end.append(note)
+            traced.freeze()
+            ann.session.trace_configs.append(traced)
+            contents = [f"message {number} \U0001f980 " * 40 for number in range(5)]
+            for content in contents:
+                assert (await ann.io.call("chat:message", {"roomId": "long", "content": content}))["ok"]
+            page = await ann.io.call("chat:history", {"roomId": "long"})
+            assert [message["content"].strip() for message in page["messages"]] == [content.strip() for content in contents]
+            assert "gzip" in encodings, encodings
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"]], ids="-".join)
 def test_a_bad_token_by_python(server, transports):
     async def run():
@@ -165,9 +189,12 @@ class Restarted:
         self.start()
 
     def start(self):
+        self.write("")
+        self.log = pathlib.Path(self.directory, "log")
         self.process = subprocess.Popen(
             [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", f"{self.directory}/data", "--no-tls"],
-            env={"JWT_SECRET": SECRET, "ACADEMY_RT_STORAGE_MIN_FREE": "0"}, stdout=subprocess.DEVNULL)
+            env={"JWT_SECRET": SECRET, "ACADEMY_RT_STORAGE_MIN_FREE": "0", "ACADEMY_RT_CONFIG": f"{self.directory}/a.toml"},
+            stdout=subprocess.DEVNULL, stderr=self.log.open("w"))
         deadline = time.monotonic() + DEADLINE
         while True:
             try:
@@ -181,6 +208,35 @@ class Restarted:
         self.process.send_signal(how)
         assert self.process.wait(DEADLINE) == (0 if how == signal.SIGTERM else -how)
 
+    def write(self, text):
+        pathlib.Path(self.directory, "a.toml").write_text(text)
+
+    def reload(self, text):
+        self.write(text)
+        before = len(self.log.read_text())
+        self.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: "reloaded" in self.log.read_text()[before:], "the reload is logged")
+
+    def leave(self, how):
+        """Ends it, or switches Socket.IO off."""
+        if how == "flag":
+            self.reload("[server]\nwebsocket_enabled = false\n")
+        else:
+            self.end(how)
+
+    def come_back(self, how):
+        """Undoes that."""
+        if how == "flag":
+            self.reload("")
+        else:
+            self.start()
+
+    def post(self, content):
+        request = urllib.request.Request(
+            f"{self.url}/api/v1/rooms/again/messages", json.dumps({"content": content}).encode(),
+            {"Authorization": f"Bearer {token(userId=8)}", "Content-Type": "application/json"})
+        assert json.load(urllib.request.urlopen(request))["ok"]
+
 
 def wait_for(condition, what):
     deadline = time.monotonic() + DEADLINE
@@ -189,8 +245,13 @@ def wait_for(condition, what):
         time.sleep(0.02)
 
 
-ENDS = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
+ENDS = pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, "flag"], ids=["SIGTERM", "SIGKILL", "flag"])
 WAYS = pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
+
+
+def contents(joined):
+    assert joined["ok"], joined
+    return [message["content"] for message in joined["messages"]]
 
 
 @ENDS
@@ -198,17 +259,26 @@ WAYS = pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["poll
 def test_a_client_comes_back_by_itself(transports, how, tmp_path):
     server = Restarted(tmp_path)
     client = socketio.Client(reconnection_delay=0.05, reconnection_delay_max=0.2)
-    seen, reasons = [], []
+    seen, reasons, live = [], [], []
     client.on("authenticated", seen.append)
     client.on("disconnect", reasons.append)
+    client.on("chat:message", live.append)
     try:
         client.connect(server.url, socketio_path="/ws", transports=transports, auth={"token": token()})
         wait_for(lambda: len(seen) == 1, "it is signed in")
-        server.end(how)
+        last = client.call("chat:join", {"roomId": "again"})["lastId"]
+        server.leave(how)
         wait_for(lambda: reasons, "it has lost the server")
-        server.start()
+        if how == "flag":
+            server.post("while it was off")
+        server.come_back(how)
         wait_for(lambda: len(seen) == 2, f"it is back: {reasons}")
-        assert client.call("chat:join", {"roomId": "again"})["ok"]
+        server.post("before it is in its room")
+        expected = [*(["while it was off"] if how == "flag" else []), "before it is in its room"]
+        assert contents(client.call("chat:join", {"roomId": "again", "after": last})) == expected
+        server.post("behind")
+        wait_for(lambda: live, "it hears what is said")
+        assert [message["content"] for message in live] == ["behind"]
     finally:
         client.disconnect()
         client.shutdown()
@@ -221,9 +291,10 @@ def test_an_asynchronous_client_comes_back_by_itself(transports, how, tmp_path):
     async def run():
         server = Restarted(tmp_path)
         client = socketio.AsyncClient(reconnection_delay=0.05, reconnection_delay_max=0.2)
-        seen, reasons = [], []
+        seen, reasons, live = [], [], []
         client.on("authenticated", lambda who: seen.append(who))
         client.on("disconnect", lambda reason: reasons.append(reason))
+        client.on("chat:message", lambda message: live.append(message["content"]))
 
         async def until(condition, what):
             deadline = time.monotonic() + DEADLINE
@@ -234,11 +305,19 @@ def test_an_asynchronous_client_comes_back_by_itself(transports, how, tmp_path):
         try:
             await client.connect(server.url, socketio_path="/ws", transports=transports, auth={"token": token()})
             await until(lambda: len(seen) == 1, "it is signed in")
-            await asyncio.to_thread(server.end, how)
+            last = (await client.call("chat:join", {"roomId": "again"}))["lastId"]
+            await asyncio.to_thread(server.leave, how)
             await until(lambda: reasons, "it has lost the server")
-            await asyncio.to_thread(server.start)
+            if how == "flag":
+                await asyncio.to_thread(server.post, "while it was off")
+            await asyncio.to_thread(server.come_back, how)
             await until(lambda: len(seen) == 2, f"it is back: {reasons}")
-            assert (await client.call("chat:join", {"roomId": "again"}))["ok"]
+            await asyncio.to_thread(server.post, "before it is in its room")
+            expected = [*(["while it was off"] if how == "flag" else []), "before it is in its room"]
+            assert contents(await client.call("chat:join", {"roomId": "again", "after": last})) == expected
+            await asyncio.to_thread(server.post, "behind")
+            await until(lambda: live, "it hears what is said")
+            assert live == ["behind"]
         finally:
             await client.shutdown()
             await asyncio.to_thread(server.end, signal.SIGTERM)

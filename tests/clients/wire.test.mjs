@@ -1,6 +1,9 @@
 // The wire in raw bytes, beside a socket.io 4.8 server of Node: each case does the same to both, and what they do is compared.
 import assert from 'node:assert/strict';
+import { request } from 'node:http';
+import { createConnection } from 'node:net';
 import { after, before, test } from 'node:test';
+import { unzipSync } from 'node:zlib';
 import { io } from 'socket.io-client';
 import { Appliance, ask, heard, noLimits, token, until } from './harness.mjs';
 import { Polling, RawWebSocket, box, http, onBoth, origin, startBoth } from './reference.mjs';
@@ -220,6 +223,54 @@ test('who leaves the namespace may join it again on its transport, with the toke
   }), true);
 });
 
+test('who leaves the namespace and joins it again in one breath is answered, with the token of the handshake', async () => {
+  const query = `&token=${token({ userId: 41 })}`;
+  const both40s = (texts) => texts.filter((text) => text.startsWith('40{')).length;
+  const greetings = (texts) => texts.filter((text) => text.startsWith('42["authenticated"')).length;
+  // Node ends a session whose second packet comes before the first has taken effect: here nothing is lost.
+  const shownBy = async (server) => {
+    const shown = { polling: new Set(), websocket: new Set(), upgraded: new Set() };
+    const wsAck = async (ws, number) => {
+      ws.send(`42${number}["chat:join",{"roomId":"wire"}]`);
+      await ws.text(`43${number}`);
+    };
+    for (let round = 0; round < 12; round += 1) {
+      const polling = await Polling.open(server, { auth: undefined, query });
+      polling.packets.length = 0;
+      await polling.say('41\x1e40');
+      await polling.readUntil('authenticated');
+      const isAcked = await acknowledged(polling, 5);
+      shown.polling.add(`${both40s(polling.packets)} ${greetings(polling.packets)} ${isAcked}`);
+
+      // Two frames in one write, several times on one connection.
+      const ws = RawWebSocket.open(server, { path: `/ws/?EIO=4&transport=websocket${query}` });
+      await ws.signIn(undefined);
+      for (let time = 1; time <= 3; time += 1) {
+        ws.tcp.write(Buffer.from([...frameOf('41'), ...frameOf('40')]));
+        await until(() => greetings(ws.texts()) === time + 1 || ws.isClosed, 'it is greeted again');
+        await wsAck(ws, time);
+      }
+      shown.websocket.add(`${both40s(ws.texts())} ${greetings(ws.texts())} ${ws.isClosed}`);
+      ws.destroy();
+
+      // And on a WebSocket that has come by an upgrade.
+      const upgraded = RawWebSocket.open(server, { sid: polling.sid });
+      await upgraded.answered();
+      upgraded.send('2probe');
+      await upgraded.text('3probe');
+      upgraded.send('5');
+      await wsAck(upgraded, 7);
+      upgraded.tcp.write(Buffer.from([...frameOf('41'), ...frameOf('40')]));
+      await upgraded.text('authenticated');
+      await wsAck(upgraded, 8);
+      shown.upgraded.add(`${both40s(upgraded.texts())} ${greetings(upgraded.texts())} ${upgraded.isClosed}`);
+      upgraded.destroy();
+    }
+    return Object.fromEntries(Object.entries(shown).map(([name, each]) => [name, [...each]]));
+  };
+  assert.deepEqual(await shownBy(both.ours), { polling: ['1 1 true'], websocket: ['4 4 false'], upgraded: ['1 1 false'] });
+});
+
 test('who has left the namespace has the time to sign in once more, and then the connection ends', async (t) => {
   const server = await Appliance.start({ env: { ACADEMY_RT_LIMITS_SIGN_IN: '4s' } });
   t.after(() => server.stop());
@@ -365,6 +416,110 @@ test('a preflight allows the headers that are asked for, and pages of allowed or
   assert.ok(!/[<> ]y|<b>/.test(strange.headers['access-control-allow-headers'] ?? ''), 'what is no name of a header is not repeated');
 });
 
+// ---- compression
+
+// What a poll behind this is answered, taken apart.
+async function answered(session, packet, headers) {
+  if (packet) await session.say(packet);
+  const got = await session.poll(headers);
+  // Where anything is taken, Node takes deflate.
+  const named = got.headers['content-encoding'];
+  const encoding = named === 'deflate' ? 'gzip' : named;
+  assert.equal(got.status, 200);
+  // Node gives a compressed one in chunks.
+  assert.equal(Number(got.headers['content-length'] ?? got.body.length), got.body.length);
+  const plain = encoding === 'gzip' ? unzipSync(got.body) : got.body;
+  return { encoding, plain: plain.toString(), raw: got.body.toString('latin1'), length: got.body.length, vary: got.headers.vary ?? '' };
+}
+
+const history = (number, limit = 40) => `42${number}["chat:history",{"roomId":"zip","limit":${limit}}]`;
+
+async function written(server) {
+  for (let n = 0; n < 40; n += 1) await server.fetch('/api/v1/rooms/zip/messages', { claims: { userId: 1 }, method: 'POST', body: { content: `message ${n} of the history` } });
+}
+
+test('a large answer to a poll is compressed where the client takes gzip, and not otherwise', async () => {
+  await written(both.ours);
+  const asked = ['gzip', 'GZIP', 'gzip, deflate, br', 'br, gzip;q=0.5', '*', 'identity;q=1, *;q=0.5', undefined, '', 'identity', 'gzip;q=0', '*;q=0', 'br', 'gzipped', 'x', ',,;'];
+  same(await onBoth(both, async (server) => {
+    const session = await Polling.open(server);
+    const shown = {};
+    for (const [n, value] of asked.entries()) {
+      const { encoding, plain } = await answered(session, history(n), value === undefined ? {} : { 'accept-encoding': value });
+      assert.ok(plain.startsWith(`43${n}[{"ok":true,"roomId":"zip"`) && plain.length > 1_024 && plain.endsWith('}]'), plain.slice(0, 200));
+      shown[value] = encoding;
+    }
+    // Where gzip alone is refused, Node takes another one.
+    if (server === both.ours) {
+      for (const refused of ['gzip;q=0, *', 'gzip;q=0.000', 'gzip;q=2', 'gzip;q=-1', 'gzip;q=abc', 'gzip;q=', 'gzip;level=9', 'gzip, gzip;q=0', `gzip;q=${'0'.repeat(5_000)}`]) {
+        const { encoding, plain } = await answered(session, history(98), { 'accept-encoding': refused });
+        assert.ok(encoding === undefined && plain.startsWith('4398['), refused.slice(0, 40));
+      }
+    }
+    const small = await answered(session, history(99, 2), { 'accept-encoding': 'gzip' });
+    shown.small = [small.encoding, small.plain.startsWith('4399[')];
+    const opened = await http(server, '/ws/?EIO=4&transport=polling', { headers: { 'accept-encoding': 'gzip' } });
+    shown.opened = [opened.headers['content-encoding'], opened.text.startsWith('0{')];
+    return shown;
+  }), {
+    ...Object.fromEntries(asked.map((value, n) => [value, n < 6 ? 'gzip' : undefined])), small: [undefined, true], opened: [undefined, true],
+  });
+});
+
+test('what is compressed is of chat rooms, for their members: no list over rooms, no notification, and nothing of an administrator', async () => {
+  await written(both.ours);
+  const headers = { 'accept-encoding': 'gzip' };
+  const [ann, admin] = [await Polling.open(both.ours, { claims: { userId: 51 } }), await Polling.open(both.ours, { claims: { userId: 52, role: 'admin' } })];
+  const shrunk = await answered(ann, history(1), headers);
+  assert.equal(shrunk.encoding, 'gzip');
+  assert.ok(shrunk.length < shrunk.plain.length / 3, `${shrunk.length} of ${shrunk.plain.length} bytes`);
+  assert.match(shrunk.vary, /Accept-Encoding/);
+  const plain = await answered(admin, history(1));
+  const ofAdmin = await answered(admin, history(2), headers);
+  assert.equal(ofAdmin.encoding, undefined);
+  assert.equal(ofAdmin.plain.replace('432[', '431['), plain.plain);
+  assert.equal(shrunk.plain, plain.plain, 'not a byte is lost');
+
+  for (let n = 0; n < 20; n += 1) await both.ours.fetch(`/api/v1/rooms/zip-${n}/messages`, { claims: { userId: 51 }, method: 'POST', body: { content: 'one of many' } });
+  // Each part of an answer in which something is, as it was sent.
+  const until43 = async (number, packet) => {
+    let got = await answered(ann, packet, headers);
+    while (!got.plain.includes(`43${number}[`)) got = await answered(ann, undefined, headers);
+    return got.raw.slice(got.raw.indexOf(`43${number}[`)).split('\x1e')[0];
+  };
+  const rooms = await until43(3, '423["chat:rooms",{}]');
+  assert.ok(rooms.startsWith('433[{"ok":true,"rooms":[{') && rooms.endsWith('"hasMore":false}]') && rooms.length > 1_024, rooms);
+  const refused = await until43(4, `424["chat:join",{"roomId":"${'a b '.repeat(600)}"}]`);
+  assert.ok(refused.startsWith('434[{"ok":false'), refused);
+
+  // A notification beside a page of a room: what stands in the answer is as it was sent, the page apart.
+  const notice = { target: { user: '51' }, title: 'T', message: 'a code: 8253-7716 '.repeat(60) };
+  assert.equal((await both.ours.fetch('/api/v1/notifications', { claims: { userId: 1, role: 'admin' }, method: 'POST', body: notice })).status, 200);
+  await ann.say(history(5));
+  const parts = [];
+  while (!parts.some((one) => one.plain.includes('435[')) || !parts.some((one) => one.plain.includes('notification:new'))) {
+    parts.push(await answered(ann, undefined, headers));
+  }
+  const withNotice = parts.find((one) => one.plain.includes('notification:new'));
+  assert.ok(withNotice.raw.includes('a code: 8253-7716 '.repeat(20)), 'it goes as it is');
+});
+
+test('compression can be switched off', async (t) => {
+  const server = await Appliance.start({ env: { ...noLimits, ACADEMY_RT_SERVER_COMPRESSION: 'false' } });
+  t.after(() => server.stop());
+  await written(server);
+  const session = await Polling.open(server);
+  assert.equal((await answered(session, history(1), { 'accept-encoding': 'gzip' })).encoding, undefined);
+});
+
+test('more answers at once than are compressed are all right, compressed or not', async () => {
+  await written(both.ours);
+  const sessions = await Promise.all(Array.from({ length: 40 }, (_, n) => Polling.open(both.ours, { claims: { userId: 300 + n } })));
+  const all = await Promise.all(sessions.map((session) => answered(session, history(7), { 'accept-encoding': 'gzip' })));
+  for (const { plain } of all) assert.equal(plain, all[0].plain);
+  assert.ok(all.some(({ encoding }) => encoding === 'gzip'));
+});
+
 // ---- a stop
 
 test('a stop: on a WebSocket the word, and one close frame 1012, without a packet that ends the session; a poll has the word, and then nothing', async (t) => {
@@ -468,6 +623,78 @@ test('a client on polling that vanishes is gone a few seconds later, and one tha
   const { users } = await ask(watcher, 'presence:list', { roomId: 'ghosts' });
   assert.ok(users.some(({ userId }) => userId === 3), JSON.stringify(users));
   assert.equal((await ghost.poll()).status, 400);
+});
+
+// A client that takes an answer at so many bytes a second, over a connection whose kernel would take it at once.
+async function takeSlowly(session, bytesPerSecond) {
+  const parts = [];
+  let length = 0;
+  const began = Date.now();
+  await new Promise((resolve, reject) => {
+    const asked = request({ host: '127.0.0.1', port: session.server.port, path: session.path, agent: false }, async (answer) => {
+      try {
+        assert.equal(answer.statusCode, 200);
+        for await (const part of answer) {
+          parts.push(part);
+          length += part.length;
+          const due = (length / bytesPerSecond) * 1_000;
+          await until(() => Date.now() - began >= due, 'the line carries more', 120_000);
+        }
+        resolve();
+      } catch (error) {
+        reject(error);
+      }
+    });
+    asked.on('error', reject);
+    asked.end();
+  });
+  return { packets: Buffer.concat(parts).toString().split('\x1e'), tookMs: Date.now() - began };
+}
+
+test('who leaves between two polls is gone in 15 seconds; who is slow to take an answer, or to send, is not', { timeout: 120_000 }, async (t) => {
+  const server = await Appliance.start({ env: { ...noLimits, ACADEMY_RT_LIMITS_REQUEST_BODY: '40s' } });
+  t.after(() => server.stop());
+  const watcher = await server.signedIn({ userId: 1 });
+  await ask(watcher, 'chat:join', { roomId: 'between' });
+  const join = async (userId) => {
+    const session = await Polling.open(server, { claims: { userId } });
+    await session.say('421["chat:join",{"roomId":"between"}]');
+    await session.readUntil('431');
+    return session;
+  };
+  const [gone, slow, sender] = [await join(2), await join(3), await join(4)];
+  const began = Date.now();
+  const left = {};
+  watcher.on('chat:user_left', ({ userId }) => { left[userId] = Date.now() - began; });
+
+  // More than a bad line carries in 15 seconds waits for the slow one's poll.
+  for (let n = 0; n < 100; n += 1) assert.ok((await ask(watcher, 'chat:message', { roomId: 'between', content: `${n} ${'long '.repeat(780)}` })).ok);
+  const taken = takeSlowly(slow, 20_000);
+
+  // This one sends for longer than that, and polls meanwhile no more.
+  const body = `422["chat:message",{"roomId":"between","content":"${'s'.repeat(600)}"}]`;
+  const sending = createConnection(server.port, '127.0.0.1');
+  let answer = '';
+  sending.on('data', (data) => { answer += data; });
+  sending.write(`POST ${sender.path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: ${body.length}\r\n\r\n`);
+  const wroteAt = Date.now();
+  for (let at = 0; at < body.length; at += 40) {
+    await until(() => Date.now() - wroteAt >= at * 31, 'the line carries more', 60_000);
+    sending.write(body.slice(at, at + 40));
+  }
+  await until(() => answer.includes('\r\n\r\nok'), `it is taken: ${answer}`);
+  assert.ok(Date.now() - wroteAt > 17_000, 'it took its time');
+  assert.equal((await sender.poll()).status, 200);
+
+  const { packets, tookMs } = await taken;
+  assert.ok(tookMs > 18_000 && packets.filter((one) => one.includes('chat:message')).length === 100, `${tookMs} ms, ${packets.length} packets: ${packets.join().slice(0, 300)}`);
+  await slow.say('423["chat:join",{"roomId":"between"}]');
+  await slow.readUntil('433');
+
+  await until(() => left[2], 'it is gone', 60_000);
+  assert.ok(left[2] > 13_000 && left[2] < 24_000, `${left[2]} ms`);
+  assert.deepEqual(Object.keys(left), ['2']);
+  assert.equal((await gone.poll()).status, 400);
 });
 
 test('quick reloads of a page are never refused: the oldest ghost goes', async (t) => {

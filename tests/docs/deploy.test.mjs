@@ -5,7 +5,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Agent as HttpAgent, request as httpRequest } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -97,6 +97,43 @@ async function program(command, args, port, { env = {}, cwd = dir, scheme = 'htt
     if (exit !== undefined) throw new Error(`${command} ended (${exit}):\n${said}`);
     return fetched(`${scheme}://${NAME}:${port}`, path).then(({ status }) => status === 200, () => false);
   }, `${command} passes on ${path}`);
+}
+
+/** What stands between a proxy and the server, and sees for how long a connection has idled when a request comes on it. */
+class Tap {
+  connections = [];
+
+  static async before(server) {
+    const tap = new Tap();
+    const listener = createServer((near) => {
+      const far = connect(server.port, '127.0.0.1');
+      const one = { asked: [], heard: Date.now(), idledMs: 0 };
+      tap.connections.push(one);
+      const end = () => {
+        near.destroy();
+        far.destroy();
+      };
+      near.on('data', (data) => {
+        const [line] = data.toString('latin1').split('\r\n', 1);
+        if (/ HTTP\/1\.1$/.test(line)) {
+          // Its first request comes at once.
+          if (one.asked.length > 0) one.idledMs = Math.max(one.idledMs, Date.now() - one.heard);
+          one.asked.push(line);
+        }
+        one.heard = Date.now();
+        far.write(data);
+      });
+      far.on('data', (data) => {
+        one.heard = Date.now();
+        near.write(data);
+      });
+      for (const side of [near, far]) side.on('error', end).on('close', end);
+    });
+    await new Promise((resolve) => { listener.listen(0, '127.0.0.1', resolve); });
+    tap.port = listener.address().port;
+    started.push(() => { listener.close(); });
+    return tap;
+  }
 }
 
 function checked(command, ...args) {
@@ -200,6 +237,11 @@ function passesOn(name, from) {
   test(`${name}: a page of the same host may connect, one of another site may not`, async () => {
     const asked = (origin) => fetched(base, '/ws/?EIO=4&transport=polling', { headers: { origin } });
     assert.equal((await asked(base)).status, 200);
+    // What a page of this host asks says its port, and the browser says where it is from; a page of another port is of another site.
+    const { host } = new URL(base);
+    const ofPage = await fetched(base, '/ws/?EIO=4&transport=polling', { headers: { origin: base, host, 'sec-fetch-site': 'same-origin', 'sec-fetch-mode': 'cors', referer: `${base}/page.html` } });
+    assert.equal(ofPage.status, 200, ofPage.raw);
+    assert.equal((await asked(base.replace(/:[0-9]+$/, ':1'))).status, 403);
     const other = await asked('https://elsewhere.example');
     assert.equal(other.status, 403);
     assert.match(other.json.error.message, /add it to server.cors_origins/);
@@ -223,6 +265,71 @@ function passesOn(name, from) {
   });
 }
 
+/** What holds for each proxy that keeps connections to the server. */
+function keepsConnections(name, base, tap) {
+  test(`${name}: no request goes by a connection that the server is about to end, and a POST around that time is no 502`, async () => {
+    const claims = { userId: 1, name: 'Ann' };
+    let n = 0;
+    const posted = async (when) => {
+      const body = JSON.stringify({ content: `${n += 1}` });
+      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+      const { status, raw } = await fetched(base(), '/api/v1/rooms/edge/messages', { method: 'POST', claims, headers, body });
+      assert.equal(status, 200, `after ${when} s: ${raw}`);
+    };
+    // Many at once, so that many connections are open, and idle then.
+    const crowd = async (edge) => {
+      const { json: { cursor } } = await fetched(base(), '/api/v1/events', { claims });
+      await Promise.all(Array.from({ length: 8 }, () => fetched(base(), `/api/v1/events?room=${edge}&wait=1&cursor=${encodeURIComponent(cursor)}`, { claims })));
+    };
+    const began = Date.now();
+    const after = (seconds) => until(() => Date.now() - began >= seconds * 1_000, 'it is time', 90_000);
+    await crowd('first');
+    assert.ok(tap().connections.filter(({ asked }) => asked.some((line) => line.includes('room=first'))).length >= 4, 'several connections were open');
+    for (const seconds of [3, 5, 5.5, 10, 15, 15.2, 30, 45, 58, 59, 59.5, 60, 60.5, 61, 62, 65]) {
+      await after(seconds);
+      await posted(seconds);
+    }
+    // The server ends what has idled for 75 seconds: the page lets the proxies do so before that.
+    await after(71);
+    await Promise.all([crowd('second'), ...Array.from({ length: 8 }, () => posted(71))]);
+    for (const seconds of [75, 76, 76.5, 77]) {
+      await after(seconds);
+      await Promise.all(Array.from({ length: 4 }, () => posted(seconds)));
+    }
+    const longest = Math.max(...tap().connections.map(({ idledMs }) => idledMs));
+    assert.ok(longest < 65_000, `a request came by a connection that had idled for ${longest} ms`);
+  });
+}
+
+/** What holds below a path. */
+function belowPath(name, base) {
+  test(`${name}: all of it works below a path, too`, async () => {
+    for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
+      const socket = await arrived(base(), { userId: 1, name: 'Ann' }, transports, { path: '/rt/ws' });
+      if (transports.length > 1) await until(() => socket.io.engine.transport.name === 'websocket', 'the upgrade to WebSocket is done');
+      assert.ok((await ask(socket, 'chat:join', { roomId: `below-${name}` })).ok);
+      assert.ok((await ask(socket, 'chat:message', { roomId: `below-${name}`, content: String(transports) })).ok);
+      await heard(socket, 'chat:message', ({ content }) => content === String(transports));
+    }
+    const { status, json } = await fetched(base(), '/rt/api/v1/session', { claims: { userId: 1 } });
+    assert.deepEqual([status, json.userId], [200, 1]);
+    const own = await fetched(base(), '/rt/sdk/server.json');
+    assert.deepEqual([own.status, own.json.path], [200, '/ws'], own.raw);
+    assert.match((await fetched(base(), '/rt/sdk/academy-rt.js')).raw, /export/);
+  });
+
+  test(`${name}: a room with a slash in its name is one, by itself and below a path`, async () => {
+    for (const [at, path] of ['', '/rt'].entries()) {
+      const body = JSON.stringify({ content: `hello ${at}` });
+      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
+      const room = `${path}/api/v1/rooms/${encodeURIComponent(`a/b,é-${name}`)}/messages`;
+      assert.equal((await fetched(base(), room, { method: 'POST', claims: { userId: 1 }, headers, body })).status, 200);
+      const { json, raw } = await fetched(base(), room, { claims: { userId: 1 } });
+      assert.deepEqual(json.messages?.map(({ content }) => content), ['hello 0', 'hello 1'].slice(0, at + 1), raw);
+    }
+  });
+}
+
 function redirects(name, plainPort, base) {
   test(`${name}: port 80 redirects to HTTPS, and the answers carry HSTS`, async () => {
     const { status, headers } = await fetched(`http://${NAME}:${plainPort()}`, '/healthz');
@@ -232,19 +339,28 @@ function redirects(name, plainPort, base) {
   });
 }
 
-const backend = (server) => ({ '127.0.0.1:8080': `127.0.0.1:${server.port}` });
-const behindProxy = () => serverWith('behind-proxy', '127.0.0.1:8080');
+const backend = (server) => ({ '127.0.0.1:8080': `127.0.0.1:${server.tap.port}` });
+
+async function behindProxy() {
+  const server = await serverWith('behind-proxy', '127.0.0.1:8080');
+  server.tap = await Tap.before(server);
+  return server;
+}
+
+const path = (name) => block('deploy.md', `deploy=${name}`);
 
 describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
   describe('nginx', () => {
     let plain;
     let base;
+    let server;
     passesOn('nginx', async () => {
-      const server = await behindProxy();
+      server = await behindProxy();
       const port = await freePort();
       plain = await freePort();
       const site = join(dir, 'nginx-site.conf');
-      writeFileSync(site, fitted(block('deploy.md', 'deploy=nginx'), {
+      const withPath = fitted(block('deploy.md', 'deploy=nginx'), { '    location / {': `${path('nginx-path')}\n    location / {` });
+      writeFileSync(site, path('nginx-path-map') + fitted(withPath, {
         ...backend(server), 'listen 80;': `listen 127.0.0.1:${plain};`, 'listen 443 ssl;': `listen 127.0.0.1:${port} ssl;`, '/etc/nginx/tls': dir,
       }));
       // What Debian's nginx.conf has around the site, without its log files.
@@ -258,17 +374,20 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
       return base;
     });
     redirects('nginx', () => plain, () => base);
+    keepsConnections('nginx', () => base, () => server.tap);
+    belowPath('nginx', () => base);
   });
 
   describe('HAProxy', () => {
     let plain;
     let base;
+    let server;
     passesOn('HAProxy', async () => {
-      const server = await behindProxy();
+      server = await behindProxy();
       const port = await freePort();
       plain = await freePort();
       const file = join(dir, 'haproxy.cfg');
-      writeFileSync(file, fitted(block('deploy.md', 'deploy=haproxy'), {
+      writeFileSync(file, fitted(block('deploy.md', 'deploy=haproxy') + path('haproxy-path'), {
         ...backend(server), 'bind :80': `bind 127.0.0.1:${plain}`, 'bind :443': `bind 127.0.0.1:${port}`, '/etc/haproxy/tls/rt.example.ca.pem': join(dir, 'both.pem'),
       }));
       checked('haproxy', '-c', '-f', file);
@@ -277,6 +396,8 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
       return base;
     });
     redirects('HAProxy', () => plain, () => base);
+    keepsConnections('HAProxy', () => base, () => server.tap);
+    belowPath('HAProxy', () => base);
   });
 
   describe('HAProxy by the PROXY protocol', () => {
@@ -295,16 +416,49 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
     });
   });
 
+  describe('Apache', () => {
+    let plain;
+    let base;
+    let server;
+    passesOn('Apache', async () => {
+      server = await behindProxy();
+      const port = await freePort();
+      plain = await freePort();
+      const site = join(dir, 'apache-site.conf');
+      const proxied = '    ProxyPass / ';
+      writeFileSync(site, fitted(fitted(block('deploy.md', 'deploy=apache'), { [proxied]: `${path('apache-path')}${proxied}` }), {
+        ...backend(server), '*:80>': `127.0.0.1:${plain}>`, '*:443>': `127.0.0.1:${port}>`, '/etc/apache2/tls': dir,
+      }));
+      // What Debian has around the site, and the modules that the page names.
+      const modules = ['mpm_event', 'authz_core', 'alias', 'reqtimeout', 'socache_shmcb', 'ssl', 'headers', 'proxy', 'proxy_http', 'proxy_wstunnel'];
+      const file = join(dir, 'apache.conf');
+      mkdirSync(join(dir, 'apache'));
+      writeFileSync(file, [
+        ...modules.map((module) => `LoadModule ${module}_module /usr/lib/apache2/modules/mod_${module}.so`),
+        `ServerRoot ${dir}/apache`, `DefaultRuntimeDir ${dir}/apache`, `PidFile ${dir}/apache/pid`, `ErrorLog ${dir}/apache/error.log`, 'User www-data', 'Group www-data', `ServerName ${NAME}`,
+        `Listen 127.0.0.1:${plain}`, `Listen 127.0.0.1:${port}`, 'RequestReadTimeout header=20-40,minrate=500', 'RequestReadTimeout body=20,minrate=500', `Include ${site}`, '',
+      ].join('\n'));
+      checked('apache2', '-t', '-f', file);
+      base = `https://${NAME}:${port}`;
+      await program('apache2', ['-D', 'FOREGROUND', '-f', file], port);
+      return base;
+    });
+    redirects('Apache', () => plain, () => base);
+    keepsConnections('Apache', () => base, () => server.tap);
+    belowPath('Apache', () => base);
+  });
+
   describe('Caddy', () => {
     let plain;
     let base;
+    let server;
     passesOn('Caddy', async () => {
-      const server = await behindProxy();
+      server = await behindProxy();
       const port = await freePort();
       plain = await freePort();
       const file = join(dir, 'Caddyfile');
       const ports = `{\n\tadmin off\n\thttp_port ${plain}\n\thttps_port ${port}\n}\n`;
-      writeFileSync(file, ports + fitted(block('deploy.md', 'deploy=caddy'), { ...backend(server), '/etc/caddy/tls': dir }));
+      writeFileSync(file, ports + fitted(fitted(block('deploy.md', 'deploy=caddy'), { '\treverse_proxy': `${path('caddy-path')}\treverse_proxy` }), { ...backend(server), '/etc/caddy/tls': dir }));
       const args = ['--config', file, '--adapter', 'caddyfile'];
       checked('caddy', 'validate', ...args);
       base = `https://${NAME}:${port}`;
@@ -312,6 +466,8 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
       return base;
     });
     redirects('Caddy', () => plain, () => base);
+    keepsConnections('Caddy', () => base, () => server.tap);
+    belowPath('Caddy', () => base);
   });
 
   describe('Express', () => {

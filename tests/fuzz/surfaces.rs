@@ -20,6 +20,7 @@ use academy_rt::store::rows::{Digests, RowLog};
 use academy_rt::transport::forwarded::client_of;
 use academy_rt::transport::http::extract;
 use academy_rt::transport::http::extract::Kind;
+use academy_rt::transport::socketio::engine::compression;
 use academy_rt::transport::socketio::engine::frame;
 use academy_rt::transport::socketio::engine::handshake::{SocketQuery, token_of};
 use bytes::Bytes;
@@ -199,6 +200,12 @@ pub fn http(bytes: &[u8]) {
         assert!(!origin.is_own(host, true) || origin.as_str().starts_with("https://"));
     }
     let _ = (extract::room(text), extract::user(text), extract::number_in_path("id", text));
+    if let Ok(value) = http::HeaderValue::from_bytes(bytes) {
+        let mut headers = http::HeaderMap::from_iter([(http::header::ACCEPT_ENCODING, value)]);
+        let _ = compression::is_taken(&headers);
+        headers.append(http::header::ACCEPT_ENCODING, http::HeaderValue::from_static("gzip;q=0"));
+        assert!(!compression::is_taken(&headers), "it is refused");
+    }
     for name in ["authorization", "cookie"] {
         let request = http::Request::builder().uri(format!("/ws?{text}")).header(name, text).body(());
         if let Ok(request) = request {

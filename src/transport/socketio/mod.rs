@@ -2,6 +2,7 @@
 //!
 //! [`SocketIoTransport::mount`] gives the layer that goes around the HTTP API; [`engine::handshake`] sees each request before it.
 
+mod departure;
 pub mod directory;
 pub mod dispatch;
 mod drain;
@@ -28,7 +29,6 @@ use socketioxide::SocketIo;
 use socketioxide::extract::{SocketRef, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::service::SocketIoService;
-use socketioxide::socket::DisconnectReason;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -52,8 +52,10 @@ use crate::transport::memory::{Memory, declared_length};
 use crate::transport::origin::{self, Certified, ClientAddress, network_of};
 use crate::transport::refusals;
 use crate::transport::socketio::engine::backlog::Backlog;
+use crate::transport::socketio::engine::compression::Compressors;
 use crate::transport::socketio::engine::connection::{Backlogs, Connection};
 
+use departure::Departure;
 use directory::Directory;
 use engine::handshake::{HandshakeActor, HandshakeToken, HasAsked, SocketQuery};
 use identity::{Refused, token_error};
@@ -98,6 +100,7 @@ pub struct SocketIoTransport {
     pub backlogs: Arc<Backlogs>,
     /// What is sent faster than it is done.
     pub(crate) requests: Arc<Backlog>,
+    compressors: Arc<Compressors>,
 }
 
 impl std::fmt::Debug for SocketIoTransport {
@@ -129,6 +132,7 @@ impl SocketIoTransport {
             answers: Memory::for_answers(),
             backlogs: Arc::default(),
             requests: Arc::new(Backlog::new(capacity::ALL_REQUESTS_BYTES)),
+            compressors: Arc::default(),
         })
     }
 
@@ -308,22 +312,7 @@ impl SocketIoTransport {
         let link = Link::new(number, session, actor, came, sessions, backlogs, self.counters());
         let intake = Mailbox::new(link.clone(), self.clone());
         socket.on_fallback::<_, mailbox::InOrder>(intake.clone());
-        let (leaving, transport) = (link.clone(), self.clone());
-        socket.on_disconnect(move |reason: DisconnectReason| {
-            let (link, transport) = (leaving.clone(), transport.clone());
-            if reason == DisconnectReason::ClientNSDisconnect {
-                link.leave_session(transport.limits.sign_in);
-            }
-            // Whose namespace alone has ended may say more on the session.
-            if !matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
-                transport.directory.sessions.forget(&link.session);
-            }
-            // The library takes it out of the namespace behind this, and passes over a packet `40` that comes before: so it does not
-            // wait for what is told and stored of the departure.
-            let departs = transport.clone();
-            transport.tasks().spawn(async move { departs.depart(&link).await });
-            ready(())
-        });
+        socket.on_disconnect::<_, mailbox::InOrder>(Departure::of(link.clone(), self.clone()));
         socket.extensions.insert(Admitted(link, intake));
         Ok(())
     }

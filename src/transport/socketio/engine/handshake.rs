@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
     SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
@@ -22,7 +23,7 @@ use crate::transport::socketio::engine::connection::Connection;
 
 use crate::transport::origin::{self, ClientAddress};
 use crate::transport::socketio::SocketIoTransport;
-use crate::transport::socketio::engine::sessions::{PollGuard, Upgrade, UpgradeGuard};
+use crate::transport::socketio::engine::sessions::{PollGuard, SendGuard, Upgrade, UpgradeGuard};
 use crate::transport::socketio::engine::upgrade;
 use crate::transport::socketio::socket::Link;
 
@@ -157,6 +158,8 @@ pub struct Passage {
     pub is_websocket: bool,
     /// Held until the poll is answered.
     poll: Option<PollGuard>,
+    /// Held until what it sends has been read.
+    _send: Option<SendGuard>,
     /// Of a WebSocket that begins a session: whether somebody has asked to sign in on it, and from where it comes.
     newcomer: Option<(Arc<AtomicBool>, String)>,
 }
@@ -246,7 +249,11 @@ impl SocketIoTransport {
             }
             _ => None,
         };
-        Ok(Passage { session, is_websocket, poll, newcomer })
+        let send = match &session {
+            Some(session) if !is_websocket && poll.is_none() => self.directory.sessions.begin_send(session),
+            _ => None,
+        };
+        Ok(Passage { session, is_websocket, poll, _send: send, newcomer })
     }
 
     /// Whether a request belongs to a socket that is here: it may take its leave when nobody else may come.
@@ -273,10 +280,10 @@ impl SocketIoTransport {
                 .is_some_and(|link| link.actor().is_trusted())
     }
 
-    /// Looks at the library's answer before it goes out.
-    pub fn conclude(&self, passage: &mut Passage, status: StatusCode, connection: &Arc<dyn Connection>) {
+    /// Looks at the library's answer, of so many bytes, before it goes out.
+    pub fn conclude(&self, passage: &mut Passage, status: StatusCode, bytes: u64, connection: &Arc<dyn Connection>) {
         if let Some(poll) = &mut passage.poll {
-            poll.note_answered();
+            poll.note_answered(bytes);
         }
         if status == StatusCode::OK
             && let Some(session) = passage.session.as_ref().filter(|_| passage.poll.is_some())
@@ -293,6 +300,18 @@ impl SocketIoTransport {
                 self.directory.sessions.note_newcomer(connection, has_asked, origin);
             }
         }
+    }
+
+    /// An answer to a poll as gzip; `None` if it goes out as it is. Administrators are shown more of a room than its members, who
+    /// might guess at it: theirs always do.
+    pub async fn gzip(&self, passage: &Passage, answer: &Bytes) -> Option<Bytes> {
+        passage.poll.as_ref()?;
+        let link = self.directory.signed_in(passage.session.as_deref()?)?;
+        if link.actor().is_trusted() {
+            return None;
+        }
+        drop(link);
+        self.compressors.gzip(answer).await
     }
 
     /// Begins the change of a session from polling to a WebSocket, whose answer is 101: the request's connection is handed to the

@@ -9,6 +9,7 @@
 //! # What is in it
 //!
 //! - [`backlog`] counts what waits for slow readers, all of them together.
+//! - [`compression`] makes answers to polls shorter, each room's packets by themselves.
 //! - [`connection`] is the I/O object that hyper and the WebSocket library read and write through.
 //! - [`frame`] makes WebSocket frames of packets, and nothing else does.
 //! - [`marker`] is the packet by which a connection learns that the library's queue is empty.
@@ -28,9 +29,11 @@
 //! | engineioxide 0.17.9 | A WebSocket is taken over from outside; its first two frames are the probe and the upgrade packet, and its first answer is that to the probe. A poll that is given up loses nothing. A ping is sent at once, and the next one after the interval. A POST of the packet `1` ends a session on polling. | `tests/clients/wire.test.mjs` |
 //! | engineioxide 0.17.9 | A connection that fails to read or write ends its session, and so its socket. | `a_reader_that_does_not_keep_up_is_cut_off_and_the_library_learns_of_it` |
 //! | socketioxide 0.18.9 | A request's extensions reach the socket's handlers unchanged; handlers run inside the read loop, one behind another. | `tests/clients/order.test.mjs`, `access.test.mjs` |
+//! | socketioxide 0.18.9 | A disconnect handler runs in line, and takes the socket out of the namespace by calling `defer`; a packet `40` of a session that is in the namespace is passed over. | `tests/clients/wire.test.mjs` |
 //! | hyper 1.12.0 | The answer `101` begins with `HTTP/1.1 101` and goes out before the upgraded connection is handed over. | `connection/tests.rs`: `what_is_pushed_waits_for_the_marker_and_the_marker_is_not_sent`; `tests/clients/matrix.test.mjs` |
 
 pub mod backlog;
+pub mod compression;
 pub mod connection;
 pub mod frame;
 pub mod handshake;

@@ -10,7 +10,7 @@ const MAX_OTHERS: u32 = 200;
 use crate::transport::socketio::engine::frame;
 
 /// What stands between two packets of a body (Engine.IO, version 4).
-const SEPARATOR: u8 = 0x1e;
+pub const SEPARATOR: u8 = 0x1e;
 /// So many bytes of a packet tell what it is.
 const TELLING: usize = 3;
 /// The longest head of a frame: two bytes, the length, the mask; and behind it what tells.
