@@ -20,13 +20,21 @@ pub struct Caller {
     pub socket: Option<u64>,
     /// Where the request came from, for the audit log; `None` for a socket whose address is not known.
     pub origin: Option<Arc<str>>,
+    /// Whether they have come by a way on which one may only look, whoever they are.
+    pub reads_only: bool,
 }
 
 impl Caller {
     /// Somebody over HTTP.
     #[must_use]
     pub fn http(actor: Actor, origin: &str) -> Caller {
-        Caller { actor: Arc::new(actor), socket: None, origin: Some(origin.into()) }
+        Caller { actor: Arc::new(actor), socket: None, origin: Some(origin.into()), reads_only: false }
+    }
+
+    /// The same, who may only look if so it is.
+    #[must_use]
+    pub fn reading(self, reads_only: bool) -> Caller {
+        Caller { reads_only, ..self }
     }
 
     /// The server itself, for what it does without being asked.
@@ -51,6 +59,16 @@ impl Caller {
             note: String::new(),
         }
     }
+}
+
+/// What is said to somebody who may only read, and asks for more.
+#[must_use]
+pub fn reads_alone() -> ApiError {
+    ApiError::new(
+        ErrorCode::Forbidden,
+        "over this socket one may only read: the state of the server, its metrics, users, connections, mutes, revoked tokens and the audit \
+         log. Whatever changes something, and what people have written, needs root or the user of the server, on the control socket",
+    )
 }
 
 /// Whether somebody may use an administrative call.

@@ -35,6 +35,7 @@ mod methods;
 mod migration;
 mod moderation;
 mod notices;
+mod operators;
 mod planted;
 mod proxies;
 mod refusal_lines;

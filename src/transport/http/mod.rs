@@ -176,11 +176,12 @@ impl HttpApi {
         sender: Option<&SignedIn>,
     ) -> Result<Caller, ApiError> {
         let origin = origin::describe(control.as_ref(), address);
+        let reads_only = control.as_ref().is_some_and(|control| control.reads_only);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
-            return Ok(Caller::http(Actor::local_admin(), &origin));
+            return Ok(Caller::http(Actor::local_admin(), &origin).reading(reads_only));
         }
         let token = bearer_of(headers);
-        let is_certified = is_certified || control.is_some();
+        let is_certified = is_certified || (control.is_some() && !reads_only);
         match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str), is_certified) {
             Ok(actor) => {
                 if let Some(sender) = sender {
@@ -188,7 +189,7 @@ impl HttpApi {
                 }
                 self.app.rates.charge(&actor, kind, declared_length(headers).unwrap_or(0))?;
                 self.app.uses.note_sign_in(&actor, &origin);
-                Ok(Caller::http(actor, &origin))
+                Ok(Caller::http(actor, &origin).reading(reads_only))
             }
             Err(error) => {
                 note_refused(

@@ -167,7 +167,12 @@ impl Link {
 
     /// Who asks.
     pub fn caller(&self) -> Caller {
-        Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: self.origin.clone() }
+        Caller {
+            actor: self.actor.lock().clone(),
+            socket: Some(self.number),
+            origin: self.origin.clone(),
+            reads_only: false,
+        }
     }
 
     /// Whether it has come from the same network as another one.
