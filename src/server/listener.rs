@@ -49,6 +49,8 @@ use crate::server::proxy_protocol;
 use crate::server::tls::handshakes::Handshakes;
 use crate::server::wrong_protocol::{self, NoTls};
 
+/// Why an address has no more connections.
+const TOO_MANY: &str = "there are too many connections from it (limits.connections_per_address); raise the limit if many people share the address";
 /// Behind a proxy, whose network has too many requests under way is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(5);
 /// An answer is given out in pieces of so many bytes: the library copies what it is given, and keeps the memory.
@@ -246,8 +248,14 @@ async fn memory_of(answers: &Arc<Memory>, sender: &SignedIn, bytes: Option<u64>)
 }
 
 /// The answer to a request of a network that has too many under way, behind a proxy.
-fn too_many(middleware: &Middleware) -> http::Response<Body> {
-    middleware.counters().rate_limited.add("connections");
+fn too_many(middleware: &Middleware, client: Option<IpAddr>) -> http::Response<Body> {
+    let counters = middleware.counters();
+    counters.rate_limited.add("connections");
+    if let Some(client) = client
+        && counters.log_limiter.may_log("connections")
+    {
+        tracing::info!(reason = "connections", "refused a request from {client}: {TOO_MANY}");
+    }
     refusal(&ApiError::rate_limited(
         COME_AGAIN,
         "there are too many connections from this address; close one and come again",
@@ -717,9 +725,7 @@ impl Connections {
                 "newcomers",
                 "too many connections from this address have sent no request (limits.newcomers_per_address)",
             ),
-            NoPlace::Network => {
-                ("connections", "there are too many from this address (limits.connections_per_address)")
-            }
+            NoPlace::Network => ("connections", TOO_MANY),
             NoPlace::Full => ("descriptors", ""),
         };
         let counters = self.middleware.counters();
@@ -810,7 +816,7 @@ impl Connections {
             let answers = middleware.answers().clone();
             let answer = match asked {
                 Ok(()) => Ok(middleware.clone().call(request, peer.clone())),
-                Err(_) => Err(too_many(&middleware)),
+                Err(_) => Err(too_many(&middleware, client)),
             };
             async move {
                 let mut answer = match answer {

@@ -49,6 +49,12 @@ impl Caller {
         self.socket.is_none() && *self.actor == Actor::local_admin()
     }
 
+    /// Who it is, and from where, for a line of the log.
+    pub(super) fn in_words(&self) -> String {
+        let origin = self.origin.as_deref().unwrap_or("a socket");
+        if self.is_local() { origin.to_owned() } else { format!("user {} from {origin}", self.actor.user) }
+    }
+
     /// What the audit log says of an act of this caller's.
     pub(super) fn act(&self, action: &'static str, target: String) -> Act {
         Act {
