@@ -225,6 +225,7 @@ impl Server {
         // Before anybody can see that it is ready: a signal that nobody listens to would end it.
         let hangup = reload::hangup()?;
         let clock = SystemClock::shared();
+        preflight::refuse_clock(clock.now())?;
         let passed = systemd::listeners()?;
         addresses::refuse_plain_http(&config, &passed)?;
         addresses::make_private_dir(&config.storage.data_dir)?;

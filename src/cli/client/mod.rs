@@ -379,6 +379,14 @@ async fn with_reason(global: &Global, context: &Context, server: &ServerArgs, er
     Failure::new(failure.problem.what, reason, remedy).with_code("unavailable").into()
 }
 
+/// Why the server takes no changes, in its own words.
+#[must_use]
+pub fn why_not_ready(global: &Global, server: &ServerArgs) -> Option<String> {
+    let get = Call { timeout: REPORT_TIMEOUT, ..Call::new(Method::GET, "/api/v1/admin/status", None) };
+    let status = call(global, server, get.offline_too()).ok()?;
+    Some(status.get("reason")?.as_str()?.to_owned())
+}
+
 /// Pieces of a download as a reader, for a thread that may block.
 struct Pieces {
     pieces: tokio::sync::mpsc::Receiver<io::Result<Bytes>>,

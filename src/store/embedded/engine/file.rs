@@ -191,7 +191,7 @@ impl Opener {
             Ok(true) => return Ok(dir),
             Ok(false) => return Err(in_use()),
             Err(error) if has_no_locks(&error) => {}
-            Err(source) => return Err(in_dir(source)),
+            Err(source) => return Err(in_dir(unlocked(source))),
         }
         // Some network file systems lock files that can be written, and no directories.
         let path = self.data_dir.join(LOCK);
@@ -202,11 +202,19 @@ impl Opener {
             Ok(false) => Err(in_use()),
             Err(error) if has_no_locks(&error) => {
                 tracing::warn!(
-                    "the file system of the data directory has no locks: nothing keeps a second server or command away from these data"
+                    "the file system of the data directory has no locks: who has the database open is looked up, and nothing keeps away a server \
+                     or command of another machine, or one that starts in the same moment"
                 );
-                Ok(lock)
+                // Who is just leaving is waited for.
+                match patiently(|| Ok(holder::has_open(&self.path()).is_none())) {
+                    Ok(false) => match holder::has_open(&self.path()) {
+                        Some(by) => Err(OpenError::InUse { path: self.data_dir.clone(), by }),
+                        None => Ok(lock),
+                    },
+                    _ => Ok(lock),
+                }
             }
-            Err(source) => Err(in_dir(source)),
+            Err(source) => Err(in_dir(unlocked(source))),
         }
     }
 
@@ -480,6 +488,14 @@ fn try_lock(file: &File) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// A lock that was neither given nor refused to somebody else.
+fn unlocked(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("it cannot be locked: {error}. Its file system gives no locks; of NFS, the lock service does not run"),
+    )
 }
 
 /// Whether a file system has no locks, or none for such a file.
