@@ -415,7 +415,7 @@ impl Middleware {
         }
         let is_first = query.session.is_none();
         if self.process.is_draining() && is_newcomer() {
-            return refusal(&ApiError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
+            return refusal(&ApiError::stopping());
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
             return self.refuse_origin(request.headers());

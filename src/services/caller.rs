@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::chat::Author;
-use crate::domain::{Actor, Refusal, RoomId, Scope};
+use crate::domain::{Actor, RoomId, Scope};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
 use crate::services::errors::store_error;
@@ -115,10 +115,14 @@ pub(super) async fn require_memberships(
     caller: &Caller,
     rooms: Vec<RoomId>,
 ) -> Result<(), ApiError> {
-    if enterable(store, settings, caller, rooms).await?.into_iter().all(|may_enter| may_enter) {
-        return Ok(());
+    let may_enter = enterable(store, settings, caller, rooms.clone()).await?;
+    match rooms.iter().zip(may_enter).find(|(_, may_enter)| !may_enter) {
+        None => Ok(()),
+        Some((room, _)) => Err(ApiError {
+            field: Some("room".to_owned()),
+            ..ApiError::new(ErrorCode::Forbidden, format!("you may not enter the room {room}"))
+        }),
     }
-    Err(Refusal::Forbidden.into())
 }
 
 /// Which of these rooms the caller may enter, by what is stored at one moment. Of none nothing is read.
