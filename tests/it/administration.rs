@@ -392,3 +392,34 @@ fn who_comes_while_the_server_stops_is_told_when_to_come_again() {
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"unavailable\""), "{answer}");
     assert!(answer.contains("\"retryAfterMs\":1000") && answer.to_lowercase().contains("retry-after: 1"), "{answer}");
 }
+
+/// Who lacks a right is told so, and not what is wrong with the rest of a request that they may not make.
+#[test]
+fn rights_are_looked_at_before_the_body_and_the_query() {
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_LIMITS_MESSAGES_PER_SECOND", "0")]);
+    let learner = server.token("7", "learner");
+    let mut seen = 0;
+    for route in academy_rt::transport::http::routes::ROUTES {
+        let is_for_all = !route.path.starts_with("/api/v1/admin/") && route.path != "/api/v1/broadcast";
+        for method in route.methods.iter().filter(|_| !is_for_all) {
+            let path = route.path.replace(['{', '}'], "");
+            for (path, body) in [(path.clone(), "{ no JSON"), (format!("{path}?limit=no&none=such"), "")] {
+                let answer = loop {
+                    let answer = server.call(&learner, method, &path, body);
+                    // So many requests are more than a person makes.
+                    if answer.0 != 429 {
+                        break answer;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                };
+                assert!(answer.0 == 403, "{method} {path}: {answer:?}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 60, "{seen}");
+    let answer = server.call(&learner, "POST", "/api/v1/notifications", "{ no JSON");
+    assert_eq!(answer.0, 403, "{answer:?}");
+    let admin = server.token("1", "admin");
+    assert_eq!(server.call(&admin, "POST", "/api/v1/admin/rooms", "{ no JSON").0, 400);
+}

@@ -21,6 +21,7 @@ use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use warp::Filter;
 use warp::filters::BoxedFilter;
+use warp::filters::path::FullPath;
 use warp::reject::Rejection;
 /// What an answer is made of.
 pub use warp::reply::Response;
@@ -35,7 +36,7 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::limits::budget::{RequestKind, points_for_size};
 use crate::services::{App, Caller, authorize};
-use crate::transport::http::routes::HeadAlone;
+use crate::transport::http::routes::{HeadAlone, Route};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{self, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
@@ -280,6 +281,7 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
     let api = api.clone();
     warp::header::headers_cloned()
         .and(warp::method())
+        .and(warp::path::full())
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
         .and(warp::ext::optional::<Certified>())
@@ -288,6 +290,7 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
         .and_then(
             move |headers: HeaderMap,
                   method: Method,
+                  path: FullPath,
                   control,
                   address,
                   certified: Option<Certified>,
@@ -298,6 +301,8 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
                     let refuse = |error| warp::reject::custom(Refusal(error));
                     let caller =
                         api.asker(&headers, control, address, is_certified, kind, sender.as_ref()).map_err(refuse)?;
+                    let needs = Route::find(path.as_str()).and_then(|route| route.needs(&method));
+                    needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
                     if let Some(head) = head {
                         let HeadAlone { needs, .. } = head;
                         needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;

@@ -133,6 +133,25 @@ impl Route {
         self.methods.contains(&method)
     }
 
+    /// What somebody needs at the least, looked at before anything of a request is read: who lacks it is not told what is wrong
+    /// with the rest. A service may ask for more.
+    #[must_use]
+    pub fn needs(&self, method: &Method) -> Option<Scope> {
+        let Some(administration) = self.path.strip_prefix("/api/v1/admin/") else {
+            return match (self.path, method) {
+                ("/api/v1/broadcast", _) => Some(Scope::Broadcast),
+                ("/api/v1/notifications", &Method::POST) => Some(Scope::Notify),
+                ("/metrics", _) => Some(Scope::Metrics),
+                _ => None,
+            };
+        };
+        Some(match administration.split('/').next() {
+            Some("rooms") if administration != "rooms/{roomId}/export" => Scope::Rooms,
+            Some("users" | "mutes" | "tokens") => Scope::Users,
+            _ => Scope::Admin,
+        })
+    }
+
     /// Whether those who may only read may ask for this. What is no row is not for them, so that a new one is not by itself.
     #[must_use]
     pub fn is_for_readers(method: &Method, path: &str) -> bool {
