@@ -12,38 +12,11 @@ pub(in crate::store::embedded) fn of(paths: &[&Path]) -> String {
     let inodes: Vec<u64> = paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|found| found.ino()).collect();
     let own = std::process::id().to_string();
     let mut pids = locks.lines().filter_map(|line| locked_by(line, &inodes)).filter(|pid| *pid != own);
-    pids.next().map_or_else(unknown, |pid| in_words(pid, "has locked it"))
-}
-
-fn in_words(pid: &str, does: &str) -> String {
-    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+    pids.next().map_or_else(unknown, |pid| match fs::read_to_string(format!("/proc/{pid}/comm")) {
         Ok(program) if program.trim() == "academy-rt" => format!("another academy-rt (process {pid})"),
-        Ok(program) => format!("{} (process {pid}), which {does}", program.trim().escape_debug()),
-        Err(_) => format!("process {pid}, which {does}"),
-    }
-}
-
-/// Whoever else has a file open, in words: all that can be known where files have no locks. Processes that this one may not look
-/// into, and those of other machines, are not seen.
-pub(in crate::store::embedded) fn has_open(path: &Path) -> Option<String> {
-    let wanted = fs::metadata(path).ok()?;
-    let own = std::process::id();
-    for process in fs::read_dir("/proc").ok()?.flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()).filter(|pid| *pid != own) else {
-            continue;
-        };
-        let Ok(open) = fs::read_dir(process.path().join("fd")) else { continue };
-        for file in open.flatten() {
-            // By its name first: to look at any file of any process could take long.
-            let is_named = fs::read_link(file.path()).is_ok_and(|link| link.file_name() == path.file_name());
-            let is_it = |found: fs::Metadata| (found.dev(), found.ino()) == (wanted.dev(), wanted.ino());
-            if is_named && fs::metadata(file.path()).is_ok_and(is_it) {
-                return Some(in_words(&pid.to_string(), "has it open"));
-            }
-        }
-    }
-    None
+        Ok(program) => format!("{} (process {pid}), which has locked it", program.trim().escape_debug()),
+        Err(_) => format!("process {pid}, which has locked it"),
+    })
 }
 
 /// The process of a line of /proc/locks, if it is about one of these inodes: `1: FLOCK  ADVISORY  WRITE 708 08:01:15 0 EOF`.
