@@ -75,7 +75,7 @@ case ${1:-install} in
     files | while IFS= read -r file; do rm -f "$root/$file"; done
     for dir in doc/academy-rt/docs doc/academy-rt academy-rt; do rmdir "$root/usr/share/$dir" 2>/dev/null || true; done
     [ "$running" = yes ] && systemctl daemon-reload
-    echo "academy-rt is removed. Still there: /etc/academy-rt, /var/lib/academy-rt, /var/lib/academy-rt-backups, the user academy-rt."
+    echo "academy-rt is removed. Still there: /etc/academy-rt, /var/lib/academy-rt, /var/lib/academy-rt-backups, the user academy-rt, the group academy-rt-readers."
     ;;
   *)
     fail "nothing was done" "there is no '$1'" "install.sh, or install.sh remove."

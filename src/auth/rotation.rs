@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::config::Config;
 use crate::config::acting_as::Rights;
@@ -156,8 +157,11 @@ fn lock(data_dir: &Path) -> Result<File, KeyError> {
     // A FIFO in its place would wait for a writer.
     let flags = OFlags::DIRECTORY.bits().cast_signed();
     let locked = OpenOptions::new().read(true).custom_flags(flags).open(data_dir).and_then(|dir| {
-        flock(&dir, FlockOperation::LockExclusive)?;
-        Ok(dir)
+        match flock(&dir, FlockOperation::LockExclusive) {
+            // A file system without locks, or without any for directories: who rotates has to do it once at a time.
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::BADF | Errno::ISDIR) => Ok(dir),
+            Err(error) => Err(error.into()),
+        }
     });
     locked.map_err(|error| {
         let what = format!("the data directory {} cannot be used", data_dir.display());

@@ -121,6 +121,13 @@ impl Pace {
         }
     }
 
+    /// What they must take, in words.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let seconds = self.patience.as_secs();
+        format!("{} KiB in each {seconds} s", self.bytes >> 10)
+    }
+
     /// How long may be waited for the next bytes.
     #[must_use]
     pub fn left(&self) -> Duration {

@@ -524,6 +524,16 @@ impl Config {
         self.runtime_dir.as_deref().unwrap_or(&self.storage.data_dir).join("control.sock")
     }
 
+    /// The socket over which one may only read. Its directory stands beside that of the control socket, and whoever may enter it
+    /// is a reader: an administrator makes it, with the set-group-ID bit of the readers' group. `None`: no name is beside it.
+    #[must_use]
+    pub fn readers_socket(&self) -> Option<PathBuf> {
+        let control = self.runtime_dir.as_deref().unwrap_or(&self.storage.data_dir);
+        let mut name = control.file_name()?.to_owned();
+        name.push("-readers");
+        Some(control.with_file_name(name).join("readers.sock"))
+    }
+
     /// Where the certificate is that the server makes for itself.
     #[must_use]
     pub fn self_signed_cert(&self) -> PathBuf {

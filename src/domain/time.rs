@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
+    /// The last second of the year 9999: behind it, neither the headers of HTTP nor certificates have a way to write a time.
+    pub const LAST: Timestamp = Timestamp(253_402_300_799_000);
+
     /// The day that it is in, counted from the epoch, in UTC.
     #[must_use]
     pub fn day(self) -> u64 {

@@ -10,6 +10,8 @@ use x509_parser::prelude::FromDer;
 
 use crate::domain::Timestamp;
 
+/// The last second that a certificate can name: it means that there is no end.
+pub const NO_END: Timestamp = Timestamp::LAST;
 const DAY: Duration = Duration::from_secs(86_400);
 /// An end so near is worth a warning,
 pub const SOON: Duration = DAY.saturating_mul(30);
@@ -92,16 +94,22 @@ impl CertificateFacts {
         })
     }
 
+    /// When it ends; one that ends with the calendar never does (RFC 5280, 4.1.2.5).
+    fn end(&self) -> Timestamp {
+        if self.not_after >= NO_END { Timestamp(u64::MAX) } else { self.not_after }
+    }
+
     /// How much time it has.
     #[must_use]
     pub fn validity(&self, now: Timestamp) -> Validity {
-        if now >= self.not_after {
+        let end = self.end();
+        if now >= end {
             Validity::Expired
         } else if now < self.not_before {
             Validity::NotYet
-        } else if now.plus(VERY_SOON) >= self.not_after {
+        } else if now.plus(VERY_SOON) >= end {
             Validity::VerySoon
-        } else if now.plus(SOON) >= self.not_after {
+        } else if now.plus(SOON) >= end {
             Validity::Soon
         } else {
             Validity::Good
@@ -111,7 +119,7 @@ impl CertificateFacts {
     /// Whether it is good now, and for so long from now on.
     #[must_use]
     pub fn is_good_until(&self, now: Timestamp, least: Duration) -> bool {
-        now >= self.not_before && now.plus(least) < self.not_after
+        now >= self.not_before && now.plus(least) < self.end()
     }
 
     /// The whole days that it has left; 0 when it is over.

@@ -213,6 +213,15 @@ impl ApiError {
         ApiError { retry_after_ms: Some(retry_after_ms), ..ApiError::new(ErrorCode::RateLimited, message) }
     }
 
+    /// The server stops; who comes again in a moment finds the next one.
+    #[must_use]
+    pub fn stopping() -> ApiError {
+        ApiError {
+            retry_after_ms: Some(1_000),
+            ..ApiError::new(ErrorCode::Unavailable, "the server is stopping; try again in a moment")
+        }
+    }
+
     /// The server cannot take the request now.
     #[must_use]
     pub fn unavailable() -> ApiError {

@@ -30,6 +30,8 @@ pub enum ServerEvent<'a> {
         event: &'a str,
         /// What is wrong.
         error: &'a ApiError,
+        /// The room that is lost, where nothing was asked for.
+        room: Option<&'a RoomId>,
     },
     /// `chat:message`: a message was stored.
     ChatMessage(MessageView<'a>),
@@ -168,7 +170,9 @@ impl ServerEvent<'_> {
             ServerEvent::ServerDraining { retry_after_ms } => {
                 Packet::event(name, &Draining { retry_after_ms: *retry_after_ms })
             }
-            ServerEvent::RequestError { event, error } => Packet::event(name, &RequestError { event, error }),
+            ServerEvent::RequestError { event, error, room } => {
+                Packet::event(name, &RequestError { event, room_id: *room, error })
+            }
             ServerEvent::ChatMessage(view) => Packet::event(name, view),
             ServerEvent::ChatMessageEdited { room_id, message_id, new_content, edited_at, id, edited_by } => {
                 let (message_id, edited_at, id, edited_by) = (*message_id, *edited_at, *id, *edited_by);
@@ -225,8 +229,11 @@ struct Gone<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct RequestError<'a> {
     event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room_id: Option<&'a RoomId>,
     #[serde(flatten)]
     error: &'a ApiError,
 }

@@ -103,7 +103,7 @@ impl Live {
             field: Some("roomId".to_owned()),
             ..ApiError::new(ErrorCode::Forbidden, format!("you are not in the room {room} any more"))
         };
-        let refusal = ServerEvent::RequestError { event: "chat:join", error: &error }.encode();
+        let refusal = ServerEvent::RequestError { event: "chat:join", error: &error, room: Some(room) }.encode();
         occupant.outlet.send(&Batch::from(refusal).all());
     }
 

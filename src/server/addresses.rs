@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
@@ -12,6 +12,9 @@ use crate::config::{Config, TlsMode};
 
 use crate::domain::problem::Problem;
 use crate::observability::local_person;
+
+/// What is made in a directory with this bit has the group of the directory.
+const SET_GROUP_ID: u32 = 0o2000;
 
 /// Plain HTTP shows tokens to the network: it is for the machine itself, or for a proxy that terminates TLS.
 pub(super) fn refuse_plain_http_outside(config: &Config, address: SocketAddr) -> Result<(), Problem> {
@@ -140,13 +143,53 @@ pub(super) fn bind_control(path: &Path) -> Result<UnixListener, Problem> {
             "Make its directory writable. If its path is longer than 107 bytes, choose a shorter --data-dir.",
         )
     };
+    bind_local(path).map_err(failed)
+}
+
+fn bind_local(path: &Path) -> io::Result<UnixListener> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
     Ok(listener)
+}
+
+/// The socket of those who may only read, if an administrator has made its directory. The directory's set-group-ID bit gives the
+/// socket its group: a server without privileges could not.
+///
+/// # Errors
+/// Why there is none, although there is a directory.
+pub(super) fn bind_readers(path: &Path) -> Result<Option<UnixListener>, Problem> {
+    let Some(dir) = path.parent() else { return Ok(None) };
+    let found = match std::fs::symlink_metadata(dir) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(no_readers(path, error)),
+    };
+    if !found.is_dir() {
+        return Err(no_readers(path, format!("{} is no directory", dir.display())));
+    }
+    // Whoever can put another socket in its place can tell readers what they like.
+    Trust::own().check(dir).map_err(|error| no_readers(path, error))?;
+    if found.mode() & SET_GROUP_ID == 0 {
+        let why = format!("{} has no set-group-ID bit, so that the socket would have another group", dir.display());
+        return Err(no_readers(path, why));
+    }
+    bind_local(path).map(Some).map_err(|error| no_readers(path, error))
+}
+
+fn no_readers(path: &Path, why: impl ToString) -> Problem {
+    Problem::new(
+        format!("nobody can read over {}: it is not there", path.display()),
+        why.to_string(),
+        format!(
+            "Give its directory to the user of the server and the group of the readers, with mode 2750: \
+             install -d -m 2750 -o USER -g GROUP {}. With the packages: systemd-tmpfiles --create academy-rt.conf, then restart the service.",
+            path.parent().unwrap_or(path).display()
+        ),
+    )
 }
 
 #[cfg(test)]

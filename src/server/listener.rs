@@ -24,12 +24,13 @@ use parking_lot::{Mutex, MutexGuard};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Limits, capacity};
+use crate::domain::problem::Problem;
 use crate::observability::certificate::CertificateFacts;
 use crate::observability::local_person;
 use crate::observability::process;
@@ -48,6 +49,8 @@ use crate::server::proxy_protocol;
 use crate::server::tls::handshakes::Handshakes;
 use crate::server::wrong_protocol::{self, NoTls};
 
+/// Why an address has no more connections.
+const TOO_MANY: &str = "there are too many connections from it (limits.connections_per_address); raise the limit if many people share the address";
 /// Behind a proxy, whose network has too many requests under way is told to come again after so long.
 const COME_AGAIN: Duration = Duration::from_secs(5);
 /// An answer is given out in pieces of so many bytes: the library copies what it is given, and keeps the memory.
@@ -65,7 +68,9 @@ const STRANGERS_IDLE: Duration = Duration::from_secs(15);
 const ROOM: Duration = Duration::from_millis(100);
 const IDLE: Duration = Duration::from_secs(1);
 const TOLD_EVERY: Duration = Duration::from_secs(60);
-/// So often it is looked whether the control socket is still at its path.
+/// So many may be connected to the readers' socket at once.
+const READERS: usize = 32;
+/// So often it is looked whether a local socket is still at its path.
 const CONTROL_LOOK: Duration = Duration::from_secs(2);
 /// After an error of `accept` (no file descriptors left) nothing is accepted for so long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -243,8 +248,14 @@ async fn memory_of(answers: &Arc<Memory>, sender: &SignedIn, bytes: Option<u64>)
 }
 
 /// The answer to a request of a network that has too many under way, behind a proxy.
-fn too_many(middleware: &Middleware) -> http::Response<Body> {
-    middleware.counters().rate_limited.add("connections");
+fn too_many(middleware: &Middleware, client: Option<IpAddr>) -> http::Response<Body> {
+    let counters = middleware.counters();
+    counters.rate_limited.add("connections");
+    if let Some(client) = client
+        && counters.log_limiter.may_log("connections")
+    {
+        tracing::info!(reason = "connections", "refused a request from {client}: {TOO_MANY}");
+    }
     refusal(&ApiError::rate_limited(
         COME_AGAIN,
         "there are too many connections from this address; close one and come again",
@@ -292,19 +303,80 @@ struct Who {
     chain: Option<Arc<[CertificateDer<'static>]>>,
     user: Option<u32>,
     login: Option<String>,
+    reads_only: bool,
     /// Its place among those who come over the network.
     place: Option<Arc<Place>>,
 }
 
 impl Who {
     fn over_network(address: IpAddr, is_direct: bool, place: Arc<Place>) -> Who {
-        Who { address: Some(address), is_direct, chain: None, user: None, login: None, place: Some(place) }
+        Who {
+            address: Some(address),
+            is_direct,
+            chain: None,
+            user: None,
+            login: None,
+            reads_only: false,
+            place: Some(place),
+        }
     }
 
     fn local(user: Option<u32>, process: Option<i32>) -> Who {
         let login = process.and_then(|process| local_person::login_of(&process.to_string()));
         let login = login.filter(|login| Some(*login) != user).map(local_person::named);
-        Who { address: None, is_direct: true, chain: None, user, login, place: None }
+        Who { address: None, is_direct: true, chain: None, user, login, reads_only: false, place: None }
+    }
+
+    /// Whether they are at the control socket.
+    fn is_administrator(&self) -> bool {
+        self.address.is_none() && !self.reads_only
+    }
+}
+
+/// A socket of this machine alone.
+#[derive(Debug, Clone)]
+pub enum LocalSocket {
+    /// The administrator's.
+    Control(PathBuf),
+    /// That of those who may only read.
+    Readers(PathBuf),
+}
+
+impl LocalSocket {
+    fn path(&self) -> &Path {
+        let (LocalSocket::Control(path) | LocalSocket::Readers(path)) = self;
+        path
+    }
+
+    /// Makes it; `None` if there is to be none.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub(super) fn bind(&self) -> Result<Option<UnixListener>, Problem> {
+        match self {
+            LocalSocket::Control(path) => addresses::bind_control(path).map(Some),
+            LocalSocket::Readers(path) => addresses::bind_readers(path),
+        }
+    }
+
+    fn reads_only(&self) -> bool {
+        matches!(self, LocalSocket::Readers(_))
+    }
+
+    /// How many may be connected at once.
+    fn most(&self) -> usize {
+        match self {
+            LocalSocket::Control(_) => Semaphore::MAX_PERMITS,
+            LocalSocket::Readers(_) => READERS,
+        }
+    }
+
+    fn named(&self) -> &'static str {
+        if self.reads_only() { "the readers' socket" } else { "the control socket" }
+    }
+
+    fn key(&self) -> &'static str {
+        if self.reads_only() { "readers_socket" } else { "control_socket" }
     }
 }
 
@@ -501,48 +573,63 @@ impl Connections {
         self.lock_probes().remove(&peer).is_some_and(|seen| seen.send(()).is_ok())
     }
 
-    /// Accepts from the control socket until the server drains.
+    /// Accepts from a local socket until the server drains.
     /// A socket that is gone from its path, which a cleaner of old files may have removed, is made again.
-    pub async fn accept_control(self: Arc<Self>, mut listener: UnixListener, path: PathBuf) {
+    pub async fn accept_local(self: Arc<Self>, socket: LocalSocket, mut listener: Option<UnixListener>) {
         let mut look = tokio::time::interval(CONTROL_LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let turns = Arc::new(Semaphore::new(socket.most()));
         loop {
-            let accepted = tokio::select! {
+            let next = async {
+                // Whoever finds too many waits in the queue of the kernel.
+                let turn = turns.clone().acquire_owned().await.ok();
+                match &listener {
+                    Some(listener) => (turn, listener.accept().await),
+                    None => std::future::pending().await,
+                }
+            };
+            let (turn, accepted) = tokio::select! {
                 () = self.draining.cancelled() => return,
                 _ = look.tick() => {
-                    if let Some(again) = self.control_again(&path) {
-                        listener = again;
+                    if let Some(again) = self.local_again(&socket, listener.is_some()) {
+                        listener = Some(again);
                     }
                     continue;
                 }
-                accepted = listener.accept() => accepted,
+                next = next => next,
             };
             match accepted {
                 Ok((stream, _)) => {
                     let this = self.clone();
                     let peer = stream.peer_cred().ok();
                     let (user, process) = (peer.map(|peer| peer.uid()), peer.and_then(|peer| peer.pid()));
-                    self.tracker.spawn(async move { this.serve(stream, Who::local(user, process)).await });
+                    let reads_only = socket.reads_only();
+                    self.tracker.spawn(async move {
+                        this.serve(stream, Who { reads_only, ..Who::local(user, process) }).await;
+                        drop(turn);
+                    });
                 }
                 Err(error) => self.pause(&error).await,
             }
         }
     }
 
-    /// The control socket once more, if there is nothing at its path.
-    fn control_again(&self, path: &Path) -> Option<UnixListener> {
+    /// A local socket once more, if there is nothing at its path.
+    fn local_again(&self, socket: &LocalSocket, was_there: bool) -> Option<UnixListener> {
+        let path = socket.path();
         let is_gone = path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if !is_gone {
+        if !is_gone && was_there {
             return None;
         }
-        match addresses::bind_control(path) {
-            Ok(listener) => {
-                tracing::warn!(path = %path.display(), "the control socket was removed by somebody; it is there again");
+        match socket.bind() {
+            Ok(Some(listener)) if was_there => {
+                tracing::warn!(path = %path.display(), "{} was removed by somebody; it is there again", socket.named());
                 Some(listener)
             }
+            Ok(made) => made.inspect(|_| tracing::info!(path = %path.display(), "{} is there now", socket.named())),
             Err(error) => {
-                if self.middleware.counters().log_limiter.may_log("control_socket") {
-                    tracing::warn!(why = %error.why, "{}", error.what);
+                if self.middleware.counters().log_limiter.may_log(socket.key()) {
+                    tracing::warn!(why = %error.why, "{}: {}. {}", error.what, error.why, error.remedy);
                 }
                 None
             }
@@ -638,9 +725,7 @@ impl Connections {
                 "newcomers",
                 "too many connections from this address have sent no request (limits.newcomers_per_address)",
             ),
-            NoPlace::Network => {
-                ("connections", "there are too many from this address (limits.connections_per_address)")
-            }
+            NoPlace::Network => ("connections", TOO_MANY),
             NoPlace::Full => ("descriptors", ""),
         };
         let counters = self.middleware.counters();
@@ -690,7 +775,7 @@ impl Connections {
     {
         // A command may write what it is given to a disk that takes its time.
         let stall =
-            if who.address.is_none() { CONTROL_STALL.max(self.limits.queue.stall) } else { self.limits.queue.stall };
+            if who.is_administrator() { CONTROL_STALL.max(self.limits.queue.stall) } else { self.limits.queue.stall };
         let connection = StreamConnection::new(
             stream,
             QueueLimits { stall, patience: self.limits.queue.patience.max(stall), ..self.limits.queue },
@@ -701,7 +786,7 @@ impl Connections {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let io = TokioIo::new(ConnectionIo::new(connection.clone()));
         let connection: Arc<dyn Connection> = connection;
-        let Who { address, is_direct, chain, user, login, place } = who;
+        let Who { address, is_direct, chain, user, login, reads_only, place } = who;
         let is_certified = chain.is_some();
         self.lock().insert(number, Live { connection: Arc::downgrade(&connection), address, chain });
         let is_proxied = address.is_some_and(|address| self.middleware.is_proxy(&address));
@@ -710,7 +795,7 @@ impl Connections {
         if is_proxied || address.is_none() {
             connection.note_known();
         }
-        let peer = Peer { address, is_direct, is_certified, user, login, connection };
+        let peer = Peer { address, is_direct, is_certified, user, login, reads_only, connection };
         let middleware = self.middleware.clone();
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
@@ -731,7 +816,7 @@ impl Connections {
             let answers = middleware.answers().clone();
             let answer = match asked {
                 Ok(()) => Ok(middleware.clone().call(request, peer.clone())),
-                Err(_) => Err(too_many(&middleware)),
+                Err(_) => Err(too_many(&middleware, client)),
             };
             async move {
                 let mut answer = match answer {

@@ -39,6 +39,7 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::ErrorBody;
 use crate::protocol::json;
 use crate::services::limits::wait_of;
+use crate::services::reads_alone;
 use crate::transport::forwarded;
 use crate::transport::http::deferred::Later;
 use crate::transport::http::routes::Route;
@@ -163,6 +164,8 @@ pub struct Peer {
     pub user: Option<u32>,
     /// Who has signed in on the machine and is another one than `user`, as far as the kernel shows it.
     pub login: Option<String>,
+    /// Whether it has come by the socket of those who may only read.
+    pub reads_only: bool,
     /// The way to it.
     pub connection: Arc<dyn Connection>,
 }
@@ -284,6 +287,14 @@ impl Middleware {
     }
 
     async fn answer(&self, request: Request<TimedBody>, peer: Peer, address: Option<IpAddr>) -> Response<Body> {
+        // Before anything else: whoever may only read is told no more of what there is.
+        if peer.reads_only && !Route::is_for_readers(request.method(), request.uri().path()) {
+            let what = format!("{} {}", request.method(), request.uri().path());
+            let origin = OverControlSocket { user: peer.user, behind: peer.login.clone(), reads_only: true }.describe();
+            let error = reads_alone();
+            refusals::request_refused(self.sockets.counters(), &what, None, &origin, &error);
+            return refusal(&error);
+        }
         // warp panics at a request without a path.
         if request.method() == Method::CONNECT {
             return not_allowed("this server is not a proxy", HeaderValue::from_static(METHODS));
@@ -362,9 +373,11 @@ impl Middleware {
         match address {
             None => {
                 let named = request.headers().get(BEHIND_COMMAND).and_then(|value| value.to_str().ok());
-                let behind = peer.login.clone().or_else(|| named.and_then(local_person::clean));
+                // Of a reader it is what the kernel says, and not what a command says of itself.
+                let named = named.filter(|_| !peer.reads_only).and_then(local_person::clean);
+                let (behind, reads_only) = (peer.login.clone().or(named), peer.reads_only);
                 let local = request.extensions_mut();
-                local.insert(OverControlSocket { user: peer.user, behind });
+                local.insert(OverControlSocket { user: peer.user, behind, reads_only });
                 local.remove::<SignedIn>();
             }
             Some(address) => drop(request.extensions_mut().insert(ClientAddress(address))),
@@ -407,7 +420,7 @@ impl Middleware {
         }
         let is_first = query.session.is_none();
         if self.process.is_draining() && is_newcomer() {
-            return refusal(&ApiError::new(ErrorCode::Unavailable, "the server is stopping; come again in a moment"));
+            return refusal(&ApiError::stopping());
         }
         if request.headers().contains_key(ORIGIN) && allowed.is_none() {
             return self.refuse_origin(request.headers());

@@ -52,7 +52,7 @@ use crate::transport::socketio::SocketIoTransport;
 use audit_forward::Forwarder;
 use compose::{Transports, random_number};
 use file_watcher::WatchedFiles;
-use listener::{ConnectionLimits, Connections};
+use listener::{ConnectionLimits, Connections, LocalSocket};
 use middleware::MiddlewareSettings;
 use reload::{Hangups, Reloader};
 use shutdown::Signals;
@@ -109,6 +109,7 @@ pub struct Server {
     io: SocketIo,
     connections: Arc<Connections>,
     control: PathBuf,
+    readers: Option<PathBuf>,
     reloader: Arc<Reloader>,
     /// Nothing new is begun.
     draining: CancellationToken,
@@ -224,6 +225,7 @@ impl Server {
         // Before anybody can see that it is ready: a signal that nobody listens to would end it.
         let hangup = reload::hangup()?;
         let clock = SystemClock::shared();
+        preflight::refuse_clock(clock.now())?;
         let passed = systemd::listeners()?;
         addresses::refuse_plain_http(&config, &passed)?;
         addresses::make_private_dir(&config.storage.data_dir)?;
@@ -257,6 +259,7 @@ impl Server {
         let connections = Connections::new(middleware.clone(), limits, draining.clone());
         let control = config.control_socket();
         let control_listener = addresses::bind_control(&control)?;
+        let readers = config.readers_socket();
         let reloader = Arc::new(Reloader {
             launcher,
             app: app.clone(),
@@ -282,6 +285,7 @@ impl Server {
             io,
             connections,
             control,
+            readers,
             reloader,
             draining,
             stopping: CancellationToken::new(),
@@ -322,7 +326,12 @@ impl Server {
         if let Some(listener) = listeners.figures {
             tasks.own("figures", Box::pin(metrics_listener::serve(listener, api, self.stopping.clone())));
         }
-        tasks.own("control", Box::pin(connections.clone().accept_control(control, self.control.clone())));
+        let administrator = LocalSocket::Control(self.control.clone());
+        tasks.own("control", Box::pin(connections.clone().accept_local(administrator, Some(control))));
+        if let Some(path) = self.readers.clone() {
+            // It looks for its directory at once, and says why if it cannot be used.
+            tasks.own("readers", Box::pin(connections.clone().accept_local(LocalSocket::Readers(path), None)));
+        }
         Ok(())
     }
 

@@ -21,6 +21,7 @@ use super::compose::{self, Transports, random_number};
 use super::listener::{ConnectionLimits, Connections};
 use crate::domain::problem::Problem;
 use crate::server::middleware::MiddlewareSettings;
+use crate::server::preflight;
 
 /// A command may think about an answer for so long before it takes more of it.
 const TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -96,6 +97,7 @@ impl Offline {
             )));
         }
         let clock = SystemClock::shared();
+        preflight::refuse_clock(clock.now())?;
         // No client is connected, and nobody takes the deliveries.
         let feed = Feed::new(random_number()?);
         feed.close();

@@ -29,10 +29,26 @@ pub struct Checked {
     pub keys: Option<LoadedKeys>,
 }
 
+/// A clock behind the end of the calendar: no answer of HTTP could have its date.
+///
+/// # Errors
+/// If that is what the clock of this machine says.
+pub(super) fn refuse_clock(now: Timestamp) -> Result<(), Problem> {
+    if now <= Timestamp::LAST {
+        return Ok(());
+    }
+    Err(Problem::new(
+        "the clock of this machine cannot be used",
+        "it says a time later than the year 9999",
+        "Set the clock, and enable time synchronization: systemctl enable --now systemd-timesyncd, or chrony.",
+    ))
+}
+
 /// Looks at everything that a configuration names: addresses, certificate, keys, data directory.
 #[must_use]
 pub fn check(config: &Config, now: Timestamp) -> Checked {
     let mut checked = Checked { warnings: config.warnings(), ..Checked::default() };
+    checked.problems.extend(refuse_clock(now).err());
     checked.problems.extend(addresses::refuse_plain_http_outside(config, config.server.listen).err());
     match tls::load_existing(config, now) {
         Ok(material) => {

@@ -74,7 +74,9 @@ impl Server {
         }
         self.tasks.end_all(END_TIMEOUT, |_| true).await;
         // A path that is not there any more is as good.
-        let _ = std::fs::remove_file(&self.control);
+        for path in self.readers.iter().chain([&self.control]) {
+            let _ = std::fs::remove_file(path);
+        }
         match closed {
             Ok(()) => {
                 tracing::info!("stopped");

@@ -168,14 +168,16 @@ impl Backups {
         let outgoing = Box::new(Outgoing { archive, rest, _turn: turn });
         let (store, failed) = (self.store.clone(), caller.act(action::BACKUP, String::new()));
         let (answer, outcome) = tokio::sync::oneshot::channel();
+        let whom = caller.in_words();
         self.streams.spawn(async move {
             let sent = store.rows(outgoing).await;
             match &sent {
                 Ok(()) => ending.whole(),
                 Err(error) => {
-                    tracing::warn!("a backup was not sent completely: {error}; make it again");
+                    let why = streams::why_incomplete(error);
+                    streams::tell_incomplete("a backup", &whom, &why);
                     drop(ending);
-                    let entry = failed.entry(store.now(), &format!("failed: not sent completely: {error}"));
+                    let entry = failed.entry(store.now(), &format!("failed: not sent completely: {why}"));
                     if let Err(error) = store.write(Record { entry }).await {
                         tracing::error!(%error, "the audit log has no record of a backup that failed");
                     }

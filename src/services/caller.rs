@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::chat::Author;
-use crate::domain::{Actor, Refusal, RoomId, Scope};
+use crate::domain::{Actor, RoomId, Scope};
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::realtime::live::Live;
 use crate::services::errors::store_error;
@@ -20,13 +20,21 @@ pub struct Caller {
     pub socket: Option<u64>,
     /// Where the request came from, for the audit log; `None` for a socket whose address is not known.
     pub origin: Option<Arc<str>>,
+    /// Whether they have come by a way on which one may only look, whoever they are.
+    pub reads_only: bool,
 }
 
 impl Caller {
     /// Somebody over HTTP.
     #[must_use]
     pub fn http(actor: Actor, origin: &str) -> Caller {
-        Caller { actor: Arc::new(actor), socket: None, origin: Some(origin.into()) }
+        Caller { actor: Arc::new(actor), socket: None, origin: Some(origin.into()), reads_only: false }
+    }
+
+    /// The same, who may only look if so it is.
+    #[must_use]
+    pub fn reading(self, reads_only: bool) -> Caller {
+        Caller { reads_only, ..self }
     }
 
     /// The server itself, for what it does without being asked.
@@ -41,6 +49,12 @@ impl Caller {
         self.socket.is_none() && *self.actor == Actor::local_admin()
     }
 
+    /// Who it is, and from where, for a line of the log.
+    pub(super) fn in_words(&self) -> String {
+        let origin = self.origin.as_deref().unwrap_or("a socket");
+        if self.is_local() { origin.to_owned() } else { format!("user {} from {origin}", self.actor.user) }
+    }
+
     /// What the audit log says of an act of this caller's.
     pub(super) fn act(&self, action: &'static str, target: String) -> Act {
         Act {
@@ -51,6 +65,16 @@ impl Caller {
             note: String::new(),
         }
     }
+}
+
+/// What is said to somebody who may only read, and asks for more.
+#[must_use]
+pub fn reads_alone() -> ApiError {
+    ApiError::new(
+        ErrorCode::Forbidden,
+        "over this socket one may only read: the state of the server, its metrics, users, connections, mutes, revoked tokens and the audit \
+         log. Whatever changes something, and what people have written, needs root or the user of the server, on the control socket",
+    )
 }
 
 /// Whether somebody may use an administrative call.
@@ -91,10 +115,14 @@ pub(super) async fn require_memberships(
     caller: &Caller,
     rooms: Vec<RoomId>,
 ) -> Result<(), ApiError> {
-    if enterable(store, settings, caller, rooms).await?.into_iter().all(|may_enter| may_enter) {
-        return Ok(());
+    let may_enter = enterable(store, settings, caller, rooms.clone()).await?;
+    match rooms.iter().zip(may_enter).find(|(_, may_enter)| !may_enter) {
+        None => Ok(()),
+        Some((room, _)) => Err(ApiError {
+            field: Some("room".to_owned()),
+            ..ApiError::new(ErrorCode::Forbidden, format!("you may not enter the room {room}"))
+        }),
     }
-    Err(Refusal::Forbidden.into())
 }
 
 /// Which of these rooms the caller may enter, by what is stored at one moment. Of none nothing is read.

@@ -25,7 +25,7 @@ pub(super) fn store_error(error: StoreError) -> ApiError {
             tracing::warn!("the store refused a write: the disk is full: {why}; free some space");
             ApiError::unavailable()
         }
-        StoreError::Closed => ApiError::new(ErrorCode::Unavailable, "the server is stopping; try again in a moment"),
+        StoreError::Closed => ApiError::stopping(),
         StoreError::Unavailable(_) | StoreError::Corrupt(_) => {
             tracing::warn!("the store refused a request: {error}; see academy-rt status");
             ApiError::unavailable()

@@ -34,5 +34,5 @@ mod turns;
 pub mod uses;
 
 pub use app::App;
-pub use caller::{Caller, authorize};
+pub use caller::{Caller, authorize, reads_alone};
 pub use settings::Settings;

@@ -170,6 +170,7 @@ impl Privacy {
         let pace = Pace::new(patience, capacity::ANSWER_PACE);
         let (stream, mut sender, ending) = streams::stream(capacity::EXPORT_PIECES, pace);
         let store = self.store.clone();
+        let (what, whom) = (format!("the export of user {user}"), caller.in_words());
         self.streams.spawn(async move {
             let _turn = turn;
             let mut out = JsonSections::new(Vec::new());
@@ -187,9 +188,7 @@ impl Privacy {
             .await;
             match outcome {
                 Ok(()) => ending.whole(),
-                // Who has gone knows it.
-                Err(ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                Err(error) => tracing::warn!("an export was not sent completely: {error}"),
+                Err(error) => streams::tell_incomplete(&what, &whom, &error),
             }
         });
         Ok(stream)

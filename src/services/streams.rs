@@ -1,6 +1,7 @@
 //! Answers that are too large for memory: made piece by piece, and sent in bounded pieces. Who takes them slowly holds the maker
 //! up for so long and no longer; who goes away ends it. What ends early never looks as if it were whole.
 
+use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, Write};
 use std::pin::Pin;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::config::capacity::{self, Pace};
+use crate::store::StoreError;
 
 /// The answers that are being streamed out: who stops the server waits for them.
 #[derive(Debug, Clone, Default)]
@@ -79,6 +81,21 @@ impl futures_util::Stream for ByteStream {
     }
 }
 
+/// Why an answer has ended early. What a receiver has done is not called a failure of the store, which only passes it on.
+pub(super) fn why_incomplete(error: &StoreError) -> String {
+    match error {
+        StoreError::Unavailable(why) => why.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Tells the log of an answer that has ended early: what it was, for whom, why, and what to do.
+pub(super) fn tell_incomplete(what: &str, for_whom: &str, why: &dyn Display) {
+    tracing::warn!(
+        "{what} for {for_whom} was not sent completely: {why}. What has arrived is not whole: ask for it again"
+    );
+}
+
 /// The maker's word that the answer is whole. The stream does not end before it is dropped.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -113,7 +130,10 @@ impl PieceSender {
                 Ok(())
             }
             Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the receiver has gone")),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the receiver takes too little")),
+            Err(_) => {
+                let why = format!("the receiver takes too little: {} is the least", self.pace.in_words());
+                Err(io::Error::new(io::ErrorKind::TimedOut, why))
+            }
         }
     }
 }

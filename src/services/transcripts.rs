@@ -209,15 +209,17 @@ impl Transcripts {
         };
         let about = About { since, until, exported_at: self.store.now(), exported_by };
         let sink = Transcript::new(PieceWriter::new(sender), &request, about, Some(turn));
+        let room_id = record.id.clone();
         let query = TranscriptQuery { room: record.id, since, until, versions };
         let store = self.store.clone();
         let (answer, outcome) = tokio::sync::oneshot::channel();
+        let (what, whom) = (format!("a transcript of room {room_id}"), caller.in_words());
         self.streams.spawn(async move {
             let sent = store.transcript(query, Box::new(sink)).await;
             match &sent {
                 Ok(()) => ending.whole(),
                 Err(error) => {
-                    tracing::warn!("a transcript was not sent completely: {error}");
+                    streams::tell_incomplete(&what, &whom, &streams::why_incomplete(error));
                     drop(ending);
                 }
             }

@@ -14,13 +14,30 @@ use crate::transport::memory::Turn;
 /// administrator of the machine knows it, and the server need not see other processes.
 pub const BEHIND_COMMAND: &str = "x-academy-rt-person";
 
-/// The request came over the control socket: whoever can open it is the administrator.
+/// The request came over the control socket: whoever can open it is the administrator. Or over that of the readers, whose
+/// requests are those that [`Route::is_for_readers`] lets pass.
+///
+/// [`Route::is_for_readers`]: crate::transport::http::routes::Route::is_for_readers
 #[derive(Debug, Clone)]
 pub struct OverControlSocket {
     /// The local user, if the system says it.
     pub user: Option<u32>,
     /// For whom they act, if the system or the command says it.
     pub behind: Option<String>,
+    /// Whether it is the socket of those who may only read.
+    pub reads_only: bool,
+}
+
+impl OverControlSocket {
+    /// In words: which socket, and whose process is at its other end.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let socket = if self.reads_only { "readers' socket" } else { "control socket" };
+        match self.user {
+            Some(user) => format!("{socket}, {}", local_person::in_words(user, self.behind.as_deref())),
+            None => socket.to_owned(),
+        }
+    }
 }
 
 /// The request came over a connection whose other end has shown a client certificate of an authority in `tls.client_ca`.
@@ -86,10 +103,7 @@ pub fn network_of(address: IpAddr) -> IpAddr {
 #[must_use]
 pub fn describe(control: Option<&OverControlSocket>, address: Option<ClientAddress>) -> String {
     match (control, address) {
-        (Some(OverControlSocket { user: Some(user), behind }), _) => {
-            format!("control socket, {}", local_person::in_words(*user, behind.as_deref()))
-        }
-        (Some(OverControlSocket { user: None, .. }), _) => "control socket".to_owned(),
+        (Some(control), _) => control.describe(),
         (None, Some(ClientAddress(address))) => address.to_string(),
         (None, None) => "unknown".to_owned(),
     }

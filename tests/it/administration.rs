@@ -1,6 +1,7 @@
 //! What administrators do with data, through the front door: exports, erasures, holds, purges by age, the audit trail.
 
 use std::fs;
+use std::io::{Read, Write};
 
 use academy_rt::domain::UserId;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
@@ -342,4 +343,83 @@ fn an_erasure_that_was_cut_short_is_finished_at_the_next_start() {
         page["messages"].as_array().unwrap().iter().all(|one| one["senderId"] == "erased")
     });
     until("it is recorded", || good(&academy(&data, &["audit", "list"])).contains("user.erase (user 7): done: "));
+}
+
+#[test]
+fn who_loses_a_room_is_told_which() {
+    let server = Appliance::start();
+    let admin = server.token("1", "admin");
+    let room = r#"{"roomId":"staff","private":true,"members":[7]}"#;
+    assert!(server.call(&admin, "POST", "/api/v1/admin/rooms", room).0 < 300);
+    let learner = server.token("7", "learner");
+    let mut socket = crate::connections::signed_in(server.port, &learner);
+    socket.write_all(&crate::connections::frame(r#"420["chat:join",{"roomId":"staff"}]"#)).unwrap();
+    let mut hear = |part: &str| {
+        let (mut heard, mut some) = (String::new(), [0; 1_024]);
+        while !heard.contains(part) {
+            let length = socket.read(&mut some).unwrap();
+            assert!(length > 0, "{heard}");
+            heard.push_str(&String::from_utf8_lossy(&some[..length]));
+        }
+        heard
+    };
+    hear("430[");
+    assert_eq!(server.call(&admin, "DELETE", "/api/v1/admin/rooms/staff/members/7", "").0, 200);
+    let said = hear("any more");
+    assert!(said.contains(r#"["request:error",{"event":"chat:join","roomId":"staff","code":"forbidden""#), "{said}");
+    // A poll of several rooms says which one it is.
+    let (status, answer) = server.call(&learner, "GET", "/api/v1/events?room=open&room=staff", "");
+    assert_eq!((status, &answer["error"]["field"]), (403, &"room".into()), "{answer}");
+    assert!(answer["error"]["message"].as_str().unwrap().contains("staff"), "{answer}");
+}
+
+#[test]
+fn who_comes_while_the_server_stops_is_told_when_to_come_again() {
+    let server = Appliance::start();
+    // It is there before the stop, and has not asked yet.
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+    until("it is accepted", || {
+        let status = server.get("/api/health");
+        status.contains("200")
+    });
+    let pid = rustix::process::Pid::from_raw(server.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    until("it stops", || std::net::TcpStream::connect(("127.0.0.1", server.port)).is_err());
+    stream.write_all(b"GET /ws/?EIO=4&transport=polling HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"unavailable\""), "{answer}");
+    assert!(answer.contains("\"retryAfterMs\":1000") && answer.to_lowercase().contains("retry-after: 1"), "{answer}");
+}
+
+/// Who lacks a right is told so, and not what is wrong with the rest of a request that they may not make.
+#[test]
+fn rights_are_looked_at_before_the_body_and_the_query() {
+    let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_LIMITS_MESSAGES_PER_SECOND", "0")]);
+    let learner = server.token("7", "learner");
+    let mut seen = 0;
+    for route in academy_rt::transport::http::routes::ROUTES {
+        let is_for_all = !route.path.starts_with("/api/v1/admin/") && route.path != "/api/v1/broadcast";
+        for method in route.methods.iter().filter(|_| !is_for_all) {
+            let path = route.path.replace(['{', '}'], "");
+            for (path, body) in [(path.clone(), "{ no JSON"), (format!("{path}?limit=no&none=such"), "")] {
+                let answer = loop {
+                    let answer = server.call(&learner, method, &path, body);
+                    // So many requests are more than a person makes.
+                    if answer.0 != 429 {
+                        break answer;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                };
+                assert!(answer.0 == 403, "{method} {path}: {answer:?}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 60, "{seen}");
+    let answer = server.call(&learner, "POST", "/api/v1/notifications", "{ no JSON");
+    assert_eq!(answer.0, 403, "{answer:?}");
+    let admin = server.token("1", "admin");
+    assert_eq!(server.call(&admin, "POST", "/api/v1/admin/rooms", "{ no JSON").0, 400);
 }

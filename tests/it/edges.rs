@@ -219,3 +219,289 @@ fn a_purge_that_was_cut_off_has_an_end_in_the_audit_log() {
         dir = server.end();
     }
 }
+
+/// A program with the clock of another year.
+fn in_year(time: &str) -> Vec<(String, String)> {
+    let library = format!("/usr/lib/{}-linux-gnu/faketime/libfaketimeMT.so.1", std::env::consts::ARCH);
+    assert!(Path::new(&library).exists(), "this test sets clocks: install Debian's package libfaketime");
+    let env = [
+        ("LD_PRELOAD", library.as_str()),
+        ("FAKETIME", time),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ("ACADEMY_RT_STORAGE_MIN_FREE", "0"),
+        ("JWT_SECRET", SECRET),
+        ("TZ", "UTC"),
+    ];
+    env.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+}
+
+/// Every command that shows a time, with a server and without one: at the beginning of the calendar, at its end, behind it, and where
+/// counters of 32 bits end.
+#[test]
+#[ignore = "long"]
+fn clocks_at_the_ends_of_the_calendar_make_no_panic_and_no_other_time() {
+    // (the clock, how each moment of now begins)
+    let clocks = [
+        ("@1970-01-01 00:00:10", "1970-01-01 00:0"),
+        ("@2038-01-19 03:14:00", "2038-01-19 03:1"),
+        ("@2106-02-07 06:28:00", "2106-02-07 06:"),
+        ("@9999-12-31 23:50:00", "9999-12-31 23:5"),
+    ];
+    // Behind the calendar nothing can be dated: it is said.
+    let env = in_year("+2930000d");
+    let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let dir = stored();
+    let data = dir.path().join("data");
+    for args in
+        [&["serve", "--no-tls", "--listen", "127.0.0.1:0"][..], &["room", "list"], &["audit", "list"], &["doctor"]]
+    {
+        let all: Vec<&str> = args.iter().copied().chain(["--data-dir", data.to_str().unwrap()]).collect();
+        let output = run(&all, &env);
+        let said = words(&output);
+        assert!(!output.status.success() && said.contains("later than the year 9999"), "{args:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains("fault of the program"), "{args:?}: {said}");
+    }
+    for (clock, now) in clocks {
+        let env = in_year(clock);
+        let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        // With a certificate of its own: that has times, too.
+        let log = place("log");
+        let mut server = command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &place("data")], &env)
+            .stdout(std::process::Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let said = || fs::read_to_string(&log).unwrap();
+        until(&format!("it starts at {clock}: {}", said()), || {
+            assert!(server.try_wait().unwrap().is_none(), "{clock}: {}", said());
+            Path::new(&place("data")).join("control.sock").exists()
+        });
+        let run_here = |line: &str| {
+            let mut args: Vec<String> = line.split(' ').map(|word| word.replace("PLACE", &place("place"))).collect();
+            args.extend(["--data-dir".to_owned(), place("data")]);
+            let output = run(&args.iter().map(String::as_str).collect::<Vec<_>>(), &env);
+            let said = words(&output);
+            let is_bad = said.contains("fault of the program") || said.contains("panicked");
+            assert!(!is_bad && matches!(output.status.code(), Some(0..=3)), "{clock}: {line}: {said}");
+            (output.status.code().unwrap(), said)
+        };
+        let good = |line: &str, part: &str| {
+            let (status, said) = run_here(line);
+            assert!(status == 0 && said.contains(part), "{clock}: {line}: {said}");
+        };
+        good("status", "ready");
+        good("token issue --user 7 --role admin", "");
+        good("room create r", "registered");
+        good("user mute 7 --for 1d", "muted");
+        good("user list --muted", "until ");
+        good("user block 8 --reason x", "blocked");
+        good("token revoke --user 7", "revoked");
+        good("token revoked", now);
+        good("hold set --user 7 --reason x", now);
+        good("hold list", now);
+        good("notify --user 7 --title T --message M", "stored");
+        good("notify list", now);
+        good("notify --user 7 --title T --message M --at +1d", "scheduled");
+        good("audit list", now);
+        good("audit list --since 1d", now);
+        good("audit verify", "intact");
+        good("room export r --format html", "Transcript");
+        good("room list", "r ");
+        good("user diagnose 7", "");
+        good("key list", "");
+        good("backup PLACE", "place");
+        good("backup verify PLACE", now);
+        let (_, said_of_clock) = run_here("doctor");
+        let is_far = !clock.contains("2038");
+        assert_eq!(said_of_clock.contains("PROBLEM  clock"), is_far, "{clock}: {said_of_clock}");
+        let pid = rustix::process::Pid::from_child(&server);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(server.wait().unwrap().success(), "{clock}: {}", said());
+        assert!(!said().contains("panicked") && !said().contains("fault of the program"), "{clock}: {}", said());
+        good("db check", "sound");
+        good("db stats", "audit");
+        good("restore PLACE --force", "is restored");
+        good("restore --undo", "is undone");
+        good("audit list", now);
+    }
+}
+
+/// A program whose system calls for locks, links and files without names are refused, as file systems refuse them that have none. It
+/// ends with 77 where the kernel takes no filter.
+fn without_locks(errno: i32, binary: &str, user: Option<u32>, args: &[&str]) -> std::process::Command {
+    let script = include_str!("fixtures/without-locks.py");
+    let mut command = match user {
+        Some(user) => {
+            let mut command = std::process::Command::new("setpriv");
+            command.args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "python3"]);
+            command
+        }
+        None => std::process::Command::new("python3"),
+    };
+    command.args(["-c", script, &errno.to_string(), binary]).args(args);
+    command.env_clear().envs([("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"), ("ACADEMY_RT_STORAGE_MIN_FREE", "0")]);
+    command.stdin(std::process::Stdio::null());
+    command
+}
+
+#[test]
+fn without_locks_and_links_all_works_and_nobody_takes_the_data_from_a_server() {
+    let unsupported = rustix::io::Errno::OPNOTSUPP.raw_os_error();
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    // As with the packages: the server is a user's of its own, and the commands are root's, who acts as that user.
+    let user = rustix::process::geteuid().is_root().then(|| 1_600_000_000 + std::process::id() % 1_000_000);
+    fs::create_dir(place("data")).unwrap();
+    let mode = |name: &str, mode| {
+        fs::set_permissions(place(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap()
+    };
+    mode("data", 0o700);
+    mode("", 0o755);
+    std::os::unix::fs::chown(place("data"), user, user).unwrap();
+    let binary = place("academy-rt");
+    fs::copy(env!("CARGO_BIN_EXE_academy-rt"), &binary).unwrap();
+    let said = |line: &str| {
+        let mut args: Vec<String> =
+            line.split(' ').map(|word| word.replace("DIR", dir.path().to_str().unwrap())).collect();
+        args.extend(["--data-dir".to_owned(), place("data")]);
+        let output = without_locks(unsupported, &binary, None, &args.iter().map(String::as_str).collect::<Vec<_>>())
+            .output()
+            .unwrap();
+        (output.status.code().unwrap(), words(&output))
+    };
+    let good = |line: &str, part: &str| {
+        let (status, said) = said(line);
+        assert!(status == 0 && said.contains(part), "{line}: {said}");
+    };
+    let start = || {
+        let log = place("log");
+        let serve = ["serve", "--no-tls", "--listen", "127.0.0.1:0", "--data-dir", &place("data")];
+        let mut server = without_locks(unsupported, &binary, user, &serve)
+            .stdout(std::process::Stdio::null())
+            .stderr(fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        until("the server starts", || {
+            let ended = server.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?} {}", fs::read_to_string(&log).unwrap());
+            Path::new(&place("data")).join("control.sock").exists()
+        });
+        server
+    };
+    let stop = |mut server: std::process::Child| {
+        let pid = rustix::process::Pid::from_child(&server);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        assert!(server.wait().unwrap().success(), "{}", fs::read_to_string(place("log")).unwrap());
+    };
+    let server = start();
+    assert!(fs::read_to_string(place("log")).unwrap().contains("has no locks"));
+    good("room create before", "registered");
+    good("backup DIR/backup", "rows");
+    good("backup verify DIR/backup", "complete");
+    fs::create_dir(place("backups")).unwrap();
+    good("backup --to DIR/backups --keep 1", "rows");
+    good("backup --to DIR/backups --keep 1", "1 older removed");
+    good("room export before --file DIR/transcript", "transcript");
+    good("audit export DIR/audit", "");
+    good("key rotate", "");
+    good("room create behind", "registered");
+    // What would put other data in the place of those that the server has open.
+    for line in ["restore DIR/backup --force", "db compact", "restore --undo", "db check"] {
+        let (status, said) = said(line);
+        assert!(status == 1 && said.contains("in use by another academy-rt"), "{line}: {said}");
+    }
+    let second = ["serve", "--no-tls", "--listen", "127.0.0.1:0", "--data-dir", &place("data")];
+    let output = without_locks(unsupported, &binary, user, &second).output().unwrap();
+    assert!(!output.status.success() && words(&output).contains("in use by another academy-rt"), "{}", words(&output));
+    good("room list", "behind");
+    stop(server);
+    good("db check", "sound");
+    good("room list", "behind");
+    good("restore DIR/backup --force", "is restored");
+    let (_, rooms) = said("room list");
+    assert!(rooms.contains("before") && !rooms.contains("behind"), "{rooms}");
+    good("restore --undo", "is undone");
+    good("room list", "behind");
+    good("db compact", "compacted");
+    let server = start();
+    good("room list", "behind");
+    stop(server);
+
+    // A lock service that does not run is no lack of locks: nothing is risked, and it is named.
+    let nolck = rustix::io::Errno::NOLCK.raw_os_error();
+    for args in [&["room", "list"][..], &["serve", "--no-tls", "--listen", "127.0.0.1:0"], &["db", "check"]] {
+        let data = place("data");
+        let all: Vec<&str> = args.iter().copied().chain(["--data-dir", &data]).collect();
+        let output = without_locks(nolck, &binary, user, &all).output().unwrap();
+        let said = words(&output);
+        assert!(
+            !output.status.success() && said.contains("it cannot be locked") && said.contains("NFS"),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[test]
+fn a_server_whose_disk_is_full_says_so_to_each_command_and_works_on_when_there_is_room() {
+    let dir = stored();
+    let script = r#"
+        mount -t tmpfs -o size=6m tmpfs /mnt || exit 77
+        cp -a "$1/data" /mnt/data
+        export ACADEMY_RT_STORAGE_MIN_FREE=0
+        JWT_SECRET=$2 "$0" serve --no-tls --listen 127.0.0.1:0 --data-dir /mnt/data >/dev/null 2>"$1/log" &
+        server=$!
+        for time in $(seq 200); do test -S /mnt/data/control.sock && break; sleep 0.1; done
+        dd if=/dev/zero of=/mnt/fill bs=1k 2>/dev/null
+        # What is free inside the file is used up first.
+        long=$(printf %0400d 7)
+        for user in $(seq 300); do "$0" user block $user --reason $long --data-dir /mnt/data >/dev/null 2>&1 || break; done
+        for words in "broadcast --all system:alert {}" "notify --user 7 --title T --message M" "room create other" "user mute 5 --for 1d" \
+            "hold set --user 7 --reason x" "user block 5000 --reason x" "token revoke --user 9"; do
+            echo "== $words"
+            "$0" $words --data-dir /mnt/data 2>&1
+            echo "exit $?"
+        done
+        echo "== json"
+        "$0" --output json user block 5001 --reason x --data-dir /mnt/data 2>/dev/null
+        echo "== end"
+        rm /mnt/fill
+        for time in $(seq 100); do "$0" room create again --data-dir /mnt/data >/dev/null 2>&1 && break; sleep 0.1; done
+        "$0" token revoked --data-dir /mnt/data
+        kill $server
+        wait $server || exit 5
+        "$0" db check --data-dir /mnt/data && "$0" token revoked --data-dir /mnt/data && "$0" room list --data-dir /mnt/data
+    "#;
+    let Some(said) = in_mount_namespace("sh", script, &[dir.path().as_os_str(), SECRET.as_ref()]) else { return };
+    let of =
+        |command: &str| said.split(&format!("== {command}")).nth(1).unwrap().split("\n==").next().unwrap().to_owned();
+    for command in ["broadcast", "notify", "room create", "user mute", "hold set"] {
+        let said = of(command);
+        assert!(
+            said.contains("why: the disk is full") && said.contains("do:  Free space on the disk"),
+            "{command}: {said}"
+        );
+        assert!(said.contains("exit 1") && !said.contains("nothing was acknowledged"), "{command}: {said}");
+    }
+    // What protects people is in force all the same, and is not called stored.
+    for command in ["user block 5000", "token revoke"] {
+        let said = of(command);
+        assert!(
+            said.contains("in force, but is not stored yet") && said.contains("why: the disk is full"),
+            "{command}: {said}"
+        );
+        assert!(said.contains("exit 1"), "{command}: {said}");
+    }
+    let json: serde_json::Value = serde_json::from_str(of("json").trim()).expect("one object");
+    assert_eq!(
+        (&json["ok"], &json["durable"], &json["blocked"]),
+        (&false.into(), &false.into(), &true.into()),
+        "{json}"
+    );
+    assert!(json["error"]["why"].as_str().unwrap().contains("the disk is full"), "{json}");
+    // With room again it is stored, also what was in memory alone.
+    let after = said.split("== end").nth(1).unwrap();
+    assert_eq!(after.matches("user 5000 (blocked)").count(), 2, "{after}");
+    assert!(after.contains("tokens of user 9") && after.contains("is sound") && after.contains("again"), "{after}");
+}

@@ -262,7 +262,7 @@ pub fn settings() -> Settings {
 }
 
 fn caller(actor: &Arc<Actor>, socket: Option<u64>) -> Caller {
-    Caller { actor: actor.clone(), socket, origin: None }
+    Caller { actor: actor.clone(), socket, origin: None, reads_only: false }
 }
 
 fn rooms() -> Vec<RoomId> {

@@ -81,7 +81,7 @@ fn written() -> String {
         ServerEvent::AuthError(&ApiError::new(ErrorCode::TokenExpired, "the token has expired")),
         ServerEvent::AuthExpiring { expires_at: at },
         ServerEvent::ServerDraining { retry_after_ms: 1_250 },
-        ServerEvent::RequestError { event: "chat:join", error: &error },
+        ServerEvent::RequestError { event: "chat:join", error: &error, room: None },
         ServerEvent::ChatMessage((&message).into()),
         ServerEvent::ChatMessageEdited {
             room_id: &room,

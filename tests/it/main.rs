@@ -36,6 +36,7 @@ mod methods;
 mod migration;
 mod moderation;
 mod notices;
+mod operators;
 mod planted;
 mod proxies;
 mod refusal_lines;

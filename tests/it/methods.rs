@@ -206,9 +206,9 @@ fn a_body_in_chunks_has_the_limits_of_one_that_says_how_long_it_is() {
 #[test]
 fn who_sends_much_too_much_hears_that_it_is_too_large() {
     let server = Appliance::start();
-    let token = server.token("7", "learner");
+    let (token, admin) = (server.token("7", "learner"), server.token("1", "admin"));
     let large = vec![b'x'; 12_000_000];
-    for path in ["/api/v1/progress", "/api/v1/admin/rooms"] {
+    for (path, token) in [("/api/v1/progress", &token), ("/api/v1/admin/rooms", &admin)] {
         let head = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
             large.len()

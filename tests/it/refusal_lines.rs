@@ -1,7 +1,7 @@
 //! The log of whoever is refused or cut off, over the front door: each time one line, whose message says who, from where, by which rule,
 //! and what to do.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
@@ -36,7 +36,11 @@ fn one_line(service: &Service, before: usize, parts: &[&str]) {
         let all = messages(&service.log()[before..]);
         all.into_iter().filter(|line| parts.iter().all(|part| line.contains(part))).collect::<Vec<_>>()
     };
-    until(&format!("a line with {parts:?} in: {}", &service.log()[before..]), || !found().is_empty());
+    let begun = std::time::Instant::now();
+    while found().is_empty() {
+        assert!(begun.elapsed() < crate::service::PATIENCE, "no line with {parts:?} in: {}", &service.log()[before..]);
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     assert_eq!(found().len(), 1, "{:?}", found());
 }
 
@@ -135,4 +139,122 @@ fn each_connection_that_is_turned_away_is_one_line_with_its_address_and_its_limi
         assert!(line.contains(part), "{line}");
     }
     assert!(all.iter().filter(|line| line.contains("refused a connection")).count() <= 20, "{all:?}");
+}
+
+#[test]
+fn who_has_too_many_connections_is_named_with_the_limit_directly_and_behind_a_proxy() {
+    let service = Service::start(&PLAIN.replace("[tls]", "[limits]\nconnections_per_address = 3\n[tls]"));
+    let before = service.log().len();
+    // Who has asked for something is no newcomer any more.
+    let ask = |mut stream: TcpStream, head: &str| {
+        stream.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
+        stream.write_all(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{head}\r\n").as_bytes()).unwrap();
+        let mut some = [0; 12];
+        let _ = stream.read(&mut some);
+        (stream, String::from_utf8_lossy(&some).into_owned())
+    };
+    let _held: Vec<_> = (0..4).map(|_| ask(crate::service::connect_from([127, 0, 0, 5], service.port), "")).collect();
+    one_line(
+        &service,
+        before,
+        &["refused a connection from 127.0.0.5", "limits.connections_per_address", "raise the limit"],
+    );
+
+    let proxied = PLAIN.replace(
+        "[tls]",
+        "behind_proxy = true\ntrusted_proxies = [\"127.0.0.1\"]\n[limits]\nconnections_per_address = 3\n[tls]",
+    );
+    let service = Service::start(&proxied);
+    let before = service.log().len();
+    let held: Vec<_> = (0..4)
+        .map(|_| {
+            let stream = TcpStream::connect(("127.0.0.1", service.port)).unwrap();
+            let (mut stream, _) = ask(stream, "X-Forwarded-For: 203.0.113.9\r\nUpgrade: websocket\r\n");
+            // A WebSocket stays the client's for as long as it is open.
+            let head = "GET /ws/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.9\r\nUpgrade: websocket\r\n\
+                        Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut rest = vec![0; 4_096];
+            let length = stream.read(&mut rest).unwrap();
+            (stream, String::from_utf8_lossy(&rest[..length]).into_owned())
+        })
+        .collect();
+    one_line(
+        &service,
+        before,
+        &["refused a request from 203.0.113.9", "limits.connections_per_address", "raise the limit"],
+    );
+    drop(held);
+}
+
+/// Text that no compression makes much smaller, 3 bytes a character.
+fn noise(seed: u64) -> String {
+    let mut numbers = seed | 1;
+    let letters = (0..300_000).map(|_| {
+        numbers ^= numbers << 13;
+        numbers ^= numbers >> 7;
+        numbers ^= numbers << 17;
+        char::from_u32(0x4e00 + u32::try_from(numbers >> 32).unwrap() % 20_000).unwrap()
+    });
+    letters.collect()
+}
+
+/// Large messages, more of them than the kernel takes for somebody who does not read.
+fn with_large_messages() -> Service {
+    Service::start(&PLAIN.replace("[tls]", "[limits]\nmessage_chars = 300000\nmessages_per_second = 0\n[tls]"))
+}
+
+fn say_much(service: &Service, room: &str) {
+    let token = service.token("7", "learner");
+    for number in 1..=16 {
+        let body = json!({ "content": noise(number * 7_919) }).to_string();
+        let (status, answer) = service.call(&token, "POST", &format!("/api/v1/rooms/{room}/messages"), &body);
+        assert_eq!(status, 200, "{answer}");
+    }
+}
+
+#[test]
+fn a_socket_that_does_not_read_is_cut_off_with_one_line() {
+    let service = with_large_messages();
+    let before = service.log().len();
+    let mut slow = crate::connections::signed_in(service.port, &service.token("9", "learner"));
+    slow.write_all(&crate::connections::frame(r#"420["chat:join",{"roomId":"r"}]"#)).unwrap();
+    let (mut heard, mut some) = (Vec::new(), [0; 1_024]);
+    while !String::from_utf8_lossy(&heard).contains("430[") {
+        let length = slow.read(&mut some).unwrap();
+        heard.extend(&some[..length]);
+    }
+    say_much(&service, "r");
+    one_line(
+        &service,
+        before,
+        &["closed a connection of user 9 from 127.0.0.1", "does not read", "limits.send_queue", "comes back"],
+    );
+}
+
+/// Who is given much at once, and hangs up: of each the log says what it was, for whom, from where and why.
+#[test]
+fn what_is_not_sent_completely_is_one_line_with_whose_it_was() {
+    let service = with_large_messages();
+    say_much(&service, "r");
+    let admin = service.token("1", "admin");
+    for (path, what) in [
+        ("/api/v1/admin/rooms/r/export", "a transcript of room r"),
+        ("/api/v1/admin/users/7/export", "the export of user 7"),
+        ("/api/v1/admin/backup", "a backup"),
+    ] {
+        let before = service.log().len();
+        let mut stream = TcpStream::connect(("127.0.0.1", service.port)).unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {admin}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut some = [0; 15];
+        stream.read_exact(&mut some).unwrap();
+        assert!(some.starts_with(b"HTTP/1.1 200"), "{path}");
+        drop(stream);
+        one_line(
+            &service,
+            before,
+            &[what, "for user 1 from 127.0.0.1", "was not sent completely: the receiver has gone", "ask for it again"],
+        );
+    }
 }

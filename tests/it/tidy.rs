@@ -37,7 +37,7 @@ const HOMES: [(&str, &[&str]); 12] = [
     ("redb", &["store/embedded/"]),
     ("socketioxide", &["transport/socketio/", "server/mod.rs", "server/compose.rs", "server/middleware.rs"]),
     ("warp", &["transport/http/", "server/middleware.rs"]),
-    ("hyper", &["server/", "cli/client/", "cli/commands/doctor/network.rs"]),
+    ("hyper", &["server/", "cli/client/", "cli/commands/doctor/network.rs", "cli/commands/bench/client.rs"]),
     ("rustls", &["server/", "cli/client/connect.rs"]),
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),

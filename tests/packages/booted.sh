@@ -100,6 +100,20 @@ listens_itself() {
     inside systemctl unmask academy-rt.socket && inside systemctl start academy-rt.service && active academy-rt.socket
 }
 
+# An operator of the readers' group looks and changes nothing; somebody of neither group does not even look.
+as_user() { inside setpriv --reuid="$1" --regid="$1" --init-groups "${@:2}"; }
+reads_alone() {
+  inside useradd --no-create-home --groups academy-rt-readers operator && inside useradd --no-create-home stranger || return 1
+  is "$(inside stat -c '%a %U:%G' /run/academy-rt-readers/readers.sock)" "660 academy-rt:academy-rt-readers" || return 1
+  for words in status "user list" "user diagnose 7" "audit list"; do as_user operator academy-rt $words || return 1; done
+  # What it finds of this machine is another question.
+  as_user operator academy-rt doctor >"$work/reads" 2>&1 || true
+  grep -q 'this account may only read' "$work/reads" && grep -q 'is running' "$work/reads" || { cat "$work/reads"; return 1; }
+  ! as_user operator academy-rt user block 7 --reason none >"$work/reads" 2>&1 || return 1
+  grep -q 'this account may only read' "$work/reads" || { cat "$work/reads"; return 1; }
+  ! as_user operator academy-rt history lobby && ! as_user stranger academy-rt status
+}
+
 # forwards TARGET COMMAND...: the audit log goes to the target, and what the command prints of it there has each record that an
 # export has. An export is a record itself, so that each has a new one.
 forwards() {
@@ -155,6 +169,7 @@ else
   name=$(inside cat /proc/sys/kernel/hostname)
   check "booted: its own certificate has the machine's name" beside curl --silent --fail --cacert "$cert" --resolve "$name:443:127.0.0.1" "https://$name/readyz"
   check "booted: an administrator sees it" inside academy-rt status
+  check "booted: an operator of the readers' group looks and changes nothing" reads_alone
   check "booted: the score of the running service is 1.5 or better" inside systemd-analyze security --threshold=15 academy-rt.service
   check "booted: the journal has its lines, by its name" bash -c "[ -n \"\$(nsenter --target $init --mount --root --pid journalctl --quiet --unit academy-rt SYSLOG_IDENTIFIER=academy-rt)\" ]"
   check "booted: the audit log is forwarded to the journal" forwards journald: journalctl --quiet --output cat --identifier academy-rt-audit

@@ -11,7 +11,7 @@ check "its user may not sign in" bash -c "grep '^academy-rt:' '$root/etc/passwd'
 check "and has a locked password" bash -c "grep '^academy-rt:[!*]' '$root/etc/shadow'"
 for line in "/usr/bin/academy-rt 755 root:root" "/etc/academy-rt 755 root:root" "/etc/academy-rt/academy-rt.toml 644 root:root" \
   "/etc/academy-rt/tls 750 root:academy-rt" "/etc/academy-rt/conf.d 755 root:root" "/var/lib/academy-rt 700 academy-rt:academy-rt" \
-  "/var/lib/academy-rt-backups 700 academy-rt:academy-rt" "/usr/lib/systemd/system/academy-rt.service 644 root:root"; do
+  "/var/lib/academy-rt-backups 700 academy-rt:academy-rt" "/run/academy-rt-readers 2750 academy-rt:academy-rt-readers" "/usr/lib/systemd/system/academy-rt.service 644 root:root"; do
   check "${line%% *} is ${line#* }" is "$(owner_of "${line%% *}")" "${line#* }"
 done
 for unit in sockets.target.wants/academy-rt.socket multi-user.target.wants/academy-rt.service timers.target.wants/academy-rt-backup.timer; do
@@ -100,8 +100,8 @@ check "all messages are there" is "$(paste -sd, "$work/history")" "before the up
 check "it stops once more" stop
 
 check "it is purged" in_root "$root" dpkg -P academy-rt
-check "data, secrets and configuration are gone" absent "$root/var/lib/academy-rt" "$root/etc/academy-rt" "$root/run/academy-rt"
-check "the user is gone" bash -c "! grep '^academy-rt:' '$root/etc/passwd' '$root/etc/group'"
+check "data, secrets and configuration are gone" absent "$root/var/lib/academy-rt" "$root/etc/academy-rt" "$root/run/academy-rt" "$root/run/academy-rt-readers"
+check "the user is gone" bash -c "! grep -E '^academy-rt(-readers)?:' '$root/etc/passwd' '$root/etc/group'"
 check "no link of its units is left" bash -c "! find '$root/etc/systemd' '$root/var/lib/systemd' -name '*academy*' | grep ."
 check "the backup stays" is "$(backups)" 1
 check "and is root's" bash -c "! find '$root/var/lib/academy-rt-backups' ! -user root | grep ."

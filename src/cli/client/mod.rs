@@ -6,7 +6,7 @@ pub mod save;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -148,6 +148,8 @@ struct Exchange {
     response: Response<Incoming>,
     connection: JoinHandle<hyper::Result<()>>,
     offline: Option<Offline>,
+    /// Whether it is over the socket of those who may only read.
+    reads_only: bool,
 }
 
 impl Exchange {
@@ -247,11 +249,11 @@ pub fn call(global: &Global, server: &ServerArgs, call: Call) -> anyhow::Result<
     runtime()?.block_on(async {
         let made = async {
             let mut exchange = exchange(global, &context, server, call).await?;
-            let status = exchange.response.status();
+            let (status, reads_only) = (exchange.response.status(), exchange.reads_only);
             let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?.to_bytes();
             exchange.end().await?;
-            match good(status, &body) {
+            match good(status, &body, reads_only) {
                 Err(error) => Err(with_reason(global, &context, server, error).await),
                 good => good,
             }
@@ -268,7 +270,7 @@ fn silent(timeout: Duration) -> Failure {
     Failure::new("the server does not answer", why, "Check its log, or try again.")
 }
 
-fn good(status: http::StatusCode, body: &[u8]) -> anyhow::Result<Value> {
+fn good(status: http::StatusCode, body: &[u8], reads_only: bool) -> anyhow::Result<Value> {
     let answer: Value = serde_json::from_slice(body).map_err(|error| {
         let why = format!("status {status}, and the body is not JSON: {error}");
         Failure::new(
@@ -277,7 +279,7 @@ fn good(status: http::StatusCode, body: &[u8]) -> anyhow::Result<Value> {
             "Check the address, and any proxy in front of the server.",
         )
     })?;
-    if status.is_success() { Ok(answer) } else { Err(refused(status, &answer).into()) }
+    if status.is_success() { Ok(answer) } else { Err(refused(status, &answer, reads_only).into()) }
 }
 
 /// Tells the audit log what a command has done with files, without the server. Where neither a server nor its data are, there
@@ -319,12 +321,12 @@ pub fn download<T: Send + 'static>(
     runtime()?.block_on(async {
         let begun = tokio::time::timeout(timeout, exchange(global, &context, server, call)).await;
         let mut exchange = begun.map_err(|_| silent(timeout))??;
-        let status = exchange.response.status();
+        let (status, reads_only) = (exchange.response.status(), exchange.reads_only);
         if !status.is_success() {
             let body = Limited::new(exchange.response.body_mut(), MAX_ANSWER_BYTES).collect().await;
             exchange.end().await?;
             let body = body.map_err(|error| Failure::new("the answer cannot be read", error, "Try again."))?;
-            if let Err(error) = good(status, &body.to_bytes()) {
+            if let Err(error) = good(status, &body.to_bytes(), reads_only) {
                 return Err(with_reason(global, &context, server, error).await);
             }
             return Err(Failure::new("this is not an answer of academy-rt", status, "Check the address.").into());
@@ -377,6 +379,14 @@ async fn with_reason(global: &Global, context: &Context, server: &ServerArgs, er
     Failure::new(failure.problem.what, reason, remedy).with_code("unavailable").into()
 }
 
+/// Why the server takes no changes, in its own words.
+#[must_use]
+pub fn why_not_ready(global: &Global, server: &ServerArgs) -> Option<String> {
+    let get = Call { timeout: REPORT_TIMEOUT, ..Call::new(Method::GET, "/api/v1/admin/status", None) };
+    let status = call(global, server, get.offline_too()).ok()?;
+    Some(status.get("reason")?.as_str()?.to_owned())
+}
+
 /// Pieces of a download as a reader, for a thread that may block.
 struct Pieces {
     pieces: tokio::sync::mpsc::Receiver<io::Result<Bytes>>,
@@ -415,7 +425,7 @@ impl Context {
 
 async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call: Call) -> anyhow::Result<Exchange> {
     let Context { config, wrong } = context;
-    let mut offline = None;
+    let (mut offline, mut reads_only) = (None, false);
     let (stream, host, token): (Box<dyn Stream>, String, Option<String>) = match &server.url {
         Some(url) => {
             let token = std::env::var("ACADEMY_RT_TOKEN").ok().filter(|token| !token.is_empty()).ok_or_else(|| {
@@ -430,7 +440,13 @@ async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call:
         }
         None => {
             let path = config.control_socket();
-            let connected = UnixStream::connect(&path).await;
+            let mut connected = UnixStream::connect(&path).await;
+            // Who may not command the server may be one who may read.
+            if connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+                && let Some(stream) = as_reader(config).await
+            {
+                (connected, reads_only) = (Ok(stream), true);
+            }
             // What a wrong configuration says of the data is nothing to work on.
             if let (Err(_), Some(wrong)) = (&connected, wrong) {
                 return Err(wrong.clone().into());
@@ -486,7 +502,31 @@ async fn exchange(global: &Global, context: &Context, server: &ServerArgs, call:
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(no_http)?;
     let connection = tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(no_http)?;
-    Ok(Exchange { response, connection, offline })
+    Ok(Exchange { response, connection, offline, reads_only })
+}
+
+/// The socket of those who may only read. Whoever could put another one in its place could tell readers what they like: its
+/// directory belongs to root, or to whoever has the control socket.
+fn readers_socket(config: &Config) -> Option<PathBuf> {
+    let owner_of = |path: &Path| {
+        let found = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_dir);
+        found.map(|found| found.uid())
+    };
+    let (readers, control) = (config.readers_socket()?, config.control_socket());
+    let owner = owner_of(readers.parent()?)?;
+    (owner == 0 || Some(owner) == owner_of(control.parent()?)).then_some(readers)
+}
+
+async fn as_reader(config: &Config) -> Option<UnixStream> {
+    UnixStream::connect(readers_socket(config)?).await.ok()
+}
+
+/// Whether this user may read what the server of this machine says of itself, and may not command it.
+#[must_use]
+pub fn may_only_read(config: &Config) -> bool {
+    use std::os::unix::net::UnixStream;
+    UnixStream::connect(config.control_socket()).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+        && readers_socket(config).is_some_and(|path| UnixStream::connect(path).is_ok())
 }
 
 /// An id as a segment of a path.
@@ -503,7 +543,9 @@ fn is_absent(error: &io::Error) -> bool {
 /// What to do when the control socket does not answer.
 fn unreached(path: &Path, error: &std::io::Error) -> String {
     if error.kind() == std::io::ErrorKind::PermissionDenied {
-        return "Run the command as the user of the server or a member of its group, or use --url with a token in ACADEMY_RT_TOKEN.".to_owned();
+        return "Run the command as root (sudo), as the user of the server or as a member of its group; as a member of the readers' group (academy-rt-readers) \
+                to look alone; or use --url with a token in ACADEMY_RT_TOKEN."
+            .to_owned();
     }
     // systemd tells only the service where the socket is. The error names it, but the command does not use it: a command for
     // the server of this data directory must not reach another server.
@@ -515,7 +557,7 @@ fn unreached(path: &Path, error: &std::io::Error) -> String {
 }
 
 /// A refusal, with the message of the server.
-fn refused(status: http::StatusCode, answer: &Value) -> Failure {
+fn refused(status: http::StatusCode, answer: &Value, reads_only: bool) -> Failure {
     let field = |name: &str| answer.pointer(&format!("/error/{name}")).and_then(Value::as_str);
     let Some(code) = field("code") else {
         let remedy = "Check the address, and any proxy in front of the server.";
@@ -523,6 +565,11 @@ fn refused(status: http::StatusCode, answer: &Value) -> Failure {
     };
     let message = field("message").unwrap_or("the reason is unknown");
     let why = field("field").map_or_else(|| message.to_owned(), |field| format!("{field}: {message}"));
+    if reads_only && code == "forbidden" {
+        let remedy =
+            "Run the command as root (sudo academy-rt ...), or as the user of the server or a member of its group.";
+        return Failure::new("this account may only read", why, remedy).with_code(code);
+    }
     let remedy = match code {
         "forbidden" | "token_missing" | "token_invalid" | "token_expired" | "token_malformed" => {
             "Use a valid token with the role admin or the scope of this command."
@@ -545,9 +592,9 @@ mod tests {
     #[test]
     fn a_refusal_has_the_servers_code_message_and_field() {
         let answer = json!({"error": {"code": "invalid_payload", "message": "is too long", "field": "event"}});
-        let failure = refused(StatusCode::BAD_REQUEST, &answer);
+        let failure = refused(StatusCode::BAD_REQUEST, &answer, false);
         assert_eq!(failure.to_string(), "the server refused: invalid_payload: event: is too long");
-        let failure = refused(StatusCode::BAD_GATEWAY, &json!({"detail": "proxy"}));
+        let failure = refused(StatusCode::BAD_GATEWAY, &json!({"detail": "proxy"}), false);
         assert!(failure.to_string().contains("not an answer of academy-rt: status 502"));
     }
 }

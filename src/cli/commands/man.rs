@@ -136,6 +136,9 @@ The certificate that the server creates if the configuration names none.
 .TP
 .I /run/academy\-rt/control.sock
 The control socket of the service, which the commands use; without a service manager it is DATA_DIR/control.sock.
+.TP
+.I /run/academy\-rt\-readers/readers.sock
+The socket for the group academy\-rt\-readers, whose members may only read; elsewhere it is in the directory of the control socket with \-readers behind its name, if that is there.
 .SH "SEE ALSO"
 .BR academy\-rt.toml (5),
 .BR academy\-rt (7)

@@ -10,7 +10,7 @@ use crate::domain::{Timestamp, UserId};
 use crate::cli::Global;
 use crate::cli::client::listing::{lines, number, text};
 use crate::cli::client::{Call, ServerArgs, call};
-use crate::cli::commands::user::user_id;
+use crate::cli::commands::user::{print_change, user_id};
 use crate::cli::confirm::confirm;
 use crate::cli::exit::Exit;
 
@@ -91,11 +91,9 @@ pub fn revoke(global: &Global, args: &RevokeArgs) -> anyhow::Result<Exit> {
     }
     let post = Call::new(Method::POST, "/api/v1/admin/tokens/revoke", Some(body(false))).offline_too();
     let answer = call(global, &args.server, post)?;
-    global.print(&answer, || {
+    print_change(global, &args.server, &answer, || {
         format!("revoked: {}\n{} connections are closed", line(&answer), number(&answer, "disconnected"))
-    })?;
-    crate::cli::commands::user::require_durable(&answer)?;
-    Ok(Exit::Done)
+    })
 }
 
 /// Lists revocations and blocks.

@@ -14,9 +14,9 @@ use crate::domain::{RoomId, Timestamp, UserId};
 use crate::cli::client::listing;
 use crate::cli::client::listing::{items, number, text};
 use crate::cli::client::save::save;
-use crate::cli::client::{Call, ServerArgs, call, segment};
+use crate::cli::client::{Call, ServerArgs, call, segment, why_not_ready};
 use crate::cli::confirm::confirm;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::{self, Exit, Failure};
 use crate::cli::{Global, Output};
 
 /// Commands for users.
@@ -354,25 +354,36 @@ fn act(
     let post = act_on(id, what, body);
     // If no server is running, no user is connected.
     let answer = call(global, server, if reason.is_some() { post.offline_too() } else { post })?;
-    global.print(&answer, || words(&answer))?;
-    require_durable(&answer)?;
-    Ok(Exit::Done)
+    print_change(global, server, &answer, || words(&answer))
 }
 
-/// Fails if a change is in force only in the server's memory.
+/// Prints what a change has done. One that is in force only in the memory of the server is a failure, with what it has done in its
+/// one answer.
 ///
 /// # Errors
 /// If the change is not stored.
-pub fn require_durable(answer: &Value) -> anyhow::Result<()> {
+pub fn print_change(
+    global: &Global,
+    server: &ServerArgs,
+    answer: &Value,
+    words: impl FnOnce() -> String,
+) -> anyhow::Result<Exit> {
     if answer.get("durable").and_then(Value::as_bool) != Some(false) {
-        return Ok(());
+        global.print(answer, words)?;
+        return Ok(Exit::Done);
     }
-    Err(Failure::new(
+    if global.output == Output::Text {
+        exit::say(&exit::plain(&words()))?;
+    }
+    let unknown = || "the disk of the server is full or fails".to_owned();
+    let why = format!("{}; a restart would lose the change", why_not_ready(global, server).unwrap_or_else(unknown));
+    let failure = Failure::new(
         "the change is in force, but is not stored yet",
-        "the disk of the server is full or fails; a restart would lose the change",
-        "Free space on that disk or repair it: the server then stores the change by itself. Do not restart the server before that.",
-    )
-    .into())
+        why,
+        "Free space on the disk of the data directory (df -h) or repair it: the server then stores the change by itself. Do not restart the server before that.",
+    );
+    let done = answer.as_object().into_iter().flatten().filter(|(name, _)| *name != "ok");
+    Err(done.fold(failure, |failure, (name, value)| failure.with_field(name, value.clone())).into())
 }
 
 fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::domain::{Timestamp, host};
+use crate::observability::certificate::NO_END;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// It is good for so long; Apple's systems refuse one of more days (825), whoever has signed it.
@@ -87,8 +88,9 @@ fn signed(names: &[String], pair: &KeyPair, now: Timestamp) -> Result<String, io
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(now.as_secs()).saturating_sub(GOOD_BEFORE);
-    params.not_after = epoch + Duration::from_secs(now.plus(GOOD_FOR).as_secs());
+    let at = |moment: Timestamp| epoch + Duration::from_secs(moment.min(NO_END).as_secs());
+    params.not_before = at(now.minus(GOOD_BEFORE));
+    params.not_after = at(now.plus(GOOD_FOR));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, COMMON_NAME);
     let certificate = params.self_signed(pair).map_err(io::Error::other)?;

@@ -21,6 +21,7 @@ use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use warp::Filter;
 use warp::filters::BoxedFilter;
+use warp::filters::path::FullPath;
 use warp::reject::Rejection;
 /// What an answer is made of.
 pub use warp::reply::Response;
@@ -35,7 +36,7 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::limits::budget::{RequestKind, points_for_size};
 use crate::services::{App, Caller, authorize};
-use crate::transport::http::routes::HeadAlone;
+use crate::transport::http::routes::{HeadAlone, Route};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{self, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
 use crate::transport::socketio::SocketIoTransport;
@@ -176,11 +177,12 @@ impl HttpApi {
         sender: Option<&SignedIn>,
     ) -> Result<Caller, ApiError> {
         let origin = origin::describe(control.as_ref(), address);
+        let reads_only = control.as_ref().is_some_and(|control| control.reads_only);
         if control.is_some() && !headers.contains_key(AUTHORIZATION) {
-            return Ok(Caller::http(Actor::local_admin(), &origin));
+            return Ok(Caller::http(Actor::local_admin(), &origin).reading(reads_only));
         }
         let token = bearer_of(headers);
-        let is_certified = is_certified || control.is_some();
+        let is_certified = is_certified || (control.is_some() && !reads_only);
         match identify(&self.verifier, &self.app, token.as_deref().map(String::as_str), is_certified) {
             Ok(actor) => {
                 if let Some(sender) = sender {
@@ -188,7 +190,7 @@ impl HttpApi {
                 }
                 self.app.rates.charge(&actor, kind, declared_length(headers).unwrap_or(0))?;
                 self.app.uses.note_sign_in(&actor, &origin);
-                Ok(Caller::http(actor, &origin))
+                Ok(Caller::http(actor, &origin).reading(reads_only))
             }
             Err(error) => {
                 note_refused(
@@ -279,6 +281,7 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
     let api = api.clone();
     warp::header::headers_cloned()
         .and(warp::method())
+        .and(warp::path::full())
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
         .and(warp::ext::optional::<Certified>())
@@ -287,6 +290,7 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
         .and_then(
             move |headers: HeaderMap,
                   method: Method,
+                  path: FullPath,
                   control,
                   address,
                   certified: Option<Certified>,
@@ -297,6 +301,8 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
                     let refuse = |error| warp::reject::custom(Refusal(error));
                     let caller =
                         api.asker(&headers, control, address, is_certified, kind, sender.as_ref()).map_err(refuse)?;
+                    let needs = Route::find(path.as_str()).and_then(|route| route.needs(&method));
+                    needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
                     if let Some(head) = head {
                         let HeadAlone { needs, .. } = head;
                         needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;

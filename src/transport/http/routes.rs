@@ -23,6 +23,8 @@ pub struct Route {
     pub methods: &'static [&'static str],
     /// What a HEAD does in place of a GET; `None`: what the GET does, without the body.
     head: Option<HeadAlone>,
+    /// Whether its GET is for those who may only read.
+    is_read: bool,
 }
 
 /// What a backup is, over HTTP.
@@ -33,7 +35,12 @@ pub const JSON_LINES: &str = "application/jsonl";
 pub const JSON: &str = "application/json";
 
 const fn row(path: &'static str, methods: &'static [&'static str]) -> Route {
-    Route { path, methods, head: None }
+    Route { path, methods, head: None, is_read: false }
+}
+
+/// The GET is for those who may only read, too.
+const fn read(route: Route) -> Route {
+    Route { is_read: true, ..route }
 }
 
 const fn costly(
@@ -42,15 +49,15 @@ const fn costly(
     needs: Option<Scope>,
     content_type: &'static str,
 ) -> Route {
-    Route { path, methods, head: Some(HeadAlone { needs, content_type }) }
+    Route { path, methods, head: Some(HeadAlone { needs, content_type }), is_read: false }
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
 pub const ROUTES: [Route; 50] = [
-    row("/healthz", &["GET"]),
-    row("/readyz", &["GET"]),
-    row("/api/health", &["GET"]),
-    row("/metrics", &["GET"]),
+    read(row("/healthz", &["GET"])),
+    read(row("/readyz", &["GET"])),
+    read(row("/api/health", &["GET"])),
+    read(row("/metrics", &["GET"])),
     row("/api/v1/broadcast", &["POST"]),
     row("/api/v1/notifications", &["GET", "POST"]),
     row("/api/v1/session", &["GET"]),
@@ -67,9 +74,9 @@ pub const ROUTES: [Route; 50] = [
     row("/api/v1/notifications/read", &["POST"]),
     row("/api/v1/notifications/{notificationId}", &["DELETE"]),
     costly("/api/v1/events", &["GET"], None, JSON),
-    row("/api/v1/admin/status", &["GET"]),
-    row("/api/v1/admin/connections", &["GET"]),
-    costly("/api/v1/admin/audit", &["GET", "POST"], Some(Scope::Admin), JSON),
+    read(row("/api/v1/admin/status", &["GET"])),
+    read(row("/api/v1/admin/connections", &["GET"])),
+    read(costly("/api/v1/admin/audit", &["GET", "POST"], Some(Scope::Admin), JSON)),
     costly("/api/v1/admin/backup", &["GET", "POST"], Some(Scope::Admin), ARCHIVE),
     costly("/api/v1/admin/tables", &["GET"], Some(Scope::Admin), JSON),
     row("/api/v1/admin/rooms", &["GET", "POST"]),
@@ -81,19 +88,19 @@ pub const ROUTES: [Route; 50] = [
     row("/api/v1/admin/notifications", &["GET"]),
     row("/api/v1/admin/notifications/{notificationId}/readers", &["GET"]),
     row("/api/v1/admin/notifications/{notificationId}/recall", &["POST"]),
-    row("/api/v1/admin/users", &["GET"]),
-    row("/api/v1/admin/users/{userId}", &["GET", "DELETE"]),
+    read(row("/api/v1/admin/users", &["GET"])),
+    read(row("/api/v1/admin/users/{userId}", &["GET", "DELETE"])),
     costly("/api/v1/admin/users/{userId}/export", &["GET"], Some(Scope::Users), JSON),
     row("/api/v1/admin/users/{userId}/erasure", &["GET"]),
-    row("/api/v1/admin/users/{userId}/diagnosis", &["GET"]),
+    read(row("/api/v1/admin/users/{userId}/diagnosis", &["GET"])),
     row("/api/v1/admin/users/{userId}/block", &["POST"]),
     row("/api/v1/admin/users/{userId}/unblock", &["POST"]),
     row("/api/v1/admin/users/{userId}/disconnect", &["POST"]),
     row("/api/v1/admin/users/{userId}/mute", &["POST"]),
     row("/api/v1/admin/users/{userId}/unmute", &["POST"]),
-    row("/api/v1/admin/mutes", &["GET"]),
+    read(row("/api/v1/admin/mutes", &["GET"])),
     row("/api/v1/admin/tokens/revoke", &["POST"]),
-    row("/api/v1/admin/tokens/revoked", &["GET"]),
+    read(row("/api/v1/admin/tokens/revoked", &["GET"])),
     row("/api/v1/admin/holds", &["GET", "POST"]),
     row("/api/v1/admin/holds/{kind}/{id}", &["DELETE"]),
     row("/sdk/{file}", &["GET"]),
@@ -124,6 +131,31 @@ impl Route {
     pub fn takes(&self, method: &Method) -> bool {
         let method = if *method == Method::HEAD { "GET" } else { method.as_str() };
         self.methods.contains(&method)
+    }
+
+    /// What somebody needs at the least, looked at before anything of a request is read: who lacks it is not told what is wrong
+    /// with the rest. A service may ask for more.
+    #[must_use]
+    pub fn needs(&self, method: &Method) -> Option<Scope> {
+        let Some(administration) = self.path.strip_prefix("/api/v1/admin/") else {
+            return match (self.path, method) {
+                ("/api/v1/broadcast", _) => Some(Scope::Broadcast),
+                ("/api/v1/notifications", &Method::POST) => Some(Scope::Notify),
+                ("/metrics", _) => Some(Scope::Metrics),
+                _ => None,
+            };
+        };
+        Some(match administration.split('/').next() {
+            Some("rooms") if administration != "rooms/{roomId}/export" => Scope::Rooms,
+            Some("users" | "mutes" | "tokens") => Scope::Users,
+            _ => Scope::Admin,
+        })
+    }
+
+    /// Whether those who may only read may ask for this. What is no row is not for them, so that a new one is not by itself.
+    #[must_use]
+    pub fn is_for_readers(method: &Method, path: &str) -> bool {
+        matches!(*method, Method::GET | Method::HEAD) && Route::find(path).is_some_and(|route| route.is_read)
     }
 
     /// What a HEAD does in place of a GET.

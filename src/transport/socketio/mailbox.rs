@@ -219,7 +219,7 @@ pub fn refuse(link: &Link, event: &str, ack: Option<Ack>, error: &ApiError) {
     link.note_refusal(if error.code == ErrorCode::RateLimited { Refused::TooMany } else { Refused::Wrong });
     match ack {
         Some(ack) => link.answer(ack, &Failed::new(error)),
-        None => link.emit(&ServerEvent::RequestError { event, error }),
+        None => link.emit(&ServerEvent::RequestError { event, error, room: None }),
     }
 }
 

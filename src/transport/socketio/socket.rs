@@ -161,13 +161,19 @@ impl Link {
         self.sessions.note_slow_reader();
         self.note_cut(
             "slow_reader",
-            "its client does not read what it is sent; it comes back and fetches what it missed",
+            "its client does not read what it is sent: more waits than may (limits.send_queue, or the memory for it), or nothing was taken for \
+             too long; it comes back and fetches what it missed",
         );
     }
 
     /// Who asks.
     pub fn caller(&self) -> Caller {
-        Caller { actor: self.actor.lock().clone(), socket: Some(self.number), origin: self.origin.clone() }
+        Caller {
+            actor: self.actor.lock().clone(),
+            socket: Some(self.number),
+            origin: self.origin.clone(),
+            reads_only: false,
+        }
     }
 
     /// Whether it has come from the same network as another one.

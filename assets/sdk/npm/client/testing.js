@@ -148,7 +148,7 @@ class FakeAcademy {
     for (const socket of [...this.#sockets]) {
       if (!socket.rooms.has(key(roomId)) || this.#mayEnter(socket.user, room)) continue;
       socket.rooms.delete(key(roomId));
-      socket.tell('request:error', { event: 'chat:join', code: 'forbidden', field: 'roomId', message: `you are not a member of ${roomId} any more` });
+      socket.tell('request:error', { event: 'chat:join', roomId, code: 'forbidden', field: 'roomId', message: `you are not a member of ${roomId} any more` });
     }
   }
 

@@ -23,6 +23,8 @@ use crate::cli::commands::doctor::CheckResult;
 
 /// A clock before 2026-01-01 is wrong: this version is newer.
 const THIS_VERSION: Timestamp = Timestamp(1_767_225_600_000);
+/// So much later it is wrong, too: no installation runs for that long without a newer version.
+const LONG_AFTER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 /// A key that expires within this time is a warning.
 const KEY_ENDS_SOON: Duration = Duration::from_secs(24 * 60 * 60);
 /// The process without any of what its configuration bounds, and some thousand connections.
@@ -107,6 +109,9 @@ pub(super) fn clock(config: &Config, now: Timestamp) -> CheckResult {
     let remedy = "Set the clock, and enable time synchronization: systemctl enable --now systemd-timesyncd, or chrony.";
     if now < THIS_VERSION {
         return CheckResult::problem("clock", "it is years behind", remedy);
+    }
+    if now > THIS_VERSION.plus(LONG_AFTER) {
+        return CheckResult::problem("clock", format!("it is decades ahead: {}", moment(now)), remedy);
     }
     let written = fs::metadata(config.storage.data_dir.join("academy.redb")).and_then(|file| file.modified());
     let written = written.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
@@ -333,6 +338,11 @@ pub(super) fn store_lock(config: &Config) -> Option<CheckResult> {
     // The lock is shared, and is released when the file is closed.
     Some(match flock(&file, FlockOperation::NonBlockingLockShared) {
         Ok(()) => store_format(config, file),
+        Err(error) if error != rustix::io::Errno::WOULDBLOCK => CheckResult::warning(
+            "store",
+            format!("{} cannot be locked: {error}; whether a process has it open is unknown", path.display()),
+            "Put the data on a file system that has locks: a local ext4 or XFS.",
+        ),
         Err(_) => {
             let remedy = "See which process it is (fuser -v FILE). A server that runs keeps its control socket in another place: set RUNTIME_DIRECTORY to that directory (/run/academy-rt for the service).";
             CheckResult::problem(

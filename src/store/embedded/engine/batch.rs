@@ -14,7 +14,7 @@ use crate::store::Change;
 use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, decode_room, encode_room};
 use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::first_answers::Round;
+use crate::store::embedded::engine::round::Round;
 use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
 use crate::store::operations::Operation;
 

@@ -4,10 +4,13 @@
 //! A file that is being made has another name until it is whole, so that no cut ever leaves an `academy.redb` that does
 //! not open. One process at a time: the directory is locked while opening, the file as long as it is open.
 
+use std::cell::RefCell;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::ops::Bound;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,6 +40,8 @@ pub const ASIDE: &str = "academy.redb.before-";
 pub const COPIED: &str = "academy.redb.replaced-";
 /// What is locked in a directory that cannot be locked itself.
 const LOCK: &str = "academy.redb.lock";
+/// So many digits has what is in it.
+const NAME_DIGITS: usize = 32;
 /// Its name while it is being made.
 pub const UNFINISHED: &str = "academy.redb.new";
 
@@ -53,6 +58,8 @@ pub(in crate::store::embedded) struct Disk {
     sync_failed: AtomicBool,
     /// Device and inode of the file that was opened last: what has its name later may be another one.
     opened: Mutex<Option<(u64, u64)>>,
+    /// What keeps others away where there are no locks.
+    named: Mutex<Option<UnixDatagram>>,
     #[cfg(test)]
     pub(in crate::store::embedded) faults: crate::store::embedded::tests::Faults,
 }
@@ -191,23 +198,58 @@ impl Opener {
             Ok(true) => return Ok(dir),
             Ok(false) => return Err(in_use()),
             Err(error) if has_no_locks(&error) => {}
-            Err(source) => return Err(in_dir(source)),
+            Err(source) => return Err(in_dir(unlocked(source))),
         }
         // Some network file systems lock files that can be written, and no directories.
         let path = self.data_dir.join(LOCK);
-        let lock = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let lock = lock.map_err(|source| OpenError::Io { path, source })?;
         match patiently(|| try_lock(&lock)) {
             Ok(true) => Ok(lock),
             Ok(false) => Err(in_use()),
             Err(error) if has_no_locks(&error) => {
                 tracing::warn!(
-                    "the file system of the data directory has no locks: nothing keeps a second server or command away from these data"
+                    "the file system of the data directory has no locks: servers and commands of this machine keep each other away by a name in \
+                     the kernel, and nothing keeps away another machine or container"
                 );
-                Ok(lock)
+                self.hold_by_name(&lock).map_err(in_dir)?.then_some(lock).ok_or_else(|| OpenError::InUse {
+                    path: self.data_dir.clone(),
+                    by: format!("another academy-rt; if none runs, remove {}", self.data_dir.join(LOCK).display()),
+                })
             }
-            Err(source) => Err(in_dir(source)),
+            Err(source) => Err(in_dir(unlocked(source))),
         }
+    }
+
+    /// Where there are no locks: a socket without a file has a name that nobody else can have while it is open. `false` if somebody
+    /// has it. What is in the file of the lock makes the name one that nobody can guess, and another one if the file is removed.
+    fn hold_by_name(&self, mut lock: &File) -> io::Result<bool> {
+        let mut held = self.disk.named.lock();
+        if held.is_some() {
+            return Ok(true);
+        }
+        let mut name = String::new();
+        lock.read_to_string(&mut name)?;
+        if name.len() != NAME_DIGITS {
+            let mut random = [0; NAME_DIGITS / 2];
+            getrandom::fill(&mut random).map_err(io::Error::other)?;
+            name = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            lock.set_len(0)?;
+            lock.rewind()?;
+            lock.write_all(name.as_bytes())?;
+        }
+        let address = SocketAddr::from_abstract_name(format!("academy-rt/{name}"))?;
+        let bound = RefCell::new(None);
+        let is_free = patiently(|| match UnixDatagram::bind_addr(&address) {
+            Ok(socket) => {
+                bound.replace(Some(socket));
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(false),
+            Err(error) => Err(error),
+        })?;
+        *held = bound.take();
+        Ok(is_free)
     }
 
     /// A restore that was cut short between its last two steps has given the database a second name, as if it had been set
@@ -480,6 +522,14 @@ fn try_lock(file: &File) -> io::Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// A lock that was neither given nor refused to somebody else.
+fn unlocked(error: io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("it cannot be locked: {error}. Its file system gives no locks; of NFS, the lock service does not run"),
+    )
 }
 
 /// Whether a file system has no locks, or none for such a file.

@@ -21,36 +21,6 @@ pub(in crate::store::embedded) const ANSWERS_HOLD: Duration = Duration::from_sec
 const LOOKED_AT: usize = 64;
 const LOOKED_AT_MOST: usize = 512;
 
-/// How far the round through all answers is that takes away the expired ones. Answers have no index by their expiry, which would
-/// be written with each message: a round is enough, as they need not go on time.
-#[derive(Debug)]
-pub(in crate::store::embedded) struct Round {
-    /// The last one that was looked at.
-    at: Option<[u8; 24]>,
-    /// None expires before this: nothing is looked at until then.
-    earliest: u64,
-    /// As far as this round knows.
-    earliest_seen: u64,
-}
-
-impl Default for Round {
-    /// Nothing is known of them.
-    fn default() -> Round {
-        Round { at: None, earliest: 0, earliest_seen: u64::MAX }
-    }
-}
-
-impl Round {
-    fn note(&mut self, expires: u64) {
-        self.earliest = self.earliest.min(expires);
-        self.earliest_seen = self.earliest_seen.min(expires);
-    }
-
-    fn end(&mut self) {
-        *self = Round { at: None, earliest: self.earliest_seen, earliest_seen: u64::MAX };
-    }
-}
-
 /// A first answer as formats 1 to 3 have it.
 #[derive(Deserialize)]
 struct AnswerRow1<'a> {

@@ -11,5 +11,6 @@ pub(in crate::store::embedded) mod health;
 pub(in crate::store::embedded) mod holder;
 mod pace;
 pub(in crate::store::embedded) mod queue;
+mod round;
 pub(in crate::store::embedded) mod schema;
 pub(in crate::store::embedded) mod writer;

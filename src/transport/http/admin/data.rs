@@ -13,9 +13,9 @@ use crate::domain::privacy::Subject;
 use crate::protocol::admin::data::{AuditSearch, Holds, TranscriptFormat, TranscriptRequest};
 use crate::protocol::decode;
 use crate::protocol::error::{ApiError, ErrorCode};
-use crate::services::Caller;
 use crate::services::limits::budget::RequestKind;
 use crate::services::streams::ByteStream;
+use crate::services::{Caller, reads_alone};
 use crate::transport::http::extract::{self, Kind, room, text, user};
 use crate::transport::http::routes::{ARCHIVE, JSON, JSON_LINES};
 use crate::transport::http::{HttpApi, answer, asker, asker_with_body, failure, query, with_api};
@@ -175,6 +175,8 @@ async fn audit(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
             "a search goes back from before; after and export are for the whole log: ask for one of both",
         )),
         true => answer(api.app.audit.search(&caller, &search, limit).await),
+        // An export is a record in the audit log, so it is no reading.
+        false if export && caller.reads_only => failure(&reads_alone()),
         false => {
             let result = async {
                 if export {
