@@ -3,7 +3,7 @@
 
 use crate::domain::access::Banned;
 use crate::domain::chat::{MemberEntry, RoomEntry};
-use crate::domain::{RoomId, UserId};
+use crate::domain::{RoomId, UserId, normal_form};
 
 use super::Answer;
 use super::privacy::UserProfile;
@@ -35,8 +35,9 @@ impl ListQuery {
     #[must_use]
     pub fn fits(&self, id: &str, name: &str) -> bool {
         let Some(text) = &self.text else { return true };
-        let text = text.to_lowercase();
-        id.to_lowercase().contains(&text) || name.to_lowercase().contains(&text)
+        let searched = |text: &str| normal_form(text).to_lowercase();
+        let text = searched(text);
+        searched(id).contains(&text) || searched(name).contains(&text)
     }
 }
 

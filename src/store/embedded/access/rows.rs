@@ -308,8 +308,9 @@ pub(in crate::store::embedded) fn ban_key(ban: &Ban) -> String {
 fn muted_in(key: &str) -> Option<RoomId> {
     let (length, rest) = key.split_once(':')?;
     let room = rest.get(length.parse::<usize>().ok()?..)?.strip_prefix(':')?;
-    // What was an id when it came.
-    Some(RoomId::parse(room).unwrap_or_else(|_| RoomId::stored(Id::Text(room.into()))))
+    // What was an id when it came, as it was.
+    let parsed = RoomId::parse(room).ok().filter(|id| id.canonical() == room);
+    Some(parsed.unwrap_or_else(|| RoomId::stored(Id::Text(room.into()))))
 }
 
 /// A ban; of what is in its key.
