@@ -202,6 +202,17 @@ pub enum Reject {
     ConnectError,
 }
 
+/// Which JSON type the id of a user has who is a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdType {
+    /// That of the first token of theirs.
+    First,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+}
+
 /// `[auth]`
 #[derive(Debug, Clone)]
 pub struct Auth {
@@ -227,6 +238,8 @@ pub struct Auth {
     pub role_map: Vec<(String, Role)>,
     /// How a bad token is refused.
     pub reject: Reject,
+    /// Which JSON type the id of a user has.
+    pub id_type: IdType,
 }
 
 impl Auth {
@@ -449,6 +462,7 @@ impl Default for Config {
                 cookie_name: None,
                 role_map: roles.into_iter().map(|(claim, role)| (claim.to_owned(), role)).collect(),
                 reject: Reject::Event,
+                id_type: IdType::First,
             },
             storage: Storage {
                 data_dir: PathBuf::from("./academy-rt-data"),

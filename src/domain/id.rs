@@ -239,6 +239,28 @@ impl UserId {
         if valid { Ok(UserId(id)) } else { Err(IdError::User) }
     }
 
+    /// The number that the id is, whichever JSON type it has; `None` for one that is none.
+    #[must_use]
+    pub fn as_number(&self) -> Option<u64> {
+        match &self.0 {
+            Id::Number(number) => Some(*number),
+            Id::Text(text) => {
+                let number: u64 = text.parse().ok()?;
+                ((1..=MAX_SAFE_INTEGER).contains(&number) && number.to_string() == **text).then_some(number)
+            }
+        }
+    }
+
+    /// The same user with one JSON type: a number where `as_number` and the id is one, else a text.
+    #[must_use]
+    pub fn typed(&self, as_number: bool) -> UserId {
+        match self.as_number() {
+            Some(number) if as_number => UserId(Id::Number(number)),
+            Some(number) => UserId(Id::Text(number.to_string().into())),
+            None => self.clone(),
+        }
+    }
+
     /// The sender of what the server or a back end says: `"system"`.
     #[must_use]
     pub fn system() -> UserId {
@@ -425,6 +447,20 @@ mod tests {
         }
         assert_eq!(RoomId::parse("u\u{17f}er:1"), Err(IdError::Reserved));
         assert!(RoomId::parse("uler:1").is_ok());
+    }
+
+    #[test]
+    fn a_user_has_the_json_type_that_is_asked_for_where_the_id_is_a_number() {
+        let json = |id: &str, as_number| {
+            let id: UserId = serde_json::from_str(id).unwrap();
+            serde_json::to_string(&id.typed(as_number)).unwrap()
+        };
+        for id in ["7", "\"7\"", "7.0"] {
+            assert_eq!((json(id, true).as_str(), json(id, false).as_str()), ("7", "\"7\""), "{id}");
+        }
+        for text in ["\"ann\"", "\"007\"", "\"0\"", "\"7.0\"", "\"+7\"", "\"9007199254740993\""] {
+            assert_eq!((json(text, true).as_str(), json(text, false).as_str()), (text, text));
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod gate;
 mod gathered;
 mod gathering;
+pub mod id_types;
 pub mod known_users;
 pub mod live;
 pub mod presence;

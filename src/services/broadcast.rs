@@ -127,7 +127,7 @@ impl Broadcast {
         check_event(&request.event)?;
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("{} to {}", request.event, describe(&request.target));
-        let rooms = rooms_of(request.target)?;
+        let rooms = rooms_of(request.target, &self.settings)?;
         let payload = request.payload.as_deref().map_or("null", RawValue::get);
         let sending = self.sending(caller, &request.event, words, key);
         match (request.event.as_str(), rooms.as_slice()) {
@@ -166,7 +166,7 @@ impl Broadcast {
             return self.schedule(caller, target, content, times, key).await;
         }
         let words = format!("notification:new to {}", describe(&target));
-        let audience = audience_of(rooms_of(target)?)?;
+        let audience = audience_of(rooms_of(target, &self.settings)?)?;
         let sending = self.sending(caller, "notification:new", words, key);
         self.send_draft(sending, draft_of(audience, content)?).await
     }
@@ -181,7 +181,7 @@ impl Broadcast {
         key: Option<String>,
     ) -> Result<BroadcastSent, ApiError> {
         let words = describe(&target);
-        let draft = draft_of(audience_of(rooms_of(target)?)?, content)?;
+        let draft = draft_of(audience_of(rooms_of(target, &self.settings)?)?, content)?;
         let moment = |time: Option<Timestamp>| time.map_or_else(String::new, |time| time.0.to_string());
         let fingerprint = draft.fingerprint().with(&[&moment(times.at), &moment(times.until)]);
         let key =
@@ -248,7 +248,7 @@ impl Broadcast {
         let draft = Draft {
             room,
             author: Author {
-                user: message.sender_id.unwrap_or_else(UserId::system),
+                user: message.sender_id.map_or_else(UserId::system, |user| self.live.named(user)),
                 name: message.sender_name.unwrap_or_else(|| "system".to_owned()),
                 admin: true,
             },
@@ -432,7 +432,7 @@ fn check_sender(id: Option<&UserId>, name: Option<&str>) -> Result<(), ApiError>
     Ok(())
 }
 
-fn rooms_of(target: Target) -> Result<Vec<Room>, ApiError> {
+fn rooms_of(target: Target, settings: &LiveSettings) -> Result<Vec<Room>, ApiError> {
     const ONE_OF: &str = "target must have exactly one of user, users, role, room and all: true";
     let Target { user, users, role, room, all } = target;
     let given = [user.is_some(), users.is_some(), role.is_some(), room.is_some(), all];
@@ -451,10 +451,7 @@ fn rooms_of(target: Target) -> Result<Vec<Room>, ApiError> {
         return Ok(users.into_iter().map(Room::User).collect());
     }
     if let Some(role) = role {
-        let role = role
-            .parse()
-            .map_err(|error: crate::domain::UnknownRole| ApiError::field("target.role", error.to_string()))?;
-        return Ok(vec![Room::Role(role)]);
+        return Ok(vec![Room::Role(settings.role("target.role", &role)?)]);
     }
     if let Some(room) = room {
         let room = Room::parse(&room).map_err(|error| ApiError::field("target.room", format!("room {error}")))?;
@@ -498,14 +495,31 @@ mod tests {
     use super::*;
 
     fn target(json: &str) -> Result<Vec<Room>, ApiError> {
-        rooms_of(serde_json::from_str(json).expect(json))
+        let settings = LiveSettings::new(crate::services::Settings::new(&crate::config::Config::default(), 0));
+        rooms_of(serde_json::from_str(json).expect(json), &settings)
     }
 
     #[test]
     fn a_target_is_exactly_one() {
         assert_eq!(target(r#"{"user":7}"#).unwrap()[0].name(), "user:7");
         assert_eq!(target(r#"{"users":[7,"7",8]}"#).unwrap().len(), 2, "the same user once");
-        assert_eq!(target(r#"{"role":"hr"}"#).unwrap()[0].name(), "hr");
+        for (word, role) in
+            [("hr", "hr"), ("hr_admin", "hr"), ("owner", "admin"), ("user", "learner"), ("coach", "coach")]
+        {
+            assert_eq!(target(&format!(r#"{{"role":"{word}"}}"#)).unwrap()[0].name(), role, "{word}");
+        }
+        for (word, advice) in [
+            ("learners", "did you mean 'learner'?"),
+            ("hr_manger", "did you mean 'hr_manager'?"),
+            ("Admin", "did you mean 'admin'?"),
+            ("headmistress", "use one of admin, hr, coach, learner, owner, superadmin, hr_admin, hr_manager, user"),
+        ] {
+            let error = target(&format!(r#"{{"role":"{word}"}}"#)).unwrap_err();
+            assert_eq!(
+                (error.field.as_deref(), error.message),
+                (Some("target.role"), format!("'{word}' is no role here; {advice}"))
+            );
+        }
         assert_eq!(target(r#"{"room":"chat:a"}"#).unwrap()[0].name(), "chat:a");
         assert_eq!(target(r#"{"all":true}"#).unwrap(), [Room::All]);
         for bad in [

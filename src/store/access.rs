@@ -41,6 +41,9 @@ impl ListQuery {
     }
 }
 
+/// Ids that are numbers, each with whether its JSON type is settled, and where to go on.
+pub type NumericIds = (Vec<(UserId, bool)>, Option<u64>);
+
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListPage<T> {
@@ -81,6 +84,10 @@ pub trait RoomBook: Send + Sync {
 pub trait PeopleBook: Send + Sync {
     /// A part of all people who were ever here or spoken of.
     fn list_users(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>>;
+
+    /// Of those behind a number whose ids are numbers, in either JSON type, at most so many rows: the id as it is kept, and whether
+    /// its type is settled; and the number to go on behind, if there may be more.
+    fn numeric_ids(&self, after: u64, limit: usize) -> Answer<'_, NumericIds>;
 
     /// One of them.
     ///
