@@ -5,9 +5,10 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::domain::IdType;
 use crate::domain::origin::Origin;
 
-use super::{Config, ForwardedHeader, IdType, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
+use super::{Config, ForwardedHeader, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
 
 /// One key.
 #[derive(Debug)]

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::domain::Role;
 use crate::domain::origin::Origin as WebOrigin;
+use crate::domain::{IdType, Role};
 
 pub use forward::ForwardTarget;
 pub use keys::{KEYS, Key};
@@ -200,17 +200,6 @@ pub enum Reject {
     Event,
     /// In the handshake: the client sees `connect_error`.
     ConnectError,
-}
-
-/// Which JSON type the id of a user has who is a number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdType {
-    /// That of the first token of theirs.
-    First,
-    /// A number.
-    Number,
-    /// A text.
-    Text,
 }
 
 /// `[auth]`

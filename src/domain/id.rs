@@ -220,6 +220,17 @@ macro_rules! typed_id {
     };
 }
 
+/// Which JSON type the id of a user has who is a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdType {
+    /// That of the first token of theirs.
+    First,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+}
+
 typed_id! {
     /// A user: a positive integer, or 1-64 characters without control characters, spaces, `:` or `,`.
     UserId

@@ -20,7 +20,7 @@ pub mod progress;
 pub mod time;
 pub mod visible;
 
-pub use id::{Id, IdError, LessonId, RoomId, UserId};
+pub use id::{Id, IdError, IdType, LessonId, RoomId, UserId};
 pub use nearest::nearest;
 pub use normal_form::normal_form;
 pub use time::{Clock, ExpiryClock, SystemClock, Timestamp};

@@ -14,10 +14,10 @@ use crate::realtime::access::Access;
 use crate::realtime::delivery::Delivery;
 use crate::realtime::feed::Feed;
 use crate::realtime::gathered::Gatherings;
-use crate::realtime::id_types::IdTypes;
 use crate::realtime::known_users::KnownUsers;
 use crate::realtime::presence::Presences;
 use crate::realtime::registry::Sockets;
+use crate::realtime::settled_ids::SettledIds;
 
 /// Of so many changes it is remembered how many sockets they closed.
 const EFFECTS: usize = 1_024;
@@ -49,7 +49,7 @@ pub struct Live {
     pub(crate) presences: Presences,
     pub(super) gatherings: Gatherings,
     pub(crate) known_users: KnownUsers,
-    pub(crate) id_types: IdTypes,
+    pub(crate) settled_ids: SettledIds,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where sockets that are shown out finish by themselves: the writer's thread is none of the runtime's.
     pub(super) runtime: Option<tokio::runtime::Handle>,
@@ -71,7 +71,7 @@ impl Live {
             presences: Presences::default(),
             gatherings: Gatherings::default(),
             known_users: KnownUsers::default(),
-            id_types: IdTypes::default(),
+            settled_ids: SettledIds::default(),
             clock,
             runtime: tokio::runtime::Handle::try_current().ok(),
             effects: Mutex::default(),
@@ -97,13 +97,13 @@ impl Live {
     /// Somebody whose token is good, with the JSON type that their id has in all events.
     #[must_use]
     pub fn settled(&self, actor: Actor) -> Actor {
-        Actor { user: self.id_types.settle(actor.user.clone()), ..actor }
+        Actor { user: self.settled_ids.settle(actor.user.clone()), ..actor }
     }
 
     /// Somebody who is named, with the JSON type that their id has in all events.
     #[must_use]
     pub fn named(&self, user: UserId) -> UserId {
-        self.id_types.named(user)
+        self.settled_ids.named(user)
     }
 
     /// What is to be followed up; for the one task that does it.

@@ -142,7 +142,14 @@ impl Broadcast {
             }
             ("notification:new", _) => {
                 let audience = audience_of(rooms)?;
-                self.send_draft(sending, draft_of(audience, decode::request(payload)?)?).await
+                let content: NotificationContent = decode::request(payload)?;
+                if let Some(field) = content.time() {
+                    let message = format!(
+                        "{field} has no meaning here; send a notification with a time by POST /api/v1/notifications"
+                    );
+                    return Err(ApiError::field(field, message));
+                }
+                self.send_draft(sending, draft_of(audience, content)?).await
             }
             _ => self.broadcast_passing(sending, &request.event, rooms, payload).await,
         }
@@ -245,6 +252,9 @@ impl Broadcast {
         check_sender(message.sender_id.as_ref(), message.sender_name.as_deref())?;
         let external_id = message.external_id.map(|name| sending.external_id(name)).transpose()?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
+        // What a back end passes on of a person is theirs, who may edit and delete it.
+        let is_a_persons = message.sender_id.as_ref().is_some_and(|user| !user.is_reserved());
+        let kind = if is_a_persons { MessageKind::Text } else { MessageKind::System };
         let draft = Draft {
             room,
             author: Author {
@@ -253,7 +263,7 @@ impl Broadcast {
                 admin: true,
             },
             content: message.content,
-            kind: message.kind.unwrap_or(MessageKind::System),
+            kind: message.kind.unwrap_or(kind),
             reply_to: message.reply_to_id,
             client_id: None,
         };
@@ -517,7 +527,7 @@ mod tests {
             let error = target(&format!(r#"{{"role":"{word}"}}"#)).unwrap_err();
             assert_eq!(
                 (error.field.as_deref(), error.message),
-                (Some("target.role"), format!("'{word}' is no role here; {advice}"))
+                (Some("target.role"), format!("'{word}' is no role here; {advice}").into())
             );
         }
         assert_eq!(target(r#"{"room":"chat:a"}"#).unwrap()[0].name(), "chat:a");

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::IdType;
-use crate::domain::{Actor, UserId};
-use crate::realtime::id_types::is_number;
+use crate::domain::{Actor, IdType, UserId};
 use crate::realtime::live::Live;
+use crate::realtime::settled_ids::is_number;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
 use crate::store::StoreError;
@@ -55,7 +54,7 @@ impl Identities {
             }
             next = more;
         }
-        self.live.id_types.begin(rule, settled);
+        self.live.settled_ids.begin(rule, settled);
         for users in others.chunks(SLICE) {
             let settle = SettleIds { users: users.to_vec(), is_anew: true };
             if let Err(error) = self.store.write(settle).await {
@@ -68,12 +67,12 @@ impl Identities {
 
     /// Keeps the type that the first token of somebody has settled. Where the store takes nothing it holds until the next start.
     pub async fn keep(&self, actor: &Actor) {
-        if !self.live.id_types.is_unstored(&actor.user) {
+        if !self.live.settled_ids.is_unstored(&actor.user) {
             return;
         }
         let users: Vec<UserId> = vec![actor.user.clone()];
         match self.store.write(SettleIds { users, is_anew: false }).await {
-            Ok(()) => self.live.id_types.note_stored(&actor.user),
+            Ok(()) => self.live.settled_ids.note_stored(&actor.user),
             Err(error) => tracing::debug!(%error, "the type of an id was not stored; the next request tries again"),
         }
     }

@@ -56,7 +56,7 @@ impl Inbox {
         }
         let arrived = self.store.write(arrival_of(actor)).await;
         if arrived.is_ok() {
-            self.live.id_types.note_stored(&actor.user);
+            self.live.settled_ids.note_stored(&actor.user);
         }
         match arrived {
             // With a full disk people still come in and read; they are noted as seen another time. So does somebody who is

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
-use crate::config::{Audit, Chat, Config, IdType, Limits, Retention};
+use crate::config::{Audit, Chat, Config, Limits, Retention};
 use crate::domain::chat::RoomPolicy;
-use crate::domain::{Role, nearest, visible};
+use crate::domain::{IdType, Role, nearest, visible};
 use crate::protocol::error::{ApiError, ErrorCode};
 
 /// The parts of the configuration that the services go by.

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { act, call, done, say, served } from './acts.mjs';
 import { all, ask, heard, until } from './harness.mjs';
+import { Site, isBy } from './page.mjs';
 
 const asText = { userId: '7', name: 'Ann' };
 const asNumber = { userId: 7, name: 'Ann' };
@@ -123,4 +124,35 @@ test('a socket that joins, writes and reads by another form of an id is in the s
   assert.equal((await ask(one, 'progress:get', { lessonId: decomposed })).items.length, 1);
   assert.equal((await ask(one, 'chat:leave', decomposed)).ok, true);
   assert.equal((await ask(one, 'presence:list', { roomId: composed })).error.code, 'not_joined');
+});
+
+test('the SDK knows its room by both forms, on the line, without it and over HTTP', async () => {
+  const site = await Site.open();
+  try {
+    const [composed, decomposed] = ['caf\u00e9', 'cafe\u0301'];
+    const page = await site.arrived({ userId: 7 });
+    assert.equal((await page.emitWithAck('chat:join', { roomId: decomposed })).roomId, composed);
+    // What waits in its outbox is of one room, and goes in its order.
+    site.line.cut();
+    await isBy(page, 'offline');
+    const said = Array.from({ length: 40 }, (_, n) => String(n));
+    const sent = said.map((content, n) => page.emitWithAck('chat:message', { roomId: n % 2 ? composed : decomposed, content }));
+    site.line.mend();
+    await isBy(page, 'realtime');
+    assert.deepEqual((await Promise.all(sent)).map(({ seq }) => seq), said.map((_, n) => n + 1));
+    await until(() => all(page, 'chat:message').length === said.length, 'all are told');
+    assert.deepEqual(all(page, 'chat:message').map(({ content, roomId }) => [content, roomId]), said.map((content) => [content, composed]));
+    // Without Socket.IO the client itself looks whether a room is joined.
+    await site.flip(false);
+    await isBy(page, 'http');
+    for (const roomId of [composed, decomposed]) {
+      assert.equal((await page.emitWithAck('chat:typing', { roomId, isTyping: true })).ok, true, roomId);
+      assert.equal((await page.emitWithAck('chat:message', { roomId, content: `by HTTP to ${roomId}` })).ok, true);
+    }
+    await until(() => all(page, 'chat:message').length === said.length + 2, 'both are told');
+    assert.equal((await page.emitWithAck('chat:leave', { roomId: decomposed })).ok, true);
+    assert.equal((await page.emitWithAck('chat:typing', { roomId: composed, isTyping: true })).error.code, 'not_joined');
+  } finally {
+    await site.close();
+  }
 });

@@ -69,7 +69,7 @@ fn both_forms_are_one_room_one_user_and_one_lesson_wherever_they_come_in() {
     assert_eq!(of_ids(&lessons, "lessonId"), [LECON.0]);
     assert_eq!((&lessons["items"][0]["timeSpent"], &lessons["items"][0]["syncVersion"]), (&10.into(), &2.into()));
     let history = call(&jose, "GET", &format!("/api/v1/progress/{}/history", segment(LECON.1)), Value::Null);
-    assert_eq!(history["items"].as_array().map(Vec::len), Some(2), "{history}");
+    assert_eq!(history["versions"].as_array().map(Vec::len), Some(2), "{history}");
     // Targets of a back end, in each of their forms.
     for target in [json!({ "user": JOSE.1 }), json!({ "users": [JOSE.0, JOSE.1] })] {
         call(&admin, "POST", "/api/v1/notifications", json!({ "target": target, "title": "t", "message": "m" }));
@@ -119,7 +119,7 @@ fn what_cannot_be_seen_is_refused_in_any_form_and_an_emoji_is_not() {
     let long = "e\u{301}".repeat(100);
     assert_eq!((say(&long), say(&"e\u{301}".repeat(101)), say(&"\u{958}".repeat(51))), (200, 400, 400));
     let rooms = server.call(&ann, "GET", "/api/v1/rooms", "").1;
-    for room in rooms["items"].as_array().unwrap() {
+    for room in rooms["rooms"].as_array().unwrap() {
         assert_eq!(say(room["roomId"].as_str().unwrap()), 200, "{room}");
     }
 }
@@ -188,7 +188,7 @@ fn look(server: &Appliance) {
     assert_eq!(lesson(&jose), (id.clone(), summer, 40.into(), 22.into(), 3.into()));
     assert_eq!(lesson(&other), (id, Value::Null, 100.into(), 60.into(), 1.into()));
     let history = get(&jose, &format!("/api/v1/progress/{}/history", segment(LECON.0)));
-    let versions = history["items"].as_array().unwrap();
+    let versions = history["versions"].as_array().unwrap();
     let steps: Vec<_> = versions.iter().map(|one| (one["syncVersion"].as_u64(), one["timeSpent"].as_u64())).collect();
     let mut sorted = steps.clone();
     sorted.sort_unstable();

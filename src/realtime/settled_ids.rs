@@ -6,12 +6,11 @@ use std::collections::HashMap;
 
 use parking_lot::RwLock;
 
-use crate::config::IdType;
-use crate::domain::{Id, UserId};
+use crate::domain::{Id, IdType, UserId};
 
 /// What is settled. Of an id that is no number there is nothing to settle.
 #[derive(Debug)]
-pub(crate) struct IdTypes(RwLock<Settled>);
+pub(crate) struct SettledIds(RwLock<Settled>);
 
 #[derive(Debug)]
 struct Settled {
@@ -26,9 +25,9 @@ struct Known {
     is_stored: bool,
 }
 
-impl Default for IdTypes {
-    fn default() -> IdTypes {
-        IdTypes(RwLock::new(Settled { rule: IdType::First, known: HashMap::new() }))
+impl Default for SettledIds {
+    fn default() -> SettledIds {
+        SettledIds(RwLock::new(Settled { rule: IdType::First, known: HashMap::new() }))
     }
 }
 
@@ -38,7 +37,7 @@ pub(crate) fn is_number(user: &UserId) -> bool {
     matches!(user.id(), Id::Number(_))
 }
 
-impl IdTypes {
+impl SettledIds {
     /// By this rule, with what the store has settled.
     pub(crate) fn begin(&self, rule: IdType, settled: impl IntoIterator<Item = UserId>) {
         let known = settled.into_iter().filter_map(|user| {
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_first_token_settles_the_type_and_being_named_does_not() {
-        let types = IdTypes::default();
+        let types = SettledIds::default();
         assert_eq!(json(&types.named(user("7"))), "7");
         assert_eq!(json(&types.settle(user("\"7\""))), "\"7\"");
         assert_eq!((json(&types.settle(user("7"))), json(&types.named(user("7")))), ("\"7\"".into(), "\"7\"".into()));
@@ -128,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_the_store_has_settled_stands_and_the_configuration_is_above_it() {
-        let types = IdTypes::default();
+        let types = SettledIds::default();
         types.begin(IdType::First, [user("7"), user("\"8\"")]);
         assert_eq!((json(&types.settle(user("\"7\""))), json(&types.settle(user("8")))), ("7".into(), "\"8\"".into()));
         for (rule, seven) in [(IdType::Number, "7"), (IdType::Text, "\"7\"")] {
