@@ -1,7 +1,8 @@
 // Types of broadcast-service.js: the broadcast service of academy-rt for back ends on Node.js 18 or newer.
 
 export type Id = string | number;
-export type Role = 'admin' | 'hr' | 'coach' | 'learner';
+/** One of the four roles, or a word that `auth.role_map` maps to one of them. */
+export type Role = 'admin' | 'hr' | 'coach' | 'learner' | (string & {});
 
 /** Who gets it: exactly one of these. */
 export type NotificationTarget = { user: Id } | { users: Id[] } | { role: Role } | { all: true };

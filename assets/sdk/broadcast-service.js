@@ -7,7 +7,7 @@
 import { randomUUID } from 'node:crypto';
 
 /** @typedef {string | number} Id */
-/** @typedef {'admin' | 'hr' | 'coach' | 'learner'} Role */
+/** @typedef {'admin' | 'hr' | 'coach' | 'learner' | (string & {})} Role */
 /** @typedef {{ user: Id } | { users: Id[] } | { role: Role } | { all: true }} Target */
 /** @typedef {{ idempotencyKey?: string, signal?: AbortSignal }} Call */
 /** @typedef {{ ok: true, sockets: number, id?: number, duplicate?: true }} Acknowledged */

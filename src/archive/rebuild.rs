@@ -27,6 +27,8 @@ use crate::domain::problem::Problem;
 
 /// The outcome of a record that says that something starts.
 const BEGUN: &str = "begun";
+/// The first format whose ids are in their normal form.
+const FIRST_WITH_NORMAL_FORMS: u32 = 8;
 /// The first format that has an audit log.
 const FIRST_WITH_AUDIT_LOG: u32 = 2;
 
@@ -121,6 +123,8 @@ pub struct Upgraded {
     pub backup: Option<Made>,
     /// Why that backup is not signed, if it is not.
     pub caution: Option<String>,
+    /// Ids that have another name since, in words.
+    pub renamed: Vec<String>,
 }
 
 /// Migrates the database of a data directory to this version's format, after a backup into its `backups` directory. Cut
@@ -135,7 +139,7 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
     let mut file = open(&held)?;
     let (from, to) = (file.format, newest_format());
     if from == to {
-        return Ok(Upgraded { from, to, backup: None, caution: None });
+        return Ok(Upgraded { from, to, backup: None, caution: None, renamed: Vec::new() });
     }
     let options = RestoreOptions { identity: None, is_dry_run: false, is_forced: false, actor, now };
     let act = entry(options, action::UPGRADE, &format!("format {from} to {to}"));
@@ -145,8 +149,9 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
     }
     match migrate_behind_a_backup(&held, &mut file, &act, watch) {
         Ok((made, caution)) => {
+            let renamed = if from < FIRST_WITH_NORMAL_FORMS { file.renamed_ids().map_err(stored)? } else { Vec::new() };
             file.close().map_err(stored)?;
-            Ok(Upgraded { from, to, backup: Some(made), caution })
+            Ok(Upgraded { from, to, backup: Some(made), caution, renamed })
         }
         Err(problem) if has_audit_log => Err(recorded(&file, act, problem)),
         Err(problem) => Err(problem),
@@ -175,8 +180,11 @@ fn migrate_behind_a_backup(
     let path = free_path(&dir, &format!("before-format-{}-{}", newest_format(), stamp(act.at)));
     let backup = backup_file(file, &path, key, act.at, watch)?;
     watch(Step::Migrate);
+    let from = file.format;
     migrate::migrate(file, &mut |_| {}).map_err(stored)?;
-    file.record(act.clone()).map_err(stored)?;
+    let renamed = if from < FIRST_WITH_NORMAL_FORMS { file.renamed_ids().map_err(stored)? } else { Vec::new() };
+    let of_names = renamed.into_iter().map(|target| AuditEntry { target, ..act.clone() });
+    file.record_all(of_names.chain([act.clone()]).collect()).map_err(stored)?;
     refuse_unsound(file, watch)?;
     Ok((backup, caution))
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::domain::IdType;
 use crate::domain::origin::Origin;
 
 use super::{Config, ForwardedHeader, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
@@ -292,6 +293,20 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     ),
+    fixed(key(
+        "auth.id_type",
+        "\"first\"",
+        "JSON type of the ID of a user in all events: first (that of the first token), number or string. An ID that is no whole number is a string.",
+        |c, v| {
+            c.auth.id_type = match v {
+                "first" => IdType::First,
+                "number" => IdType::Number,
+                "string" => IdType::Text,
+                _ => return Err("must be first, number or string".to_owned()),
+            };
+            Ok(())
+        },
+    )),
     fixed(key("storage.data_dir", "\"./academy-rt-data\"", "Directory of all stored data.", |c, v| {
         if v.is_empty() {
             return Err("must be a directory".to_owned());

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::domain::Role;
 use crate::domain::origin::Origin as WebOrigin;
+use crate::domain::{IdType, Role};
 
 pub use forward::ForwardTarget;
 pub use keys::{KEYS, Key};
@@ -229,6 +229,8 @@ pub struct Auth {
     pub role_map: Vec<(String, Role)>,
     /// How a bad token is refused.
     pub reject: Reject,
+    /// Which JSON type the id of a user has.
+    pub id_type: IdType,
 }
 
 impl Auth {
@@ -454,6 +456,7 @@ impl Default for Config {
                 cookie_name: None,
                 role_map: roles.into_iter().map(|(claim, role)| (claim.to_owned(), role)).collect(),
                 reject: Reject::Event,
+                id_type: IdType::First,
             },
             storage: Storage {
                 data_dir: PathBuf::from("./academy-rt-data"),

@@ -1,13 +1,15 @@
 //! Ids that keep their JSON type. `7` and `"7"` name the same user, room or lesson, and what is emitted keeps the type it
-//! was given, so that `===` in a browser holds. Equality and hashing look at the canonical text alone.
+//! was given, so that `===` in a browser holds. Equality and hashing look at the canonical text alone. A text becomes an id in
+//! its normal form, here and nowhere else: `café` is one room, however it was typed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{MAX_SAFE_INTEGER, visible, whole};
+use super::{MAX_SAFE_INTEGER, normal_form, visible, whole};
 
 /// A number or a text, as JSON gave it.
 #[derive(Debug, Clone)]
@@ -28,7 +30,21 @@ impl Id {
     fn from_text(text: &str) -> Id {
         Id::Text(text.into())
     }
+
+    /// The same in the normal form. What is far too long to be an id stays as it is, and is refused.
+    fn normal(self) -> Id {
+        match &self {
+            Id::Text(text) if !text.is_ascii() && text.len() <= LONGEST_LOOKED_AT => match normal_form(text) {
+                Cow::Borrowed(_) => self,
+                Cow::Owned(form) => Id::Text(form.into()),
+            },
+            _ => self,
+        }
+    }
 }
+
+/// Texts over so many bytes are no ids in any form: 100 characters have at most four bytes, and are written with at most four each.
+const LONGEST_LOOKED_AT: usize = 4 * 4 * 100;
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -204,6 +220,17 @@ macro_rules! typed_id {
     };
 }
 
+/// Which JSON type the id of a user has who is a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdType {
+    /// That of the first token of theirs.
+    First,
+    /// A number.
+    Number,
+    /// A text.
+    Text,
+}
+
 typed_id! {
     /// A user: a positive integer, or 1-64 characters without control characters, spaces, `:` or `,`.
     UserId
@@ -215,11 +242,34 @@ impl UserId {
     /// # Errors
     /// [`IdError::User`] if it is none.
     pub fn new(id: Id) -> Result<UserId, IdError> {
+        let id = id.normal();
         let valid = match &id {
             Id::Number(number) => *number > 0,
             Id::Text(text) => is_clean(text, 64, &[':', ',']),
         };
         if valid { Ok(UserId(id)) } else { Err(IdError::User) }
+    }
+
+    /// The number that the id is, whichever JSON type it has; `None` for one that is none.
+    #[must_use]
+    pub fn as_number(&self) -> Option<u64> {
+        match &self.0 {
+            Id::Number(number) => Some(*number),
+            Id::Text(text) => {
+                let number: u64 = text.parse().ok()?;
+                ((1..=MAX_SAFE_INTEGER).contains(&number) && number.to_string() == **text).then_some(number)
+            }
+        }
+    }
+
+    /// The same user with one JSON type: a number where `as_number` and the id is one, else a text.
+    #[must_use]
+    pub fn typed(&self, as_number: bool) -> UserId {
+        match self.as_number() {
+            Some(number) if as_number => UserId(Id::Number(number)),
+            Some(number) => UserId(Id::Text(number.to_string().into())),
+            None => self.clone(),
+        }
     }
 
     /// The sender of what the server or a back end says: `"system"`.
@@ -259,6 +309,7 @@ impl RoomId {
     /// # Errors
     /// [`IdError::Room`] or [`IdError::Reserved`].
     pub fn new(id: Id) -> Result<RoomId, IdError> {
+        let id = id.normal();
         if let Id::Text(text) = &id {
             if !is_name(text) {
                 return Err(IdError::Room);
@@ -299,6 +350,7 @@ impl LessonId {
     /// # Errors
     /// [`IdError::Lesson`] if it is none.
     pub fn new(id: Id) -> Result<LessonId, IdError> {
+        let id = id.normal();
         match &id {
             Id::Text(text) if !is_name(text) => Err(IdError::Lesson),
             _ => Ok(LessonId(id)),
@@ -373,6 +425,24 @@ mod tests {
     }
 
     #[test]
+    fn both_forms_of_a_text_are_one_id_and_the_normal_one_is_told() {
+        let (composed, decomposed) = ("\"caf\u{e9}\"", "\"cafe\u{301}\"");
+        assert_eq!(room(composed).unwrap(), room(decomposed).unwrap());
+        assert_eq!(serde_json::to_string(&room(decomposed).unwrap()).unwrap(), composed);
+        assert_eq!(RoomId::parse("cafe\u{301}").unwrap().canonical(), "caf\u{e9}");
+        assert_eq!(UserId::parse("cafe\u{301}"), UserId::parse("caf\u{e9}"));
+        assert_eq!(LessonId::parse("cafe\u{301}"), LessonId::parse("caf\u{e9}"));
+        // What is stored is read as it lies.
+        assert_eq!(RoomId::stored(Id::from_text("cafe\u{301}")).canonical(), "cafe\u{301}");
+        // The length is that of the normal form, which is what is told and taken back.
+        assert!(RoomId::parse(&"e\u{301}".repeat(100)).is_ok() && RoomId::parse(&"e\u{301}".repeat(101)).is_err());
+        assert!(RoomId::parse(&"\u{958}".repeat(50)).is_ok() && RoomId::parse(&"\u{958}".repeat(51)).is_err());
+        assert!(RoomId::parse(&"e\u{301}".repeat(100_000)).is_err());
+        // What is refused is refused in any form.
+        assert_eq!(RoomId::parse("e\u{301}\u{200b}"), Err(IdError::Room));
+    }
+
+    #[test]
     fn an_id_may_be_as_long_as_it_says_and_no_longer() {
         assert!(RoomId::parse(&"é".repeat(100)).is_ok() && RoomId::parse(&"é".repeat(101)).is_err());
         assert!(LessonId::parse(&"x".repeat(100)).is_ok() && LessonId::parse(&"x".repeat(101)).is_err());
@@ -388,6 +458,20 @@ mod tests {
         }
         assert_eq!(RoomId::parse("u\u{17f}er:1"), Err(IdError::Reserved));
         assert!(RoomId::parse("uler:1").is_ok());
+    }
+
+    #[test]
+    fn a_user_has_the_json_type_that_is_asked_for_where_the_id_is_a_number() {
+        let json = |id: &str, as_number| {
+            let id: UserId = serde_json::from_str(id).unwrap();
+            serde_json::to_string(&id.typed(as_number)).unwrap()
+        };
+        for id in ["7", "\"7\"", "7.0"] {
+            assert_eq!((json(id, true).as_str(), json(id, false).as_str()), ("7", "\"7\""), "{id}");
+        }
+        for text in ["\"ann\"", "\"007\"", "\"0\"", "\"7.0\"", "\"+7\"", "\"9007199254740993\""] {
+            assert_eq!((json(text, true).as_str(), json(text, false).as_str()), (text, text));
+        }
     }
 
     #[test]
@@ -436,7 +520,7 @@ mod tests {
                 let json = serde_json::to_string(&id).unwrap();
                 let back: RoomId = serde_json::from_str(&json).unwrap();
                 prop_assert_eq!(&back, &id);
-                prop_assert_eq!(back.canonical(), text);
+                prop_assert_eq!(back.canonical(), normal_form(&text));
             }
         }
 

@@ -9,6 +9,7 @@ pub mod histogram;
 pub mod host;
 pub mod id;
 pub mod nearest;
+pub mod normal_form;
 pub mod notification;
 pub mod origin;
 pub mod panics;
@@ -19,8 +20,9 @@ pub mod progress;
 pub mod time;
 pub mod visible;
 
-pub use id::{Id, IdError, LessonId, RoomId, UserId};
+pub use id::{Id, IdError, IdType, LessonId, RoomId, UserId};
 pub use nearest::nearest;
+pub use normal_form::normal_form;
 pub use time::{Clock, ExpiryClock, SystemClock, Timestamp};
 
 use serde::{Deserialize, Serialize};

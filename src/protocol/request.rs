@@ -480,10 +480,12 @@ pub struct NotificationContent {
     pub metadata: Option<Box<serde_json::value::RawValue>>,
     #[serde(default, rename = "target")]
     _target: IgnoredAny,
-    #[serde(default, rename = "at")]
-    _at: IgnoredAny,
-    #[serde(default, rename = "until")]
-    _until: IgnoredAny,
+    /// Read of a [`NotificationTarget`].
+    #[serde(default)]
+    at: Option<IgnoredAny>,
+    /// As `at`.
+    #[serde(default)]
+    until: Option<IgnoredAny>,
     #[serde(default, rename = "id")]
     _id: IgnoredAny,
     #[serde(default, rename = "createdAt")]
@@ -492,6 +494,14 @@ pub struct NotificationContent {
     _timestamp: IgnoredAny,
     #[serde(default, rename = "read")]
     _read: IgnoredAny,
+}
+
+impl NotificationContent {
+    /// The field by which it has a time, if it has one.
+    #[must_use]
+    pub fn time(&self) -> Option<&'static str> {
+        self.at.map(|_| "at").or(self.until.map(|_| "until"))
+    }
 }
 
 /// `POST /api/v1/notifications`: the target, beside which the body has a [`NotificationContent`]. They are read one after

@@ -17,6 +17,7 @@ use crate::realtime::gathered::Gatherings;
 use crate::realtime::known_users::KnownUsers;
 use crate::realtime::presence::Presences;
 use crate::realtime::registry::Sockets;
+use crate::realtime::settled_ids::SettledIds;
 
 /// Of so many changes it is remembered how many sockets they closed.
 const EFFECTS: usize = 1_024;
@@ -48,6 +49,7 @@ pub struct Live {
     pub(crate) presences: Presences,
     pub(super) gatherings: Gatherings,
     pub(crate) known_users: KnownUsers,
+    pub(crate) settled_ids: SettledIds,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where sockets that are shown out finish by themselves: the writer's thread is none of the runtime's.
     pub(super) runtime: Option<tokio::runtime::Handle>,
@@ -69,6 +71,7 @@ impl Live {
             presences: Presences::default(),
             gatherings: Gatherings::default(),
             known_users: KnownUsers::default(),
+            settled_ids: SettledIds::default(),
             clock,
             runtime: tokio::runtime::Handle::try_current().ok(),
             effects: Mutex::default(),
@@ -89,6 +92,18 @@ impl Live {
     /// `token_revoked`, `user_blocked`.
     pub fn require_access(&self, actor: &Actor) -> Result<(), ApiError> {
         self.access.barred(actor, self.clock.now()).map_or(Ok(()), Err)
+    }
+
+    /// Somebody whose token is good, with the JSON type that their id has in all events.
+    #[must_use]
+    pub fn settled(&self, actor: Actor) -> Actor {
+        Actor { user: self.settled_ids.settle(actor.user.clone()), ..actor }
+    }
+
+    /// Somebody who is named, with the JSON type that their id has in all events.
+    #[must_use]
+    pub fn named(&self, user: UserId) -> UserId {
+        self.settled_ids.named(user)
     }
 
     /// What is to be followed up; for the one task that does it.

@@ -16,4 +16,5 @@ pub mod known_users;
 pub mod live;
 pub mod presence;
 pub mod registry;
+pub mod settled_ids;
 pub mod subscriber;

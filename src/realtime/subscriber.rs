@@ -50,6 +50,7 @@ impl Live {
                 }
                 self.counters().refused_users.forget(user);
                 self.known_users.forget(user);
+                self.settled_ids.forget(user);
                 // Their devices show what is not there any more.
                 self.note_effect(*id, self.disconnect(user, "your data have been erased here"));
                 self.sockets.forget(user);

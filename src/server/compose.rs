@@ -38,6 +38,13 @@ pub(super) async fn app(
             "Check the database with `academy-rt db check`. If it is damaged, restore a backup.",
         )
     })?;
+    app.identities.load().await.map_err(|error| {
+        Problem::new(
+            "the users cannot be read",
+            error,
+            "Check the database with `academy-rt db check`. If it is damaged, restore a backup.",
+        )
+    })?;
     Ok(app)
 }
 

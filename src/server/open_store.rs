@@ -45,6 +45,9 @@ pub(super) async fn open_store(
 fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), Problem> {
     tracing::info!("the store has an older format: making a backup, then migrating it");
     let upgraded = rebuild::upgrade(data_dir, now, "system", &mut |_| {})?;
+    for renamed in &upgraded.renamed {
+        tracing::warn!(%renamed, "two ids are one in their normal form (NFC)");
+    }
     let backup = upgraded.backup.map(|made| made.path.display().to_string()).unwrap_or_default();
     tracing::info!(from = upgraded.from, to = upgraded.to, %backup, "the store was migrated");
     Ok(())

@@ -220,7 +220,7 @@ impl Access {
                 }
                 Ban::Token(id)
             }
-            (None, Some(user), false) => Ban::TokensOf(user),
+            (None, Some(user), false) => Ban::TokensOf(self.live.named(user)),
             (None, None, true) => Ban::AllTokens,
             _ => return Err(ApiError::field("jti", "name exactly one of jti, userId and all")),
         };

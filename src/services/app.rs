@@ -13,6 +13,7 @@ use crate::services::audit::Audit;
 use crate::services::backups::Backups;
 use crate::services::broadcast::Broadcast;
 use crate::services::chat::Chat;
+use crate::services::identities::Identities;
 use crate::services::inbox::Inbox;
 use crate::services::limits::Rates;
 use crate::services::long_poll::LongPoll;
@@ -50,6 +51,8 @@ pub struct App {
     pub presence: Presence,
     /// Blocks and revocations, and the users that they are about.
     pub access: Access,
+    /// Which JSON type the id of each user has.
+    pub identities: Identities,
     /// Rooms as administrators see them.
     pub rooms: Rooms,
     /// Other people's words, as administrators look at them and take them away; who may not write for a time.
@@ -99,6 +102,7 @@ impl App {
             progress: Progress::new(store.clone(), rates.clone()),
             inbox: Inbox::new(store.clone(), live.clone()),
             presence: Presence::new(store.clone(), live.clone(), settings.clone()),
+            identities: Identities::new(store.clone(), live.clone(), settings.clone()),
             access: Access::new(store.clone(), live.clone()),
             rooms: Rooms::new(store.clone(), live.clone(), settings.clone()),
             moderation: Moderation::new(store.clone(), settings.clone(), uses.clone()),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::archive::format::AuditPoint;
 use crate::domain::audit::{AuditRecord, action};
-use crate::domain::{Scope, UserId};
+use crate::domain::{Scope, UserId, normal_form};
 use crate::protocol::admin::data::{AuditFound, AuditPage, AuditSearch, AuditView, LinkView};
 use crate::protocol::error::ApiError;
 use crate::store::operations::{Act, Record};
@@ -125,7 +125,7 @@ impl Audit {
             target: Some(target.clone()),
             ..AuditSearch::default()
         };
-        let found = self.searched(&search, |record| record.entry.target == target, 1).await?;
+        let found = self.searched(&search, |record| normal_form(&record.entry.target) == target, 1).await?;
         Ok(found.items.into_iter().next())
     }
 

@@ -127,7 +127,7 @@ impl Broadcast {
         check_event(&request.event)?;
         check_key("Idempotency-Key", key.as_deref())?;
         let words = format!("{} to {}", request.event, describe(&request.target));
-        let rooms = rooms_of(request.target)?;
+        let rooms = rooms_of(request.target, &self.settings)?;
         let payload = request.payload.as_deref().map_or("null", RawValue::get);
         let sending = self.sending(caller, &request.event, words, key);
         match (request.event.as_str(), rooms.as_slice()) {
@@ -142,7 +142,14 @@ impl Broadcast {
             }
             ("notification:new", _) => {
                 let audience = audience_of(rooms)?;
-                self.send_draft(sending, draft_of(audience, decode::request(payload)?)?).await
+                let content: NotificationContent = decode::request(payload)?;
+                if let Some(field) = content.time() {
+                    let message = format!(
+                        "{field} has no meaning here; send a notification with a time by POST /api/v1/notifications"
+                    );
+                    return Err(ApiError::field(field, message));
+                }
+                self.send_draft(sending, draft_of(audience, content)?).await
             }
             _ => self.broadcast_passing(sending, &request.event, rooms, payload).await,
         }
@@ -166,7 +173,7 @@ impl Broadcast {
             return self.schedule(caller, target, content, times, key).await;
         }
         let words = format!("notification:new to {}", describe(&target));
-        let audience = audience_of(rooms_of(target)?)?;
+        let audience = audience_of(rooms_of(target, &self.settings)?)?;
         let sending = self.sending(caller, "notification:new", words, key);
         self.send_draft(sending, draft_of(audience, content)?).await
     }
@@ -181,7 +188,7 @@ impl Broadcast {
         key: Option<String>,
     ) -> Result<BroadcastSent, ApiError> {
         let words = describe(&target);
-        let draft = draft_of(audience_of(rooms_of(target)?)?, content)?;
+        let draft = draft_of(audience_of(rooms_of(target, &self.settings)?)?, content)?;
         let moment = |time: Option<Timestamp>| time.map_or_else(String::new, |time| time.0.to_string());
         let fingerprint = draft.fingerprint().with(&[&moment(times.at), &moment(times.until)]);
         let key =
@@ -245,15 +252,18 @@ impl Broadcast {
         check_sender(message.sender_id.as_ref(), message.sender_name.as_deref())?;
         let external_id = message.external_id.map(|name| sending.external_id(name)).transpose()?;
         let sockets = self.reach(&[Room::Chat(room.clone())]);
+        // What a back end passes on of a person is theirs, who may edit and delete it.
+        let is_a_persons = message.sender_id.as_ref().is_some_and(|user| !user.is_reserved());
+        let kind = if is_a_persons { MessageKind::Text } else { MessageKind::System };
         let draft = Draft {
             room,
             author: Author {
-                user: message.sender_id.unwrap_or_else(UserId::system),
+                user: message.sender_id.map_or_else(UserId::system, |user| self.live.named(user)),
                 name: message.sender_name.unwrap_or_else(|| "system".to_owned()),
                 admin: true,
             },
             content: message.content,
-            kind: message.kind.unwrap_or(MessageKind::System),
+            kind: message.kind.unwrap_or(kind),
             reply_to: message.reply_to_id,
             client_id: None,
         };
@@ -432,7 +442,7 @@ fn check_sender(id: Option<&UserId>, name: Option<&str>) -> Result<(), ApiError>
     Ok(())
 }
 
-fn rooms_of(target: Target) -> Result<Vec<Room>, ApiError> {
+fn rooms_of(target: Target, settings: &LiveSettings) -> Result<Vec<Room>, ApiError> {
     const ONE_OF: &str = "target must have exactly one of user, users, role, room and all: true";
     let Target { user, users, role, room, all } = target;
     let given = [user.is_some(), users.is_some(), role.is_some(), room.is_some(), all];
@@ -451,10 +461,7 @@ fn rooms_of(target: Target) -> Result<Vec<Room>, ApiError> {
         return Ok(users.into_iter().map(Room::User).collect());
     }
     if let Some(role) = role {
-        let role = role
-            .parse()
-            .map_err(|error: crate::domain::UnknownRole| ApiError::field("target.role", error.to_string()))?;
-        return Ok(vec![Room::Role(role)]);
+        return Ok(vec![Room::Role(settings.role("target.role", &role)?)]);
     }
     if let Some(room) = room {
         let room = Room::parse(&room).map_err(|error| ApiError::field("target.room", format!("room {error}")))?;
@@ -498,14 +505,31 @@ mod tests {
     use super::*;
 
     fn target(json: &str) -> Result<Vec<Room>, ApiError> {
-        rooms_of(serde_json::from_str(json).expect(json))
+        let settings = LiveSettings::new(crate::services::Settings::new(&crate::config::Config::default(), 0));
+        rooms_of(serde_json::from_str(json).expect(json), &settings)
     }
 
     #[test]
     fn a_target_is_exactly_one() {
         assert_eq!(target(r#"{"user":7}"#).unwrap()[0].name(), "user:7");
         assert_eq!(target(r#"{"users":[7,"7",8]}"#).unwrap().len(), 2, "the same user once");
-        assert_eq!(target(r#"{"role":"hr"}"#).unwrap()[0].name(), "hr");
+        for (word, role) in
+            [("hr", "hr"), ("hr_admin", "hr"), ("owner", "admin"), ("user", "learner"), ("coach", "coach")]
+        {
+            assert_eq!(target(&format!(r#"{{"role":"{word}"}}"#)).unwrap()[0].name(), role, "{word}");
+        }
+        for (word, advice) in [
+            ("learners", "did you mean 'learner'?"),
+            ("hr_manger", "did you mean 'hr_manager'?"),
+            ("Admin", "did you mean 'admin'?"),
+            ("headmistress", "use one of admin, hr, coach, learner, owner, superadmin, hr_admin, hr_manager, user"),
+        ] {
+            let error = target(&format!(r#"{{"role":"{word}"}}"#)).unwrap_err();
+            assert_eq!(
+                (error.field.as_deref(), error.message),
+                (Some("target.role"), format!("'{word}' is no role here; {advice}").into())
+            );
+        }
         assert_eq!(target(r#"{"room":"chat:a"}"#).unwrap()[0].name(), "chat:a");
         assert_eq!(target(r#"{"all":true}"#).unwrap(), [Room::All]);
         for bad in [

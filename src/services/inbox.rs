@@ -54,7 +54,11 @@ impl Inbox {
         if !marks.is_empty() {
             self.record_delivered(marks).await;
         }
-        match self.store.write(arrival_of(actor)).await {
+        let arrived = self.store.write(arrival_of(actor)).await;
+        if arrived.is_ok() {
+            self.live.settled_ids.note_stored(&actor.user);
+        }
+        match arrived {
             // With a full disk people still come in and read; they are noted as seen another time. So does somebody who is
             // being erased.
             Ok(()) | Err(StoreError::Full(_) | StoreError::Refused(_)) => {}

@@ -14,6 +14,7 @@ pub mod caller;
 pub mod chat;
 mod errors;
 pub mod housekeeping;
+pub mod identities;
 pub mod inbox;
 pub mod limits;
 pub mod long_poll;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::audit::action;
 use crate::domain::chat::{Author, Membership, RoomDraft, RoomEntry, RoomPatch};
-use crate::domain::{Refusal, RoomId, Scope, UserId};
+use crate::domain::{Refusal, RoomId, Scope, UserId, normal_form};
 use crate::protocol::admin::access::{
     ListRequest, Listed, MAX_ADMITTED, MAX_LISTED, MAX_ROOM_NAME_CHARS, MemberChanged, MemberDetails, MemberRequest,
     NumberedRequest, RoomDetails, RoomPatchRequest, RoomRequest, RoomWithMembers,
@@ -231,6 +231,7 @@ impl Rooms {
 /// What the store is asked for a list.
 pub(super) fn list_query(request: ListRequest) -> ListQuery {
     let ListRequest { after, limit, text, online: _ } = request;
+    let after = after.map(|after| normal_form(&after).into_owned());
     ListQuery { after, limit: limit.clamp(1, MAX_LISTED), text }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::config::{Audit, Chat, Config, Limits, Retention};
 use crate::domain::chat::RoomPolicy;
-use crate::domain::visible;
+use crate::domain::{IdType, Role, nearest, visible};
 use crate::protocol::error::{ApiError, ErrorCode};
 
 /// The parts of the configuration that the services go by.
@@ -25,6 +25,10 @@ pub struct Settings {
     pub audit: Audit,
     /// A backup rests so many times as long as it works, for those who write meanwhile; 0 where there is nobody.
     pub backup_rests: u32,
+    /// What the roles of tokens are here.
+    pub role_map: Vec<(String, Role)>,
+    /// Which JSON type the id of a user has.
+    pub id_type: IdType,
 }
 
 impl Settings {
@@ -38,6 +42,8 @@ impl Settings {
             needs_certificate: config.tls.client_ca.is_some(),
             audit: config.audit.clone(),
             backup_rests,
+            role_map: config.auth.role_map.clone(),
+            id_type: config.auth.id_type,
         }
     }
 }
@@ -81,6 +87,27 @@ impl LiveSettings {
     /// Who may enter a room that nobody has registered.
     pub(super) fn policy(&self) -> RoomPolicy {
         RoomPolicy { open_rooms: self.get().chat.open_rooms }
+    }
+
+    /// The role that a word means: one of the four, or what `auth.role_map` makes of it.
+    ///
+    /// # Errors
+    /// `invalid_payload`, with the word that is nearest.
+    pub(super) fn role(&self, field: &str, word: &str) -> Result<Role, ApiError> {
+        let settings = self.get();
+        let mapped = || settings.role_map.iter().find(|(claim, _)| claim == word).map(|(_, role)| *role);
+        if let Some(role) = word.parse().ok().or_else(mapped) {
+            return Ok(role);
+        }
+        let claims = settings.role_map.iter().map(|(claim, _)| claim.as_str());
+        let mut known: Vec<&str> = Role::ALL.map(Role::as_str).to_vec();
+        known.extend(claims.filter(|claim| Role::ALL.iter().all(|role| role.as_str() != *claim)));
+        let written: String = word.chars().take(40).collect();
+        let advice = match nearest(&written, known.iter().copied()) {
+            Some(name) => format!("did you mean '{name}'?"),
+            None => format!("use one of {}", known.join(", ")),
+        };
+        Err(ApiError::field(field, format!("'{written}' is no role here; {advice}")))
     }
 
     /// Whether this can be the content of a message: at least one character that is no white space, and at most

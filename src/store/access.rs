@@ -3,7 +3,7 @@
 
 use crate::domain::access::Banned;
 use crate::domain::chat::{MemberEntry, RoomEntry};
-use crate::domain::{RoomId, UserId};
+use crate::domain::{RoomId, UserId, normal_form};
 
 use super::Answer;
 use super::privacy::UserProfile;
@@ -35,10 +35,14 @@ impl ListQuery {
     #[must_use]
     pub fn fits(&self, id: &str, name: &str) -> bool {
         let Some(text) = &self.text else { return true };
-        let text = text.to_lowercase();
-        id.to_lowercase().contains(&text) || name.to_lowercase().contains(&text)
+        let searched = |text: &str| normal_form(text).to_lowercase();
+        let text = searched(text);
+        searched(id).contains(&text) || searched(name).contains(&text)
     }
 }
+
+/// Ids that are numbers, each with whether its JSON type is settled, and where to go on.
+pub type NumericIds = (Vec<(UserId, bool)>, Option<u64>);
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +84,10 @@ pub trait RoomBook: Send + Sync {
 pub trait PeopleBook: Send + Sync {
     /// A part of all people who were ever here or spoken of.
     fn list_users(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>>;
+
+    /// Of those behind a number whose ids are numbers, in either JSON type, at most so many rows: the id as it is kept, and whether
+    /// its type is settled; and the number to go on behind, if there may be more.
+    fn numeric_ids(&self, after: u64, limit: usize) -> Answer<'_, NumericIds>;
 
     /// One of them.
     ///

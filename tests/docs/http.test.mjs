@@ -140,7 +140,9 @@ test('a message of a back end: its author, its name, and rooms that are private 
   const inTheNameOfAnn = { content: 'by Ann', senderId: 7, senderName: 'Ann' };
   const edited = async ({ json: { id } }) => (await server.fetch(`/api/v1/rooms/closed/messages/${id}`, { method: 'PATCH', claims: { userId: 7 }, body: { content: 'x' } })).status;
   assert.equal(await edited(await say('closed', { ...inTheNameOfAnn, type: 'text', externalId: 'e-1' })), 200);
-  assert.equal(await edited(await say('closed', inTheNameOfAnn)), 403, 'its type is system');
+  assert.equal(await edited(await say('closed', inTheNameOfAnn)), 200, 'it is theirs');
+  assert.equal(await edited(await say('closed', { ...inTheNameOfAnn, type: 'system' })), 403, 'its type is system');
+  assert.equal(await edited(await say('closed', { content: 'by nobody' })), 403, 'it is nobody\'s');
   assert.equal((await say('closed', { content: 'another', externalId: 'e-1' })).json.error.code, 'conflict');
   assert.equal((await say('elsewhere', { content: 'another', externalId: 'e-1' })).status, 200, 'the name belongs to the room');
   assert.equal((await say('closed', { externalId: 'e-2', newContent: 'x' }, 'chat:message-edited')).json.error.code, 'not_found');

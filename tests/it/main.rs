@@ -29,6 +29,7 @@ mod edges;
 mod gapless;
 mod golden;
 mod harness;
+mod ids;
 mod keys;
 mod large;
 mod lost_database;

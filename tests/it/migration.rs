@@ -12,10 +12,15 @@ use crate::harness::Appliance;
 
 /// A data directory with the store of a format.
 fn of_format(format: u32) -> tempfile::TempDir {
+    of_fixture(&format!("format-{format}"))
+}
+
+/// A data directory with a store of `tests/it/fixtures`.
+pub fn of_fixture(name: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     fs::create_dir(&data).unwrap();
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/fixtures/format-{format}.redb.zst"));
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/fixtures/{name}.redb.zst"));
     let file = zstd::decode_all(fs::File::open(packed).unwrap()).unwrap();
     fs::write(data.join("academy.redb"), file).unwrap();
     dir

@@ -242,3 +242,39 @@ fn times_texts_and_rights_that_are_not_good_are_refused() {
     let answer = object(&local.output().unwrap());
     assert_eq!(answer["at"], 1_814_457_600_000_u64);
 }
+
+#[test]
+fn a_target_takes_each_word_that_the_role_map_knows_and_a_time_is_of_the_notifications_alone() {
+    let server = Appliance::start();
+    let (data, root) = (server.data(), server.token("root", "admin"));
+    let hr = server.token("7", "hr_manager");
+    assert_eq!(inbox(&server, &hr), (0, 0));
+    let sent = good(&academy(&data, &["notify", "--role", "hr_admin", "--title", "t", "--message", "m"]));
+    assert!(sent.contains("stored with ID"), "{sent}");
+    let target = |role: &str| {
+        let body = json!({ "target": { "role": role }, "title": "t", "message": "m" }).to_string();
+        server.call(&root, "POST", "/api/v1/notifications", &body)
+    };
+    assert_eq!((target("hr").0, target("hr_manager").0), (200, 200));
+    assert_eq!(inbox(&server, &hr), (3, 3));
+    let (status, answer) = target("hr_manger");
+    assert_eq!((status, &answer["error"]["field"]), (400, &"target.role".into()));
+    assert_eq!(answer["error"]["message"], "'hr_manger' is no role here; did you mean 'hr_manager'?");
+    let said = failed(&academy(&data, &["broadcast", "--role", "learners", "e"]));
+    assert!(said.contains("did you mean 'learner'?"), "{said}");
+    good(&academy(&data, &["broadcast", "--role", "owner", "e"]));
+    // What would have had no effect is refused.
+    let payload = |more: Value| {
+        let mut payload = json!({ "title": "t", "message": "m" });
+        payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let body = json!({ "target": { "all": true }, "event": "notification:new", "payload": payload }).to_string();
+        server.call(&root, "POST", "/api/v1/broadcast", &body)
+    };
+    for field in ["at", "until"] {
+        let (status, answer) = payload(json!({ field: now() + 60_000 }));
+        assert_eq!((status, &answer["error"]["field"]), (400, &field.into()), "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains("/api/v1/notifications"), "{answer}");
+    }
+    assert_eq!(payload(json!({ "id": 1, "read": false })).0, 200);
+    assert_eq!(inbox(&server, &hr), (4, 4));
+}

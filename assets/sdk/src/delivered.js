@@ -1,5 +1,7 @@
 // What a page has been told already, so that nothing is told twice and nothing after what overtook it.
 
+import { idKey } from './http.js';
+
 /** So many keys of each kind are remembered. */
 const MAX_REMEMBERED = 2_048;
 
@@ -68,8 +70,8 @@ export class Delivered {
         return this.#first(this.#notifications, payload.id);
       case 'chat:message-edited':
       case 'chat:message-deleted': return this.#isLater(payload);
-      case 'chat:read': return this.#rises(this.#marks, `${payload.roomId} ${payload.userId}`, payload.messageId);
-      case 'progress:updated': return this.#rises(this.#versions, String(payload.lessonId), payload.syncVersion);
+      case 'chat:read': return this.#rises(this.#marks, `${idKey(payload.roomId)} ${idKey(payload.userId)}`, payload.messageId);
+      case 'progress:updated': return this.#rises(this.#versions, idKey(payload.lessonId), payload.syncVersion);
       case 'notification:gone':
       case 'notification:updated': {
         const text = JSON.stringify(payload);

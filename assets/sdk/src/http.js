@@ -66,6 +66,11 @@ function queryOf(payload, ...names) {
  */
 export const isId = (value) => typeof value === 'string' || typeof value === 'number';
 /**
+ * What two ids must share to be the same, here as on the server: 7 and "7", and an accent as one character or as two.
+ * @param {unknown} id
+ */
+export const idKey = (id) => String(id).normalize('NFC');
+/**
  * @param {unknown} value
  * @returns {value is Record<string, any>}
  */

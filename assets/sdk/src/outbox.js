@@ -1,6 +1,6 @@
 // What waits for the server: requests in lanes, their keys, and the copy in the storage of the page.
 
-import { asObject, isId, isObject } from './http.js';
+import { asObject, idKey, isId, isObject } from './http.js';
 
 /** @import { Storage } from './storage.js' */
 
@@ -367,7 +367,7 @@ export function batchOf(lane) {
  */
 export function laneOf(event, payload) {
   const { roomId } = asObject(event, isObject(payload) || isId(payload) ? payload : {});
-  if (/^(chat|presence):/.test(event) && isId(roomId)) return `chat ${roomId}`;
+  if (/^(chat|presence):/.test(event) && isId(roomId)) return `chat ${idKey(roomId)}`;
   return event.split(':')[0];
 }
 

@@ -1,6 +1,6 @@
 // The rooms that a page has joined: they are joined again after a gap, and what was missed comes in order and once.
 
-import { RETRYABLE, isObject, without } from './http.js';
+import { RETRYABLE, idKey, isObject, without } from './http.js';
 
 /**
  * @import { Id, RequestFailure } from '../academy-rt.js'
@@ -67,12 +67,12 @@ export class Rooms {
 
   /** @param {unknown} id */
   get(id) {
-    return this.#rooms.get(String(id));
+    return this.#rooms.get(idKey(id));
   }
 
   /** @param {unknown} id */
   has(id) {
-    return this.#rooms.has(String(id));
+    return this.#rooms.has(idKey(id));
   }
 
   values() {
@@ -89,7 +89,7 @@ export class Rooms {
    * @param {boolean} isByHttp
    */
   joined(answer, isByHttp) {
-    const key = String(answer.roomId);
+    const key = idKey(answer.roomId);
     const known = this.#rooms.get(key);
     if (known) return;
     for (const message of answer.messages ?? []) this.#delivered.noteMessage(message);
@@ -102,7 +102,7 @@ export class Rooms {
 
   /** @param {Id} roomId */
   left(roomId) {
-    this.#rooms.delete(String(roomId));
+    this.#rooms.delete(idKey(roomId));
     this.#way.pollAnew();
   }
 

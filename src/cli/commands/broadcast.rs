@@ -19,7 +19,7 @@ pub struct TargetArgs {
     /// The user with this ID
     #[arg(long, value_name = "ID", value_parser = |text: &str| UserId::parse(text).map_err(|e| e.to_string()))]
     user: Option<UserId>,
-    /// All users with this role: admin, hr, coach or learner
+    /// All users with this role: admin, hr, coach, learner, or another one from auth.role_map
     #[arg(long)]
     role: Option<String>,
     /// All users
@@ -49,7 +49,7 @@ pub struct BroadcastArgs {
     /// The user with this ID
     #[arg(long, value_name = "ID", value_parser = |text: &str| UserId::parse(text).map_err(|e| e.to_string()))]
     user: Option<UserId>,
-    /// All users with this role: admin, hr, coach or learner
+    /// All users with this role: admin, hr, coach, learner, or another one from auth.role_map
     #[arg(long)]
     role: Option<String>,
     /// All sockets in the room with this full name, such as chat:room-123

@@ -188,13 +188,19 @@ fn upgrade(global: &Global, data_dir: &Path) -> anyhow::Result<Exit> {
     }
     let backup = upgraded.backup.as_ref().map(|made| made.path.display().to_string());
     global.print(
-        &json!({ "ok": true, "from": upgraded.from, "to": upgraded.to, "backup": backup }),
+        &json!({ "ok": true, "from": upgraded.from, "to": upgraded.to, "backup": backup, "renamed": upgraded.renamed }),
         || match &backup {
             None => format!("nothing to do: the database already has format {}, that of this version", upgraded.to),
-            Some(backup) => format!(
-                "migrated from format {} to {}\nThe backup from before is {backup}. An older version can restore it.",
-                upgraded.from, upgraded.to
-            ),
+            Some(backup) => {
+                let mut text = format!(
+                    "migrated from format {} to {}\nThe backup from before is {backup}. An older version can restore it.",
+                    upgraded.from, upgraded.to
+                );
+                for renamed in &upgraded.renamed {
+                    text.push_str(&format!("\n{renamed}"));
+                }
+                text
+            }
         },
     )?;
     Ok(Exit::Done)

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::audit::{AuditRecord, Link, hex};
 use crate::domain::privacy::{ErasureCounts, Hold, Subject};
-use crate::domain::{Role, RoomId, Timestamp, UserId};
+use crate::domain::{Role, RoomId, Timestamp, UserId, normal_form};
 use crate::protocol::view::NotificationView;
 
 /// A record of the audit log.
@@ -109,7 +109,9 @@ impl AuditSearch {
     #[must_use]
     pub fn fits(&self, record: &AuditRecord) -> bool {
         let entry = &record.entry;
-        let has = |text: &str, part: &str| text.to_lowercase().contains(&part.to_lowercase());
+        // Records of before format 8 have ids as they were written then.
+        let searched = |text: &str| normal_form(text).to_lowercase();
+        let has = |text: &str, part: &str| searched(text).contains(&searched(part));
         let is_of = |action: &str| {
             entry.action.strip_prefix(action).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };

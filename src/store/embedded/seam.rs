@@ -14,6 +14,7 @@ use crate::domain::chat::{Author, Message, RoomEntry, RoomPolicy};
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
+use crate::store::access::NumericIds;
 use crate::store::embedded::engine::queue::Command;
 use crate::store::embedded::engine::schema::Snapshot;
 use crate::store::notices::{NoticePage, NoticeQuery, Notices, ReaderPage, ReaderQuery};
@@ -186,6 +187,10 @@ impl RoomBook for Embedded {
 }
 
 impl PeopleBook for Embedded {
+    fn numeric_ids(&self, after: u64, limit: usize) -> Answer<'_, NumericIds> {
+        Box::pin(self.read(move |snapshot| snapshot.numeric_ids(after, limit)))
+    }
+
     fn list_users(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>> {
         Box::pin(self.read(move |snapshot| snapshot.list_users(&query)))
     }

@@ -33,7 +33,7 @@ pub use privacy::{
     ReleaseHold, SetHold, StandingHold,
 };
 pub use progress::{Report, SyncProgress, Synced};
-pub use users::{Arrive, Delivered, DeliveryMark, Left};
+pub use users::{Arrive, Delivered, DeliveryMark, Left, SettleIds};
 
 use crate::domain::access::Banned;
 use crate::domain::audit::AuditRecord;
@@ -130,6 +130,7 @@ macro_rules! for_each_operation {
             Recall => |_op| None, Notice, Relief, |_op| 0, |notice| Some(format!("done: {}", notice.body.title.chars().filter(|c| !c.is_control()).take(60).collect::<String>()));
             MarkInbox => |op| Some(&op.user), Marked, Work, |_op| 0, |_answer| Some(done());
             Arrive => |op| Some(&op.user), (), Work, |_op| 0, |_answer| Some(done());
+            SettleIds => |op| op.users.first().filter(|_| !op.is_anew), (), Work, |op| op.users.len() * ROW, |_answer| Some(done());
             Delivered => |_op| None, (), Work, |op| op.marks.len() * ROW, |_answer| Some(done());
             Left => |op| Some(&op.user), (), Work, |_op| 0, |_answer| Some(done());
             SendBroadcast => |_op| None, BroadcastSent, Work, |op| op.broadcast.payload.len(), |sent| (!sent.duplicate).then(done);

@@ -14,6 +14,15 @@ pub struct Arrive {
     pub roles: Vec<Role>,
 }
 
+/// The JSON type of the ids of some people is settled: what is stored of them has it from now on.
+#[derive(Debug, Clone)]
+pub struct SettleIds {
+    /// Who, with their type.
+    pub users: Vec<UserId>,
+    /// Whether it takes the place of one that was settled before.
+    pub is_anew: bool,
+}
+
 /// Up to which notification of an audience somebody has been sent all that is for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryMark {

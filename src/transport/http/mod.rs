@@ -29,7 +29,7 @@ pub use warp::reply::Response;
 use crate::archive::continuous::recorder::Standing;
 use crate::auth::Verifier;
 use crate::config::capacity;
-use crate::domain::Actor;
+use crate::domain::{Actor, UserId};
 use crate::observability::forwarding::Forwarding;
 use crate::protocol::answer::Ok as OkAnswer;
 use crate::protocol::error::{ApiError, ErrorCode};
@@ -210,6 +210,11 @@ impl HttpApi {
 }
 
 impl HttpApi {
+    /// A segment of a path as a user's id, with the JSON type that the user has.
+    fn user(&self, segment: &str) -> Result<UserId, ApiError> {
+        Ok(self.app.live.named(extract::user(segment)?))
+    }
+
     /// Memory for the largest answer there may be.
     async fn answer_turn(&self, caller: &Caller) -> Result<Turn, ApiError> {
         let sender = Sender::User(caller.actor.user.clone());
@@ -303,6 +308,8 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
                         api.asker(&headers, control, address, is_certified, kind, sender.as_ref()).map_err(refuse)?;
                     let needs = Route::find(path.as_str()).and_then(|route| route.needs(&method));
                     needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
+                    // Before anything is answered or told of them.
+                    api.app.identities.keep(&caller.actor).await;
                     if let Some(head) = head {
                         let HeadAlone { needs, .. } = head;
                         needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;

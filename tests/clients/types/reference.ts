@@ -89,7 +89,9 @@ socket.on('chat:message', (data) => data.text);
 connect({ io });
 // @ts-expect-error: a change's id is a number
 socket.on('chat:message-edited', ({ id }) => id.length);
-// @ts-expect-error: no such role
-broadcastService.toRole('boss', 'system:alert', {});
+// @ts-expect-error: a role is a word
+broadcastService.toRole(5, 'system:alert', {});
+// A word of auth.role_map is one, too.
+broadcastService.toRole('hr_manager', 'system:alert', {});
 // @ts-expect-error: a target is one
 broadcastService.notify({ user: 1, all: true, room: 'chat:1' }, { title: 'T', message: 'M' });

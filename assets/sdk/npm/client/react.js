@@ -4,6 +4,10 @@
 import { createContext, createElement, useContext, useEffect, useMemo, useState, useSyncExternalStore } from 'react';
 import { connect } from './index.js';
 
+// As the client compares them.
+/** @param {unknown} id */
+const idKey = (id) => String(id).normalize('NFC');
+
 const isBrowser = typeof document !== 'undefined';
 /** So long somebody counts as typing who has not said that they have stopped. */
 const TYPING_MS = 6_000;
@@ -130,7 +134,7 @@ class RoomStore extends Store {
       case 'chat:message-edited': return change(payload.messageId, { content: payload.newContent, editedAt: payload.editedAt, ...(payload.editedBy === undefined ? {} : { editedBy: payload.editedBy }) });
       case 'chat:message-deleted': return change(payload.messageId, { content: '', deletedAt: payload.deletedAt, ...(payload.deletedBy === undefined ? {} : { deletedBy: payload.deletedBy }) });
       case 'chat:read':
-        if (String(payload.userId) === String(this.#hub.get().session?.userId)) this.set({ readUpTo: Math.max(this.get().readUpTo, payload.messageId) });
+        if (idKey(payload.userId) === idKey(this.#hub.get().session?.userId)) this.set({ readUpTo: Math.max(this.get().readUpTo, payload.messageId) });
         return;
       case 'chat:typing': return payload.isTyping ? this.#types(payload) : this.#stopsTyping(payload.userId);
       case 'chat:user_left': return this.#stopsTyping(payload.userId);
@@ -141,13 +145,13 @@ class RoomStore extends Store {
 
   #types({ userId, userName }) {
     this.#stopsTyping(userId);
-    this.#timers.set(String(userId), setTimeout(() => this.#stopsTyping(userId), TYPING_MS));
+    this.#timers.set(idKey(userId), setTimeout(() => this.#stopsTyping(userId), TYPING_MS));
     this.set({ typing: [...this.get().typing, { userId, userName }] });
   }
 
   #stopsTyping(userId) {
-    clearTimeout(this.#timers.get(String(userId)));
-    if (this.#timers.delete(String(userId))) this.set({ typing: this.get().typing.filter((one) => String(one.userId) !== String(userId)) });
+    clearTimeout(this.#timers.get(idKey(userId)));
+    if (this.#timers.delete(idKey(userId))) this.set({ typing: this.get().typing.filter((one) => idKey(one.userId) !== idKey(userId)) });
   }
 }
 
@@ -193,7 +197,7 @@ class ProgressStore extends Store {
   /** A report that is older than what is shown is no news. */
   take(progress) {
     const { items } = this.get();
-    const known = items.find(({ lessonId }) => String(lessonId) === String(progress.lessonId));
+    const known = items.find(({ lessonId }) => idKey(lessonId) === idKey(progress.lessonId));
     if (known && known.syncVersion >= progress.syncVersion) return;
     this.set({ items: known ? items.map((one) => (one === known ? progress : one)) : [...items, progress] });
   }
@@ -289,19 +293,19 @@ class Hub extends Store {
     this.inbox = new InboxStore(this);
     this.open = () => this.#open();
     if (!socket) return;
-    if (socket.session) this.#user = String(socket.session.userId);
+    if (socket.session) this.#user = idKey(socket.session.userId);
     for (const event of ['connect', 'disconnect', 'transport', 'outbox', 'storage']) socket.on(event, () => this.#look());
     socket.on('authenticated', (session) => this.#meets(session));
     socket.on('auth_error', (error) => this.#look({ error }));
     socket.on('signed_out', () => this.#look({ error: null }));
     for (const event of ['chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read', 'chat:typing', 'chat:user_left', 'resync']) {
       socket.on(event, (payload) => {
-        if (payload.roomId !== undefined) this.#rooms.get(String(payload.roomId))?.take(event, payload);
+        if (payload.roomId !== undefined) this.#rooms.get(idKey(payload.roomId))?.take(event, payload);
         else this.#loadAnew();
       });
     }
     socket.on('request:error', ({ event, roomId, ...error }) => {
-      if (event === 'chat:join' && roomId !== undefined) this.#rooms.get(String(roomId))?.refused(error);
+      if (event === 'chat:join' && roomId !== undefined) this.#rooms.get(idKey(roomId))?.refused(error);
     });
     socket.on('progress:updated', (progress) => this.progress.take(progress));
     socket.on('notification:new', (notification) => this.inbox.take(notification));
@@ -323,7 +327,7 @@ class Hub extends Store {
 
   #meets(session) {
     const before = this.#user;
-    this.#user = String(session.userId);
+    this.#user = idKey(session.userId);
     this.#look({ error: null });
     if (before !== undefined && before !== this.#user) {
       // Nobody is shown what another one had.
@@ -339,7 +343,7 @@ class Hub extends Store {
   }
 
   room(roomId, limit) {
-    const key = String(roomId);
+    const key = idKey(roomId);
     // A server that renders pages remembers no rooms.
     if (!this.socket) return new RoomStore(this, roomId, limit);
     if (!this.#rooms.has(key)) this.#rooms.set(key, new RoomStore(this, roomId, limit));
@@ -415,7 +419,7 @@ function useProgress(lessonId) {
   return useMemo(() => (lessonId === undefined
     ? { ...state, report: store.report }
     : {
-      progress: state.items.find((one) => String(one.lessonId) === String(lessonId)) ?? null,
+      progress: state.items.find((one) => idKey(one.lessonId) === idKey(lessonId)) ?? null,
       isLoading: state.isLoading,
       error: state.error,
       report: (report) => store.report(lessonId, report),

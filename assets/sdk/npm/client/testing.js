@@ -21,7 +21,7 @@ const invalid = (field, message) => new Refusal('invalid_payload', message, fiel
 const isText = (value) => typeof value === 'string';
 const isWhole = (value, most = Number.MAX_SAFE_INTEGER) => Number.isInteger(value) && value >= 0 && value <= most;
 const isId = (value) => isWhole(value) || (isText(value) && value !== '' && value.length <= 100 && !/[\s\p{Cc}]/u.test(value) && value !== '.' && value !== '..');
-const key = (id) => String(id);
+const key = (id) => String(id).normalize('NFC');
 /** An event as a user is told of it: the key of a message is its sender's own. */
 function asToldTo(user, event, payload) {
   const { clientId, ...more } = payload ?? {};
@@ -32,7 +32,8 @@ const soon = (work) => { queueMicrotask(work); };
 function idIn(payload, field) {
   if (payload[field] === undefined || payload[field] === null) throw invalid(field, `${field} is missing`);
   if (!isId(payload[field])) throw invalid(field, `${field}: must be a non-negative integer, or 1 to 100 characters without control characters or spaces, and neither '.' nor '..'`);
-  return payload[field];
+  // As the server does: it answers in the normal form.
+  return isText(payload[field]) ? payload[field].normalize('NFC') : payload[field];
 }
 
 function wholeIn(payload, field, most) {

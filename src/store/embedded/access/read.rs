@@ -7,7 +7,7 @@ use redb::ReadableTable;
 use crate::domain::access::Banned;
 use crate::domain::chat::{MemberEntry, RoomEntry};
 use crate::domain::{Refusal, RoomId, UserId};
-use crate::store::access::LOOKED_AT;
+use crate::store::access::{LOOKED_AT, NumericIds};
 use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, decode_room};
 use crate::store::embedded::engine::codec::{decode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
@@ -112,6 +112,19 @@ impl Snapshot {
             let person = get(&users, &k8(no), Person::decode)?.ok_or_else(missing)?;
             Ok(query.fits(id, &person.name).then(|| person.profile()))
         })
+    }
+
+    pub(in crate::store::embedded) fn numeric_ids(&self, after: u64, limit: usize) -> Outcome<NumericIds> {
+        let (mut ids, mut last, mut rows) = (Vec::new(), after, 0);
+        for row in self.users()?.range::<&[u8; 8]>(&k8(after.saturating_add(1))..)?.take(limit) {
+            let (key, value) = row?;
+            let person = Person::decode(value.value())?;
+            (last, rows) = (u64::from_be_bytes(*key.value()), rows + 1);
+            if person.id.as_number().is_some() {
+                ids.push((person.id, person.is_typed));
+            }
+        }
+        Ok((ids, (rows == limit).then_some(last)))
     }
 
     pub(in crate::store::embedded) fn profile_of(&self, user: &UserId) -> Outcome<UserProfile> {

@@ -7,7 +7,7 @@ use crate::domain::chat::{Membership, RoomRecord};
 use crate::domain::notification::AudienceKind;
 use crate::domain::{Id, Role, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::codec::{
-    IdRow, decode_2, encode_2, membership_code, membership_of, role_code, role_of,
+    IdRow, POSTCARD_3, decode_2, decode_3, encode_2, encode_3, membership_code, membership_of, role_code, role_of,
 };
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 
@@ -26,8 +26,9 @@ struct UserRow1<'a> {
     deleted_up_to: u64,
 }
 
+/// A user as formats 4 to 7 have them: the JSON type of the id is that of their last token.
 #[derive(Serialize, Deserialize)]
-struct UserRow<'a> {
+struct UserRow2<'a> {
     #[serde(borrow)]
     id: IdRow<'a>,
     name: &'a str,
@@ -39,13 +40,20 @@ struct UserRow<'a> {
     marks: Vec<(u8, Marks)>,
 }
 
-impl<'a> UserRow<'a> {
-    fn renew(old: UserRow1<'a>) -> UserRow<'a> {
+#[derive(Serialize, Deserialize)]
+struct UserRow<'a> {
+    #[serde(borrow)]
+    row: UserRow2<'a>,
+    is_typed: bool,
+}
+
+impl<'a> UserRow2<'a> {
+    fn renew(old: UserRow1<'a>) -> UserRow2<'a> {
         let marks = Marks { delivered: old.delivered_up_to, read: old.read_up_to, deleted: old.deleted_up_to };
         // What the marks tell of: the audiences that they had.
         let roles = old.roles.iter().copied();
         let slots = roles.chain([ALL_SLOT as u8, NAMED_SLOT as u8]);
-        UserRow {
+        UserRow2 {
             id: old.id,
             name: old.name,
             roles: old.roles.clone(),
@@ -83,8 +91,10 @@ pub(in crate::store::embedded) fn slot(kind: AudienceKind) -> usize {
 /// A user, and where they stand.
 #[derive(Debug, Clone)]
 pub(in crate::store::embedded) struct Person {
-    /// The id as last given.
+    /// The id, with their JSON type if that is settled; else as first named.
     pub(in crate::store::embedded) id: UserId,
+    /// Whether a token of theirs, or the configuration, has settled the JSON type of the id.
+    pub(in crate::store::embedded) is_typed: bool,
     /// The name as last given.
     pub(in crate::store::embedded) name: String,
     /// The roles as last given.
@@ -101,6 +111,7 @@ impl Person {
     pub(in crate::store::embedded) fn new(id: UserId) -> Person {
         Person {
             id,
+            is_typed: false,
             name: String::new(),
             roles: Vec::new(),
             first_seen_id: 0,
@@ -126,7 +137,7 @@ impl Person {
 
     pub(in crate::store::embedded) fn encode<'b>(&self, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
         let marks = (0u8..).zip(self.marks);
-        let row = UserRow {
+        let row = UserRow2 {
             id: self.id.id().into(),
             name: &self.name,
             roles: self.roles.iter().copied().map(role_code).collect(),
@@ -135,11 +146,18 @@ impl Person {
             last_seen_at: self.last_seen_at.0,
             marks: marks.filter(|(_, marks)| *marks != Marks::default()).collect(),
         };
-        encode_2(&row, buffer)
+        encode_3(&UserRow { row, is_typed: self.is_typed }, buffer)
     }
 
     pub(in crate::store::embedded) fn decode(bytes: &[u8]) -> Outcome<Person> {
-        let row: UserRow<'_> = decode_2(bytes, |old| Ok(UserRow::renew(old)))?;
+        let UserRow { row, is_typed } = match bytes.first() {
+            Some(&POSTCARD_3) => decode_3(bytes)?,
+            _ => {
+                let row: UserRow2<'_> = decode_2(bytes, |old| Ok(UserRow2::renew(old)))?;
+                let is_typed = row.first_seen_id > 0;
+                UserRow { row, is_typed }
+            }
+        };
         let mut marks: [Marks; NAMED_SLOT + 1] = Default::default();
         for (slot, of_slot) in row.marks {
             let place = marks.get_mut(usize::from(slot));
@@ -147,6 +165,7 @@ impl Person {
         }
         Ok(Person {
             id: row.id.user(),
+            is_typed,
             name: row.name.to_owned(),
             roles: row.roles.into_iter().map(role_of).collect::<Outcome<_>>()?,
             first_seen_id: row.first_seen_id,
@@ -308,8 +327,9 @@ pub(in crate::store::embedded) fn ban_key(ban: &Ban) -> String {
 fn muted_in(key: &str) -> Option<RoomId> {
     let (length, rest) = key.split_once(':')?;
     let room = rest.get(length.parse::<usize>().ok()?..)?.strip_prefix(':')?;
-    // What was an id when it came.
-    Some(RoomId::parse(room).unwrap_or_else(|_| RoomId::stored(Id::Text(room.into()))))
+    // What was an id when it came, as it was.
+    let parsed = RoomId::parse(room).ok().filter(|id| id.canonical() == room);
+    Some(parsed.unwrap_or_else(|| RoomId::stored(Id::Text(room.into()))))
 }
 
 /// A ban; of what is in its key.

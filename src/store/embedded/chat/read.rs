@@ -337,6 +337,13 @@ pub(in crate::store::embedded) fn shown(
     (mut message, place): (Message, Place),
     users: &impl ReadableTable<K8, Row>,
 ) -> Outcome<Message> {
+    // With the JSON type that the sender has since, whichever it had then. Who has been erased is another one here.
+    if message.sender.as_number().is_some()
+        && let Some(person) = get(users, &k8(place.sender), Person::decode)?
+        && person.id == message.sender
+    {
+        message.sender = person.id;
+    }
     message.edited_by = place.edited_by.map(|no| changer(users, no)).transpose()?;
     message.deleted_by = place.deleted_by.map(|no| changer(users, no)).transpose()?;
     Ok(message)

@@ -24,6 +24,7 @@ use crate::store::rows::RowLog;
 /// 5: an inbox is indexed by what is left of it; an older version would not keep the index.
 /// 6: messages say who else has changed them; several holds on one subject stand beside each other, each with a number.
 /// 7: notifications have times; an older version would neither send nor end them, and show again what was taken back.
+/// 8: ids are in their normal form (NFC), and a user's has one JSON type; an older version would store others beside them.
 /// 9: first answers have no index by their expiry; an older version would keep it, and miss what is not in it.
 pub(in crate::store::embedded) const FORMAT: u32 = 9;
 
@@ -68,6 +69,8 @@ pub(in crate::store::embedded) mod meta {
     pub(in crate::store::embedded) const NEXT_HOLD: &str = "next_hold";
     /// Notifications up to this id have been purged, but for those that a hold keeps.
     pub(in crate::store::embedded) const NOTIFICATIONS_PURGED: &str = "notifications_purged";
+    /// Ids that had another text before format 8, where it was not just put into its normal form. It is missing where no id had.
+    pub(in crate::store::embedded) const RENAMED: &str = "renamed";
     /// The number and hash of the audit record before the first that is kept.
     pub(in crate::store::embedded) const AUDIT_ANCHOR: &str = "audit_anchor";
     /// The number and hash of the last audit record.

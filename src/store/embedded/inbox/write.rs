@@ -21,7 +21,7 @@ use crate::store::embedded::inbox::view::{
 };
 use crate::store::operations::{
     Arrive, BroadcastSent, BroadcastsOut, Delivered, InboxAction, Left, MarkInbox, Marked, Notified, Notify,
-    SendBroadcast,
+    SendBroadcast, SettleIds,
 };
 
 /// Of so many it is kept when they were read, where somebody reads all of their inbox.
@@ -265,11 +265,28 @@ impl Apply for Arrive {
             person.first_seen_id = next;
             person.first_seen_at = batch.now;
         }
-        person.id = self.user;
+        Batch::settle_id(&mut person, self.user);
         person.name = self.name;
         person.roles = self.roles;
         person.last_seen_at = person.last_seen_at.max(batch.now);
         batch.put_person(no, &person)
+    }
+}
+
+impl Apply for SettleIds {
+    fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
+        for user in self.users {
+            // Who is being erased has no row any more when that has ended.
+            if batch.erasing()?.contains(&user) {
+                continue;
+            }
+            let no = batch.user(&user)?;
+            let mut person = batch.person(no)?;
+            person.is_typed &= !self.is_anew;
+            Batch::settle_id(&mut person, user);
+            batch.put_person(no, &person)?;
+        }
+        Ok(())
     }
 }
 

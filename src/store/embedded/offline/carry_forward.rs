@@ -9,6 +9,7 @@ use crate::store::embedded::engine::batch::{Batch, Known};
 use crate::store::embedded::engine::codec::{encode, get_number};
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{Tables, k8, meta};
+use crate::store::embedded::offline::renamed::Renamed;
 use crate::store::embedded::offline::rows::OfflineFile;
 use crate::store::embedded::privacy::rows::{HoldRow, hold_key};
 
@@ -60,6 +61,15 @@ impl OfflineFile {
         self.batch(entry.at, |batch| batch.record(entry))
     }
 
+    /// Adds several records to the audit log, all or none.
+    ///
+    /// # Errors
+    /// What kept them from being written.
+    pub fn record_all(&self, entries: Vec<AuditEntry>) -> Result<(), StoreError> {
+        let Some(first) = entries.first() else { return Ok(()) };
+        self.batch(first.at, |batch| entries.into_iter().try_for_each(|entry| batch.record(entry).map(drop)))
+    }
+
     /// All erasures ever made.
     ///
     /// # Errors
@@ -96,6 +106,18 @@ impl OfflineFile {
         self.read(crate::store::embedded::engine::schema::Snapshot::audit_ends)
     }
 
+    fn renamed(&self) -> Result<Renamed, StoreError> {
+        Ok(self.read(|snapshot| Renamed::read(&snapshot.meta()?))?.unwrap_or_default())
+    }
+
+    /// What a migration has given another name than its normal form, in words.
+    ///
+    /// # Errors
+    /// What kept it from being read.
+    pub fn renamed_ids(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.renamed()?.words())
+    }
+
     /// Takes over from a store whose place this one takes. Repeating it changes nothing.
     ///
     /// # Errors
@@ -107,24 +129,25 @@ impl OfflineFile {
             carried.is_same_audit_log = true;
             return Ok(carried);
         }
+        let renamed = self.renamed()?;
+        let mut next = self.next_hold()?.max(from.next_hold()?);
         // What was erased since was not held then, whatever is held in this store.
-        let holds = from.holds()?;
+        let holds = numbered(from.holds()?, &renamed, &mut next);
         let holds_before = self.holds()?;
         self.write(|tables| put_holds(tables, &[], 1, false))?;
         let known = self.erasures()?;
         for erasure in from.erasures()? {
             let is_known = known.iter().any(|other| other.user == erasure.user && other.at >= erasure.at);
             if !is_known {
-                self.erase_again(&erasure, now)?;
+                self.erase_again(&erasure, &renamed, now)?;
                 carried.erased.push(erasure.user);
             }
         }
         carried.holds = holds.len();
         let has_changed = holds_before.iter().any(|before| !holds.iter().any(|hold| hold.subject == before.subject));
-        let next = self.next_hold()?.max(from.next_hold()?);
         self.write(|tables| put_holds(tables, &holds, next, has_changed))?;
         if from.format >= 3 {
-            carried.bans = self.carry_bans(from, now)?;
+            carried.bans = self.carry_bans(from, &renamed, now)?;
         }
         self.carry_trail(from, &mut carried)?;
         Ok(carried)
@@ -146,17 +169,18 @@ impl OfflineFile {
         if from.format < 2 {
             return Ok(carried);
         }
-        let known = self.erasures()?;
+        let (known, renamed) = (self.erasures()?, self.renamed()?);
         for erasure in from.erasures()?.into_iter().filter(|erasure| erasure.at >= since) {
             if !known.iter().any(|other| other.user == erasure.user && other.at >= erasure.at) {
-                self.erase_again(&erasure, now)?;
+                self.erase_again(&erasure, &renamed, now)?;
                 carried.erased.push(erasure.user);
             }
         }
         let mut holds = self.holds()?;
         // The other file has numbers of its own.
         let mut next = holds.iter().map(|hold| hold.number + 1).fold(self.next_hold()?, u64::max);
-        for hold in from.holds()?.into_iter().filter(|hold| hold.at >= since) {
+        let since_then = from.holds()?.into_iter().filter(|hold| hold.at >= since);
+        for hold in since_then.flat_map(|hold| renamed.holds(&hold)) {
             if !holds.iter().any(|own| own.subject == hold.subject && own.reason == hold.reason) {
                 holds.push(Hold { number: next, ..hold });
                 next += 1;
@@ -166,7 +190,8 @@ impl OfflineFile {
         self.write(|tables| put_holds(tables, &holds, next, false))?;
         if from.format >= 3 {
             let bans = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
-            let since_then: Vec<_> = bans.into_iter().filter(|banned| banned.at >= since).collect();
+            let since_then = bans.into_iter().filter(|banned| banned.at >= since);
+            let since_then: Vec<_> = since_then.flat_map(|banned| renamed.bans(&banned)).collect();
             carried.bans = since_then.len();
             self.batch(now, |batch| since_then.into_iter().try_for_each(|banned| batch.put_ban(banned).map(drop)))?;
         }
@@ -202,8 +227,9 @@ impl OfflineFile {
     }
 
     /// Blocks and revocations since the backup stay in force. What was lifted since is as it was: not in the newer store.
-    fn carry_bans(&self, from: &OfflineFile, now: Timestamp) -> Result<usize, StoreError> {
+    fn carry_bans(&self, from: &OfflineFile, renamed: &Renamed, now: Timestamp) -> Result<usize, StoreError> {
         let standing = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
+        let standing: Vec<_> = standing.iter().flat_map(|banned| renamed.bans(banned)).collect();
         self.write(|tables| {
             tables.bans.write()?.clear()?;
             Ok(())
@@ -213,12 +239,15 @@ impl OfflineFile {
         Ok(count)
     }
 
-    fn erase_again(&self, erasure: &Erasure, now: Timestamp) -> Result<(), StoreError> {
-        let begun = Erasure { counts: ErasureCounts::default(), finished_at: None, ..erasure.clone() };
+    fn erase_again(&self, erasure: &Erasure, renamed: &Renamed, now: Timestamp) -> Result<(), StoreError> {
+        // Whom a format of before named by another text is here by the one of today.
+        let user = renamed.user(&erasure.user).unwrap_or_else(|| erasure.user.clone());
+        let begun =
+            Erasure { user: user.clone(), counts: ErasureCounts::default(), finished_at: None, ..erasure.clone() };
         self.batch(now, |batch| batch.put_erasure(&begun))?;
         let mut counts = ErasureCounts::default();
         loop {
-            let step = self.batch(now, |batch| batch.erase(&erasure.user, SLICE))?;
+            let step = self.batch(now, |batch| batch.erase(&user, SLICE))?;
             counts = counts.plus(step.counts);
             if step.is_finished {
                 break;
@@ -262,6 +291,21 @@ impl OfflineFile {
         let there = self.audit_after(point.number.saturating_sub(1), 1)?;
         Ok(there.first().is_some_and(|record| Link::from(record) == point))
     }
+}
+
+/// Holds as they stand in a store that knows other names. What is held beside them gets a number of its own.
+fn numbered(holds: Vec<Hold>, renamed: &Renamed, next: &mut u64) -> Vec<Hold> {
+    let mut all = Vec::new();
+    for hold in holds {
+        for (place, mut one) in renamed.holds(&hold).into_iter().enumerate() {
+            if place > 0 {
+                one.number = *next;
+                *next += 1;
+            }
+            all.push(one);
+        }
+    }
+    all
 }
 
 /// `next` is at least the number of the next hold. `settle`: what is withheld by holds that are gone is to be removed before anything is held anew.

@@ -22,6 +22,8 @@ use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{
     DELETED, MARKED, NAMED, audience_code, audience_space, deleted_space, user_space,
 };
+use crate::store::embedded::offline::normal_forms;
+use crate::store::embedded::offline::normal_forms::Sliced;
 use crate::store::embedded::offline::rows::OfflineFile;
 use crate::store::embedded::privacy::rows::{HoldRow, hold_key, is_hold_key_5};
 
@@ -63,12 +65,43 @@ enum Phase {
     Lists,
     /// Since format 6 a hold has a number, in its key.
     Holds,
+    /// Since format 8 ids are in their normal form: of users,
+    UserForms,
+    /// of rooms,
+    RoomForms,
+    /// of lessons,
+    LessonForms,
+    /// in what is keyed by them,
+    KeyedForms,
+    /// in messages,
+    MessageForms,
+    /// in notifications,
+    NotificationForms,
+    /// in those with a time,
+    NoticeForms,
+    /// and in what each has done.
+    PeopleForms,
     /// Since format 9 first answers have no index by their expiry.
     Expiries,
 }
 
-const PHASES: [Phase; 7] =
-    [Phase::Rooms, Phase::Messages, Phase::Audiences, Phase::Inboxes, Phase::Lists, Phase::Holds, Phase::Expiries];
+const PHASES: [Phase; 15] = [
+    Phase::Rooms,
+    Phase::Messages,
+    Phase::Audiences,
+    Phase::Inboxes,
+    Phase::Lists,
+    Phase::Holds,
+    Phase::UserForms,
+    Phase::RoomForms,
+    Phase::LessonForms,
+    Phase::KeyedForms,
+    Phase::MessageForms,
+    Phase::NotificationForms,
+    Phase::NoticeForms,
+    Phase::PeopleForms,
+    Phase::Expiries,
+];
 
 /// Phases have numbers of their own in what `meta` says, so that a migration of format 1 that an older version has begun goes
 /// on: it kept a room's number alone.
@@ -86,7 +119,8 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         4 => 4,
         5 => 5,
         // Since format 7 notifications have times: what was there has none.
-        _ => 6,
+        6 | 7 => 6,
+        _ => 14,
     };
     let at = state.map_or(first << PHASE_SHIFT, |(_, at)| at);
     let (number, done) = (at >> PHASE_SHIFT, at & ((1_u64 << PHASE_SHIFT) - 1));
@@ -109,6 +143,14 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         Phase::Inboxes => inboxes(tables, done, count_marks)?,
         Phase::Lists => inboxes(tables, done, list_inbox)?,
         Phase::Holds => holds(tables)?,
+        Phase::UserForms => normal_forms::users(tables, done)?,
+        Phase::RoomForms => normal_forms::rooms(tables, done)?,
+        Phase::LessonForms => normal_forms::lessons(tables)?,
+        Phase::KeyedForms => normal_forms::keyed(tables)?,
+        Phase::MessageForms => normal_forms::messages(tables, done)?,
+        Phase::NotificationForms => normal_forms::notifications(tables, done)?,
+        Phase::NoticeForms => normal_forms::notices(tables, done)?,
+        Phase::PeopleForms => normal_forms::people(tables, done)?,
         Phase::Expiries => expiries(tables)?,
     };
     let next = match last {
@@ -118,9 +160,6 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
     tables.meta.write()?.insert(meta::MIGRATING, encode(&(from, next), &mut buffer)?)?;
     Ok(Some(rows))
 }
-
-/// How many rows a slice has done, and the last of them; `None` behind the last slice.
-type Sliced = Outcome<(u64, Option<u64>)>;
 
 fn rooms(tables: &mut Tables<'_>, done: u64) -> Sliced {
     let mut buffer = Vec::new();

@@ -3,5 +3,7 @@
 pub mod carry_forward;
 pub(in crate::store::embedded) mod check;
 pub mod migrate;
+mod normal_forms;
+pub(in crate::store::embedded) mod renamed;
 pub mod rows;
 pub mod stats;

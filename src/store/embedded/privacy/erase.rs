@@ -4,7 +4,7 @@ use redb::ReadableTable;
 
 use crate::domain::notification::Audience;
 use crate::domain::privacy::{Erasure, ErasureCounts, is_below_floor};
-use crate::domain::{Refusal, RoomId, Timestamp, UserId};
+use crate::domain::{Refusal, RoomId, Timestamp, UserId, normal_form};
 use crate::store::Change;
 use crate::store::embedded::access::rows::MemberRow;
 use crate::store::embedded::chat::rows::{Place, RoomChangeRow, decode_message, encode_message};
@@ -84,7 +84,9 @@ impl Batch<'_, '_> {
         self.touch();
         self.forget_erasing();
         let row = ErasureRow::of(erasure);
-        let key = erasure.user.canonical();
+        // One that has ended before format 8 keeps the id that its certificate has, and is found by the normal form.
+        let id = erasure.user.canonical();
+        let key = normal_form(&id);
         self.t.erasures.write()?.insert(key.as_bytes(), encode_2(&row, &mut self.buffer)?)?;
         Ok(())
     }

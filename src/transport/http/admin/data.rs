@@ -16,7 +16,7 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::services::limits::budget::RequestKind;
 use crate::services::streams::ByteStream;
 use crate::services::{Caller, reads_alone};
-use crate::transport::http::extract::{self, Kind, room, text, user};
+use crate::transport::http::extract::{self, Kind, room, text};
 use crate::transport::http::routes::{ARCHIVE, JSON, JSON_LINES};
 use crate::transport::http::{HttpApi, answer, asker, asker_with_body, failure, query, with_api};
 
@@ -211,7 +211,7 @@ struct ReleaseQuery {
 async fn release(kind: String, id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let result = async {
         let subject = match kind.as_str() {
-            "user" => Subject::User(user(&id)?),
+            "user" => Subject::User(api.user(&id)?),
             "room" => Subject::Room(room(&id)?),
             _ => return Err(ApiError::new(ErrorCode::NotFound, "write holds/user/ID or holds/room/ID")),
         };
@@ -222,7 +222,7 @@ async fn release(kind: String, id: String, api: Arc<HttpApi>, caller: Caller, qu
 }
 
 async fn export(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
-    streamed(async { api.app.privacy.export_user(&caller, user(&id)?).await }.await, JSON)
+    streamed(async { api.app.privacy.export_user(&caller, api.user(&id)?).await }.await, JSON)
 }
 
 async fn transcript(id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
@@ -249,7 +249,7 @@ async fn transcript(id: String, api: Arc<HttpApi>, caller: Caller, query: String
 }
 
 async fn certificate(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
-    answer(async { api.app.privacy.certificate(&caller, user(&id)?).await }.await)
+    answer(async { api.app.privacy.certificate(&caller, api.user(&id)?).await }.await)
 }
 
 /// How somebody is erased.
@@ -263,7 +263,7 @@ struct EraseQuery {
 
 async fn erase(id: String, api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
     let result = async {
-        let user = user(&id)?;
+        let user = api.user(&id)?;
         let known = [("consent", Kind::Flag), ("dryRun", Kind::Flag)];
         let EraseQuery { consent, dry_run } = extract::from_query(&query, &known, [])?;
         Ok(match dry_run {

@@ -12,7 +12,7 @@ use crate::protocol::decode;
 use crate::protocol::error::ApiError;
 use crate::services::Caller;
 use crate::services::limits::budget::RequestKind;
-use crate::transport::http::extract::{self, Kind, from_body, room, text, user};
+use crate::transport::http::extract::{self, Kind, from_body, room, text};
 use crate::transport::http::{HttpApi, answer, asker, asker_with_body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
@@ -72,10 +72,10 @@ async fn deleted(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
 }
 
 async fn admitted(id: String, who: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
-    let result = async { api.app.rooms.set_member(&caller, room(&id)?, user(&who)?, from_body(&body, [])?).await };
+    let result = async { api.app.rooms.set_member(&caller, room(&id)?, api.user(&who)?, from_body(&body, [])?).await };
     answer(result.await)
 }
 
 async fn removed(id: String, who: String, api: Arc<HttpApi>, caller: Caller) -> Response {
-    answer(async { api.app.rooms.remove_member(&caller, room(&id)?, user(&who)?).await }.await)
+    answer(async { api.app.rooms.remove_member(&caller, room(&id)?, api.user(&who)?).await }.await)
 }

@@ -15,7 +15,7 @@ use crate::services::{Caller, authorize};
 
 use crate::services::limits::budget::RequestKind;
 use crate::transport::http::admin::rooms::numbered;
-use crate::transport::http::extract::{Kind, from_body, from_query, text, user};
+use crate::transport::http::extract::{Kind, from_body, from_query, text};
 use crate::transport::http::{HttpApi, answer, asker, asker_with_body, query, with_api};
 
 pub(in crate::transport::http) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
@@ -67,12 +67,12 @@ async fn all(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
 }
 
 async fn shown(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
-    answer(async { api.app.access.user(&caller, user(&id)?).await }.await)
+    answer(async { api.app.access.user(&caller, api.user(&id)?).await }.await)
 }
 
 async fn diagnosed(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
     let result = async {
-        let user = user(&id)?;
+        let user = api.user(&id)?;
         let mut diagnosis = api.app.access.diagnose(&caller, user.clone()).await?;
         if diagnosis.bans.iter().any(|ban| ban.kind == "block") {
             diagnosis.blocked_by = api.app.audit.last_block(&caller, &user).await?;
@@ -85,11 +85,15 @@ async fn diagnosed(id: String, api: Arc<HttpApi>, caller: Caller) -> Response {
 
 async fn acted(id: String, what: String, api: Arc<HttpApi>, caller: Caller, body: Bytes) -> Response {
     match what.as_str() {
-        "block" => answer(async { api.app.access.block(&caller, user(&id)?, from_body(&body, [])?).await }.await),
-        "unblock" => answer(async { api.app.access.unblock(&caller, user(&id)?, from_body(&body, [])?).await }.await),
-        "mute" => answer(async { api.app.moderation.mute(&caller, user(&id)?, from_body(&body, [])?).await }.await),
-        "unmute" => answer(async { api.app.moderation.unmute(&caller, user(&id)?, from_body(&body, [])?).await }.await),
-        "disconnect" => answer(async { api.app.access.disconnect(&caller, user(&id)?).await }.await),
+        "block" => answer(async { api.app.access.block(&caller, api.user(&id)?, from_body(&body, [])?).await }.await),
+        "unblock" => {
+            answer(async { api.app.access.unblock(&caller, api.user(&id)?, from_body(&body, [])?).await }.await)
+        }
+        "mute" => answer(async { api.app.moderation.mute(&caller, api.user(&id)?, from_body(&body, [])?).await }.await),
+        "unmute" => {
+            answer(async { api.app.moderation.unmute(&caller, api.user(&id)?, from_body(&body, [])?).await }.await)
+        }
+        "disconnect" => answer(async { api.app.access.disconnect(&caller, api.user(&id)?).await }.await),
         _ => crate::transport::http::failure(&ApiError::new(ErrorCode::NotFound, "there is nothing at this address")),
     }
 }

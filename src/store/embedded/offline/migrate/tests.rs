@@ -11,7 +11,7 @@ use crate::domain::chat::{Author, Draft, Membership, MessageKind, RoomPolicy};
 use crate::domain::notification::{Audience, AudienceKind, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::progress::{Percent, Update};
-use crate::domain::{Actor, Fingerprint, LessonId, Refusal, Role, SystemClock, UserId};
+use crate::domain::{Actor, Fingerprint, Id, LessonId, Refusal, Role, SystemClock, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person};
 use crate::store::embedded::check;
 use crate::store::embedded::engine::codec::{membership_code, role_code};
@@ -120,7 +120,11 @@ fn a_migration_that_is_cut_short_goes_on_where_it_stopped() {
     }
     migrate_all(dir.path(), &mut seen);
     assert_eq!(seen[..3], [SLICE as u64, SLICE as u64, 7], "each slice once");
-    assert!(seen[3..].iter().all(|rows| *rows == 7), "the other phases find nothing: {seen:?}");
+    // The other phases find nothing, but the one that looks at the ids of rooms.
+    let before = seen[3..].iter().take_while(|rows| **rows == 7).count();
+    let ids = seen[3 + before..].iter().copied().collect::<std::collections::BTreeSet<_>>();
+    let slice = SLICE as u64;
+    assert_eq!(ids.into_iter().collect::<Vec<_>>(), [7 + slice, 7 + 2 * slice, 7 + ROOMS], "{seen:?}");
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(opened(dir.path()).unwrap().close()).unwrap();
 }
@@ -132,7 +136,7 @@ fn a_migration_that_an_older_version_has_begun_goes_on() {
     assert!(matches!(opened(dir.path()), Err(OpenError::Older { found: 1, known: FORMAT, .. })));
     let mut seen = Vec::new();
     migrate_all(dir.path(), &mut seen);
-    assert!(seen.iter().all(|rows| *rows == ROOMS - 3_000), "{seen:?}");
+    assert_eq!((seen[0], seen.last()), (ROOMS - 3_000, Some(&(2 * ROOMS - 3_000))), "{seen:?}");
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(opened(dir.path()).unwrap().close()).unwrap();
 }
@@ -398,7 +402,15 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
     // Each phase has its slices, and one that finds nothing more.
     let slice = SLICE as u64;
     assert_eq!(rows[..7], [slice, slice, 7, 0, slice, 9, 0], "messages, notifications");
-    assert_eq!((rows.len(), rows.last()), (7 + 2 * 4 + 1, Some(&0)), "people in three, twice, and no holds: {rows:?}");
+    assert_eq!(rows[15], 0, "people in three, twice, and no holds: {rows:?}");
+    let people = PEOPLE as u64;
+    assert_eq!(
+        rows[16..22],
+        [people + 1, 0, 1, 0, 0, 0],
+        "the ids of people and one who is nobody, of a room, of nothing else"
+    );
+    assert_eq!(rows[22..29], rows[..7], "messages and notifications once more");
+    assert_eq!((rows[29], rows.len(), rows.last()), (0, 34, Some(&0)), "what each has done in three: {rows:?}");
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(async {
         let store = opened(dir.path()).unwrap();
@@ -483,10 +495,14 @@ fn of_format_3_rights_and_first_answers_stay() {
     let mut rows = Vec::new();
     migrate_all(dir.path(), &mut rows);
     // Three messages, two notifications, and two people with what one of them has of notifications; the last again for the
-    // index that format 5 has. Nothing is held. At last the index of the three answers goes.
+    // index that format 5 has. Nothing is held. Then the ids of two people, a room, messages, notifications, and of what each has done.
+    // At last the index of the three answers goes.
     assert_eq!(
         rows,
-        [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11, 11, 11 + 3, 14],
+        [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11, 11]
+            .into_iter()
+            .chain([11 + 2, 13, 13 + 1, 14, 14, 14, 14 + 3, 17, 17 + 2, 19, 19, 19 + 2, 21, 21 + 3, 24])
+            .collect::<Vec<_>>(),
         "each phase has a slice, and one that finds nothing more"
     );
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
@@ -600,5 +616,98 @@ fn a_newer_format_is_refused_and_left_alone() {
             Err(OpenError::Newer { found, known, version, .. })
                 if (found, known) == (newer, FORMAT) && version == env!("CARGO_PKG_VERSION")
         ));
+    });
+}
+
+/// What people, rooms and lessons of format 7 have, in both forms of a text, more than a slice of them.
+fn of_forms(dir: &Path) {
+    let stored = |text: &str| Id::Text(text.into());
+    let who = |form: usize, n: usize| UserId::stored(stored(&format!("{}{n}", ["jos\u{e9}", "jose\u{301}"][form])));
+    let place = |form: usize| RoomId::stored(stored(["caf\u{e9}", "cafe\u{301}"][form]));
+    let lesson = |form: usize| LessonId::stored(stored(["le\u{e7}on", "lec\u{327}on"][form]));
+    run(async {
+        let store = opened(dir).unwrap();
+        let store = &*store;
+        for n in 0..INBOXES + 3 {
+            for form in [1, 0] {
+                ask(store, Arrive { user: who(form, n), name: format!("{form}"), roles: Vec::new() }).await;
+                let update = |form| Update {
+                    lesson: lesson(form),
+                    progress: Percent::new(10.0).unwrap(),
+                    time_spent: 1,
+                    course: Some(lesson(1)),
+                    module: None,
+                    status: None,
+                    sync_id: None,
+                    base_version: None,
+                };
+                for form_of_lesson in [0, 1, 0] {
+                    let report = Report::new(&who(form, n), who(form, n), update(form_of_lesson));
+                    ask(store, SyncProgress { reports: vec![report] }).await;
+                }
+                let by = Author { user: who(form, n), name: String::new(), admin: false };
+                let (room, content) = (place(form), format!("{form} {n}"));
+                let draft =
+                    Draft { room, author: by, content, kind: MessageKind::Text, reply_to: None, client_id: None };
+                ask(store, post(draft, None)).await;
+                ask(store, note(Audience::Users(vec![who(form, n)]))).await;
+            }
+        }
+        store.close().await.unwrap();
+    });
+    let held = Held::take(dir).unwrap();
+    let file = held.open().unwrap();
+    let written = file.write(|tables| {
+        tables.meta.write()?.insert(meta::FORMAT, encode(&7u32, &mut Vec::new())?)?;
+        Ok(())
+    });
+    written.unwrap();
+    file.close().unwrap();
+}
+
+#[test]
+#[ignore = "long"]
+fn ids_of_format_7_get_their_normal_form_over_cuts_behind_each_slice() {
+    let dir = tempfile::tempdir().unwrap();
+    of_forms(dir.path());
+    let is_older = || matches!(opened(dir.path()), Err(OpenError::Older { found: 7, known: FORMAT, .. }));
+    let mut rows = Vec::new();
+    assert!(is_older());
+    while !migrate_and_cut(dir.path(), &mut rows) {
+        assert!(is_older(), "it is not served half migrated, behind {rows:?}");
+    }
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    run(async {
+        let store = opened(dir.path()).unwrap();
+        for n in 0..INBOXES + 3 {
+            // Who has the normal form keeps it, though the other one was there before.
+            let (first, second) = (user(&format!("jos\u{e9}{n}")), user(&format!("jos\u{e9}{n}-2")));
+            let names = [store.profile(first.clone()).await.unwrap(), store.profile(second.clone()).await.unwrap()];
+            assert_eq!(names.map(|profile| profile.name), ["0", "1"], "{n}");
+            for who in [first, second] {
+                let page = store.progress(who.clone(), LessonFilter::default()).await.unwrap();
+                let lessons: Vec<_> = page.items.iter().map(|(one, _)| one).collect();
+                assert_eq!((lessons.len(), lessons[0].time_spent, lessons[0].version), (1, 3, 3), "{n}");
+                assert_eq!(lessons[0].lesson.canonical(), "le\u{e7}on");
+                assert_eq!(lessons[0].course.as_ref().map(LessonId::canonical), Some("le\u{e7}on".to_owned()));
+                let versions =
+                    store.progress_history(who.clone(), LessonId::parse("le\u{e7}on").unwrap()).await.unwrap();
+                let times: Vec<_> = versions.iter().map(|one| (one.version, one.time_spent)).collect();
+                assert_eq!(times, [(1, 1), (2, 2), (3, 3)]);
+                let me = Actor { user: who, roles: Vec::new(), ..Actor::local_admin() };
+                let inbox = store.inbox(me, InboxQuery { limit: 10, ..InboxQuery::default() }).await.unwrap();
+                assert_eq!(inbox.items.len(), 1, "{n}");
+            }
+        }
+        for (id, form) in [("caf\u{e9}-2", 1), ("caf\u{e9}", 0)] {
+            let page = Page { limit: 10_000, ..Page::default() };
+            let page = store.history(room(id), author("p"), page, OPEN).await.unwrap();
+            assert_eq!(page.messages.len(), INBOXES + 3);
+            for (n, message) in page.messages.iter().enumerate() {
+                let name = format!("jos\u{e9}{n}{}", ["", "-2"][form]);
+                assert_eq!((&message.content, message.sender.canonical()), (&format!("{form} {n}"), name));
+            }
+        }
+        store.close().await.unwrap();
     });
 }
