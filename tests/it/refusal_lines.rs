@@ -146,14 +146,14 @@ fn who_has_too_many_connections_is_named_with_the_limit_directly_and_behind_a_pr
     let service = Service::start(&PLAIN.replace("[tls]", "[limits]\nconnections_per_address = 3\n[tls]"));
     let before = service.log().len();
     // Who has asked for something is no newcomer any more.
-    let ask = |mut stream: TcpStream, head: &str| {
+    let ask = |mut stream: TcpStream| {
         stream.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
-        stream.write_all(format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{head}\r\n").as_bytes()).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let mut some = [0; 12];
         let _ = stream.read(&mut some);
         (stream, String::from_utf8_lossy(&some).into_owned())
     };
-    let _held: Vec<_> = (0..4).map(|_| ask(crate::service::connect_from([127, 0, 0, 5], service.port), "")).collect();
+    let _held: Vec<_> = (0..4).map(|_| ask(crate::service::connect_from([127, 0, 0, 5], service.port))).collect();
     one_line(
         &service,
         before,
@@ -168,8 +168,8 @@ fn who_has_too_many_connections_is_named_with_the_limit_directly_and_behind_a_pr
     let before = service.log().len();
     let held: Vec<_> = (0..4)
         .map(|_| {
-            let stream = TcpStream::connect(("127.0.0.1", service.port)).unwrap();
-            let (mut stream, _) = ask(stream, "X-Forwarded-For: 203.0.113.9\r\nUpgrade: websocket\r\n");
+            let mut stream = TcpStream::connect(("127.0.0.1", service.port)).unwrap();
+            stream.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
             // A WebSocket stays the client's for as long as it is open.
             let head = "GET /ws/?EIO=4&transport=websocket HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.9\r\nUpgrade: websocket\r\n\
                         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
