@@ -19,7 +19,7 @@ pub mod preflight;
 pub mod proxy_protocol;
 mod reload;
 mod service_user;
-mod shutdown;
+pub(crate) mod shutdown;
 mod state;
 mod supervisor;
 mod systemd;

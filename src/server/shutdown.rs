@@ -7,21 +7,21 @@ use crate::server::{END_TIMEOUT, FEED_READER, Server, continuous};
 use crate::services::app;
 
 /// The signals that end the server.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
     /// Handles them from now on, instead of being ended by them.
-    pub(super) fn new() -> Result<Signals, Problem> {
+    pub(crate) fn new() -> Result<Signals, Problem> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|e| Problem::new("signals cannot be handled", e, "Report this."));
         Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
     /// Resolves at the first of them.
-    pub(super) async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

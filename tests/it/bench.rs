@@ -102,6 +102,28 @@ fn a_server_at_an_address_is_measured_with_tokens_and_says_its_limits() {
 }
 
 #[test]
+fn who_stops_it_leaves_no_server_and_no_data_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let args = ["bench", "idle", "--clients", "5", "--seconds", "600"];
+    let mut child = command(&args, &[("TMPDIR", dir.path().to_str().unwrap())]).spawn().unwrap();
+    let data =
+        || std::fs::read_dir(dir.path()).unwrap().next().map(|entry| entry.unwrap().path().join("data/academy.redb"));
+    crate::harness::until("it has a server", || data().is_some_and(|file| file.exists()));
+    let servers = || {
+        let running = std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+        let place = dir.path().to_str().unwrap().to_owned();
+        running.filter(|line| String::from_utf8_lossy(line).contains(&format!("{place}/"))).count()
+    };
+    assert_eq!(servers(), 1);
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    child.wait().unwrap();
+    assert_eq!((servers(), std::fs::read_dir(dir.path()).unwrap().count()), (0, 0));
+}
+
+#[test]
 fn what_cannot_be_measured_is_said_in_words() {
     let dir = tempfile::tempdir().unwrap();
     let empty = dir.path().join("empty");

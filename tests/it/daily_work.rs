@@ -273,7 +273,7 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
                 Some("init") | Some("config") => {
                     crate::harness::run(&args, &[("ACADEMY_RT_STORAGE_DATA_DIR", data.to_str().unwrap())])
                 }
-                _ if ["backup verify", "key new", "sdk"].iter().any(|one| command.starts_with(one)) => {
+                _ if ["backup verify", "bench", "key new", "sdk"].iter().any(|one| command.starts_with(one)) => {
                     crate::harness::run(&args, &[])
                 }
                 _ => academy(&data, &args),

@@ -32,7 +32,12 @@ fn a_command_that_works_alone_says_that_the_disk_is_full() {
             ACADEMY_RT_STORAGE_MIN_FREE=0 "$0" user block $user --reason $long --data-dir /mnt/data >/dev/null || break
         done
         ACADEMY_RT_STORAGE_MIN_FREE=0 "$0" --output json user block 5 --reason x --data-dir /mnt/data 2>/dev/null
-        ACADEMY_RT_STORAGE_MIN_FREE=0 "$0" backup "$1/backup" --data-dir /mnt/data
+        # A record of a backup is small: several of them may still have room.
+        for n in $(seq 100); do
+            said=$(ACADEMY_RT_STORAGE_MIN_FREE=0 "$0" backup "$1/backup-$n" --data-dir /mnt/data 2>&1)
+            case $said in *"no record of it"*) break ;; esac
+        done
+        echo "$said"
         exit 0
     "#;
     let Some(said) = in_mount_namespace("sh", script, &[dir.path().as_os_str()]) else { return };

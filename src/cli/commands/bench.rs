@@ -22,6 +22,7 @@ use crate::cli::data_dir_flag;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::progress_bar;
 use crate::config::Config;
+use crate::server::shutdown::Signals;
 
 use figures::{Spread, Usage};
 use load::{Chat, Connected, Outcome, Pace};
@@ -210,10 +211,20 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Exit> {
     let target = Arc::new(target);
     let bar = progress_bar::steps(global, "measuring");
     let runtime = runtime()?;
-    if let Some(own) = &mut own {
-        runtime.block_on(own.is_up())?;
-    }
-    let measured = runtime.block_on(measure(&target, args, &|words| bar.set_message(words)));
+    let measured = runtime.block_on(async {
+        // Whoever stops the command leaves neither the server behind nor its data.
+        let mut signals = Signals::new().map_err(Failure::from)?;
+        let measured = async {
+            if let Some(own) = &mut own {
+                own.is_up().await?;
+            }
+            measure(&target, args, &|words| bar.set_message(words)).await
+        };
+        tokio::select! {
+            measured = measured => measured,
+            () = signals.wait() => Err(Failure::new("the measurement was stopped", "a signal has come", "Start it again.").into()),
+        }
+    });
     bar.finish_and_clear();
     let (answer, text, exit) = measured?;
     drop(own);

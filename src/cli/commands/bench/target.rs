@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -123,6 +124,8 @@ impl OwnServer {
         if !is_tls {
             command.arg("--no-tls");
         }
+        // ^C at a terminal is for the command, which ends its server itself.
+        command.process_group(0);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let child = child.context("the server cannot be started")?;
         let server = OwnServer { child, scratch, port, is_tls };

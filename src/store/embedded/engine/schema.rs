@@ -24,9 +24,9 @@ use crate::store::rows::RowLog;
 /// 5: an inbox is indexed by what is left of it; an older version would not keep the index.
 /// 6: messages say who else has changed them; several holds on one subject stand beside each other, each with a number.
 /// 7: notifications have times; an older version would neither send nor end them, and show again what was taken back.
-/// 8: ids are in their normal form (NFC), and a user's has one JSON type; an older version would store others beside them.
-/// 9: first answers have no index by their expiry; an older version would keep it, and miss what is not in it.
-pub(in crate::store::embedded) const FORMAT: u32 = 9;
+/// 8: ids are in their normal form (NFC), and a user's has one JSON type; first answers have no index by their expiry. An older
+/// version would store other ids beside them, and miss what is not in that index.
+pub(in crate::store::embedded) const FORMAT: u32 = 8;
 
 /// A key of one number.
 pub(in crate::store::embedded) type K8 = &'static [u8; 8];
@@ -320,7 +320,7 @@ tables! {
     outbox: K8 => Row;
     /// (user, hash of kind and key) -> the first answer.
     answers: K24 => Row;
-    /// Empty since format 9: (expiry, user, hash).
+    /// Empty since format 8: (expiry, user, hash).
     answers_by_expiry: K32 => ();
     /// Number -> what was done, chained by hash to the record before.
     audit: K8 => Row;

@@ -81,7 +81,7 @@ enum Phase {
     NoticeForms,
     /// and in what each has done.
     PeopleForms,
-    /// Since format 9 first answers have no index by their expiry.
+    /// Since format 8 first answers have no index by their expiry.
     Expiries,
 }
 
@@ -119,8 +119,7 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         4 => 4,
         5 => 5,
         // Since format 7 notifications have times: what was there has none.
-        6 | 7 => 6,
-        _ => 14,
+        _ => 6,
     };
     let at = state.map_or(first << PHASE_SHIFT, |(_, at)| at);
     let (number, done) = (at >> PHASE_SHIFT, at & ((1_u64 << PHASE_SHIFT) - 1));
