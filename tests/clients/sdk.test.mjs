@@ -716,12 +716,15 @@ describe('the socket', () => {
     const stopped = site.server.halt();
     const { retryAfterMs } = await heard(page, 'server:draining');
     const told = Date.now();
+    // A server that needs longer than it has said to be there again is asked for until then.
+    const askedTooEarly = [];
+    page.on('connect_error', () => { if (Date.now() - told < retryAfterMs - 100) askedTooEarly.push(Date.now() - told); });
     assert.ok(retryAfterMs > 0);
     await stopped;
     await site.server.launch();
     await isBy(page, 'realtime');
     assert.ok(Date.now() - told >= retryAfterMs - 100, `asked to wait ${retryAfterMs} ms, came after ${Date.now() - told}`);
-    assert.deepEqual(all(page, 'connect_error'), []);
+    assert.deepEqual(askedTooEarly, []);
     assert.equal(all(page, 'disconnect').length, 1);
   });
 

@@ -102,7 +102,7 @@ describe('the complete examples run', () => {
 });
 
 describe('a right to a room that is lost is told as the page says', () => {
-  for (const [way, isOn, names] of [['websocket', true, ['field']], ['http', false, ['roomId']]]) {
+  for (const [way, isOn, names] of [['websocket', true, ['roomId', 'field']], ['http', false, ['roomId']]]) {
     test(`by ${way}`, async () => {
       const server = await Appliance.start({ env: { WEBSOCKET_ENABLED: String(isOn) } });
       const { connect } = await import('../../assets/sdk/academy-rt.js');
@@ -117,6 +117,7 @@ describe('a right to a room that is lost is told as the page says', () => {
         const { event, code, message, ...more } = await failure;
         assert.deepEqual([socket.transport, event, code, Object.keys(more)], [way, 'chat:join', 'forbidden', names], message);
         if (isOn) assert.match(message, /\bstaff\b/);
+        assert.equal(more.roomId, 'staff');
         assert.equal((await socket.emitWithAck('presence:list', 'staff')).error.code, 'not_joined');
       } finally {
         socket.disconnect();

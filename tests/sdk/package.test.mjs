@@ -285,7 +285,8 @@ describe('React', () => {
         afterEach(() => { root.unmount(); academy.close(); });
         test('a page that goes offline keeps what was written, and sends it', async () => {
           show(academy.connect({ userId: 7, name: 'Ann' }), 'r');
-          await until(() => text('#state') === 'websocket joined Ann');
+          // Whatever has been asked for counts among what waits.
+          await until(() => text('#state') === 'websocket joined Ann' && seen.academy.pending === 0);
           academy.goOffline();
           await until(() => text('#state')?.startsWith('offline'));
           const sent = seen.room.send('from a tunnel');

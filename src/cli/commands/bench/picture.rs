@@ -89,11 +89,12 @@ pub(super) fn draw(points: &[Point], bound_ms: f64, title: &str) -> String {
             );
         }
         if let Some(last) = points.last() {
+            let (anchor, aside) = if x(last.rate) > WIDTH - RIGHT - 40.0 { ("end", -8.0) } else { ("start", 8.0) };
             let _ = writeln!(
                 svg,
-                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"{colour}\">{name}</text>",
-                x(last.rate) - 6.0,
-                y(of(last)) - 8.0
+                "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\" fill=\"{colour}\">{name}</text>",
+                x(last.rate) + aside,
+                y(of(last)) + 4.0
             );
         }
     }
