@@ -508,8 +508,8 @@ impl Middleware {
                 () = passage.released() => text(Bytes::from_static(NOOP_PACKET)),
             }
         };
+        self.sockets.conclude(&mut passage, response.status(), &peer.connection);
         let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or_default();
-        self.sockets.conclude(&mut passage, response.status(), bytes, &peer.connection);
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(protocol) = protocol
         {

@@ -83,7 +83,7 @@ describe('one user on several devices', { concurrency: 16, timeout: 150_000 }, (
       }
       assert.equal((await ask(tablet, 'chat:read', { roomId, messageId: ids[1] })).messageId, ids[2], 'it does not go back');
       assert.equal((await http({ userId: '207' }, 'POST', `/rooms/${roomId}/read`, { messageId: ids[3] })).json.messageId, ids[3]);
-      await heard(bob, 'chat:read', (one) => one.messageId === ids[3] && one.userId === '207');
+      await heard(bob, 'chat:read', (one) => one.messageId === ids[3] && one.userId === 207);
       for (const socket of [laptop, tablet]) {
         const { rooms } = await ask(socket, 'chat:rooms', {});
         assert.deepEqual(rooms.map((one) => [one.roomId, one.readUpTo, one.unread]), [[roomId, ids[3], 0]], 'what was said before one came is not unread');

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use rustix::fs::statfs;
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::auth::sources;
 use crate::cli::Global;
@@ -180,6 +181,13 @@ impl BenchArgs {
                 "Leave out --in-flight.",
             );
         }
+        if is_of_messages && self.clients.is_some() {
+            let remedy = "Give --rooms and --members.";
+            return wrong("--clients has no meaning here", "chat, fanout and poll have rooms with people", remedy);
+        }
+        if !is_of_messages && (self.rooms.is_some() || self.members.is_some() || self.senders.is_some()) {
+            return wrong("there are no rooms", "only chat, fanout and poll have some", "Give --clients.");
+        }
         let connections = self.connections();
         if connections > MOST_CONNECTIONS {
             let why = format!("they are {connections}, and this machine has ports for {MOST_CONNECTIONS}");
@@ -201,6 +209,16 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Exit> {
     args.refuse_nonsense()?;
     let config = global.load(data_dir_flag(None)?)?;
     crate::observability::process::raise_descriptors();
+    if let Some(path) = &args.picture {
+        std::fs::write(path, "").with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    let runtime = runtime()?;
+    // Before there is anything to be left behind.
+    let (mut signals, mut hang_up) = {
+        let _inside = runtime.enter();
+        let hang_up = signal(SignalKind::hangup()).context("signals cannot be handled")?;
+        (Signals::new().map_err(Failure::from)?, hang_up)
+    };
     let (target, mut own) = find_target(config, args)?;
     let is_in_memory =
         own.as_ref().is_some_and(|own| statfs(own.place()).is_ok_and(|kind| u64::from(kind.f_type as u32) == TMPFS));
@@ -210,10 +228,7 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Exit> {
     }
     let target = Arc::new(target);
     let bar = progress_bar::steps(global, "measuring");
-    let runtime = runtime()?;
     let measured = runtime.block_on(async {
-        // Whoever stops the command leaves neither the server behind nor its data.
-        let mut signals = Signals::new().map_err(Failure::from)?;
         let measured = async {
             if let Some(own) = &mut own {
                 own.is_up().await?;
@@ -222,10 +237,13 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Exit> {
         };
         tokio::select! {
             measured = measured => measured,
-            () = signals.wait() => Err(Failure::new("the measurement was stopped", "a signal has come", "Start it again.").into()),
+            () = async { tokio::select! { () = signals.wait() => {}, _ = hang_up.recv() => {} } } => Err(Failure::new("the measurement was stopped", "a signal has come", "Start it again.").into()),
         }
     });
     bar.finish_and_clear();
+    if let Some(own) = &mut own {
+        own.is_still_up()?;
+    }
     let (answer, text, exit) = measured?;
     drop(own);
     let scenario = args.scenario.to_possible_value().map(|value| value.get_name().to_owned());
@@ -237,10 +255,22 @@ pub fn run(global: &Global, args: &BenchArgs) -> anyhow::Result<Exit> {
     Ok(exit)
 }
 
+fn no_secret(error: crate::auth::keys::KeyError) -> Failure {
+    let failure = Failure::from(error);
+    let why = format!("{}: {}", failure.problem.what, failure.problem.why);
+    Failure::new(
+        "no tokens can be signed for the bench",
+        why,
+        "Give tokens of users with --tokens, or the configuration of the server with --config.",
+    )
+}
+
 fn find_target(config: Config, args: &BenchArgs) -> anyhow::Result<(Target, Option<OwnServer>)> {
     if let Some(url) = &args.url {
         let tokens = match &args.tokens {
-            None => Tokens::Signed(Box::new(sources::load(&config, config.credentials_dir.as_deref())?.signing)),
+            None => Tokens::Signed(Box::new(
+                sources::load(&config, config.credentials_dir.as_deref()).map_err(no_secret)?.signing,
+            )),
             Some(path) => {
                 let text =
                     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
@@ -267,8 +297,13 @@ type Measured = (Value, String, Exit);
 async fn measure(target: &Arc<Target>, args: &BenchArgs, step: &(dyn Fn(String) + Sync)) -> anyhow::Result<Measured> {
     let tag = format!("{:x}", crate::domain::Clock::now(&crate::domain::SystemClock).as_millis());
     let connect_failed = |error: anyhow::Error| {
-        let remedy =
-            "If the server limits a user or an address, lift these limits for the bench, or give more --tokens.";
+        if error.downcast_ref::<Failure>().is_some() {
+            return error;
+        }
+        let remedy = match error.to_string().contains("rate_limited") {
+            true => "Lift the limits of the server for the bench, or give more --tokens.",
+            false => "Check the address, the trusted certificates (--cacert) and the tokens (--tokens).",
+        };
         anyhow::Error::from(Failure::new("a client of the bench could not do its part", format!("{error:#}"), remedy))
     };
     match args.scenario {
@@ -284,7 +319,7 @@ async fn measure(target: &Arc<Target>, args: &BenchArgs, step: &(dyn Fn(String) 
             None => {
                 step("one run".to_owned());
                 let outcome = once(target, args, args.pace(), &tag).await.map_err(connect_failed)?;
-                let exit = if outcome.is_wrong() { Exit::Found } else { Exit::Done };
+                let exit = if outcome.is_wrong() || outcome.gone > 0 { Exit::Found } else { Exit::Done };
                 Ok((outcome.json(), table(args, args.pace(), &outcome), exit))
             }
         },
@@ -412,7 +447,7 @@ fn rows(rows: &[(&str, String)]) -> String {
 
 /// What the server has used, or that it has not said.
 fn server(usage: Option<&Usage>, words: impl FnOnce(&Usage) -> String) -> String {
-    usage.map_or_else(|| "unknown: its metrics need a token that the bench can sign".to_owned(), words)
+    usage.map_or_else(|| "unknown: it has not given its metrics".to_owned(), words)
 }
 
 fn table(args: &BenchArgs, pace: Pace, outcome: &Outcome) -> String {

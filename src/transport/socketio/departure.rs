@@ -37,6 +37,8 @@ impl DisconnectHandler<LocalAdapter, InOrder> for Departure {
     ) {
         // What is said to it from now on is not for whoever signs in next on its connection.
         self.link.close();
+        // Its place among those of its user and its address is free for the one that comes right behind it.
+        self.transport.directory.remove(&self.link);
         if reason == DisconnectReason::ClientNSDisconnect {
             self.link.leave_session(self.transport.limits.sign_in);
         }

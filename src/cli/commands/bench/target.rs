@@ -119,6 +119,10 @@ impl OwnServer {
         for limit in LIMITS {
             command.env(format!("ACADEMY_RT_LIMITS_{limit}"), "0");
         }
+        // What this machine has configured is for its own server: its backup, its audit log, its proxy.
+        let config = scratch.path().join("academy-rt.toml");
+        std::fs::write(&config, "")?;
+        command.arg("--config").arg(config);
         command.arg("serve").arg("--listen").arg(format!("127.0.0.1:{port}"));
         command.arg("--data-dir").arg(scratch.path().join("data")).current_dir(scratch.path());
         if !is_tls {
@@ -145,13 +149,27 @@ impl OwnServer {
             }
             let ended = self.child.try_wait()?;
             if ended.is_some() || begun.elapsed() > START {
-                let log = std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default();
-                let last = log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it has said nothing");
                 let remedy = "Put that right, or measure a server that is running with --url.";
-                return Err(Failure::new("the server for the bench has not started", last, remedy).into());
+                return Err(Failure::new("the server for the bench has not started", self.last_words(), remedy).into());
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Refuses to believe what was measured of a server that has ended.
+    ///
+    /// # Errors
+    /// The last that it has said.
+    pub(super) fn is_still_up(&mut self) -> Result<(), Failure> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            _ => Err(Failure::new("the server has ended while it was measured", self.last_words(), "Report this.")),
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(self.scratch.path().join("log")).unwrap_or_default();
+        log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it has said nothing").to_owned()
     }
 
     /// Where it is, and the certificate to be trusted.

@@ -108,6 +108,7 @@ impl Batch<'_, '_> {
     /// Answers that have expired go a few at a time with each commit.
     pub(in crate::store::embedded) fn purge_answers(&mut self) -> Outcome<()> {
         let due = self.due().0;
+        let come = std::mem::take(&mut self.known.answers.come);
         if due < self.known.answers.earliest {
             return Ok(());
         }
@@ -116,7 +117,8 @@ impl Batch<'_, '_> {
         let from = round.at.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut rows = self.t.answers.read()?.range::<&[u8; 24]>((from, Bound::Unbounded))?;
         let mut last = None;
-        while looked_at < LOOKED_AT || looked_at < LOOKED_AT_MOST && expired.len() >= looked_at / 2 {
+        let (least, most) = (LOOKED_AT.max(2 * come), LOOKED_AT_MOST.max(2 * come));
+        while looked_at < least || looked_at < most && expired.len() >= looked_at / 2 {
             let Some(row) = rows.next() else {
                 last = None;
                 break;

@@ -32,6 +32,10 @@ const SET_UP_BYTES: usize = 4 << 10;
 /// The longest block that is stored (RFC 1951, 3.2.4).
 const STORED_BYTES: usize = 65_535;
 
+/// The events that everybody in a room receives, and nobody else: a back end that broadcasts one of these sends it to the room. Other
+/// names of chats may be a back end's own, to one user, with whatever it likes.
+const OF_ROOMS: [&str; 3] = ["chat:message", "chat:message-edited", "chat:message-deleted"];
+
 /// A head that says nothing of the file (RFC 1952, 2.3).
 const HEAD: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// The last block, with nothing in it.
@@ -177,9 +181,8 @@ fn parts_of(answer: &[u8]) -> Vec<Part> {
 fn room_of(packet: &[u8]) -> Option<&[u8]> {
     let mut rest = match packet {
         [b'4', b'2', rest @ ..] => {
-            let rest = rest.strip_prefix(b"[\"chat:")?;
-            let name = rest.iter().take_while(|byte| byte.is_ascii_lowercase() || matches!(byte, b'_' | b'-')).count();
-            rest.get(name..)?.strip_prefix(b"\",{")?
+            let rest = rest.strip_prefix(b"[\"")?;
+            OF_ROOMS.iter().find_map(|name| rest.strip_prefix(name.as_bytes()))?.strip_prefix(b"\",{")?
         }
         [b'4', b'3', rest @ ..] => {
             let number = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -193,7 +196,11 @@ fn room_of(packet: &[u8]) -> Option<&[u8]> {
             rest = value.get(number..)?.strip_prefix(b",")?;
         }
     }
-    let rest = rest.strip_prefix(b"\"roomId\":\"")?;
+    let rest = rest.strip_prefix(b"\"roomId\":")?;
+    let Some(rest) = rest.strip_prefix(b"\"") else {
+        let number = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        return rest.get(..number).filter(|number| !number.is_empty());
+    };
     let mut is_escaped = false;
     let end = rest.iter().position(|byte| {
         let ends = *byte == b'"' && !is_escaped;
@@ -340,10 +347,15 @@ mod tests {
         let packet = format!("4312[{{\"ok\":true,{}]", &answer[1..]);
         assert_eq!(room_of(packet.as_bytes()).map(String::from_utf8_lossy).as_deref(), Some("café"));
         assert_eq!(room_of(br#"431[{"ok":true,"roomId":"a\"b","x":"c"}]"#), Some(&br#"a\"b"#[..]));
-        assert_eq!(room_of(br#"42["chat:user_left",{"roomId":"a","userId":1}]"#), Some(&b"a"[..]));
+        assert_eq!(room_of(br#"42["chat:message",{"id":1,"seq":2,"roomId":7,"senderId":1}]"#), Some(&b"7"[..]));
+        // A back end may send these to one user.
+        for event in ["chat:invitation", "chat:user_left", "chat:message-pinned", "chat:messages"] {
+            assert_eq!(room_of(format!("42[\"{event}\",{{\"roomId\":\"a\",\"code\":1}}]").as_bytes()), None, "{event}");
+        }
         assert_eq!(room_of(br#"42["chat:x","{"roomId":"a"}]"#), None);
         assert_eq!(room_of(br#"42["chatter",{"roomId":"a"}]"#), None);
-        assert_eq!(room_of(br#"42["chat:typing",{"roomId":"a\"]"#), None);
+        assert_eq!(room_of(br#"42["chat:message",{"roomId":"a\"]"#), None);
+        assert_eq!(room_of(br#"42["chat:message",{"roomId":null}]"#), None);
     }
 
     #[test]

@@ -280,10 +280,10 @@ impl SocketIoTransport {
                 .is_some_and(|link| link.actor().is_trusted())
     }
 
-    /// Looks at the library's answer, of so many bytes, before it goes out.
-    pub fn conclude(&self, passage: &mut Passage, status: StatusCode, bytes: u64, connection: &Arc<dyn Connection>) {
+    /// Looks at the library's answer before it goes out.
+    pub fn conclude(&self, passage: &mut Passage, status: StatusCode, connection: &Arc<dyn Connection>) {
         if let Some(poll) = &mut passage.poll {
-            poll.note_answered(bytes);
+            poll.note_answered();
         }
         if status == StatusCode::OK
             && let Some(session) = passage.session.as_ref().filter(|_| passage.poll.is_some())

@@ -11,7 +11,6 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::capacity;
 use crate::transport::socketio::engine::connection::{Connection, Cut};
 
 /// How many sessions that were hung up on are remembered: polls of theirs are refused, so that the library forgets them.
@@ -19,9 +18,6 @@ const MAX_REFUSED: usize = 10_000;
 
 /// A client on polling whose waiting poll has broken off has so long to come again.
 pub const GRACE: Duration = Duration::from_secs(5);
-/// A client that has signed in on polling asks again within so long of the answer to its last request. A living one does at once,
-/// and TCP sends again what a bad line has lost after 0.2, 0.4, ... 12.8 seconds: who bears with it for so long has nearly all of it.
-pub const BETWEEN: Duration = Duration::from_secs(15);
 /// Where there are too many, one that has not asked for so long between two polls may have gone as well.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -33,8 +29,6 @@ struct Polled {
     sends: u32,
     /// When a request of it has come last, or was answered.
     asked: Instant,
-    /// How long the answer to its last poll may be on its way: a kernel has taken it at once.
-    taking: Duration,
     /// Since when its waiting poll has broken off, and no other request has come.
     vanished: Option<Instant>,
     /// Whether a WebSocket is on the way to take it over.
@@ -53,7 +47,6 @@ impl Polled {
             polls: 0,
             sends: 0,
             asked: Instant::now(),
-            taking: Duration::ZERO,
             vanished: None,
             is_upgrading: false,
             is_websocket: false,
@@ -68,10 +61,9 @@ impl Polled {
         self.vanished.or(quiet).filter(|_| !self.is_websocket)
     }
 
-    /// Whether it has left between two polls, if it has signed in.
-    fn has_stayed_away(&self) -> bool {
-        let is_silent = self.polls == 0 && self.sends == 0 && !self.is_upgrading && !self.is_websocket;
-        is_silent && self.asked.elapsed() >= BETWEEN + self.taking
+    /// Whether its waiting poll has broken off, and nothing else has come or comes.
+    fn has_vanished(&self) -> bool {
+        self.sends == 0 && self.vanished.is_some_and(|since| since.elapsed() >= GRACE)
     }
 }
 
@@ -145,12 +137,9 @@ impl PollGuard {
         self.released.notified().await;
     }
 
-    /// It has its answer, of so many bytes. A poll that is dropped without one has broken off: its client has hung up.
-    pub fn note_answered(&mut self, bytes: u64) {
+    /// It has its answer. A poll that is dropped without one has broken off: its client has hung up.
+    pub fn note_answered(&mut self) {
         self.is_answered = true;
-        if let Some(polled) = self.sessions.lock().polled.get_mut(&self.session) {
-            polled.taking = Duration::from_secs(bytes / capacity::ANSWER_PACE);
-        }
     }
 }
 
@@ -271,7 +260,6 @@ impl Sessions {
         let (ended, released) = match self.lock().polled.get_mut(session) {
             Some(polled) => {
                 polled.polls += 1;
-                polled.taking = Duration::ZERO;
                 (polled.ended.clone(), polled.released.clone())
             }
             None => Default::default(),
@@ -303,33 +291,23 @@ impl Sessions {
         self.lock().polled.get(session)?.gone_since()
     }
 
-    /// Ends sessions whose client has vanished or stays away between two polls, and forgets those that have not signed in for so long
-    /// and are nobody's.
+    /// Ends sessions whose client has vanished, and forgets those that have not signed in for so long and are nobody's. One that leaves
+    /// between two polls is not told from one that sleeps: it lasts as long as its heartbeat, and what it has missed waits for it.
     pub fn end_the_vanished(&self, is_signed_in: impl Fn(&str) -> bool, sign_in: Duration) {
         let mut vanished: Vec<String> = Vec::new();
-        let mut silent: Vec<(String, bool)> = Vec::new();
-        for (session, polled) in &self.lock().polled {
-            let is_old = polled.polls == 0 && polled.asked.elapsed() >= sign_in + GRACE;
-            if polled.vanished.is_some_and(|since| since.elapsed() >= GRACE) {
-                vanished.push(session.clone());
-            } else if is_old || polled.has_stayed_away() {
-                silent.push((session.clone(), is_old));
-            }
-        }
-        // Outside of the lock: this looks into the directory.
         let mut unsigned: Vec<String> = Vec::new();
-        for (session, is_old) in silent {
-            if is_signed_in(&session) {
-                // One that has asked meanwhile stays.
-                let stays_away = self.lock().polled.get(&session).is_some_and(Polled::has_stayed_away);
-                vanished.extend(stays_away.then_some(session));
-            } else if is_old {
-                unsigned.push(session);
+        for (session, polled) in &self.lock().polled {
+            if polled.has_vanished() {
+                vanished.push(session.clone());
+            } else if polled.polls == 0 && polled.asked.elapsed() >= sign_in + GRACE {
+                unsigned.push(session.clone());
             }
         }
         for session in vanished {
             self.close_polling(&session);
         }
+        // Outside of the lock: this looks into the directory.
+        unsigned.retain(|session| !is_signed_in(session));
         let mut known = self.lock();
         for session in unsigned {
             if !known.ended.contains_key(&session) {
