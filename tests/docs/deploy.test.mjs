@@ -322,10 +322,25 @@ function belowPath(name, base) {
     for (const [at, path] of ['', '/rt'].entries()) {
       const body = JSON.stringify({ content: `hello ${at}` });
       const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
-      const room = `${path}/api/v1/rooms/${encodeURIComponent(`a/b,é-${name}`)}/messages`;
+      // The second one is no other way to write the first.
+      for (const id of [`a/b,é-${name}`, `a%2Fb,é-${name}`, `c%d-${name}`]) {
+        const room = `${path}/api/v1/rooms/${encodeURIComponent(id)}/messages`;
+        assert.equal((await fetched(base(), room, { method: 'POST', claims: { userId: 1 }, headers, body })).status, 200);
+        const { json, raw } = await fetched(base(), room, { claims: { userId: 1 } });
+        assert.deepEqual(json.messages?.map(({ content }) => content), ['hello 0', 'hello 1'].slice(0, at + 1), raw);
+      }
+    }
+  });
+
+  test(`${name}: what the server does not compress is not compressed on the way`, async () => {
+    for (const path of ['', '/rt']) {
+      const room = `${path}/api/v1/rooms/plain-${name}/messages`;
+      const body = JSON.stringify({ content: 'word '.repeat(700) });
+      const headers = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) };
       assert.equal((await fetched(base(), room, { method: 'POST', claims: { userId: 1 }, headers, body })).status, 200);
-      const { json, raw } = await fetched(base(), room, { claims: { userId: 1 } });
-      assert.deepEqual(json.messages?.map(({ content }) => content), ['hello 0', 'hello 1'].slice(0, at + 1), raw);
+      const { headers: answered, raw } = await fetched(base(), room, { claims: { userId: 1 }, headers: { 'accept-encoding': 'gzip' } });
+      assert.equal(answered['content-encoding'], undefined);
+      assert.ok(raw.includes('word word'));
     }
   });
 }
@@ -430,13 +445,13 @@ describe('the proxies of docs/deploy.md', { concurrency: true }, () => {
         ...backend(server), '*:80>': `127.0.0.1:${plain}>`, '*:443>': `127.0.0.1:${port}>`, '/etc/apache2/tls': dir,
       }));
       // What Debian has around the site, and the modules that the page names.
-      const modules = ['mpm_event', 'authz_core', 'alias', 'reqtimeout', 'socache_shmcb', 'ssl', 'headers', 'proxy', 'proxy_http', 'proxy_wstunnel'];
+      const modules = ['mpm_event', 'authz_core', 'alias', 'env', 'setenvif', 'filter', 'deflate', 'reqtimeout', 'socache_shmcb', 'ssl', 'headers', 'proxy', 'proxy_http', 'proxy_wstunnel'];
       const file = join(dir, 'apache.conf');
       mkdirSync(join(dir, 'apache'));
       writeFileSync(file, [
         ...modules.map((module) => `LoadModule ${module}_module /usr/lib/apache2/modules/mod_${module}.so`),
         `ServerRoot ${dir}/apache`, `DefaultRuntimeDir ${dir}/apache`, `PidFile ${dir}/apache/pid`, `ErrorLog ${dir}/apache/error.log`, 'User www-data', 'Group www-data', `ServerName ${NAME}`,
-        `Listen 127.0.0.1:${plain}`, `Listen 127.0.0.1:${port}`, 'RequestReadTimeout header=20-40,minrate=500', 'RequestReadTimeout body=20,minrate=500', `Include ${site}`, '',
+        `Listen 127.0.0.1:${plain}`, `Listen 127.0.0.1:${port}`, 'RequestReadTimeout header=20-40,minrate=500', 'RequestReadTimeout body=20,minrate=500', 'AddOutputFilterByType DEFLATE text/html text/plain application/json', `Include ${site}`, '',
       ].join('\n'));
       checked('apache2', '-t', '-f', file);
       base = `https://${NAME}:${port}`;
