@@ -103,15 +103,15 @@ listens_itself() {
 # An operator of the readers' group looks and changes nothing; somebody of neither group does not even look.
 as_user() { inside setpriv --reuid="$1" --regid="$1" --init-groups "${@:2}"; }
 reads_alone() {
-  inside useradd --no-create-home --groups academy-rt-readers operator && inside useradd --no-create-home stranger || return 1
+  inside useradd --no-create-home --groups academy-rt-readers watcher && inside useradd --no-create-home stranger || return 1
   is "$(inside stat -c '%a %U:%G' /run/academy-rt-readers/readers.sock)" "660 academy-rt:academy-rt-readers" || return 1
-  for words in status "user list" "user diagnose 7" "audit list"; do as_user operator academy-rt $words || return 1; done
+  for words in status "user list" "user diagnose 7" "audit list"; do as_user watcher academy-rt $words || return 1; done
   # What it finds of this machine is another question.
-  as_user operator academy-rt doctor >"$work/reads" 2>&1 || true
+  as_user watcher academy-rt doctor >"$work/reads" 2>&1 || true
   grep -q 'this account may only read' "$work/reads" && grep -q 'is running' "$work/reads" || { cat "$work/reads"; return 1; }
-  ! as_user operator academy-rt user block 7 --reason none >"$work/reads" 2>&1 || return 1
+  ! as_user watcher academy-rt user block 7 --reason none >"$work/reads" 2>&1 || return 1
   grep -q 'this account may only read' "$work/reads" || { cat "$work/reads"; return 1; }
-  ! as_user operator academy-rt history lobby && ! as_user stranger academy-rt status
+  ! as_user watcher academy-rt history lobby && ! as_user stranger academy-rt status
 }
 
 # forwards TARGET COMMAND...: the audit log goes to the target, and what the command prints of it there has each record that an
