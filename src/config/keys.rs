@@ -320,7 +320,7 @@ pub const KEYS: &[Key] = &[
     })),
     fixed(key(
         "storage.commit_delay",
-        "\"3ms\"",
+        "\"2ms\"",
         "Time that a write waits at most for others to share its commit, under load; 0s: none, at most 100ms.",
         |c, v| {
             let delay = units::duration(v)?;

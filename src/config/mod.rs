@@ -461,7 +461,7 @@ impl Default for Config {
             storage: Storage {
                 data_dir: PathBuf::from("./academy-rt-data"),
                 cache: 64 << 20,
-                commit_delay: Duration::from_millis(3),
+                commit_delay: Duration::from_millis(2),
                 min_free: None,
                 min_free_admin: None,
             },
