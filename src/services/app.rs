@@ -94,7 +94,7 @@ impl App {
         let rates = Arc::new(Rates::new(&settings.limits, live.counters().clone()));
         let settings = Arc::new(LiveSettings::new(settings));
         let ending = CancellationToken::new();
-        let streams = Streams::default();
+        let streams = Streams::new(live.counters().clone());
         let uses = Uses::new(store.clone(), settings.clone());
         let notices = Notices::new(store.clone());
         App {

@@ -169,13 +169,14 @@ impl Backups {
         let (store, failed) = (self.store.clone(), caller.act(action::BACKUP, String::new()));
         let (answer, outcome) = tokio::sync::oneshot::channel();
         let whom = caller.in_words();
+        let streams = self.streams.clone();
         self.streams.spawn(async move {
             let sent = store.rows(outgoing).await;
             match &sent {
                 Ok(()) => ending.whole(),
                 Err(error) => {
                     let why = streams::why_incomplete(error);
-                    streams::tell_incomplete("a backup", &whom, &why);
+                    streams.tell_incomplete("a backup", &whom, &why);
                     drop(ending);
                     let entry = failed.entry(store.now(), &format!("failed: not sent completely: {why}"));
                     if let Err(error) = store.write(Record { entry }).await {

@@ -171,6 +171,7 @@ impl Privacy {
         let (stream, mut sender, ending) = streams::stream(capacity::EXPORT_PIECES, pace);
         let store = self.store.clone();
         let (what, whom) = (format!("the export of user {user}"), caller.in_words());
+        let streams = self.streams.clone();
         self.streams.spawn(async move {
             let _turn = turn;
             let mut out = JsonSections::new(Vec::new());
@@ -188,7 +189,7 @@ impl Privacy {
             .await;
             match outcome {
                 Ok(()) => ending.whole(),
-                Err(error) => streams::tell_incomplete(&what, &whom, &error),
+                Err(error) => streams.tell_incomplete(&what, &whom, &error),
             }
         });
         Ok(stream)

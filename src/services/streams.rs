@@ -17,22 +17,42 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::config::capacity::{self, Pace};
+use crate::observability::counters::Counters;
 use crate::store::StoreError;
 
 /// The answers that are being streamed out: who stops the server waits for them.
-#[derive(Debug, Clone, Default)]
-pub struct Streams(TaskTracker);
+#[derive(Debug, Clone)]
+pub struct Streams {
+    tasks: TaskTracker,
+    /// Whose limiter bounds what is logged of answers that end early.
+    counters: Arc<Counters>,
+}
 
 impl Streams {
+    /// Of a server that counts there.
+    pub(super) fn new(counters: Arc<Counters>) -> Streams {
+        Streams { tasks: TaskTracker::new(), counters }
+    }
+
     /// Makes an answer on a task of its own.
     pub(super) fn spawn(&self, make: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(make);
+        self.tasks.spawn(make);
+    }
+
+    /// Tells the log of an answer that has ended early: what it was, for whom, why, and what to do. Whoever hangs up again and
+    /// again does not fill it.
+    pub(super) fn tell_incomplete(&self, what: &str, for_whom: &str, why: &dyn Display) {
+        if self.counters.log_limiter.may_log("incomplete") {
+            tracing::warn!(
+                "{what} for {for_whom} was not sent completely: {why}. What has arrived is not whole: ask for it again"
+            );
+        }
     }
 
     /// Resolves when no answer is being sent any more.
     pub(super) async fn ended(&self) {
-        self.0.close();
-        self.0.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }
 
@@ -87,13 +107,6 @@ pub(super) fn why_incomplete(error: &StoreError) -> String {
         StoreError::Unavailable(why) => why.clone(),
         other => other.to_string(),
     }
-}
-
-/// Tells the log of an answer that has ended early: what it was, for whom, why, and what to do.
-pub(super) fn tell_incomplete(what: &str, for_whom: &str, why: &dyn Display) {
-    tracing::warn!(
-        "{what} for {for_whom} was not sent completely: {why}. What has arrived is not whole: ask for it again"
-    );
 }
 
 /// The maker's word that the answer is whole. The stream does not end before it is dropped.

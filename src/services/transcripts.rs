@@ -214,12 +214,13 @@ impl Transcripts {
         let store = self.store.clone();
         let (answer, outcome) = tokio::sync::oneshot::channel();
         let (what, whom) = (format!("a transcript of room {room_id}"), caller.in_words());
+        let streams = self.streams.clone();
         self.streams.spawn(async move {
             let sent = store.transcript(query, Box::new(sink)).await;
             match &sent {
                 Ok(()) => ending.whole(),
                 Err(error) => {
-                    streams::tell_incomplete(&what, &whom, &streams::why_incomplete(error));
+                    streams.tell_incomplete(&what, &whom, &streams::why_incomplete(error));
                     drop(ending);
                 }
             }

@@ -258,3 +258,24 @@ fn what_is_not_sent_completely_is_one_line_with_whose_it_was() {
         );
     }
 }
+
+/// Who asks again and again and hangs up each time does not fill the log: so many lines of it come a minute.
+#[test]
+fn who_hangs_up_again_and_again_does_not_fill_the_log() {
+    let service = with_large_messages();
+    say_much(&service, "r");
+    let admin = service.token("1", "admin");
+    let head = format!(
+        "GET /api/v1/admin/users/7/export HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {admin}\r\n\r\n"
+    );
+    for _ in 0..30 {
+        let mut stream = TcpStream::connect(("127.0.0.1", service.port)).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
+        stream.read_exact(&mut [0; 15]).unwrap();
+    }
+    // It waits for what is being sent.
+    let log = service.end_with_log();
+    let lines = messages(&log).into_iter().filter(|line| line.contains("was not sent completely")).count();
+    assert_eq!(lines, 20, "{log}");
+}

@@ -204,6 +204,15 @@ impl Service {
     }
 
     /// SIGTERM; it ends well. Its directory for what comes next.
+    pub fn end_with_log(self) -> String {
+        let log = self.log.clone();
+        drop(self.end());
+        let text = || log.lock().unwrap().clone();
+        until("its last word is read", || text().contains("\"message\":\"stopped\""));
+        text()
+    }
+
+    /// SIGTERM, and its directory for what comes next.
     pub fn end(mut self) -> tempfile::TempDir {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
