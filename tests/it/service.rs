@@ -203,7 +203,7 @@ impl Service {
         self.tls(None).conn.peer_certificates().unwrap()[0].clone().into_owned()
     }
 
-    /// SIGTERM; it ends well. Its directory for what comes next.
+    /// SIGTERM; it ends well. All that it has logged.
     pub fn end_with_log(self) -> String {
         let log = self.log.clone();
         drop(self.end());
