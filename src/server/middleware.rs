@@ -354,6 +354,7 @@ impl Middleware {
             if !route.takes(request.method()) {
                 return not_allowed("this address does not take this method", route.allow());
             }
+            request.extensions_mut().insert(route);
             // hyper has the method in mind, and sends the head of the answer alone.
             if request.method() == Method::HEAD {
                 *request.method_mut() = Method::GET;
@@ -509,12 +510,12 @@ impl Middleware {
             }
         };
         self.sockets.conclude(&mut passage, response.status(), &peer.connection);
-        let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or_default();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS
             && let Some(protocol) = protocol
         {
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
         }
+        let bytes = http_body::Body::size_hint(response.body()).exact().unwrap_or_default();
         if bytes >= compression::FROM_BYTES as u64 && response.status() == StatusCode::OK {
             response = self.compress(&passage, response, takes_gzip).await;
         }

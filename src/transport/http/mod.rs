@@ -21,7 +21,6 @@ use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use warp::Filter;
 use warp::filters::BoxedFilter;
-use warp::filters::path::FullPath;
 use warp::reject::Rejection;
 /// What an answer is made of.
 pub use warp::reply::Response;
@@ -150,7 +149,7 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 
 async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
     // First: of the other routes, each has its own word to say of a request that is not for it.
-    if let Some(HeadAnswered(HeadAlone { content_type, .. })) = rejection.find() {
+    if let Some(HeadAnswered(HeadAlone(content_type))) = rejection.find() {
         return Ok(text_response(StatusCode::OK, HeaderValue::from_static(content_type), Vec::new()));
     }
     let error = if let Some(Refusal(error)) = rejection.find() {
@@ -286,33 +285,31 @@ pub(crate) fn asker(api: &Arc<HttpApi>, kind: RequestKind) -> BoxedFilter<(Calle
     let api = api.clone();
     warp::header::headers_cloned()
         .and(warp::method())
-        .and(warp::path::full())
         .and(warp::ext::optional::<OverControlSocket>())
         .and(warp::ext::optional::<ClientAddress>())
         .and(warp::ext::optional::<Certified>())
         .and(warp::ext::optional::<SignedIn>())
+        .and(warp::ext::optional::<&'static Route>())
         .and(warp::ext::optional::<HeadAlone>())
         .and_then(
             move |headers: HeaderMap,
                   method: Method,
-                  path: FullPath,
                   control,
                   address,
                   certified: Option<Certified>,
                   sender: Option<SignedIn>,
+                  route: Option<&'static Route>,
                   head| {
                 let (api, is_certified) = (api.clone(), certified.is_some());
                 async move {
                     let refuse = |error| warp::reject::custom(Refusal(error));
                     let caller =
                         api.asker(&headers, control, address, is_certified, kind, sender.as_ref()).map_err(refuse)?;
-                    let needs = Route::find(path.as_str()).and_then(|route| route.needs(&method));
+                    let needs = route.and_then(|route| route.needs(&method));
                     needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
                     // Before anything is answered or told of them.
                     api.app.identities.keep(&caller.actor).await;
                     if let Some(head) = head {
-                        let HeadAlone { needs, .. } = head;
-                        needs.map_or(Ok(()), |scope| authorize(&caller, scope)).map_err(refuse)?;
                         return Err(warp::reject::custom(HeadAnswered(head)));
                     }
                     // Before anything is read for it. The administrator of this machine, who has no sender to note, waits for nobody.
