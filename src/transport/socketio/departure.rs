@@ -35,10 +35,8 @@ impl DisconnectHandler<LocalAdapter, InOrder> for Departure {
         reason: DisconnectReason,
         defer: fn(Arc<Socket<LocalAdapter>>),
     ) {
-        // What is said to it from now on is not for whoever signs in next on its connection.
-        self.link.close();
-        // Its place among those of its user and its address is free for the one that comes right behind it.
-        self.transport.directory.remove(&self.link);
+        // What is said to it from now on is not for whoever signs in next on its connection, who finds its place free.
+        self.transport.leave(&self.link);
         if reason == DisconnectReason::ClientNSDisconnect {
             self.link.leave_session(self.transport.limits.sign_in);
         }
@@ -46,8 +44,8 @@ impl DisconnectHandler<LocalAdapter, InOrder> for Departure {
         if !matches!(reason, DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect) {
             self.transport.directory.sessions.forget(&self.link.session);
         }
-        let (link, transport) = (self.link.clone(), self.transport.clone());
-        self.transport.tasks().spawn(async move { transport.depart(&link).await });
+        let (socket_number, transport) = (self.link.number, self.transport.clone());
+        self.transport.tasks().spawn(async move { transport.app.presence.depart(socket_number).await });
         defer(socket);
     }
 }

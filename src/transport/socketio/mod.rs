@@ -446,10 +446,15 @@ impl SocketIoTransport {
         self.depart(link).await;
     }
 
-    async fn depart(&self, link: &Arc<Link>) {
+    /// Nothing is said to a socket any more, and its place among those of its user and its address is free.
+    fn leave(&self, link: &Link) {
         link.close();
         self.directory.remove(link);
         self.lock_ends().forget(link.number);
+    }
+
+    async fn depart(&self, link: &Link) {
+        self.leave(link);
         self.app.presence.depart(link.number).await;
     }
 
