@@ -2,7 +2,7 @@
 //! its bytes would; nothing is serialised or sent before the snapshot is dropped.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use redb::ReadableTable;
 
@@ -132,7 +132,8 @@ impl Snapshot {
             ids.reverse();
         }
         let (table, users) = (self.messages()?, self.users()?);
-        let messages = ids.into_iter().map(|id| read_message(&table, &users, id, room)).collect::<Outcome<_>>()?;
+        let mut people = Ids::of(&users);
+        let messages = ids.into_iter().map(|id| read_message(&table, &mut people, id, room)).collect::<Outcome<_>>()?;
         Ok(MessagePage {
             messages,
             has_more,
@@ -156,7 +157,7 @@ impl Snapshot {
         if get_number(&self.room_no()?, room.canonical().as_bytes())? != Some(place.room) {
             return Ok(None);
         }
-        shown((Message { room, ..message }, place), &users).map(Some)
+        shown((Message { room, ..message }, place), &mut Ids::of(&users)).map(Some)
     }
 
     /// Hands a room's messages to a sink, one by one.
@@ -170,12 +171,13 @@ impl Snapshot {
         let (table, users, index) = (self.messages()?, self.users()?, self.msg_by_room()?);
         let held = if query.versions { Some(self.held()?) } else { None };
         sink.begin(&record).map_err(stopped)?;
+        let mut people = Ids::of(&users);
         let from = match query.since {
             Some(since) => self.first_since(no, &query.room, since, record.last_id)?,
             None => 0,
         };
         for row in index.range::<&[u8; 16]>(&k16(no, from)..=&k16(no, u64::MAX))? {
-            let message = read_message(&table, &users, second(row?.0.value()), &query.room)?;
+            let message = read_message(&table, &mut people, second(row?.0.value()), &query.room)?;
             if query.until.is_some_and(|until| message.at >= until) {
                 break;
             }
@@ -332,32 +334,60 @@ pub(in crate::store::embedded) fn changer(users: &impl ReadableTable<K8, Row>, n
     Ok(get(users, &k8(no), Person::decode)?.map_or_else(UserId::erased, |person| person.id))
 }
 
+/// So many ids are remembered while messages are read.
+const IDS_KNOWN: usize = 1_000;
+
+/// The ids of people by their numbers, each read once: a page of messages has few senders.
+pub(in crate::store::embedded) struct Ids<'t, T> {
+    users: &'t T,
+    known: HashMap<u64, UserId>,
+}
+
+impl<'t, T: ReadableTable<K8, Row>> Ids<'t, T> {
+    pub(in crate::store::embedded) fn of(users: &'t T) -> Ids<'t, T> {
+        Ids { users, known: HashMap::new() }
+    }
+
+    fn id(&mut self, no: u64) -> Outcome<UserId> {
+        if let Some(id) = self.known.get(&no) {
+            return Ok(id.clone());
+        }
+        let id = changer(self.users, no)?;
+        // A transcript may have any number of them.
+        if self.known.len() >= IDS_KNOWN {
+            self.known.clear();
+        }
+        self.known.insert(no, id.clone());
+        Ok(id)
+    }
+}
+
 /// A message as it is shown: with the ids of who else has changed and deleted it.
-pub(in crate::store::embedded) fn shown(
+pub(in crate::store::embedded) fn shown<T: ReadableTable<K8, Row>>(
     (mut message, place): (Message, Place),
-    users: &impl ReadableTable<K8, Row>,
+    ids: &mut Ids<'_, T>,
 ) -> Outcome<Message> {
     // With the JSON type that the sender has since, whichever it had then. Who has been erased is another one here.
-    if message.sender.as_number().is_some()
-        && let Some(person) = get(users, &k8(place.sender), Person::decode)?
-        && person.id == message.sender
-    {
-        message.sender = person.id;
+    if message.sender.as_number().is_some() {
+        let id = ids.id(place.sender)?;
+        if id == message.sender {
+            message.sender = id;
+        }
     }
-    message.edited_by = place.edited_by.map(|no| changer(users, no)).transpose()?;
-    message.deleted_by = place.deleted_by.map(|no| changer(users, no)).transpose()?;
+    message.edited_by = place.edited_by.map(|no| ids.id(no)).transpose()?;
+    message.deleted_by = place.deleted_by.map(|no| ids.id(no)).transpose()?;
     Ok(message)
 }
 
 /// Reads a message that an index names.
-pub(in crate::store::embedded) fn read_message(
+pub(in crate::store::embedded) fn read_message<T: ReadableTable<K8, Row>>(
     table: &impl ReadableTable<K8, Row>,
-    users: &impl ReadableTable<K8, Row>,
+    ids: &mut Ids<'_, T>,
     id: u64,
     room: &RoomId,
 ) -> Outcome<Message> {
     get(table, &k8(id), |row| decode_message(row, id, room))?
-        .map(|read| shown(read, users))
+        .map(|read| shown(read, ids))
         .transpose()?
         .ok_or_else(|| Failure::Damaged(format!("message {id} is in the index of a room, but not in the log")))
 }

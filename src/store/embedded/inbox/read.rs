@@ -11,7 +11,7 @@ use crate::domain::chat::ReadMark;
 use crate::domain::notification::{Audience, AudienceKind, Notification, Selection};
 use crate::domain::{Actor, RoomId, Timestamp, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person};
-use crate::store::embedded::chat::read::{read_message, shown};
+use crate::store::embedded::chat::read::{Ids, read_message, shown};
 use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
 use crate::store::embedded::engine::codec::{action_of, decode, get, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
@@ -174,16 +174,17 @@ impl Snapshot {
         let (room_changes, inbox_changes) = (self.changes_by_room()?, self.inbox_changes()?);
         let (lessons, progress) = (self.progress_by_change()?, self.progress()?);
         let mut unread_now = None;
+        let mut ids = Ids::of(&users);
         let mut tell = |id: u64, what: Missed<'_>| -> Outcome<Change> {
             let lost = || Failure::Damaged(format!("change {id} is of something that is not there"));
             Ok(match what {
                 Missed::Posted(room) => {
-                    Change::Posted { message: Arc::new(read_message(&messages, &users, id, room)?), origin: None }
+                    Change::Posted { message: Arc::new(read_message(&messages, &mut ids, id, room)?), origin: None }
                 }
                 Missed::Changed(no, room) => {
-                    let message = |message_id: u64| {
+                    let mut message = |message_id: u64| {
                         let read = get(&messages, &k8(message_id), |row| decode_message(row, message_id, room))?;
-                        Ok::<_, Failure>(Arc::new(shown(read.ok_or_else(lost)?, &users)?))
+                        Ok::<_, Failure>(Arc::new(shown(read.ok_or_else(lost)?, &mut ids)?))
                     };
                     match get_value(&room_changes, &k16(no, id))?.ok_or_else(lost)? {
                         RoomChangeRow::Edited(message_id) => {

@@ -10,7 +10,7 @@ use crate::domain::privacy::{Erasure, ErasureCounts, Hold};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::embedded::access::rows::{Person, decode_room};
 use crate::store::embedded::audit::rows::AuditRow;
-use crate::store::embedded::chat::read::shown;
+use crate::store::embedded::chat::read::{Ids, shown};
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::codec::{decode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
@@ -114,6 +114,7 @@ impl Snapshot {
     fn export_messages(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let (messages, users, held) = (self.messages()?, self.users()?, self.held()?);
         let mut rooms: HashMap<u64, RoomRecord> = HashMap::new();
+        let mut ids = Ids::of(&users);
         let mut last = Pages::new(limit);
         for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
             if last.is_full() {
@@ -124,7 +125,7 @@ impl Snapshot {
             let Some(row) = messages.get(&k8(id))? else { continue };
             last.weigh(row.value().len());
             let (message, place) = decode_message(row.value(), id, &RoomId::number(0))?;
-            let mut message = shown((message, place), &users)?;
+            let mut message = shown((message, place), &mut ids)?;
             let room = match rooms.entry(place.room) {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(gap) => gap.insert(self.room_record(place.room)?),
