@@ -27,8 +27,6 @@ use crate::domain::problem::Problem;
 
 /// The outcome of a record that says that something starts.
 const BEGUN: &str = "begun";
-/// The first format whose ids are in their normal form.
-const FIRST_WITH_NORMAL_FORMS: u32 = 8;
 /// The first format that has an audit log.
 const FIRST_WITH_AUDIT_LOG: u32 = 2;
 
@@ -148,10 +146,9 @@ pub fn upgrade(data_dir: &Path, now: Timestamp, actor: &str, watch: &mut Watch<'
         file.record(AuditEntry { outcome: BEGUN.to_owned(), ..act.clone() }).map_err(stored)?;
     }
     match migrate_behind_a_backup(&held, &mut file, &act, watch) {
-        Ok((made, caution)) => {
-            let renamed = if from < FIRST_WITH_NORMAL_FORMS { file.renamed_ids().map_err(stored)? } else { Vec::new() };
+        Ok(upgraded) => {
             file.close().map_err(stored)?;
-            Ok(Upgraded { from, to, backup: Some(made), caution, renamed })
+            Ok(upgraded)
         }
         Err(problem) if has_audit_log => Err(recorded(&file, act, problem)),
         Err(problem) => Err(problem),
@@ -163,8 +160,8 @@ fn migrate_behind_a_backup(
     file: &mut OfflineFile,
     act: &AuditEntry,
     watch: &mut Watch<'_>,
-) -> Result<(Made, Option<String>), Problem> {
-    let data_dir = held.data_dir();
+) -> Result<Upgraded, Problem> {
+    let (data_dir, from, to) = (held.data_dir(), file.format, newest_format());
     let dir = data_dir.join("backups");
     if !dir.exists() {
         let made = fs::DirBuilder::new().mode(0o700).create(&dir);
@@ -177,16 +174,15 @@ fn migrate_behind_a_backup(
     if let Some(caution) = &caution {
         tracing::warn!("{caution}");
     }
-    let path = free_path(&dir, &format!("before-format-{}-{}", newest_format(), stamp(act.at)));
+    let path = free_path(&dir, &format!("before-format-{to}-{}", stamp(act.at)));
     let backup = backup_file(file, &path, key, act.at, watch)?;
     watch(Step::Migrate);
-    let from = file.format;
     migrate::migrate(file, &mut |_| {}).map_err(stored)?;
-    let renamed = if from < FIRST_WITH_NORMAL_FORMS { file.renamed_ids().map_err(stored)? } else { Vec::new() };
-    let of_names = renamed.into_iter().map(|target| AuditEntry { target, ..act.clone() });
+    let renamed = file.renamed_since(from).map_err(stored)?;
+    let of_names = renamed.iter().map(|name| AuditEntry { target: name.clone(), ..act.clone() });
     file.record_all(of_names.chain([act.clone()]).collect()).map_err(stored)?;
     refuse_unsound(file, watch)?;
-    Ok((backup, caution))
+    Ok(Upgraded { from, to, backup: Some(backup), caution, renamed })
 }
 
 /// Writes a backup of a file that no server uses.

@@ -309,9 +309,7 @@ fn restore_in(
         Ok(())
     };
     let mut new = prove(&making.0, &summary, &mut replay, watch)?;
-    if summary.header.format < newest_format() {
-        cautions.extend(new.renamed_ids().map_err(stored)?);
-    }
+    cautions.extend(new.renamed_since(summary.header.format).map_err(stored)?);
 
     let found = new.row_stats().map_err(stored)?;
     let is_same_store = before.as_ref().is_some_and(|before| before.store_id == found.store_id);

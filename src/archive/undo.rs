@@ -52,12 +52,12 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     let mut new = OfflineFile::open(&making.0).map_err(opened)?;
     watch(Step::Compare);
     compare(&new, &sums)?;
-    let mut cautions = Vec::new();
-    if new.format < newest_format() {
+    let format = new.format;
+    if format < newest_format() {
         watch(Step::Migrate);
         migrate::migrate(&mut new, &mut |_| {}).map_err(stored)?;
-        cautions = new.renamed_ids().map_err(stored)?;
     }
+    let cautions = new.renamed_since(format).map_err(stored)?;
     watch(Step::Carry);
     let found = new.row_stats().map_err(stored)?;
     let carried = if before.store_id == found.store_id {

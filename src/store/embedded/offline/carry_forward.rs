@@ -13,6 +13,8 @@ use crate::store::embedded::offline::renamed::Renamed;
 use crate::store::embedded::offline::rows::OfflineFile;
 use crate::store::embedded::privacy::rows::{HoldRow, hold_key};
 
+/// The first format whose ids are in their normal form.
+const FIRST_WITH_NORMAL_FORMS: u32 = 8;
 /// So many things are erased by one transaction.
 const SLICE: usize = 2_000;
 /// So many records of the audit log are held in memory at a time.
@@ -110,12 +112,12 @@ impl OfflineFile {
         Ok(self.read(|snapshot| Renamed::read(&snapshot.meta()?))?.unwrap_or_default())
     }
 
-    /// What a migration has given another name than its normal form, in words.
+    /// What its migration from a format has given another name than its normal form, in words.
     ///
     /// # Errors
     /// What kept it from being read.
-    pub fn renamed_ids(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.renamed()?.words())
+    pub fn renamed_since(&self, format: u32) -> Result<Vec<String>, StoreError> {
+        if format < FIRST_WITH_NORMAL_FORMS { Ok(self.renamed()?.words()) } else { Ok(Vec::new()) }
     }
 
     /// Takes over from a store whose place this one takes. Repeating it changes nothing.
@@ -132,7 +134,7 @@ impl OfflineFile {
         let renamed = self.renamed()?;
         let mut next = self.next_hold()?.max(from.next_hold()?);
         // What was erased since was not held then, whatever is held in this store.
-        let holds = numbered(from.holds()?, &renamed, &mut next);
+        let holds: Vec<Hold> = from.holds()?.iter().flat_map(|hold| renamed.numbered(hold, &mut next)).collect();
         let holds_before = self.holds()?;
         self.write(|tables| put_holds(tables, &[], 1, false))?;
         let known = self.erasures()?;
@@ -291,21 +293,6 @@ impl OfflineFile {
         let there = self.audit_after(point.number.saturating_sub(1), 1)?;
         Ok(there.first().is_some_and(|record| Link::from(record) == point))
     }
-}
-
-/// Holds as they stand in a store that knows other names. What is held beside them gets a number of its own.
-fn numbered(holds: Vec<Hold>, renamed: &Renamed, next: &mut u64) -> Vec<Hold> {
-    let mut all = Vec::new();
-    for hold in holds {
-        for (place, mut one) in renamed.holds(&hold).into_iter().enumerate() {
-            if place > 0 {
-                one.number = *next;
-                *next += 1;
-            }
-            all.push(one);
-        }
-    }
-    all
 }
 
 /// `next` is at least the number of the next hold. `settle`: what is withheld by holds that are gone is to be removed before anything is held anew.

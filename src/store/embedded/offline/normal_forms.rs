@@ -8,7 +8,6 @@ use redb::ReadableTable;
 
 use crate::domain::access::{Ban, Banned};
 use crate::domain::notification::{Audience, Notification};
-use crate::domain::privacy::Hold;
 use crate::domain::progress::Progress;
 use crate::domain::{Id, LessonId, Room, RoomId, UserId, normal_form};
 use crate::store::embedded::access::rows::{BanRow, Person, ban_key, decode_room, encode_room};
@@ -16,7 +15,7 @@ use crate::store::embedded::chat::rows::{decode_message, encode_message};
 use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::{AnswerRow, First};
-use crate::store::embedded::engine::schema::{Tables, k8, k16, k24, meta, second};
+use crate::store::embedded::engine::schema::{K8, Row, Tables, k8, k16, k24, meta, second};
 use crate::store::embedded::inbox::rows::{
     decode_broadcast, decode_notification, encode_broadcast, encode_notification,
 };
@@ -33,23 +32,35 @@ const ROOM_CHARS: usize = 100;
 const USER_CHARS: usize = 64;
 
 /// How many rows a slice has done, and the last of them; `None` behind the last slice.
-pub(super) type Sliced = Outcome<(u64, Option<u64>)>;
+type Slice = (u64, Option<u64>);
+pub(super) type Sliced = Outcome<Slice>;
 
 fn renamed_in(tables: &Tables<'_>) -> Outcome<Renamed> {
     Ok(Renamed::read(tables.meta.read()?)?.unwrap_or_default())
 }
 
+/// A slice of a table: how many rows it has and the last of them, and of these what `read` gives to be written anew.
+fn older_of<T>(
+    table: &impl ReadableTable<K8, Row>,
+    done: u64,
+    read: impl Fn(u64, &[u8]) -> Outcome<Option<T>>,
+) -> Outcome<(Slice, Vec<T>)> {
+    let (mut slice, mut older) = ((0, None), Vec::new());
+    for row in table.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
+        let (key, value) = row?;
+        let no = u64::from_be_bytes(*key.value());
+        slice = (slice.0 + 1, Some(no));
+        older.extend(read(no, value.value())?);
+    }
+    Ok((slice, older))
+}
+
 /// Users by their numbers: the elder of two gets the normal form, unless somebody has it.
 pub(super) fn users(tables: &mut Tables<'_>, done: u64) -> Sliced {
-    let (mut slice, mut older) = ((0, None), Vec::new());
-    for row in tables.users.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
-        let (key, value) = row?;
-        let (no, person) = (u64::from_be_bytes(*key.value()), Person::decode(value.value())?);
-        slice = (slice.0 + 1, Some(no));
-        if is_older(&person.id.canonical()) {
-            older.push((no, person));
-        }
-    }
+    let (slice, older) = older_of(tables.users.read()?, done, |no, row| {
+        let person = Person::decode(row)?;
+        Ok(is_older(&person.id.canonical()).then_some((no, person)))
+    })?;
     if older.is_empty() {
         return Ok(slice);
     }
@@ -72,15 +83,10 @@ pub(super) fn users(tables: &mut Tables<'_>, done: u64) -> Sliced {
 
 /// Rooms, as users. One that is being removed has no key, and takes no name from anybody.
 pub(super) fn rooms(tables: &mut Tables<'_>, done: u64) -> Sliced {
-    let (mut slice, mut older) = ((0, None), Vec::new());
-    for row in tables.rooms.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
-        let (key, value) = row?;
-        let (no, room) = (u64::from_be_bytes(*key.value()), decode_room(value.value())?);
-        slice = (slice.0 + 1, Some(no));
-        if is_older(&room.id.canonical()) {
-            older.push((no, room));
-        }
-    }
+    let (slice, older) = older_of(tables.rooms.read()?, done, |no, row| {
+        let room = decode_room(row)?;
+        Ok(is_older(&room.id.canonical()).then_some((no, room)))
+    })?;
     if older.is_empty() {
         return Ok(slice);
     }
@@ -180,16 +186,13 @@ fn holds(tables: &mut Tables<'_>, renamed: &Renamed) -> Outcome<u64> {
     let mut next = get_number(tables.meta.read()?, meta::NEXT_HOLD)?.unwrap_or(1);
     let mut rows = 0;
     for hold in read_holds(tables.holds.read()?)? {
-        let now = renamed.holds(&hold);
+        let now = renamed.numbered(&hold, &mut next);
         if now.as_slice() == std::slice::from_ref(&hold) {
             continue;
         }
         rows += 1;
         tables.holds.write()?.remove(hold_key(&hold.subject, hold.number).as_slice())?;
-        for (place, hold) in now.into_iter().enumerate() {
-            let number = if place == 0 { hold.number } else { next };
-            next = next.max(number + 1);
-            let hold = Hold { number, ..hold };
+        for hold in now {
             let key = hold_key(&hold.subject, hold.number);
             tables.holds.write()?.insert(key.as_slice(), encode(&HoldRow::of(&hold), &mut buffer)?)?;
         }
@@ -277,16 +280,10 @@ fn place(renamed: &Renamed, room: &Room) -> Room {
 /// Who has sent a message is who has its number.
 pub(super) fn messages(tables: &mut Tables<'_>, done: u64) -> Sliced {
     let nowhere = RoomId::number(0);
-    let (mut slice, mut older) = ((0, None), Vec::new());
-    for row in tables.messages.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
-        let (key, value) = row?;
-        let id = u64::from_be_bytes(*key.value());
-        slice = (slice.0 + 1, Some(id));
-        let (message, place) = decode_message(value.value(), id, &nowhere)?;
-        if is_older(&message.sender.canonical()) {
-            older.push((message, place));
-        }
-    }
+    let (slice, older) = older_of(tables.messages.read()?, done, |id, row| {
+        let (message, place) = decode_message(row, id, &nowhere)?;
+        Ok(is_older(&message.sender.canonical()).then_some((message, place)))
+    })?;
     let renamed = renamed_in(tables)?;
     let mut buffer = Vec::new();
     for (mut message, place) in older {
@@ -301,16 +298,10 @@ pub(super) fn messages(tables: &mut Tables<'_>, done: u64) -> Sliced {
 /// Whom notifications name, and who has sent and ended those that have a time.
 pub(super) fn notifications(tables: &mut Tables<'_>, done: u64) -> Sliced {
     let renamed = renamed_in(tables)?;
-    let (mut slice, mut older) = ((0, None), Vec::new());
-    for row in tables.notifications.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
-        let (key, value) = row?;
-        let id = u64::from_be_bytes(*key.value());
-        slice = (slice.0 + 1, Some(id));
-        let one = decode_notification(value.value(), id, false)?;
-        if let Some(audience) = audience(&renamed, &one.audience) {
-            older.push(Notification { audience, ..one });
-        }
-    }
+    let (slice, older) = older_of(tables.notifications.read()?, done, |id, row| {
+        let one = decode_notification(row, id, false)?;
+        Ok(audience(&renamed, &one.audience).map(|audience| Notification { audience, ..one }))
+    })?;
     let mut buffer = Vec::new();
     for one in &older {
         tables.notifications.write()?.insert(&k8(one.id), encode_notification(one, &mut buffer)?)?;
@@ -327,12 +318,8 @@ fn audience(renamed: &Renamed, audience: &Audience) -> Option<Audience> {
 /// As [`notifications`], of those that have a time.
 pub(super) fn notices(tables: &mut Tables<'_>, done: u64) -> Sliced {
     let renamed = renamed_in(tables)?;
-    let (mut slice, mut older) = ((0, None), Vec::new());
-    for row in tables.notices.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
-        let (key, value) = row?;
-        let id = u64::from_be_bytes(*key.value());
-        slice = (slice.0 + 1, Some(id));
-        let before = decode_notice(value.value(), id)?;
+    let (slice, older) = older_of(tables.notices.read()?, done, |id, row| {
+        let before = decode_notice(row, id)?;
         let mut notice = before.clone();
         if let Some(audience) = audience(&renamed, &notice.audience) {
             notice.audience = audience;
@@ -342,10 +329,8 @@ pub(super) fn notices(tables: &mut Tables<'_>, done: u64) -> Sliced {
                 *by = now;
             }
         }
-        if notice != before {
-            older.push(notice);
-        }
-    }
+        Ok((notice != before).then_some(notice))
+    })?;
     let mut buffer = Vec::new();
     for notice in &older {
         tables.notices.write()?.insert(&k8(notice.id), encode_notice(notice, &mut buffer)?)?;

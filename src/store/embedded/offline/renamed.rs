@@ -94,6 +94,16 @@ impl Renamed {
         subjects.into_iter().map(|subject| Hold { subject, by: by.clone(), ..hold.clone() }).collect()
     }
 
+    /// As [`Renamed::holds`]; what is held beside the hold itself gets a number of its own.
+    pub(in crate::store::embedded) fn numbered(&self, hold: &Hold, next: &mut u64) -> Vec<Hold> {
+        let mut holds = self.holds(hold);
+        for beside in holds.iter_mut().skip(1) {
+            beside.number = *next;
+            *next += 1;
+        }
+        holds
+    }
+
     /// Who an id of a user is now, and whose text they had.
     fn both(&self, user: &UserId) -> Vec<UserId> {
         let Some(now) = self.user(user) else { return vec![user.clone()] };
