@@ -344,7 +344,7 @@ async fn find(
     step: &(dyn Fn(String) + Sync),
 ) -> anyhow::Result<Measured> {
     let mut runs: Vec<(f64, Outcome)> = Vec::new();
-    let (mut good, mut bad) = (0.0_f64, None::<f64>);
+    let (mut good, mut bad, mut halvings) = (0.0_f64, None::<f64>, 0);
     let mut rate = args.rate.map_or(FIRST_RATE, f64::from);
     for n in 0..DOUBLINGS + HALVINGS {
         step(format!("{rate:.0} a second"));
@@ -360,10 +360,12 @@ async fn find(
             true => good = good.max(rate),
             false => bad = Some(bad.map_or(rate, |bad| bad.min(rate))),
         }
-        let halved = runs.iter().filter(|(tried, _)| bad.is_some_and(|bad| *tried >= bad) || *tried > good).count();
         rate = match bad {
             None if n + 1 < DOUBLINGS => rate * 2.0,
-            Some(bad) if halved <= HALVINGS && bad - good > good * 0.1 && bad > 1.0 => ((good + bad) / 2.0).round(),
+            Some(bad) if halvings < HALVINGS && bad - good > good * 0.1 && bad > 1.0 => {
+                halvings += 1;
+                ((good + bad) / 2.0).round()
+            }
             _ => break,
         };
     }

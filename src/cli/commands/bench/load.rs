@@ -191,7 +191,6 @@ struct Member {
 
 /// A member's place.
 struct Place {
-    n: usize,
     room: String,
     /// The sender's number, and how many messages it sends.
     sends: Option<(u64, u64)>,
@@ -363,8 +362,7 @@ pub(super) async fn chat(target: &Arc<Target>, chat: &Chat, tag: &str) -> anyhow
         client.ask(1, "chat:join", &format!("{{\"roomId\":\"{room}\",\"limit\":1}}")).await?;
         let sends = (n < senders).then_some((n as u64, each));
         let first_us = between_us * n as f64 / senders as f64;
-        let place = Place { n, room, sends, between_us, first_us, in_flight, size: chat.size };
-        debug_assert_eq!(place.n, n);
+        let place = Place { room, sends, between_us, first_us, in_flight, size: chat.size };
         tasks.spawn(member(client, place, Arc::clone(&shared), part.clone()));
     }
     for n in 0..chat.pollers {
@@ -579,7 +577,6 @@ mod tests {
     #[test]
     fn messages_are_due_at_the_rate_whoever_sends_them() {
         let place = |n: usize| Place {
-            n,
             room: "r".to_owned(),
             sends: Some((n as u64, 10)),
             between_us: 50_000.0,

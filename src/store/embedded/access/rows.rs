@@ -121,6 +121,14 @@ impl Person {
         }
     }
 
+    /// Settles the JSON type of the id, unless it is.
+    pub(in crate::store::embedded) fn settle_id(&mut self, user: UserId) {
+        if !self.is_typed {
+            self.id = user;
+            self.is_typed = true;
+        }
+    }
+
     pub(in crate::store::embedded) fn has_arrived(&self) -> bool {
         self.first_seen_id > 0
     }

@@ -294,14 +294,6 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(no)
     }
 
-    /// Settles the JSON type of somebody's id, unless it is.
-    pub(in crate::store::embedded) fn settle_id(person: &mut Person, user: UserId) {
-        if !person.is_typed {
-            person.id = user;
-            person.is_typed = true;
-        }
-    }
-
     /// What is known of a user.
     pub(in crate::store::embedded) fn person(&self, no: u64) -> Outcome<Person> {
         get(self.t.users.read()?, &k8(no), Person::decode)?

@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use rustix::fs::OFlags;
 
 use crate::domain::Timestamp;
+use crate::domain::audit::hex;
 use crate::store::embedded::engine::codec::{encode, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome, guarded};
 use crate::store::embedded::engine::holder;
@@ -233,7 +234,7 @@ impl Opener {
         if name.len() != NAME_DIGITS {
             let mut random = [0; NAME_DIGITS / 2];
             getrandom::fill(&mut random).map_err(io::Error::other)?;
-            name = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            name = hex(&random);
             lock.set_len(0)?;
             lock.rewind()?;
             lock.write_all(name.as_bytes())?;

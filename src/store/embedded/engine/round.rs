@@ -31,6 +31,6 @@ impl Round {
 
     /// All have been looked at.
     pub(super) fn end(&mut self) {
-        *self = Round { at: None, earliest: self.earliest_seen, earliest_seen: u64::MAX, come: 0 };
+        *self = Round { earliest: self.earliest_seen, ..Round::default() };
     }
 }

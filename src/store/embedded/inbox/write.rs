@@ -265,7 +265,7 @@ impl Apply for Arrive {
             person.first_seen_id = next;
             person.first_seen_at = batch.now;
         }
-        Batch::settle_id(&mut person, self.user);
+        person.settle_id(self.user);
         person.name = self.name;
         person.roles = self.roles;
         person.last_seen_at = person.last_seen_at.max(batch.now);
@@ -283,7 +283,7 @@ impl Apply for SettleIds {
             let no = batch.user(&user)?;
             let mut person = batch.person(no)?;
             person.is_typed &= !self.is_anew;
-            Batch::settle_id(&mut person, user);
+            person.settle_id(user);
             batch.put_person(no, &person)?;
         }
         Ok(())
