@@ -161,7 +161,22 @@ struct Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.live.sockets.exit(self.number);
-        self.live.counters().polls_waiting.take();
+    }
+}
+
+/// A poll that is counted as waiting, for as long as this is there.
+struct CountedWait<'a>(&'a Live);
+
+impl<'a> CountedWait<'a> {
+    fn begin(live: &'a Live) -> CountedWait<'a> {
+        live.counters().polls_waiting.add();
+        CountedWait(live)
+    }
+}
+
+impl Drop for CountedWait<'_> {
+    fn drop(&mut self) {
+        self.0.counters().polls_waiting.take();
     }
 }
 
@@ -278,7 +293,6 @@ impl LongPoll {
             return Ok((place, Vec::new()));
         };
         let _leave = Waiting { live: &self.live, number };
-        self.live.counters().polls_waiting.add();
         handle.base_gate().open(&*waiter, 0, 0, || {});
         let mut audience = Audience::new(&caller.actor, &rooms);
         let mut lost: Vec<Room> = Vec::new();
@@ -292,6 +306,8 @@ impl LongPoll {
         require_memberships(&self.store, &self.settings, caller, rooms).await?;
         // Who was shut out before this wait could be found did not hear of it.
         self.live.require_access(&caller.actor)?;
+        // Only now: who is counted as waiting is told of whatever happens from here on.
+        let _counted = CountedWait::begin(&self.live);
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Registered first, looked second: nothing falls in between.
