@@ -250,6 +250,8 @@ export interface ServerEvents extends ServerToClientEvents {
   signed_out: () => void;
   /** Whether what waits outlives this page has changed. */
   storage: (state: StorageState) => void;
+  /** Another number of requests waits for its acknowledgement. */
+  pending: (state: { pending: number }) => void;
   /** Everything that waited is answered. */
   outbox: (state: { pending: 0 }) => void;
 }

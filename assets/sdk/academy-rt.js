@@ -711,7 +711,7 @@ class Outbox {
   server;
   #address;
 
-  /** @param {{ address: string, outboxLimit: number, outboxBytes: number, storage: Storage, storagePrefix: string, onUnstored: (item: Item) => void }} options */
+  /** @param {{ address: string, outboxLimit: number, outboxBytes: number, storage: Storage, storagePrefix: string, onUnstored: (item: Item) => void, onCount: () => void }} options */
   constructor(options) {
     this.#options = options;
     this.#storage = options.storage;
@@ -750,6 +750,7 @@ class Outbox {
     else lane.items.splice(behind, 0, item);
     this.count += 1;
     this.chars += item.chars;
+    this.#options.onCount();
   }
 
   /** @param {Item} item */
@@ -761,6 +762,7 @@ class Outbox {
     if (lane.items.length === 0 && !lane.isBusy && !lane.timer) this.lanes.delete(item.lane);
     this.count -= 1;
     this.chars -= item.chars;
+    this.#options.onCount();
     if (item.entry) this.#storage.remove(item.entry);
     if (item.isUnstored) this.#unstored -= 1;
     // There may be room again.
@@ -952,6 +954,7 @@ class Outbox {
     this.lanes.clear();
     this.count = 0;
     this.chars = 0;
+    this.#options.onCount();
     this.#unstored = 0;
     this.#last = 0;
     this.#counted = undefined;
@@ -1540,6 +1543,8 @@ class AcademySocket extends Emitter {
    * @type {Replaying | undefined}
    */
   #replaying;
+  /** How many requests wait, as the page was told last. */
+  #toldPending = 0;
 
   /** @param {Partial<Omit<Settings, 'storage'>> & { storage?: Settings['storage'] | null }} options */
   constructor(options = {}) {
@@ -1561,7 +1566,13 @@ class AcademySocket extends Emitter {
       // By then the page has added its listeners.
       queueMicrotask(() => this._tell('storage', [state]));
     });
-    this.#outbox = new Outbox({ ...this.#options, address: this.#base, storage: this.#storage, onUnstored: (item) => this.#unstored(item) });
+    this.#outbox = new Outbox({
+      ...this.#options,
+      address: this.#base,
+      storage: this.#storage,
+      onUnstored: (item) => this.#unstored(item),
+      onCount: () => this.#tellPending(),
+    });
     this.#rooms = new Rooms(this.#delivered, {
       ask: (event, args, done) => this.#ask(event, args, done),
       askRealtime: (event, args, done) => this.#askRealtime(event, args, done),
@@ -1922,6 +1933,16 @@ class AcademySocket extends Emitter {
       lane.timer = undefined;
       this.#pump(lane.name);
     }, ms);
+  }
+
+  /** Tells the page how many requests wait: once for all that happens in one go. */
+  #tellPending() {
+    queueMicrotask(() => {
+      const { pending } = this;
+      if (pending === this.#toldPending) return;
+      this.#toldPending = pending;
+      this._tell('pending', [{ pending }]);
+    });
   }
 
   /**

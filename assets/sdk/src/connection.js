@@ -168,6 +168,8 @@ export class AcademySocket extends Emitter {
    * @type {Replaying | undefined}
    */
   #replaying;
+  /** How many requests wait, as the page was told last. */
+  #toldPending = 0;
 
   /** @param {Partial<Omit<Settings, 'storage'>> & { storage?: Settings['storage'] | null }} options */
   constructor(options = {}) {
@@ -189,7 +191,13 @@ export class AcademySocket extends Emitter {
       // By then the page has added its listeners.
       queueMicrotask(() => this._tell('storage', [state]));
     });
-    this.#outbox = new Outbox({ ...this.#options, address: this.#base, storage: this.#storage, onUnstored: (item) => this.#unstored(item) });
+    this.#outbox = new Outbox({
+      ...this.#options,
+      address: this.#base,
+      storage: this.#storage,
+      onUnstored: (item) => this.#unstored(item),
+      onCount: () => this.#tellPending(),
+    });
     this.#rooms = new Rooms(this.#delivered, {
       ask: (event, args, done) => this.#ask(event, args, done),
       askRealtime: (event, args, done) => this.#askRealtime(event, args, done),
@@ -550,6 +558,16 @@ export class AcademySocket extends Emitter {
       lane.timer = undefined;
       this.#pump(lane.name);
     }, ms);
+  }
+
+  /** Tells the page how many requests wait: once for all that happens in one go. */
+  #tellPending() {
+    queueMicrotask(() => {
+      const { pending } = this;
+      if (pending === this.#toldPending) return;
+      this.#toldPending = pending;
+      this._tell('pending', [{ pending }]);
+    });
   }
 
   /**

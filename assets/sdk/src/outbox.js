@@ -85,7 +85,7 @@ export class Outbox {
   server;
   #address;
 
-  /** @param {{ address: string, outboxLimit: number, outboxBytes: number, storage: Storage, storagePrefix: string, onUnstored: (item: Item) => void }} options */
+  /** @param {{ address: string, outboxLimit: number, outboxBytes: number, storage: Storage, storagePrefix: string, onUnstored: (item: Item) => void, onCount: () => void }} options */
   constructor(options) {
     this.#options = options;
     this.#storage = options.storage;
@@ -124,6 +124,7 @@ export class Outbox {
     else lane.items.splice(behind, 0, item);
     this.count += 1;
     this.chars += item.chars;
+    this.#options.onCount();
   }
 
   /** @param {Item} item */
@@ -135,6 +136,7 @@ export class Outbox {
     if (lane.items.length === 0 && !lane.isBusy && !lane.timer) this.lanes.delete(item.lane);
     this.count -= 1;
     this.chars -= item.chars;
+    this.#options.onCount();
     if (item.entry) this.#storage.remove(item.entry);
     if (item.isUnstored) this.#unstored -= 1;
     // There may be room again.
@@ -326,6 +328,7 @@ export class Outbox {
     this.lanes.clear();
     this.count = 0;
     this.chars = 0;
+    this.#options.onCount();
     this.#unstored = 0;
     this.#last = 0;
     this.#counted = undefined;

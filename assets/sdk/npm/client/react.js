@@ -213,6 +213,8 @@ class ProgressStore extends Store {
 class InboxStore extends Store {
   #hub;
   #isAsked = false;
+  /** How often something has been told of it. */
+  #changes = 0;
 
   constructor(hub) {
     super(NO_INBOX);
@@ -232,9 +234,12 @@ class InboxStore extends Store {
 
   async reload() {
     this.#isAsked = true;
+    const before = this.#changes;
     try {
       const { items, unread, hasMore } = await this.#hub.ask('notification:list', { limit: 50 });
       this.set({ items, unread, hasMore, isLoading: false, error: null });
+      // The list may have been read before what was told while it was on its way.
+      if (this.#changes !== before) await this.reload();
     } catch (error) {
       this.#isAsked = false;
       this.set({ isLoading: false, error });
@@ -257,12 +262,14 @@ class InboxStore extends Store {
   }
 
   take(notification) {
+    this.#changes += 1;
     const { items, unread } = this.get();
     if (items.some(({ id }) => id === notification.id)) return;
     this.set({ items: [notification, ...items].sort((a, b) => b.id - a.id), unread: unread + (notification.read ? 0 : 1) });
   }
 
   changed({ ids, all, upTo = Infinity, read, deleted, unread }) {
+    this.#changes += 1;
     const isMeant = ({ id }) => (all ? id <= upTo : ids?.includes(id));
     const { items } = this.get();
     const left = deleted ? items.filter((one) => !isMeant(one)) : items;
@@ -294,7 +301,7 @@ class Hub extends Store {
     this.open = () => this.#open();
     if (!socket) return;
     if (socket.session) this.#user = idKey(socket.session.userId);
-    for (const event of ['connect', 'disconnect', 'transport', 'outbox', 'storage']) socket.on(event, () => this.#look());
+    for (const event of ['connect', 'disconnect', 'transport', 'pending', 'storage']) socket.on(event, () => this.#look());
     socket.on('authenticated', (session) => this.#meets(session));
     socket.on('auth_error', (error) => this.#look({ error }));
     socket.on('signed_out', () => this.#look({ error: null }));
@@ -315,9 +322,7 @@ class Hub extends Store {
 
   async ask(event, payload) {
     if (!this.socket) throw new Error('there is no connection where a page is rendered on a server');
-    const asked = this.socket.request(event, payload);
-    this.#look();
-    return asked;
+    return this.socket.request(event, payload);
   }
 
   #look(more = {}) {
