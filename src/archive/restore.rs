@@ -303,6 +303,9 @@ fn restore_in(
     };
     let mut replayed = None;
     let mut replay = |file: &OfflineFile| -> Result<(), Problem> {
+        if let Some(old) = &old {
+            file.take_names_from(&old.file).map_err(stored)?;
+        }
         let Some(plan) = plan else { return Ok(()) };
         let _rights = as_asked()?;
         replayed = Some(plan.replay(file, identities.as_ref(), summary.header.created_at)?);

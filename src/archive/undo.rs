@@ -55,6 +55,7 @@ pub fn undo(data_dir: &Path, options: RestoreOptions<'_>, watch: &mut Watch<'_>)
     let format = new.format;
     if format < newest_format() {
         watch(Step::Migrate);
+        new.take_names_from(&now_there).map_err(stored)?;
         migrate::migrate(&mut new, &mut |_| {}).map_err(stored)?;
     }
     let cautions = new.renamed_since(format).map_err(stored)?;

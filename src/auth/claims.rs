@@ -129,24 +129,27 @@ impl Claims {
 
     pub(super) fn into_actor(self, role_map: &[(String, Role)]) -> Result<Actor, TokenError> {
         let id = self.user_id.or(self.id).or(self.sub).ok_or(TokenError::Invalid("it names no user"))?;
+        let claimed = id.as_str().map(str::to_owned);
         let user = serde_json::from_value(id).ok().and_then(|id: Id| UserId::new(id).ok());
         let user = user.ok_or(TokenError::Invalid("its user id is not one"))?;
         if user.is_reserved() {
             return Err(TokenError::Invalid("its user id is the server's own"));
         }
-        let claimed: Vec<&str> = match (&self.role, &self.roles) {
+        let claimed_roles: Vec<&str> = match (&self.role, &self.roles) {
             (Some(role), _) => vec![role],
             (None, Some(roles)) => roles.list().iter().map(String::as_str).collect(),
             (None, None) => Vec::new(),
         };
-        let roles = if claimed.is_empty() {
+        let roles = if claimed_roles.is_empty() {
             vec![Role::Learner]
         } else {
-            let has = |role: Role| role_map.iter().any(|(claim, to)| *to == role && claimed.contains(&claim.as_str()));
+            let has =
+                |role: Role| role_map.iter().any(|(claim, to)| *to == role && claimed_roles.contains(&claim.as_str()));
             Role::ALL.into_iter().filter(|role| has(*role)).collect()
         };
         let scopes = self.scope.as_deref().unwrap_or_default().split_whitespace().filter_map(Scope::parse).collect();
         Ok(Actor {
+            claimed_as: claimed.filter(|text| *text != user.canonical()),
             user,
             name: self.name.unwrap_or_default().chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect(),
             roles,

@@ -25,6 +25,28 @@ pub enum Ban {
     },
 }
 
+impl Ban {
+    /// Whom it names, if it names a user.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Ban::TokensOf(user) | Ban::User(user) | Ban::Mute { user, .. } => Some(user),
+            Ban::Token(_) | Ban::AllTokens => None,
+        }
+    }
+
+    /// The same on whoever `of` gives for the user.
+    #[must_use]
+    pub fn on(self, of: impl FnOnce(UserId) -> UserId) -> Ban {
+        match self {
+            Ban::TokensOf(user) => Ban::TokensOf(of(user)),
+            Ban::User(user) => Ban::User(of(user)),
+            Ban::Mute { user, room } => Ban::Mute { user: of(user), room },
+            ban @ (Ban::Token(_) | Ban::AllTokens) => ban,
+        }
+    }
+}
+
 impl std::fmt::Display for Ban {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

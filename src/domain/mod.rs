@@ -163,6 +163,8 @@ impl Fingerprint {
 pub struct Actor {
     /// The user id with the JSON type that the token gave it.
     pub user: UserId,
+    /// What the token calls them, where that is not the normal form of their id.
+    pub claimed_as: Option<String>,
     /// The display name; the empty string if the token has none.
     pub name: String,
     /// The roles whose rooms the actor belongs to, without doubles, in the order of [`Role::ALL`].
@@ -185,6 +187,7 @@ impl Actor {
     pub fn local_admin() -> Actor {
         Actor {
             user: UserId::system(),
+            claimed_as: None,
             name: "system".to_owned(),
             roles: vec![Role::Admin],
             scopes: vec![Scope::Admin],

@@ -17,6 +17,17 @@ pub enum Subject {
     Room(RoomId),
 }
 
+impl Subject {
+    /// The person, if it is one.
+    #[must_use]
+    pub fn user(&self) -> Option<&UserId> {
+        match self {
+            Subject::User(user) => Some(user),
+            Subject::Room(_) => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

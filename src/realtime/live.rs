@@ -2,11 +2,12 @@
 //! it through [`crate::realtime::subscriber`], and what passes without being stored through here.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::domain::access::Banned;
 use crate::domain::{Actor, Clock, RoomId, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
@@ -17,6 +18,7 @@ use crate::realtime::gathered::Gatherings;
 use crate::realtime::known_users::KnownUsers;
 use crate::realtime::presence::Presences;
 use crate::realtime::registry::Sockets;
+use crate::realtime::renamed_users::RenamedUsers;
 use crate::realtime::settled_ids::SettledIds;
 
 /// Of so many changes it is remembered how many sockets they closed.
@@ -50,6 +52,8 @@ pub struct Live {
     pub(super) gatherings: Gatherings,
     pub(crate) known_users: KnownUsers,
     pub(crate) settled_ids: SettledIds,
+    /// Once the store has been read.
+    pub(crate) renamed_users: OnceLock<RenamedUsers>,
     pub(crate) clock: Arc<dyn Clock>,
     /// Where sockets that are shown out finish by themselves: the writer's thread is none of the runtime's.
     pub(super) runtime: Option<tokio::runtime::Handle>,
@@ -72,6 +76,7 @@ impl Live {
             gatherings: Gatherings::default(),
             known_users: KnownUsers::default(),
             settled_ids: SettledIds::default(),
+            renamed_users: OnceLock::new(),
             clock,
             runtime: tokio::runtime::Handle::try_current().ok(),
             effects: Mutex::default(),
@@ -94,6 +99,17 @@ impl Live {
         self.access.barred(actor, self.clock.now()).map_or(Ok(()), Err)
     }
 
+    /// Somebody whose token is good, by the id that they have here.
+    ///
+    /// # Errors
+    /// `token_invalid` if that was given to somebody else.
+    pub fn known(&self, actor: Actor) -> Result<Actor, ApiError> {
+        match self.renamed_users.get() {
+            Some(renamed) => renamed.known(actor),
+            None => Ok(actor),
+        }
+    }
+
     /// Somebody whose token is good, with the JSON type that their id has in all events.
     #[must_use]
     pub fn settled(&self, actor: Actor) -> Actor {
@@ -104,6 +120,12 @@ impl Live {
     #[must_use]
     pub fn named(&self, user: UserId) -> UserId {
         self.settled_ids.named(user)
+    }
+
+    /// As [`Live::named`], for whom something stands against.
+    #[must_use]
+    pub fn named_in(&self, banned: Banned) -> Banned {
+        Banned { ban: banned.ban.on(|user| self.named(user)), ..banned }
     }
 
     /// What is to be followed up; for the one task that does it.

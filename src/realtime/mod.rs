@@ -16,5 +16,6 @@ pub mod known_users;
 pub mod live;
 pub mod presence;
 pub mod registry;
+pub mod renamed_users;
 pub mod settled_ids;
 pub mod subscriber;

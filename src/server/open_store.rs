@@ -46,7 +46,7 @@ fn migrate(data_dir: &Path, now: crate::domain::Timestamp) -> Result<(), Problem
     tracing::info!("the store has an older format: making a backup, then migrating it");
     let upgraded = rebuild::upgrade(data_dir, now, "system", &mut |_| {})?;
     for renamed in &upgraded.renamed {
-        tracing::warn!(%renamed, "two ids are one in their normal form (NFC)");
+        tracing::warn!(%renamed, "an id whose normal form (NFC) was taken has another name now");
     }
     let backup = upgraded.backup.map(|made| made.path.display().to_string()).unwrap_or_default();
     tracing::info!(from = upgraded.from, to = upgraded.to, %backup, "the store was migrated");

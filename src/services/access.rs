@@ -252,7 +252,7 @@ impl Access {
         let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.store.now());
         let mut bans = self.unstored.follow(bans);
         bans.retain(|banned| banned.until.is_none_or(|until| until > now));
-        Ok(bans)
+        Ok(bans.into_iter().map(|banned| self.live.named_in(banned)).collect())
     }
 
     /// Shuts somebody out: their sockets are closed, and no token lets them in.

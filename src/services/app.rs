@@ -96,7 +96,7 @@ impl App {
         let ending = CancellationToken::new();
         let streams = Streams::new(live.counters().clone());
         let uses = Uses::new(store.clone(), settings.clone());
-        let notices = Notices::new(store.clone());
+        let notices = Notices::new(store.clone(), live.clone());
         App {
             chat: Chat::new(store.clone(), live.clone(), rates.clone(), settings.clone(), uses.clone()),
             progress: Progress::new(store.clone(), rates.clone()),
@@ -105,9 +105,9 @@ impl App {
             identities: Identities::new(store.clone(), live.clone(), settings.clone()),
             access: Access::new(store.clone(), live.clone()),
             rooms: Rooms::new(store.clone(), live.clone(), settings.clone()),
-            moderation: Moderation::new(store.clone(), settings.clone(), uses.clone()),
+            moderation: Moderation::new(store.clone(), live.clone(), settings.clone(), uses.clone()),
             transcripts: Transcripts::new(store.clone(), streams.clone()),
-            privacy: Privacy::new(store.clone(), settings.clone(), streams.clone()),
+            privacy: Privacy::new(store.clone(), live.clone(), settings.clone(), streams.clone()),
             purges: Purges::new(store.clone(), settings.clone(), ending.clone()),
             audit: Audit::new(store.clone(), live.clone()),
             backups: Backups::new(store.clone(), settings.clone(), streams.clone(), key_dir.map(Path::to_owned)),

@@ -1,9 +1,11 @@
-//! The JSON types of users' ids, as the store keeps them: settled by the first token of each, or by `auth.id_type` for all.
+//! The JSON types of users' ids, as the store keeps them: settled by the first token of each, or by `auth.id_type` for all; and who
+//! has another id than their tokens say.
 
 use std::sync::Arc;
 
 use crate::domain::{Actor, IdType, UserId};
 use crate::realtime::live::Live;
+use crate::realtime::renamed_users::RenamedUsers;
 use crate::realtime::settled_ids::is_number;
 use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
@@ -15,7 +17,7 @@ const PAGE: usize = 10_000;
 /// So many share a transaction.
 const SLICE: usize = 1_000;
 
-/// Which JSON type the id of each user has.
+/// Which id each user has, and of which JSON type.
 #[derive(Debug, Clone)]
 pub struct Identities {
     store: Storage,
@@ -55,6 +57,9 @@ impl Identities {
             next = more;
         }
         self.live.settled_ids.begin(rule, settled);
+        let renamed = self.store.renamed_users().await?;
+        // It is read once.
+        let _ = self.live.renamed_users.set(RenamedUsers::new(renamed));
         for users in others.chunks(SLICE) {
             let settle = SettleIds { users: users.to_vec(), is_anew: true };
             if let Err(error) = self.store.write(settle).await {

@@ -12,6 +12,7 @@ use crate::protocol::admin::access::{MuteChanged, MuteRequest, MuteView, ReasonR
 use crate::protocol::admin::data::MessageRemoved;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::view::OneMessage;
+use crate::realtime::live::Live;
 use crate::services::access::reason_of;
 use crate::services::errors::store_error;
 use crate::services::rooms::room_error;
@@ -28,6 +29,8 @@ use crate::store::operations::{Act, DeleteMessage, LiftBan, MessageTarget, SetBa
 pub struct Moderation {
     /// The messages.
     store: Storage,
+    /// The JSON types of ids.
+    live: Arc<Live>,
     /// The rules of open rooms.
     settings: Arc<LiveSettings>,
     /// Administrators who read what is not theirs.
@@ -35,8 +38,8 @@ pub struct Moderation {
 }
 
 impl Moderation {
-    pub(super) fn new(store: Storage, settings: Arc<LiveSettings>, uses: Uses) -> Moderation {
-        Moderation { store, settings, uses }
+    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>, uses: Uses) -> Moderation {
+        Moderation { store, live, settings, uses }
     }
 
     /// One message by its id. That somebody reads in a room that is not theirs is recorded, as for a page of it; and so is each
@@ -170,7 +173,8 @@ impl Moderation {
     pub async fn mutes(&self, caller: &Caller) -> Result<Vec<MuteView>, ApiError> {
         authorize(caller, Scope::Users)?;
         let (bans, now) = (self.store.bans().await.map_err(store_error)?, self.store.now());
-        Ok(bans.iter().filter_map(MuteView::of).filter(|mute| mute.until > now).collect())
+        let bans = bans.into_iter().map(|banned| self.live.named_in(banned));
+        Ok(bans.filter_map(|banned| MuteView::of(&banned)).filter(|mute| mute.until > now).collect())
     }
 
     async fn find(&self, id: u64) -> Result<Message, ApiError> {

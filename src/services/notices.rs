@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use crate::archive::moments::moment;
 use crate::domain::audit::action;
-use crate::domain::notification::{MAX_TIMED, NotificationDraft, Times};
-use crate::domain::{Refusal, Scope, Timestamp};
+use crate::domain::notification::{CountedNotice, MAX_TIMED, NotificationDraft, Times};
+use crate::domain::{Refusal, Scope, Timestamp, UserId};
 use crate::protocol::admin::access::{Listed, MAX_LISTED, ReasonRequest};
 use crate::protocol::admin::notices::{
-    NoticeListRequest, NoticeView, ReaderListRequest, ReaderView, Readers, Recalled,
+    NoticeListRequest, NoticeView, ReaderListRequest, ReaderView, Readers, Recalled, TargetView,
 };
 use crate::protocol::error::{ApiError, ErrorCode};
+use crate::realtime::live::Live;
 use crate::services::access::reason_of;
 use crate::services::errors::store_error;
 use crate::services::pages::limit_within;
@@ -37,13 +38,15 @@ const NEVER: u64 = u64::MAX;
 #[derive(Debug, Clone)]
 pub struct Notices {
     store: Storage,
+    /// The JSON types of ids.
+    live: Arc<Live>,
     /// When something is due next, in milliseconds since the epoch. What is scheduled meanwhile makes it unknown.
     next: Arc<AtomicU64>,
 }
 
 impl Notices {
-    pub(super) fn new(store: Storage) -> Notices {
-        Notices { store, next: Arc::new(AtomicU64::new(UNKNOWN)) }
+    pub(super) fn new(store: Storage, live: Arc<Live>) -> Notices {
+        Notices { store, live, next: Arc::new(AtomicU64::new(UNKNOWN)) }
     }
 
     /// The times of a notification, if they make sense.
@@ -131,7 +134,18 @@ impl Notices {
         let page = self.store.notices(NoticeQuery { before: request.before, limit, state }).await;
         let page = page.map_err(store_error)?;
         let next = page.items.last().filter(|_| page.has_more).map(|last| last.notice.id.to_string());
-        Ok(Listed { items: page.items.iter().map(NoticeView::from).collect(), next })
+        Ok(Listed { items: page.items.iter().map(|notice| self.view(notice)).collect(), next })
+    }
+
+    /// A notification as administrators see it.
+    fn view(&self, counted: &CountedNotice) -> NoticeView {
+        let mut view = NoticeView::from(counted);
+        let named = |user: &mut UserId| *user = self.live.named(user.clone());
+        view.by.iter_mut().chain(view.over_by.as_mut()).for_each(named);
+        if let TargetView::User(user) = &mut view.target {
+            named(user);
+        }
+        view
     }
 
     /// Who has read a notification, and who has not.
@@ -147,7 +161,7 @@ impl Notices {
         };
         let page = self.store.readers(id, query).await.map_err(|error| not_there(error, id))?;
         Ok(Readers {
-            notification: NoticeView::from(&page.notice),
+            notification: self.view(&page.notice),
             items: page.readers.into_iter().map(ReaderView::from).collect(),
             next: page.next.map(|next| next.to_string()),
         })
@@ -171,7 +185,7 @@ impl Notices {
         })?;
         let page = self.store.readers(id, ReaderQuery { after: u64::MAX - 1, limit: 1, read: None }).await;
         let page = page.map_err(|error| not_there(error, id))?;
-        Ok(Recalled { was_sent: recalled.answer.sent.is_some(), notification: NoticeView::from(&page.notice) })
+        Ok(Recalled { was_sent: recalled.answer.sent.is_some(), notification: self.view(&page.notice) })
     }
 }
 

@@ -19,6 +19,7 @@ use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedM
 use crate::store::operations::{Act, BeginErasure, EraseSlice, PruneWithheld, ReleaseHold, SetHold};
 use crate::store::{ExportCursor, StoreError, UserItem};
 
+use crate::realtime::live::Live;
 use crate::services::audit::record_reading;
 use crate::services::errors::{store_error, user_error};
 use crate::services::settings::LiveSettings;
@@ -80,6 +81,8 @@ fn write_item(out: &mut JsonSections<Vec<u8>>, item: &UserItem) -> io::Result<()
 pub struct Privacy {
     /// All that is stored of somebody.
     store: Storage,
+    /// The JSON types of ids.
+    live: Arc<Live>,
     /// The retention floor, and the calendar that finishes what was cut short.
     settings: Arc<LiveSettings>,
     /// The exports that are being sent.
@@ -89,8 +92,8 @@ pub struct Privacy {
 }
 
 impl Privacy {
-    pub(super) fn new(store: Storage, settings: Arc<LiveSettings>, streams: Streams) -> Privacy {
-        Privacy { store, settings, streams, exports: Turns::default() }
+    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>, streams: Streams) -> Privacy {
+        Privacy { store, live, settings, streams, exports: Turns::default() }
     }
 
     /// All legal holds.
@@ -100,7 +103,16 @@ impl Privacy {
     pub async fn holds(&self, caller: &Caller) -> Result<Vec<HoldView>, ApiError> {
         authorize(caller, Scope::Admin)?;
         let holds = self.store.holds().await.map_err(store_error)?;
-        Ok(holds.iter().map(HoldView::from).collect())
+        Ok(holds.into_iter().map(|hold| self.view(hold)).collect())
+    }
+
+    /// A hold as administrators see it.
+    fn view(&self, hold: Hold) -> HoldView {
+        let subject = match hold.subject {
+            Subject::User(user) => Subject::User(self.live.named(user)),
+            subject @ Subject::Room(_) => subject,
+        };
+        HoldView::from(&Hold { subject, ..hold })
     }
 
     /// Sets a legal hold, beside those that stand on its subject. Asked again with the same reason, it gives the one that stands.
@@ -123,7 +135,7 @@ impl Privacy {
         let act = Act { note: hold.reason.clone(), ..caller.act(action::HOLD_SET, hold.subject.to_string()) };
         loop {
             match self.store.act(SetHold { hold: hold.clone() }, act.clone()).await {
-                Ok(set) => return Ok(HoldView::from(&set.answer.hold)),
+                Ok(set) => return Ok(self.view(set.answer.hold)),
                 Err(StoreError::Refused(Refusal::Unsettled)) => self.prune_withheld().await.map_err(store_error)?,
                 Err(error) => return Err(store_error(error)),
             }
@@ -145,7 +157,7 @@ impl Privacy {
         let hold = self.store.act(ReleaseHold { subject, number }, act).await.map_err(store_error)?.answer;
         // What it withheld is shown to nobody from now on, and goes in a moment.
         self.settings.wake_calendar();
-        Ok(HoldView::from(&hold))
+        Ok(self.view(hold))
     }
 
     /// All that is stored of a person, as one JSON document, streaming. It is read part by part as the receiver takes it: a slow

@@ -89,6 +89,10 @@ pub trait PeopleBook: Send + Sync {
     /// its type is settled; and the number to go on behind, if there may be more.
     fn numeric_ids(&self, after: u64, limit: usize) -> Answer<'_, NumericIds>;
 
+    /// Whoever has a name of their own since the upgrade to normal forms (NFC), as the form of their id was somebody else's already:
+    /// by the text that tokens of before call them.
+    fn renamed_users(&self) -> Answer<'_, Vec<(String, UserId)>>;
+
     /// One of them.
     ///
     /// # Errors

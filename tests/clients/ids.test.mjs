@@ -1,7 +1,7 @@
 // Ids as pages compare them, with ===: one JSON type of each user, whatever their tokens write, and one form of each text.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { act, call, done, say, served } from './acts.mjs';
+import { act, admin, call, done, say, served } from './acts.mjs';
 import { all, ask, heard, until } from './harness.mjs';
 import { Site, isBy } from './page.mjs';
 
@@ -58,6 +58,11 @@ for (const [first, second, id] of [[asText, asNumber, '7'], [asNumber, asText, 7
     await act(server, 'POST', '/rooms', { roomId: 'r', members: [second.userId] });
     const broadcast = { target: { room: 'chat:r' }, event: 'chat:message', payload: { content: 'before', senderId: second.userId } };
     await done(server, { userId: 1, role: 'admin' }, 'POST', '/broadcast', broadcast);
+    // What an administrator has said of them before is not of another type afterwards.
+    await act(server, 'POST', '/rooms', { roomId: 'quiet' });
+    await act(server, 'POST', '/holds', { userId: second.userId, reason: 'case' });
+    await act(server, 'POST', '/users/7/mute', { roomId: 'quiet', seconds: 3_600 });
+    await done(server, admin, 'POST', '/notifications', { target: { user: second.userId }, title: 't', message: 'm', at: Date.now() + 3_600_000 });
     onlyOne(await told(server, [first, second, first], 'r'), id);
     await done(server, { userId: 1, role: 'admin' }, 'POST', '/broadcast', broadcast);
     await server.kill();
@@ -66,6 +71,12 @@ for (const [first, second, id] of [[asText, asNumber, '7'], [asNumber, asText, 7
     // Administrators find the user by both, and are told the one.
     for (const path of ['/users/7', '/users/%37']) assert.equal((await act(server, 'GET', path)).userId, id);
     assert.deepEqual((await act(server, 'GET', '/users')).items.map(({ userId }) => userId).filter((one) => String(one) === '7'), [id]);
+    const [hold] = (await act(server, 'GET', '/holds')).items;
+    const [mute] = (await act(server, 'GET', '/mutes')).items;
+    const notice = (await act(server, 'GET', '/notifications')).items.find(({ target }) => target.user !== undefined);
+    const diagnosis = await act(server, 'GET', '/users/7/diagnosis');
+    const told7 = { hold: hold.userId, mute: mute.userId, notice: notice.target.user, diagnosis: diagnosis.userId, diagnosed: diagnosis.mutes[0].userId };
+    assert.deepEqual(told7, { hold: id, mute: id, notice: id, diagnosis: id, diagnosed: id });
     assert.equal((await act(server, 'POST', '/users/7/block', {})).userId, id);
     for (const claims of [first, second]) assert.equal((await call(server, claims, 'GET', '/session')).status, 403);
     await act(server, 'POST', '/users/7/unblock', {});

@@ -443,6 +443,13 @@ describe('the server in memory answers as the real one', () => {
       assert.ok(theirs.answers.length > 45 && theirs.told.length >= 6, `${theirs.answers.length} ${theirs.told.length}`);
       for (const [at, [event, answer]] of theirs.answers.entries()) assert.deepEqual(ours.answers[at], [event, answer], `${at} ${event}`);
       assert.deepEqual(ours.told, theirs.told);
+      // Another device, whose tokens write the id differently, has the id of the first.
+      const again = { userId: '7', name: 'Ann' };
+      for (const socket of [connect({ url: own.url, token: token(again) }), academy.connect(again)]) {
+        await until(() => socket.session, 'it is signed in');
+        assert.equal(socket.session.userId, 7);
+        socket.disconnect();
+      }
     } finally {
       academy.close();
       await own.stop();

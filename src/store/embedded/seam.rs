@@ -17,6 +17,7 @@ use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
 use crate::store::access::NumericIds;
 use crate::store::embedded::engine::queue::Command;
 use crate::store::embedded::engine::schema::Snapshot;
+use crate::store::embedded::offline::renamed::Renamed;
 use crate::store::notices::{NoticePage, NoticeQuery, Notices, ReaderPage, ReaderQuery};
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::{CommitTap, RowSink};
@@ -189,6 +190,12 @@ impl RoomBook for Embedded {
 impl PeopleBook for Embedded {
     fn numeric_ids(&self, after: u64, limit: usize) -> Answer<'_, NumericIds> {
         Box::pin(self.read(move |snapshot| snapshot.numeric_ids(after, limit)))
+    }
+
+    fn renamed_users(&self) -> Answer<'_, Vec<(String, UserId)>> {
+        Box::pin(self.read(|snapshot| {
+            Ok(Renamed::read(&snapshot.meta()?)?.map(|renamed| renamed.users_of_their_own()).unwrap_or_default())
+        }))
     }
 
     fn list_users(&self, query: ListQuery) -> Answer<'_, ListPage<UserProfile>> {

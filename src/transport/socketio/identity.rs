@@ -21,6 +21,7 @@ pub(crate) fn identify(
 ) -> Result<Actor, ApiError> {
     let token = token.ok_or(TokenError::Missing);
     let actor = token.and_then(|token| verifier.verify(token, app.store.now())).map_err(|error| token_error(&error))?;
+    let actor = app.live.known(actor)?;
     app.live.require_access(&actor)?;
     let actor = app.live.settled(actor);
     Ok(if is_certified || !app.settings.get().needs_certificate { actor } else { actor.without_trust() })

@@ -101,6 +101,7 @@ class FakeAcademy {
   #isOnline = true;
   #realtime = true;
   #clients = new Set();
+  #ids = new Map();
   #storeId = Array.from({ length: 32 }, () => Math.floor(Math.random() * 16).toString(16)).join('');
 
   /** The clock; a test may set it. */
@@ -221,8 +222,15 @@ class FakeAcademy {
 
   // --- users and rooms -------------------------------------------------------------------------------------------------
 
+  /** Of the ids that differ in their JSON type or their Unicode form alone, the one that came first is everybody's. */
+  #idOf(claimed) {
+    const id = isText(claimed) ? claimed.normalize('NFC') : claimed;
+    if (!this.#ids.has(key(id))) this.#ids.set(key(id), id);
+    return this.#ids.get(key(id));
+  }
+
   #userOf(claims) {
-    const id = claims.userId ?? claims.id ?? claims.sub;
+    const id = this.#idOf(claims.userId ?? claims.id ?? claims.sub);
     const role = claims.role ?? 'learner';
     return { id, name: claims.name ?? String(id), role: ROLES.includes(role) ? role : null, expiresAt: claims.exp ? claims.exp * 1_000 : null };
   }

@@ -71,6 +71,8 @@ pub(in crate::store::embedded) mod meta {
     pub(in crate::store::embedded) const NOTIFICATIONS_PURGED: &str = "notifications_purged";
     /// Ids that had another text before format 8, where it was not just put into its normal form. It is missing where no id had.
     pub(in crate::store::embedded) const RENAMED: &str = "renamed";
+    /// While a file is migrated that takes the place of another life of its store: the names that that one has given.
+    pub(in crate::store::embedded) const NAMES_GIVEN: &str = "names_given";
     /// The number and hash of the audit record before the first that is kept.
     pub(in crate::store::embedded) const AUDIT_ANCHOR: &str = "audit_anchor";
     /// The number and hash of the last audit record.

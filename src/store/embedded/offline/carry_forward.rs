@@ -6,9 +6,10 @@ use crate::domain::privacy::{Erasure, ErasureCounts, Hold};
 use crate::domain::{Timestamp, UserId};
 use crate::store::StoreError;
 use crate::store::embedded::engine::batch::{Batch, Known};
-use crate::store::embedded::engine::codec::{encode, get_number};
+use crate::store::embedded::engine::codec::{encode, get_number, get_value};
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::schema::{Tables, k8, meta};
+use crate::store::embedded::offline::normal_forms::name_users;
 use crate::store::embedded::offline::renamed::Renamed;
 use crate::store::embedded::offline::rows::OfflineFile;
 use crate::store::embedded::privacy::rows::{HoldRow, hold_key};
@@ -112,6 +113,38 @@ impl OfflineFile {
         Ok(self.read(|snapshot| Renamed::read(&snapshot.meta()?))?.unwrap_or_default())
     }
 
+    /// Before it is migrated: whom and which rooms it will call what another life of the same store calls them. What that one has
+    /// erased, held and shut out since is then about the same ones.
+    ///
+    /// # Errors
+    /// What kept it from being noted.
+    pub fn take_names_from(&self, other: &OfflineFile) -> Result<(), StoreError> {
+        if self.format >= FIRST_WITH_NORMAL_FORMS || other.format < FIRST_WITH_NORMAL_FORMS || !self.is_of(other)? {
+            return Ok(());
+        }
+        let given = other.renamed()?;
+        self.write(|tables| given.put_given(tables))
+    }
+
+    /// Whether it is another life of the same store.
+    fn is_of(&self, other: &OfflineFile) -> Result<bool, StoreError> {
+        let id = |file: &OfflineFile| file.read(|snapshot| get_value::<_, [u8; 16]>(&snapshot.meta()?, meta::STORE_ID));
+        Ok(id(self)? == id(other)?)
+    }
+
+    /// The names of today of whomever another file knows by a text of before: of those that have none here, this gives it.
+    fn names_with(&self, from: &OfflineFile) -> Result<Renamed, StoreError> {
+        let given = from.renamed()?;
+        let mut named: Vec<String> = given.users.keys().cloned().collect();
+        named.extend(from.erasures()?.iter().map(|erasure| erasure.user.canonical()));
+        named.extend(from.holds()?.iter().filter_map(|hold| hold.subject.user()).map(UserId::canonical));
+        if from.format >= 3 {
+            let bans = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
+            named.extend(bans.iter().filter_map(|banned| banned.ban.user()).map(UserId::canonical));
+        }
+        self.write(|tables| name_users(tables, &given, named))
+    }
+
     /// What its migration from a format has given another name than its normal form, in words.
     ///
     /// # Errors
@@ -131,10 +164,10 @@ impl OfflineFile {
             carried.is_same_audit_log = true;
             return Ok(carried);
         }
-        let renamed = self.renamed()?;
-        let mut next = self.next_hold()?.max(from.next_hold()?);
+        let renamed = self.names_with(from)?;
+        let next = self.next_hold()?.max(from.next_hold()?);
         // What was erased since was not held then, whatever is held in this store.
-        let holds: Vec<Hold> = from.holds()?.iter().flat_map(|hold| renamed.numbered(hold, &mut next)).collect();
+        let holds: Vec<Hold> = from.holds()?.iter().map(|hold| renamed.hold(hold)).collect();
         let holds_before = self.holds()?;
         self.write(|tables| put_holds(tables, &[], 1, false))?;
         let known = self.erasures()?;
@@ -171,7 +204,7 @@ impl OfflineFile {
         if from.format < 2 {
             return Ok(carried);
         }
-        let (known, renamed) = (self.erasures()?, self.renamed()?);
+        let (known, renamed) = (self.erasures()?, self.names_with(from)?);
         for erasure in from.erasures()?.into_iter().filter(|erasure| erasure.at >= since) {
             if !known.iter().any(|other| other.user == erasure.user && other.at >= erasure.at) {
                 self.erase_again(&erasure, &renamed, now)?;
@@ -182,7 +215,7 @@ impl OfflineFile {
         // The other file has numbers of its own.
         let mut next = holds.iter().map(|hold| hold.number + 1).fold(self.next_hold()?, u64::max);
         let since_then = from.holds()?.into_iter().filter(|hold| hold.at >= since);
-        for hold in since_then.flat_map(|hold| renamed.holds(&hold)) {
+        for hold in since_then.map(|hold| renamed.hold(&hold)) {
             if !holds.iter().any(|own| own.subject == hold.subject && own.reason == hold.reason) {
                 holds.push(Hold { number: next, ..hold });
                 next += 1;
@@ -193,7 +226,7 @@ impl OfflineFile {
         if from.format >= 3 {
             let bans = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
             let since_then = bans.into_iter().filter(|banned| banned.at >= since);
-            let since_then: Vec<_> = since_then.flat_map(|banned| renamed.bans(&banned)).collect();
+            let since_then: Vec<_> = since_then.map(|banned| renamed.ban(&banned)).collect();
             carried.bans = since_then.len();
             self.batch(now, |batch| since_then.into_iter().try_for_each(|banned| batch.put_ban(banned).map(drop)))?;
         }
@@ -231,7 +264,7 @@ impl OfflineFile {
     /// Blocks and revocations since the backup stay in force. What was lifted since is as it was: not in the newer store.
     fn carry_bans(&self, from: &OfflineFile, renamed: &Renamed, now: Timestamp) -> Result<usize, StoreError> {
         let standing = from.read(crate::store::embedded::engine::schema::Snapshot::all_bans)?;
-        let standing: Vec<_> = standing.iter().flat_map(|banned| renamed.bans(banned)).collect();
+        let standing: Vec<_> = standing.iter().map(|banned| renamed.ban(banned)).collect();
         self.write(|tables| {
             tables.bans.write()?.clear()?;
             Ok(())
@@ -242,7 +275,7 @@ impl OfflineFile {
     }
 
     fn erase_again(&self, erasure: &Erasure, renamed: &Renamed, now: Timestamp) -> Result<(), StoreError> {
-        // Whom a format of before named by another text is here by the one of today.
+        // Whom a format of before named by another text is here by the name of today.
         let user = renamed.user(&erasure.user).unwrap_or_else(|| erasure.user.clone());
         let begun =
             Erasure { user: user.clone(), counts: ErasureCounts::default(), finished_at: None, ..erasure.clone() };
@@ -257,7 +290,7 @@ impl OfflineFile {
         }
         // One that had ended keeps its certificate, which the audit log has; the next start ends the other, and records it.
         let kept = if erasure.is_finished() { erasure.clone() } else { Erasure { counts, ..begun } };
-        self.batch(now, |batch| batch.put_erasure(&kept))
+        self.batch(now, |batch| batch.put_erasure_of(&user, &kept))
     }
 
     /// The records that this store's audit log does not have, if its own audit log is the beginning of the other.

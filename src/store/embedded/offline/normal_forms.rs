@@ -39,6 +39,10 @@ fn renamed_in(tables: &Tables<'_>) -> Outcome<Renamed> {
     Ok(Renamed::read(tables.meta.read()?)?.unwrap_or_default())
 }
 
+fn given_in(tables: &Tables<'_>) -> Outcome<Renamed> {
+    Renamed::read_given(tables.meta.read()?)
+}
+
 /// A slice of a table: how many rows it has and the last of them, and of these what `read` gives to be written anew.
 fn older_of<T>(
     table: &impl ReadableTable<K8, Row>,
@@ -55,6 +59,30 @@ fn older_of<T>(
     Ok((slice, older))
 }
 
+/// The name that an id of before gets: the one that another life of this store has given it, if that is free here, else its
+/// normal form or the next name that is free and that nobody is given.
+fn name_of(
+    given: &BTreeMap<String, String>,
+    old: &str,
+    most: usize,
+    mut is_taken: impl FnMut(&str) -> Outcome<bool>,
+) -> Outcome<String> {
+    match given.get(old) {
+        Some(name) if !is_taken(name)? => Ok(name.clone()),
+        _ => free_name(old, most, |name| Ok(is_taken(name)? || given.values().any(|given| given == name))),
+    }
+}
+
+/// As [`name_of`], of a user: the certificate of an erasure, too, is found by its name.
+fn user_name(tables: &Tables<'_>, renamed: &Renamed, given: &Renamed, old: &str) -> Outcome<String> {
+    let is_taken = |name: &str| {
+        Ok(tables.user_no.read()?.get(name.as_bytes())?.is_some()
+            || tables.erasures.read()?.get(name.as_bytes())?.is_some()
+            || renamed.users.values().any(|other| other == name))
+    };
+    name_of(&given.users, old, USER_CHARS, is_taken)
+}
+
 /// Users by their numbers: the elder of two gets the normal form, unless somebody has it.
 pub(super) fn users(tables: &mut Tables<'_>, done: u64) -> Sliced {
     let (slice, older) = older_of(tables.users.read()?, done, |no, row| {
@@ -64,18 +92,15 @@ pub(super) fn users(tables: &mut Tables<'_>, done: u64) -> Sliced {
     if older.is_empty() {
         return Ok(slice);
     }
-    let (mut renamed, mut buffer) = (renamed_in(tables)?, Vec::new());
+    let (mut renamed, given, mut buffer) = (renamed_in(tables)?, given_in(tables)?, Vec::new());
     for (no, mut person) in older {
         let old = person.id.canonical();
-        let taken = |name: &str| Ok(tables.user_no.read()?.get(name.as_bytes())?.is_some());
-        let new = free_name(&old, USER_CHARS, taken)?;
+        let new = user_name(tables, &renamed, &given, &old)?;
         tables.user_no.write()?.remove(old.as_bytes())?;
         tables.user_no.write()?.insert(new.as_bytes(), encode(&no, &mut buffer)?)?;
         person.id = UserId::stored(Id::Text(new.as_str().into()));
         tables.users.write()?.insert(&k8(no), person.encode(&mut buffer)?)?;
-        if new != normal_form(&old) {
-            renamed.users.insert(old, new);
-        }
+        renamed.users.insert(old, new);
     }
     renamed.put(tables)?;
     Ok(slice)
@@ -90,18 +115,16 @@ pub(super) fn rooms(tables: &mut Tables<'_>, done: u64) -> Sliced {
     if older.is_empty() {
         return Ok(slice);
     }
-    let (mut renamed, mut buffer) = (renamed_in(tables)?, Vec::new());
+    let (mut renamed, given, mut buffer) = (renamed_in(tables)?, given_in(tables)?, Vec::new());
     for (no, mut room) in older {
         let old = room.id.canonical();
         let mut new = normal_form(&old).into_owned();
         if get_number(tables.room_no.read()?, old.as_bytes())? == Some(no) {
-            let taken = |name: &str| Ok(tables.room_no.read()?.get(name.as_bytes())?.is_some());
-            new = free_name(&old, ROOM_CHARS, taken)?;
+            let is_taken = |name: &str| Ok(tables.room_no.read()?.get(name.as_bytes())?.is_some());
+            new = name_of(&given.rooms, &old, ROOM_CHARS, is_taken)?;
             tables.room_no.write()?.remove(old.as_bytes())?;
             tables.room_no.write()?.insert(new.as_bytes(), encode(&no, &mut buffer)?)?;
-            if new != normal_form(&old) {
-                renamed.rooms.insert(old, new.clone());
-            }
+            renamed.rooms.insert(old, new.clone());
         }
         room.id = RoomId::stored(Id::Text(new.into()));
         tables.rooms.write()?.insert(&k8(no), encode_room(&room, &mut buffer)?)?;
@@ -143,9 +166,44 @@ pub(super) fn lessons(tables: &mut Tables<'_>) -> Sliced {
 
 /// What is keyed by an id, or few: bans, holds, erasures, withheld versions and broadcasts on their way. All at once.
 pub(super) fn keyed(tables: &mut Tables<'_>) -> Sliced {
-    let renamed = renamed_in(tables)?;
+    let (named, given) = (named_in(tables)?, given_in(tables)?);
+    let renamed = name_users(tables, &given, named)?;
+    tables.meta.write()?.remove(meta::NAMES_GIVEN)?;
     let rows = bans(tables, &renamed)? + holds(tables, &renamed)? + erasures(tables, &renamed)?;
     Ok((rows + withheld(tables, &renamed)? + outbox(tables, &renamed)?, None))
+}
+
+/// Whom bans, holds and erasures name.
+fn named_in(tables: &Tables<'_>) -> Outcome<Vec<String>> {
+    let mut all = Vec::new();
+    for row in tables.bans.read()?.iter()? {
+        let (key, value) = row?;
+        all.extend(decode::<BanRow<'_>>(value.value())?.banned(key.value())?.ban.user().map(UserId::canonical));
+    }
+    for hold in read_holds(tables.holds.read()?)? {
+        all.extend(hold.subject.user().map(UserId::canonical));
+    }
+    for row in tables.erasures.read()?.iter()? {
+        all.push(String::from_utf8_lossy(row?.0.value()).into_owned());
+    }
+    Ok(all)
+}
+
+/// Gives a name to each of these users whose text is older and who has none yet: what stands about somebody who has never been
+/// here, or is here no more, is not about whoever has the normal form.
+pub(super) fn name_users(tables: &mut Tables<'_>, given: &Renamed, users: Vec<String>) -> Outcome<Renamed> {
+    let mut renamed = renamed_in(tables)?;
+    let before = renamed.users.len();
+    for old in users.into_iter().filter(|text| is_older(text)) {
+        if !renamed.users.contains_key(&old) {
+            let new = user_name(tables, &renamed, given, &old)?;
+            renamed.users.insert(old, new);
+        }
+    }
+    if renamed.users.len() > before {
+        renamed.put(tables)?;
+    }
+    Ok(renamed)
 }
 
 fn bans(tables: &mut Tables<'_>, renamed: &Renamed) -> Outcome<u64> {
@@ -153,8 +211,8 @@ fn bans(tables: &mut Tables<'_>, renamed: &Renamed) -> Outcome<u64> {
     for row in tables.bans.read()?.iter()? {
         let (key, value) = row?;
         let banned = decode::<BanRow<'_>>(value.value())?.banned(key.value())?;
-        let now = renamed.bans(&banned);
-        if now.as_slice() != std::slice::from_ref(&banned) {
+        let now = renamed.ban(&banned);
+        if now != banned {
             changed.push((key.value().to_vec(), now));
         }
     }
@@ -162,7 +220,7 @@ fn bans(tables: &mut Tables<'_>, renamed: &Renamed) -> Outcome<u64> {
         tables.bans.write()?.remove(key.as_slice())?;
     }
     let rows = changed.len() as u64;
-    for banned in changed.into_iter().flat_map(|(_, now)| now) {
+    for (_, banned) in changed {
         put_ban(tables, banned)?;
     }
     Ok(rows)
@@ -183,48 +241,37 @@ fn put_ban(tables: &mut Tables<'_>, banned: Banned) -> Outcome<()> {
 
 fn holds(tables: &mut Tables<'_>, renamed: &Renamed) -> Outcome<u64> {
     let mut buffer = Vec::new();
-    let mut next = get_number(tables.meta.read()?, meta::NEXT_HOLD)?.unwrap_or(1);
     let mut rows = 0;
     for hold in read_holds(tables.holds.read()?)? {
-        let now = renamed.numbered(&hold, &mut next);
-        if now.as_slice() == std::slice::from_ref(&hold) {
+        let now = renamed.hold(&hold);
+        if now == hold {
             continue;
         }
         rows += 1;
         tables.holds.write()?.remove(hold_key(&hold.subject, hold.number).as_slice())?;
-        for hold in now {
-            let key = hold_key(&hold.subject, hold.number);
-            tables.holds.write()?.insert(key.as_slice(), encode(&HoldRow::of(&hold), &mut buffer)?)?;
-        }
-    }
-    if rows > 0 {
-        tables.meta.write()?.insert(meta::NEXT_HOLD, encode(&next, &mut buffer)?)?;
+        let key = hold_key(&now.subject, now.number);
+        tables.holds.write()?.insert(key.as_slice(), encode(&HoldRow::of(&now), &mut buffer)?)?;
     }
     Ok(rows)
 }
 
-/// They are found by the normal form. What has become a certificate stays as it was issued: its hash is in the audit log.
+/// They are found by the name of today. What has become a certificate stays as it was issued: its hash is in the audit log.
 fn erasures(tables: &mut Tables<'_>, renamed: &Renamed) -> Outcome<u64> {
     let mut older = Vec::new();
     for row in tables.erasures.read()?.iter()? {
         let (key, value) = row?;
         let text = String::from_utf8_lossy(key.value()).into_owned();
-        if is_older(&text) {
-            older.push((text, ErasureRow::decode(value.value())?.erasure()?));
+        if let Some(name) = renamed.name(&text) {
+            older.push((text, name, ErasureRow::decode(value.value())?.erasure()?));
         }
     }
-    for (old, mut erasure) in older.iter().cloned() {
+    let mut buffer = Vec::new();
+    for (old, name, erasure) in &mut older {
         tables.erasures.write()?.remove(old.as_bytes())?;
-        let taken = |name: &str| Ok(tables.erasures.read()?.get(name.as_bytes())?.is_some());
-        let key = match renamed.users.get(&old) {
-            Some(name) => name.clone(),
-            None => free_name(&old, USER_CHARS, taken)?,
-        };
         if !erasure.is_finished() {
-            erasure.user = UserId::stored(Id::Text(key.as_str().into()));
+            erasure.user = UserId::stored(Id::Text(name.as_str().into()));
         }
-        let mut buffer = Vec::new();
-        tables.erasures.write()?.insert(key.as_bytes(), encode_2(&ErasureRow::of(&erasure), &mut buffer)?)?;
+        tables.erasures.write()?.insert(name.as_bytes(), encode_2(&ErasureRow::of(erasure), &mut buffer)?)?;
     }
     Ok(older.len() as u64)
 }
@@ -268,10 +315,7 @@ fn outbox(tables: &mut Tables<'_>, renamed: &Renamed) -> Outcome<u64> {
 
 fn place(renamed: &Renamed, room: &Room) -> Room {
     match room {
-        // Whoever was meant signs in by the normal form.
-        Room::User(user) if is_older(&user.canonical()) => {
-            Room::User(UserId::stored(Id::Text(normal_form(&user.canonical()).into())))
-        }
+        Room::User(user) => Room::User(renamed.user(user).unwrap_or_else(|| user.clone())),
         Room::Chat(room) => Room::Chat(renamed.room(room).unwrap_or_else(|| room.clone())),
         other => other.clone(),
     }

@@ -4,7 +4,7 @@ use redb::ReadableTable;
 
 use crate::domain::notification::Audience;
 use crate::domain::privacy::{Erasure, ErasureCounts, is_below_floor};
-use crate::domain::{Refusal, RoomId, Timestamp, UserId, normal_form};
+use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::MemberRow;
 use crate::store::embedded::chat::rows::{Place, RoomChangeRow, decode_message, encode_message};
@@ -81,13 +81,15 @@ impl Batch<'_, '_> {
     }
 
     pub(in crate::store::embedded) fn put_erasure(&mut self, erasure: &Erasure) -> Outcome<()> {
+        self.put_erasure_of(&erasure.user, erasure)
+    }
+
+    /// Of somebody by the name of today: what has ended before format 8 keeps the id that its certificate has.
+    pub(in crate::store::embedded) fn put_erasure_of(&mut self, user: &UserId, erasure: &Erasure) -> Outcome<()> {
         self.touch();
         self.forget_erasing();
         let row = ErasureRow::of(erasure);
-        // One that has ended before format 8 keeps the id that its certificate has, and is found by the normal form.
-        let id = erasure.user.canonical();
-        let key = normal_form(&id);
-        self.t.erasures.write()?.insert(key.as_bytes(), encode_2(&row, &mut self.buffer)?)?;
+        self.t.erasures.write()?.insert(user.canonical().as_bytes(), encode_2(&row, &mut self.buffer)?)?;
         Ok(())
     }
 

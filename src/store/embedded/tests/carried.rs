@@ -1,14 +1,15 @@
 //! What a store that takes another one's place takes over from it.
 
 use super::*;
-use crate::domain::Timestamp;
 use crate::domain::access::{Ban, Banned};
 use crate::domain::audit::{AuditEntry, Link, action};
 use crate::domain::privacy::PurgeKind;
 use crate::domain::privacy::{Erasure, Hold, Subject};
+use crate::domain::{Id, Timestamp};
 use crate::store::Audits;
 use crate::store::embedded::engine::schema::meta;
 use crate::store::embedded::offline::carry_forward::Carried;
+use crate::store::embedded::offline::migrate::migrate;
 use crate::store::embedded::offline::rows::{Held, OfflineFile};
 use crate::store::operations::{
     Act, AwaitedTarget, BeginErasure, EraseSlice, LiftBan, NoteForwarded, PruneWithheld, Purge, PurgeCursor, Record,
@@ -303,5 +304,138 @@ fn an_older_format_gives_what_it_knows() {
                 "format {format}"
             );
         }
+    });
+}
+
+/// With the accent as a character of its own, and in the normal form.
+const JOSE: [&str; 2] = ["jose\u{301}", "jos\u{e9}"];
+
+/// Somebody by an id as it was stored before format 8.
+fn of_before(text: &str) -> UserId {
+    UserId::stored(Id::Text(text.into()))
+}
+
+/// A message of somebody of before, in a room of that name.
+async fn say_before(bed: &Bed, to: &str, who: &str) {
+    let (room, author) = (RoomId::parse(to).unwrap(), Author { user: of_before(who), ..author() });
+    at(bed, 1, post(Draft { room, author, client_id: None, ..draft("x") })).await;
+}
+
+async fn erase_before(bed: &Bed, time: u64, who: &str) {
+    let (user, by) = (of_before(who), "root".into());
+    let begin = BeginErasure { user: user.clone(), by, consent: true, floor: Duration::ZERO, is_dry_run: false };
+    assert!(at(bed, time, begin).await.is_new);
+    let slice = || EraseSlice { user: user.clone(), limit: 100, act: act(action::USER_ERASE) };
+    while !at(bed, time, slice()).await.is_finished {}
+}
+
+/// Gives a file the number of the format whose ids have any form.
+fn make_format_7(dir: &Path) {
+    let file = offline(dir);
+    let written = file.write(|tables| {
+        tables.meta.write()?.insert(meta::FORMAT, encode(&7u32, &mut Vec::new())?)?;
+        Ok(())
+    });
+    written.unwrap();
+    file.close().unwrap();
+}
+
+/// Migrates a file; first it takes the names that another life of its store has given.
+fn upgrade(dir: &Path, names_of: Option<&Path>) {
+    let mut file = offline(dir);
+    if let Some(other) = names_of {
+        file.take_names_from(&offline(other)).unwrap();
+    }
+    migrate(&mut file, &mut |_| {}).unwrap();
+    file.close().unwrap();
+}
+
+/// Who has written in a store, by the rooms that are named by them.
+async fn authors(dir: &Path) -> Vec<String> {
+    let store = open(&config(dir), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+    let mut all = Vec::new();
+    for room in ["decomposed", "composed"] {
+        let page = Page { limit: 10, ..Page::default() };
+        let asker = Author { admin: true, ..author() };
+        let found = store.history(RoomId::parse(room).unwrap(), asker, page, OPEN).await;
+        let messages = found.map(|page| page.messages).unwrap_or_default();
+        let left = messages.into_iter().filter(|message| message.deleted_at.is_none());
+        all.extend(left.map(|message| format!("{room} {}", message.sender.canonical())));
+    }
+    store.close().await.unwrap();
+    all
+}
+
+/// The backup was made before somebody came who has the normal form of another one's id: both lives call each the same.
+#[test]
+fn who_was_erased_under_a_name_of_their_own_is_erased_in_a_backup_of_before() {
+    run(async {
+        let bed = Bed::new();
+        say_before(&bed, "decomposed", JOSE[0]).await;
+        let (bed, backup) = backed_up(bed).await;
+        say_before(&bed, "composed", JOSE[1]).await;
+        bed.store.close().await.unwrap();
+        let (to, from) = (backup.path(), bed.dir.path().to_owned());
+        for dir in [to, &from] {
+            make_format_7(dir);
+        }
+        upgrade(&from, None);
+        assert_eq!(authors(&from).await, ["decomposed jos\u{e9}-2", "composed jos\u{e9}"]);
+        let bed = bed.reopen();
+        erase(&bed, 20, "jos\u{e9}-2").await;
+        ban(&bed, "jos\u{e9}-2").await;
+        bed.store.close().await.unwrap();
+        upgrade(to, Some(&from));
+        let carried = carry(to, &from);
+        assert_eq!(carried.erased, [user("jos\u{e9}-2")]);
+        assert_eq!(authors(to).await, Vec::<String>::new(), "they are erased here, too");
+        let store = open(&config(to), SystemClock::shared(), Arc::new(NoSink)).unwrap();
+        assert_eq!(store.renamed_users().await.unwrap(), [(JOSE[0].to_owned(), user("jos\u{e9}-2"))]);
+        store.close().await.unwrap();
+        assert_eq!(check(to).unwrap(), Vec::<String>::new());
+    });
+}
+
+/// Somebody was erased before the upgrade whose id has the normal form of another one's, and a backup has that one alone.
+#[test]
+fn an_erasure_of_before_is_not_about_who_has_the_normal_form() {
+    run(async {
+        let bed = Bed::new();
+        say_before(&bed, "composed", JOSE[1]).await;
+        let (bed, backup) = backed_up(bed).await;
+        say_before(&bed, "decomposed", JOSE[0]).await;
+        erase_before(&bed, 20, JOSE[0]).await;
+        let hold = Hold {
+            number: 0,
+            subject: Subject::User(of_before(JOSE[0])),
+            reason: "case".into(),
+            by: "root".into(),
+            at: Timestamp(30),
+        };
+        at(&bed, 30, SetHold { hold }).await;
+        bed.store.close().await.unwrap();
+        let (to, from) = (backup.path(), bed.dir.path().to_owned());
+        // Whether the data in place have been upgraded or not.
+        for is_upgraded in [false, true] {
+            for dir in [to, &from] {
+                make_format_7(dir);
+            }
+            if is_upgraded {
+                upgrade(&from, None);
+            }
+            upgrade(to, Some(&from));
+            carry(to, &from);
+            assert_eq!(authors(to).await, ["composed jos\u{e9}"], "upgraded: {is_upgraded}");
+            assert_eq!(erasures(to), [(JOSE[0].to_owned(), 20, true, 1)]);
+            assert_eq!(subjects(to), ["user jos\u{e9}-2"]);
+            assert_eq!(check(to).unwrap(), Vec::<String>::new());
+        }
+        // Whoever has the normal form is erased by themselves, and both certificates stay.
+        let bed = bed.reopen();
+        at(&bed, 30, ReleaseHold { subject: Subject::User(user("jos\u{e9}-2")), number: None }).await;
+        assert!(at(&bed, 30, PruneWithheld { limit: 9 }).await, "all is settled");
+        erase(&bed, 40, JOSE[1]).await;
+        bed.store.close().await.unwrap();
+        assert_eq!(erasures(&from), [(JOSE[1].to_owned(), 40, true, 1), (JOSE[0].to_owned(), 20, true, 1)]);
     });
 }
