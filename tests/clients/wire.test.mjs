@@ -236,6 +236,8 @@ test('who leaves the namespace and joins it again in one breath is answered, wit
     };
     for (let round = 0; round < 12; round += 1) {
       const polling = await Polling.open(server, { auth: undefined, query });
+      // The library passes over a connect packet while it still works on the one before: what is acknowledged comes behind that.
+      await acknowledged(polling, 4);
       polling.packets.length = 0;
       await polling.say('41\x1e40');
       await polling.readUntil('authenticated');
