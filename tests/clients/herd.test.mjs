@@ -279,7 +279,7 @@ test('5,000 waiting polls cost less than 10 KiB each, and one that is abandoned 
   });
   // Each from a place of their own, behind the coming of all of them: none wakes another. They come over few connections, so
   // that what is measured is those that wait.
-  const wait = async (count) => {
+  const placesOf = async (count) => {
     let cursors;
     // Who comes is told to a room for up to a quarter of a second behind it: until nothing is told any more.
     await until(async () => {
@@ -288,10 +288,11 @@ test('5,000 waiting polls cost less than 10 KiB each, and one that is abandoned 
       const path = `/api/v1/events?rooms=a&cursor=${cursors[0]}`;
       return (await server.fetch(path, { claims: { userId: 2 } })).json.events.length === 0;
     }, 'nobody comes any more', 60_000);
-    return inParts(count, 500, (n) => open(`/api/v1/events?cursor=${cursors[n]}&rooms=a&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token({ userId: n + 2 })}`));
+    return cursors;
   };
+  const waitFrom = (cursors) => inParts(cursors.length, 500, (n) => open(`/api/v1/events?cursor=${cursors[n]}&rooms=a&wait=30 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token({ userId: n + 2 })}`));
   // A first round that ends: what the allocator keeps for good is not a poll's.
-  const few = await wait(200);
+  const few = await waitFrom(await placesOf(200));
   await until(async () => (await waiting()) === 200, 'they wait');
   for (const socket of few) socket.destroy();
   await until(async () => (await waiting()) === 0, 'they are let go');
@@ -299,8 +300,10 @@ test('5,000 waiting polls cost less than 10 KiB each, and one that is abandoned 
   const idle = await inParts(1_000, 1, () => open('/healthz HTTP/1.1\r\nHost: x'));
   for (const socket of idle) if (socket.bytesRead === 0) await new Promise((resolve) => socket.once('data', resolve));
   const connection = (server.rssKiB() - start) / idle.length;
+  // What is kept of people who come for the first time is not a poll's either.
+  const places = await placesOf(5_000);
   const before = server.rssKiB();
-  const polls = await wait(5_000);
+  const polls = await waitFrom(places);
   await until(async () => (await waiting()) === 5_000, 'all of them wait');
   const each = (server.rssKiB() - before) / 5_000;
   console.log(`# a connection that waits for a poll costs ${each.toFixed(1)} KiB, an idle one ${connection.toFixed(1)}: waiting costs ${(each - connection).toFixed(1)}`);

@@ -56,15 +56,17 @@ for (const { tls, many } of [{ tls: false, many: 14_100 }, { tls: true, many: 6_
     const memory = await quiet();
     let [peak, seconds] = [0, 0];
     const [peace, beside, besieged] = [[], [], []];
-    const isHeldUp = () => at(besieged, 0.99) > 2 * at(beside, 0.99);
+    // The median of the rounds: a moment in which the machine does something else is in one of them, a server that is held up in all.
+    const p99 = (rounds) => at(rounds.map((took) => at(took, 0.99)), 0.5);
+    const isHeldUp = () => p99(besieged) > 2 * p99(beside);
     // A p99 of few messages is rough: where it looks too much it is measured longer, and what is true remains.
     for (let round = 0; round < ROUNDS || (round < 3 * ROUNDS && isHeldUp()); round += 1) {
-      peace.push(...(await during(people, 'siege', pause(PEACE_MS))).took);
+      peace.push((await during(people, 'siege', pause(PEACE_MS))).took);
       // What the attackers and the network cost the machine, whomever they attack.
-      beside.push(...(await during(people, 'siege', besiege(decoy, many / ROUNDS))).took);
+      beside.push((await during(people, 'siege', besiege(decoy, many / ROUNDS))).took);
       const watch = setInterval(() => { peak = Math.max(peak, server.rssKiB()); }, 100);
       const { took, ended } = await during(people, 'siege', besiege(server, many / ROUNDS));
-      besieged.push(...took);
+      besieged.push(took);
       seconds += ended.seconds;
       clearInterval(watch);
       await quiet();
@@ -72,10 +74,11 @@ for (const { tls, many } of [{ tls: false, many: 14_100 }, { tls: true, many: 6_
     await until(() => server.rssKiB() <= memory * 1.2, `the memory is back; it was ${memory} KiB and is ${server.rssKiB()}`, 30_000).catch((error) => {
       throw new Error(`${error.message}; now ${server.rssKiB()} KiB`);
     });
-    const [peace99, beside99, besieged99] = [peace, beside, besieged].map((took) => at(took, 0.99));
-    t.diagnostic(`${many} in ${seconds.toFixed(1)} s, ${besieged.length} messages; in peace, beside a siege, besieged: p50 ${[peace, beside, besieged].map((took) => at(took, 0.5).toFixed(1)).join(', ')} ms, ` +
-      `p99 ${[peace99, beside99, besieged99].map((ms) => ms.toFixed(1)).join(', ')} ms, worst ${at(besieged, 1).toFixed(1)} ms; memory ${memory}, ${peak}, ${server.rssKiB()} KiB`);
-    assert.ok(!isHeldUp(), `p99 ${beside99} ms beside a siege of another server, ${besieged99} ms in their own`);
+    const shown = [peace, beside, besieged].map((rounds) => `${at(rounds.flat(), 0.5).toFixed(1)}, ${p99(rounds).toFixed(1)}`).join('; ');
+    t.diagnostic(`${many} in ${seconds.toFixed(1)} s, ${besieged.flat().length} messages in ${besieged.length} rounds; in peace, beside a siege, besieged: p50, p99 ${shown} ms, ` +
+      `worst ${at(besieged.flat(), 1).toFixed(1)} ms; memory ${memory}, ${peak}, ${server.rssKiB()} KiB`);
+    const each = (rounds) => rounds.map((took) => at(took, 0.99).toFixed(1)).join(', ');
+    assert.ok(!isHeldUp(), `p99s of ${each(beside)} ms beside a siege of another server, ${each(besieged)} ms in their own`);
     assert.ok(people.every((person) => person.connected), 'nobody was thrown out');
     assert.doesNotMatch(server.stderr, /panick/);
   });
