@@ -103,16 +103,14 @@ impl Privacy {
     pub async fn holds(&self, caller: &Caller) -> Result<Vec<HoldView>, ApiError> {
         authorize(caller, Scope::Admin)?;
         let holds = self.store.holds().await.map_err(store_error)?;
-        Ok(holds.into_iter().map(|hold| self.view(hold)).collect())
+        Ok(holds.iter().map(|hold| self.view(hold)).collect())
     }
 
     /// A hold as administrators see it.
-    fn view(&self, hold: Hold) -> HoldView {
-        let subject = match hold.subject {
-            Subject::User(user) => Subject::User(self.live.named(user)),
-            subject @ Subject::Room(_) => subject,
-        };
-        HoldView::from(&Hold { subject, ..hold })
+    fn view(&self, hold: &Hold) -> HoldView {
+        let mut view = HoldView::from(hold);
+        view.user_id = view.user_id.map(|user| self.live.named(user));
+        view
     }
 
     /// Sets a legal hold, beside those that stand on its subject. Asked again with the same reason, it gives the one that stands.
@@ -135,7 +133,7 @@ impl Privacy {
         let act = Act { note: hold.reason.clone(), ..caller.act(action::HOLD_SET, hold.subject.to_string()) };
         loop {
             match self.store.act(SetHold { hold: hold.clone() }, act.clone()).await {
-                Ok(set) => return Ok(self.view(set.answer.hold)),
+                Ok(set) => return Ok(self.view(&set.answer.hold)),
                 Err(StoreError::Refused(Refusal::Unsettled)) => self.prune_withheld().await.map_err(store_error)?,
                 Err(error) => return Err(store_error(error)),
             }
@@ -157,7 +155,7 @@ impl Privacy {
         let hold = self.store.act(ReleaseHold { subject, number }, act).await.map_err(store_error)?.answer;
         // What it withheld is shown to nobody from now on, and goes in a moment.
         self.settings.wake_calendar();
-        Ok(self.view(hold))
+        Ok(self.view(&hold))
     }
 
     /// All that is stored of a person, as one JSON document, streaming. It is read part by part as the receiver takes it: a slow

@@ -301,12 +301,15 @@ test('5,000 waiting polls cost less than 10 KiB each, and one that is abandoned 
   for (const socket of idle) if (socket.bytesRead === 0) await new Promise((resolve) => socket.once('data', resolve));
   const connection = (server.rssKiB() - start) / idle.length;
   // What is kept of people who come for the first time is not a poll's either.
+  const beforeAll = server.rssKiB();
   const places = await placesOf(5_000);
   const before = server.rssKiB();
   const polls = await waitFrom(places);
   await until(async () => (await waiting()) === 5_000, 'all of them wait');
   const each = (server.rssKiB() - before) / 5_000;
   console.log(`# a connection that waits for a poll costs ${each.toFixed(1)} KiB, an idle one ${connection.toFixed(1)}: waiting costs ${(each - connection).toFixed(1)}`);
+  const whole = (server.rssKiB() - beforeAll) / 5_000;
+  assert.ok(whole < 24, `${whole} KiB with what is kept of the person`);
   assert.ok(each - connection < 10 && each < 24, `${each} KiB, ${connection} of them the connection`);
   const began = Date.now();
   for (const socket of polls.slice(0, 2_500)) socket.destroy();

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::backup::{academy, failed, good, names};
-use crate::harness::{Appliance, SECRET, run, words};
+use crate::harness::{Appliance, SECRET, run, signed, words};
 use crate::migration::of_fixture;
 
 /// The normal form, and the one with the accent as a character of its own.
@@ -22,8 +22,7 @@ fn segment(text: &str) -> String {
 fn token_of(user: &str) -> String {
     let end = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3_600;
     let claims = json!({ "userId": user, "name": "Name", "role": "learner", "exp": end });
-    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap()
+    signed(&claims, SECRET)
 }
 
 fn contents(page: &Value) -> Vec<&str> {

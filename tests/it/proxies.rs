@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{run, words};
+use crate::harness::{SECRET, run, signed, words};
 use crate::service::{PATIENCE, Service, ask, connect_from, parse};
 
 const PROXY: [u8; 4] = [127, 0, 0, 2];
@@ -201,8 +201,7 @@ fn the_log_says_which_claim_of_a_token_is_wrong_and_how() {
     let service = start("", "off");
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let claims = serde_json::json!({ "userId": 7, "iat": u64::try_from(now).unwrap(), "exp": 9_999_999_999_u64 });
-    let key = jsonwebtoken::EncodingKey::from_secret(crate::harness::SECRET.as_bytes());
-    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    let token = signed(&claims, SECRET);
     let head = format!("GET /api/v1/session HTTP/1.1\r\nAuthorization: Bearer {token}");
     let (status, answer) = parse(&service.plain(&head, ""));
     assert_eq!((status, answer["error"]["code"].as_str()), (401, Some("token_not_yet_valid")), "{answer}");

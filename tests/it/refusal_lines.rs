@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
-use crate::harness::{SECRET, until};
+use crate::harness::{SECRET, signed, until};
 use crate::service::Service;
 
 const PLAIN: &str = "[server]\nlisten = \"127.0.0.1:PORT\"\n[tls]\nmode = \"off\"\n[auth]\njwt_secret_file = \"DIR/secret\"\n\
@@ -16,8 +16,7 @@ const PLAIN: &str = "[server]\nlisten = \"127.0.0.1:PORT\"\n[tls]\nmode = \"off\
 fn token(claims: &Value, secret: &str) -> String {
     let mut all = json!({ "userId": 7, "name": "Ann", "role": "learner", "exp": now() + 3_600 });
     all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
-    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), &all, &key).unwrap()
+    signed(&all, secret)
 }
 
 fn now() -> u64 {

@@ -354,10 +354,7 @@ pub(in crate::store::embedded) struct BanRow<'a> {
 
 impl<'a> BanRow<'a> {
     pub(in crate::store::embedded) fn of(banned: &'a Banned) -> BanRow<'a> {
-        let user = match &banned.ban {
-            Ban::TokensOf(user) | Ban::User(user) | Ban::Mute { user, .. } => Some(user.id().into()),
-            Ban::Token(_) | Ban::AllTokens => None,
-        };
+        let user = banned.ban.user().map(|user| user.id().into());
         let Banned { before, until, by, at, .. } = banned;
         BanRow { user, before: before.0, until: until.map(|until| until.0), by, at: at.0 }
     }

@@ -2,7 +2,7 @@
 //! nothing is lost and no right changes hands: of two rooms both stay, of two users too, and what the younger one has goes on under
 //! a name of its own. Of two lessons the progress is merged, as reports of two devices are.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use redb::ReadableTable;
 
@@ -73,12 +73,12 @@ fn name_of(
     }
 }
 
-/// As [`name_of`], of a user: the certificate of an erasure, too, is found by its name.
-fn user_name(tables: &Tables<'_>, renamed: &Renamed, given: &Renamed, old: &str) -> Outcome<String> {
+/// As [`name_of`], of a user: the certificate of an erasure, too, is found by its name, and `named` has those of who has no row.
+fn user_name(tables: &Tables<'_>, named: &HashSet<String>, given: &Renamed, old: &str) -> Outcome<String> {
     let is_taken = |name: &str| {
         Ok(tables.user_no.read()?.get(name.as_bytes())?.is_some()
             || tables.erasures.read()?.get(name.as_bytes())?.is_some()
-            || renamed.users.values().any(|other| other == name))
+            || named.contains(name))
     };
     name_of(&given.users, old, USER_CHARS, is_taken)
 }
@@ -95,7 +95,7 @@ pub(super) fn users(tables: &mut Tables<'_>, done: u64) -> Sliced {
     let (mut renamed, given, mut buffer) = (renamed_in(tables)?, given_in(tables)?, Vec::new());
     for (no, mut person) in older {
         let old = person.id.canonical();
-        let new = user_name(tables, &renamed, &given, &old)?;
+        let new = user_name(tables, &HashSet::new(), &given, &old)?;
         tables.user_no.write()?.remove(old.as_bytes())?;
         tables.user_no.write()?.insert(new.as_bytes(), encode(&no, &mut buffer)?)?;
         person.id = UserId::stored(Id::Text(new.as_str().into()));
@@ -193,16 +193,19 @@ fn named_in(tables: &Tables<'_>) -> Outcome<Vec<String>> {
 /// here, or is here no more, is not about whoever has the normal form.
 pub(super) fn name_users(tables: &mut Tables<'_>, given: &Renamed, users: Vec<String>) -> Outcome<Renamed> {
     let mut renamed = renamed_in(tables)?;
-    let before = renamed.users.len();
-    for old in users.into_iter().filter(|text| is_older(text)) {
-        if !renamed.users.contains_key(&old) {
-            let new = user_name(tables, &renamed, given, &old)?;
-            renamed.users.insert(old, new);
-        }
+    let is_nameless = |text: &String| is_older(text) && !renamed.users.contains_key(text);
+    // In one order, so that it gives the same names each time.
+    let nameless: BTreeSet<String> = users.into_iter().filter(is_nameless).collect();
+    if nameless.is_empty() {
+        return Ok(renamed);
     }
-    if renamed.users.len() > before {
-        renamed.put(tables)?;
+    let mut named: HashSet<String> = renamed.users.values().cloned().collect();
+    for old in nameless {
+        let new = user_name(tables, &named, given, &old)?;
+        named.insert(new.clone());
+        renamed.users.insert(old, new);
     }
+    renamed.put(tables)?;
     Ok(renamed)
 }
 
