@@ -108,6 +108,12 @@ pub const KEYS: &[Key] = &[
         |c, v| flag(&mut c.server.compression, v),
     ),
     key(
+        "server.welcome",
+        "true",
+        "Whether there is a page at / that checks the connection of the browser that opens it.",
+        |c, v| flag(&mut c.server.welcome, v),
+    ),
+    key(
         "server.cors_origins",
         "[]",
         "Origins of other sites whose pages may use the server from a browser.",

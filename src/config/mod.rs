@@ -120,6 +120,8 @@ pub struct Server {
     pub websocket_enabled: bool,
     /// Whether answers to polls of Socket.IO are compressed.
     pub compression: bool,
+    /// Whether there is a page at `/`, which checks the connection of the browser that opens it.
+    pub welcome: bool,
     /// Origins of other sites that may use the server from a browser.
     pub cors_origins: Vec<WebOrigin>,
     /// Whether a proxy in front terminates TLS.
@@ -426,6 +428,7 @@ impl Default for Config {
                 path: "/ws".to_owned(),
                 api_path: "/api/v1".to_owned(),
                 websocket_enabled: true,
+                welcome: true,
                 compression: true,
                 cors_origins: Vec::new(),
                 behind_proxy: false,

@@ -44,6 +44,10 @@ impl Process for Alone {
         false
     }
 
+    fn has_welcome(&self) -> bool {
+        false
+    }
+
     fn is_draining(&self) -> bool {
         false
     }

@@ -165,6 +165,7 @@ impl Reloader {
         self.app.settings.replace(settings);
         self.middleware.resettle(MiddlewareSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
+        self.state.welcome.store(new.server.welcome, Ordering::Release);
         self.launcher.reconfigure_log(&new);
         if old.tls.client_ca.is_none() && new.tls.client_ca.is_some() {
             self.sockets.dismiss_the_uncertified();

@@ -26,6 +26,7 @@ pub(super) struct State {
     pub(super) listening: Vec<SocketAddr>,
     pub(super) addresses: Vec<String>,
     pub(super) websocket_enabled: AtomicBool,
+    pub(super) welcome: AtomicBool,
     pub(super) draining: AtomicBool,
     pub(super) data_dir: PathBuf,
     pub(super) tls: Option<Arc<Tls>>,
@@ -56,6 +57,7 @@ impl State {
             addresses: listening.iter().map(|address| format!("{scheme}://{address}")).collect(),
             listening,
             websocket_enabled: AtomicBool::new(config.server.websocket_enabled),
+            welcome: AtomicBool::new(config.server.welcome),
             draining: AtomicBool::new(false),
             data_dir: config.storage.data_dir.clone(),
             tls,
@@ -79,6 +81,10 @@ impl Process for State {
 
     fn websocket_enabled(&self) -> bool {
         self.websocket_enabled.load(Ordering::Acquire)
+    }
+
+    fn has_welcome(&self) -> bool {
+        self.welcome.load(Ordering::Acquire)
     }
 
     fn is_draining(&self) -> bool {

@@ -63,6 +63,16 @@ export class Site {
   /** Flips the flag of the live server. */
   async flip(isOn) {
     this.#write(isOn);
+    await this.#reload();
+  }
+
+  /** Gives the live server another configuration. */
+  async configure(text) {
+    writeFileSync(join(this.server.dir, 'a.toml'), text);
+    await this.#reload();
+  }
+
+  async #reload() {
     const before = this.server.stderr.length;
     this.server.child.kill('SIGHUP');
     await until(() => this.server.stderr.slice(before).includes('reloaded'), 'the reload is logged');

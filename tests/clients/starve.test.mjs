@@ -30,6 +30,7 @@ const STRANGERS = {
   'whether it is alive': { http: { method: 'GET', path: '/healthz' } },
   'an address that does not exist': { http: { method: 'GET', path: '/wp-login.php' } },
   'a file of the SDK': { http: { method: 'GET', path: '/sdk/academy-rt.js' } },
+  'the connection check': { http: { method: 'GET', path: '/' } },
   'a handshake': { http: { method: 'GET', path: '/ws/?EIO=4&transport=polling' } },
   'a forged token': { isForged: true, ...event(undefined, undefined, 'POST', '/progress', { lessonId: 1, progress: 1, filler: 'x'.repeat(100_000) }) },
 };

@@ -59,8 +59,11 @@ fn chunked(head: &str, token: &str, body: &[u8]) -> Vec<u8> {
 fn every_address_says_which_methods_it_takes() {
     let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_LIMITS_BUDGET_PER_SECOND", "0")]);
     let admin = server.token("1", "admin");
+    let page = bare(&server, "", "GET", "/");
+    let of_page = page.split_once("console/").unwrap().1.split_once('"').unwrap().0;
     for route in &ROUTES {
-        let path = route.path.replace("{file}", "academy-rt.js").replace("{kind}", "user");
+        let file = if route.path.starts_with("/console/") { of_page } else { "academy-rt.js" };
+        let path = route.path.replace("{file}", file).replace("{kind}", "user");
         let path = path.replace("Id}", "").replace("{id}", "1").replace('{', "nobody-");
         let allow = route.allow();
         for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
@@ -95,7 +98,7 @@ fn a_head_is_a_get_without_its_body_and_leaves_nothing_behind() {
     let server = Appliance::start_in(tempfile::tempdir().unwrap(), &[("ACADEMY_RT_METRICS_LISTEN", listen.as_str())]);
     let (admin, learner) = (server.token("1", "admin"), server.token("7", "learner"));
     server.say(&learner, "here", "Hello");
-    for path in ["/healthz", "/readyz", "/api/health", "/sdk/academy-rt.js", "/api/v1/session", "/api/v1/rooms"] {
+    for path in ["/healthz", "/readyz", "/api/health", "/", "/sdk/academy-rt.js", "/api/v1/session", "/api/v1/rooms"] {
         let (get, head) = (bare(&server, &learner, "GET", path), bare(&server, &learner, "HEAD", path));
         assert_eq!((status(&get), status(&head), body(&head)), (200, 200, ""), "{path}: {head}");
         let length = |answer| header(answer, "content-length").unwrap().to_owned();

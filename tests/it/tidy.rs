@@ -31,12 +31,13 @@ fn may_import(layer: &str, target: &str) -> bool {
 
 /// Crates that have one home. The server composes the library's layer and warp's routes; the command line has the small
 /// client of the control socket.
-const HOMES: [(&str, &[&str]); 12] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("toml", &["config/"]),
     ("jsonwebtoken", &["auth/"]),
     ("redb", &["store/embedded/"]),
     ("socketioxide", &["transport/socketio/", "server/mod.rs", "server/compose.rs", "server/middleware.rs"]),
-    ("warp", &["transport/http/", "server/middleware.rs"]),
+    ("warp", &["transport/http/", "transport/console/", "transport/static_file.rs", "server/middleware.rs"]),
+    ("askama", &["transport/console/"]),
     ("hyper", &["server/", "cli/client/", "cli/commands/doctor/network.rs", "cli/commands/bench/client.rs"]),
     ("rustls", &["server/", "cli/client/connect.rs"]),
     ("clap", &["cli/"]),

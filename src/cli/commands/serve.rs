@@ -132,8 +132,13 @@ fn greeting(started: &Started, config: &Config, file: Option<&Path>) -> String {
     } else {
         "Socket.IO is disabled (server.websocket_enabled); clients use long polling".to_owned()
     };
+    let check = if config.server.welcome {
+        format!("  open {}/ in a browser to check its connection\n", started.url)
+    } else {
+        String::new()
+    };
     format!(
-        "academy-rt {version} is running at {url}\n  {realtime}\n  data in {data_dir}\n\n\
+        "academy-rt {version} is running at {url}\n  {realtime}\n{check}  data in {data_dir}\n\n\
          Next, in another terminal, issue a token to try it:\n  \
          {program} token issue --user 7 --name Ann --role learner{context}\n\
          Stop it with Ctrl-C.\n",

@@ -35,6 +35,7 @@ use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::http::{CertificateStatus, ErrorBody};
 use crate::services::limits::budget::{RequestKind, points_for_size};
 use crate::services::{App, Caller, authorize};
+use crate::transport::console;
 use crate::transport::http::routes::{HeadAlone, Route};
 use crate::transport::memory::{Memory, Sender, Turn, declared_length};
 use crate::transport::origin::{self, Certified, ClientAddress, OverControlSocket, SignedIn, network_of};
@@ -50,6 +51,8 @@ pub trait Process: Send + Sync {
     fn addresses(&self) -> Vec<String>;
     /// Whether Socket.IO is switched on.
     fn websocket_enabled(&self) -> bool;
+    /// Whether it has a page at `/`.
+    fn has_welcome(&self) -> bool;
     /// Whether it is about to stop.
     fn is_draining(&self) -> bool;
     /// The certificate in force.
@@ -142,9 +145,17 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(sdk::routes(&api))
         .unify()
+        .or(console(&api))
+        .unify()
         .recover(refused)
         .unify()
         .boxed()
+}
+
+fn console(api: &HttpApi) -> BoxedFilter<(Response,)> {
+    let [path, api_path] = &api.paths;
+    let process = api.process.clone();
+    console::routes(path, api_path, move || process.has_welcome())
 }
 
 async fn refused(rejection: Rejection) -> Result<Response, Rejection> {

@@ -44,7 +44,7 @@ const fn costly(path: &'static str, methods: &'static [&'static str], content_ty
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 50] = [
+pub const ROUTES: [Route; 52] = [
     read(row("/healthz", &["GET"])),
     read(row("/readyz", &["GET"])),
     read(row("/api/health", &["GET"])),
@@ -95,6 +95,8 @@ pub const ROUTES: [Route; 50] = [
     row("/api/v1/admin/holds", &["GET", "POST"]),
     row("/api/v1/admin/holds/{kind}/{id}", &["DELETE"]),
     row("/sdk/{file}", &["GET"]),
+    row("/", &["GET"]),
+    row("/console/{file}", &["GET"]),
 ];
 
 impl Route {
@@ -107,7 +109,7 @@ impl Route {
     fn fits(&self, path: &str) -> bool {
         // The routes take a slash at the end as well.
         let mut given = path.strip_suffix('/').unwrap_or(path).split('/');
-        let mut own = self.path.split('/');
+        let mut own = self.path.strip_suffix('/').unwrap_or(self.path).split('/');
         loop {
             match (own.next(), given.next()) {
                 (None, None) => return true,
@@ -177,7 +179,8 @@ mod tests {
         assert_eq!(found("/api/v1/notifications/read"), Some("/api/v1/notifications/read"));
         assert_eq!(found("/api/v1/notifications/7"), Some("/api/v1/notifications/{notificationId}"));
         assert_eq!(found("/api/v1/rooms/caf%C3%A9/join/"), Some("/api/v1/rooms/{roomId}/join"));
-        for path in ["", "/", "/healthz/x", "/api/v1/rooms//join", "/api/v1/notifications//", "//healthz", "/HEALTHZ"] {
+        assert_eq!(found("/"), Some("/"));
+        for path in ["//", "/healthz/x", "/api/v1/rooms//join", "/api/v1/notifications//", "//healthz", "/HEALTHZ"] {
             assert_eq!(found(path), None, "{path}");
         }
         for (index, route) in ROUTES.iter().enumerate() {
