@@ -487,11 +487,11 @@ impl Middleware {
         let cookie = rules.settings.cookie_name.as_deref().filter(|_| is_of_a_page);
         let token = token_of(&mut query, &parts.headers, cookie);
         let takes_gzip = rules.settings.compression && compression::is_taken(&parts.headers);
+        let protocol = parts.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(first_of);
         let mut passage = match self.sockets.prepare(&mut parts, query, token, &peer.connection) {
             Ok(passage) => passage,
             Err(EndedSession) => return session_unknown(),
         };
-        let protocol = parts.headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(first_of);
         let mut request = Request::from_parts(parts, body.with_packets());
         let mut response = if let Some(session) = passage.upgrades() {
             let upgrade = hyper::upgrade::on(&mut request);

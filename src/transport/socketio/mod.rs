@@ -145,8 +145,9 @@ impl SocketIoTransport {
             // The polling limit does not hold for WebSocket messages.
             .ws_max_message_size(self.limits.payload)
             .ws_max_frame_size(self.limits.payload)
-            // It is kept for each socket, and a client's messages are short.
-            .ws_read_buffer_size(2_048)
+            // It is kept for each socket, and a client's messages are short: a longer one has its own memory, and is read in
+            // parts of this length.
+            .ws_read_buffer_size(512)
             // It counts packets and drops silently when it is full: each emit's result is looked at.
             .max_buffer_size(self.limits.send_queue.max(64))
             .connect_timeout(self.limits.sign_in)

@@ -6,11 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
-    SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING,
-    UPGRADE,
-};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
 use http::{Request, StatusCode, Uri};
 use parking_lot::Mutex;
@@ -32,20 +28,8 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Behind a probe a poll that still waits is answered once more after so long, and then after twice as long each time.
 const RELEASE: Duration = Duration::from_millis(100);
 
-/// The headers that the library needs.
-const KEPT: [HeaderName; 11] = [
-    CONNECTION,
-    CONTENT_LENGTH,
-    CONTENT_TYPE,
-    HOST,
-    ORIGIN,
-    SEC_WEBSOCKET_EXTENSIONS,
-    SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL,
-    SEC_WEBSOCKET_VERSION,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+/// The headers that the library reads: it keeps them as long as the socket lives.
+const KEPT: [HeaderName; 2] = [CONTENT_TYPE, SEC_WEBSOCKET_KEY];
 
 /// A token from the query, a header or a cookie of the handshake. Never shown. The library keeps the request as long as the
 /// socket lives, and not the token: it is taken out once, and its memory is overwritten when it has been looked at.
@@ -403,13 +387,17 @@ pub fn bearer_of(headers: &HeaderMap) -> Option<Zeroizing<String>> {
 }
 
 fn compact(headers: &HeaderMap) -> HeaderMap {
-    let mut small = HeaderMap::with_capacity(KEPT.len());
-    for name in KEPT {
-        if let Some(value) = headers.get(&name)
-            && let Ok(copy) = HeaderValue::from_bytes(value.as_bytes())
-        {
-            small.insert(name, copy);
+    let copy = |name: HeaderName| {
+        let value = HeaderValue::from_bytes(headers.get(&name)?.as_bytes()).ok()?;
+        Some((name, value))
+    };
+    // Without room for what is not there: a map without a header has no memory of its own.
+    let mut small = HeaderMap::new();
+    for (name, value) in KEPT.into_iter().filter_map(copy) {
+        if small.is_empty() {
+            small.reserve(1);
         }
+        small.insert(name, value);
     }
     small
 }
