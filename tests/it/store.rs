@@ -562,7 +562,7 @@ conformance! {
         a_repeated_report_adds_nothing, since_gives_what_changed_behind_it, progress_of_unknown_people_is_empty;
     cases_inbox: everybody_has_their_own_inbox, a_role_is_asked_today, delivered_is_not_sent_again,
         reading_and_deleting, all_is_read_and_deleted_at_once, inbox_pages, a_repeated_notification_is_the_first,
-        people_are_seen, first_answers_hold_a_day, a_clock_that_is_ahead_for_a_moment_ends_no_key_and_no_ban, each_audience_has_marks_of_its_own,
+        people_are_seen, who_returns_within_a_minute_costs_the_disk_nothing, first_answers_hold_a_day, a_clock_that_is_ahead_for_a_moment_ends_no_key_and_no_ban, each_audience_has_marks_of_its_own,
         all_up_to_an_id_leaves_what_came_later, unread_is_kept_and_is_what_counting_gives,
         two_people_in_one_request_have_marks_of_their_own, what_is_not_in_an_inbox_is_not_marked,
         what_all_was_done_to_supersedes_what_it_covers, unread_is_right_at_each_step_of_a_purge,

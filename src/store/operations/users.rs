@@ -1,9 +1,12 @@
 //! People who come and go, and what they have been sent.
 
+use std::time::Duration;
+
 use crate::domain::notification::AudienceKind;
 use crate::domain::{Role, UserId};
 
-/// Somebody has come: they are known from now on, with their name and roles of today.
+/// Somebody has come: they are known from now on, with their name and roles of today. Who was seen less than
+/// [`Arrive::RETURN`] ago, and is who they were then, returns: nothing of that is stored.
 #[derive(Debug, Clone)]
 pub struct Arrive {
     /// Who, with the JSON type of the token.
@@ -12,6 +15,11 @@ pub struct Arrive {
     pub name: String,
     /// Their roles.
     pub roles: Vec<Role>,
+}
+
+impl Arrive {
+    /// A network that comes and goes, or a server that is restarted, brings everybody back within so long.
+    pub const RETURN: Duration = Duration::from_secs(60);
 }
 
 /// The JSON type of the ids of some people is settled: what is stored of them has it from now on.

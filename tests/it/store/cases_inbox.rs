@@ -156,6 +156,25 @@ pub async fn people_are_seen(bed: Bed) {
     assert_eq!(seen, [None, Some(("name of 7".to_owned(), Timestamp(20))), None]);
 }
 
+pub async fn who_returns_within_a_minute_costs_the_disk_nothing(bed: Bed) {
+    let came = |name: &str, at| {
+        let arrival = Actor { name: name.to_owned(), ..actor("7", LEARNER) };
+        bed.store.arrive(arrival, Timestamp(at), 0)
+    };
+    let seen = || async { bed.store.last_seen(vec![user("7")]).await.unwrap()[0].clone().unwrap() };
+    came("Ann", 10_000).await.unwrap();
+    let commits = bed.store.status().commits;
+    for at in [10_001, 69_999, 5] {
+        came("Ann", at).await.unwrap();
+    }
+    assert_eq!((bed.store.status().commits, seen().await), (commits, ("Ann".to_owned(), Timestamp(10_000))));
+    came("Ann", 70_000).await.unwrap();
+    assert_eq!((bed.store.status().commits, seen().await), (commits + 1, ("Ann".to_owned(), Timestamp(70_000))));
+    // Who is not who they were is stored at once.
+    came("Anne", 70_001).await.unwrap();
+    assert_eq!((bed.store.status().commits, seen().await), (commits + 2, ("Anne".to_owned(), Timestamp(70_001))));
+}
+
 pub async fn first_answers_hold_a_day(bed: Bed) {
     let ask = |who, sockets| bed.store.first_answer(key(who, "k"), "{}", sockets);
     assert_eq!(ask("7", 1).await.unwrap(), None);

@@ -718,9 +718,12 @@ impl Model {
         self.refuse_erasing(&op.user)?;
         let (next, now, no) = (self.last_id + 1, self.now, self.know(&op.user));
         let person = self.people.get_mut(&no).unwrap();
+        let is_same = person.first.is_some() && (&person.name, &person.roles) == (&op.name, &op.roles);
         person.first.get_or_insert((next, now));
         (person.id, person.name, person.roles) = (op.user, op.name, op.roles);
-        person.last_seen = person.last_seen.max(now);
+        if !is_same || now >= person.last_seen.plus(Arrive::RETURN) {
+            person.last_seen = person.last_seen.max(now);
+        }
         Ok(())
     }
 

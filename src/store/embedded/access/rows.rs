@@ -89,7 +89,7 @@ pub(in crate::store::embedded) fn slot(kind: AudienceKind) -> usize {
 }
 
 /// A user, and where they stand.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::store::embedded) struct Person {
     /// The id, with their JSON type if that is settled; else as first named.
     pub(in crate::store::embedded) id: UserId,

@@ -260,7 +260,8 @@ impl Apply for Arrive {
         batch.refuse_erasing(&self.user)?;
         let next = batch.peek_id();
         let no = batch.user(&self.user)?;
-        let mut person = batch.person(no)?;
+        let before = batch.person(no)?;
+        let mut person = before.clone();
         if !person.has_arrived() {
             person.first_seen_id = next;
             person.first_seen_at = batch.now;
@@ -268,8 +269,11 @@ impl Apply for Arrive {
         person.settle_id(self.user);
         person.name = self.name;
         person.roles = self.roles;
-        person.last_seen_at = person.last_seen_at.max(batch.now);
-        batch.put_person(no, &person)
+        if person != before || batch.now >= before.last_seen_at.plus(Arrive::RETURN) {
+            person.last_seen_at = person.last_seen_at.max(batch.now);
+            batch.put_person(no, &person)?;
+        }
+        Ok(())
     }
 }
 
