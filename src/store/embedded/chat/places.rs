@@ -98,7 +98,11 @@ pub(in crate::store::embedded) struct Own {
     pub(in crate::store::embedded) at: Timestamp,
 }
 
-/// Somebody's messages from an id on, in the order of their ids, as far as they are asked for.
+/// So many rows of rooms are looked at for each message that is asked for: what somebody has said may be little among much.
+pub(in crate::store::embedded) const LOOKED_AT: usize = 100;
+
+/// Somebody's messages from an id on, in the order of their ids, as far as they are asked for; or until so many rows have been
+/// looked at, of a block always all. [`OwnMessages::rest`] says whether that was the end.
 pub(in crate::store::embedded) struct OwnMessages<'t, B, R> {
     blocks: &'t B,
     by_room: &'t R,
@@ -107,19 +111,20 @@ pub(in crate::store::embedded) struct OwnMessages<'t, B, R> {
     /// The next block to look at; `None` behind the last.
     next: Option<u64>,
     found: VecDeque<Own>,
-    /// How many rows of rooms have been looked at.
-    pub(in crate::store::embedded) looked_at: usize,
+    looked_at: usize,
+    most: usize,
 }
 
 impl<'t, B: ReadableTable<K24, ()>, R: ReadableTable<K16, Row>> OwnMessages<'t, B, R> {
-    pub(in crate::store::embedded) fn new(blocks: &'t B, by_room: &'t R, user: u64, from: u64) -> Self {
+    pub(in crate::store::embedded) fn new(
+        blocks: &'t B,
+        by_room: &'t R,
+        user: u64,
+        from: u64,
+        most: usize,
+    ) -> OwnMessages<'t, B, R> {
         let (next, found) = (Some(block_of(from)), VecDeque::new());
-        OwnMessages { blocks, by_room, user, from, next, found, looked_at: 0 }
-    }
-
-    /// Whether the next message has been found already; if not, a block of ids is looked at for it.
-    pub(in crate::store::embedded) fn is_at_hand(&self) -> bool {
-        !self.found.is_empty() || self.next.is_none()
+        OwnMessages { blocks, by_room, user, from, next, found, looked_at: 0, most }
     }
 
     /// From which id on there is more, as far as that is known; `None` at the end.
@@ -155,7 +160,7 @@ impl<B: ReadableTable<K24, ()>, R: ReadableTable<K16, Row>> Iterator for OwnMess
     type Item = Outcome<Own>;
 
     fn next(&mut self) -> Option<Outcome<Own>> {
-        while !self.is_at_hand() {
+        while self.found.is_empty() && self.next.is_some() && self.looked_at < self.most {
             if let Err(failure) = self.look() {
                 return Some(Err(failure));
             }
@@ -201,8 +206,9 @@ impl<'t> Batch<'t, '_> {
     pub(in crate::store::embedded) fn own_messages(
         &self,
         user: u64,
+        most: usize,
     ) -> Outcome<OwnMessages<'_, Table<'t, K24, ()>, Table<'t, K16, Row>>> {
-        Ok(OwnMessages::new(self.t.msg_blocks.read()?, self.t.in_rooms.read()?, user, 0))
+        Ok(OwnMessages::new(self.t.msg_blocks.read()?, self.t.in_rooms.read()?, user, 0, most))
     }
 
     /// When somebody's newest message was said.

@@ -7,6 +7,7 @@ use crate::domain::privacy::{Erasure, ErasureCounts, is_below_floor};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::MemberRow;
+use crate::store::embedded::chat::places::LOOKED_AT;
 use crate::store::embedded::chat::rows::{InRoom, Place, RoomChangeRow, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_value};
@@ -18,9 +19,6 @@ use crate::store::embedded::inbox::view::{NAMED, user_spaces};
 use crate::store::embedded::privacy::rows::{ErasureRow, VersionRow};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::{BeginErasure, EraseSlice, ErasureBegun, ErasureStep};
-
-/// So many messages of a room are looked at for each one that a slice may take.
-const LOOKED_AT: usize = 100;
 
 impl Apply for BeginErasure {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<ErasureBegun> {
@@ -206,20 +204,14 @@ impl Batch<'_, '_> {
 
     /// Messages become tombstones of nobody: their place in the room stays, and `seq` is whole.
     fn erase_messages(&mut self, no: u64, left: &mut usize) -> Outcome<u64> {
-        let (mut ids, mut own) = (Vec::new(), self.own_messages(no)?);
-        let most = left.saturating_mul(LOOKED_AT);
-        // What is looked at has a bound, too: their messages may be few among many.
-        let is_cut = loop {
-            if ids.len() >= *left || !own.is_at_hand() && own.looked_at >= most {
-                break true;
-            }
-            match own.next().transpose()? {
-                Some(own) => ids.push(own.id),
-                None => break false,
-            }
-        };
-        let rest = if is_cut { own.rest() } else { None };
-        *left = if is_cut { 0 } else { *left - ids.len() };
+        let (mut ids, mut own) = (Vec::new(), self.own_messages(no, left.saturating_mul(LOOKED_AT))?);
+        while ids.len() < *left
+            && let Some(own) = own.next().transpose()?
+        {
+            ids.push(own.id);
+        }
+        let rest = own.rest();
+        *left = if rest.is_some() { 0 } else { *left - ids.len() };
         if ids.is_empty() {
             self.forget_blocks_of(no, rest)?;
             return Ok(0);

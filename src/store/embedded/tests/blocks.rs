@@ -177,6 +177,49 @@ async fn is_sound(store: &dyn Store, dir: &Path) -> bool {
 }
 
 #[test]
+fn what_is_looked_at_at_once_has_a_bound() {
+    run(async {
+        let (dir, mut ids) = made().await;
+        let store = opened(dir.path());
+        // In one block much of somebody else.
+        for n in 0..150 {
+            ask(&*store, post(Draft { author: by("8"), ..draft(&format!("much {n}")) })).await.unwrap();
+        }
+        ids.push(ask(&*store, post(Draft { author: by("9"), ..draft("little") })).await.unwrap().id);
+        let theirs: Vec<u64> = said_by("9", &ids).into_iter().chain(ids.last().copied()).collect();
+        for limit in [1, 2, 3] {
+            assert_eq!(exported(&*store, "9", limit).await, theirs, "{limit} a page");
+        }
+        // Behind the last of theirs there is much of somebody else: a page that is to have little looks at one block of it.
+        let (user, behind) = (by("9").user, ExportCursor { section: 2, after: (theirs[2], 0) });
+        let page = store.export_page(user.clone(), behind, 1).await.unwrap();
+        let next = page.next.unwrap();
+        assert!(page.items.is_empty() && next.section == 2 && next.after > behind.after, "{next:?}");
+        assert_eq!(store.export_page(user.clone(), next, 1).await.unwrap().next.unwrap().section, 3);
+        assert_eq!(store.export_page(user.clone(), behind, 2).await.unwrap().next.unwrap().section, 3);
+        let begin = BeginErasure {
+            user: user.clone(),
+            by: "root".into(),
+            consent: true,
+            floor: Duration::ZERO,
+            is_dry_run: false,
+        };
+        ask(&*store, begin).await.unwrap();
+        let mut steps = Vec::new();
+        loop {
+            let step = ask(&*store, EraseSlice { user: user.clone(), limit: 1, act: act() }).await.unwrap();
+            steps.push(step.counts.messages);
+            if step.is_finished {
+                break;
+            }
+        }
+        assert_eq!(steps.iter().sum::<u64>(), 3, "{steps:?}");
+        store.close().await.unwrap();
+        assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    });
+}
+
+#[test]
 fn a_purge_leaves_the_blocks_of_what_is_left() {
     run(async {
         for before in 1..=SAID.len() as u64 + 1 {
