@@ -90,18 +90,10 @@ pub(in crate::store::embedded) fn read_record(
     }))
 }
 
-/// A message of somebody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::store::embedded) struct Own {
-    pub(in crate::store::embedded) id: u64,
-    pub(in crate::store::embedded) room: u64,
-    pub(in crate::store::embedded) at: Timestamp,
-}
-
 /// So many rows of rooms are looked at for each message that is asked for: what somebody has said may be little among much.
 pub(in crate::store::embedded) const LOOKED_AT: usize = 100;
 
-/// Somebody's messages from an id on, in the order of their ids, as far as they are asked for; or until so many rows have been
+/// The ids of somebody's messages from one on, in their order, as far as they are asked for; or until so many rows have been
 /// looked at, of a block always all. [`OwnMessages::rest`] says whether that was the end.
 pub(in crate::store::embedded) struct OwnMessages<'t, B, R> {
     blocks: &'t B,
@@ -110,7 +102,7 @@ pub(in crate::store::embedded) struct OwnMessages<'t, B, R> {
     from: u64,
     /// The next block to look at; `None` behind the last.
     next: Option<u64>,
-    found: VecDeque<Own>,
+    found: VecDeque<u64>,
     looked_at: usize,
     most: usize,
 }
@@ -129,7 +121,7 @@ impl<'t, B: ReadableTable<K24, ()>, R: ReadableTable<K16, Row>> OwnMessages<'t, 
 
     /// From which id on there is more, as far as that is known; `None` at the end.
     pub(in crate::store::embedded) fn rest(&self) -> Option<u64> {
-        self.found.front().map(|own| own.id).or_else(|| self.next.map(|block| ids_of(block).0))
+        self.found.front().copied().or_else(|| self.next.map(|block| ids_of(block).0))
     }
 
     /// Looks at one block that has some.
@@ -145,7 +137,7 @@ impl<'t, B: ReadableTable<K24, ()>, R: ReadableTable<K16, Row>> OwnMessages<'t, 
             }
             self.looked_at += messages_in(self.by_room, room, here, |id, row| {
                 if row.sender == self.user && id >= self.from {
-                    found.push(Own { id, room, at: Timestamp(row.at) });
+                    found.push(id);
                 }
             })?;
         }
@@ -157,9 +149,9 @@ impl<'t, B: ReadableTable<K24, ()>, R: ReadableTable<K16, Row>> OwnMessages<'t, 
 }
 
 impl<B: ReadableTable<K24, ()>, R: ReadableTable<K16, Row>> Iterator for OwnMessages<'_, B, R> {
-    type Item = Outcome<Own>;
+    type Item = Outcome<u64>;
 
-    fn next(&mut self) -> Option<Outcome<Own>> {
+    fn next(&mut self) -> Option<Outcome<u64>> {
         while self.found.is_empty() && self.next.is_some() && self.looked_at < self.most {
             if let Err(failure) = self.look() {
                 return Some(Err(failure));

@@ -27,8 +27,8 @@ use crate::store::rows::RowLog;
 /// 7: notifications have times; an older version would neither send nor end them, and show again what was taken back.
 /// 8: ids are in their normal form (NFC), and a user's has one JSON type; first answers have no index by their expiry. An older
 /// version would store other ids beside them, and miss what is not in that index.
-/// 9: a message writes no row of its room and none of an index by its sender: the index of the room says what they would; an older
-/// version would take a room's record for the truth, and give ids twice.
+/// 9: a message writes no row of its room and none of an index by its sender, and members stand behind the messages of their room;
+/// an older version would take a room's record for the truth, and give ids twice.
 pub(in crate::store::embedded) const FORMAT: u32 = 9;
 
 /// A key of one number.

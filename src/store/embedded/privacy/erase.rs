@@ -206,9 +206,9 @@ impl Batch<'_, '_> {
     fn erase_messages(&mut self, no: u64, left: &mut usize) -> Outcome<u64> {
         let (mut ids, mut own) = (Vec::new(), self.own_messages(no, left.saturating_mul(LOOKED_AT))?);
         while ids.len() < *left
-            && let Some(own) = own.next().transpose()?
+            && let Some(id) = own.next().transpose()?
         {
-            ids.push(own.id);
+            ids.push(id);
         }
         let rest = own.rest();
         *left = if rest.is_some() { 0 } else { *left - ids.len() };

@@ -120,7 +120,7 @@ impl Snapshot {
         let (blocks, by_room) = (self.msg_blocks()?, self.in_rooms()?);
         let mut own = OwnMessages::new(&blocks, &by_room, no, after + 1, limit.saturating_mul(LOOKED_AT));
         while !last.is_full() {
-            let Some(id) = own.next().transpose()?.map(|own| own.id) else {
+            let Some(id) = own.next().transpose()? else {
                 // Where the bound has ended it the next page goes on behind what was looked at.
                 return Ok(own.rest().map(|rest| (rest - 1, 0)));
             };
