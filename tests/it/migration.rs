@@ -71,6 +71,50 @@ fn each_released_format_is_migrated_at_the_start_behind_a_backup() {
 }
 
 #[test]
+fn rooms_of_format_8_are_what_they_were() {
+    let dir = of_fixture("format-8-rooms");
+    let data = dir.path().join("data");
+    let server = Appliance::start_in(dir, &[]);
+    // As the version of then has told them: the latest message, what has been read of it, and how much has not.
+    let lists = [
+        ("ann", vec![("red", 19, 12, 1), ("green", 18, 16, 1), ("blue", 17, 14, 1)]),
+        ("ben", vec![("red", 19, 15, 0), ("green", 18, 13, 2), ("blue", 17, 17, 0)]),
+        ("cleo", vec![("red", 19, 12, 0), ("green", 18, 18, 0)]),
+    ];
+    for (who, rooms) in lists {
+        let (_, list) = server.call(&server.token(who, "learner"), "GET", "/api/v1/rooms", "");
+        let told: Vec<_> = list["rooms"].as_array().unwrap().iter().collect();
+        assert_eq!(told.len(), rooms.len(), "{who}: {list}");
+        for (told, (id, last, read, unread)) in told.into_iter().zip(rooms) {
+            let expected = (&Value::from(id), &last.into(), &read.into(), &unread.into());
+            assert_eq!((&told["roomId"], &told["lastId"], &told["readUpTo"], &told["unread"]), expected, "{who}");
+        }
+    }
+    let (ann, admin) = (server.token("ann", "learner"), server.token("root", "admin"));
+    let contents = |room: &str| -> Vec<String> {
+        let (_, page) = server.call(&ann, "GET", &format!("/api/v1/rooms/{room}/messages"), "");
+        page["messages"].as_array().unwrap().iter().map(|one| one["content"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(contents("red"), ["ann edited", "ben 3", "ann 6", "ben 9", ""]);
+    assert_eq!(contents("green"), ["", "ann 4", "ben 7", "ann 10", "cleo once"]);
+    assert_eq!(contents("blue"), ["ann 2", "ben 5", "ann 8", "ben 11"]);
+    let (_, list) = server.call(&admin, "GET", "/api/v1/admin/rooms", "");
+    let rooms: Vec<_> = list["items"].as_array().unwrap().iter().map(|one| (&one["roomId"], &one["lastSeq"])).collect();
+    let expected = [("blue", 4), ("green", 5), ("quiet", 0), ("red", 5)].map(|(id, seq)| (id.into(), seq.into()));
+    assert_eq!(rooms, expected.iter().map(|(id, seq)| (id, seq)).collect::<Vec<(&Value, &Value)>>());
+    // All that somebody has said is found, and goes.
+    assert_eq!(server.call(&admin, "DELETE", "/api/v1/admin/users/ben", "").0, 200);
+    let (_, erasure) = server.call(&admin, "GET", "/api/v1/admin/users/ben/erasure", "");
+    assert_eq!(erasure["counts"]["messages"], 6, "{erasure}");
+    assert_eq!(contents("red"), ["ann edited", "", "ann 6", "", ""]);
+    assert_eq!(contents("blue"), ["ann 2", "", "ann 8", ""]);
+    assert!(server.say(&ann, "quiet", "goes on") > 23, "no id is given twice");
+    let dir = server.end();
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+    drop(dir);
+}
+
+#[test]
 fn a_command_migrates_too_and_offline_commands_do_not() {
     let dir = of_format(1);
     let data = dir.path().join("data");

@@ -1,6 +1,7 @@
 //! Faults that only the engine itself can set up: errors of the disk at a chosen moment, a power cut that loses, tears and
 //! reorders what was not synced, a file of a newer format, a queue that is full.
 
+mod blocks;
 mod carried;
 mod faults;
 mod files;

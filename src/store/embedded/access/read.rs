@@ -8,10 +8,11 @@ use crate::domain::access::Banned;
 use crate::domain::chat::{MemberEntry, RoomEntry};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::access::{LOOKED_AT, NumericIds};
-use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, decode_room};
+use crate::store::embedded::access::rows::{BanRow, MemberRow, Person};
+use crate::store::embedded::chat::places::{member_key, member_of, read_record};
 use crate::store::embedded::engine::codec::{decode, get};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{Snapshot, k8, k16, second};
+use crate::store::embedded::engine::schema::{Snapshot, k8};
 use crate::store::{ListPage, ListQuery, MemberPage, UserProfile};
 
 impl Snapshot {
@@ -51,10 +52,10 @@ impl Snapshot {
     }
 
     pub(in crate::store::embedded) fn list_rooms(&self, query: &ListQuery) -> Outcome<ListPage<RoomEntry>> {
-        let (rooms, room_no) = (self.rooms()?, self.room_no()?);
+        let (rooms, room_no, by_room) = (self.rooms()?, self.room_no()?, self.in_rooms()?);
         self.list(&room_no, query, |id, no| {
             let missing = || Failure::Damaged(format!("room {no} has a number but no record"));
-            let record = get(&rooms, &k8(no), decode_room)?.ok_or_else(missing)?;
+            let record = read_record(&rooms, &by_room, no)?.ok_or_else(missing)?;
             if !query.fits(id, record.name.as_deref().unwrap_or_default()) {
                 return Ok(None);
             }
@@ -64,7 +65,7 @@ impl Snapshot {
 
     fn count_members(&self, room: u64) -> Outcome<u64> {
         let mut count = 0;
-        for row in self.members()?.range::<&[u8; 16]>(&k16(room, 0)..=&k16(room, u64::MAX))? {
+        for row in self.in_rooms()?.range::<&[u8; 16]>(&member_key(room, 0)..=&member_key(room, u64::MAX))? {
             row?;
             count += 1;
         }
@@ -85,10 +86,10 @@ impl Snapshot {
         let (no, _) = self.find_room(room)?.ok_or(Refusal::NotFound)?;
         let users = self.users()?;
         let mut page = MemberPage::default();
-        let behind = k16(no, after.saturating_add(1));
-        for row in self.members()?.range::<&[u8; 16]>(&behind..=&k16(no, u64::MAX))? {
+        let behind = member_key(no, after.saturating_add(1));
+        for row in self.in_rooms()?.range::<&[u8; 16]>(&behind..=&member_key(no, u64::MAX))? {
             let (key, value) = row?;
-            let (user, row) = (second(key.value()), MemberRow::decode(value.value())?);
+            let (user, row) = (member_of(key.value()), MemberRow::decode(value.value())?);
             let missing = || Failure::Damaged(format!("user {user} has a number but no record"));
             let person = get(&users, &k8(user), Person::decode)?.ok_or_else(missing)?;
             page.members.push(MemberEntry {

@@ -1,7 +1,7 @@
 //! How it is decided who may be where: bans, rooms and their members. A room that is removed loses its id, its members and
 //! their marks at once, and its messages slice by slice.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use redb::ReadableTable;
@@ -13,6 +13,7 @@ use crate::store::Change;
 use crate::store::access::MAX_BANS;
 use crate::store::change::Admitted;
 use crate::store::embedded::access::rows::{BanRow, MemberRow, ban_key, decode_room, encode_room};
+use crate::store::embedded::chat::places::{LAST_MESSAGE, block_of, member_key, member_of};
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_value, membership_code};
@@ -264,8 +265,8 @@ impl Batch<'_, '_> {
     /// Everybody who takes part in a room, as the table has it and as this batch has changed it.
     fn members_of(&mut self, room: u64) -> Outcome<Vec<u64>> {
         let mut users = self.new_members_of(room);
-        for row in self.t.members.read()?.range::<&[u8; 16]>(&k16(room, 0)..=&k16(room, u64::MAX))? {
-            users.insert(second(row?.0.value()));
+        for row in self.t.in_rooms.read()?.range::<&[u8; 16]>(&member_key(room, 0)..=&member_key(room, u64::MAX))? {
+            users.insert(member_of(row?.0.value()));
         }
         Ok(users.into_iter().collect())
     }
@@ -290,8 +291,9 @@ impl Batch<'_, '_> {
         let Some(no) = doomed.first().copied() else { return Ok(true) };
         let missing = || Failure::Damaged(format!("room {no} is to be removed, and has no record"));
         let room = get(self.t.rooms.read()?, &k8(no), decode_room)?.ok_or_else(missing)?.id;
-        let (mut ids, mut purged_seq) = (Vec::new(), None);
-        for row in self.t.msg_by_room.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?.take(limit.max(1)) {
+        let (mut ids, mut purged_seq, mut gone) = (Vec::new(), None, BTreeSet::new());
+        for row in self.t.in_rooms.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, LAST_MESSAGE))?.take(limit.max(1))
+        {
             ids.push(second(row?.0.value()));
         }
         for id in &ids {
@@ -299,8 +301,10 @@ impl Batch<'_, '_> {
             let Some((message, place)) = get(self.t.messages.read()?, &k8(*id), read)? else { continue };
             self.remove_message(&message, place)?;
             self.t.authors.write()?.remove(&k16(place.sender, no))?;
+            gone.insert((block_of(*id), place.sender));
             purged_seq = Some(message.seq);
         }
+        self.forget_blocks(no, &gone)?;
         if ids.len() == limit.max(1) {
             // The record says from where on there are messages, as behind a purge: a store that is cut off here is whole.
             let record = get(self.t.rooms.read()?, &k8(no), decode_room)?.ok_or_else(missing)?;

@@ -10,11 +10,12 @@ use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, 
 use crate::domain::privacy::{Subject, WithheldVersion};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person, decode_last_id, decode_room};
+use crate::store::embedded::chat::places::{LAST_MESSAGE, last_place, member_key, read_record, seq_of};
 use crate::store::embedded::chat::rows::{Place, decode_message};
 use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{K8, NOBODY, Row, Snapshot, k8, k16, meta, second};
+use crate::store::embedded::engine::schema::{K8, NOBODY, Row, Snapshot, k8, k16, meta, next_id, second};
 use crate::store::embedded::privacy::holds::Held;
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::{MessagePage, Page, RoomPage, RoomPlace, RoomQuery, TranscriptQuery, TranscriptSink};
@@ -22,7 +23,7 @@ use crate::store::{MessagePage, Page, RoomPage, RoomPlace, RoomQuery, Transcript
 impl Snapshot {
     /// The last id given.
     pub(in crate::store::embedded) fn last_id(&self) -> Outcome<u64> {
-        Ok(get_number(&self.meta()?, meta::NEXT_ID)?.unwrap_or(1).saturating_sub(1))
+        Ok(next_id(&self.meta()?, &self.messages()?)?.unwrap_or(1).saturating_sub(1))
     }
 
     /// Refuses a cursor that this store has not given.
@@ -45,7 +46,7 @@ impl Snapshot {
 
     pub(in crate::store::embedded) fn find_room(&self, room: &RoomId) -> Outcome<Option<(u64, RoomRecord)>> {
         let no = get_number(&self.room_no()?, room.canonical().as_bytes())?;
-        let record = get(&self.rooms()?, &k8(no.unwrap_or(NOBODY)), decode_room)?;
+        let record = read_record(&self.rooms()?, &self.in_rooms()?, no.unwrap_or(NOBODY))?;
         match (no, record) {
             (Some(no), Some(record)) => Ok(Some((no, record))),
             (Some(no), None) => Err(Failure::Damaged(format!("room {no} has a number but no record"))),
@@ -55,7 +56,7 @@ impl Snapshot {
 
     fn find_member(&self, room: Option<u64>, user: &UserId) -> Outcome<Option<MemberRow>> {
         let user = self.find_user(user)?;
-        get(&self.members()?, &k16(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY)), MemberRow::decode)
+        get(&self.in_rooms()?, &member_key(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY)), MemberRow::decode)
     }
 
     /// Lets somebody in, or not; gives the room and what they are in it.
@@ -110,10 +111,10 @@ impl Snapshot {
             self.check_cursor(after)?;
         }
         let Some((no, record)) = found else { return Ok(MessagePage { is_settled: true, ..MessagePage::default() }) };
-        let index = self.msg_by_room()?;
+        let index = self.in_rooms()?;
         let mut ids = Vec::with_capacity(page.limit.min(256));
         let wanted = page.limit.saturating_add(1);
-        let end = k16(no, page.before.unwrap_or(u64::MAX));
+        let end = k16(no, page.before.unwrap_or(LAST_MESSAGE).min(LAST_MESSAGE));
         if let Some(after) = page.after {
             let begin = k16(no, after.saturating_add(1));
             if begin < end {
@@ -168,7 +169,7 @@ impl Snapshot {
     ) -> Outcome<()> {
         let (no, record) = self.find_room(&query.room)?.ok_or(Refusal::NotFound)?;
         let stopped = |error: std::io::Error| Failure::Stopped(error.to_string());
-        let (table, users, index) = (self.messages()?, self.users()?, self.msg_by_room()?);
+        let (table, users, index) = (self.messages()?, self.users()?, self.in_rooms()?);
         let held = if query.versions { Some(self.held()?) } else { None };
         sink.begin(&record).map_err(stopped)?;
         let mut people = Ids::of(&users);
@@ -176,7 +177,7 @@ impl Snapshot {
             Some(since) => self.first_since(no, &query.room, since, record.last_id)?,
             None => 0,
         };
-        for row in index.range::<&[u8; 16]>(&k16(no, from)..=&k16(no, u64::MAX))? {
+        for row in index.range::<&[u8; 16]>(&k16(no, from)..=&k16(no, LAST_MESSAGE))? {
             let message = read_message(&table, &mut people, second(row?.0.value()), &query.room)?;
             if query.until.is_some_and(|until| message.at >= until) {
                 break;
@@ -193,11 +194,11 @@ impl Snapshot {
     /// The id from which on a room's messages are of a moment or later: a room's times never fall, so that the middle says in
     /// which half it is.
     fn first_since(&self, no: u64, room: &RoomId, since: Timestamp, last_id: u64) -> Outcome<u64> {
-        let (table, index) = (self.messages()?, self.msg_by_room()?);
+        let (table, index) = (self.messages()?, self.in_rooms()?);
         let (mut low, mut high) = (0, last_id.saturating_add(1));
         while low < high {
             let middle = low + (high - low) / 2;
-            let next = index.range::<&[u8; 16]>(&k16(no, middle)..=&k16(no, u64::MAX))?.next().transpose()?;
+            let next = index.range::<&[u8; 16]>(&k16(no, middle)..=&k16(no, LAST_MESSAGE))?.next().transpose()?;
             let Some(id) = next.map(|(key, _)| second(key.value())) else {
                 high = middle;
                 continue;
@@ -243,10 +244,10 @@ impl Snapshot {
         ids: &[u64],
     ) -> Outcome<Vec<(u64, Vec<WithheldVersion>)>> {
         let Some((no, _)) = self.find_room(room)? else { return Ok(Vec::new()) };
-        let (held, by_room) = (self.held()?, self.msg_by_room()?);
+        let (held, by_room) = (self.held()?, self.in_rooms()?);
         let mut found = Vec::new();
         for id in ids {
-            if by_room.get(&k16(no, *id))?.is_some() {
+            if seq_of(&by_room, no, *id)?.is_some() {
                 let versions = self.versions_of_message(*id, &held)?;
                 if !versions.is_empty() {
                     found.push((*id, versions));
@@ -269,8 +270,8 @@ impl Snapshot {
     /// One room as it is on the list of somebody who takes part in it.
     pub(in crate::store::embedded) fn summary(&self, room_no: u64, user: u64) -> Outcome<(RoomSummary, bool)> {
         let lost = || Failure::Damaged(format!("user {user} is in room {room_no}, which does not say so"));
-        let room = get(&self.rooms()?, &k8(room_no), decode_room)?.ok_or_else(lost)?;
-        let row = get(&self.members()?, &k16(room_no, user), MemberRow::decode)?.ok_or_else(lost)?;
+        let room = read_record(&self.rooms()?, &self.in_rooms()?, room_no)?.ok_or_else(lost)?;
+        let row = get(&self.in_rooms()?, &member_key(room_no, user), MemberRow::decode)?.ok_or_else(lost)?;
         let (membership, unread) = (row.membership()?, self.unread_in(room_no, &room, &row)?);
         let is_listed = is_listed(membership, row.left_at, room.last_seq);
         Ok((RoomSummary { room, membership, read_up_to: row.read_up_to, unread }, is_listed))
@@ -285,12 +286,16 @@ impl Snapshot {
         policy: RoomPolicy,
     ) -> Outcome<RoomPage> {
         let Some(no) = self.find_user(&viewer.user)? else { return Ok(RoomPage::default()) };
-        let rooms = self.rooms()?;
+        let (rooms, by_room) = (self.rooms()?, self.in_rooms()?);
         let mut places = Vec::new();
         for row in self.member_rooms()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
             let room = second(row?.0.value());
             let lost = || Failure::Damaged(format!("user {no} is in room {room}, which is not there"));
-            let last_id = get(&rooms, &k8(room), decode_last_id)?.ok_or_else(lost)?;
+            // Of a room whose messages are all gone the record alone knows that there were some.
+            let last_id = match last_place(&by_room, room)? {
+                Some((last_id, _)) => last_id,
+                None => get(&rooms, &k8(room), decode_last_id)?.ok_or_else(lost)?,
+            };
             places.push(self.placed(RoomPlace { last_id, room })?);
         }
         if let Some(after) = query.after {

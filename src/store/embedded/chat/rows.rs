@@ -7,7 +7,7 @@ use crate::domain::{RoomId, Timestamp};
 use crate::store::embedded::engine::codec::{
     IdRow, POSTCARD_2, POSTCARD_3, decode, decode_2, decode_3, encode, encode_2, encode_3, kind_code, kind_of,
 };
-use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::failure::{Failure, Outcome};
 
 /// A message whose room was ahead of the clock when it was stored: when that was, by the clock. The others are stored as in
 /// format 1.
@@ -134,6 +134,26 @@ pub(in crate::store::embedded) fn decode_message(bytes: &[u8], id: u64, room: &R
     };
     let (room, sender, change) = (row.room, row.sender, row.change);
     Ok((message, Place { room, sender, change, stored_at, edited_by, deleted_by }))
+}
+
+/// A message in the index of its room. Format 8 and before had its `seq` alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::store::embedded) struct InRoom {
+    pub(in crate::store::embedded) seq: u64,
+    /// When it was said: what the message itself has.
+    pub(in crate::store::embedded) at: u64,
+    /// The sender's number.
+    pub(in crate::store::embedded) sender: u64,
+}
+
+impl InRoom {
+    pub(in crate::store::embedded) fn encode(self, buffer: &mut Vec<u8>) -> Outcome<&[u8]> {
+        encode_2(&self, buffer)
+    }
+
+    pub(in crate::store::embedded) fn decode(bytes: &[u8]) -> Outcome<InRoom> {
+        decode_2(bytes, |seq: u64| Err(Failure::Damaged(format!("the index of a room has seq {seq} alone"))))
+    }
 }
 
 /// A change of a room that is not a new message.

@@ -13,8 +13,9 @@ use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::{MemberRow, decode_room, encode_room};
+use crate::store::embedded::chat::places::seq_of;
 use crate::store::embedded::chat::read::changer;
-use crate::store::embedded::chat::rows::{Place, RoomChangeRow, decode_message, encode_message};
+use crate::store::embedded::chat::rows::{InRoom, Place, RoomChangeRow, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{encode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
@@ -80,8 +81,8 @@ impl Apply for PostMessage {
         let stored_at = (at != batch.now).then_some(batch.now);
         let place = Place { room, sender: user, change: 0, stored_at, edited_by: None, deleted_by: None };
         batch.t.messages.write()?.insert(&k8(id), encode_message(&message, place, &mut batch.buffer)?)?;
-        batch.t.msg_by_room.write()?.insert(&k16(room, id), encode(&seq, &mut batch.buffer)?)?;
-        batch.t.msg_by_user.write()?.insert(&k16(user, id), ())?;
+        batch.put_place(room, id, InRoom { seq, at: at.0, sender: user })?;
+        batch.note_block(user, id, room)?;
         let row = batch.member(room, user)?.unwrap_or_else(|| MemberRow::guest(seq - 1));
         if !row.has_written {
             batch.t.authors.write()?.insert(&k16(user, room), ())?;
@@ -187,7 +188,7 @@ impl Apply for MarkRead {
         let MarkRead { room, reader, message_id, policy } = self;
         let entered = batch.enter(&room, &reader, policy)?;
         let no = entered.room.ok_or(Refusal::NotFound)?;
-        let seq = get_number(batch.t.msg_by_room.read()?, &k16(no, message_id))?.ok_or(Refusal::NotFound)?;
+        let seq = seq_of(batch.t.in_rooms.read()?, no, message_id)?.ok_or(Refusal::NotFound)?;
         batch.refuse_erasing(&reader.user)?;
         let before = match entered.user {
             Some(user) => batch.member(no, user)?,

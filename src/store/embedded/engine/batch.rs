@@ -11,11 +11,12 @@ use crate::domain::access::Mutes;
 use crate::domain::chat::{Membership, RoomRecord, time_of_message};
 use crate::domain::{LessonId, MAX_SAFE_INTEGER, Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
-use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, decode_room, encode_room};
+use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, encode_room};
+use crate::store::embedded::chat::places::{member_key, read_record};
 use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::round::Round;
-use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
+use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta, next_id};
 use crate::store::operations::Operation;
 
 /// How an operation is done inside a transaction: one implementation for each, in the file of its noun.
@@ -56,6 +57,8 @@ pub(in crate::store::embedded) struct Known {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Next {
     id: u64,
+    /// What `meta` says of it.
+    written_id: u64,
     user: u64,
     room: u64,
     lesson: u64,
@@ -127,7 +130,8 @@ impl<'t, 'k> Batch<'t, 'k> {
                     get_number(t.meta.read()?, name)?.ok_or_else(|| Failure::Damaged(format!("meta has no {name}")))
                 };
                 Next {
-                    id: read(meta::NEXT_ID)?,
+                    id: next_id(t.meta.read()?, t.messages.read()?)?.unwrap_or(1),
+                    written_id: read(meta::NEXT_ID)?,
                     user: read(meta::NEXT_USER)?,
                     room: read(meta::NEXT_ROOM)?,
                     lesson: read(meta::NEXT_LESSON)?,
@@ -171,12 +175,17 @@ impl<'t, 'k> Batch<'t, 'k> {
         }
         for ((room, user), member) in &self.members {
             if let Member { row: Some(row), changed: true } = member {
-                self.t.members.write()?.insert(&k16(*room, *user), encode_2(row, &mut self.buffer)?)?;
+                self.t.in_rooms.write()?.insert(&member_key(*room, *user), encode_2(row, &mut self.buffer)?)?;
             }
         }
-        let (next, before) = (self.next, self.started_with);
+        let last_message = self.t.messages.read()?.last()?.map_or(0, |(key, _)| u64::from_be_bytes(*key.value()));
+        let (mut next, before) = (self.next, self.started_with);
+        // Where the last id is a message's, the message says so.
+        if next.id != last_message + 1 {
+            next.written_id = next.id;
+        }
         for (name, now, then) in [
-            (meta::NEXT_ID, next.id, before.id),
+            (meta::NEXT_ID, next.written_id, before.written_id),
             (meta::NEXT_USER, next.user, before.user),
             (meta::NEXT_ROOM, next.room, before.room),
             (meta::NEXT_LESSON, next.lesson, before.lesson),
@@ -334,7 +343,7 @@ impl<'t, 'k> Batch<'t, 'k> {
             return Ok(());
         }
         let no = get_number(self.t.room_no.read()?, room.canonical().as_bytes())?;
-        let record = get(self.t.rooms.read()?, &k8(no.unwrap_or(NOBODY)), decode_room)?;
+        let record = read_record(self.t.rooms.read()?, self.t.in_rooms.read()?, no.unwrap_or(NOBODY))?;
         let Some(no) = no else { return Ok(()) };
         let record = record.ok_or_else(|| Failure::Damaged(format!("room {no} has a number but no record")))?;
         self.known.rooms.insert(room.clone(), KnownRoom { no, record, changed: false });
@@ -352,15 +361,19 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(no)
     }
 
+    fn known_room(&mut self, room: &RoomId) -> Outcome<&mut KnownRoom> {
+        self.load_room(room)?;
+        let unknown = || Failure::Damaged(format!("room {room} is not known to the writer"));
+        self.known.rooms.get_mut(room).ok_or_else(unknown)
+    }
+
     /// Changes the record of a registered room.
     pub(in crate::store::embedded) fn change_room<T>(
         &mut self,
         room: &RoomId,
         change: impl FnOnce(&mut RoomRecord) -> T,
     ) -> Outcome<T> {
-        self.find_room(room)?;
-        let unknown = || Failure::Damaged(format!("room {room} is not known to the writer"));
-        let known = self.known.rooms.get_mut(room).ok_or_else(unknown)?;
+        let known = self.known_room(room)?;
         let value = change(&mut known.record);
         if !known.changed {
             known.changed = true;
@@ -378,16 +391,14 @@ impl<'t, 'k> Batch<'t, 'k> {
         Ok(self.known.rooms.remove(room).map(|known| known.record))
     }
 
-    /// Takes the next `seq` of a registered room for a message, and gives the message its time.
+    /// Takes the next `seq` of a registered room for a message, and gives the message its time. The record of the room is not
+    /// written for that: the index of its messages says the same.
     pub(in crate::store::embedded) fn take_seq(&mut self, room: &RoomId, id: u64) -> Outcome<(u64, Timestamp)> {
         let now = self.now;
-        self.change_room(room, |record| {
-            let at = time_of_message(record, now);
-            record.last_seq += 1;
-            record.last_id = id;
-            record.last_at = at;
-            (record.last_seq, at)
-        })
+        let record = &mut self.known_room(room)?.record;
+        let at = time_of_message(record, now);
+        (record.last_seq, record.last_id, record.last_at) = (record.last_seq + 1, id, at);
+        Ok((record.last_seq, at))
     }
 
     /// A lesson's number, if it was ever reported of.
@@ -438,7 +449,7 @@ impl<'t, 'k> Batch<'t, 'k> {
         match self.members.entry((room, user)) {
             Entry::Occupied(known) => Ok(known.get().row),
             Entry::Vacant(gap) => {
-                let row = get(self.t.members.read()?, &k16(room, user), MemberRow::decode)?;
+                let row = get(self.t.in_rooms.read()?, &member_key(room, user), MemberRow::decode)?;
                 gap.insert(Member { row, changed: false });
                 Ok(row)
             }
@@ -475,7 +486,7 @@ impl<'t, 'k> Batch<'t, 'k> {
     pub(in crate::store::embedded) fn forget_member(&mut self, room: u64, user: u64) -> Outcome<()> {
         self.wrote = true;
         self.members.insert((room, user), Member { row: None, changed: false });
-        self.t.members.write()?.remove(&k16(room, user))?;
+        self.t.in_rooms.write()?.remove(&member_key(room, user))?;
         self.t.member_rooms.write()?.remove(&k16(user, room))?;
         Ok(())
     }

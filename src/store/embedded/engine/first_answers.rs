@@ -6,7 +6,7 @@ use std::time::Duration;
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Fingerprint, Refusal};
+use crate::domain::{Fingerprint, Refusal, Timestamp};
 use crate::store::embedded::engine::batch::Batch;
 use crate::store::embedded::engine::codec::{decode_2, encode_2};
 use crate::store::embedded::engine::failure::Outcome;
@@ -132,9 +132,10 @@ impl Batch<'_, '_> {
             }
         }
         drop(rows);
+        round.looked_at += looked_at;
         match last {
             Some(_) => round.at = last,
-            None => round.end(),
+            None => round.end(Timestamp(due)),
         }
         for key in &expired {
             self.t.answers.write()?.remove(key)?;

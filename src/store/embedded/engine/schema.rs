@@ -13,6 +13,7 @@ use redb::{
 };
 
 use crate::domain::UserId;
+use crate::store::embedded::engine::codec::get_number;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::operations::KeyKind;
 use crate::store::rows::RowLog;
@@ -26,7 +27,9 @@ use crate::store::rows::RowLog;
 /// 7: notifications have times; an older version would neither send nor end them, and show again what was taken back.
 /// 8: ids are in their normal form (NFC), and a user's has one JSON type; first answers have no index by their expiry. An older
 /// version would store other ids beside them, and miss what is not in that index.
-pub(in crate::store::embedded) const FORMAT: u32 = 8;
+/// 9: a message writes no row of its room and none of an index by its sender, and members stand behind the messages of their room;
+/// an older version would take a room's record for the truth, and give ids twice.
+pub(in crate::store::embedded) const FORMAT: u32 = 9;
 
 /// A key of one number.
 pub(in crate::store::embedded) type K8 = &'static [u8; 8];
@@ -47,6 +50,7 @@ pub(in crate::store::embedded) mod meta {
     pub(in crate::store::embedded) const STORE_ID: &str = "store_id";
     pub(in crate::store::embedded) const EPOCH: &str = "epoch";
     pub(in crate::store::embedded) const CREATED_AT: &str = "created_at";
+    /// The next id, unless the last message has this one or a higher one: see [`super::next_id`].
     pub(in crate::store::embedded) const NEXT_ID: &str = "next_id";
     pub(in crate::store::embedded) const NEXT_USER: &str = "next_user";
     pub(in crate::store::embedded) const NEXT_ROOM: &str = "next_room";
@@ -266,22 +270,28 @@ tables! {
     users: K8 => Row;
     /// Canonical user id -> user.
     user_no: Text => Row;
-    /// Room -> what it is, and its latest message.
+    /// Room -> what it is, and its latest message as of when this was written: see [`crate::store::embedded::chat::places`].
     rooms: K8 => Row;
     /// Canonical room id -> room.
     room_no: Text => Row;
     /// Canonical lesson id -> lesson.
     lesson_no: Text => Row;
-    /// (room, user) -> membership and read mark.
+    /// Empty since format 9: (room, user) -> membership and read mark.
     members: K16 => Row;
     /// (user, room).
     member_rooms: K16 => ();
     /// Message -> everything about it.
     messages: K8 => Row;
-    /// (room, message) -> seq.
+    /// (room, message) -> its seq, when it was said and by whom; (room, user) -> membership and read mark: see
+    /// [`crate::store::embedded::chat::places`].
+    in_rooms: K16 => Row;
+    /// Empty since format 9: (room, message) -> seq.
     msg_by_room: K16 => Row;
-    /// (user, message).
+    /// Empty since format 9: (user, message).
     msg_by_user: K16 => ();
+    /// (user, block of ids, room): among which messages of which rooms somebody's are: see
+    /// [`crate::store::embedded::chat::places`].
+    msg_blocks: K24 => ();
     /// (user, room): who has written where.
     authors: K16 => ();
     /// (message, change) -> what it said before a change under a hold.
@@ -421,6 +431,16 @@ fn put<K: redb::Key + 'static, V: redb::Value + 'static>(
 /// The number of no user and no room: numbers begin at 1. Who asks about a room that is not there causes the same look-ups
 /// as who asks about a private one, so that no time tells the two apart.
 pub(in crate::store::embedded) const NOBODY: u64 = 0;
+
+/// The next id that a store gives. A message takes it further by being there, without a row of `meta` beside it.
+pub(in crate::store::embedded) fn next_id(
+    meta: &impl ReadableTable<&'static str, Row>,
+    messages: &impl ReadableTable<K8, Row>,
+) -> Outcome<Option<u64>> {
+    let Some(next) = get_number(meta, meta::NEXT_ID)? else { return Ok(None) };
+    let last = messages.last()?.map_or(0, |(key, _)| u64::from_be_bytes(*key.value()));
+    Ok(Some(next.max(last.saturating_add(1))))
+}
 
 /// The key of one number.
 pub(in crate::store::embedded) fn k8(a: u64) -> [u8; 8] {

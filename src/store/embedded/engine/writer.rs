@@ -283,19 +283,19 @@ impl Writer {
         // The old handle holds the lock of the file until it is dropped.
         *database = None;
         let opened = self.shared.opener.open_again().map_err(|error| error.to_string()).and_then(|opened| {
-            let next = opened
+            let last_id = opened
                 .begin_read()
                 .map_err(Failure::from)
-                .and_then(|tx| get_number(&Snapshot::new(tx).meta()?, meta::NEXT_ID))
+                .and_then(|tx| Snapshot::new(tx).last_id())
                 .map_err(|failure| failure.into_error().to_string())?;
-            Ok((opened, next.unwrap_or(1)))
+            Ok((opened, last_id))
         });
         self.known = Known::default();
         match opened {
-            Ok((opened, next)) => {
+            Ok((opened, last_id)) => {
                 // Before the first reader comes: what it notes of the new file must not be overwritten, and who can read
                 // finds the store open.
-                self.shared.last_id.store(next.saturating_sub(1), Ordering::Release);
+                self.shared.last_id.store(last_id, Ordering::Release);
                 self.shared.set_health(Health::ReadOnly(why));
                 *database = Some(opened);
                 true

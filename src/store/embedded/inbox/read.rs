@@ -11,6 +11,7 @@ use crate::domain::chat::ReadMark;
 use crate::domain::notification::{Audience, AudienceKind, Notification, Selection};
 use crate::domain::{Actor, RoomId, Timestamp, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person};
+use crate::store::embedded::chat::places::{LAST_MESSAGE, member_key};
 use crate::store::embedded::chat::read::{Ids, read_message, shown};
 use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
 use crate::store::embedded::engine::codec::{action_of, decode, get, get_number, get_value};
@@ -127,11 +128,11 @@ impl Snapshot {
         let behind = |no: u64| k16(no, after.saturating_add(1));
         let end = |no: u64| k16(no, u64::MAX);
         let mut merged = Merged::default();
-        let (messages, changes) = (self.msg_by_room()?, self.changes_by_room()?);
+        let (messages, changes) = (self.in_rooms()?, self.changes_by_room()?);
         let mut done: HashSet<&RoomId> = HashSet::new();
         for room in rooms.iter().filter(|room| done.insert(room)) {
             let Some((no, _)) = self.find_room(room)? else { continue };
-            let rows = messages.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
+            let rows = messages.range::<&[u8; 16]>(&behind(no)..=&k16(no, LAST_MESSAGE))?;
             merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::Posted(room)))))?;
             let rows = changes.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
             merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::Changed(no, room)))))?;
@@ -170,7 +171,7 @@ impl Snapshot {
 
     fn tell_missed(&self, viewer: &Actor, owner: &Owner, found: &[(u64, Missed<'_>)]) -> Outcome<Vec<Change>> {
         let (messages, notifications) = (self.messages()?, self.notifications()?);
-        let (users, members) = (self.users()?, self.members()?);
+        let (users, members) = (self.users()?, self.in_rooms()?);
         let (room_changes, inbox_changes) = (self.changes_by_room()?, self.inbox_changes()?);
         let (lessons, progress) = (self.progress_by_change()?, self.progress()?);
         let mut unread_now = None;
@@ -195,7 +196,7 @@ impl Snapshot {
                         }
                         RoomChangeRow::Read(user) => {
                             let person = get(&users, &k8(user), Person::decode)?.ok_or_else(lost)?;
-                            let row = get(&members, &k16(no, user), MemberRow::decode)?.ok_or_else(lost)?;
+                            let row = get(&members, &member_key(no, user), MemberRow::decode)?.ok_or_else(lost)?;
                             let (room, message_id) = (room.clone(), row.read_up_to);
                             Change::Read { id, mark: ReadMark { room, user: person.id, message_id } }
                         }

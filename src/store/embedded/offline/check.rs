@@ -12,13 +12,14 @@ use crate::domain::{RoomId, UserId};
 use crate::store::OpenError;
 use crate::store::embedded::access::rows::{MemberRow, NAMED_SLOT, Person, decode_room};
 use crate::store::embedded::audit::rows::AuditRow;
-use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
+use crate::store::embedded::chat::places::{block_of, is_member, member_key, member_of, seq_of};
+use crate::store::embedded::chat::rows::{InRoom, RoomChangeRow, decode_message};
 use crate::store::embedded::engine::codec::{decode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::AnswerRow;
-use crate::store::embedded::engine::schema::{FORMAT, NOBODY, Snapshot, k8, k16, meta, pair, triple};
+use crate::store::embedded::engine::schema::{FORMAT, NOBODY, Snapshot, k8, k16, k24, meta, pair, triple};
 use crate::store::embedded::inbox::rows::{decode_broadcast, decode_notification};
 use crate::store::embedded::inbox::view::{
     DELETED, DELETED_SPACES, MARKED, NAMED, audience_space, deleted_space, user_space,
@@ -128,11 +129,14 @@ fn rooms(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             found.push(format!("room {no}: its id does not lead to it, or still does though it is removed"));
         }
         last.insert(no, (0, room.purged_seq));
-        records.insert(no, (room.last_id, room.last_seq));
+        records.insert(no, (room.last_id, room.last_seq, room.purged_seq));
     }
-    for row in snapshot.msg_by_room()?.iter()? {
+    for row in snapshot.in_rooms()?.iter()? {
         let (key, value) = row?;
-        let ((room, id), seq) = (pair(key.value()), decode::<u64>(value.value())?);
+        if is_member(key.value()) {
+            continue;
+        }
+        let ((room, id), InRoom { seq, .. }) = (pair(key.value()), InRoom::decode(value.value())?);
         match last.get_mut(&room) {
             None => found.push(format!("room {room}: has message {id}, but no record")),
             Some(before) => {
@@ -146,41 +150,67 @@ fn rooms(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             return Ok(());
         }
     }
-    for (no, (last_id, last_seq)) in records {
+    let by_room = snapshot.in_rooms()?;
+    for (no, (last_id, last_seq, purged_seq)) in records {
         let (id, seq) = last.get(&no).copied().unwrap_or_default();
-        if last_seq != seq || id > 0 && last_id != id {
+        // The record is as of when it was written: it ends at a message of the room, or at one that has been purged. Where no
+        // message is left, the next one goes on from it.
+        let is_of_then = seq_of(&by_room, no, last_id)?.map_or(last_seq <= purged_seq, |seq| seq == last_seq);
+        if !is_of_then || id == 0 && last_seq != seq {
             found.push(format!("room {no}: its record ends at {last_id} ({last_seq}), its messages at {id} ({seq})"));
         }
     }
     Ok(())
 }
 
-/// The log and its two indexes hold the same messages, all below the next id.
+/// The log and the index of rooms hold the same messages, and whoever has written them is known to have.
 fn messages(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
-    let (log, by_room, by_user) = (snapshot.messages()?, snapshot.msg_by_room()?, snapshot.msg_by_user()?);
-    let last_id = snapshot.last_id()?;
+    let (log, by_room, blocks) = (snapshot.messages()?, snapshot.in_rooms()?, snapshot.msg_blocks()?);
+    let mut known = HashSet::new();
     let nowhere = RoomId::parse("0")
         .map_err(|error| crate::store::embedded::engine::failure::Failure::Damaged(error.to_string()))?;
     for row in log.iter()? {
         let (key, value) = row?;
         let id = u64::from_be_bytes(*key.value());
         let (message, place) = decode_message(value.value(), id, &nowhere)?;
-        if get_number(&by_room, &k16(place.room, id))? != Some(message.seq) {
+        let row = InRoom { seq: message.seq, at: message.at.0, sender: place.sender };
+        if get(&by_room, &k16(place.room, id), InRoom::decode)? != Some(row) {
             found.push(format!("message {id}: the index of room {} does not have it as {}", place.room, message.seq));
         }
-        if by_user.get(&k16(place.sender, id))?.is_none() {
-            found.push(format!("message {id}: the index of its sender does not have it"));
+        let block = (place.sender, block_of(id), place.room);
+        // Nobody's messages are nobody's to be found.
+        if message.sender != UserId::erased()
+            && known.insert(block)
+            && blocks.get(&k24(block.0, block.1, block.2))?.is_none()
+        {
+            found.push(format!("message {id}: the blocks of its sender do not have it"));
         }
         if message.deleted_at.is_some() && !message.content.is_empty() {
             found.push(format!("message {id}: is deleted, but has content"));
         }
-        if id > last_id {
-            found.push(format!("message {id}: is beyond the last id {last_id}"));
+    }
+    let mut indexed = 0;
+    for row in by_room.iter()? {
+        indexed += u64::from(!is_member(row?.0.value()));
+    }
+    if indexed != log.len()? {
+        found.push(format!("the index of rooms has {indexed} messages, the log {}", log.len()?));
+    }
+    let erasing = erasing(snapshot)?;
+    for row in blocks.iter()? {
+        let (user, block, room) = triple(row?.0.value());
+        // Of somebody who is being erased a block goes when all of it is done.
+        if !known.contains(&(user, block, room)) && !erasing.contains(&user) {
+            found.push(format!("user {user}: has nothing in block {block} of room {room}, which says otherwise"));
         }
     }
-    for (name, len) in [("rooms", by_room.len()?), ("senders", by_user.len()?)] {
-        if len != log.len()? {
-            found.push(format!("the index of {name} has {len} messages, the log {}", log.len()?));
+    for (name, is_empty) in [
+        ("members", snapshot.members()?.is_empty()?),
+        ("msg_by_room", snapshot.msg_by_room()?.is_empty()?),
+        ("msg_by_user", snapshot.msg_by_user()?.is_empty()?),
+    ] {
+        if !is_empty {
+            found.push(format!("the table {name} is not kept any more, and has rows"));
         }
     }
     Ok(())
@@ -188,7 +218,7 @@ fn messages(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
 
 /// Changes lead to what they are of, and that leads back: the latest alone is kept.
 fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
-    let (log, members) = (snapshot.messages()?, snapshot.members()?);
+    let (log, members, last_id) = (snapshot.messages()?, snapshot.in_rooms()?, snapshot.last_id()?);
     let nowhere = RoomId::parse("0")
         .map_err(|error| crate::store::embedded::engine::failure::Failure::Damaged(error.to_string()))?;
     for row in snapshot.changes_by_room()?.iter()? {
@@ -198,26 +228,37 @@ fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             RoomChangeRow::Edited(id) | RoomChangeRow::Deleted(id) => {
                 get(&log, &k8(id), |row| decode_message(row, id, &nowhere))?.map(|(_, place)| place.change)
             }
-            RoomChangeRow::Read(user) => get(&members, &k16(room, user), MemberRow::decode)?.map(|row| row.read_change),
+            RoomChangeRow::Read(user) => {
+                get(&members, &member_key(room, user), MemberRow::decode)?.map(|row| row.read_change)
+            }
         };
+        if change > last_id {
+            found.push(format!("change {change} of room {room}: is beyond the last id {last_id}"));
+        }
         if leads_back != Some(change) {
             found.push(format!("change {change} of room {room}: what it is of does not know it"));
         }
     }
-    let (member_rooms, by_room, rooms) = (snapshot.member_rooms()?, snapshot.msg_by_room()?, snapshot.rooms()?);
+    let (member_rooms, by_room, rooms) = (snapshot.member_rooms()?, snapshot.in_rooms()?, snapshot.rooms()?);
+    let mut count = 0;
     for row in members.iter()? {
         let (key, value) = row?;
-        let ((room, user), row) = (pair(key.value()), MemberRow::decode(value.value())?);
+        if !is_member(key.value()) {
+            continue;
+        }
+        count += 1;
+        let (room, user) = (pair(key.value()).0, member_of(key.value()));
+        let row = MemberRow::decode(value.value())?;
         if member_rooms.get(&k16(user, room))?.is_none() {
             found.push(format!("user {user}: takes part in room {room}, which is not on their list"));
         }
         // A message that was purged may have been read.
         let purged_seq = get(&rooms, &k8(room), decode_room)?.map_or(0, |room| room.purged_seq);
-        if row.read_seq > purged_seq && get_number(&by_room, &k16(room, row.read_up_to))? != Some(row.read_seq) {
+        if row.read_seq > purged_seq && seq_of(&by_room, room, row.read_up_to)? != Some(row.read_seq) {
             found.push(format!("user {user}: has read message {} of room {room}, which is not there", row.read_up_to));
         }
     }
-    if member_rooms.len()? != members.len()? {
+    if member_rooms.len()? != count {
         found.push("the lists of members and of their rooms differ in length".to_owned());
     }
     Ok(())

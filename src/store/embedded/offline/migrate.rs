@@ -2,22 +2,23 @@
 //! start goes on. The new format's number is written first, so that an older version no longer opens the file from the
 //! first slice on. Who calls it has made a backup before.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 use redb::ReadableTable;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::chat::RoomRecord;
 use crate::domain::notification::AudienceKind;
-use crate::domain::{RoomId, Timestamp};
+use crate::domain::{RoomId, Timestamp, UserId};
 use crate::store::StoreError;
 use crate::store::embedded::access::rows::{decode_room, encode_room};
-use crate::store::embedded::chat::rows::decode_message;
+use crate::store::embedded::chat::places::{block_of, member_key};
+use crate::store::embedded::chat::rows::{InRoom, decode_message};
 use crate::store::embedded::engine::codec::{IdRow, decode, encode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{FORMAT, Tables, k8, k16, meta, second};
+use crate::store::embedded::engine::schema::{FORMAT, Tables, k8, k16, k24, meta, pair, second};
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{
     DELETED, MARKED, NAMED, audience_code, audience_space, deleted_space, user_space,
@@ -83,9 +84,15 @@ enum Phase {
     PeopleForms,
     /// Since format 8 first answers have no index by their expiry.
     Expiries,
+    /// Since format 9 the index of a room knows when a message was said and by whom, and a person in which blocks of ids,
+    Places,
+    /// members stand beside the messages of their room,
+    Members,
+    /// and the indexes of before are empty.
+    Indexes,
 }
 
-const PHASES: [Phase; 15] = [
+const PHASES: [Phase; 18] = [
     Phase::Rooms,
     Phase::Messages,
     Phase::Audiences,
@@ -101,11 +108,34 @@ const PHASES: [Phase; 15] = [
     Phase::NoticeForms,
     Phase::PeopleForms,
     Phase::Expiries,
+    Phase::Places,
+    Phase::Members,
+    Phase::Indexes,
 ];
 
 /// Phases have numbers of their own in what `meta` says, so that a migration of format 1 that an older version has begun goes
 /// on: it kept a room's number alone.
 const PHASE_SHIFT: u32 = 60;
+/// Four bits hold no more than this one: the phases from it on have the bits behind it, which no id has.
+const LAST_SHIFTED: u64 = 15;
+const LATER_SHIFT: u32 = 54;
+
+/// How far a migration is, as one number: the phase, and the last row of it that is done.
+fn mark(phase: u64, done: u64) -> u64 {
+    match phase.checked_sub(LAST_SHIFTED) {
+        Some(later) => (LAST_SHIFTED << PHASE_SHIFT) | (later << LATER_SHIFT) | done,
+        None => (phase << PHASE_SHIFT) | done,
+    }
+}
+
+/// The phase and the row of a mark.
+fn read_mark(mark: u64) -> (u64, u64) {
+    let low = |bits: u32| mark & ((1 << bits) - 1);
+    match mark >> PHASE_SHIFT {
+        LAST_SHIFTED => (LAST_SHIFTED + (low(PHASE_SHIFT) >> LATER_SHIFT), low(LATER_SHIFT)),
+        phase => (phase, low(PHASE_SHIFT)),
+    }
+}
 
 /// One slice; `None` when all is done.
 fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
@@ -119,10 +149,10 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         4 => 4,
         5 => 5,
         // Since format 7 notifications have times: what was there has none.
-        _ => 6,
+        6 | 7 => 6,
+        _ => 15,
     };
-    let at = state.map_or(first << PHASE_SHIFT, |(_, at)| at);
-    let (number, done) = (at >> PHASE_SHIFT, at & ((1_u64 << PHASE_SHIFT) - 1));
+    let (number, done) = state.map_or((first, 0), |(_, at)| read_mark(at));
     let phase = usize::try_from(number).ok().and_then(|number| PHASES.get(number).copied());
     let mut buffer = Vec::new();
     tables.meta.write()?.insert(meta::FORMAT, encode(&FORMAT, &mut buffer)?)?;
@@ -151,10 +181,13 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         Phase::NoticeForms => normal_forms::notices(tables, done)?,
         Phase::PeopleForms => normal_forms::people(tables, done)?,
         Phase::Expiries => expiries(tables)?,
+        Phase::Places => places(tables, done)?,
+        Phase::Members => members(tables)?,
+        Phase::Indexes => indexes(tables)?,
     };
     let next = match last {
-        Some(last) => (number << PHASE_SHIFT) | last,
-        None => (number + 1) << PHASE_SHIFT,
+        Some(last) => mark(number, last),
+        None => mark(number + 1, 0),
     };
     tables.meta.write()?.insert(meta::MIGRATING, encode(&(from, next), &mut buffer)?)?;
     Ok(Some(rows))
@@ -276,6 +309,64 @@ fn expiries(tables: &mut Tables<'_>) -> Sliced {
     }
     let Some(last) = last else { return Ok((0, None)) };
     tables.answers_by_expiry.write()?.remove_range::<&[u8; 32]>(..=&last)?;
+    Ok((rows, Some(0)))
+}
+
+fn places(tables: &mut Tables<'_>, done: u64) -> Sliced {
+    let nowhere = RoomId::number(0);
+    let mut slice = Vec::new();
+    for row in tables.messages.read()?.range::<&[u8; 8]>(&k8(done.saturating_add(1))..)?.take(SLICE) {
+        let (key, value) = row?;
+        let id = u64::from_be_bytes(*key.value());
+        let (message, place) = decode_message(value.value(), id, &nowhere)?;
+        let row = InRoom { seq: message.seq, at: message.at.0, sender: place.sender };
+        slice.push((id, place.room, row, message.sender == UserId::erased()));
+    }
+    let mut buffer = Vec::new();
+    let mut blocks = BTreeSet::new();
+    for (id, room, row, is_nobodys) in &slice {
+        tables.in_rooms.write()?.insert(&k16(*room, *id), row.encode(&mut buffer)?)?;
+        if !is_nobodys {
+            blocks.insert(k24(row.sender, block_of(*id), *room));
+        }
+    }
+    for block in &blocks {
+        tables.msg_blocks.write()?.insert(block, ())?;
+    }
+    Ok((slice.len() as u64, slice.last().map(|(id, ..)| *id)))
+}
+
+/// From the first that is left, as [`expiries`].
+fn members(tables: &mut Tables<'_>) -> Sliced {
+    let mut slice = Vec::new();
+    for row in tables.members.read()?.iter()?.take(SLICE) {
+        let (key, value) = row?;
+        slice.push((*key.value(), value.value().to_vec()));
+    }
+    for (key, row) in &slice {
+        let (room, user) = pair(key);
+        tables.in_rooms.write()?.insert(&member_key(room, user), row.as_slice())?;
+    }
+    let Some((last, _)) = slice.last() else { return Ok((0, None)) };
+    tables.members.write()?.remove_range::<&[u8; 16]>(..=last)?;
+    Ok((slice.len() as u64, Some(0)))
+}
+
+/// As [`expiries`], one behind the other.
+fn indexes(tables: &mut Tables<'_>) -> Sliced {
+    let (mut rows, mut last) = (0, None);
+    for row in tables.msg_by_user.read()?.iter()?.take(10 * SLICE) {
+        (rows, last) = (rows + 1, Some(*row?.0.value()));
+    }
+    if let Some(last) = last {
+        tables.msg_by_user.write()?.remove_range::<&[u8; 16]>(..=&last)?;
+        return Ok((rows, Some(0)));
+    }
+    for row in tables.msg_by_room.read()?.iter()?.take(10 * SLICE) {
+        (rows, last) = (rows + 1, Some(*row?.0.value()));
+    }
+    let Some(last) = last else { return Ok((0, None)) };
+    tables.msg_by_room.write()?.remove_range::<&[u8; 16]>(..=&last)?;
     Ok((rows, Some(0)))
 }
 

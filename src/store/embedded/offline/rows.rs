@@ -14,7 +14,7 @@ use crate::store::embedded::engine::codec::{encode, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome, guarded};
 use crate::store::embedded::engine::file;
 use crate::store::embedded::engine::file::{Disk, Opener};
-use crate::store::embedded::engine::schema::{FORMAT, Snapshot, Tables, meta};
+use crate::store::embedded::engine::schema::{FORMAT, Snapshot, Tables, meta, next_id};
 use crate::store::rows::{Preface, RowLog, RowSink};
 use crate::store::{OpenError, StoreError};
 
@@ -69,7 +69,7 @@ impl Snapshot {
             format: get_value(&table, meta::FORMAT)?.ok_or_else(|| missing(meta::FORMAT))?,
             store_id: get_value(&table, meta::STORE_ID)?.ok_or_else(|| missing(meta::STORE_ID))?,
             epoch: get_number(&table, meta::EPOCH)?.ok_or_else(|| missing(meta::EPOCH))?,
-            next_id: get_number(&table, meta::NEXT_ID)?.ok_or_else(|| missing(meta::NEXT_ID))?,
+            next_id: next_id(&table, &self.messages()?)?.ok_or_else(|| missing(meta::NEXT_ID))?,
             rows: self.counts()?.iter().map(|(_, rows)| rows).sum(),
             audit_head: get_value(&table, meta::AUDIT_HEAD)?,
         })
@@ -340,7 +340,7 @@ pub struct NewLife {
 pub fn begin_new_life(file: &OfflineFile, life: &NewLife) -> Result<(), StoreError> {
     file.write(|tables| {
         let mut buffer = Vec::new();
-        let next = get_number(tables.meta.read()?, meta::NEXT_ID)?.unwrap_or(1);
+        let next = next_id(tables.meta.read()?, tables.messages.read()?)?.unwrap_or(1);
         let mut lost: Vec<(u64, u64)> = get_value(tables.meta.read()?, meta::LOST_IDS)?.unwrap_or_default();
         if life.next_id > next {
             lost.push((next, life.next_id));

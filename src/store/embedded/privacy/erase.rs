@@ -7,7 +7,8 @@ use crate::domain::privacy::{Erasure, ErasureCounts, is_below_floor};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::MemberRow;
-use crate::store::embedded::chat::rows::{Place, RoomChangeRow, decode_message, encode_message};
+use crate::store::embedded::chat::places::LOOKED_AT;
+use crate::store::embedded::chat::rows::{InRoom, Place, RoomChangeRow, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_value};
 use crate::store::embedded::engine::counts;
@@ -97,7 +98,7 @@ impl Batch<'_, '_> {
     fn has_nothing(&self, no: u64) -> Outcome<bool> {
         let (low, high) = (k16(no, 0), k16(no, u64::MAX));
         let (low_24, high_24) = (k24(no, 0, 0), k24(no, u64::MAX, u64::MAX));
-        Ok(self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+        Ok(self.t.msg_blocks.read()?.range::<&[u8; 24]>(&low_24..=&high_24)?.next().is_none()
             && self.t.authors.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.member_rooms.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.progress.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
@@ -111,13 +112,7 @@ impl Batch<'_, '_> {
     /// When the newest message, progress or notification of a person was stored.
     fn newest_of(&self, no: u64) -> Outcome<Option<Timestamp>> {
         let (low, high) = (k16(no, 0), k16(no, u64::MAX));
-        let nowhere = RoomId::number(0);
-        let mut newest = None;
-        if let Some(row) = self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.next_back() {
-            let id = second(row?.0.value());
-            let at = get(self.t.messages.read()?, &k8(id), |row| Ok(decode_message(row, id, &nowhere)?.0.at))?;
-            newest = newest.max(at);
-        }
+        let mut newest = self.newest_message_of(no)?;
         if let Some(row) = self.t.progress_by_change.read()?.range::<&[u8; 16]>(&low..=&high)?.next_back() {
             let lesson: u64 = decode(row?.1.value())?;
             let read = |row: &[u8]| Ok(decode::<ProgressRow<'_>>(row)?.read()?.updated_at);
@@ -209,11 +204,16 @@ impl Batch<'_, '_> {
 
     /// Messages become tombstones of nobody: their place in the room stays, and `seq` is whole.
     fn erase_messages(&mut self, no: u64, left: &mut usize) -> Outcome<u64> {
-        let mut ids = Vec::new();
-        for row in self.t.msg_by_user.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?.take(*left) {
-            ids.push(second(row?.0.value()));
+        let (mut ids, mut own) = (Vec::new(), self.own_messages(no, left.saturating_mul(LOOKED_AT))?);
+        while ids.len() < *left
+            && let Some(id) = own.next().transpose()?
+        {
+            ids.push(id);
         }
+        let rest = own.rest();
+        *left = if rest.is_some() { 0 } else { *left - ids.len() };
         if ids.is_empty() {
+            self.forget_blocks_of(no, rest)?;
             return Ok(0);
         }
         let held = self.held()?;
@@ -242,8 +242,7 @@ impl Batch<'_, '_> {
             message.deleted_at = Some(message.deleted_at.unwrap_or_else(|| self.now.max(message.at)));
             let supersedes = place.change;
             let place = Place { sender: nobody, edited_by: None, deleted_by: None, ..place };
-            self.t.msg_by_user.write()?.remove(&k16(no, *id))?;
-            self.t.msg_by_user.write()?.insert(&k16(nobody, *id), ())?;
+            self.put_place(place.room, *id, InRoom { seq: message.seq, at: message.at.0, sender: nobody })?;
             self.forget_sides_of(*id, place.room)?;
             if let Some(room) = self.room_of(place.room)? {
                 message.room = room;
@@ -264,7 +263,7 @@ impl Batch<'_, '_> {
                 self.tell(Change::Deleted { id: change, message: std::sync::Arc::new(message), supersedes });
             }
         }
-        *left -= ids.len();
+        self.forget_blocks_of(no, rest)?;
         Ok(ids.len() as u64)
     }
 

@@ -8,29 +8,15 @@ use crate::domain::privacy::{HeldSubjects, Hold, Subject};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::decode_room;
-use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{k8, k16, meta, pair, second};
+use crate::store::embedded::engine::schema::{k8, k16, meta, pair};
 use crate::store::embedded::privacy::rows::{HoldRow, VersionRow, hold_key, holds_on, read_holds};
 use crate::store::operations::{PruneWithheld, ReleaseHold, SetHold, StandingHold};
 
 /// Who and what is held, by number.
 pub(in crate::store::embedded) type Held = HeldSubjects<u64, u64>;
-
-/// Where somebody has written, of some rooms.
-pub(in crate::store::embedded) enum WrittenIn {
-    /// In this one.
-    Room(u64),
-    /// In none of them.
-    None,
-    /// It was not found out among the messages that were looked at.
-    Unknown,
-}
-
-/// So many messages of somebody are looked at for one in a room that is being removed.
-const LOOKED_AT: usize = 20_000;
 
 impl Apply for SetHold {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<StandingHold> {
@@ -166,12 +152,7 @@ impl Batch<'_, '_> {
                 found
             }
             Subject::User(user) => match self.find_user(user)? {
-                // Where looking takes too long, the first of them stands for all.
-                Some(no) => match self.written_in(no, 0, &doomed, LOOKED_AT)? {
-                    WrittenIn::Room(room) => Some(room),
-                    WrittenIn::Unknown => doomed.first().copied(),
-                    WrittenIn::None => None,
-                },
+                Some(no) => self.written_in(no, &doomed)?,
                 None => None,
             },
         };
@@ -182,29 +163,6 @@ impl Batch<'_, '_> {
             }
             None => Ok(()),
         }
-    }
-
-    /// In which of these rooms somebody has a message behind an id. It looks at so many of their messages.
-    pub(in crate::store::embedded) fn written_in(
-        &self,
-        user: u64,
-        after: u64,
-        rooms: &[u64],
-        most: usize,
-    ) -> Outcome<WrittenIn> {
-        let nowhere = RoomId::number(0);
-        let (low, high) = (k16(user, after.saturating_add(1)), k16(user, u64::MAX));
-        for (looked_at, row) in self.t.msg_by_user.read()?.range::<&[u8; 16]>(&low..=&high)?.enumerate() {
-            if looked_at >= most {
-                return Ok(WrittenIn::Unknown);
-            }
-            let id = second(row?.0.value());
-            let read = |row: &[u8]| Ok(decode_message(row, id, &nowhere)?.1.room);
-            if let Some(room) = get(self.t.messages.read()?, &k8(id), read)?.filter(|room| rooms.contains(room)) {
-                return Ok(WrittenIn::Room(room));
-            }
-        }
-        Ok(WrittenIn::None)
     }
 
     /// Refuses a hold that would come too late: on somebody who is being erased, or on a room with messages of theirs.

@@ -1,7 +1,7 @@
 //! Purges by age, slice by slice beside the traffic. What a legal hold keeps stays; a room's messages go from its
 //! beginning, so that `seq` has no gaps, and behind one that is held the content alone goes.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use redb::ReadableTable;
 
@@ -13,6 +13,7 @@ use crate::domain::{RoomId, Timestamp};
 use crate::store::Change;
 use crate::store::embedded::access::rows::decode_room;
 use crate::store::embedded::audit::rows::AuditRow;
+use crate::store::embedded::chat::places::{LAST_MESSAGE, block_of};
 use crate::store::embedded::chat::rows::{Place, decode_message, encode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_number, get_value};
@@ -22,15 +23,13 @@ use crate::store::embedded::engine::schema::{NOBODY, k8, k16, meta, pair, second
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{NAMED, audience_code, audience_space, user_spaces};
 use crate::store::embedded::inbox::write::forget_inbox_row;
-use crate::store::embedded::privacy::holds::{Held, WrittenIn};
+use crate::store::embedded::privacy::holds::Held;
 use crate::store::operations::{AwaitedTarget, Purge, PurgeCursor, PurgeStep};
 
 /// In a purge of notifications: what is left of marks on those that are gone is looked for from here on.
 const SWEEP: u64 = u64::MAX;
 /// A purge of the audit log looks so many slices ahead for a record that is old, past those that are dated into the future.
 const LOOK_AHEAD: usize = 20;
-/// So many later messages of an author are looked at for one in the same room.
-const AUTHOR_LOOK_AHEAD: usize = 1_000;
 
 impl Apply for Purge {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<PurgeStep> {
@@ -123,8 +122,8 @@ impl Batch<'_, '_> {
         gone: &mut Vec<u64>,
     ) -> Outcome<bool> {
         let mut ids = Vec::new();
-        let (low, high) = (k16(no, at.within.saturating_add(1)), k16(no, u64::MAX));
-        for row in self.t.msg_by_room.read()?.range::<&[u8; 16]>(&low..=&high)?.take((*left).max(1)) {
+        let (low, high) = (k16(no, at.within.saturating_add(1)), k16(no, LAST_MESSAGE));
+        for row in self.t.in_rooms.read()?.range::<&[u8; 16]>(&low..=&high)?.take((*left).max(1)) {
             ids.push(second(row?.0.value()));
         }
         let is_all = ids.len() < (*left).max(1);
@@ -142,7 +141,7 @@ impl Batch<'_, '_> {
         let undecided = messages.get(old..).and_then(<[_]>::last).map(|(message, _)| message.id);
         messages.truncate(old);
         let mut purged_seq = None;
-        let mut senders = BTreeMap::new();
+        let mut senders = BTreeSet::new();
         for (message, place) in messages {
             at.within = message.id;
             if held.holds_message(&place.sender, &place.room) {
@@ -157,15 +156,16 @@ impl Batch<'_, '_> {
                 step.purged -= u64::from(!self.blank(message, place)?);
             } else {
                 self.remove_message(&message, place)?;
-                senders.insert(place.sender, message.id);
+                senders.insert((block_of(message.id), place.sender));
                 purged_seq = Some(message.seq);
             }
         }
         if let Some(seq) = purged_seq {
             self.purged_to(room, seq)?;
         }
-        for (sender, last) in senders {
-            self.forget_author(no, sender, last)?;
+        self.forget_blocks(no, &senders)?;
+        for (_, sender) in senders {
+            self.forget_author(no, sender)?;
         }
         let has_more = !is_young && !is_all;
         if let (true, Some(last)) = (has_more, undecided) {
@@ -176,25 +176,20 @@ impl Batch<'_, '_> {
         Ok(has_more)
     }
 
-    /// Somebody who takes no part in a room any more, and has nothing in it behind a message that has been purged, is not one
-    /// who has written in it. Where that is not found out soon they stay one: a hold on the room then protects too much.
-    fn forget_author(&mut self, room: u64, user: u64, purged_to: u64) -> Outcome<()> {
-        if self.member(room, user)?.is_some() {
-            return Ok(());
-        }
-        if !matches!(self.written_in(user, purged_to, &[room], AUTHOR_LOOK_AHEAD)?, WrittenIn::None) {
+    /// Somebody who takes no part in a room any more, and has nothing in it, is not one who has written in it.
+    fn forget_author(&mut self, room: u64, user: u64) -> Outcome<()> {
+        if self.member(room, user)?.is_some() || self.written_in(user, &[room])?.is_some() {
             return Ok(());
         }
         self.t.authors.write()?.remove(&k16(user, room))?;
         Ok(())
     }
 
-    /// Nothing of a message is left.
+    /// Nothing of a message is left, but what its block says of its sender: see [`Batch::forget_blocks`].
     pub(in crate::store::embedded) fn remove_message(&mut self, message: &Message, place: Place) -> Outcome<()> {
         self.touch();
         self.t.messages.write()?.remove(&k8(message.id))?;
-        self.t.msg_by_room.write()?.remove(&k16(place.room, message.id))?;
-        self.t.msg_by_user.write()?.remove(&k16(place.sender, message.id))?;
+        self.t.in_rooms.write()?.remove(&k16(place.room, message.id))?;
         if place.change > 0 {
             self.t.changes_by_room.write()?.remove(&k16(place.room, place.change))?;
         }

@@ -10,6 +10,7 @@ use crate::domain::privacy::{Erasure, ErasureCounts, Hold};
 use crate::domain::{Refusal, RoomId, UserId};
 use crate::store::embedded::access::rows::{Person, decode_room};
 use crate::store::embedded::audit::rows::AuditRow;
+use crate::store::embedded::chat::places::{LOOKED_AT, OwnMessages};
 use crate::store::embedded::chat::read::{Ids, shown};
 use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::codec::{decode, get};
@@ -55,7 +56,7 @@ impl Snapshot {
             marks += u64::from(!is_named);
         }
         Ok(ErasureCounts {
-            messages: self.msg_by_user()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
+            messages: OwnMessages::new(&self.msg_blocks()?, &self.in_rooms()?, no, 0, usize::MAX).count() as u64,
             memberships: self.member_rooms()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
             lessons: self.progress()?.range::<&[u8; 16]>(&low..=&high)?.count() as u64,
             versions: self.progress_versions()?.range::<&[u8; 24]>(&low_24..=&high_24)?.count() as u64,
@@ -116,11 +117,13 @@ impl Snapshot {
         let mut rooms: HashMap<u64, RoomRecord> = HashMap::new();
         let mut ids = Ids::of(&users);
         let mut last = Pages::new(limit);
-        for row in self.msg_by_user()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
-            if last.is_full() {
-                break;
-            }
-            let id = second(row?.0.value());
+        let (blocks, by_room) = (self.msg_blocks()?, self.in_rooms()?);
+        let mut own = OwnMessages::new(&blocks, &by_room, no, after + 1, limit.saturating_mul(LOOKED_AT));
+        while !last.is_full() {
+            let Some(id) = own.next().transpose()? else {
+                // Where the bound has ended it the next page goes on behind what was looked at.
+                return Ok(own.rest().map(|rest| (rest - 1, 0)));
+            };
             last.note((id, 0));
             let Some(row) = messages.get(&k8(id))? else { continue };
             last.weigh(row.value().len());

@@ -6,10 +6,12 @@ use crate::domain::notification::{Audience, AudienceKind, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::{Role, Timestamp};
 use crate::store::embedded::access::rows::{decode_room, encode_room};
+use crate::store::embedded::chat::places::member_key;
+use crate::store::embedded::chat::rows::{InRoom, RoomChangeRow};
 use crate::store::embedded::engine::codec::get;
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
-use crate::store::embedded::engine::schema::{external_hash, external_key, k16};
+use crate::store::embedded::engine::schema::{external_hash, external_key, k16, k24};
 use crate::store::embedded::inbox::view as flags;
 use crate::store::embedded::inbox::view::{audience_space, deleted_space, user_space};
 use crate::store::embedded::offline::rows::Held;
@@ -81,7 +83,31 @@ async fn lived_in() -> Bed {
 /// Changes rows, and what is to be found then.
 type Tampering = (&'static str, fn(&mut Tables<'_>) -> Outcome<()>);
 
-const TAMPERINGS: [Tampering; 29] = [
+const TAMPERINGS: [Tampering; 37] = [
+    ("message 3: the index of room 1 does not have it as 2", |t| put_place(t, ROOM, DELETED, 3, USER)),
+    ("message 3: the index of room 1 does not have it as 2", |t| put_place(t, ROOM, DELETED, 2, OTHER_USER)),
+    ("the index of rooms has 4 messages, the log 3", |t| put_place(t, OTHER_ROOM, 999, 2, USER)),
+    ("message 2: the blocks of its sender do not have it", |t| {
+        t.msg_blocks.write()?.remove(&k24(USER, 0, ROOM))?;
+        Ok(())
+    }),
+    ("user 1: has nothing in block 0 of room 2, which says otherwise", |t| {
+        t.msg_blocks.write()?.insert(&k24(USER, 0, OTHER_ROOM), ())?;
+        Ok(())
+    }),
+    ("the lists of members and of their rooms differ in length", |t| {
+        t.in_rooms.write()?.remove(&member_key(ROOM, USER))?;
+        Ok(())
+    }),
+    ("change 999 of room 1: is beyond the last id", |t| {
+        let row = encode(&RoomChangeRow::Deleted(DELETED), &mut Vec::new())?.to_vec();
+        t.changes_by_room.write()?.insert(&k16(ROOM, 999), row.as_slice())?;
+        Ok(())
+    }),
+    ("the table members is not kept any more, and has rows", |t| {
+        t.members.write()?.insert(&k16(ROOM, USER), [].as_slice())?;
+        Ok(())
+    }),
     ("has written in room 2, which is not known", |t| {
         t.authors.write()?.remove(&k16(OTHER_USER, OTHER_ROOM))?;
         Ok(())
@@ -189,6 +215,13 @@ const TAMPERINGS: [Tampering; 29] = [
         Ok(())
     }),
 ];
+
+fn put_place(tables: &mut Tables<'_>, room: u64, id: u64, seq: u64, sender: u64) -> Outcome<()> {
+    let at = get(tables.in_rooms.read()?, &k16(ROOM, DELETED), InRoom::decode)?.unwrap().at;
+    let row = InRoom { seq, at, sender }.encode(&mut Vec::new())?.to_vec();
+    tables.in_rooms.write()?.insert(&k16(room, id), row.as_slice())?;
+    Ok(())
+}
 
 #[test]
 fn what_was_tampered_with_is_found() {

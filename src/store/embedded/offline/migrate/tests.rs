@@ -13,11 +13,12 @@ use crate::domain::privacy::{Hold, Subject};
 use crate::domain::progress::{Percent, Update};
 use crate::domain::{Actor, Fingerprint, Id, LessonId, Refusal, Role, SystemClock, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person};
+use crate::store::embedded::chat::places::{is_member, member_of};
 use crate::store::embedded::check;
 use crate::store::embedded::engine::codec::{membership_code, role_code};
 use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::{AnswerRow, First};
-use crate::store::embedded::engine::schema::{K8, K16, K24, Row};
+use crate::store::embedded::engine::schema::{K8, K16, K24, Row, next_id};
 use crate::store::embedded::inbox::rows::InboxChangeRow;
 use crate::store::embedded::offline::migrate::*;
 use crate::store::embedded::offline::rows::Held;
@@ -25,7 +26,9 @@ use crate::store::embedded::open;
 use crate::store::embedded::privacy::rows::ErasureRow;
 use crate::store::embedded::tests::note;
 use crate::store::operations::*;
-use crate::store::{InboxQuery, LessonFilter, NoSink, OpenError, Page, RoomQuery, Store, StoreConfig, StoreError};
+use crate::store::{
+    ExportCursor, InboxQuery, LessonFilter, NoSink, OpenError, Page, RoomQuery, Store, StoreConfig, StoreError,
+};
 
 const ROOMS: u64 = SLICE as u64 * 2 + 7;
 const OPEN: RoomPolicy = RoomPolicy { open_rooms: true };
@@ -127,6 +130,18 @@ fn a_migration_that_is_cut_short_goes_on_where_it_stopped() {
     assert_eq!(ids.into_iter().collect::<Vec<_>>(), [7 + slice, 7 + 2 * slice, 7 + ROOMS], "{seen:?}");
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(opened(dir.path()).unwrap().close()).unwrap();
+}
+
+#[test]
+fn a_mark_says_the_phase_and_the_row() {
+    for phase in 0..=PHASES.len() as u64 {
+        for done in [0, 1, crate::domain::MAX_SAFE_INTEGER] {
+            assert_eq!(read_mark(mark(phase, done)), (phase, done));
+        }
+    }
+    // An older version ended behind the phases that it knew, and shifted their numbers: what is new comes next.
+    assert_eq!(read_mark(LAST_SHIFTED << PHASE_SHIFT), (15, 0));
+    assert_eq!(PHASES[15], Phase::Places);
 }
 
 #[test]
@@ -282,10 +297,11 @@ fn make_format_3(dir: &Path) {
     let database = Builder::new().open(dir.join(NAME)).unwrap();
     let tx = database.begin_write().unwrap();
     rewrite(&mut Tables::of(&tx)).unwrap();
-    for name in ["authors", "withheld", "tombstones", "inbox_counts", "named"] {
+    for name in ["authors", "withheld", "tombstones", "inbox_counts", "named", "in_rooms"] {
         assert!(tx.delete_table(TableDefinition::<K16, Row>::new(name)).is_ok() || is_of_units(&tx, name));
     }
     assert!(tx.delete_table(TableDefinition::<K24, Row>::new("external_ids")).unwrap());
+    assert!(tx.delete_table(TableDefinition::<K24, ()>::new("msg_blocks")).unwrap());
     for name in ["external_by_message", "outbox"] {
         assert!(tx.delete_table(TableDefinition::<K8, Row>::new(name)).unwrap());
     }
@@ -297,8 +313,52 @@ fn is_of_units(tx: &redb::WriteTransaction, name: &str) -> bool {
     tx.delete_table(TableDefinition::<K16, ()>::new(name)).unwrap()
 }
 
+/// The indexes of messages as format 8 and those before have them.
+fn index_as_before(tables: &mut Tables<'_>) -> Outcome<()> {
+    let mut buffer = Vec::new();
+    let mut places: Vec<([u8; 16], InRoom)> = Vec::new();
+    let mut members: Vec<([u8; 16], Vec<u8>)> = Vec::new();
+    for row in tables.in_rooms.read()?.iter()? {
+        let (key, value) = row?;
+        match is_member(key.value()) {
+            true => members.push((k16(pair(key.value()).0, member_of(key.value())), value.value().to_vec())),
+            false => places.push((*key.value(), InRoom::decode(value.value())?)),
+        }
+    }
+    tables.in_rooms.write()?.clear()?;
+    for (key, row) in members {
+        tables.members.write()?.insert(&key, row.as_slice())?;
+    }
+    for (key, place) in places {
+        tables.msg_by_room.write()?.insert(&key, encode(&place.seq, &mut buffer)?)?;
+        tables.msg_by_user.write()?.insert(&k16(place.sender, second(&key)), ())?;
+    }
+    // Each record of a room was written with its latest message.
+    let mut rooms: Vec<([u8; 8], u64)> = Vec::new();
+    for row in tables.rooms.read()?.iter()? {
+        let key = *row?.0.value();
+        rooms.push((key, u64::from_be_bytes(key)));
+    }
+    for (key, no) in rooms {
+        let mut record = get(tables.rooms.read()?, &key, decode_room)?.unwrap();
+        for row in tables.msg_by_room.read()?.range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))? {
+            let (key, value) = row?;
+            let id = second(key.value());
+            let at = get(tables.messages.read()?, &k8(id), |row| Ok(decode_message(row, id, &record.id)?.0.at))?;
+            (record.last_id, record.last_seq) = (id, decode::<u64>(value.value())?);
+            record.last_at = record.last_at.max(at.unwrap());
+        }
+        tables.rooms.write()?.insert(&key, encode_room(&record, &mut buffer)?)?;
+    }
+    tables.msg_blocks.write()?.clear()?;
+    let next = next_id(tables.meta.read()?, tables.messages.read()?)?.unwrap();
+    tables.meta.write()?.insert(meta::NEXT_ID, encode(&next, &mut buffer)?)?;
+    Ok(())
+}
+
 fn rewrite(tables: &mut Tables<'_>) -> Outcome<()> {
     let mut buffer = Vec::new();
+    index_as_before(tables)?;
     let mut old: Vec<([u8; 8], Vec<u8>)> = Vec::new();
     for row in tables.users.read()?.iter()? {
         let (key, value) = row?;
@@ -411,7 +471,10 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
     );
     assert_eq!(rows[22..29], rows[..7], "messages and notifications once more");
     assert_eq!((rows[29], rows[33]), (0, 0), "what each has done in three: {rows:?}");
-    assert_eq!(rows[34..], [3, 0], "the index of first answers goes");
+    assert_eq!(rows[34..36], [3, 0], "the index of first answers goes");
+    assert_eq!(rows[36..40], [slice, slice, 7, 0], "messages in the indexes of their rooms");
+    let all = MESSAGES as u64;
+    assert_eq!(rows[40..], [6, 0, all, all, 0], "members, and the indexes of before go");
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(async {
         let store = opened(dir.path()).unwrap();
@@ -497,12 +560,13 @@ fn of_format_3_rights_and_first_answers_stay() {
     migrate_all(dir.path(), &mut rows);
     // Three messages, two notifications, and two people with what one of them has of notifications; the last again for the
     // index that format 5 has. Nothing is held. Then the ids of two people, a room, messages, notifications, and of what each has done.
-    // At last the index of the three answers goes.
+    // At last the index of the three answers goes, and the messages and two members get their places, and the two indexes of messages go.
     assert_eq!(
         rows,
         [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11, 11]
             .into_iter()
             .chain([11 + 2, 13, 13 + 1, 14, 14, 14, 14 + 3, 17, 17 + 2, 19, 19, 19 + 2, 21, 21 + 3, 24])
+            .chain([24 + 3, 27, 27 + 2, 29, 29 + 3, 32 + 3, 35])
             .collect::<Vec<_>>(),
         "each phase has a slice, and one that finds nothing more"
     );
@@ -540,6 +604,7 @@ fn of_format_5_holds_get_numbers_and_messages_stay() {
             tables.holds.write()?.insert(key.as_bytes(), row)?;
         }
         tables.meta.write()?.remove(meta::NEXT_HOLD)?;
+        index_as_before(tables)?;
         tables.meta.write()?.insert(meta::FORMAT, encode(&5u32, &mut buffer)?)?;
         Ok(())
     });
@@ -569,6 +634,80 @@ fn of_format_5_holds_get_numbers_and_messages_stay() {
         assert_eq!((page.messages[0].content.as_str(), &page.messages[0].edited_by), ("as it was", &None));
         store.close().await.unwrap();
     });
+}
+
+/// All that is exported of somebody.
+async fn exported(store: &dyn Store, who: &str) -> String {
+    let (mut cursor, mut exported) = (ExportCursor::default(), String::new());
+    loop {
+        let page = store.export_page(user(who), cursor, 100).await.unwrap();
+        exported.push_str(&format!("{:?}\n", page.items));
+        match page.next {
+            Some(next) => cursor = next,
+            None => return exported,
+        }
+    }
+}
+
+#[test]
+fn of_format_8_messages_get_their_places_over_cuts_behind_each_slice() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = |store: Arc<dyn Store>| async move {
+        let mut all = seen_of(&*store).await;
+        for who in ["p0", "p1", "p2"] {
+            all.push_str(&exported(&*store, who).await);
+            all.push_str(&format!("{:?}\n", store.erasable(user(who)).await.unwrap()));
+        }
+        let rooms = store.list_rooms(crate::store::ListQuery { limit: 10, ..Default::default() }).await.unwrap();
+        (format!("{all}{rooms:?}"), store.last_id())
+    };
+    let before = run(async {
+        let store = opened(dir.path()).unwrap();
+        let said = (0..SLICE + 7).map(|n| {
+            let (to, who) = (["r", "s", "t"][n % 3], ["p0", "p1", "p2", "p9"][n % 4]);
+            store.apply(SystemClock::shared().now(), post(draft(to, who, &n.to_string()), None))
+        });
+        let said = said.collect::<Vec<_>>();
+        let mut ids = Vec::new();
+        for one in said {
+            ids.push(one.await.unwrap().id);
+        }
+        let (target, author) = (MessageTarget::Id(ids[0]), author("p0"));
+        let deletion = DeleteMessage { room: room("r"), target, author, policy: OPEN, key: None, act: None };
+        ask(&*store, deletion).await;
+        erase(&*store, "p9").await;
+        let all = all(Arc::clone(&store)).await;
+        store.close().await.unwrap();
+        all
+    });
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    let file = Held::take(dir.path()).unwrap().open().unwrap();
+    let written = file.write(|tables| {
+        index_as_before(tables)?;
+        tables.meta.write()?.insert(meta::FORMAT, encode(&8u32, &mut Vec::new())?)?;
+        Ok(())
+    });
+    written.unwrap();
+    file.close().unwrap();
+    let is_older = || matches!(opened(dir.path()), Err(OpenError::Older { found: 8, known: FORMAT, .. }));
+    let mut rows = Vec::new();
+    assert!(is_older());
+    while !migrate_and_cut(dir.path(), &mut rows) {
+        assert!(is_older(), "it is not served half migrated, behind {rows:?}");
+    }
+    let slice = SLICE as u64;
+    assert_eq!(rows, [slice, 7, 0, 9, 0, slice + 7, slice + 7, 0], "messages, members, and the indexes of before");
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
+    run(async {
+        let store = opened(dir.path()).unwrap();
+        assert_eq!(all(Arc::clone(&store)).await, before);
+        let next = ask(&*store, post(draft("t", "p0", "goes on"), None)).await;
+        assert_eq!(next.id, before.1 + 1);
+        erase(&*store, "p1").await;
+        assert_eq!(store.erasable(user("p1")).await.unwrap(), Default::default());
+        store.close().await.unwrap();
+    });
+    assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
 }
 
 #[test]
@@ -659,6 +798,7 @@ fn of_forms(dir: &Path) {
     let held = Held::take(dir).unwrap();
     let file = held.open().unwrap();
     let written = file.write(|tables| {
+        index_as_before(tables)?;
         tables.meta.write()?.insert(meta::FORMAT, encode(&7u32, &mut Vec::new())?)?;
         Ok(())
     });
