@@ -26,6 +26,7 @@ const EXAMPLES: [(&str, &[&str]); 57] = [
             "bench --find 50 --picture latency.svg",
             "bench return --clients 2000 --tls",
             "bench fanout --url https://rt.example.org --tokens tokens.txt --rate 20",
+            "bench --url http://127.0.0.1:3000 --path /socket.io/ --tokens tokens.txt --pid 4711",
         ],
     ),
     ("token verify", &["token verify < token.txt"]),

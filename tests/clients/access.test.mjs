@@ -353,11 +353,14 @@ describe('rooms', () => {
     for (const socket of [ann, ex]) await ask(socket, 'chat:join', 'board');
     assert.equal((await ask(ex, 'auth:refresh', { token: token({ userId: 2, role: 'learner' }) })).ok, true);
     await heard(ex, 'request:error', (one) => one.code === 'forbidden');
-    await ask(ann, 'chat:message', { roomId: 'board', content: 'now' });
-    await act(server, 'POST', '/broadcast', undefined).catch(() => {});
-    await server.fetch('/api/v1/broadcast', { method: 'POST', claims: admin, body: { target: { role: 'admin' }, event: 'for:admins', payload: {} } });
-    await server.fetch('/api/v1/broadcast', { method: 'POST', claims: admin, body: { target: { all: true }, event: 'for:all', payload: {} } });
+    const still = await server.signedIn({ userId: 3, role: 'admin' });
+    assert.equal((await ask(ann, 'chat:message', { roomId: 'board', content: 'now' })).ok, true);
+    for (const [target, event] of [[{ role: 'admin' }, 'for:admins'], [{ all: true }, 'for:all']]) {
+      assert.equal((await server.fetch('/api/v1/broadcast', { method: 'POST', claims: admin, body: { target, event, payload: {} } })).status, 200);
+    }
     await heard(ex, 'for:all');
+    await heard(still, 'for:admins');
+    await heard(ann, 'chat:message');
     assert.deepEqual([all(ex, 'chat:message'), all(ex, 'for:admins')], [[], []]);
     await server.stop();
   });

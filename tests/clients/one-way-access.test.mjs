@@ -231,6 +231,7 @@ describe('acts and their records', () => {
         page = await act(server, 'GET', `/rooms?limit=200${page.next ? `&after=${encodeURIComponent(page.next)}` : ''}`);
         rooms.push(...page.items);
       }
+      assert.ok(rooms.length > 0 && rooms.some((one) => one.members > 0), 'something was done before the kill');
       const stored = { 'room.create': rooms.map((one) => one.roomId), 'room.member.add': rooms.filter((one) => one.members > 0).map((one) => one.roomId) };
       for (const [action, names] of Object.entries(stored)) {
         const known = recorded(action);

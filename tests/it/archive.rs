@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::backup::{Mounted, academy, failed, good, lived_in, names};
-use crate::harness::{Appliance, run, words};
+use crate::harness::{Appliance, not_run, run, words};
 use crate::restore::{holds, killed_at};
 
 const KEPT: &str = "audit-before-restore-";
@@ -221,7 +221,7 @@ fn keys_and_kept_trails_belong_to_the_owner_of_the_data() {
     use std::os::unix::fs::{MetadataExt, chown};
     if !rustix::process::geteuid().is_root() {
         // Nobody else can give files away; and nobody else needs to.
-        return;
+        return not_run("files are given away by root alone");
     }
     let (dir, data, file) = divided();
     // As a package's server has them: of a user of its own, and without a key yet.
@@ -231,7 +231,7 @@ fn keys_and_kept_trails_belong_to_the_owner_of_the_data() {
     for path in [fresh.clone(), fresh.join("academy.redb")] {
         if chown(path, Some(4_242), Some(4_242)).is_err() {
             // Root of a user namespace that knows nobody else.
-            return;
+            return not_run("this user namespace knows nobody else");
         }
     }
     back_up(&fresh, &dir.path().join("of-root.backup"));

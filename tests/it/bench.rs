@@ -41,9 +41,15 @@ fn each_scenario_is_measured_on_a_server_of_its_own() {
         let (least, most) = (number("acknowledged") * each, number("acknowledged") * each);
         let least = if pace[0] == "--rate" { least } else { least / 2 };
         assert!((least..=most).contains(&number("deliveries")), "{scenario}: {found}");
-        for place in
-            ["/ack/p50Ms", "/delivery/p99Ms", "/cpuUsPerMessage", "/server/memoryBytes", "/server/commitsPerSecond"]
-        {
+        for place in [
+            "/ack/p50Ms",
+            "/delivery/p99Ms",
+            "/cpuUsPerMessage",
+            "/server/memoryBytes",
+            "/server/commitsPerSecond",
+            "/writtenBytesPerMessage",
+            "/readAndWriteCallsPerMessage",
+        ] {
             assert!(found.pointer(place).and_then(Value::as_f64).is_some_and(|value| value > 0.0), "{place}: {found}");
         }
     }
@@ -96,6 +102,19 @@ fn a_server_at_an_address_is_measured_with_tokens_and_says_its_limits() {
     assert!(number("refused") > 0 && number("acknowledged") + number("refused") == 200, "{found}");
     assert!(found["refusal"].as_str().unwrap().contains("rate_limited"), "{found}");
     assert_eq!((&found["server"], number("lost")), (&Value::Null, 0), "it has no right to the metrics");
+    // On this machine the kernel says what its process uses, whoever asks.
+    let pid = server.id().to_string();
+    let with_pid = [&few[..], &["--rate", "5", "--tokens", tokens.to_str().unwrap(), "--pid", &pid]].concat();
+    let found = answer(&bench(dir.path(), &with_pid));
+    assert!(found["server"]["memoryBytes"].as_f64().unwrap() > 0.0, "{found}");
+    assert_eq!(found["server"]["commitsPerSecond"], Value::Null, "nobody else knows: {found}");
+    // Where Socket.IO is not, nothing is measured.
+    let elsewhere = bench(dir.path(), &[&few[..], &["--path", "/socket.io"]].concat());
+    assert!(
+        !elsewhere.status.success() && answer(&elsewhere)["error"].to_string().contains("404"),
+        "{}",
+        words(&elsewhere)
+    );
     // With the secret it signs tokens, and sees the metrics.
     let found = answer(&bench(dir.path(), &[&few[..], &["--rate", "5"]].concat()));
     assert!(found["acknowledged"] == 10 && found["server"]["memoryBytes"].as_f64().unwrap() > 0.0, "{found}");
@@ -135,6 +154,10 @@ fn what_cannot_be_measured_is_said_in_words() {
         (&["--dir", "/does/not/exist"], 1, "cannot be created"),
         (&["--url", "http://127.0.0.1:1", "--tokens", empty.to_str().unwrap()], 2, "has no token"),
         (&["--url", "http://127.0.0.1:1"], 1, "cannot connect"),
+        (&["--url", "http://127.0.0.1:1", "--pid", "4194305"], 2, "there is no process 4194305"),
+        (&["--url", "http://127.0.0.1:1", "--path", "a b"], 2, "a path has letters"),
+        (&["--path", "/socket.io"], 2, "required arguments were not provided"),
+        (&["--pid", "1"], 2, "required arguments were not provided"),
         (&["--url", "http://127.0.0.1:1", "--tokens", "/does/not/exist"], 1, "cannot be read"),
     ] {
         let output = bench(dir.path(), args);

@@ -29,6 +29,11 @@ pub fn words(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// Says that this machine cannot try what a test is for: `tests/run` says so at its end, too.
+pub fn not_run(why: &str) {
+    println!("NOT RUN: {why}");
+}
+
 /// What a script says in a mount namespace of its own: `$0` is the program, behind it come the arguments. It ends with 77 where it
 /// may not mount. `None` where this machine has no namespaces for it, or who tests is not root.
 pub fn in_mount_namespace(shell: &str, script: &str, args: &[&std::ffi::OsStr]) -> Option<String> {
@@ -41,6 +46,7 @@ pub fn in_mount_namespace(shell: &str, script: &str, args: &[&std::ffi::OsStr]) 
         .unwrap();
     let words = words(&output);
     if output.status.code() == Some(77) || words.contains("unshare") {
+        not_run("this machine has no mount namespaces for who tests here");
         return None;
     }
     assert_eq!(output.status.code(), Some(0), "{words}");

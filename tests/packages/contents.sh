@@ -31,7 +31,17 @@ has_all() {
 deb_has_all() { dpkg-deb --fsys-tarfile "$deb" | tar -t | sed 's|^\./||' | has_all usr/share/academy-rt/academy-rt.toml usr/share/zsh/vendor-completions/_academy-rt usr/share/doc/academy-rt/copyright; }
 rpm_has_all() { rpm -qlp "$rpm" | sed 's|^/||' | has_all usr/share/zsh/site-functions/_academy-rt usr/lib/systemd/system-preset/80-academy-rt.preset etc/academy-rt/academy-rt.toml; }
 tarball_has_all() { tar -tzf "$tarball" | sed 's|^academy-rt-[^/]*/||' | has_all usr/share/academy-rt/academy-rt.toml usr/share/zsh/site-functions/_academy-rt install.sh; }
-owned_by_root() { ! dpkg-deb --fsys-tarfile "$deb" | tar -tv --numeric-owner | grep -v ' 0/0 '; }
+# Not `! a | b | grep`: that is good when nothing is listed, too.
+owned_by_root() {
+  local list
+  list=$(dpkg-deb --fsys-tarfile "$deb" | tar -tv --numeric-owner) && [ "$(wc -l <<< "$list")" -gt 50 ] || { echo "this is listed: $list"; return 1; }
+  ! grep -v ' 0/0 ' <<< "$list"
+}
+is_static() {
+  local parts
+  parts=$(readelf -lW "$work/doc/usr/bin/academy-rt" && readelf -dW "$work/doc/usr/bin/academy-rt") && grep -q LOAD <<< "$parts" || return 1
+  ! grep -E 'INTERP|NEEDED' <<< "$parts"
+}
 needs_systemd_alone() {
   is "$(dpkg-deb -f "$deb" Depends)" "systemd (>= 252)" &&
     is "$(rpm -qp --requires "$rpm" | grep -vE '^(rpmlib|config)\(' | sort -u | tr '\n' ' ')" "/bin/sh systemd >= 252 "
@@ -146,7 +156,7 @@ check "the same stage gives the same packages, bit by bit" packs_twice
 check "the signature of the check sums is good, and so are they" verifies
 check "the signature of other check sums is not, and a key that cannot sign is refused" refuses_another
 check "the SBOM and the licence texts have each crate, and the C library" lists_are_whole
-check "the binary is static" bash -c "! readelf -lW '$work/doc/usr/bin/academy-rt' | grep INTERP && ! readelf -dW '$work/doc/usr/bin/academy-rt' | grep NEEDED"
+check "the binary is static" is_static
 for script in preinst postinst prerm postrm; do
   [ -d "$work/control" ] || dpkg-deb -e "$deb" "$work/control"
   check "the $script is a shell script without a mistake of syntax" sh -n "$work/control/$script"

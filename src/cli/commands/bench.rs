@@ -25,7 +25,7 @@ use crate::cli::progress_bar;
 use crate::config::Config;
 use crate::server::shutdown::Signals;
 
-use figures::{Spread, Usage};
+use figures::{Spread, Usage, Used};
 use load::{Chat, Connected, Outcome, Pace};
 use picture::Point;
 use target::{OwnServer, Target, Tokens};
@@ -77,6 +77,12 @@ pub struct BenchArgs {
     /// File with tokens of users for --url, one per line [default: tokens signed with the secret of the server on this machine]
     #[arg(long, value_name = "FILE", requires = "url")]
     tokens: Option<PathBuf>,
+    /// Path of Socket.IO at --url
+    #[arg(long, value_name = "PATH", default_value = "/ws/", requires = "url", value_parser = path)]
+    path: String,
+    /// Process of the server at --url, if it is on this machine: what it uses is read from /proc, and needs no right to its metrics
+    #[arg(long, value_name = "NUMBER", requires = "url", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Option<u32>,
     /// Directory in which the bench's own server has its data: the disk that is measured [default: the one for temporary files]
     #[arg(long, value_name = "DIR", conflicts_with = "url")]
     dir: Option<PathBuf>,
@@ -116,6 +122,17 @@ pub struct BenchArgs {
     /// Write a picture of the latencies over the rate (SVG), for --find
     #[arg(long, value_name = "FILE", requires = "find")]
     picture: Option<PathBuf>,
+}
+
+/// A path of Socket.IO, as it stands in requests: with a slash at both ends.
+fn path(text: &str) -> Result<String, String> {
+    let inner = text.trim_matches('/');
+    let is_plain = |one: char| one.is_ascii_alphanumeric() || "-._~/".contains(one);
+    match inner.chars().all(is_plain) {
+        true if inner.is_empty() => Ok("/".to_owned()),
+        true => Ok(format!("/{inner}/")),
+        false => Err("a path has letters, digits, '-', '.', '_', '~' and '/'".to_owned()),
+    }
 }
 
 impl BenchArgs {
@@ -267,6 +284,10 @@ fn no_secret(error: crate::auth::keys::KeyError) -> Failure {
 
 fn find_target(config: Config, args: &BenchArgs) -> anyhow::Result<(Target, Option<OwnServer>)> {
     if let Some(url) = &args.url {
+        if let Some(pid) = args.pid.filter(|pid| Used::seen(*pid).is_none()) {
+            let remedy = "Give the number of the server's process, or leave out --pid.";
+            return Err(Failure::usage(format!("there is no process {pid}"), "/proc does not have it", remedy).into());
+        }
         let tokens = match &args.tokens {
             None => Tokens::Signed(Box::new(
                 sources::load(&config, config.credentials_dir.as_deref()).map_err(no_secret)?.signing,
@@ -283,12 +304,14 @@ fn find_target(config: Config, args: &BenchArgs) -> anyhow::Result<(Target, Opti
                 Tokens::Given(tokens)
             }
         };
-        return Ok((Target { config, url: url.clone(), cacert: args.cacert.clone(), tokens }, None));
+        let (url, cacert, path) = (url.clone(), args.cacert.clone(), args.path.clone());
+        return Ok((Target { config, url, cacert, tokens, path, pid: args.pid }, None));
     }
     let (own, tokens) = OwnServer::start(args.dir.as_deref(), args.tls)?;
     let (url, cacert) = own.address();
     // What this machine's server asks of tokens is not what its own one does.
-    Ok((Target { config: Config::default(), url, cacert, tokens }, Some(own)))
+    let (config, path, pid) = (Config::default(), args.path.clone(), Some(own.pid()));
+    Ok((Target { config, url, cacert, tokens, path, pid }, Some(own)))
 }
 
 /// The answer for programs, for people, and how the command ends.
@@ -348,10 +371,22 @@ async fn find(
     let mut rate = args.rate.map_or(FIRST_RATE, f64::from);
     for n in 0..DOUBLINGS + HALVINGS {
         step(format!("{rate:.0} a second"));
-        let outcome = once(target, args, Pace::Rate(rate), &format!("{tag}-{n}")).await?;
-        let is_wrong = outcome.is_wrong();
-        let keeps_up =
-            !is_wrong && outcome.refused == 0 && outcome.ack.p99_ms <= bound_ms && outcome.rate() >= rate * KEEPS_UP;
+        let keeps_up = |outcome: &Outcome| {
+            !outcome.is_wrong()
+                && outcome.refused == 0
+                && outcome.ack.p99_ms <= bound_ms
+                && outcome.rate() >= rate * KEEPS_UP
+        };
+        let mut outcome = once(target, args, Pace::Rate(rate), &format!("{tag}-{n}")).await?;
+        // Something else may have had the machine for a moment: a rate is too high if it is so twice.
+        if !keeps_up(&outcome) && !outcome.is_wrong() {
+            step(format!("{rate:.0} a second, once more"));
+            let again = once(target, args, Pace::Rate(rate), &format!("{tag}-{n}-again")).await?;
+            if again.is_wrong() || keeps_up(&again) || again.ack.p99_ms < outcome.ack.p99_ms {
+                outcome = again;
+            }
+        }
+        let (is_wrong, keeps_up) = (outcome.is_wrong(), keeps_up(&outcome));
         runs.push((rate, outcome));
         if is_wrong {
             break;
@@ -449,7 +484,7 @@ fn rows(rows: &[(&str, String)]) -> String {
 
 /// What the server has used, or that it has not said.
 fn server(usage: Option<&Usage>, words: impl FnOnce(&Usage) -> String) -> String {
-    usage.map_or_else(|| "unknown: it has not given its metrics".to_owned(), words)
+    usage.map_or_else(|| "unknown: it has not given its metrics, and --pid was not given".to_owned(), words)
 }
 
 fn table(args: &BenchArgs, pace: Pace, outcome: &Outcome) -> String {
@@ -486,14 +521,14 @@ fn table(args: &BenchArgs, pace: Pace, outcome: &Outcome) -> String {
                 0 => String::new(),
                 _ => format!(" ({:.1} us a delivery)", usage.cpu_us(deliveries)),
             };
-            format!(
-                "{:.0} us of processor each{each}; {:.0} % of one; {:.0} commits a second; {:.1} kB written each; {:.0} MiB of memory",
-                usage.cpu_us(messages),
-                usage.share() * 100.0,
-                usage.commits_per_second(),
-                usage.written(messages) / 1e3,
-                usage.memory_mib()
-            )
+            let known = [
+                usage.commits_per_second().map(|commits| format!("{commits:.0} commits a second")),
+                outcome.per_message(Usage::written).map(|bytes| format!("{:.1} kB written each", bytes / 1e3)),
+                Some(format!("{:.0} MiB of memory", usage.memory_mib())),
+            ];
+            let (cpu, share) = (usage.cpu_us(messages), usage.share() * 100.0);
+            let known: Vec<String> = known.into_iter().flatten().collect();
+            format!("{cpu:.0} us of processor each{each}; {share:.0} % of one; {}", known.join("; "))
         }),
     ));
     format!("{}, {offered}, {:.1} s\n{}", what(args), outcome.seconds, rows(&lines))

@@ -46,7 +46,7 @@ impl Client {
     async fn sign_in(target: &Target, n: usize) -> io::Result<Client> {
         let connected = connect(&target.config, &target.url, target.trust()).await.map_err(failed)?;
         let scheme = if connected.tls.is_some() { "wss" } else { "ws" };
-        let address = format!("{scheme}://{}/ws/?EIO=4&transport=websocket", connected.host);
+        let address = format!("{scheme}://{}{}?EIO=4&transport=websocket", connected.host, target.path);
         let (socket, _) = tokio_tungstenite::client_async(address, connected.stream).await.map_err(failed)?;
         let mut client = Client { socket };
         let opened = client.text().await?;

@@ -83,6 +83,11 @@ impl Outcome {
         self.lost + self.doubled + self.disordered > 0
     }
 
+    /// What the server has used of something for each message.
+    pub(super) fn per_message(&self, of: impl Fn(&Usage) -> Option<f64>) -> Option<f64> {
+        Some(of(self.usage.as_ref()?)? / self.acknowledged.max(1) as f64)
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({
             "sent": self.sent, "acknowledged": self.acknowledged, "refused": self.refused, "refusal": self.refusal,
@@ -91,7 +96,8 @@ impl Outcome {
             "ack": self.ack, "delivery": self.delivery, "server": self.usage.as_ref().map(Usage::json),
             "cpuUsPerMessage": self.usage.map(|usage| usage.cpu_us(self.acknowledged as usize)),
             "cpuUsPerDelivery": self.usage.map(|usage| usage.cpu_us(self.deliveries as usize)),
-            "writtenBytesPerMessage": self.usage.map(|usage| usage.written(self.acknowledged as usize)),
+            "writtenBytesPerMessage": self.per_message(Usage::written),
+            "readAndWriteCallsPerMessage": self.per_message(Usage::io_calls),
         })
     }
 }
@@ -105,6 +111,8 @@ struct Received {
     doubled: u64,
     disordered: u64,
     last_seq: u64,
+    /// Of each sender, the highest number and one, where messages have no `seq`.
+    last_numbers: HashMap<u64, u64>,
 }
 
 /// The number behind a word of a JSON text.
@@ -135,12 +143,16 @@ impl Received {
             return true;
         }
         *bits |= bit;
-        // Within a room `seq` rises; everybody here is in one room.
-        let seq = number_behind(message, "\"seq\":").unwrap_or(0);
-        if seq <= self.last_seq {
+        // Within a room `seq` rises; everybody here is in one room. Other servers have none: there the numbers of each sender rise.
+        let last = match number_behind(message, "\"seq\":") {
+            Some(_) => &mut self.last_seq,
+            None => self.last_numbers.entry(sender).or_default(),
+        };
+        let place = number_behind(message, "\"seq\":").unwrap_or(number + 1);
+        if place <= *last {
             self.disordered += 1;
         }
-        self.last_seq = self.last_seq.max(seq);
+        *last = place.max(*last);
         self.latencies.add(now.saturating_sub(due));
         true
     }
@@ -572,6 +584,12 @@ mod tests {
         }
         assert_eq!((received.doubled, received.disordered, received.latencies.len()), (1, 1, 4));
         assert_eq!(received.latencies.spread(), Spread { p50_ms: 3.0, p99_ms: 3.0, max_ms: 3.0 });
+        // Of a server whose messages have no `seq`: the sender's own order counts.
+        let mut received = Received::default();
+        for (sender, number) in [(1, 0), (2, 0), (1, 2), (2, 1), (1, 1)] {
+            assert!(received.take(&format!("42[\"chat:message\",{{\"content\":\"{sender}:{number}:9:x\"}}]"), 9));
+        }
+        assert_eq!((received.doubled, received.disordered), (0, 1));
     }
 
     #[test]

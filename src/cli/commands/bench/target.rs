@@ -51,6 +51,10 @@ pub(super) struct Target {
     /// A certificate that is trusted instead of the system's.
     pub(super) cacert: Option<PathBuf>,
     pub(super) tokens: Tokens,
+    /// The path of Socket.IO there: `/ws/`.
+    pub(super) path: String,
+    /// Its process, if it is on this machine.
+    pub(super) pid: Option<u32>,
 }
 
 impl Target {
@@ -179,6 +183,11 @@ impl OwnServer {
             true => (format!("https://localhost:{port}"), Some(self.scratch.path().join("data/tls/cert.pem"))),
             false => (format!("http://127.0.0.1:{port}"), None),
         }
+    }
+
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The directory of its data.
