@@ -11,8 +11,9 @@ const IDLE: Duration = Duration::from_millis(20);
 const PAYS: f64 = 0.12;
 /// How much an outcome counts beside those before it.
 const WEIGHT: f64 = 0.2;
-/// Where waiting did not pay, it is tried again at every so many commits.
-const TRY_AGAIN: u32 = 32;
+/// Where waiting did not pay, it is tried again at every so many commits: once, for as long as it may be. A shorter try would
+/// find nobody where requests come one by one, each a little later than the commit before takes.
+const TRY_AGAIN: u32 = 64;
 
 /// How long the writer waits for company.
 #[derive(Debug)]
@@ -25,12 +26,14 @@ pub(in crate::store::embedded) struct Pace {
     all: f64,
     /// Commits since waiting was given up.
     untried: u32,
+    /// Whether the next wait is a try.
+    is_try: bool,
 }
 
 impl Pace {
     /// Nothing waits longer than `longest`; zero: nothing waits.
     pub(in crate::store::embedded) fn new(longest: Duration) -> Pace {
-        Pace { longest, bound: Duration::ZERO, late: 0.0, all: 0.0, untried: 0 }
+        Pace { longest, bound: Duration::ZERO, late: 0.0, all: 0.0, untried: 0, is_try: false }
     }
 
     /// How old the oldest request may become before the next commit begins, where the last one ended `idle` ago.
@@ -43,16 +46,21 @@ impl Pace {
             if self.untried < TRY_AGAIN {
                 return Duration::ZERO;
             }
-            self.untried = 0;
-            // What was learned was of another time.
-            (self.late, self.all) = (0.0, 0.0);
-            self.bound = self.longest / 4;
+            (self.untried, self.is_try, self.bound) = (0, true, self.longest);
         }
         self.bound
     }
 
     /// A wait has ended: so many came in its second half, and the commit has so many.
     pub(in crate::store::embedded) fn learn(&mut self, late: usize, all: usize) {
+        if std::mem::take(&mut self.is_try) {
+            // What was learned before was of another time.
+            (self.late, self.all) = (late as f64, all as f64);
+            if self.late < PAYS * self.all || late == 0 {
+                self.bound = Duration::ZERO;
+            }
+            return;
+        }
         self.late += WEIGHT * (late as f64 - self.late);
         self.all += WEIGHT * (all as f64 - self.all);
         self.bound = if self.late >= PAYS * self.all {
@@ -100,12 +108,39 @@ mod tests {
     }
 
     #[test]
+    fn where_requests_come_one_by_one_each_behind_the_commit_before_they_share_commits_soon() {
+        // 900 a second, evenly: the next one comes a tenth of a millisecond behind each commit.
+        let mut pace = Pace::new(Duration::from_millis(2));
+        let (mut now, mut at, mut commits) = (0.0, 0.0, Vec::new());
+        let every = 1.0 / 900.0;
+        while commits.len() < 400 {
+            // The oldest that waits, and how old it may become; all that have come by then share the commit.
+            now = f64::max(now, at);
+            let bound = pace.bound(BUSY).as_secs_f64();
+            let (oldest, begin) = (at, f64::max(now, at + bound));
+            let (mut late, mut all) = (0, 0);
+            while at <= begin {
+                late += usize::from(bound > 0.0 && at > oldest + bound / 2.0 && at > now);
+                all += 1;
+                at += every;
+            }
+            if bound > 0.0 {
+                pace.learn(late, all);
+            }
+            commits.push(all);
+            now = begin + 0.001;
+        }
+        assert!(commits[..60].iter().all(|all| *all == 1), "{commits:?}");
+        let shared = commits[100..].iter().filter(|all| **all > 1).count();
+        assert!(shared > 290, "{shared} of 300 are shared: {commits:?}");
+    }
+
+    #[test]
     fn where_nobody_else_comes_commits_begin_at_once_but_for_a_try() {
         // Those who wait for an answer have come before the wait begins.
         let bounds = settled(Pace::new(LONGEST), 1_000, |duration| if duration == BUSY { 64.0 } else { 0.0 });
         let waited = bounds.iter().filter(|bound| !bound.is_zero()).count();
-        assert!(waited < 250, "{waited} of 1,000 waited");
-        assert!(bounds.iter().all(|bound| *bound <= LONGEST / 4), "{bounds:?}");
+        assert!(waited <= 1_000 / TRY_AGAIN as usize, "{waited} of 1,000 waited");
         let average = bounds.iter().sum::<Duration>() / 1_000;
         assert!(average < LONGEST / 32, "{average:?}");
     }
