@@ -13,10 +13,10 @@ use crate::domain::{LessonId, MAX_SAFE_INTEGER, Refusal, RoomId, Timestamp, User
 use crate::store::Change;
 use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, encode_room};
 use crate::store::embedded::chat::places::{member_key, read_record};
-use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number};
+use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number, next_id};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::round::Round;
-use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta, next_id};
+use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
 use crate::store::operations::Operation;
 
 /// How an operation is done inside a transaction: one implementation for each, in the file of its noun.

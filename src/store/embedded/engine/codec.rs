@@ -10,7 +10,7 @@ use crate::domain::chat::{Membership, MessageKind};
 use crate::domain::progress::Status;
 use crate::domain::{Id, LessonId, Role, RoomId, UserId};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::Row;
+use crate::store::embedded::engine::schema::{K8, Row, meta};
 use crate::store::operations::InboxAction;
 
 /// The codec of rows that have been the same since format 1: postcard.
@@ -160,4 +160,14 @@ impl IdRow<'_> {
     pub(in crate::store::embedded) fn lesson(self) -> LessonId {
         LessonId::stored(self.id())
     }
+}
+
+/// The next id that a store gives. A message takes it further by being there, without a row of `meta` beside it.
+pub(in crate::store::embedded) fn next_id(
+    meta: &impl ReadableTable<&'static str, Row>,
+    messages: &impl ReadableTable<K8, Row>,
+) -> Outcome<Option<u64>> {
+    let Some(next) = get_number(meta, meta::NEXT_ID)? else { return Ok(None) };
+    let last = messages.last()?.map_or(0, |(key, _)| u64::from_be_bytes(*key.value()));
+    Ok(Some(next.max(last.saturating_add(1))))
 }

@@ -13,7 +13,6 @@ use redb::{
 };
 
 use crate::domain::UserId;
-use crate::store::embedded::engine::codec::get_number;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::operations::KeyKind;
 use crate::store::rows::RowLog;
@@ -50,7 +49,7 @@ pub(in crate::store::embedded) mod meta {
     pub(in crate::store::embedded) const STORE_ID: &str = "store_id";
     pub(in crate::store::embedded) const EPOCH: &str = "epoch";
     pub(in crate::store::embedded) const CREATED_AT: &str = "created_at";
-    /// The next id, unless the last message has this one or a higher one: see [`super::next_id`].
+    /// The next id, unless the last message has this one or a higher one: see [`crate::store::embedded::engine::codec::next_id`].
     pub(in crate::store::embedded) const NEXT_ID: &str = "next_id";
     pub(in crate::store::embedded) const NEXT_USER: &str = "next_user";
     pub(in crate::store::embedded) const NEXT_ROOM: &str = "next_room";
@@ -431,16 +430,6 @@ fn put<K: redb::Key + 'static, V: redb::Value + 'static>(
 /// The number of no user and no room: numbers begin at 1. Who asks about a room that is not there causes the same look-ups
 /// as who asks about a private one, so that no time tells the two apart.
 pub(in crate::store::embedded) const NOBODY: u64 = 0;
-
-/// The next id that a store gives. A message takes it further by being there, without a row of `meta` beside it.
-pub(in crate::store::embedded) fn next_id(
-    meta: &impl ReadableTable<&'static str, Row>,
-    messages: &impl ReadableTable<K8, Row>,
-) -> Outcome<Option<u64>> {
-    let Some(next) = get_number(meta, meta::NEXT_ID)? else { return Ok(None) };
-    let last = messages.last()?.map_or(0, |(key, _)| u64::from_be_bytes(*key.value()));
-    Ok(Some(next.max(last.saturating_add(1))))
-}
 
 /// The key of one number.
 pub(in crate::store::embedded) fn k8(a: u64) -> [u8; 8] {

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase};
 
-use crate::store::embedded::engine::codec::{encode, get_number, get_value};
+use crate::store::embedded::engine::codec::{encode, get_number, get_value, next_id};
 use crate::store::embedded::engine::failure::{Failure, Outcome, guarded};
 use crate::store::embedded::engine::file;
 use crate::store::embedded::engine::file::{Disk, Opener};
-use crate::store::embedded::engine::schema::{FORMAT, Snapshot, Tables, meta, next_id};
+use crate::store::embedded::engine::schema::{FORMAT, Snapshot, Tables, meta};
 use crate::store::rows::{Preface, RowLog, RowSink};
 use crate::store::{OpenError, StoreError};
 

@@ -58,7 +58,7 @@ fn a_message_writes_few_pages() {
 }
 
 #[test]
-#[ignore = "long"]
+#[ignore = "a minute: tests/run --long"]
 fn a_message_writes_few_pages_where_there_are_many() {
     run(async {
         let bed = Bed::new();

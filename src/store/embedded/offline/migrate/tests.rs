@@ -15,10 +15,10 @@ use crate::domain::{Actor, Fingerprint, Id, LessonId, Refusal, Role, SystemClock
 use crate::store::embedded::access::rows::{MemberRow, Person};
 use crate::store::embedded::chat::places::{is_member, member_of};
 use crate::store::embedded::check;
-use crate::store::embedded::engine::codec::{membership_code, role_code};
+use crate::store::embedded::engine::codec::{membership_code, next_id, role_code};
 use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::{AnswerRow, First};
-use crate::store::embedded::engine::schema::{K8, K16, K24, Row, next_id};
+use crate::store::embedded::engine::schema::{K8, K16, K24, Row};
 use crate::store::embedded::inbox::rows::InboxChangeRow;
 use crate::store::embedded::offline::migrate::*;
 use crate::store::embedded::offline::rows::Held;
