@@ -139,7 +139,7 @@ describe('a page of another site', () => {
   });
 });
 
-test('every answer tells a browser to run nothing, show it nowhere else and keep no copy', async () => {
+test('every answer tells a browser to run nothing, or of the one page its own script alone, to show it nowhere else and to keep no copy', async () => {
   const server = await Appliance.start({ env: noLimits });
   const claims = { userId: 1, role: 'admin' };
   for (const [path, options] of [
@@ -148,12 +148,16 @@ test('every answer tells a browser to run nothing, show it nowhere else and keep
   ]) {
     const { headers } = await server.fetch(path, options);
     assert.equal(headers.get('x-content-type-options'), 'nosniff', path);
-    assert.match(headers.get('content-security-policy'), /default-src 'none'; frame-ancestors 'none'/, path);
+    const policy = headers.get('content-security-policy');
+    if (path === '/') {
+      assert.match(policy, /^default-src 'none'; script-src 'self'; style-src 'self';.* frame-ancestors 'none'; require-trusted-types-for 'script'$/);
+      assert.doesNotMatch(policy, /unsafe|data:|\*/);
+    } else assert.match(policy, /default-src 'none'; frame-ancestors 'none'/, path);
     assert.equal(headers.get('x-frame-options'), 'DENY', path);
     assert.equal(headers.get('referrer-policy'), 'no-referrer', path);
     assert.equal(headers.get('cache-control'), 'no-store', path);
     assert.equal(headers.get('strict-transport-security'), null, 'never without a certificate of an authority');
-    assert.doesNotMatch(headers.get('content-type') ?? '', /html/, path);
+    assert.equal(/html/.test(headers.get('content-type') ?? ''), path === '/', path);
   }
   await server.stop();
 });

@@ -208,8 +208,9 @@ test('docs/http.md: there is something at each address that has a heading', asyn
   const server = await Appliance.start();
   t.after(() => server.stop());
   const sample = { file: 'academy-rt.js', kind: 'user', messageId: '1', notificationId: '1' };
+  const [ofThePage] = /(?<=console\/)[\w.-]+/.exec((await server.fetch('/')).raw);
   for (const [, method, path] of headings) {
-    const filled = path.replace(/\{(\w+)\}/g, (_, what) => sample[what] ?? 'nobody-1');
+    const filled = path.replace('/console/{file}', `/console/${ofThePage}`).replace(/\{(\w+)\}/g, (_, what) => sample[what] ?? 'nobody-1');
     const body = method === 'GET' ? undefined : {};
     const { status, raw } = await server.fetch(filled, { method, claims: { userId: 1, role: 'admin' }, body });
     assert.ok(!raw.includes('there is nothing at this address') && status !== 405, `${method} ${path} is answered ${status} ${raw}`);
