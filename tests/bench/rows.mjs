@@ -31,7 +31,7 @@ export const ROWS = [
   },
   {
     name: 'fan-out: 500 receivers, 8 messages in flight', args: ['fanout', '--in-flight', '8'],
-    figures: delivery({ cpu: 0.65, written: 15, calls: 0.05, p50: 1, p99: 2 }),
+    figures: delivery({ cpu: 0.65, written: 25, calls: 0.06, p50: 1, p99: 2 }),
   },
   {
     name: 'progress: 200 users, 1,000 reports a second', args: ['progress', '--rate', '1000'],

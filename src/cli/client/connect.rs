@@ -83,7 +83,7 @@ pub(in crate::cli) async fn connect(config: &Config, url: &str, trust: Trust<'_>
         )
     };
     let stream = dns::connect(&host, port).await.map_err(failed)?;
-    // As browsers do: else a small message waits for the acknowledgement of the one before, 40 ms where the other end is in no hurry.
+    // As browsers do: else a small message may wait for the acknowledgement of the one before.
     stream.set_nodelay(true).map_err(failed)?;
     if !is_tls {
         return Ok(Connected { stream: Box::new(stream), host: authority.to_string(), tls: None });
