@@ -571,7 +571,8 @@ conformance! {
         what_is_taken_back_is_gone_for_everybody, times_are_bounded_in_number, who_is_erased_is_named_by_no_time,
         a_key_schedules_once;
     cases_maintenance: the_trail_is_a_chain, holds_on_one_subject_stand_beside_each_other, nothing_of_an_erased_person_is_left,
-        an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays, an_export_has_everything,
+        an_erasure_is_refused_under_a_hold, what_is_old_is_purged_and_what_is_held_stays,
+        a_room_goes_on_behind_what_a_purge_has_taken_also_when_the_store_has_just_been_opened, an_export_has_everything,
         purges_go_on_past_what_is_dated_into_the_future, a_message_is_as_old_as_the_clock_said_however_far_its_room_was_ahead, an_erasure_asks_for_the_floor_or_for_consent,
         a_purge_in_slices_takes_what_one_in_one_go_takes, what_lost_its_content_is_told_gone_once,
         an_erasure_leaves_nothing_of_where_they_wrote, who_comes_again_is_erased_again;

@@ -194,6 +194,32 @@ pub async fn an_erasure_is_refused_under_a_hold(bed: Bed) {
     bed.store.hold(hold(Subject::User(user("7")))).await.unwrap();
 }
 
+pub async fn a_room_goes_on_behind_what_a_purge_has_taken_also_when_the_store_has_just_been_opened(bed: Bed) {
+    // As many messages in one slice as there are, fewer, and one.
+    let mut bed = bed;
+    for limit in [100, 2, 1] {
+        let to = format!("r{limit}");
+        for n in 1..=5 {
+            bed.store.at(n * 10).append_message(draft(&to, "7", &n.to_string(), None), OPEN).await.unwrap();
+        }
+        let last_id = bed.store.last_id();
+        bed = bed.reopen().await;
+        assert_eq!(purge_all(&bed, PurgeKind::Chat, Timestamp(100), limit).await, Ok(5));
+        for reopens in [false, true] {
+            if reopens {
+                bed = bed.reopen().await;
+            }
+            let entry = bed.store.history(room(&to), author("8"), latest(9), OPEN).await.unwrap();
+            assert_eq!(entry.messages, [], "{limit}");
+        }
+        let said = bed.say(&to, "7", "behind them").await;
+        assert_eq!(said.seq, 6, "slices of {limit}: no place in a room is given twice");
+        assert!(said.id > last_id, "slices of {limit}: nor is an id");
+        assert_eq!(purge_all(&bed, PurgeKind::Chat, Timestamp(bed.now().0 + 1), 9).await, Ok(1));
+    }
+    bed.end().await;
+}
+
 pub async fn what_is_old_is_purged_and_what_is_held_stays(bed: Bed) {
     let store = &bed.store;
     for n in 1..=9 {

@@ -188,6 +188,8 @@ impl Batch<'_, '_> {
     /// Nothing of a message is left, but what its block says of its sender: see [`Batch::forget_blocks`].
     pub(in crate::store::embedded) fn remove_message(&mut self, message: &Message, place: Place) -> Outcome<()> {
         self.touch();
+        // While the last message of the room is there: its record alone may not know how far the room has come.
+        self.find_room(&message.room)?;
         self.t.messages.write()?.remove(&k8(message.id))?;
         self.t.in_rooms.write()?.remove(&k16(place.room, message.id))?;
         if place.change > 0 {
