@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { Appliance, noLimits, until } from '../clients/harness.mjs';
+import { Appliance, freePort, noLimits, until } from '../clients/harness.mjs';
 import { Site } from '../clients/page.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -31,13 +31,6 @@ let server;
 let nginx;
 let mute;
 const ports = {};
-
-const freePort = () => new Promise((resolve) => {
-  const probe = createServer().listen(0, '127.0.0.1', () => {
-    const { port } = probe.address();
-    probe.close(() => resolve(port));
-  });
-});
 
 // Proxies as they are met: each is one server of nginx.
 const PROXIES = {

@@ -63,7 +63,7 @@ export async function until(condition, what, deadlineMs = DEADLINE_MS) {
   }
 }
 
-function freePort() {
+export function freePort() {
   return new Promise((resolve) => {
     const probe = createServer().listen(0, '127.0.0.1', () => {
       const { port } = probe.address();

@@ -3,24 +3,16 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { until } from '../clients/harness.mjs';
+import { freePort, until } from '../clients/harness.mjs';
 import { block, docs, fitted, scratch } from './blocks.mjs';
 
 let dir;
 let env;
 let port;
 let server;
-
-const freePort = () => new Promise((resolve) => {
-  const probe = createServer().listen(0, '127.0.0.1', () => {
-    const { port: free } = probe.address();
-    probe.close(() => resolve(free));
-  });
-});
 
 /** Runs commands to their end; fails if one of them does. */
 async function shell(text) {

@@ -11,7 +11,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { after, before, describe, test } from 'node:test';
 import { io } from 'socket.io-client';
-import { Appliance, all, ask, binary, heard, noLimits, secret, token, until } from '../clients/harness.mjs';
+import { Appliance, all, ask, binary, freePort, heard, noLimits, secret, token, until } from '../clients/harness.mjs';
 import { block, fitted } from './blocks.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -37,15 +37,6 @@ after(async () => {
   for (const end of started.reverse()) await end();
   rmSync(dir, { recursive: true, force: true });
 });
-
-function freePort() {
-  return new Promise((resolve) => {
-    const probe = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = probe.address();
-      probe.close(() => resolve(port));
-    });
-  });
-}
 
 /** The server as an administrator starts it: its address and its TLS are in the configuration alone. */
 class Configured extends Appliance {

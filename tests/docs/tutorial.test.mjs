@@ -3,11 +3,10 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
-import { until } from '../clients/harness.mjs';
+import { freePort, until } from '../clients/harness.mjs';
 import { block, scratch } from './blocks.mjs';
 
 const FLAGS = [
@@ -19,13 +18,6 @@ let env;
 let ports;
 const processes = [];
 const browsers = [];
-
-const freePort = () => new Promise((resolve) => {
-  const probe = createServer().listen(0, '127.0.0.1', () => {
-    const { port } = probe.address();
-    probe.close(() => resolve(port));
-  });
-});
 
 /** A step's text, with the ports of this run. */
 const step = (name) => block('tutorial.md', `tutorial=${name}`).replaceAll('8443', ports.server).replaceAll('8000', ports.pages);

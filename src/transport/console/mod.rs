@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ::http::HeaderValue;
 use ::http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, VARY};
 use askama::Template;
+use bytes::Bytes;
 use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -53,10 +54,10 @@ pub(crate) fn routes(
     let icon = StaticFile::hashed("icon.svg", "image/svg+xml", include_bytes!("../../../assets/console/icon.svg"));
     let place = |file: &StaticFile| format!("console/{}", file.name());
     let files = Files { script: place(&script), style: place(&style), icon: place(&icon) };
-    let pages = [Language::English, Language::French].map(|lang| {
+    let [english, french] = [Language::English, Language::French].map(|lang| {
         let page = CheckPage { lang, words: &CHECK, files: &files, version: env!("CARGO_PKG_VERSION"), path, api_path };
         // A template fails where what it writes to fails, and memory does not.
-        (lang, page.render().unwrap_or_default())
+        Bytes::from(page.render().unwrap_or_default())
     });
     let gate = warp::any().and_then(move || {
         let is_shown = is_shown();
@@ -71,8 +72,11 @@ pub(crate) fn routes(
         .map(move |query: String, headers: HeaderMap| {
             let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
             let asked = Language::negotiate(&query, accepted);
-            let text = pages.iter().find(|(lang, _)| *lang == asked).map(|(_, text)| text.clone()).unwrap_or_default();
-            let mut response = Response::new(text.into());
+            let page = match asked {
+                Language::English => &english,
+                Language::French => &french,
+            };
+            let mut response = Response::new(page.clone().into());
             let headers = response.headers_mut();
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
             headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(asked.tag()));

@@ -147,6 +147,11 @@ pub(in crate::store::embedded) struct InRoom {
 }
 
 impl InRoom {
+    /// The place of a message. `sender` is the number of whoever it is of.
+    pub(in crate::store::embedded) fn of(message: &Message, sender: u64) -> InRoom {
+        InRoom { seq: message.seq, at: message.at.0, sender }
+    }
+
     pub(in crate::store::embedded) fn encode(self, buffer: &mut Vec<u8>) -> Outcome<&[u8]> {
         encode_2(&self, buffer)
     }

@@ -81,7 +81,7 @@ impl Apply for PostMessage {
         let stored_at = (at != batch.now).then_some(batch.now);
         let place = Place { room, sender: user, change: 0, stored_at, edited_by: None, deleted_by: None };
         batch.t.messages.write()?.insert(&k8(id), encode_message(&message, place, &mut batch.buffer)?)?;
-        batch.put_place(room, id, InRoom { seq, at: at.0, sender: user })?;
+        batch.put_place(room, id, InRoom::of(&message, user))?;
         batch.note_block(user, id, room)?;
         let row = batch.member(room, user)?.unwrap_or_else(|| MemberRow::guest(seq - 1));
         if !row.has_written {

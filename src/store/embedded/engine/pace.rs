@@ -56,7 +56,7 @@ impl Pace {
         if std::mem::take(&mut self.is_try) {
             // What was learned before was of another time.
             (self.late, self.all) = (late as f64, all as f64);
-            if self.late < PAYS * self.all || late == 0 {
+            if self.late < PAYS * self.all {
                 self.bound = Duration::ZERO;
             }
             return;

@@ -173,7 +173,7 @@ fn messages(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         let (key, value) = row?;
         let id = u64::from_be_bytes(*key.value());
         let (message, place) = decode_message(value.value(), id, &nowhere)?;
-        let row = InRoom { seq: message.seq, at: message.at.0, sender: place.sender };
+        let row = InRoom::of(&message, place.sender);
         if get(&by_room, &k16(place.room, id), InRoom::decode)? != Some(row) {
             found.push(format!("message {id}: the index of room {} does not have it as {}", place.room, message.seq));
         }

@@ -18,7 +18,7 @@ use crate::store::embedded::chat::rows::{InRoom, decode_message};
 use crate::store::embedded::engine::codec::{IdRow, decode, encode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{FORMAT, Tables, k8, k16, k24, meta, pair, second};
+use crate::store::embedded::engine::schema::{FORMAT, Lazy, Tables, k8, k16, k24, meta, pair, second};
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{
     DELETED, MARKED, NAMED, audience_code, audience_space, deleted_space, user_space,
@@ -180,7 +180,7 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         Phase::NotificationForms => normal_forms::notifications(tables, done)?,
         Phase::NoticeForms => normal_forms::notices(tables, done)?,
         Phase::PeopleForms => normal_forms::people(tables, done)?,
-        Phase::Expiries => expiries(tables)?,
+        Phase::Expiries => emptied(&mut tables.answers_by_expiry)?,
         Phase::Places => places(tables, done)?,
         Phase::Members => members(tables)?,
         Phase::Indexes => indexes(tables)?,
@@ -299,16 +299,14 @@ fn holds(tables: &mut Tables<'_>) -> Sliced {
     Ok((older.len() as u64, None))
 }
 
-/// From the first that is left, as often as there are some: what is done needs no mark.
-fn expiries(tables: &mut Tables<'_>) -> Sliced {
-    let mut last = None;
-    let mut rows = 0;
-    for row in tables.answers_by_expiry.read()?.iter()?.take(10 * SLICE) {
-        last = Some(*row?.0.value());
-        rows += 1;
+/// Takes rows away from the first that is left, as often as there are some: what is done needs no mark.
+fn emptied<const N: usize, V: redb::Value>(table: &mut Lazy<'_, &'static [u8; N], V>) -> Sliced {
+    let (mut rows, mut last) = (0, None);
+    for row in table.read()?.iter()?.take(10 * SLICE) {
+        (rows, last) = (rows + 1, Some(*row?.0.value()));
     }
     let Some(last) = last else { return Ok((0, None)) };
-    tables.answers_by_expiry.write()?.remove_range::<&[u8; 32]>(..=&last)?;
+    table.write()?.remove_range::<&[u8; N]>(..=&last)?;
     Ok((rows, Some(0)))
 }
 
@@ -319,7 +317,7 @@ fn places(tables: &mut Tables<'_>, done: u64) -> Sliced {
         let (key, value) = row?;
         let id = u64::from_be_bytes(*key.value());
         let (message, place) = decode_message(value.value(), id, &nowhere)?;
-        let row = InRoom { seq: message.seq, at: message.at.0, sender: place.sender };
+        let row = InRoom::of(&message, place.sender);
         slice.push((id, place.room, row, message.sender == UserId::erased()));
     }
     let mut buffer = Vec::new();
@@ -336,7 +334,7 @@ fn places(tables: &mut Tables<'_>, done: u64) -> Sliced {
     Ok((slice.len() as u64, slice.last().map(|(id, ..)| *id)))
 }
 
-/// From the first that is left, as [`expiries`].
+/// From the first that is left, as [`emptied`].
 fn members(tables: &mut Tables<'_>) -> Sliced {
     let mut slice = Vec::new();
     for row in tables.members.read()?.iter()?.take(SLICE) {
@@ -352,22 +350,12 @@ fn members(tables: &mut Tables<'_>) -> Sliced {
     Ok((slice.len() as u64, Some(0)))
 }
 
-/// As [`expiries`], one behind the other.
+/// One behind the other.
 fn indexes(tables: &mut Tables<'_>) -> Sliced {
-    let (mut rows, mut last) = (0, None);
-    for row in tables.msg_by_user.read()?.iter()?.take(10 * SLICE) {
-        (rows, last) = (rows + 1, Some(*row?.0.value()));
+    match emptied(&mut tables.msg_by_user)? {
+        (0, _) => emptied(&mut tables.msg_by_room),
+        slice => Ok(slice),
     }
-    if let Some(last) = last {
-        tables.msg_by_user.write()?.remove_range::<&[u8; 16]>(..=&last)?;
-        return Ok((rows, Some(0)));
-    }
-    for row in tables.msg_by_room.read()?.iter()?.take(10 * SLICE) {
-        (rows, last) = (rows + 1, Some(*row?.0.value()));
-    }
-    let Some(last) = last else { return Ok((0, None)) };
-    tables.msg_by_room.write()?.remove_range::<&[u8; 16]>(..=&last)?;
-    Ok((rows, Some(0)))
 }
 
 /// What a phase does with a row of an inbox: the user, the audience, the notification and the flags.

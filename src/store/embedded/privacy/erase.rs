@@ -242,7 +242,7 @@ impl Batch<'_, '_> {
             message.deleted_at = Some(message.deleted_at.unwrap_or_else(|| self.now.max(message.at)));
             let supersedes = place.change;
             let place = Place { sender: nobody, edited_by: None, deleted_by: None, ..place };
-            self.put_place(place.room, *id, InRoom { seq: message.seq, at: message.at.0, sender: nobody })?;
+            self.put_place(place.room, *id, InRoom::of(&message, nobody))?;
             self.forget_sides_of(*id, place.room)?;
             if let Some(room) = self.room_of(place.room)? {
                 message.room = room;
