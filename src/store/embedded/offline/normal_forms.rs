@@ -12,7 +12,7 @@ use crate::domain::progress::Progress;
 use crate::domain::{Id, LessonId, Room, RoomId, UserId, normal_form};
 use crate::store::embedded::access::rows::{BanRow, Person, ban_key, decode_room, encode_room};
 use crate::store::embedded::chat::rows::{decode_message, encode_message};
-use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number};
+use crate::store::embedded::engine::codec::{decode, encode, encode_2, get, get_number, next_id};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::{AnswerRow, First};
 use crate::store::embedded::engine::schema::{K8, Row, Tables, k8, k16, k24, meta, second};
@@ -534,7 +534,7 @@ fn together<'p>(all: impl Iterator<Item = &'p Progress> + Clone, last: &Progress
 
 fn take_id(tables: &mut Tables<'_>) -> Outcome<u64> {
     let missing = || Failure::Damaged(format!("meta has no {}", meta::NEXT_ID));
-    let id = get_number(tables.meta.read()?, meta::NEXT_ID)?.ok_or_else(missing)?;
+    let id = next_id(tables.meta.read()?, tables.messages.read()?)?.ok_or_else(missing)?;
     tables.meta.write()?.insert(meta::NEXT_ID, encode(&(id + 1), &mut Vec::new())?)?;
     Ok(id)
 }
