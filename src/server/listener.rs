@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Limits, capacity};
+use crate::domain::Timestamp;
 use crate::domain::problem::Problem;
 use crate::observability::certificate::CertificateFacts;
 use crate::observability::local_person;
@@ -151,6 +152,8 @@ struct Live {
     address: Option<IpAddr>,
     /// The client certificate that it was made with, and who has signed it.
     chain: Option<Arc<[CertificateDer<'static>]>>,
+    /// The first moment at which a certificate of it is over.
+    chain_until: Option<Timestamp>,
 }
 
 /// A connection that is open.
@@ -420,11 +423,18 @@ impl Connections {
         live_connections.values().filter_map(|live| Some((live.address, live.connection.upgrade()?))).collect()
     }
 
-    /// Ends the connections whose client certificate is not good any more. `why_not` says why one is not. Gives how many.
-    pub fn cut_uncertified(&self, why_not: impl Fn(&[CertificateDer<'static>]) -> Option<String>) -> usize {
+    /// Ends the connections whose client certificate is not good any more: of all, or of those that have one which is over at a
+    /// moment. `why_not` says why one is not good. Gives how many.
+    pub fn cut_uncertified(
+        &self,
+        over_at: Option<Timestamp>,
+        why_not: impl Fn(&[CertificateDer<'static>]) -> Option<String>,
+    ) -> usize {
+        let is_asked_for = |live: &&Live| over_at.is_none_or(|now| live.chain_until.is_some_and(|until| until <= now));
         let certified: Vec<_> = self
             .lock()
             .values()
+            .filter(is_asked_for)
             .filter_map(|live| Some((live.chain.clone()?, live.address, live.connection.upgrade()?)))
             .collect();
         let mut ended = 0;
@@ -788,7 +798,9 @@ impl Connections {
         let connection: Arc<dyn Connection> = connection;
         let Who { address, is_direct, chain, user, login, reads_only, place } = who;
         let is_certified = chain.is_some();
-        self.lock().insert(number, Live { connection: Arc::downgrade(&connection), address, chain });
+        let ends = chain.iter().flat_map(|chain| chain.iter()).filter_map(|one| CertificateFacts::read(one).ok());
+        let chain_until = ends.map(|facts| facts.not_after).min();
+        self.lock().insert(number, Live { connection: Arc::downgrade(&connection), address, chain, chain_until });
         let is_proxied = address.is_some_and(|address| self.middleware.is_proxy(&address));
         // Places count themselves; the administrator of this machine has none.
         let _open = place.is_none().then(|| Open::new(&self.middleware));

@@ -318,7 +318,8 @@ impl Server {
         api: Arc<HttpApi>,
         tls: Option<Arc<Tls>>,
     ) -> Result<(), Problem> {
-        let handshakes = tls.map(Handshakes::new).transpose()?.map(Arc::new);
+        let clock = &self.reloader.clock;
+        let handshakes = tls.map(|tls| Handshakes::new(tls, clock.clone())).transpose()?.map(Arc::new);
         let (tasks, connections) = (&mut self.tasks, &self.connections);
         for listener in listeners.public {
             tasks.own("accept", Box::pin(connections.clone().accept_tcp(listener, handshakes.clone())));

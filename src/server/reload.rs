@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Verifier;
 use crate::config::{Config, KEYS, TlsMode};
-use crate::domain::Clock;
 use crate::domain::audit::action;
+use crate::domain::{Clock, Timestamp};
 use crate::observability::certificate::Validity;
 use crate::observability::clock_watch::ClockWatch;
 use crate::observability::local_person;
@@ -202,6 +202,8 @@ impl Reloader {
         }
         *self.state.certificate_error.lock() = Some(words.clone()).filter(|words| !words.is_empty());
         *said = words;
+        // What a client certificate has opened lasts as long as that does.
+        self.cut_uncertified(tls, Some(self.clock.now()));
     }
 
     async fn look_at_the_end(&self) {
@@ -237,8 +239,13 @@ impl Reloader {
     /// revocation lists ends.
     fn put_certificate(&self, tls: &Tls, material: Material) {
         tls.replace(material);
+        self.cut_uncertified(tls, None);
+    }
+
+    /// Ends what was opened with a client certificate that is not good any more: of all, or of those that are over at a moment.
+    fn cut_uncertified(&self, tls: &Tls, over_at: Option<Timestamp>) {
         let (material, now) = (tls.material(), self.clock.now());
-        let ended = self.connections.cut_uncertified(|chain| material.why_not(chain, now));
+        let ended = self.connections.cut_uncertified(over_at, |chain| material.why_not(chain, now));
         if ended > 0 {
             tracing::warn!(
                 "closed {ended} connections whose client certificate is not good any more (tls.client_ca, tls.client_crl)"

@@ -2,18 +2,20 @@
 //! of Windows, by halves.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use academy_rt::observability::certificate::CertificateFacts;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::{ClientConfig, HandshakeKind};
 use serde_json::Value;
 
 use crate::harness::{free_port, run, until, words};
-use crate::service::{Identity, Service};
+use crate::service::{Identity, Service, client};
 
 const SELF_SIGNED: &str = "mode = \"self-signed\"";
 const FILES: &str = "mode = \"files\"\ncert = \"DIR/c.pem\"\nkey = \"DIR/k.pem\"";
@@ -427,6 +429,15 @@ impl Authority {
         (vec![leaf.der().clone()], PrivateKeyDer::try_from(pair.serialize_der()).unwrap())
     }
 
+    /// One that is over so soon.
+    fn ending(&self, serial: u64, within: Duration) -> Identity {
+        let (pair, mut params) = (KeyPair::generate().unwrap(), named("admin", (-9, 90)));
+        params.serial_number = Some(serial.into());
+        params.not_after = (SystemTime::now() + within).into();
+        let leaf = params.signed_by(&pair, &self.0).unwrap();
+        (vec![leaf.der().clone()], PrivateKeyDer::try_from(pair.serialize_der()).unwrap())
+    }
+
     /// The list of what is revoked, good until so many days from now.
     fn revoked(&self, serials: &[u64], days: i32) -> rcgen::CertificateRevocationList {
         let time = |days: i32| named("", (days, days)).not_before;
@@ -582,6 +593,68 @@ fn a_revoked_client_certificate_is_refused_and_so_are_all_when_the_list_is_over(
     }
     let said = service.reload(&secured("mode = \"self-signed\"\nclient_crl = \"DIR/crl.pem\""));
     assert!(said.contains("is not used without tls.client_ca"), "{said}");
+}
+
+/// Connects, asks, and gives how its handshake was.
+fn comes(service: &Service, client: &Arc<ClientConfig>) -> std::io::Result<HandshakeKind> {
+    let mut stream = service.tls_of(client.clone())?;
+    let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut answer = Vec::new();
+    stream.write_all(head.as_bytes())?;
+    stream.read_to_end(&mut answer)?;
+    assert!(String::from_utf8_lossy(&answer).contains(" 200 "));
+    Ok(stream.conn.handshake_kind().unwrap())
+}
+
+#[test]
+fn who_comes_again_makes_half_a_handshake_however_many_have_come_in_between() {
+    let service = Service::start(&secured(SELF_SIGNED));
+    let anybody = || client(aws_lc_rs::default_provider(), None);
+    let early = anybody();
+    assert_eq!(comes(&service, &early).unwrap(), HandshakeKind::Full);
+    for _ in 0..300 {
+        assert_eq!(comes(&service, &anybody()).unwrap(), HandshakeKind::Full);
+    }
+    assert_eq!(comes(&service, &early).unwrap(), HandshakeKind::Resumed);
+    // What was said to another server is nothing here: the keys are in its memory alone.
+    let dir = service.end();
+    let service = Service::start_in(dir, free_port(), &secured(SELF_SIGNED), &[], None);
+    assert_eq!(comes(&service, &early).unwrap(), HandshakeKind::Full);
+}
+
+#[test]
+fn a_session_that_a_client_certificate_began_is_not_taken_up_when_that_is_over() {
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("ca.pem"), authority.0.as_ref().pem()).unwrap();
+    let lines = secured("mode = \"self-signed\"\nclient_ca = \"DIR/ca.pem\"");
+    let service = Service::start_in(dir, free_port(), &lines, &[], None);
+    let lasting = client(aws_lc_rs::default_provider(), Some(authority.certificate(7)));
+    let comes_twice = |one| {
+        assert_eq!(comes(&service, one).unwrap(), HandshakeKind::Full);
+        assert_eq!(comes(&service, one).unwrap(), HandshakeKind::Resumed);
+    };
+    comes_twice(&lasting);
+    let ending = client(aws_lc_rs::default_provider(), Some(authority.ending(8, Duration::from_secs(5))));
+    comes_twice(&ending);
+    let open = |client: &Arc<ClientConfig>| {
+        let mut stream = service.tls_of(client.clone()).unwrap();
+        assert!(crate::service::ask(&mut stream, "GET /healthz HTTP/1.1", "").contains(" 200 "));
+        stream
+    };
+    let (mut opened, mut other) = (open(&ending), open(&lasting));
+    until("the certificate is over, and so is what it began", || comes(&service, &ending).is_err());
+    service.wait_for("the client certificate of a session that is taken up is not good any more");
+    assert_eq!(comes(&service, &lasting).unwrap(), HandshakeKind::Resumed);
+    // Nor does what was opened with it stay.
+    opened.sock.set_read_timeout(Some(crate::service::PATIENCE)).unwrap();
+    let is_over = match opened.read(&mut [0]) {
+        Ok(read) => read == 0,
+        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+    };
+    assert!(is_over, "the connection of a certificate that is over has ended");
+    service.wait_for("its client certificate, of 'CN=admin', is not good any more");
+    assert!(crate::service::ask(&mut other, "GET /healthz HTTP/1.1", "").contains(" 200 "));
 }
 
 #[test]

@@ -179,18 +179,13 @@ impl Service {
 
     /// A connection over TLS with what a client can do.
     pub fn tls_with(&self, provider: CryptoProvider, identity: Option<Identity>) -> std::io::Result<TlsStream> {
-        let provider = Arc::new(provider);
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody));
-        let config = match identity {
-            None => builder.with_no_client_auth(),
-            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
-        };
+        self.tls_of(client(provider, identity))
+    }
+
+    /// A connection of a client that has been here before, if its configuration has: sessions are kept there.
+    pub fn tls_of(&self, config: Arc<ClientConfig>) -> std::io::Result<TlsStream> {
         let name = ServerName::try_from("localhost").unwrap();
-        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let connection = ClientConnection::new(config, name).unwrap();
         let mut stream = StreamOwned::new(connection, TcpStream::connect(("127.0.0.1", self.port)).unwrap());
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
@@ -299,4 +294,17 @@ impl ServerCertVerifier for Anybody {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// A client that trusts anybody, with a certificate of its own or none.
+pub fn client(provider: CryptoProvider, identity: Option<Identity>) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody));
+    Arc::new(match identity {
+        None => builder.with_no_client_auth(),
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+    })
 }

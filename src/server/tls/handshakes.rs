@@ -8,12 +8,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
+use rustls::{HandshakeKind, ServerConnection};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinError;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::domain::Clock;
 use crate::domain::problem::Problem;
 use crate::server::tls::Tls;
 
@@ -21,6 +23,7 @@ use crate::server::tls::Tls;
 #[derive(Debug)]
 pub struct Handshakes {
     tls: Arc<Tls>,
+    clock: Arc<dyn Clock>,
     threads: Threads,
 }
 
@@ -29,13 +32,13 @@ impl Handshakes {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn new(tls: Arc<Tls>) -> Result<Handshakes, Problem> {
+    pub fn new(tls: Arc<Tls>, clock: Arc<dyn Clock>) -> Result<Handshakes, Problem> {
         let threads = Threads::new(available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2));
         let threads = threads.map_err(|error| {
             let remedy = "Increase the limit of threads: TasksMax= in the unit, or ulimit -u.";
             Problem::new("the threads for TLS cannot be started", error, remedy)
         })?;
-        Ok(Handshakes { tls, threads })
+        Ok(Handshakes { tls, clock, threads })
     }
 
     /// Secures a connection. It is given up with the future that waits for it.
@@ -43,7 +46,22 @@ impl Handshakes {
     /// # Errors
     /// The other end speaks no TLS, or none that is taken here; or the server ends.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        self.threads.run(self.tls.acceptor().accept(stream)).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        let accepted = self.threads.run(self.tls.acceptor().accept(stream)).await;
+        let stream = accepted.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        self.look_again(stream.get_ref().1)?;
+        Ok(stream)
+    }
+
+    /// In a session that is taken up nobody shows a certificate: the one that began it counts, and may be over by now.
+    fn look_again(&self, connection: &ServerConnection) -> io::Result<()> {
+        let Some(chain) = connection.peer_certificates() else { return Ok(()) };
+        if connection.handshake_kind() == Some(HandshakeKind::Resumed)
+            && let Some(why) = self.tls.material().why_not(chain, self.clock.now())
+        {
+            let what = "the client certificate of a session that is taken up is not good any more";
+            return Err(io::Error::other(format!("{what}: {why}")));
+        }
+        Ok(())
     }
 }
 

@@ -427,6 +427,11 @@ fn server_config(
             error => Problem::new(what, error, "Use a certificate chain and its key in PEM, RSA or ECDSA."),
         }
     })?;
+    // Who comes again does half a handshake, however many have come in between: what is needed for it is in the client's ticket. Its keys
+    // are in memory alone, are others every six hours, and go with the certificate and with the server.
+    server.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| {
+        Problem::new("TLS cannot be set up", error, "The system gives no random numbers: look at its log.")
+    })?;
     // The upgrade to WebSocket is HTTP/1.1's.
     server.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(server)
