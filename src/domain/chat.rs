@@ -6,6 +6,7 @@ use super::{Actor, Fingerprint, Refusal, RoomId, Timestamp, UserId};
 
 /// What a message carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MessageKind {
     /// Plain text.
@@ -116,6 +117,7 @@ pub struct Message {
 
 /// What somebody is in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Membership {
     /// Took part in an open room; gives no right in a private one.

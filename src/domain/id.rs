@@ -212,6 +212,19 @@ macro_rules! typed_id {
             }
         }
 
+        #[cfg(test)]
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
+                    "type": ["integer", "string"], "minimum": 0, "maximum": MAX_SAFE_INTEGER, "minLength": 1, "maxLength": 100
+                })
+            }
+        }
+
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 Self::new(Id::deserialize(deserializer)?).map_err(de::Error::custom)

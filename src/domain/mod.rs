@@ -40,6 +40,7 @@ pub fn whole(number: f64) -> Option<i64> {
 
 /// One of the four roles that have a room of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Administrators: every room, every administrative call.

@@ -106,6 +106,7 @@ impl<U: Eq + std::hash::Hash, R: Eq + std::hash::Hash> HeldSubjects<U, R> {
 
 /// What ended a withheld version of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum VersionEnd {
     /// Its message was edited.
@@ -129,6 +130,7 @@ pub struct WithheldVersion {
 
 /// How many things of a person were erased.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ErasureCounts {
     /// Messages whose content and sender are gone; their places stay.
@@ -215,6 +217,7 @@ impl Erasure {
 
 /// Says that somebody's data are gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Certificate {
     /// Who was erased.

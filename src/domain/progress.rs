@@ -40,6 +40,17 @@ impl Serialize for Percent {
     }
 }
 
+#[cfg(test)]
+impl schemars::JsonSchema for Percent {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "number", "minimum": 0, "maximum": 100 })
+    }
+}
+
 impl<'de> Deserialize<'de> for Percent {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Percent::new(f64::deserialize(deserializer)?)
@@ -49,6 +60,7 @@ impl<'de> Deserialize<'de> for Percent {
 
 /// How far a learner is with a lesson.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "LessonStatus"))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// Nothing done.

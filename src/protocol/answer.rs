@@ -57,6 +57,7 @@ fn is_false(value: &bool) -> bool {
 
 /// A room that was left or a request that names only its room.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomAnswer {
     /// The room.
@@ -65,6 +66,7 @@ pub struct RoomAnswer {
 
 /// `chat:join`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Joined {
     /// The room.
@@ -75,6 +77,7 @@ pub struct Joined {
     pub last_seq: u64,
     /// The messages asked for.
     #[serde(serialize_with = "messages")]
+    #[cfg_attr(test, schemars(with = "Vec<MessageView<'static>>"))]
     pub messages: Vec<Message>,
     /// Whether there are more in the direction asked.
     pub has_more: bool,
@@ -90,6 +93,7 @@ fn messages<S: serde::Serializer>(list: &[Message], serializer: S) -> Result<S::
 
 /// `chat:message`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MessagePosted {
     /// The message's id.
     pub id: u64,
@@ -104,6 +108,7 @@ pub struct MessagePosted {
 
 /// `chat:edit`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageEdited {
     /// The message.
@@ -114,6 +119,7 @@ pub struct MessageEdited {
 
 /// `chat:delete`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageDeleted {
     /// The message.
@@ -124,6 +130,7 @@ pub struct MessageDeleted {
 
 /// `chat:read`: the mark as it is now.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ReadUpTo {
     /// The room.
@@ -153,11 +160,13 @@ impl Serialize for VersionedMessages {
 
 /// `chat:history`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct History {
     /// The room.
     pub room_id: RoomId,
     /// The page, ascending.
+    #[cfg_attr(test, schemars(with = "Vec<VersionedMessage<'static>>"))]
     pub messages: VersionedMessages,
     /// Whether there are more in the direction asked.
     pub has_more: bool,
@@ -169,10 +178,12 @@ pub struct History {
 
 /// `chat:rooms`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomList {
     /// The user's rooms.
     #[serde(serialize_with = "room_views")]
+    #[cfg_attr(test, schemars(with = "Vec<RoomView<'static>>"))]
     pub rooms: Vec<RoomSummary>,
     /// Whether there are more behind them.
     pub has_more: bool,
@@ -198,32 +209,42 @@ pub struct ProgressSynced {
 
 impl Serialize for ProgressSynced {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            #[serde(flatten)]
-            progress: ProgressView<'a>,
-            #[serde(skip_serializing_if = "is_false")]
-            duplicate: bool,
-            #[serde(skip_serializing_if = "is_false")]
-            merged: bool,
-        }
-        Body { progress: (&self.progress).into(), duplicate: self.duplicate, merged: self.merged }.serialize(serializer)
+        let progress = (&self.progress).into();
+        SyncedView { progress, duplicate: self.duplicate, merged: self.merged }.serialize(serializer)
     }
+}
+
+/// A lesson's progress behind a report.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ProgressSynced"))]
+pub(crate) struct SyncedView<'a> {
+    #[serde(flatten)]
+    progress: ProgressView<'a>,
+    /// Whether this is the first answer again.
+    #[serde(skip_serializing_if = "is_false")]
+    duplicate: bool,
+    /// Whether it was made on an older version.
+    #[serde(skip_serializing_if = "is_false")]
+    merged: bool,
 }
 
 /// A batch of `progress:sync`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BatchSynced {
     /// One answer a report, in their order.
+    #[cfg_attr(test, schemars(with = "Vec<SyncedView<'static>>"))]
     pub results: Vec<ProgressSynced>,
 }
 
 /// `progress:get`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressItems {
     /// The lessons.
     #[serde(serialize_with = "lessons")]
+    #[cfg_attr(test, schemars(with = "Vec<ProgressView<'static>>"))]
     pub items: Vec<Progress>,
     /// Where to go on with `since`.
     pub cursor: String,
@@ -233,10 +254,12 @@ pub struct ProgressItems {
 
 /// `progress:history`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressVersions {
     /// The versions kept, oldest first.
     #[serde(serialize_with = "lessons")]
+    #[cfg_attr(test, schemars(with = "Vec<ProgressView<'static>>"))]
     pub versions: Vec<Progress>,
     /// Whether older ones are kept that did not fit.
     pub has_more: bool,
@@ -248,10 +271,12 @@ fn lessons<S: serde::Serializer>(list: &[Progress], serializer: S) -> Result<S::
 
 /// `notification:list`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationItems {
     /// Newest first.
     #[serde(serialize_with = "notifications")]
+    #[cfg_attr(test, schemars(with = "Vec<NotificationView<'static>>"))]
     pub items: Vec<Notification>,
     /// How many of the whole inbox are unread.
     pub unread: u64,
@@ -265,6 +290,7 @@ fn notifications<S: serde::Serializer>(list: &[Notification], serializer: S) -> 
 
 /// `notification:read`, `notification:delete`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct InboxMarked {
     /// Which notifications changed.
     pub ids: Vec<u64>,
@@ -274,6 +300,7 @@ pub struct InboxMarked {
 
 /// One person of `presence:list`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Present {
     /// The user.
@@ -288,6 +315,7 @@ pub struct Present {
 
 /// `presence:list`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PresenceItems {
     /// Who is in the room, by their ids.
@@ -300,6 +328,7 @@ pub struct PresenceItems {
 
 /// `POST /api/v1/broadcast`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct BroadcastSent {
     /// How many sockets it was addressed to.
     pub sockets: usize,

@@ -122,6 +122,7 @@ pub enum ServerEvent<'a> {
 
 /// Somebody who came to a room or left it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomGuest<'a> {
     /// The room.
@@ -211,24 +212,28 @@ impl ServerEvent<'_> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "TokenExpiring"))]
 #[serde(rename_all = "camelCase")]
 struct Expiring {
     expires_at: Timestamp,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ServerDraining"))]
 #[serde(rename_all = "camelCase")]
 struct Draining {
     retry_after_ms: u64,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "NotificationGone"))]
 struct Gone<'a> {
     id: u64,
     reason: &'a str,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 struct RequestError<'a> {
     event: &'a str,
@@ -239,6 +244,7 @@ struct RequestError<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MessageEditedEvent"))]
 #[serde(rename_all = "camelCase")]
 struct Edited<'a> {
     room_id: &'a RoomId,
@@ -251,6 +257,7 @@ struct Edited<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MessageDeletedEvent"))]
 #[serde(rename_all = "camelCase")]
 struct Deleted<'a> {
     room_id: &'a RoomId,
@@ -262,6 +269,7 @@ struct Deleted<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "UserTyping"))]
 #[serde(rename_all = "camelCase")]
 struct Typing<'a> {
     room_id: &'a RoomId,
@@ -271,6 +279,7 @@ struct Typing<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "ReadMark"))]
 #[serde(rename_all = "camelCase")]
 struct Read<'a> {
     room_id: &'a RoomId,
@@ -279,6 +288,7 @@ struct Read<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InboxUpdated"))]
 #[serde(rename_all = "camelCase")]
 struct Updated<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -295,11 +305,36 @@ struct Updated<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PresenceChanged"))]
 #[serde(rename_all = "camelCase")]
 struct Presence<'a> {
     user_id: &'a UserId,
     online: bool,
     last_seen: Timestamp,
+}
+
+/// Every event, what it says, and the schema of its payload.
+#[cfg(test)]
+pub(crate) fn schemas(of: &mut schemars::SchemaGenerator) -> Vec<(&'static str, &'static str, schemars::Schema)> {
+    vec![
+        ("authenticated", "Who one is, and what waits", of.subschema_for::<Session<'static>>()),
+        ("auth_error", "Why one is not let in, or no longer", of.subschema_for::<ApiError>()),
+        ("auth:expiring", "The token ends soon", of.subschema_for::<Expiring>()),
+        ("server:draining", "The server stops soon: connect again", of.subschema_for::<Draining>()),
+        ("request:error", "A request without an acknowledgement failed", of.subschema_for::<RequestError<'static>>()),
+        ("chat:message", "A message was stored", of.subschema_for::<MessageView<'static>>()),
+        ("chat:message-edited", "A message was changed", of.subschema_for::<Edited<'static>>()),
+        ("chat:message-deleted", "A message was deleted", of.subschema_for::<Deleted<'static>>()),
+        ("chat:user_joined", "A user's first socket is in the room", of.subschema_for::<RoomGuest<'static>>()),
+        ("chat:user_left", "A user's last socket has left the room", of.subschema_for::<RoomGuest<'static>>()),
+        ("chat:typing", "A user begins or ends typing", of.subschema_for::<Typing<'static>>()),
+        ("chat:read", "A read mark moved", of.subschema_for::<Read<'static>>()),
+        ("progress:updated", "A lesson has a new version", of.subschema_for::<ProgressView<'static>>()),
+        ("notification:new", "A notification", of.subschema_for::<NotificationView<'static>>()),
+        ("notification:updated", "Another device has read or deleted", of.subschema_for::<Updated<'static>>()),
+        ("notification:gone", "A notification is in no inbox any more", of.subschema_for::<Gone<'static>>()),
+        ("presence:changed", "A user came or went", of.subschema_for::<Presence<'static>>()),
+    ]
 }
 
 /// Names that Socket.IO keeps for itself: no broadcast may use them.

@@ -25,6 +25,7 @@ impl<'a> ErrorBody<'a> {
 
 /// `GET /api/health`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
     /// Whether it is ready.
@@ -48,6 +49,7 @@ pub struct Health {
 
 /// `GET /api/v1/admin/status`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// The version of academy-rt.
@@ -130,6 +132,7 @@ pub struct Status {
 
 /// Clients that cannot reach Socket.IO, since the start: why is in the log.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct UnreachableCounts {
     /// Clients of Socket.IO 2 and older.
@@ -142,6 +145,7 @@ pub struct UnreachableCounts {
 
 /// A room that much is said in.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BusyRoom {
     /// The room.
@@ -154,6 +158,7 @@ pub struct BusyRoom {
 
 /// Somebody who was refused.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RefusedUser {
     /// The user.
@@ -165,6 +170,7 @@ pub struct RefusedUser {
 
 /// A name that strangers have given, and how often.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SeenName {
     /// The address or the origin.
     pub name: String,
@@ -174,6 +180,7 @@ pub struct SeenName {
 
 /// Sockets by transport.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SocketCounts {
     /// All.
     pub total: usize,
@@ -187,6 +194,7 @@ pub struct SocketCounts {
 
 /// Sockets by role.
 #[derive(Debug, Default, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RoleCounts {
     /// Administrators.
     pub admin: usize,
@@ -215,6 +223,7 @@ impl RoleCounts {
 
 /// The certificate in force.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateStatus {
     /// Host names and addresses that it is for.
@@ -237,6 +246,7 @@ pub struct CertificateStatus {
 
 /// A key that tokens are checked with; never the key itself.
 #[derive(Debug, Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KeyStatus {
     /// What tokens call it.
@@ -252,6 +262,7 @@ pub struct KeyStatus {
 
 /// What happens in a second, on the average of the last minute.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RateFigures {
     /// Messages stored.
@@ -264,6 +275,7 @@ pub struct RateFigures {
 
 /// What each quota of a user has refused.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct QuotaCounts {
     /// `limits.stored_per_day`.
@@ -276,6 +288,7 @@ pub struct QuotaCounts {
 
 /// What one quota has refused.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct QuotaFigures {
     /// Requests since the start.
@@ -286,6 +299,7 @@ pub struct QuotaFigures {
 
 /// What the process costs.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessCounts {
     /// Memory in use, in bytes.
@@ -300,6 +314,7 @@ pub struct ProcessCounts {
 
 /// Figures of the store.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct StoreCounts {
     /// The database file, in bytes.
@@ -326,6 +341,7 @@ pub struct StoreCounts {
 
 /// The continuous backup.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ContinuousBackup {
     /// Where it goes.
@@ -344,6 +360,7 @@ pub struct ContinuousBackup {
 
 /// The forwarding of the audit log.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AuditForward {
     /// To where.
@@ -364,6 +381,7 @@ pub struct AuditForward {
 
 /// One event of the long poll.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PolledEvent<'a> {
     /// The event's name.
     pub event: &'a str,
@@ -373,6 +391,7 @@ pub struct PolledEvent<'a> {
 
 /// `GET /api/v1/events`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Polled<'a> {
     /// What happened, in order.
     pub events: Vec<PolledEvent<'a>>,

@@ -98,6 +98,7 @@ impl ClientEvent {
 
 /// `{ roomId }`, or a bare room id.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomOnly {
     /// The room.
@@ -106,6 +107,7 @@ pub struct RoomOnly {
 
 /// `chat:join`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatJoin {
     /// The room.
@@ -120,6 +122,7 @@ pub struct ChatJoin {
 
 /// `chat:message`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatMessage {
     /// The room.
@@ -139,6 +142,7 @@ pub struct ChatMessage {
 
 /// `chat:edit`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatEdit {
     /// The room.
@@ -151,6 +155,7 @@ pub struct ChatEdit {
 
 /// `chat:delete`, `chat:read`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageRef {
     /// The room.
@@ -161,6 +166,7 @@ pub struct MessageRef {
 
 /// `chat:typing`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatTyping {
     /// The room.
@@ -171,6 +177,7 @@ pub struct ChatTyping {
 
 /// `chat:history`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatHistory {
     /// The room.
@@ -191,6 +198,7 @@ pub struct ChatHistory {
 
 /// One report of `progress:sync`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressSync {
     /// The lesson.
@@ -237,6 +245,7 @@ impl From<ProgressSync> for Update {
 
 /// `chat:rooms`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatRooms {
     /// The `cursor` of an earlier answer: only the rooms behind it.
@@ -249,6 +258,7 @@ pub struct ChatRooms {
 
 /// `presence:list`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PresenceList {
     /// The room.
@@ -263,6 +273,7 @@ pub struct PresenceList {
 
 /// `progress:get`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressGet {
     /// Only this lesson.
@@ -284,6 +295,7 @@ pub struct ProgressGet {
 
 /// `progress:history`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressHistory {
     /// The lesson.
@@ -295,6 +307,7 @@ pub struct ProgressHistory {
 
 /// `notification:list`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationList {
     /// Only older than this id.
@@ -310,6 +323,7 @@ pub struct NotificationList {
 
 /// `notification:read`: exactly one of the three.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationRead {
     /// This one.
@@ -328,6 +342,7 @@ pub struct NotificationRead {
 
 /// `notification:delete`.
 #[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationDelete {
     /// This one.
@@ -336,13 +351,16 @@ pub struct NotificationDelete {
 
 /// `auth:refresh`.
 #[derive(Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuthRefresh {
     /// The new token; its memory is overwritten when it has been looked at.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub token: Zeroizing<String>,
 }
 
 /// Where a broadcast goes: exactly one of them.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// One user.
@@ -364,6 +382,7 @@ pub struct Target {
 
 /// `POST /api/v1/broadcast`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Broadcast {
     /// To whom.
@@ -377,6 +396,7 @@ pub struct Broadcast {
 
 /// What a back end says of a message to a chat room. What else the event has may be there, and is the server's to say.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlatformMessage {
     /// The text.
@@ -400,17 +420,22 @@ pub struct PlatformMessage {
     #[serde(default)]
     pub room_id: Option<RoomId>,
     #[serde(default, rename = "id")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _id: IgnoredAny,
     #[serde(default, rename = "seq")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _seq: IgnoredAny,
     #[serde(default, rename = "timestamp")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _timestamp: IgnoredAny,
     #[serde(default, rename = "clientId")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _client_id: IgnoredAny,
 }
 
 /// What a back end says of a message that is to be edited.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlatformEdit {
     /// The message, or
@@ -425,15 +450,19 @@ pub struct PlatformEdit {
     #[serde(default)]
     pub room_id: Option<RoomId>,
     #[serde(default, rename = "id")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _id: IgnoredAny,
     #[serde(default, rename = "editedAt")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _edited_at: IgnoredAny,
     #[serde(default, rename = "editedBy")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _edited_by: IgnoredAny,
 }
 
 /// What a back end says of a message that is to be deleted.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlatformDeletion {
     /// The message, or
@@ -446,15 +475,19 @@ pub struct PlatformDeletion {
     #[serde(default)]
     pub room_id: Option<RoomId>,
     #[serde(default, rename = "id")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _id: IgnoredAny,
     #[serde(default, rename = "deletedAt")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _deleted_at: IgnoredAny,
     #[serde(default, rename = "deletedBy")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _deleted_by: IgnoredAny,
 }
 
 /// What a notification shows.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NotificationContent {
     /// A word for the kind; `info` without it.
@@ -479,20 +512,27 @@ pub struct NotificationContent {
     #[serde(default)]
     pub metadata: Option<Box<serde_json::value::RawValue>>,
     #[serde(default, rename = "target")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _target: IgnoredAny,
     /// Read of a [`NotificationTarget`].
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     at: Option<IgnoredAny>,
     /// As `at`.
     #[serde(default)]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     until: Option<IgnoredAny>,
     #[serde(default, rename = "id")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _id: IgnoredAny,
     #[serde(default, rename = "createdAt")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _created_at: IgnoredAny,
     #[serde(default, rename = "timestamp")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _timestamp: IgnoredAny,
     #[serde(default, rename = "read")]
+    #[cfg_attr(test, schemars(with = "Option<serde_json::Value>"))]
     _read: IgnoredAny,
 }
 
@@ -507,6 +547,7 @@ impl NotificationContent {
 /// `POST /api/v1/notifications`: the target, beside which the body has a [`NotificationContent`]. They are read one after
 /// the other from the same text, so that `metadata` keeps the text it was given.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NotificationTarget {
     /// To whom.
     pub target: Target,

@@ -11,6 +11,7 @@ use crate::domain::{Actor, LessonId, Role, Room, RoomId, Timestamp, UserId};
 
 /// A message, as an event and in a page.
 #[derive(Debug, Serialize, Clone)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageView<'a> {
     /// Unique over all rooms.
@@ -72,6 +73,7 @@ impl<'a> From<&'a Message> for MessageView<'a> {
 
 /// A message with what it said before it was changed under a legal hold.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct VersionedMessage<'a> {
     #[serde(flatten)]
     message: MessageView<'a>,
@@ -105,6 +107,7 @@ impl Serialize for OneMessage {
 
 /// What a message said before it was changed.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct VersionView<'a> {
     content: &'a str,
     until: Timestamp,
@@ -121,6 +124,7 @@ impl<'a> From<&'a WithheldVersion> for VersionView<'a> {
 
 /// A lesson's progress, as an event and in an answer.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProgressView<'a> {
     /// The lesson.
@@ -163,6 +167,7 @@ impl<'a> From<&'a Progress> for ProgressView<'a> {
 
 /// A notification, as an event and in a list.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationView<'a> {
     /// Unique, rising.
@@ -197,6 +202,7 @@ pub struct NotificationView<'a> {
 
 /// The texts of a notification in both languages. What is not given in French is as in English.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Translations<'a> {
     /// In English.
     pub en: Texts<'a>,
@@ -206,6 +212,7 @@ pub struct Translations<'a> {
 
 /// The texts of a notification in one language.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Texts<'a> {
     /// The title.
     pub title: &'a str,
@@ -249,6 +256,7 @@ impl<'a> From<&'a Notification> for NotificationView<'a> {
 
 /// One row of `chat:rooms`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomView<'a> {
     /// The room.
@@ -277,6 +285,7 @@ impl<'a> From<&'a RoomSummary> for RoomView<'a> {
 
 /// What `authenticated` and `GET /api/v1/session` say.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Session<'a> {
     /// The user, with the token's type.

@@ -17,6 +17,7 @@ pub const MAX_LISTED: usize = 1_000;
 
 /// `POST /api/v1/admin/rooms`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoomRequest {
     /// The id.
@@ -37,6 +38,7 @@ pub struct RoomRequest {
 
 /// `PATCH /api/v1/admin/rooms/{id}`; what is absent stays.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoomPatchRequest {
     /// The name; null takes it away.
@@ -57,6 +59,7 @@ fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Res
 
 /// `PUT /api/v1/admin/rooms/{id}/members/{userId}`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MemberRequest {
     /// What they are in it.
@@ -66,6 +69,7 @@ pub struct MemberRequest {
 
 /// What an administrator makes somebody in a room.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum MemberRole {
     /// Admitted.
@@ -86,6 +90,7 @@ impl From<MemberRole> for Membership {
 
 /// A room, as administrators see it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomDetails {
     /// The room.
@@ -126,6 +131,7 @@ impl RoomDetails {
 
 /// Somebody who takes part in a room.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MemberDetails {
     /// The user.
@@ -151,6 +157,7 @@ impl MemberDetails {
 
 /// Which part of a list is asked for, in the order of ids.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ListRequest {
     /// Behind this id.
     #[serde(default)]
@@ -168,6 +175,7 @@ pub struct ListRequest {
 
 /// Which part of a list is asked for that is in the order of numbers.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NumberedRequest {
     /// Behind this number.
     #[serde(default)]
@@ -183,6 +191,7 @@ fn most_listed() -> usize {
 
 /// A part of a list.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Listed<T> {
     /// The items.
@@ -193,6 +202,7 @@ pub struct Listed<T> {
 
 /// A room with a part of its members.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomWithMembers {
     /// The room.
@@ -206,6 +216,7 @@ pub struct RoomWithMembers {
 
 /// What was done to somebody's place in a room.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MemberChanged {
     /// The room.
@@ -220,6 +231,7 @@ pub struct MemberChanged {
 
 /// A person, as administrators see them.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct UserDetails {
     /// The user.
@@ -242,6 +254,7 @@ pub struct UserDetails {
 
 /// `GET .../users/{id}/diagnosis`: what the server knows of why somebody is or is not served.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Diagnosis {
     /// The user.
@@ -265,6 +278,7 @@ pub const MAX_DIAGNOSED: usize = 100;
 
 /// A live socket with what it is in.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DiagnosedConnection {
     /// The socket.
@@ -280,6 +294,7 @@ pub struct DiagnosedConnection {
 
 /// A refusal.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RefusalView {
     /// When it came last.
@@ -298,6 +313,7 @@ pub struct RefusalView {
 
 /// `POST .../users/{id}/block` and `/unblock`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BlockChanged {
     /// The user.
@@ -313,6 +329,7 @@ pub struct BlockChanged {
 
 /// Why, in the words of who did it.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReasonRequest {
     /// The words; they are in the audit log.
@@ -322,6 +339,7 @@ pub struct ReasonRequest {
 
 /// `POST /api/v1/admin/tokens/revoke`: exactly one of `jti`, `userId` and `all`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RevokeRequest {
     /// One token.
@@ -346,6 +364,7 @@ pub struct RevokeRequest {
 
 /// What would be revoked.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RevocationPreview {
     /// That nothing was revoked.
@@ -358,6 +377,7 @@ pub struct RevocationPreview {
 
 /// What was revoked.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Revoked {
     /// It.
@@ -372,6 +392,7 @@ pub struct Revoked {
 
 /// A revocation or a block.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct BanView {
     /// `token`, `user_tokens`, `all_tokens` or `block`.
@@ -416,6 +437,7 @@ impl From<&Banned> for BanView {
 
 /// `GET /api/v1/admin/connections`: one socket.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionView {
     /// The server's own number of it.
@@ -438,6 +460,7 @@ pub struct ConnectionView {
 
 /// `POST .../users/{id}/mute`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MuteRequest {
     /// In which room; everywhere without it.
@@ -452,6 +475,7 @@ pub struct MuteRequest {
 
 /// `POST .../users/{id}/unmute`.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UnmuteRequest {
     /// In which room; without it, the mute that is for everywhere.
@@ -464,6 +488,7 @@ pub struct UnmuteRequest {
 
 /// A mute: of the list, and of what was set or lifted.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MuteView {
     /// The user.
@@ -490,6 +515,7 @@ impl MuteView {
 
 /// `POST .../users/{id}/mute` and `/unmute`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MuteChanged {
     /// The mute that was set or lifted.
@@ -501,6 +527,7 @@ pub struct MuteChanged {
 
 /// `POST .../users/{id}/disconnect`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Disconnected {
     /// The user.

@@ -9,6 +9,7 @@ use crate::protocol::view::NotificationView;
 
 /// A record of the audit log.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AuditView {
     /// 1, 2, 3, ... without gaps.
@@ -47,6 +48,7 @@ impl From<&AuditRecord> for AuditView {
 
 /// A point of the chain.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LinkView {
     /// The record's number; 0 before the first.
     pub number: u64,
@@ -62,6 +64,7 @@ impl From<Link> for LinkView {
 
 /// `GET /api/v1/admin/audit`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AuditPage {
     /// Records, ascending.
@@ -76,6 +79,7 @@ pub struct AuditPage {
 
 /// `GET /api/v1/admin/audit` with one of these: records that fit all that is given, the newest first.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuditSearch {
     /// Only records before this number.
     #[serde(default)]
@@ -126,6 +130,7 @@ impl AuditSearch {
 
 /// What a search in the audit log has found.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuditFound {
     /// Records, descending.
     pub items: Vec<AuditView>,
@@ -136,6 +141,7 @@ pub struct AuditFound {
 
 /// `POST /api/v1/admin/audit`: what was done outside of the server.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReportRequest {
     /// What: `token.issue`, `keys` or `backup`.
@@ -149,6 +155,7 @@ pub struct ReportRequest {
 
 /// `GET /api/v1/admin/rooms/{roomId}/export`.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TranscriptRequest {
     /// How it is written.
@@ -170,6 +177,7 @@ pub struct TranscriptRequest {
 
 /// How a transcript is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum TranscriptFormat {
     /// A JSON object a line.
@@ -181,6 +189,7 @@ pub enum TranscriptFormat {
 
 /// A language of a page's own words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     /// English.
@@ -192,6 +201,7 @@ pub enum Language {
 
 /// `POST /api/v1/admin/messages/{messageId}/delete`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MessageRemoved {
     /// The room.
@@ -211,6 +221,7 @@ pub struct MessageRemoved {
 
 /// `POST /api/v1/admin/holds`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HoldRequest {
     /// The person, or
@@ -225,6 +236,7 @@ pub struct HoldRequest {
 
 /// A legal hold.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HoldView {
     /// Its number, by which it is released where several stand on one subject.
@@ -256,6 +268,7 @@ impl From<&Hold> for HoldView {
 
 /// `GET /api/v1/admin/holds`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Holds {
     /// All of them.
     pub items: Vec<HoldView>,
@@ -263,6 +276,7 @@ pub struct Holds {
 
 /// `POST /api/v1/admin/backup`: a stream was kept and read back.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackupKept {
     /// The file's size in bytes.
@@ -274,6 +288,7 @@ pub struct BackupKept {
 
 /// What is known of the last good backup.
 #[derive(Debug, Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LastBackup {
     /// When it was made.
     pub at: Timestamp,
@@ -283,6 +298,7 @@ pub struct LastBackup {
 
 /// `GET /api/v1/admin/tables`: what the database file holds.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Tables {
     /// The size of the file in bytes.
@@ -297,6 +313,7 @@ pub struct Tables {
 
 /// A table, its size and its growth.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TableView {
     /// Its name.
@@ -315,6 +332,7 @@ pub struct TableView {
 
 /// `DELETE /api/v1/admin/users/{id}?dryRun=true`: what an erasure would take.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ErasurePreview {
     /// Of whom.
@@ -327,6 +345,7 @@ pub struct ErasurePreview {
 
 /// A notification, in an export.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ExportedNotification<'a> {
     /// It, as its reader sees it.
     #[serde(flatten)]
@@ -343,6 +362,7 @@ pub struct ExportedNotification<'a> {
 
 /// A person, in an export.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileView<'a> {
     /// Their id.

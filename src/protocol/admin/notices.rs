@@ -9,6 +9,7 @@ use crate::protocol::view::Translations;
 
 /// `GET /api/v1/admin/notifications`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NoticeListRequest {
     /// `scheduled`, `live` or `over`.
@@ -24,6 +25,7 @@ pub struct NoticeListRequest {
 
 /// `GET /api/v1/admin/notifications/{id}/readers`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ReaderListRequest {
     /// What an earlier page gave as `next`.
@@ -39,6 +41,7 @@ pub struct ReaderListRequest {
 
 /// To whom it goes.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum TargetView {
     /// To everybody: `true`.
@@ -53,6 +56,7 @@ pub enum TargetView {
 
 /// A notification.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NoticeView {
     /// Its number.
@@ -129,6 +133,7 @@ impl From<&CountedNotice> for NoticeView {
 
 /// A part of the readers.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Readers {
     /// The notification.
     pub notification: NoticeView,
@@ -140,6 +145,7 @@ pub struct Readers {
 
 /// Somebody whom a notification is for.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ReaderView {
     /// The user.
@@ -161,6 +167,7 @@ impl From<Reader> for ReaderView {
 
 /// `POST /api/v1/admin/notifications/{id}/recall`.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Recalled {
     /// What was taken back.

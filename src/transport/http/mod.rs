@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod broadcast;
 pub mod client;
+mod contract;
 pub mod deferred;
 pub mod extract;
 pub mod health;
@@ -144,6 +145,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .or(admin::rooms::routes(&api))
         .unify()
         .or(sdk::routes(&api))
+        .unify()
+        .or(contract::routes(&api))
         .unify()
         .or(console(&api))
         .unify()

@@ -638,6 +638,7 @@ fn too_many(most: usize, whose: &str) -> ApiError {
 
 /// The answer to `auth:refresh`.
 #[derive(Debug, serde::Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Refreshed {
     expires_at: Option<Timestamp>,
