@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { io } from 'socket.io-client';
+import { noteAnswer, watch } from './recorder.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const binary = process.env.TESTED_BINARY ?? join(here, '../../target/release/academy-rt');
@@ -153,6 +154,7 @@ export class Appliance {
       path: '/ws', auth, forceNew: true, reconnection: false, transports: ['websocket'], ca: this.ca, ...options,
     });
     this.sockets.add(socket);
+    watch(socket);
     socket.heard = [];
     socket.onAny((event, payload) => {
       socket.heard.push({ event, payload });
@@ -178,10 +180,9 @@ export class Appliance {
       all['content-type'] = 'application/json';
       all['content-length'] = Buffer.byteLength(text);
     }
-    if (this.tls) return httpsFetch(`${this.url}${path}`, { method, headers: all, body: text, ca: this.ca });
-    const answer = await fetch(`${this.url}${path}`, { method, headers: all, body: text });
-    const raw = await answer.text();
-    return { status: answer.status, headers: answer.headers, raw, json: parse(raw) };
+    const answer = await (this.tls ? httpsFetch : plainFetch)(`${this.url}${path}`, { method, headers: all, body: text, ca: this.ca });
+    noteAnswer({ method, url: path, sent: text, status: answer.status, type: answer.headers.get('content-type'), json: answer.json });
+    return answer;
   }
 
   rssKiB() {
@@ -195,6 +196,12 @@ function parse(raw) {
   } catch {
     return undefined;
   }
+}
+
+async function plainFetch(url, { method, headers, body }) {
+  const answer = await fetch(url, { method, headers, body });
+  const raw = await answer.text();
+  return { status: answer.status, headers: answer.headers, raw, json: parse(raw) };
 }
 
 function httpsFetch(url, { method, headers, body, ca }) {

@@ -21,9 +21,9 @@ const here = dirname(fileURLToPath(import.meta.url));
 const root = join(here, '../..');
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).sort().map((name) => `docs/${name}`)];
 const RUN = ['docs/http.md', 'docs/protocol.md'];
-const TESTED = ['sh', 'bash', 'js', 'ts', 'json', 'html', 'toml'];
+const TESTED = ['sh', 'bash', 'js', 'ts', 'json', 'html', 'toml', 'python', 'php', 'csharp'];
 const KNOWN = ['check', 'run', 'env', 'output', 'sdk'];
-const NAMES = ['deploy', 'tutorial', 'migrate', 'sdk', 'command', 'file'];
+const NAMES = ['deploy', 'tutorial', 'migrate', 'sdk', 'command', 'file', 'backend'];
 
 /** The blocks of a page, and what is wrong with how they are marked. */
 function blocksOf(name, page) {
@@ -168,7 +168,7 @@ for (const name of RUN) {
 }
 
 test('a block that has a name is used by the test of that name', () => {
-  const tests = { deploy: ['docs/deploy'], tutorial: ['docs/tutorial'], migrate: ['docs/migrate'], command: ['docs/commands'], sdk: ['sdk/docs'] };
+  const tests = { deploy: ['docs/deploy'], tutorial: ['docs/tutorial'], migrate: ['docs/migrate'], command: ['docs/commands'], backend: ['docs/backends'], sdk: ['sdk/docs'] };
   for (const name of pages) {
     for (const { at, attributes } of blocksOf(name, readFileSync(join(root, name), 'utf8')).blocks) {
       for (const [kind, value] of attributes.map((one) => one.split('=')).filter(([kind, value]) => value !== undefined && kind !== 'file')) {
@@ -204,7 +204,7 @@ test('docs/http.md: there is something at each address that has a heading', asyn
   // kinds of holds, and the SDK's files, the page at `/` and its files have none.
   const routes = readdirSync(join(root, 'src/transport/http'), { recursive: true }).filter((name) => name.endsWith('.rs'));
   const handlers = routes.flatMap((name) => readFileSync(join(root, 'src/transport/http', name), 'utf8').match(/\.then\(\w+\)/g) ?? []);
-  assert.equal(headings.length, handlers.length + 4 + 1 + 3, 'a route has no heading, or a heading no route');
+  assert.equal(headings.length, handlers.length + 4 + 2 + 3, 'a route has no heading, or a heading no route');
   const server = await Appliance.start();
   t.after(() => server.stop());
   const sample = { file: 'academy-rt.js', kind: 'user', messageId: '1', notificationId: '1' };

@@ -136,7 +136,7 @@ fn the_file_has_every_event_with_its_answer_as_the_types_say() {
         operations.push((format!("send{}{}", told[..1].to_uppercase(), &told[1..]), operation));
     }
     let document = Document {
-        asyncapi: "3.0.0",
+        asyncapi: "3.1.0",
         info: Info::of(
             "academy-rt events",
             "The events of Socket.IO at `/ws`, default namespace, with a token in `auth.token`. A message is the event's first argument; \
