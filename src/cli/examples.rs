@@ -11,7 +11,7 @@ const EXAMPLES: [(&str, &[&str]); 57] = [
             "init --non-interactive --dir /etc/academy-rt --host rt.example.org --cors-origin https://academy.example.org",
         ],
     ),
-    ("serve", &["serve", "serve --listen 127.0.0.1:8443 --data-dir ./data"]),
+    ("serve", &["serve", "serve --listen 127.0.0.1:8443 --data-dir ./data", "serve --dev --no-tls"]),
     (
         "token issue",
         &[

@@ -94,6 +94,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// Files beside them that look like configuration and were not read.
     pub passed_over: Vec<PathBuf>,
+    /// Whether it is for a developer on this machine (`serve --dev`); nothing that is written can say so.
+    pub is_dev: bool,
 }
 
 /// A value that was set.
@@ -519,6 +521,7 @@ impl Default for Config {
             empty_env: Vec::new(),
             files: Vec::new(),
             passed_over: Vec::new(),
+            is_dev: false,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The origin of a page (RFC 6454) in one spelling, so that two are compared by what they are.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The schemes of the pages that are served over HTTP, with their default ports.
 const HTTP: [(&str, u16); 2] = [("https", 443), ("http", 80)];
@@ -39,6 +39,18 @@ impl Origin {
         let Some((scheme, _)) = self.0.split_once("://") else { return false };
         let may_be = scheme == "https" || (scheme == "http" && !has_tls);
         may_be && Origin::parse(&format!("{scheme}://{host}")).as_ref() == Some(self)
+    }
+
+    /// Whether it is one of this machine: `localhost`, a name below it, or a loopback address (RFC 6761, 6.3).
+    #[must_use]
+    pub fn is_of_this_machine(&self) -> bool {
+        let Some((_, Some((host, _)))) =
+            self.0.split_once("://").map(|(scheme, authority)| (scheme, host_and_port(authority)))
+        else {
+            return false;
+        };
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost" || host.ends_with(".localhost") || address.is_ok_and(|address| address.is_loopback())
     }
 
     /// It, in its one spelling.

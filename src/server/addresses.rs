@@ -36,6 +36,27 @@ pub(super) fn refuse_plain_http(config: &Config, passed: &[std::net::TcpListener
     addresses.iter().try_for_each(|address| refuse_plain_http_outside(config, *address))
 }
 
+/// What `serve --dev` gives away is for this machine: whoever can reach it may have any token.
+pub(super) fn refuse_dev_outside(config: &Config, passed: &[std::net::TcpListener]) -> Result<(), Problem> {
+    let mut addresses: Vec<SocketAddr> = passed.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    addresses.push(config.server.listen);
+    let reached = addresses
+        .iter()
+        .find(|address| !address.ip().is_loopback())
+        .map(|address| format!("it would listen on {address}"));
+    let passed_on = config.server.behind_proxy || config.server.proxy_protocol;
+    let why =
+        reached.or_else(|| passed_on.then(|| "a proxy would pass others on to it (server.behind_proxy)".to_owned()));
+    match why.filter(|_| config.is_dev) {
+        None => Ok(()),
+        Some(why) => Err(Problem::new(
+            "serve --dev is for this machine alone",
+            format!("{why}, and whoever reaches it may have a token of anybody"),
+            "Leave out --dev, or listen on 127.0.0.1 without a proxy.",
+        )),
+    }
+}
+
 /// Makes the data directory, or takes the one that is there: one that nobody else can change or put another one in the place of.
 pub(super) fn make_private_dir(path: &Path) -> Result<(), Problem> {
     let failed = |error: io::Error| {

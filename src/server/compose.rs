@@ -13,6 +13,7 @@ use crate::realtime::live::Live;
 use crate::server::middleware::{Middleware, MiddlewareSettings};
 use crate::server::open_store::open_store;
 use crate::services::{App, Settings};
+use crate::transport::http::dev::DevTokens;
 use crate::transport::http::{HttpApi, Process, routes};
 use crate::transport::memory::Memory;
 use crate::transport::socketio::SocketIoTransport;
@@ -66,7 +67,7 @@ pub(super) fn transports(
     app: &Arc<App>,
     verifier: &Arc<Verifier>,
     process: Arc<dyn Process>,
-    settings: MiddlewareSettings,
+    (settings, dev): (MiddlewareSettings, Option<Arc<DevTokens>>),
 ) -> Transports {
     let sockets = SocketIoTransport::new(app.clone(), verifier.clone(), config);
     let (engine, io) = sockets.mount();
@@ -80,6 +81,7 @@ pub(super) fn transports(
         payload_bytes: config.limits.payload as u64,
         bodies: bodies.clone(),
         answers: sockets.answers.clone(),
+        dev,
     });
     let middleware = Middleware::new(engine, routes(api.clone()), sockets.clone(), bodies, process, settings);
     Transports { sockets, api, io, middleware }

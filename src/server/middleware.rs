@@ -95,6 +95,8 @@ type Inner = Box<dyn Fn(Request<TimedBody>) -> Pin<Box<dyn Future<Output = Respo
 pub struct MiddlewareSettings {
     /// Origins of other sites that may use the server from a browser.
     pub cors_origins: Vec<Origin>,
+    /// Whether all pages of this machine may ask (`serve --dev`).
+    pub is_dev: bool,
     /// What the paths of the HTTP API begin with, over the network.
     pub api_path: String,
     /// The cookie that may hold a token.
@@ -124,6 +126,7 @@ impl MiddlewareSettings {
     pub fn new(config: &Config) -> MiddlewareSettings {
         MiddlewareSettings {
             cors_origins: config.server.cors_origins.clone(),
+            is_dev: config.is_dev,
             api_path: config.server.api_path.clone(),
             cookie_name: config.auth.cookie_name.clone(),
             compression: config.server.compression,
@@ -326,7 +329,7 @@ impl Middleware {
                 headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
             }
         }
-        if is_refused || !self.rules.load().settings.cors_origins.is_empty() {
+        if is_refused || self.rules.load().settings.is_dev || !self.rules.load().settings.cors_origins.is_empty() {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
         if let Some(Allowed::Listed(origin)) = allowed {
@@ -662,7 +665,8 @@ impl Middleware {
         let value = headers.get(ORIGIN)?;
         let origin = Origin::parse(value.to_str().ok()?)?;
         let rules = self.rules.load();
-        if rules.settings.cors_origins.contains(&origin) {
+        let is_dev = rules.settings.is_dev && origin.is_of_this_machine();
+        if is_dev || rules.settings.cors_origins.contains(&origin) {
             return Some(Allowed::Listed(value.clone()));
         }
         let host = headers.get(HOST)?.to_str().ok()?;

@@ -40,13 +40,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::continuous::recorder::Recorder;
 use crate::auth::sources::LoadedKeys;
-use crate::auth::{Verifier, sources};
+use crate::auth::{SigningKey, Verifier, sources};
 use crate::config::Config;
 use crate::domain::problem::Problem;
 use crate::domain::{Clock, SystemClock};
 use crate::realtime::feed::Feed;
 use crate::services::{App, Settings, housekeeping};
 use crate::transport::http::HttpApi;
+use crate::transport::http::dev::DevTokens;
 use crate::transport::socketio::SocketIoTransport;
 
 use audit_forward::Forwarder;
@@ -228,6 +229,7 @@ impl Server {
         preflight::refuse_clock(clock.now())?;
         let passed = systemd::listeners()?;
         addresses::refuse_plain_http(&config, &passed)?;
+        addresses::refuse_dev_outside(&config, &passed)?;
         addresses::make_private_dir(&config.storage.data_dir)?;
         let credentials = Credentials::load(&config, &*clock)?;
         audit_forward::refuse_unusable(&config.audit)?;
@@ -244,6 +246,7 @@ impl Server {
             None => None,
         };
         let Credentials { keys, key_files, tls, warnings } = credentials;
+        let dev = config.is_dev.then(|| dev_tokens(&config, keys.signing, clock.clone()));
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let state = Arc::new(State::new(
             &config,
@@ -253,7 +256,7 @@ impl Server {
             Forwarder::of(&config, app.store.clone()).map(Arc::new),
         ));
         let Transports { sockets, api, io, middleware } =
-            compose::transports(&config, &app, &verifier, state.clone(), MiddlewareSettings::new(&config));
+            compose::transports(&config, &app, &verifier, state.clone(), (MiddlewareSettings::new(&config), dev));
         let draining = CancellationToken::new();
         let limits = ConnectionLimits::new(&config.limits, STALL);
         let connections = Connections::new(middleware.clone(), limits, draining.clone());
@@ -389,4 +392,11 @@ impl Server {
     pub fn started(&self) -> &Started {
         &self.started
     }
+}
+
+/// What signs the tokens of the page of `serve --dev`.
+fn dev_tokens(config: &Config, signing: SigningKey, clock: Arc<dyn Clock>) -> Arc<DevTokens> {
+    let expected = [config.auth.issuer.clone(), config.auth.audience.clone()];
+    let roles = config.auth.role_map.iter().map(|(word, _)| word.clone()).collect();
+    Arc::new(DevTokens { signing, expected, roles, clock })
 }

@@ -113,6 +113,7 @@ impl Offline {
         let verifier = Arc::new(Verifier::new(&config.auth, &secret));
         let process: Arc<dyn Process> = Arc::new(Alone(Instant::now()));
         let settings = MiddlewareSettings {
+            is_dev: false,
             cors_origins: Vec::new(),
             api_path: config.server.api_path.clone(),
             cookie_name: None,
@@ -125,7 +126,7 @@ impl Offline {
             has_tls: false,
             hsts: None,
         };
-        let Transports { middleware, .. } = compose::transports(config, &app, &verifier, process, settings);
+        let Transports { middleware, .. } = compose::transports(config, &app, &verifier, process, (settings, None));
         let limits = ConnectionLimits::new(&config.limits, TIMEOUT);
         let connections = Connections::new(middleware, limits, CancellationToken::new());
         let (ours, theirs) = tokio::io::duplex(BUFFER_BYTES);

@@ -83,14 +83,14 @@ export function dice(from) {
 }
 
 export class Appliance {
-  static async start({ tls = false, env = {}, flags = [], listen = '127.0.0.1', dir = mkdtempSync(join(tmpdir(), 'academy-rt-')) } = {}) {
+  static async start({ tls = false, env = {}, flags = [], serveFlags = [], listen = '127.0.0.1', dir = mkdtempSync(join(tmpdir(), 'academy-rt-')) } = {}) {
     const appliance = new Appliance();
-    await appliance.launchIn({ tls, env, flags, listen, dir });
+    await appliance.launchIn({ tls, env, flags, serveFlags, listen, dir });
     return appliance;
   }
 
-  async launchIn({ tls = false, env, flags = [], listen = '127.0.0.1', dir }) {
-    Object.assign(this, { tls, env, flags, listen, dir, port: await freePort() });
+  async launchIn({ tls = false, env, flags = [], serveFlags = [], listen = '127.0.0.1', dir }) {
+    Object.assign(this, { tls, env, flags, serveFlags, listen, dir, port: await freePort() });
     await this.launch();
   }
 
@@ -107,7 +107,7 @@ export class Appliance {
   }
 
   async launch({ ready = 200 } = {}) {
-    const args = [...this.flags, ...(isTraced ? ['-vv'] : []), 'serve', '--listen', `${this.listen}:${this.port}`, '--data-dir', this.data, ...(this.tls ? [] : ['--no-tls'])];
+    const args = [...this.flags, ...(isTraced ? ['-vv'] : []), 'serve', '--listen', `${this.listen}:${this.port}`, '--data-dir', this.data, ...(this.tls ? [] : ['--no-tls']), ...(this.serveFlags ?? [])];
     const env = { PATH: process.env.PATH, JWT_SECRET: secret, ACADEMY_RT_STORAGE_MIN_FREE: '0', ...this.env };
     this.child = spawn(this.program ?? binary, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
     this.stderr = '';

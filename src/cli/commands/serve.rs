@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 
-use crate::config::{Config, Origin, capacity};
+use crate::config::{Config, Origin, TlsMode, capacity};
 use crate::domain::problem::Problem;
 use crate::observability::process;
 use crate::server::{self, Launcher, Started, threads};
@@ -37,6 +37,10 @@ pub struct ServeArgs {
     /// Serve plain HTTP: only on a loopback address, or behind a proxy that terminates TLS
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     no_tls: bool,
+    /// For developers: a page at /dev with two people who chat and all events, tokens for the asking, and leave for every page
+    /// of this machine; only on a loopback address
+    #[arg(long)]
+    dev: bool,
 }
 
 impl ServeArgs {
@@ -58,6 +62,13 @@ impl ServeArgs {
         }
         Ok(flags)
     }
+
+    /// What a configuration cannot say.
+    fn complete(&self, mut config: Config) -> Config {
+        config.is_dev = self.dev;
+        config.server.welcome |= self.dev;
+        config
+    }
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -65,7 +76,7 @@ impl ServeArgs {
 /// # Errors
 /// If the server cannot start, or does not stop in order.
 pub fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit> {
-    let config = global.load(args.flags()?)?;
+    let config = args.complete(global.load(args.flags()?)?);
     let log = logging::start(global, &config);
     if let Err(error) = process::forbid_core_dumps() {
         tracing::warn!(%error, "a crash may leave a core dump, with secrets in it: set LimitCORE=0 or ulimit -c 0");
@@ -102,7 +113,7 @@ impl Launcher for Terminal {
 
     fn reread(&self) -> Result<Config, Problem> {
         let read = self.args.flags().map_err(anyhow::Error::from).and_then(|flags| self.global.load_again(flags));
-        read.map_err(|error| match error.downcast::<Failure>() {
+        read.map(|config| self.args.complete(config)).map_err(|error| match error.downcast::<Failure>() {
             Ok(failure) => failure.problem,
             Err(error) => Problem::new("the configuration cannot be read", error, "Correct it and reload again."),
         })
@@ -137,6 +148,20 @@ fn greeting(started: &Started, config: &Config, file: Option<&Path>) -> String {
     } else {
         String::new()
     };
+    if config.is_dev {
+        return format!(
+            "academy-rt {version} is running at {url}, for developers on this machine (--dev)\n  {realtime}\n  \
+             open {url}/dev in a browser: two people chat, and all events are shown{certificate}\n  \
+             a token for your own page: {url}/dev/token?user=7&name=Ann&role=learner\n  data in {data_dir}\n\n\
+             Every page of this machine may connect. Stop it with Ctrl-C.\n",
+            version = env!("CARGO_PKG_VERSION"),
+            url = started.url,
+            certificate = match config.tls.mode {
+                TlsMode::SelfSigned => " (accept its certificate once, or use --no-tls)",
+                _ => "",
+            },
+        );
+    }
     format!(
         "academy-rt {version} is running at {url}\n  {realtime}\n{check}  data in {data_dir}\n\n\
          Next, in another terminal, issue a token to try it:\n  \

@@ -1,6 +1,7 @@
 //! Pages for people: so far the connection check at `/`. Both languages are equal, nothing of a page is loaded from elsewhere,
 //! and nothing in it is a script or a style of its own. It says nothing that `/api/health` and `/sdk/server.json` do not say.
 
+pub(crate) mod dev;
 mod words;
 
 use std::sync::Arc;

@@ -488,6 +488,73 @@ pub(super) const CHECK: CheckWords = CheckWords {
     ],
 };
 
+/// The words of the page of `serve --dev`.
+pub(super) struct DevWords {
+    pub(super) title: Text,
+    pub(super) purpose: Text,
+    pub(super) needs_script: Text,
+    pub(super) connected: Text,
+    pub(super) away: Text,
+    pub(super) leave: Text,
+    pub(super) come_back: Text,
+    pub(super) progress: Text,
+    pub(super) notify: Text,
+    pub(super) messages: Text,
+    pub(super) types: Text,
+    pub(super) message: Text,
+    pub(super) send: Text,
+    pub(super) inspector: Text,
+    pub(super) inspected: Text,
+    pub(super) pause: Text,
+    pub(super) clear: Text,
+    pub(super) filter: Text,
+    pub(super) sent: Text,
+    pub(super) told: Text,
+    pub(super) answered: Text,
+    pub(super) own: Text,
+    pub(super) own_page: Text,
+    pub(super) not_for_production: Text,
+}
+
+pub(super) const DEV: DevWords = DevWords {
+    title: text("Two people in one room", "Deux personnes dans un salon"),
+    purpose: text(
+        "Ann and Ben use the stock client, socket.io-client. Write as either of them, and see below what goes over the wire.",
+        "Ann et Ben utilisent le client standard, socket.io-client. Écrivez au nom de l’une ou de l’autre, et voyez plus bas ce qui circule.",
+    ),
+    needs_script: text("This page needs JavaScript.", "Cette page a besoin de JavaScript."),
+    connected: text("connected", "en ligne"),
+    away: text("not connected", "hors ligne"),
+    leave: text("Disconnect", "Se déconnecter"),
+    come_back: text("Connect", "Se connecter"),
+    progress: text("Report progress", "Signaler un progrès"),
+    notify: text("Notify", "Notifier"),
+    messages: text("Messages", "Messages"),
+    types: text("{name} is typing…", "{name} écrit…"),
+    message: text("Message", "Message"),
+    send: text("Send", "Envoyer"),
+    inspector: text("Events", "Événements"),
+    inspected: text(
+        "The newest are first. Open one to see what it says.",
+        "Les plus récents sont en premier. Ouvrez-en un pour voir ce qu’il contient.",
+    ),
+    pause: text("Pause", "Pause"),
+    clear: text("Clear", "Effacer"),
+    filter: text("Show only what has this text", "N’afficher que ce qui contient ce texte"),
+    sent: text("sends", "envoie"),
+    told: text("receives", "reçoit"),
+    answered: text("is answered:", "a pour réponse :"),
+    own: text("Your own page", "Votre propre page"),
+    own_page: text(
+        "Pages of this machine may connect, on any port. This is all that one needs:",
+        "Les pages de cette machine peuvent se connecter, sur n’importe quel port. Voici tout ce qu’il faut :",
+    ),
+    not_for_production: text(
+        "This page, its tokens and the leave for all pages of this machine are there with serve --dev alone.",
+        "Cette page, ses jetons et l’accès de toutes les pages de cette machine n’existent qu’avec serve --dev.",
+    ),
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

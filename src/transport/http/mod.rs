@@ -6,6 +6,7 @@ pub mod broadcast;
 pub mod client;
 mod contract;
 pub mod deferred;
+pub mod dev;
 pub mod extract;
 pub mod health;
 pub mod npm;
@@ -104,6 +105,8 @@ pub struct HttpApi {
     pub bodies: Arc<Memory>,
     /// The memory for answers.
     pub answers: Arc<Memory>,
+    /// What signs tokens for a developer, with `serve --dev` alone.
+    pub dev: Option<Arc<dev::DevTokens>>,
 }
 
 impl std::fmt::Debug for HttpApi {
@@ -158,7 +161,11 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
 fn console(api: &HttpApi) -> BoxedFilter<(Response,)> {
     let [path, api_path] = &api.paths;
     let process = api.process.clone();
-    console::routes(path, api_path, move || process.has_welcome())
+    let pages = console::routes(path, api_path, move || process.has_welcome());
+    match &api.dev {
+        Some(tokens) => pages.or(dev::routes(path, api_path, tokens)).unify().boxed(),
+        None => pages,
+    }
 }
 
 async fn refused(rejection: Rejection) -> Result<Response, Rejection> {
