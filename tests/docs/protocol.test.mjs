@@ -80,6 +80,9 @@ describe('the tables', () => {
       await ask(other, 'chat:delete', { roomId: 'room', messageId: second.id });
       await ask(other, 'chat:typing', { roomId: 'room', isTyping: true });
       await ask(phone, 'chat:read', { roomId: 'room', messageId: id });
+      await server.fetch('/api/v1/admin/rooms/room/members/7', { method: 'PUT', claims: admin, body: { role: 'moderator' } });
+      await ask(phone, 'chat:slow', { roomId: 'room', seconds: 5 });
+      await ask(other, 'chat:report', { roomId: 'room', messageId: id, reason: 'why' });
       await ask(phone, 'progress:sync', { lessonId: 42, progress: 50 });
       const notification = (await post('/notifications', service, { target: { user: 7 }, title: 'a', message: 'b' })).json;
       const wrong = (await post('/notifications', service, { target: { user: 7 }, title: 'wrong', message: 'b' })).json;

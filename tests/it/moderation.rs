@@ -150,7 +150,7 @@ fn who_is_muted_reads_and_does_not_write_until_it_ends() {
         let left = answer.1["error"]["retryAfterMs"].as_u64().unwrap();
         assert!(left > 7_000_000 && left <= 7_200_000, "{what}: {left}");
         let message = answer.1["error"]["message"].as_str().unwrap();
-        assert!(message.contains("user 7 is muted here by an administrator for another 2 hours"), "{what}: {message}");
+        assert!(message.contains("user 7 is muted here for another 2 hours"), "{what}: {message}");
     }
     assert_eq!(server.call(&ann, "POST", "/api/v1/rooms/french/messages", keyed).1["duplicate"], true);
     // They read, others and other rooms are as before, and they may take back what they have said.

@@ -8,6 +8,7 @@ pub mod deferred;
 pub mod extract;
 pub mod health;
 pub mod npm;
+mod order;
 pub mod routes;
 mod sdk;
 
@@ -130,6 +131,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .or(broadcast::routes(&api))
         .unify()
         .or(client::routes(&api))
+        .unify()
+        .or(order::routes(&api))
         .unify()
         .or(admin::routes(&api))
         .unify()

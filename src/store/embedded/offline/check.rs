@@ -25,6 +25,7 @@ use crate::store::embedded::inbox::view::{
     DELETED, DELETED_SPACES, MARKED, NAMED, audience_space, deleted_space, user_space,
 };
 use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
+use crate::store::embedded::order::rows::ReportRow;
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::progress::rows::ProgressRow;
 
@@ -90,7 +91,7 @@ const MAX_REPORTED: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
-const LOOKS: [(&str, Look); 13] = [
+const LOOKS: [(&str, Look); 14] = [
     ("rooms", rooms),
     ("messages", messages),
     ("changes", room_changes),
@@ -102,6 +103,7 @@ const LOOKS: [(&str, Look); 13] = [
     ("authors", authors),
     ("kept counts", kept_counts),
     ("withheld versions", withheld),
+    ("reports", reports),
     ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
     ("audit log", audit),
 ];
@@ -219,6 +221,7 @@ fn messages(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
 /// Changes lead to what they are of, and that leads back: the latest alone is kept.
 fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (log, members, last_id) = (snapshot.messages()?, snapshot.in_rooms()?, snapshot.last_id()?);
+    let records = snapshot.rooms()?;
     let nowhere = RoomId::parse("0")
         .map_err(|error| crate::store::embedded::engine::failure::Failure::Damaged(error.to_string()))?;
     for row in snapshot.changes_by_room()?.iter()? {
@@ -228,6 +231,7 @@ fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             RoomChangeRow::Edited(id) | RoomChangeRow::Deleted(id) => {
                 get(&log, &k8(id), |row| decode_message(row, id, &nowhere))?.map(|(_, place)| place.change)
             }
+            RoomChangeRow::State => get(&records, &k8(room), decode_room)?.map(|room| room.state_change),
             RoomChangeRow::Read(user) => {
                 get(&members, &member_key(room, user), MemberRow::decode)?.map(|row| row.read_change)
             }
@@ -542,6 +546,48 @@ fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     }
     for row in snapshot.outbox()?.iter()? {
         decode_broadcast(row?.1.value())?;
+    }
+    Ok(())
+}
+
+/// A report is of a message that is there, by somebody who is, and each index leads to it and nowhere else.
+fn reports(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (messages, users, nowhere) = (snapshot.messages()?, snapshot.users()?, RoomId::number(0));
+    let (on, of_room, by, changes) =
+        (snapshot.reports_on()?, snapshot.reports_in()?, snapshot.reports_by()?, snapshot.report_changes()?);
+    let (table, last_id) = (snapshot.reports()?, snapshot.last_id()?);
+    for row in table.iter()? {
+        let (key, value) = row?;
+        let (id, row) = (u64::from_be_bytes(*key.value()), decode::<ReportRow<'_>>(value.value())?);
+        let read = |bytes: &[u8]| Ok(decode_message(bytes, row.message, &nowhere)?.1.room);
+        if get(&messages, &k8(row.message), read)? != Some(row.room) {
+            found.push(format!("report {id}: message {} is not there in room {}", row.message, row.room));
+        }
+        if users.get(&k8(row.by))?.is_none() {
+            found.push(format!("report {id}: is of user {}, who is not there", row.by));
+        }
+        let is_indexed = on.get(&k16(row.message, id))?.is_some()
+            && of_room.get(&k16(row.room, id))?.is_some()
+            && get_number(&by, &k16(row.by, row.message))? == Some(id)
+            && get_number(&changes, &k16(NOBODY, row.change))? == Some(id);
+        if !is_indexed || row.change > last_id {
+            found.push(format!("report {id}: an index does not lead to it, or its change {} is not given yet", row.change));
+        }
+    }
+    let count = table.len()?;
+    if [on.len()?, of_room.len()?, by.len()?].iter().any(|entries| *entries != count) {
+        found.push("there are more or fewer entries of reports in an index than reports".to_owned());
+    }
+    for row in changes.iter()? {
+        let (key, value) = row?;
+        let ((user, change), id) = (pair(key.value()), decode::<u64>(value.value())?);
+        let is_told = |row: &[u8]| {
+            let row: ReportRow<'_> = decode(row)?;
+            Ok(row.change == change && (user == NOBODY || row.told.contains(&user)))
+        };
+        if get(&table, &k8(id), is_told)? != Some(true) {
+            found.push(format!("report {id}: user {user} is told of change {change}, which it does not know"));
+        }
     }
     Ok(())
 }
