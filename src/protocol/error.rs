@@ -276,10 +276,8 @@ impl From<Refusal> for ApiError {
             },
             Refusal::Muted { user, until, now } => {
                 let left = until.as_millis().saturating_sub(now.as_millis()).max(1);
-                let message = format!(
-                    "user {user} is muted here for another {}, and may go on reading",
-                    words_of_a_wait(left)
-                );
+                let message =
+                    format!("user {user} is muted here for another {}, and may go on reading", words_of_a_wait(left));
                 ApiError { retry_after_ms: Some(left), ..ApiError::new(ErrorCode::Forbidden, message) }
             }
             Refusal::Locked => ApiError {

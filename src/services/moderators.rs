@@ -255,9 +255,10 @@ impl Moderators {
             None => self.store.room_of_report(report).await.map_err(store_error)?,
         };
         let (moderators, target) = match of {
-            Some(room) => {
-                (self.store.moderators(room.clone()).await.map_err(store_error)?, format!("room {room} report {report}"))
-            }
+            Some(room) => (
+                self.store.moderators(room.clone()).await.map_err(store_error)?,
+                format!("room {room} report {report}"),
+            ),
             None => (Vec::new(), format!("report {report}")),
         };
         let act = Act { note: note.clone(), ..caller.act(action::REPORT_RESOLVE, target) };

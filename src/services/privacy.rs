@@ -11,10 +11,10 @@ use crate::config::capacity::{self, Pace};
 use crate::domain::audit::action;
 use crate::domain::privacy::{Certificate, Hold, Subject};
 use crate::domain::{Refusal, Scope, UserId};
+use crate::protocol::admin::access::MuteView;
 use crate::protocol::admin::data::{
     AuditView, ErasurePreview, ExportedNotification, HoldRequest, HoldView, ProfileView,
 };
-use crate::protocol::admin::access::MuteView;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::order::{EvidenceView, OwnReportView};
 use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedMessage};

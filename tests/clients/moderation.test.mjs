@@ -2,7 +2,9 @@
 // the long poll.
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { Appliance, all, ask, heard, until } from './harness.mjs';
+import { io } from 'socket.io-client';
+import { connect } from '../../assets/sdk/academy-rt.js';
+import { Appliance, all, ask, heard, token, until } from './harness.mjs';
 
 const root = { userId: 1, role: 'admin' };
 const mo = { userId: 9, name: 'Mo' };
@@ -97,7 +99,7 @@ for (const [way, enter] of WAYS) {
     const code = (answer) => (answer.ok ? 'ok' : answer.error.code);
     const audit = async () => (await server.fetch('/api/v1/admin/audit?limit=1000', { claims: root })).json.items;
 
-    before(async () => { server = await Appliance.start({ env: { ACADEMY_RT_LIMITS_REPORTS_PER_DAY: '3' } }); });
+    before(async () => { server = await Appliance.start({ env: { ACADEMY_RT_LIMITS_REPORTS_PER_DAY: '3', ACADEMY_RT_LIMITS_MESSAGES_PER_SECOND: '0' } }); });
     after(async () => {
       await Promise.all(here.map((one) => one.leave()));
       await server.stop();
@@ -355,3 +357,62 @@ test('many acts of two moderators at once leave one state, and all are told each
   assert.equal(log.filter((record) => ['room.slow', 'room.lock', 'room.unlock'].includes(record.action)).length, 40);
   await server.stop();
 });
+
+for (const [way, enabled] of [['Socket.IO', 'true'], ['HTTP', 'false']]) {
+  test(`a page of the SDK by ${way} keeps order, waits in slow mode, and is told what it has missed, once`, { timeout: 60_000 }, async () => {
+    const server = await Appliance.start({ env: { WEBSOCKET_ENABLED: enabled } });
+    const roomId = 'r';
+    const post = async (path, body) => assert.equal((await server.fetch(`/api/v1${path}`, { method: 'POST', claims: root, body })).status, 200, path);
+    await post('/admin/rooms', { roomId, private: true, members: [7], moderators: [9] });
+    const pages = [mo, ann].map((claims) => {
+      const page = connect({ io, url: server.url, token: token(claims), retryMinMs: 20, retryMaxMs: 200, pollWaitSeconds: 2 });
+      page.heard = [];
+      page.onAny((event, payload) => page.heard.push({ event, payload }));
+      return page;
+    });
+    const [teacher, learner] = pages;
+    try {
+      const joined = await Promise.all(pages.map((page) => page.request('chat:join', { roomId })));
+      assert.deepEqual(joined.map((one) => [one.membership, one.locked, one.slowModeSeconds, one.mutedUntil]), [['moderator', false, 0, null], ['member', false, 0, null]]);
+      const { id } = await learner.request('chat:message', { roomId, content: 'an unkind word' });
+      await teacher.request('chat:lock', { roomId, locked: true });
+      await heard(learner, 'chat:state', (state) => state.locked);
+      await assert.rejects(learner.request('chat:message', { roomId, content: 'x' }), { code: 'forbidden' });
+      await teacher.request('chat:lock', { roomId, locked: false });
+      // A message that comes too early is sent when its interval is over.
+      await teacher.request('chat:slow', { roomId, seconds: 1 });
+      const sent = await Promise.all(['one', 'two'].map((content) => learner.request('chat:message', { roomId, content })));
+      assert.ok(sent[1].timestamp - sent[0].timestamp >= 1_000, JSON.stringify(sent));
+      await teacher.request('chat:slow', { roomId, seconds: 0 });
+
+      const { reportId } = await learner.request('chat:report', { roomId, messageId: id, reason: 'why' });
+      await heard(teacher, 'chat:reported', (report) => report.reportId === reportId);
+      assert.equal((await teacher.request('chat:reports', { roomId })).items[0].content, 'an unkind word');
+      assert.equal((await teacher.request('chat:resolve', { roomId, reportId, note: 'talked' })).resolvedBy, 9);
+      assert.deepEqual((await teacher.request('chat:reports', { roomId })).items, []);
+      assert.equal((await teacher.request('chat:reports', { roomId, all: true, limit: 1 })).items[0].note, 'talked');
+      assert.equal((await teacher.request('chat:mute', { roomId, userId: 7, seconds: 60 })).muted, true);
+      await heard(learner, 'chat:muted', (mute) => mute.until > Date.now());
+      await assert.rejects(learner.request('chat:message', { roomId, content: 'x' }), { code: 'forbidden' });
+      assert.equal((await teacher.request('chat:unmute', { roomId, userId: 7 })).muted, false);
+      await assert.rejects(learner.request('chat:lock', { roomId, locked: true }), { code: 'forbidden' });
+      await assert.rejects(teacher.request('chat:resolve', { roomId, reportId: {} }), { code: 'invalid_payload' });
+
+      // What happens while there is no server to be reached for them is told when there is one again.
+      await until(() => all(learner, 'chat:state').length === 4, 'the page has heard of each state');
+      await server.kill();
+      await until(() => pages.every((page) => !page.connected), 'they have noticed');
+      await server.launch();
+      await post(`/rooms/${roomId}/slow`, { seconds: 7 });
+      await post(`/rooms/${roomId}/messages/${sent[0].id}/report`, { reason: 'seen' });
+      for (const page of pages) await heard(page, 'chat:state', (state) => state.slowModeSeconds === 7);
+      await heard(teacher, 'chat:reported', (report) => report.messageId === sent[0].id);
+      await learner.request('chat:history', { roomId });
+      assert.equal(all(learner, 'chat:state').length, 5);
+      assert.equal(all(learner, 'chat:reported').length, 0);
+    } finally {
+      for (const page of pages) page.disconnect();
+      await server.stop();
+    }
+  });
+}

@@ -103,11 +103,7 @@ fn written() -> String {
         ServerEvent::ChatUserLeft(guest()),
         ServerEvent::ChatTyping { room_id: &room, user_id: &user, user_name: "Ann", is_typing: true },
         ServerEvent::ChatRead { room_id: &room, user_id: &user, message_id: 12 },
-        ServerEvent::ChatState {
-            room_id: &room,
-            state: RoomState { locked: true, slow_seconds: 30 }.into(),
-            id: 14,
-        },
+        ServerEvent::ChatState { room_id: &room, state: RoomState { locked: true, slow_seconds: 30 }.into(), id: 14 },
         ServerEvent::ChatMuted { room_id: Some(&room), user_id: &user, until: Some(at) },
         ServerEvent::ChatMuted { room_id: None, user_id: &user, until: None },
         ServerEvent::ChatReported {

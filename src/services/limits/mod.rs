@@ -153,8 +153,7 @@ impl Rates {
     /// # Errors
     /// `rate_limited` with the time after which the caller may make one.
     pub(super) fn claim_report(&self, actor: &Actor, now: Timestamp) -> Result<Option<DailyClaim>, ApiError> {
-        self.claim(Daily::Reports, actor, now)
-            .inspect_err(|_| self.note_refused(StoreQuota::Reports, &actor.user, now))
+        self.claim(Daily::Reports, actor, now).inspect_err(|_| self.note_refused(StoreQuota::Reports, &actor.user, now))
     }
 
     fn claim(&self, what: Daily, actor: &Actor, now: Timestamp) -> Result<Option<DailyClaim>, ApiError> {

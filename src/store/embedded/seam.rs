@@ -24,8 +24,8 @@ use crate::store::rows::{CommitTap, RowSink};
 use crate::store::{
     Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
     InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages,
-    Order, Page, People, PeopleBook, Privacy, Replay, Replays, ReportPage, ReportQuery, RoomBook, RoomPage, RoomQuery, Rooms, StoreError, StoreStatus,
-    TableStats, TranscriptQuery, TranscriptSink, UserProfile, Writes,
+    Order, Page, People, PeopleBook, Privacy, Replay, Replays, ReportPage, ReportQuery, RoomBook, RoomPage, RoomQuery,
+    Rooms, StoreError, StoreStatus, TableStats, TranscriptQuery, TranscriptSink, UserProfile, Writes,
 };
 
 impl Writes for Embedded {

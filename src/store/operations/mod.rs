@@ -29,9 +29,7 @@ pub use chat::{
 pub use inbox::{InboxAction, MarkInbox, Marked, Notified, Notify};
 pub use maintenance::{NoteBackup, SampleGrowth};
 pub use notices::{DoDue, DueDone, Recall, Schedule, Scheduled};
-pub use order::{
-    MuteMember, ReportMessage, Reported, ResolveReport, Resolved, SetRoomState, StateSet, UnmuteMember,
-};
+pub use order::{MuteMember, ReportMessage, Reported, ResolveReport, Resolved, SetRoomState, StateSet, UnmuteMember};
 pub use privacy::{
     AwaitedTarget, BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep,
     ReleaseHold, SetHold, StandingHold,

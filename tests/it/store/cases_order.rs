@@ -74,8 +74,7 @@ pub async fn a_locked_room_is_for_those_who_keep_order(bed: Bed) {
     bed.say("s", "8", "x").await;
     bed.store.set_member(room("s"), user("8"), Membership::Moderator).await.unwrap();
     refused(lock(author("8"), true).await, Refusal::Forbidden);
-    let nowhere =
-        SetRoomState { room: room("nowhere"), by: admin(), change: StateChange::Lock(true), policy: OPEN };
+    let nowhere = SetRoomState { room: room("nowhere"), by: admin(), change: StateChange::Lock(true), policy: OPEN };
     refused(bed.store.ask(nowhere).await, Refusal::NotFound);
 
     assert!(lock(author("9"), true).await.unwrap().is_new);
@@ -232,7 +231,12 @@ pub async fn a_report_keeps_what_the_message_said(bed: Bed) {
     let elsewhere = bed.say("s", "7", "in another room").await.id;
     refused(report_of(&bed, "8", elsewhere).await, Refusal::NotFound);
     bed.store
-        .create_room(RoomDraft { id: room("p"), name: None, private: true, members: vec![(user("7"), Membership::Member)] })
+        .create_room(RoomDraft {
+            id: room("p"),
+            name: None,
+            private: true,
+            members: vec![(user("7"), Membership::Member)],
+        })
         .await
         .unwrap();
     let hidden = bed.store.append_message(draft("p", "7", "x", None), OPEN).await.unwrap().id;

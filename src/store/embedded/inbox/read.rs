@@ -10,6 +10,7 @@ use redb::{ReadOnlyTable, ReadableTable};
 use crate::domain::chat::ReadMark;
 use crate::domain::notification::{Audience, AudienceKind, Notification, Selection};
 use crate::domain::{Actor, RoomId, Timestamp, UserId};
+use crate::store::change::ReportAudience;
 use crate::store::embedded::access::rows::{MemberRow, Person, decode_room};
 use crate::store::embedded::chat::places::{LAST_MESSAGE, member_key};
 use crate::store::embedded::chat::read::{Ids, read_message, shown};
@@ -23,7 +24,6 @@ use crate::store::embedded::inbox::rows::{
 use crate::store::embedded::inbox::view::{Entry, InboxTables, Owner, Span, space_of};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::Broadcast;
-use crate::store::change::ReportAudience;
 use crate::store::{Arrival, Change, InboxPage, InboxQuery, Replay};
 
 /// The tables of inboxes, as readers open them.
@@ -142,7 +142,9 @@ impl Snapshot {
         let entries = self.entries(owner, Span::behind(|_| after), wanted)?;
         merged.add(entries.into_iter().map(|entry| Ok((entry.id, Missed::Notified(entry)))))?;
         let told = |no: Option<u64>| -> Outcome<_> {
-            let rows = self.report_changes()?.range::<&[u8; 16]>(&behind(no.unwrap_or(NOBODY))..=&end(no.unwrap_or(NOBODY)))?;
+            let rows = self
+                .report_changes()?
+                .range::<&[u8; 16]>(&behind(no.unwrap_or(NOBODY))..=&end(no.unwrap_or(NOBODY)))?;
             Ok(rows.map(move |row| {
                 let (key, value) = row?;
                 Ok((second(key.value()), Missed::Reported(no, decode(value.value())?)))

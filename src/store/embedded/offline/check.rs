@@ -571,7 +571,10 @@ fn reports(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             && get_number(&by, &k16(row.by, row.message))? == Some(id)
             && get_number(&changes, &k16(NOBODY, row.change))? == Some(id);
         if !is_indexed || row.change > last_id {
-            found.push(format!("report {id}: an index does not lead to it, or its change {} is not given yet", row.change));
+            found.push(format!(
+                "report {id}: an index does not lead to it, or its change {} is not given yet",
+                row.change
+            ));
         }
     }
     let count = table.len()?;
