@@ -30,8 +30,8 @@ impl Snapshot {
             return self.report_page(None, None, query, ids.map(|row| Ok(u64::from_be_bytes(*row?.0.value()))));
         };
         let (found, member) = self.enter(room, viewer, policy)?;
-        let (no, _) = found.ok_or(Refusal::NotFound)?;
         may_moderate(viewer, member.map(|row| row.membership()).transpose()?)?;
+        let (no, _) = found.ok_or(Refusal::NotFound)?;
         let not_of = if viewer.admin { None } else { self.find_user(&viewer.user)? };
         let table = self.reports_in()?;
         let ids = table.range::<&[u8; 16]>(&k16(no, 0)..&k16(no, before))?.rev();

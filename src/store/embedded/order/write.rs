@@ -160,9 +160,8 @@ impl Batch<'_, '_> {
     /// Lets somebody in who keeps order in a room, and gives its number.
     fn enter_to_moderate(&mut self, room: &RoomId, by: &Author, policy: RoomPolicy) -> Outcome<u64> {
         let entered = self.enter(room, by, policy)?;
-        let no = entered.room.ok_or(Refusal::NotFound)?;
         may_moderate(by, entered.membership)?;
-        Ok(no)
+        Ok(entered.room.ok_or(Refusal::NotFound)?)
     }
 
     /// Those of them who keep order in a room: not who wrote what is reported, and not administrators, who are told as such.

@@ -474,7 +474,11 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
     assert_eq!(rows[34..36], [3, 0], "the index of first answers goes");
     assert_eq!(rows[36..40], [slice, slice, 7, 0], "messages in the indexes of their rooms");
     let all = MESSAGES as u64;
-    assert_eq!(rows[40..], [6, 0, all, all, 0], "members, and the indexes of before go");
+    assert_eq!(
+        rows[40..],
+        [6, 0, all, all, 0, 0],
+        "members, the indexes of before go, and there are tables of reports"
+    );
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(async {
         let store = opened(dir.path()).unwrap();
@@ -696,7 +700,8 @@ fn of_format_8_messages_get_their_places_over_cuts_behind_each_slice() {
         assert!(is_older(), "it is not served half migrated, behind {rows:?}");
     }
     let slice = SLICE as u64;
-    assert_eq!(rows, [slice, 7, 0, 9, 0, slice + 7, slice + 7, 0], "messages, members, and the indexes of before");
+    let expected = [slice, 7, 0, 9, 0, slice + 7, slice + 7, 0, 0];
+    assert_eq!(rows, expected, "messages, members, the indexes of before, and the tables of reports");
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(async {
         let store = opened(dir.path()).unwrap();
