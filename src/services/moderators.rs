@@ -65,6 +65,9 @@ impl Moderators {
     pub async fn mute(&self, caller: &Caller, request: ChatMute) -> Result<MuteChanged, ApiError> {
         let ChatMute { room_id: room, user_id, seconds, until, reason } = request;
         let (user, reason) = (self.live.named(user_id), reason_of(&ReasonRequest { reason })?);
+        if user.is_reserved() {
+            return Err(ApiError::field("userId", "this is not a person"));
+        }
         let until = self.end_of_mute(seconds, until)?;
         let note = format!(" until {}", moment(until));
         let act = act_on(caller, action::USER_MUTE, &user, Some(&room), &note, &reason);
@@ -166,21 +169,27 @@ impl Moderators {
         if reason.is_empty() {
             return Err(ApiError::field("reason", "reason must say why"));
         }
-        let claim = self.rates.claim_report(&caller.actor, self.store.now())?;
-        let moderators = self.store.moderators(room.clone()).await.map_err(store_error)?;
-        let act = caller.act(action::MESSAGE_REPORT, format!("room {room} message {message_id}"));
         let (by, policy) = (Author::of(&caller.actor), self.settings.policy());
-        let made = self.store.act(ReportMessage { room, message_id, by, reason, moderators, policy }, act).await;
-        if let Some(claim) = claim {
-            claim.settle(made.as_ref().is_ok_and(|made| !made.answer.duplicate));
-        }
-        let made = made.map_err(|error| match error {
+        let refused = |error| match error {
             StoreError::Refused(Refusal::NotFound) => {
                 ApiError::new(ErrorCode::NotFound, format!("there is no message {message_id} in this room"))
             }
             other => store_error(other),
-        })?;
-        let made = made.answer;
+        };
+        let heard = self.store.hear_of_report(room.clone(), message_id, by.clone(), policy).await;
+        let heard = heard.map_err(refused)?;
+        // What was reported before is no new report.
+        let claim = match heard {
+            Some(_) => self.rates.claim_report(&caller.actor, self.store.now())?,
+            None => None,
+        };
+        let moderators = heard.unwrap_or_default();
+        let act = caller.act(action::MESSAGE_REPORT, format!("room {room} message {message_id}"));
+        let made = self.store.act(ReportMessage { room, message_id, by, reason, moderators, policy }, act).await;
+        if let Some(claim) = claim {
+            claim.settle(made.as_ref().is_ok_and(|made| !made.answer.duplicate));
+        }
+        let made = made.map_err(refused)?.answer;
         Ok(ReportMade { report_id: made.id, reported_at: made.at, duplicate: made.duplicate })
     }
 
@@ -250,19 +259,19 @@ impl Moderators {
         note: &str,
     ) -> Result<ReportResolved, ApiError> {
         let note = words("note", note)?;
+        let (by, policy) = (as_moderator(caller, Scope::Admin), self.settings.policy());
         let of = match &room {
             Some(room) => Some(room.clone()),
             None => self.store.room_of_report(report).await.map_err(store_error)?,
         };
         let (moderators, target) = match of {
-            Some(room) => (
-                self.store.moderators(room.clone()).await.map_err(store_error)?,
-                format!("room {room} report {report}"),
-            ),
+            Some(room) => {
+                let target = format!("room {room} report {report}");
+                (self.store.moderators(room, by.clone(), policy).await.map_err(store_error)?, target)
+            }
             None => (Vec::new(), format!("report {report}")),
         };
         let act = Act { note: note.clone(), ..caller.act(action::REPORT_RESOLVE, target) };
-        let (by, policy) = (as_moderator(caller, Scope::Admin), self.settings.policy());
         let resolve = ResolveReport { report, room, by, note, moderators, policy };
         let resolved = self.store.act(resolve, act).await.map_err(|error| match error {
             StoreError::Refused(Refusal::NotFound) => {
@@ -291,9 +300,9 @@ fn as_moderator(caller: &Caller, scope: Scope) -> Author {
     Author { admin: caller.actor.may(scope), ..Author::of(&caller.actor) }
 }
 
-/// What somebody says of a report: without control characters, and not too long.
+/// What somebody says of a report, in one line, and not too long.
 fn words(field: &'static str, given: &str) -> Result<String, ApiError> {
-    let words: String = given.trim().chars().filter(|c| !c.is_control() || *c == '\n').collect();
+    let words: String = given.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     if words.chars().count() > MAX_WORDS_CHARS {
         return Err(ApiError::field(field, format!("{field} must have at most {MAX_WORDS_CHARS} characters")));
     }

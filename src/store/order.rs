@@ -37,8 +37,24 @@ pub trait Order: Send + Sync {
     /// `Forbidden` for who keeps no order there; `NotFound` without such a room.
     fn reports(&self, viewer: Author, query: ReportQuery, policy: RoomPolicy) -> Answer<'_, ReportPage>;
 
-    /// Who keeps order in a room, as far as they are told of reports. Of a room that is not there, nobody.
-    fn moderators(&self, room: RoomId) -> Answer<'_, Vec<UserId>>;
+    /// Who keeps order in a room, as far as they are told of reports, for somebody who does. Of a room that is not there, nobody.
+    ///
+    /// # Errors
+    /// `Forbidden` for who keeps no order there.
+    fn moderators(&self, room: RoomId, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<UserId>>;
+
+    /// The same, for somebody who is about to report a message; `None` if they have reported it before. All members are looked at only
+    /// where there is a report to come of it.
+    ///
+    /// # Errors
+    /// As of [`super::operations::ReportMessage`].
+    fn hear_of_report(
+        &self,
+        room: RoomId,
+        message: u64,
+        by: Author,
+        policy: RoomPolicy,
+    ) -> Answer<'_, Option<Vec<UserId>>>;
 
     /// In which room a message was reported; `None` without such a report.
     fn room_of_report(&self, report: u64) -> Answer<'_, Option<RoomId>>;

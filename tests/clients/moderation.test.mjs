@@ -190,6 +190,7 @@ for (const [way, enter] of WAYS) {
       assert.equal(code(await admin.ask('chat:message', { content: 'x' })), 'ok');
       assert.equal(code(await teacher.ask('chat:mute', { userId: 2, seconds: 60 })), 'forbidden');
       assert.equal(code(await teacher.ask('chat:mute', { userId: 404, seconds: 60 })), 'not_found');
+      assert.equal(code(await teacher.ask('chat:mute', { userId: 'system', seconds: 60 })), 'invalid_payload', 'the platform is nobody to be muted');
       for (const bad of [{}, { seconds: 0 }, { seconds: 31_622_401 }, { until: Date.now() - 5_000 }, { seconds: 5, until: until_ }, { seconds: 'x' }]) {
         assert.equal(code(await teacher.ask('chat:mute', { userId: 7, ...bad })), 'invalid_payload', JSON.stringify(bad));
       }
@@ -256,6 +257,7 @@ for (const [way, enter] of WAYS) {
       }
       assert.deepEqual(more.map(code), ['ok', 'ok', 'rate_limited']);
       assert.ok(more[2].error.retryAfterMs > 0);
+      assert.equal((await learner.ask('chat:report', { messageId: id, reason: 'once more' })).reportId, made.reportId, 'a repetition adds nothing');
       const figures = (await server.fetch('/api/v1/admin/status', { claims: root })).json.quotas.reports;
       assert.ok(figures.refused >= 1 && figures.usersToday >= 1, JSON.stringify(figures));
     });

@@ -172,8 +172,18 @@ impl Order for Embedded {
         Box::pin(self.read(move |snapshot| snapshot.reports_for(&viewer, &query, policy)))
     }
 
-    fn moderators(&self, room: RoomId) -> Answer<'_, Vec<UserId>> {
-        Box::pin(self.read(move |snapshot| snapshot.moderators_of(&room)))
+    fn moderators(&self, room: RoomId, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<UserId>> {
+        Box::pin(self.read(move |snapshot| snapshot.moderators_for(&room, &viewer, policy)))
+    }
+
+    fn hear_of_report(
+        &self,
+        room: RoomId,
+        message: u64,
+        by: Author,
+        policy: RoomPolicy,
+    ) -> Answer<'_, Option<Vec<UserId>>> {
+        Box::pin(self.read(move |snapshot| snapshot.hear_of_report(&room, message, &by, policy)))
     }
 
     fn room_of_report(&self, report: u64) -> Answer<'_, Option<RoomId>> {

@@ -343,16 +343,9 @@ tables! {
     erasures: Text => Row;
     /// The kind and the subject of a ban -> since when, until when, by whom.
     bans: Text => Row;
-    /// Report -> everything about it.
-    reports: K8 => Row;
-    /// (room, report).
-    reports_in: K16 => ();
-    /// (message, report).
-    reports_on: K16 => ();
-    /// (who reported, message) -> report: one of each.
-    reports_by: K16 => Row;
-    /// (who was told, or nobody for administrators; change) -> report; the latest of each report alone.
-    report_changes: K16 => Row;
+    /// Reports and what leads to them, in one table, as each table more makes every commit larger: see
+    /// [`crate::store::embedded::order::rows`].
+    reports: K24 => Row;
     /// Day since the epoch -> the rows of each table then.
     growth: K8 => Row;
 }

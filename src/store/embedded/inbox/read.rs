@@ -22,6 +22,7 @@ use crate::store::embedded::inbox::rows::{
     InboxChangeRow, WithdrawnRow, decode_broadcast, decode_notification, ending_of,
 };
 use crate::store::embedded::inbox::view::{Entry, InboxTables, Owner, Span, space_of};
+use crate::store::embedded::order::rows::{Way, end_of};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::Broadcast;
 use crate::store::{Arrival, Change, InboxPage, InboxQuery, Replay};
@@ -141,13 +142,13 @@ impl Snapshot {
         }
         let entries = self.entries(owner, Span::behind(|_| after), wanted)?;
         merged.add(entries.into_iter().map(|entry| Ok((entry.id, Missed::Notified(entry)))))?;
+        let reports = self.reports()?;
         let told = |no: Option<u64>| -> Outcome<_> {
-            let rows = self
-                .report_changes()?
-                .range::<&[u8; 16]>(&behind(no.unwrap_or(NOBODY))..=&end(no.unwrap_or(NOBODY)))?;
-            Ok(rows.map(move |row| {
+            let to = no.unwrap_or(NOBODY);
+            let (low, high) = (Way::Told.key(to, after.saturating_add(1)), Way::Told.key(to, u64::MAX));
+            Ok(reports.range::<&[u8; 24]>(&low..=&high)?.map(move |row| {
                 let (key, value) = row?;
-                Ok((second(key.value()), Missed::Reported(no, decode(value.value())?)))
+                Ok((end_of(key.value()), Missed::Reported(no, decode(value.value())?)))
             }))
         };
         if is_admin {

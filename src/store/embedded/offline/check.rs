@@ -25,7 +25,7 @@ use crate::store::embedded::inbox::view::{
     DELETED, DELETED_SPACES, MARKED, NAMED, audience_space, deleted_space, user_space,
 };
 use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
-use crate::store::embedded::order::rows::ReportRow;
+use crate::store::embedded::order::rows::{ReportRow, Way, end_of, report_key};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::progress::rows::ProgressRow;
 
@@ -550,15 +550,14 @@ fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     Ok(())
 }
 
-/// A report is of a message that is there, by somebody who is, and each index leads to it and nowhere else.
+/// A report is of a message that is there, by somebody who is, and what leads to it leads nowhere else.
 fn reports(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (messages, users, nowhere) = (snapshot.messages()?, snapshot.users()?, RoomId::number(0));
-    let (on, of_room, by, changes) =
-        (snapshot.reports_on()?, snapshot.reports_in()?, snapshot.reports_by()?, snapshot.report_changes()?);
     let (table, last_id) = (snapshot.reports()?, snapshot.last_id()?);
-    for row in table.iter()? {
+    let mut ways = HashSet::new();
+    for row in table.range::<&[u8; 24]>(&report_key(0)..=&report_key(u64::MAX))? {
         let (key, value) = row?;
-        let (id, row) = (u64::from_be_bytes(*key.value()), decode::<ReportRow<'_>>(value.value())?);
+        let (id, row) = (end_of(key.value()), decode::<ReportRow<'_>>(value.value())?);
         let read = |bytes: &[u8]| Ok(decode_message(bytes, row.message, &nowhere)?.1.room);
         if get(&messages, &k8(row.message), read)? != Some(row.room) {
             found.push(format!("report {id}: message {} is not there in room {}", row.message, row.room));
@@ -566,30 +565,31 @@ fn reports(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
         if users.get(&k8(row.by))?.is_none() {
             found.push(format!("report {id}: is of user {}, who is not there", row.by));
         }
-        let is_indexed = on.get(&k16(row.message, id))?.is_some()
-            && of_room.get(&k16(row.room, id))?.is_some()
-            && get_number(&by, &k16(row.by, row.message))? == Some(id)
-            && get_number(&changes, &k16(NOBODY, row.change))? == Some(id);
-        if !is_indexed || row.change > last_id {
-            found.push(format!(
-                "report {id}: an index does not lead to it, or its change {} is not given yet",
-                row.change
-            ));
+        if row.change > last_id {
+            found.push(format!("report {id}: its change {} is beyond the last id {last_id}", row.change));
         }
+        let mut own = vec![
+            Way::Room.key(row.room, id),
+            Way::Message.key(row.message, id),
+            Way::Reporter.key(row.by, row.message),
+            Way::Told.key(NOBODY, row.change),
+        ];
+        for way in &own {
+            if get_number(&table, way)? != Some(id) {
+                found.push(format!("report {id}: {:?} does not lead to it", triple(way)));
+            }
+        }
+        // Who was told may have been erased since.
+        own.extend(row.told.iter().map(|user| Way::Told.key(*user, row.change)));
+        ways.extend(own.into_iter().map(|way| (way, id)));
     }
-    let count = table.len()?;
-    if [on.len()?, of_room.len()?, by.len()?].iter().any(|entries| *entries != count) {
-        found.push("there are more or fewer entries of reports in an index than reports".to_owned());
-    }
-    for row in changes.iter()? {
-        let (key, value) = row?;
-        let ((user, change), id) = (pair(key.value()), decode::<u64>(value.value())?);
-        let is_told = |row: &[u8]| {
-            let row: ReportRow<'_> = decode(row)?;
-            Ok(row.change == change && (user == NOBODY || row.told.contains(&user)))
-        };
-        if get(&table, &k8(id), is_told)? != Some(true) {
-            found.push(format!("report {id}: user {user} is told of change {change}, which it does not know"));
+    for way in Way::ALL {
+        for row in table.range::<&[u8; 24]>(&way.key(0, 0)..=&way.key(u64::MAX, u64::MAX))? {
+            let (key, value) = row?;
+            let id: u64 = decode(value.value())?;
+            if !ways.contains(&(*key.value(), id)) {
+                found.push(format!("report {id}: {:?} leads to it, and should not", triple(key.value())));
+            }
         }
     }
     Ok(())

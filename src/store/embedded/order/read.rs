@@ -9,10 +9,11 @@ use crate::store::access::LOOKED_AT;
 use crate::store::embedded::access::rows::{MemberRow, decode_room, may_be_locked};
 use crate::store::embedded::chat::places::{member_key, member_of};
 use crate::store::embedded::chat::read::changer;
+use crate::store::embedded::chat::rows::decode_message;
 use crate::store::embedded::engine::codec::{decode, get, get_number};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{Snapshot, k8, k16, second};
-use crate::store::embedded::order::rows::ReportRow;
+use crate::store::embedded::engine::schema::{Snapshot, k8};
+use crate::store::embedded::order::rows::{ReportRow, Way, end_of, report_key};
 use crate::store::order::{ReportPage, ReportQuery};
 
 impl Snapshot {
@@ -26,16 +27,16 @@ impl Snapshot {
         let Some(room) = &query.room else {
             may_moderate(viewer, None)?;
             let table = self.reports()?;
-            let ids = table.range::<&[u8; 8]>(..&k8(before))?.rev();
-            return self.report_page(None, None, query, ids.map(|row| Ok(u64::from_be_bytes(*row?.0.value()))));
+            let ids = table.range::<&[u8; 24]>(&report_key(0)..&report_key(before))?.rev();
+            return self.report_page(None, None, query, ids.map(|row| Ok(end_of(row?.0.value()))));
         };
         let (found, member) = self.enter(room, viewer, policy)?;
         may_moderate(viewer, member.map(|row| row.membership()).transpose()?)?;
         let (no, _) = found.ok_or(Refusal::NotFound)?;
         let not_of = if viewer.admin { None } else { self.find_user(&viewer.user)? };
-        let table = self.reports_in()?;
-        let ids = table.range::<&[u8; 16]>(&k16(no, 0)..&k16(no, before))?.rev();
-        self.report_page(Some(room), not_of, query, ids.map(|row| Ok(second(row?.0.value()))))
+        let table = self.reports()?;
+        let ids = table.range::<&[u8; 24]>(&Way::Room.key(no, 0)..&Way::Room.key(no, before))?.rev();
+        self.report_page(Some(room), not_of, query, ids.map(|row| Ok(end_of(row?.0.value()))))
     }
 
     /// Reports of a room with the JSON type asked for, but for those on what somebody wrote.
@@ -56,8 +57,8 @@ impl Snapshot {
             }
             let id = id?;
             last = Some(id);
-            let lost = || Failure::Damaged(format!("report {id} is indexed, but not there"));
-            let row = reports.get(&k8(id))?.ok_or_else(lost)?;
+            let lost = || Failure::Damaged(format!("report {id} is led to, but not there"));
+            let row = reports.get(&report_key(id))?.ok_or_else(lost)?;
             let row: ReportRow<'_> = decode(row.value())?;
             if row.resolution.is_some() && !query.resolved_too || not_of == Some(row.sender) {
                 continue;
@@ -81,7 +82,7 @@ impl Snapshot {
     }
 
     pub(in crate::store::embedded) fn room_of_report(&self, id: u64) -> Outcome<Option<RoomId>> {
-        match get(&self.reports()?, &k8(id), |row| Ok(decode::<ReportRow<'_>>(row)?.room))? {
+        match get(&self.reports()?, &report_key(id), |row| Ok(decode::<ReportRow<'_>>(row)?.room))? {
             Some(no) => self.room_led_to(no),
             None => Ok(None),
         }
@@ -90,7 +91,7 @@ impl Snapshot {
     /// A report as it is now, for whoever was told of it and may still be: an administrator, or a moderator of its room.
     pub(in crate::store::embedded) fn report_for(&self, id: u64, moderator: Option<u64>) -> Outcome<Option<Report>> {
         let reports = self.reports()?;
-        let Some(row) = reports.get(&k8(id))? else { return Ok(None) };
+        let Some(row) = reports.get(&report_key(id))? else { return Ok(None) };
         let row: ReportRow<'_> = decode(row.value())?;
         if let Some(user) = moderator {
             let member = get(&self.in_rooms()?, &member_key(row.room, user), MemberRow::decode)?;
@@ -102,8 +103,41 @@ impl Snapshot {
         row.report(id, room, &self.users()?).map(Some)
     }
 
-    pub(in crate::store::embedded) fn moderators_of(&self, room: &RoomId) -> Outcome<Vec<UserId>> {
-        let Some((no, _)) = self.find_room(room)? else { return Ok(Vec::new()) };
+    pub(in crate::store::embedded) fn moderators_for(
+        &self,
+        room: &RoomId,
+        viewer: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<Vec<UserId>> {
+        let (found, member) = self.enter(room, viewer, policy)?;
+        may_moderate(viewer, member.map(|row| row.membership()).transpose()?)?;
+        found.map_or_else(|| Ok(Vec::new()), |(no, _)| self.moderators_of(no))
+    }
+
+    pub(in crate::store::embedded) fn hear_of_report(
+        &self,
+        room: &RoomId,
+        message: u64,
+        by: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<Option<Vec<UserId>>> {
+        let (found, _) = self.enter(room, by, policy)?;
+        let (no, _) = found.ok_or(Refusal::NotFound)?;
+        let read = |row: &[u8]| decode_message(row, message, room);
+        let found = get(&self.messages()?, &k8(message), read)?.filter(|(_, place)| place.room == no);
+        let (message, _) = found.ok_or(Refusal::NotFound)?;
+        if let Some(user) = self.find_user(&by.user)?
+            && self.reports()?.get(&Way::Reporter.key(user, message.id))?.is_some()
+        {
+            return Ok(None);
+        }
+        if message.deleted_at.is_some() {
+            return Err(Refusal::Deleted(message.id).into());
+        }
+        self.moderators_of(no).map(Some)
+    }
+
+    fn moderators_of(&self, no: u64) -> Outcome<Vec<UserId>> {
         let (users, mut found) = (self.users()?, Vec::new());
         for row in self.in_rooms()?.range::<&[u8; 16]>(&member_key(no, 0)..=&member_key(no, u64::MAX))? {
             let (key, value) = row?;

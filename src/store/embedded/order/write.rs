@@ -14,9 +14,9 @@ use crate::store::change::ReportAudience;
 use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_number, kind_code};
-use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{NOBODY, k8, k16, second};
-use crate::store::embedded::order::rows::{ReportRow, ResolutionRow};
+use crate::store::embedded::engine::failure::Outcome;
+use crate::store::embedded::engine::schema::{NOBODY, k8, k16};
+use crate::store::embedded::order::rows::{ReportRow, ResolutionRow, Way, report_key, with_report};
 use crate::store::embedded::privacy::holds::Held;
 use crate::store::operations::{
     MuteMember, ReportMessage, Reported, ResolveReport, Resolved, SetRoomState, StateSet, UnmuteMember,
@@ -84,9 +84,9 @@ impl Apply for ReportMessage {
             return Err(Refusal::NotFound.into());
         }
         if let Some(user) = entered.user
-            && let Some(id) = get_number(batch.t.reports_by.read()?, &k16(user, message_id))?
+            && let Some(id) = get_number(batch.t.reports.read()?, &Way::Reporter.key(user, message_id))?
         {
-            let at = batch.with_report(id, |row| Ok(Timestamp(row.at)))?;
+            let at = with_report(batch.t.reports.read()?, id, |row| Ok(Timestamp(row.at)))?;
             return Ok(Reported { id, at, duplicate: true });
         }
         if message.deleted_at.is_some() {
@@ -111,9 +111,9 @@ impl Apply for ReportMessage {
         };
         let report = row.report(id, room, batch.t.users.read()?)?;
         batch.put_report(id, &row)?;
-        batch.t.reports_in.write()?.insert(&k16(no, id), ())?;
-        batch.t.reports_on.write()?.insert(&k16(message_id, id), ())?;
-        batch.t.reports_by.write()?.insert(&k16(user, message_id), encode(&id, &mut batch.buffer)?)?;
+        for key in [Way::Room.key(no, id), Way::Message.key(message_id, id), Way::Reporter.key(user, message_id)] {
+            batch.t.reports.write()?.insert(&key, encode(&id, &mut batch.buffer)?)?;
+        }
         batch.tell_report(id, report, told);
         Ok(Reported { id, at, duplicate: false })
     }
@@ -122,7 +122,7 @@ impl Apply for ReportMessage {
 impl Apply for ResolveReport {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Resolved> {
         let ResolveReport { report: id, room: asked, by, note, moderators, policy } = self;
-        let found = get(batch.t.reports.read()?, &k8(id), |row| Ok(row.to_vec()))?;
+        let found = get(batch.t.reports.read()?, &report_key(id), |row| Ok(row.to_vec()))?;
         // Of a room that one may not enter nothing is said, not even that there is no such report in it.
         if let Some(room) = &asked {
             batch.enter_to_moderate(room, &by, policy)?;
@@ -180,18 +180,13 @@ impl Batch<'_, '_> {
         Ok(found)
     }
 
-    fn with_report<T>(&self, id: u64, read: impl FnOnce(ReportRow<'_>) -> Outcome<T>) -> Outcome<T> {
-        let lost = || Failure::Damaged(format!("report {id} is indexed, but not there"));
-        get(self.t.reports.read()?, &k8(id), |row| read(decode(row)?))?.ok_or_else(lost)
-    }
-
     /// Keeps a report, and who is told of it as it is now.
     fn put_report(&mut self, id: u64, row: &ReportRow<'_>) -> Outcome<()> {
         self.touch();
-        self.t.reports.write()?.insert(&k8(id), encode(row, &mut self.buffer)?)?;
+        self.t.reports.write()?.insert(&report_key(id), encode(row, &mut self.buffer)?)?;
         for user in std::iter::once(&NOBODY).chain(&row.told) {
             let value = encode(&id, &mut self.buffer)?;
-            self.t.report_changes.write()?.insert(&k16(*user, row.change), value)?;
+            self.t.reports.write()?.insert(&Way::Told.key(*user, row.change), value)?;
         }
         Ok(())
     }
@@ -205,40 +200,48 @@ impl Batch<'_, '_> {
     /// Nobody is told of a report as it is any more.
     fn forget_telling(&mut self, row: &ReportRow<'_>) -> Outcome<()> {
         for user in std::iter::once(&NOBODY).chain(&row.told) {
-            self.t.report_changes.write()?.remove(&k16(*user, row.change))?;
+            self.t.reports.write()?.remove(&Way::Told.key(*user, row.change))?;
         }
         Ok(())
     }
 
     fn forget_report(&mut self, id: u64) -> Outcome<()> {
-        let Some(bytes) = get(self.t.reports.read()?, &k8(id), |row| Ok(row.to_vec()))? else { return Ok(()) };
+        let Some(bytes) = get(self.t.reports.read()?, &report_key(id), |row| Ok(row.to_vec()))? else {
+            return Ok(());
+        };
         let row: ReportRow<'_> = decode(&bytes)?;
         self.touch();
         self.forget_telling(&row)?;
-        self.t.reports.write()?.remove(&k8(id))?;
-        self.t.reports_in.write()?.remove(&k16(row.room, id))?;
-        self.t.reports_on.write()?.remove(&k16(row.message, id))?;
-        self.t.reports_by.write()?.remove(&k16(row.by, row.message))?;
-        Ok(())
-    }
-
-    fn reports_on(&self, message: u64) -> Outcome<Vec<u64>> {
-        let mut ids = Vec::new();
-        for row in self.t.reports_on.read()?.range::<&[u8; 16]>(&k16(message, 0)..=&k16(message, u64::MAX))? {
-            ids.push(second(row?.0.value()));
+        let ways =
+            [Way::Room.key(row.room, id), Way::Message.key(row.message, id), Way::Reporter.key(row.by, row.message)];
+        for key in ways.iter().chain([&report_key(id)]) {
+            self.t.reports.write()?.remove(key)?;
         }
-        Ok(ids)
+        Ok(())
     }
 
     /// What a message was reported for goes with it.
     pub(in crate::store::embedded) fn forget_reports_on(&mut self, message: u64) -> Outcome<()> {
-        self.reports_on(message)?.into_iter().try_for_each(|id| self.forget_report(id))
+        let ids: Vec<u64> =
+            Way::Message.reports(self.t.reports.read()?, message)?.map(|one| Ok(one?.1)).collect::<Outcome<_>>()?;
+        ids.into_iter().try_for_each(|id| self.forget_report(id))
     }
 
     /// Whether somebody who is held has reported a message: it stays with their report.
     pub(in crate::store::embedded) fn is_reported_by_held(&self, held: &Held, message: u64) -> Outcome<bool> {
         for user in held.users() {
-            if self.t.reports_by.read()?.get(&k16(*user, message))?.is_some() {
+            if self.t.reports.read()?.get(&Way::Reporter.key(*user, message))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether somebody has made a report that is so.
+    fn has_made(&self, user: u64, is_so: impl Fn(&ReportRow<'_>) -> bool) -> Outcome<bool> {
+        let table = self.t.reports.read()?;
+        for one in Way::Reporter.reports(table, user)? {
+            if with_report(table, one?.1, |row| Ok(is_so(&row)))? {
                 return Ok(true);
             }
         }
@@ -247,52 +250,41 @@ impl Batch<'_, '_> {
 
     /// Whether somebody has reported anything in a room.
     pub(in crate::store::embedded) fn has_reported_in(&self, user: u64, room: u64) -> Outcome<bool> {
-        for row in self.t.reports_by.read()?.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))? {
-            let id: u64 = decode(row?.1.value())?;
-            if self.with_report(id, |row| Ok(row.room == room))? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.has_made(user, |row| row.room == room)
     }
 
     /// Whether somebody has reported anything that somebody else has written.
     pub(in crate::store::embedded) fn has_reported(&self, user: u64, sender: u64) -> Outcome<bool> {
-        for row in self.t.reports_by.read()?.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))? {
-            let id: u64 = decode(row?.1.value())?;
-            if self.with_report(id, |row| Ok(row.sender == sender))? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.has_made(user, |row| row.sender == sender)
+    }
+
+    /// Whether somebody has reported anything.
+    pub(in crate::store::embedded) fn has_reported_anything(&self, user: u64) -> Outcome<bool> {
+        self.has_made(user, |_| true)
     }
 
     /// When somebody has reported something last.
     pub(in crate::store::embedded) fn last_report_of(&self, user: u64) -> Outcome<Option<Timestamp>> {
-        let mut last = None;
-        for row in self.t.reports_by.read()?.range::<&[u8; 16]>(&k16(user, 0)..=&k16(user, u64::MAX))? {
-            let id: u64 = decode(row?.1.value())?;
-            last = last.max(Some(self.with_report(id, |row| Ok(Timestamp(row.at)))?));
+        let (table, mut last) = (self.t.reports.read()?, None);
+        for one in Way::Reporter.reports(table, user)? {
+            last = last.max(Some(with_report(table, one?.1, |row| Ok(Timestamp(row.at)))?));
         }
         Ok(last)
     }
 
     /// What somebody has reported, and what they were told of.
     pub(in crate::store::embedded) fn erase_reports(&mut self, user: u64, left: &mut usize) -> Outcome<()> {
-        let mut found = Vec::new();
-        let (low, high) = (k16(user, 0), k16(user, u64::MAX));
-        for row in self.t.reports_by.read()?.range::<&[u8; 16]>(&low..=&high)?.take(*left) {
-            found.push(decode::<u64>(row?.1.value())?);
-        }
-        *left -= found.len();
-        found.into_iter().try_for_each(|id| self.forget_report(id))?;
-        let mut told = Vec::new();
-        for row in self.t.report_changes.read()?.range::<&[u8; 16]>(&low..=&high)?.take(*left) {
-            told.push(*row?.0.value());
-        }
+        let table = self.t.reports.read()?;
+        let made: Vec<u64> =
+            Way::Reporter.reports(table, user)?.take(*left).map(|one| Ok(one?.1)).collect::<Outcome<_>>()?;
+        *left -= made.len();
+        made.into_iter().try_for_each(|id| self.forget_report(id))?;
+        let table = self.t.reports.read()?;
+        let told: Vec<[u8; 24]> =
+            Way::Told.reports(table, user)?.take(*left).map(|one| Ok(one?.0)).collect::<Outcome<_>>()?;
         *left -= told.len();
         for key in &told {
-            self.t.report_changes.write()?.remove(key)?;
+            self.t.reports.write()?.remove(key)?;
         }
         Ok(())
     }

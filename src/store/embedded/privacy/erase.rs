@@ -106,7 +106,7 @@ impl Batch<'_, '_> {
             && self.t.inbox.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.read_times.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.inbox_changes.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
-            && self.t.reports_by.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && !self.has_reported_anything(no)?
             && self.t.answers.read()?.range::<&[u8; 24]>(&low_24..=&high_24)?.next().is_none())
     }
 

@@ -19,7 +19,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{Snapshot, k8, k16, k24, second, triple};
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{DELETED, NAMED, READ};
-use crate::store::embedded::order::rows::ReportRow;
+use crate::store::embedded::order::rows::{ReportRow, Way, end_of, report_key};
 use crate::store::embedded::privacy::rows::{ErasureRow, read_holds};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::{ExportCursor, ExportPage, UserItem, UserProfile};
@@ -206,14 +206,15 @@ impl Snapshot {
     fn export_reports(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let (reports, users) = (self.reports()?, self.users()?);
         let mut last = Pages::new(limit);
-        for row in self.reports_by()?.range::<&[u8; 16]>(&k16(no, after + 1)..=&k16(no, u64::MAX))? {
+        let (low, high) = (Way::Reporter.key(no, after + 1), Way::Reporter.key(no, u64::MAX));
+        for row in reports.range::<&[u8; 24]>(&low..=&high)? {
             if last.is_full() {
                 break;
             }
             let (key, value) = row?;
             let id: u64 = decode(value.value())?;
-            last.note((second(key.value()), 0));
-            let Some(row) = reports.get(&k8(id))? else { continue };
+            last.note((end_of(key.value()), 0));
+            let Some(row) = reports.get(&report_key(id))? else { continue };
             last.weigh(row.value().len());
             let row: ReportRow<'_> = decode(row.value())?;
             items.push(UserItem::Report(row.report(id, self.room_record(row.room)?.id, &users)?));
@@ -224,12 +225,12 @@ impl Snapshot {
     fn export_reported(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
         let users = self.users()?;
         let mut last = Pages::new(limit);
-        for row in self.reports()?.range::<&[u8; 8]>(&k8(after + 1)..)? {
+        for row in self.reports()?.range::<&[u8; 24]>(&report_key(after + 1)..=&report_key(u64::MAX))? {
             if last.is_full() {
                 break;
             }
             let (key, value) = row?;
-            let (id, row) = (u64::from_be_bytes(*key.value()), decode::<ReportRow<'_>>(value.value())?);
+            let (id, row) = (end_of(key.value()), decode::<ReportRow<'_>>(value.value())?);
             last.note((id, 0));
             if row.sender == no {
                 last.weigh(value.value().len());
