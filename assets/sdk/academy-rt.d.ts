@@ -87,9 +87,54 @@ export interface MessagePage {
   lastSeq: number;
 }
 
-export interface JoinedRoom extends MessagePage {
+/** Who may write in a room, and how often. Moderators and administrators write as they like. */
+export interface RoomState {
+  /** Others only read. */
+  locked: boolean;
+  /** Others write once in so many seconds; 0: as often as they like. */
+  slowModeSeconds: number;
+}
+
+/** What a user is in a room. */
+export type Membership = 'guest' | 'member' | 'moderator';
+
+export interface JoinedRoom extends MessagePage, RoomState {
   members: number;
   readUpTo: number;
+  /** `null` in a room that nobody has written in yet. */
+  membership: Membership | null;
+  /** Until when the user is muted in the room. */
+  mutedUntil: number | null;
+}
+
+/** What a moderator sees of a report. */
+export interface Report {
+  reportId: number;
+  roomId: Id;
+  messageId: number;
+  senderId: Id;
+  /** What the message said when it was reported. */
+  content: string;
+  type: ChatMessage['type'];
+  /** When the message was written. */
+  timestamp: number;
+  reportedBy: Id;
+  reportedAt: number;
+  reason: string;
+  resolvedAt: number | null;
+  resolvedBy: Id | null;
+  note: string | null;
+}
+
+/** A mute that was set, or lifted. */
+export interface Mute {
+  userId: Id;
+  roomId: Id | null;
+  until: number;
+  by: string;
+  since: number;
+  /** Whether it stands now. */
+  muted: boolean;
 }
 
 export interface Progress {
@@ -134,13 +179,14 @@ export interface ProgressReport {
   userId?: Id;
 }
 
-export interface RoomSummary {
+export interface RoomSummary extends RoomState {
   roomId: Id;
   name: string | null;
   lastId: number;
   readUpTo: number;
   /** How many messages behind `readUpTo` can be read. Deleted messages and those from before the first join do not count. */
   unread: number;
+  membership: Membership;
 }
 
 export interface Guest {
@@ -172,6 +218,18 @@ export interface ClientEvents {
   'chat:history': { payload: { roomId: Id; before?: number; after?: number; limit?: number; versions?: boolean }; answer: MessagePage };
   /** With `hasMore`, go on with the `cursor` as `after`. */
   'chat:rooms': { payload: { after?: string; limit?: number }; answer: { rooms: RoomSummary[]; hasMore: boolean; cursor?: string } };
+  /** For moderators and administrators, as the next three: somebody reads and does not write, for so many seconds or until a moment. */
+  'chat:mute': { payload: { roomId: Id; userId: Id; reason?: string } & ({ seconds: number } | { until: number }); answer: Mute };
+  'chat:unmute': { payload: { roomId: Id; userId: Id; reason?: string }; answer: Mute };
+  'chat:lock': { payload: { roomId: Id; locked: boolean; reason?: string }; answer: RoomRef & RoomState };
+  /** 1 to 3,600 seconds; 0 ends it. */
+  'chat:slow': { payload: { roomId: Id; seconds: number; reason?: string }; answer: RoomRef & RoomState };
+  /** What the message says now is kept for the moderators. A second report of the same message changes nothing. */
+  'chat:report': { payload: { roomId: Id; messageId: number; reason: string }; answer: { reportId: number; reportedAt: number; duplicate?: true } };
+  /** For moderators and administrators. With `next`, go on with it as `before`. */
+  'chat:reports': { payload: { roomId: Id; before?: number; limit?: number; all?: boolean }; answer: { items: Report[]; next: number | null } };
+  /** For moderators and administrators. The first word stands; `duplicate` says that it was another one. */
+  'chat:resolve': { payload: { roomId: Id; reportId: number; note?: string }; answer: Report & { duplicate?: true } };
   'progress:sync': { payload: ProgressReport | ProgressReport[]; answer: SyncAnswer & { results?: SyncAnswer[] } };
   /** With `hasMore`, go on with the `cursor` as `since`. */
   'progress:get': {
@@ -216,6 +274,12 @@ export interface ServerToClientEvents {
   'chat:user_left': (guest: Guest) => void;
   'chat:typing': (typing: { roomId: Id; userId: Id; userName: string; isTyping: boolean }) => void;
   'chat:read': (mark: { roomId: Id; userId: Id; messageId: number }) => void;
+  /** A room is locked, or is not any more, or its slow mode is another one. `id` rises with each change. */
+  'chat:state': (state: RoomRef & RoomState & { id: number }) => void;
+  /** The user is muted, in a room or (with `null`) everywhere, or is not any more. */
+  'chat:muted': (mute: { roomId: Id | null; userId: Id; until: number | null }) => void;
+  /** For moderators of the room and administrators: a message was reported, or a report was resolved. */
+  'chat:reported': (report: { id: number; reportId: number; roomId: Id; messageId: number; reportedAt: number; resolvedAt: number | null }) => void;
   'progress:updated': (progress: Progress) => void;
   'notification:new': (notification: Notification) => void;
   'notification:gone': (gone: { id: number; reason: 'ended' | 'recalled' }) => void;

@@ -48,6 +48,13 @@ const ROUTES = {
   'chat:read': (p) => ['POST', roomPath(p, 'read'), without(p, 'roomId')],
   'chat:history': (p) => ['GET', roomPath(p, `messages${queryOf(p, 'before', 'after', 'limit', 'versions')}`)],
   'chat:rooms': (p) => ['GET', `/rooms${queryOf(p, 'after', 'limit')}`],
+  'chat:mute': (p) => ['POST', roomPath(p, 'mute'), without(p, 'roomId')],
+  'chat:unmute': (p) => ['POST', roomPath(p, 'unmute'), without(p, 'roomId')],
+  'chat:lock': (p) => ['POST', roomPath(p, 'lock'), without(p, 'roomId')],
+  'chat:slow': (p) => ['POST', roomPath(p, 'slow'), without(p, 'roomId')],
+  'chat:report': (p) => ['POST', roomPath(p, `messages/${enc(p.messageId)}/report`), without(p, 'roomId', 'messageId')],
+  'chat:reports': (p) => ['GET', roomPath(p, `reports${queryOf(p, 'before', 'limit', 'all')}`)],
+  'chat:resolve': (p) => ['POST', roomPath(p, `reports/${enc(p.reportId)}/resolve`), without(p, 'roomId', 'reportId')],
   'presence:list': (p) => ['GET', roomPath(p, `presence${queryOf(p, 'after', 'limit')}`)],
   'progress:sync': (p) => ['POST', '/progress', p],
   'progress:get': (p) => ['GET', `/progress${queryOf(p, 'lessonId', 'courseId', 'since', 'limit', 'userId')}`],
@@ -61,7 +68,10 @@ const ROUTES = {
  * The part of a path that an event cannot do without.
  * @type {Record<string, string>}
  */
-const IN_PATH = { 'progress:history': 'lessonId', 'notification:delete': 'id', 'chat:edit': 'messageId', 'chat:delete': 'messageId' };
+const IN_PATH = {
+  'progress:history': 'lessonId', 'notification:delete': 'id', 'chat:edit': 'messageId', 'chat:delete': 'messageId',
+  'chat:report': 'messageId', 'chat:resolve': 'reportId',
+};
 /** The payload of these events may be the id of the room alone. */
 const BARE_ROOM = new Set(['chat:join', 'chat:leave', 'presence:list']);
 
@@ -365,11 +375,14 @@ class Delivered {
   #changes = new Recent();
   #versions = new Recent();
   #marks = new Recent();
+  /** By room and by report: the last change that was told. */
+  #states = new Recent();
+  #reports = new Recent();
   /** Events that have no key of their own, since the anchor. */
   unkeyed = new Recent();
 
   clear() {
-    for (const memory of [this.#notifications, this.#changes, this.#versions, this.#marks, this.unkeyed]) memory.clear();
+    for (const memory of [this.#notifications, this.#changes, this.#versions, this.#marks, this.#states, this.#reports, this.unkeyed]) memory.clear();
     this.lastNotification = 0;
   }
 
@@ -387,6 +400,8 @@ class Delivered {
       case 'chat:message-edited':
       case 'chat:message-deleted': return this.#isLater(payload);
       case 'chat:read': return this.#rises(this.#marks, `${idKey(payload.roomId)} ${idKey(payload.userId)}`, payload.messageId);
+      case 'chat:state': return this.#rises(this.#states, idKey(payload.roomId), payload.id);
+      case 'chat:reported': return this.#rises(this.#reports, payload.reportId, payload.id);
       case 'progress:updated': return this.#rises(this.#versions, idKey(payload.lessonId), payload.syncVersion);
       case 'notification:gone':
       case 'notification:updated': {
@@ -1436,7 +1451,7 @@ const DEFAULTS = {
 
 /** The server stores these events, and the long poll gives them over any gap. */
 const STORED_EVENTS = new Set([
-  'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read',
+  'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read', 'chat:state', 'chat:reported',
   'progress:updated', 'notification:new', 'notification:updated', 'notification:gone',
 ]);
 

@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Each command with its examples: the words behind `academy-rt`.
-const EXAMPLES: [(&str, &[&str]); 57] = [
+const EXAMPLES: [(&str, &[&str]); 62] = [
     (
         "init",
         &[
@@ -80,12 +80,17 @@ const EXAMPLES: [(&str, &[&str]); 57] = [
             "room export staff --since 2026-09-01 --until 2026-10-01 > staff.jsonl",
         ],
     ),
+    ("room lock", &["room lock room-123 --reason 'case 12'"]),
+    ("room unlock", &["room unlock room-123"]),
+    ("room slow", &["room slow room-123 30s", "room slow room-123 0"]),
     ("room delete", &["room delete room-123 --dry-run", "room delete room-123 --yes"]),
     ("room member add", &["room member add staff 7 --moderator"]),
     ("room member remove", &["room member remove staff 7"]),
     ("history", &["history room-123 --limit 20", "history room-123 --follow"]),
     ("message show", &["message show 1234"]),
     ("message delete", &["message delete 1234 --reason 'case 12'"]),
+    ("report list", &["report list", "report list --room room-123 --all"]),
+    ("report resolve", &["report resolve 1234 --note 'talked to the sender'"]),
     ("user list", &["user list ann", "user list --online --output json"]),
     ("user show", &["user show 7"]),
     ("user diagnose", &["user diagnose 7"]),

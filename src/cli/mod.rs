@@ -30,7 +30,7 @@ use crate::protocol::json::escaped;
 
 use commands::{
     audit, backup, bench, broadcast, completions, config, db, doctor, history, hold, init, key, man, message, notify,
-    restore, room, sdk, serve, status, token, user,
+    report, restore, room, sdk, serve, status, token, user,
 };
 use exit::{Exit, Failure};
 
@@ -120,6 +120,9 @@ pub enum Command {
     /// Show and delete single messages of chat rooms
     #[command(subcommand)]
     Message(message::MessageCommand),
+    /// List and resolve reports of messages
+    #[command(subcommand)]
+    Report(report::ReportCommand),
     /// Manage users: list, block, disconnect, export and erase them
     #[command(subcommand)]
     User(user::UserCommand),
@@ -206,6 +209,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Room(command) => room::run(global, command),
         Command::History(args) => history::run(global, &args),
         Command::Message(command) => message::run(global, command),
+        Command::Report(command) => report::run(global, command),
         Command::User(command) => user::run(global, command),
         Command::Hold(command) => hold::run(global, command),
         Command::Audit(command) => audit::run(global, command),

@@ -392,6 +392,9 @@ pub const KEYS: &[Key] = &[
         "Chat rooms that a user may create per day by a message; 0: no limit.",
         |c, v| count(&mut c.limits.rooms_per_day, v),
     ),
+    key("limits.reports_per_day", "50", "Messages that a user may report per day; 0: no limit.", |c, v| {
+        count(&mut c.limits.reports_per_day, v)
+    }),
     key(
         "limits.sign_in_records_per_day",
         "5000",

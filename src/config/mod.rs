@@ -303,6 +303,8 @@ pub struct Limits {
     pub stored_per_day: u64,
     /// Chat rooms that a user may be the first to write in, in a day.
     pub rooms_per_day: u32,
+    /// Messages that a user may report, in a day.
+    pub reports_per_day: u32,
     /// Records of refused sign-ins that the audit log takes in a day.
     pub sign_in_records_per_day: u32,
     /// Lessons of a user.
@@ -481,6 +483,7 @@ impl Default for Config {
                 budget_burst: 3_000,
                 stored_per_day: 64 << 20,
                 rooms_per_day: 1_000,
+                reports_per_day: 50,
                 sign_in_records_per_day: 5_000,
                 lessons_per_user: 20_000,
                 connects_per_second: 50,

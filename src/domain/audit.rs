@@ -86,6 +86,16 @@ pub mod action {
     pub const MESSAGE_EDIT: &str = "message.edit";
     /// Somebody else's message was deleted.
     pub const MESSAGE_DELETE: &str = "message.delete";
+    /// A message was reported to those who keep order in its room.
+    pub const MESSAGE_REPORT: &str = "message.report";
+    /// A report was resolved.
+    pub const REPORT_RESOLVE: &str = "report.resolve";
+    /// A room was locked: moderators and administrators write in it.
+    pub const ROOM_LOCK: &str = "room.lock";
+    /// A room was opened again.
+    pub const ROOM_UNLOCK: &str = "room.unlock";
+    /// A room's slow mode was set, or ended.
+    pub const ROOM_SLOW: &str = "room.slow";
     /// A room's transcript was given out.
     pub const ROOM_EXPORT: &str = "room.export";
     /// A room was registered.

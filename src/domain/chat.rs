@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::room_state::RoomState;
 use super::{Actor, Fingerprint, Refusal, RoomId, Timestamp, UserId};
 
 /// What a message carries.
@@ -206,6 +207,14 @@ pub fn may_change(message: &Message, author: &Author, membership: Option<Members
     Ok(())
 }
 
+/// Whether somebody keeps order in a room: a moderator of it, an administrator.
+///
+/// # Errors
+/// [`Refusal::Forbidden`].
+pub fn may_moderate(author: &Author, membership: Option<Membership>) -> Result<(), Refusal> {
+    if author.admin || membership == Some(Membership::Moderator) { Ok(()) } else { Err(Refusal::Forbidden) }
+}
+
 /// A room, as far as the store knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomRecord {
@@ -227,6 +236,10 @@ pub struct RoomRecord {
     pub deleted: u64,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// Who may write in it now, and how often.
+    pub state: RoomState,
+    /// The change that tells of the state; 0 if it was never another one than at first.
+    pub state_change: u64,
 }
 
 impl RoomRecord {
@@ -250,6 +263,8 @@ impl RoomRecord {
             last_at: Timestamp(0),
             deleted: 0,
             created_at: at,
+            state: RoomState::default(),
+            state_change: 0,
         }
     }
 }
@@ -350,6 +365,16 @@ mod tests {
         assert!(may_enter(Some(true), Some(Membership::Guest), false, OPEN).is_err());
         assert!(may_enter(Some(true), Some(Membership::Member), false, CLOSED).is_ok());
         assert!(may_enter(Some(true), None, true, CLOSED).is_ok());
+    }
+
+    #[test]
+    fn a_moderator_and_an_admin_keep_order_and_nobody_else() {
+        let author = |admin| Author { user: UserId::parse("7").unwrap(), name: String::new(), admin };
+        assert!(may_moderate(&author(true), None).is_ok());
+        assert!(may_moderate(&author(false), Some(Membership::Moderator)).is_ok());
+        for membership in [None, Some(Membership::Guest), Some(Membership::Member)] {
+            assert_eq!(may_moderate(&author(false), membership), Err(Refusal::Forbidden));
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub mod pem;
 pub mod privacy;
 pub mod problem;
 pub mod progress;
+pub mod report;
+pub mod room_state;
 pub mod time;
 pub mod visible;
 
@@ -334,6 +336,18 @@ pub enum Refusal {
         /// The moment of the request.
         now: Timestamp,
     },
+    /// The room is locked: moderators and administrators write in it, others read.
+    #[error("the room is locked")]
+    Locked,
+    /// The room is in slow mode, and the user writes again after so long.
+    #[error("the room is in slow mode")]
+    TooSoon(std::time::Duration),
+    /// The message is deleted.
+    #[error("message {0} is deleted")]
+    Deleted(u64),
+    /// The user keeps order themselves: a moderator of the room, or an administrator.
+    #[error("user {0} keeps order here")]
+    KeepsOrder(UserId),
     /// The user's newest data are younger than the retention floor.
     #[error("below the retention floor")]
     BelowFloor,

@@ -92,7 +92,7 @@ pub struct Counters {
     /// Tokens that were refused, by the code of the refusal.
     pub refused_sign_ins: Counts<8>,
     /// Requests beyond a limit, by the limit.
-    pub rate_limited: Counts<18>,
+    pub rate_limited: Counts<20>,
     /// HTTP requests answered, by the class of their status.
     pub http: Counts<5>,
     /// How long their answers took to begin.
@@ -184,6 +184,8 @@ impl Default for Counters {
                 "stored",
                 "new_rooms",
                 "lessons",
+                "reports",
+                "slow_mode",
             ]),
             http: Counts::new(["1xx", "2xx", "3xx", "4xx", "5xx"]),
             http_time: Histogram::default(),

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::domain::chat::{Message, RoomSummary};
+use crate::domain::chat::{Membership, Message, RoomSummary};
 use crate::domain::notification::Notification;
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::progress::Progress;
 use crate::domain::{RoomId, Timestamp, UserId};
+use crate::protocol::order::RoomStateView;
 use crate::protocol::view::{MessageView, NotificationView, ProgressView, RoomView, VersionedMessage};
 
 fn views<'a, T, V: From<&'a T>>(list: &'a [T]) -> Vec<V> {
@@ -85,6 +86,13 @@ pub struct Joined {
     pub members: usize,
     /// The user's read mark; 0 if there is none.
     pub read_up_to: u64,
+    /// What the user is in the room; null if they take no part in it, as in one that nobody has written in yet.
+    pub membership: Option<Membership>,
+    /// Who may write in the room, and how often.
+    #[serde(flatten)]
+    pub state: RoomStateView,
+    /// Until when the user is muted in it; null if they are not.
+    pub muted_until: Option<Timestamp>,
 }
 
 fn messages<S: serde::Serializer>(list: &[Message], serializer: S) -> Result<S::Ok, S::Error> {

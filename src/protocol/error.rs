@@ -88,7 +88,7 @@ impl ErrorCode {
                 "The socket has not joined the room that the request is about. The client sends `chat:join` first."
             }
             ErrorCode::Forbidden => {
-                "The user may not do this: the room is private, the message is somebody else's, or the token lacks a role or a scope. The client does not try again. With `retryAfterMs`, the user is muted for so long: the client shows it and lets the user write again then."
+                "The user may not do this: the room is private or locked, the message is somebody else's, or the token lacks a role or a scope. The client does not try again. With `retryAfterMs`, the user is muted for so long: the client shows it and lets the user write again then."
             }
             ErrorCode::NotFound => {
                 "There is no such room, message, notification, user or address. The client removes it from what it shows."
@@ -278,12 +278,33 @@ impl From<Refusal> for ApiError {
             },
             Refusal::Muted { user, until, now } => {
                 let left = until.as_millis().saturating_sub(now.as_millis()).max(1);
-                let message = format!(
-                    "user {user} is muted here by an administrator for another {}, and may go on reading",
-                    words_of_a_wait(left)
-                );
+                let message =
+                    format!("user {user} is muted here for another {}, and may go on reading", words_of_a_wait(left));
                 ApiError { retry_after_ms: Some(left), ..ApiError::new(ErrorCode::Forbidden, message) }
             }
+            Refusal::Locked => ApiError {
+                field: Some("roomId".to_owned()),
+                ..ApiError::new(
+                    ErrorCode::Forbidden,
+                    "this room is locked: its moderators and administrators write in it, and others may go on reading",
+                )
+            },
+            Refusal::TooSoon(wait) => {
+                let left = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let message = format!("this room is in slow mode; write again in {}", words_of_a_wait(left));
+                ApiError::rate_limited(wait, message)
+            }
+            Refusal::Deleted(message) => ApiError {
+                field: Some("messageId".to_owned()),
+                ..ApiError::new(ErrorCode::NotFound, format!("message {message} has been deleted"))
+            },
+            Refusal::KeepsOrder(user) => ApiError {
+                field: Some("userId".to_owned()),
+                ..ApiError::new(
+                    ErrorCode::Forbidden,
+                    format!("user {user} is a moderator of this room or an administrator, and cannot be muted in it"),
+                )
+            },
             Refusal::Unsettled => ApiError {
                 retry_after_ms: Some(1_000),
                 ..ApiError::new(

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::domain::{RoomId, Timestamp, UserId};
 use crate::protocol::error::ApiError;
+use crate::protocol::order::RoomStateView;
 use crate::protocol::packet::Packet;
 use crate::protocol::view::{MessageView, NotificationView, ProgressView, Session};
 
@@ -87,6 +88,39 @@ pub enum ServerEvent<'a> {
         /// Up to which message.
         message_id: u64,
     },
+    /// `chat:state`: a room is locked, or is not any more, or its slow mode is another one.
+    ChatState {
+        /// The room.
+        room_id: &'a RoomId,
+        /// Its state now.
+        state: RoomStateView,
+        /// The change's id.
+        id: u64,
+    },
+    /// `chat:muted`: one may read and not write, or may write again.
+    ChatMuted {
+        /// The room; everywhere without one.
+        room_id: Option<&'a RoomId>,
+        /// Who.
+        user_id: &'a UserId,
+        /// Until when; not any more without one.
+        until: Option<Timestamp>,
+    },
+    /// `chat:reported`: a message was reported, or a report was resolved.
+    ChatReported {
+        /// The report.
+        report_id: u64,
+        /// The room.
+        room_id: &'a RoomId,
+        /// The message.
+        message_id: u64,
+        /// When it was reported.
+        reported_at: Timestamp,
+        /// When the report was resolved, if it is.
+        resolved_at: Option<Timestamp>,
+        /// The change's id.
+        id: u64,
+    },
     /// `progress:updated`: a lesson has a new version.
     ProgressUpdated(ProgressView<'a>),
     /// `notification:new`.
@@ -152,6 +186,9 @@ impl ServerEvent<'_> {
             ServerEvent::ChatUserLeft(_) => "chat:user_left",
             ServerEvent::ChatTyping { .. } => "chat:typing",
             ServerEvent::ChatRead { .. } => "chat:read",
+            ServerEvent::ChatState { .. } => "chat:state",
+            ServerEvent::ChatMuted { .. } => "chat:muted",
+            ServerEvent::ChatReported { .. } => "chat:reported",
             ServerEvent::ProgressUpdated(_) => "progress:updated",
             ServerEvent::NotificationNew(_) => "notification:new",
             ServerEvent::NotificationUpdated { .. } => "notification:updated",
@@ -189,6 +226,17 @@ impl ServerEvent<'_> {
             }
             ServerEvent::ChatRead { room_id, user_id, message_id } => {
                 Packet::event(name, &Read { room_id, user_id, message_id: *message_id })
+            }
+            ServerEvent::ChatState { room_id, state, id } => {
+                Packet::event(name, &State { room_id, state: *state, id: *id })
+            }
+            ServerEvent::ChatMuted { room_id, user_id, until } => {
+                Packet::event(name, &Muted { room_id: *room_id, user_id, until: *until })
+            }
+            ServerEvent::ChatReported { report_id, room_id, message_id, reported_at, resolved_at, id } => {
+                let (report_id, message_id, reported_at) = (*report_id, *message_id, *reported_at);
+                let (resolved_at, id) = (*resolved_at, *id);
+                Packet::event(name, &Reported { report_id, room_id, message_id, reported_at, resolved_at, id })
             }
             ServerEvent::ProgressUpdated(view) => Packet::event(name, view),
             ServerEvent::NotificationNew(view) => Packet::event(name, view),
@@ -290,6 +338,37 @@ struct Read<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InboxUpdated"))]
 #[serde(rename_all = "camelCase")]
+struct State<'a> {
+    room_id: &'a RoomId,
+    #[serde(flatten)]
+    state: RoomStateView,
+    id: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "UserMuted"))]
+#[serde(rename_all = "camelCase")]
+struct Muted<'a> {
+    room_id: Option<&'a RoomId>,
+    user_id: &'a UserId,
+    until: Option<Timestamp>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "MessageReported"))]
+#[serde(rename_all = "camelCase")]
+struct Reported<'a> {
+    report_id: u64,
+    room_id: &'a RoomId,
+    message_id: u64,
+    reported_at: Timestamp,
+    resolved_at: Option<Timestamp>,
+    id: u64,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
 struct Updated<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     ids: Option<&'a [u64]>,
@@ -329,6 +408,9 @@ pub(crate) fn schemas(of: &mut schemars::SchemaGenerator) -> Vec<(&'static str, 
         ("chat:user_left", "A user's last socket has left the room", of.subschema_for::<RoomGuest<'static>>()),
         ("chat:typing", "A user begins or ends typing", of.subschema_for::<Typing<'static>>()),
         ("chat:read", "A read mark moved", of.subschema_for::<Read<'static>>()),
+        ("chat:state", "A room is locked or not, or has another slow mode", of.subschema_for::<State<'static>>()),
+        ("chat:muted", "One may read and not write, or may write again", of.subschema_for::<Muted<'static>>()),
+        ("chat:reported", "A message was reported, or a report resolved", of.subschema_for::<Reported<'static>>()),
         ("progress:updated", "A lesson has a new version", of.subschema_for::<ProgressView<'static>>()),
         ("notification:new", "A notification", of.subschema_for::<NotificationView<'static>>()),
         ("notification:updated", "Another device has read or deleted", of.subschema_for::<Updated<'static>>()),

@@ -284,6 +284,8 @@ pub struct QuotaCounts {
     pub new_rooms: QuotaFigures,
     /// `limits.lessons_per_user`.
     pub lessons: QuotaFigures,
+    /// `limits.reports_per_day`.
+    pub reports: QuotaFigures,
 }
 
 /// What one quota has refused.

@@ -10,6 +10,7 @@ pub mod event;
 pub mod http;
 mod input;
 pub mod json;
+pub mod order;
 pub mod packet;
 pub mod request;
 pub mod view;

@@ -43,6 +43,20 @@ pub enum ClientEvent {
     ChatHistory,
     /// `chat:rooms`: the user's rooms.
     ChatRooms,
+    /// `chat:mute`: lets somebody read and not write in a room.
+    ChatMute,
+    /// `chat:unmute`: lifts that.
+    ChatUnmute,
+    /// `chat:lock`: locks a room, or opens it again.
+    ChatLock,
+    /// `chat:slow`: sets the slow mode of a room.
+    ChatSlow,
+    /// `chat:report`: reports a message.
+    ChatReport,
+    /// `chat:reports`: the reports of a room.
+    ChatReports,
+    /// `chat:resolve`: says what has come of a report.
+    ChatResolve,
     /// `progress:sync`: report progress.
     ProgressSync,
     /// `progress:get`: what is known.
@@ -63,7 +77,7 @@ pub enum ClientEvent {
 
 impl ClientEvent {
     /// All of them with their wire names.
-    pub const ALL: [(ClientEvent, &'static str); 17] = [
+    pub const ALL: [(ClientEvent, &'static str); 24] = [
         (ClientEvent::ChatJoin, "chat:join"),
         (ClientEvent::ChatLeave, "chat:leave"),
         (ClientEvent::ChatMessage, "chat:message"),
@@ -73,6 +87,13 @@ impl ClientEvent {
         (ClientEvent::ChatRead, "chat:read"),
         (ClientEvent::ChatHistory, "chat:history"),
         (ClientEvent::ChatRooms, "chat:rooms"),
+        (ClientEvent::ChatMute, "chat:mute"),
+        (ClientEvent::ChatUnmute, "chat:unmute"),
+        (ClientEvent::ChatLock, "chat:lock"),
+        (ClientEvent::ChatSlow, "chat:slow"),
+        (ClientEvent::ChatReport, "chat:report"),
+        (ClientEvent::ChatReports, "chat:reports"),
+        (ClientEvent::ChatResolve, "chat:resolve"),
         (ClientEvent::ProgressSync, "progress:sync"),
         (ClientEvent::ProgressGet, "progress:get"),
         (ClientEvent::ProgressHistory, "progress:history"),

@@ -3,11 +3,12 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::domain::chat::{Message, MessageKind, RoomSummary};
+use crate::domain::chat::{Membership, Message, MessageKind, RoomSummary};
 use crate::domain::notification::{Notification, NotificationBody};
 use crate::domain::privacy::{VersionEnd, WithheldVersion};
 use crate::domain::progress::{Percent, Progress, Status};
 use crate::domain::{Actor, LessonId, Role, Room, RoomId, Timestamp, UserId};
+use crate::protocol::order::RoomStateView;
 
 /// A message, as an event and in a page.
 #[derive(Debug, Serialize, Clone)]
@@ -269,6 +270,11 @@ pub struct RoomView<'a> {
     pub read_up_to: u64,
     /// How many messages are behind it.
     pub unread: u64,
+    /// What the user is in it.
+    pub membership: Membership,
+    /// Who may write in it, and how often.
+    #[serde(flatten)]
+    pub state: RoomStateView,
 }
 
 impl<'a> From<&'a RoomSummary> for RoomView<'a> {
@@ -279,6 +285,8 @@ impl<'a> From<&'a RoomSummary> for RoomView<'a> {
             last_id: summary.room.last_id,
             read_up_to: summary.read_up_to,
             unread: summary.unread,
+            membership: summary.membership,
+            state: summary.room.state.into(),
         }
     }
 }

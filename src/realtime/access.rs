@@ -99,6 +99,14 @@ impl Access {
         self.read().mutes.may_write(user, room, now)
     }
 
+    /// Until when somebody is muted in a room at this moment; `None` if they are not.
+    pub(crate) fn muted_until(&self, user: &UserId, room: &RoomId, now: Timestamp) -> Option<Timestamp> {
+        match self.may_write(user, room, now) {
+            Err(Refusal::Muted { until, .. }) => Some(until),
+            _ => None,
+        }
+    }
+
     /// Nobody is muted any more who is erased.
     pub(crate) fn forget_mutes_of(&self, user: &UserId) {
         self.change().mutes.forget_user(user);

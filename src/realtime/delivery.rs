@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use crate::domain::access::Ban;
 use crate::domain::notification::{Audience, Selection};
-use crate::domain::{Room, Timestamp, UserId};
+use crate::domain::{Role, Room, Timestamp, UserId};
 use crate::protocol::event::ServerEvent;
 use crate::protocol::packet::Packet;
 use crate::protocol::view::MessageView;
@@ -200,9 +201,28 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
             return vec![Delivery { stored, except_socket: *origin, ..delivery }];
         }
         Change::Broadcast { id, broadcast } => return broadcast_deliveries(Some(*id), broadcast),
+        Change::StateSet { id, room, state } => (
+            Room::Chat(room.clone()),
+            ServerEvent::ChatState { room_id: room, state: (*state).into(), id: *id },
+            DeliveryKind::Event,
+            None,
+        ),
+        Change::Reported { id, report, to } => {
+            let event = ServerEvent::ChatReported {
+                report_id: report.id,
+                room_id: &report.room,
+                message_id: report.message_id,
+                reported_at: report.at,
+                resolved_at: report.resolution.as_ref().map(|resolution| resolution.at),
+                id: *id,
+            };
+            let administrators = to.administrators.then_some(Room::Role(Role::Admin));
+            let rooms = administrators.into_iter().chain(to.moderators.iter().cloned().map(Room::User));
+            return rooms.map(|room| Delivery { stored, ..Delivery::passing(room, &event) }).collect();
+        }
+        Change::Banned { banned, .. } => return mute_deliveries(&banned.ban, banned.until),
+        Change::Unbanned { ban, .. } => return mute_deliveries(ban, None),
         Change::Anonymised { .. }
-        | Change::Banned { .. }
-        | Change::Unbanned { .. }
         | Change::Disconnected { .. }
         | Change::RoomChanged { .. }
         | Change::RoomRemoved { .. }
@@ -215,6 +235,13 @@ pub fn deliveries_of(change: &Change) -> Vec<Delivery> {
         | Change::Recorded { .. } => return Vec::new(),
     };
     vec![Delivery { stored, kind, subject, ..Delivery::passing(room, &event) }]
+}
+
+/// Who is muted hears of it, and that they are not any more. It is not stored: a join says it, too.
+fn mute_deliveries(ban: &Ban, until: Option<Timestamp>) -> Vec<Delivery> {
+    let Ban::Mute { user, room } = ban else { return Vec::new() };
+    let event = ServerEvent::ChatMuted { room_id: room.as_ref(), user_id: user, until };
+    vec![Delivery::passing(Room::User(user.clone()), &event).about(user)]
 }
 
 /// The rooms that an audience is in.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::domain::access::Banned;
-use crate::domain::{Actor, Clock, RoomId, UserId};
+use crate::domain::{Actor, Clock, ExpiryClock, RoomId, Timestamp, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
 use crate::realtime::access::Access;
@@ -16,6 +16,7 @@ use crate::realtime::delivery::Delivery;
 use crate::realtime::feed::Feed;
 use crate::realtime::gathered::Gatherings;
 use crate::realtime::known_users::KnownUsers;
+use crate::realtime::locked_rooms::LockedRooms;
 use crate::realtime::presence::Presences;
 use crate::realtime::registry::Sockets;
 use crate::realtime::renamed_users::RenamedUsers;
@@ -48,6 +49,7 @@ pub struct Live {
     /// Who is connected, and in which rooms.
     pub sockets: Arc<Sockets>,
     pub(crate) access: Access,
+    pub(crate) locked_rooms: LockedRooms,
     pub(crate) presences: Presences,
     pub(super) gatherings: Gatherings,
     pub(crate) known_users: KnownUsers,
@@ -55,6 +57,7 @@ pub struct Live {
     /// Once the store has been read.
     pub(crate) renamed_users: OnceLock<RenamedUsers>,
     pub(crate) clock: Arc<dyn Clock>,
+    expiry: Mutex<ExpiryClock>,
     /// Where sockets that are shown out finish by themselves: the writer's thread is none of the runtime's.
     pub(super) runtime: Option<tokio::runtime::Handle>,
     /// How many sockets each of the last changes has closed.
@@ -72,11 +75,13 @@ impl Live {
             feed,
             sockets: Arc::new(Sockets::default()),
             access: Access::default(),
+            locked_rooms: LockedRooms::default(),
             presences: Presences::default(),
             gatherings: Gatherings::default(),
             known_users: KnownUsers::default(),
             settled_ids: SettledIds::default(),
             renamed_users: OnceLock::new(),
+            expiry: Mutex::new(ExpiryClock::new(clock.now(), clock.passing())),
             clock,
             runtime: tokio::runtime::Handle::try_current().ok(),
             effects: Mutex::default(),
@@ -89,6 +94,12 @@ impl Live {
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         self.feed.counters()
+    }
+
+    /// What ends before this has ended: as the store sees it, see [`ExpiryClock`].
+    pub(crate) fn due(&self) -> Timestamp {
+        let now = self.clock.now();
+        now.min(self.expiry.lock().now(now, self.clock.passing()))
     }
 
     /// Whether somebody with a good token may connect and ask: they are neither blocked, nor is the token revoked.

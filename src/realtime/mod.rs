@@ -14,6 +14,7 @@ mod gathered;
 mod gathering;
 pub mod known_users;
 pub mod live;
+mod locked_rooms;
 pub mod presence;
 pub mod registry;
 pub mod renamed_users;

@@ -37,7 +37,9 @@ impl Live {
                 self.note_effect(*id, self.disconnect(user, message));
             }
             Change::RoomChanged { room, admitted: Some(admitted), .. } => self.evict_strangers(&room.id, admitted),
+            Change::StateSet { room, state, .. } => self.locked_rooms.set(room, state.locked),
             Change::RoomRemoved { room, .. } => {
+                self.locked_rooms.set(room, false);
                 self.access.forget_mutes_in(room);
                 self.evict_where(room, |_| true);
             }

@@ -119,12 +119,13 @@ impl Access {
         Access { store, live, unstored: Arc::default() }
     }
 
-    /// Reads revocations and blocks from the store, once, before anybody may connect; from then on they follow its changes.
+    /// Reads revocations and blocks from the store, and which rooms are locked, once, before anybody may connect; from then on they follow its changes.
     ///
     /// # Errors
     /// What kept them from being read.
     pub async fn load(&self) -> Result<(), StoreError> {
         self.live.access.replace(self.store.bans().await?);
+        self.live.locked_rooms.replace(self.store.locked_rooms().await?);
         Ok(())
     }
 

@@ -18,6 +18,7 @@ use crate::services::inbox::Inbox;
 use crate::services::limits::Rates;
 use crate::services::long_poll::LongPoll;
 use crate::services::moderation::Moderation;
+use crate::services::moderators::Moderators;
 use crate::services::notices::Notices;
 use crate::services::presence::Presence;
 use crate::services::privacy::Privacy;
@@ -57,6 +58,8 @@ pub struct App {
     pub rooms: Rooms,
     /// Other people's words, as administrators look at them and take them away; who may not write for a time.
     pub moderation: Moderation,
+    /// How order is kept in a room by its moderators, and what is reported to them.
+    pub moderators: Moderators,
     /// Transcripts of rooms.
     pub transcripts: Transcripts,
     /// Legal holds, exports and erasures.
@@ -105,6 +108,7 @@ impl App {
             identities: Identities::new(store.clone(), live.clone(), settings.clone()),
             access: Access::new(store.clone(), live.clone()),
             rooms: Rooms::new(store.clone(), live.clone(), settings.clone()),
+            moderators: Moderators::new(store.clone(), live.clone(), rates.clone(), settings.clone(), uses.clone()),
             moderation: Moderation::new(store.clone(), live.clone(), settings.clone(), uses.clone()),
             transcripts: Transcripts::new(store.clone(), streams.clone()),
             privacy: Privacy::new(store.clone(), live.clone(), settings.clone(), streams.clone()),

@@ -111,7 +111,7 @@ impl Chat {
         if is_first {
             self.live.announce_guest(&room, &caller.actor.user, &caller.actor.name);
         }
-        let answer = self.joined(room, page);
+        let answer = self.joined(caller, room, page);
         Ok(JoinGrant { after_seq: answer.last_seq, answer, gate })
     }
 
@@ -127,13 +127,26 @@ impl Chat {
         require_membership(&self.store, &self.settings, caller, &room).await?;
         self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         let page = self.join_stored(caller, &room, page).await?;
-        Ok(self.joined(room, page))
+        Ok(self.joined(caller, room, page))
     }
 
-    fn joined(&self, room: RoomId, page: MessagePage) -> Joined {
-        let MessagePage { messages, has_more, last_id, last_seq, read_up_to, .. } = page;
+    fn joined(&self, caller: &Caller, room: RoomId, page: MessagePage) -> Joined {
+        let MessagePage { messages, has_more, last_id, last_seq, read_up_to, state, membership, .. } = page;
         let members = self.live.sockets.head_count(&room);
-        Joined { room_id: room, last_id, last_seq, messages, has_more, members, read_up_to }
+        let muted_until = self.live.access.muted_until(&caller.actor.user, &room, self.live.due());
+        let state = state.into();
+        Joined {
+            room_id: room,
+            last_id,
+            last_seq,
+            messages,
+            has_more,
+            members,
+            read_up_to,
+            membership,
+            state,
+            muted_until,
+        }
     }
 
     /// Leaves a room; leaving one that was not joined is as good. With the user's last socket in it the room goes from their
@@ -240,6 +253,9 @@ impl Chat {
                 }
             }
             Ok(None) | Err(_) => {}
+        }
+        if matches!(posted, Err(StoreError::Refused(Refusal::TooSoon(_)))) {
+            self.live.counters().rate_limited.add("slow_mode");
         }
         let posted = posted.map_err(store_error)?;
         if is_new && posted.seq == 1 {
@@ -416,8 +432,12 @@ impl Chat {
         }
         if request.is_typing {
             let (user, room) = (&caller.actor.user, request.room_id);
-            let may_write = || self.live.access.may_write(user, &room, self.store.now());
+            let may_write = || self.live.access.may_write(user, &room, self.live.due());
             may_write()?;
+            if self.live.locked_rooms.has(&room) {
+                let (author, policy) = (Author::of(&caller.actor), self.settings.policy());
+                self.store.may_write(room.clone(), author, policy).await.map_err(store_error)?;
+            }
             self.live.begin_typing(room.clone(), &caller.actor, caller.socket);
             // A mute that has come in between has not found it.
             may_write().inspect_err(|_| self.live.end_typing(&room, user))?;

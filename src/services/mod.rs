@@ -19,6 +19,7 @@ pub mod inbox;
 pub mod limits;
 pub mod long_poll;
 pub mod moderation;
+pub mod moderators;
 pub mod notices;
 pub mod pages;
 pub mod presence;

@@ -138,10 +138,7 @@ impl Moderation {
         let banned = Banned { ban, before: at, until: Some(until), by, at };
         let set = self.store.act(SetBan { banned: banned.clone() }, act).await;
         set.map_err(|error| match error {
-            StoreError::Refused(Refusal::Conflict) => ApiError::new(
-                ErrorCode::Conflict,
-                format!("there are {MAX_BANS} revocations, blocks and mutes already"),
-            ),
+            StoreError::Refused(Refusal::Conflict) => too_many_bans(),
             other => store_error(other),
         })?;
         changed(&banned, true)
@@ -184,7 +181,7 @@ impl Moderation {
 }
 
 /// The record of a mute: its target is the user, so that it is in their export.
-fn act_on(
+pub(super) fn act_on(
     caller: &Caller,
     action: &'static str,
     user: &UserId,
@@ -197,9 +194,14 @@ fn act_on(
     Act { note: format!("{place}{until}{reason}"), ..caller.act(action, format!("user {user}")) }
 }
 
-fn changed(banned: &Banned, muted: bool) -> Result<MuteChanged, ApiError> {
+/// What has come of a mute.
+pub(super) fn changed(banned: &Banned, muted: bool) -> Result<MuteChanged, ApiError> {
     let mute = MuteView::of(banned).ok_or_else(|| ApiError::new(ErrorCode::Internal, "a mute without an end"))?;
     Ok(MuteChanged { mute, muted })
+}
+
+pub(super) fn too_many_bans() -> ApiError {
+    ApiError::new(ErrorCode::Conflict, format!("there are {MAX_BANS} revocations, blocks and mutes already"))
 }
 
 fn deleted_already(id: u64) -> ApiError {

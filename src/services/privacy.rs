@@ -11,10 +11,12 @@ use crate::config::capacity::{self, Pace};
 use crate::domain::audit::action;
 use crate::domain::privacy::{Certificate, Hold, Subject};
 use crate::domain::{Refusal, Scope, UserId};
+use crate::protocol::admin::access::MuteView;
 use crate::protocol::admin::data::{
     AuditView, ErasurePreview, ExportedNotification, HoldRequest, HoldView, ProfileView,
 };
 use crate::protocol::error::{ApiError, ErrorCode};
+use crate::protocol::order::{EvidenceView, OwnReportView};
 use crate::protocol::view::{NotificationView, ProgressView, RoomView, VersionedMessage};
 use crate::store::operations::{Act, BeginErasure, EraseSlice, PruneWithheld, ReleaseHold, SetHold};
 use crate::store::{ExportCursor, StoreError, UserItem};
@@ -73,6 +75,12 @@ fn write_item(out: &mut JsonSections<Vec<u8>>, item: &UserItem) -> io::Result<()
             out.item("notifications", &ExportedNotification { view, deleted: false, read_at: None, state })
         }
         UserItem::Audit(record) => out.item("audit", &AuditView::from(record)),
+        UserItem::Mute(banned) => match MuteView::of(banned) {
+            Some(mute) => out.item("mutes", &mute),
+            None => Ok(()),
+        },
+        UserItem::Report(report) => out.item("reports", &OwnReportView::from(report)),
+        UserItem::Reported(report) => out.item("reported", &EvidenceView::from(report)),
     }
 }
 

@@ -9,6 +9,8 @@ use crate::domain::chat::{Membership, Message, ReadMark, RoomRecord};
 use crate::domain::notification::{Audience, Ending, Notification, Selection};
 use crate::domain::privacy::{Hold, Subject};
 use crate::domain::progress::Progress;
+use crate::domain::report::Report;
+use crate::domain::room_state::RoomState;
 use crate::domain::{RoomId, UserId};
 
 use super::operations::{Broadcast, InboxAction};
@@ -32,6 +34,15 @@ impl CommitSink for NoSink {
 
 /// Who is admitted to a room that admits its members alone.
 pub type Admitted = Arc<HashSet<UserId>>;
+
+/// Who is told of a report.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReportAudience {
+    /// Everybody with the role of an administrator.
+    pub administrators: bool,
+    /// Moderators of the room.
+    pub moderators: Vec<UserId>,
+}
 
 /// A durable change that somebody may want to hear of. `id` is from the store's one sequence and rises with each change,
 /// so "everything up to `id`" is a cursor.
@@ -150,6 +161,24 @@ pub enum Change {
         /// Who is admitted; `None` if everybody is.
         admitted: Option<Admitted>,
     },
+    /// A room is locked, or is not any more, or its slow mode is another one.
+    StateSet {
+        /// The change's id.
+        id: u64,
+        /// The room, with the JSON type of the request.
+        room: RoomId,
+        /// Its state now.
+        state: RoomState,
+    },
+    /// A message was reported, or a report was resolved.
+    Reported {
+        /// The change's id.
+        id: u64,
+        /// The report as it is now.
+        report: Arc<Report>,
+        /// Who is told.
+        to: ReportAudience,
+    },
     /// A room is gone with all that was said in it.
     RoomRemoved {
         /// The change's id.
@@ -235,6 +264,8 @@ impl Change {
             | Change::Unbanned { id, .. }
             | Change::Disconnected { id, .. }
             | Change::RoomChanged { id, .. }
+            | Change::StateSet { id, .. }
+            | Change::Reported { id, .. }
             | Change::RoomRemoved { id, .. }
             | Change::MemberSet { id, .. }
             | Change::MemberRemoved { id, .. }
@@ -247,7 +278,7 @@ impl Change {
     }
 
     /// The kinds of changes, for figures; messages first.
-    pub const KINDS: [&'static str; 22] = [
+    pub const KINDS: [&'static str; 24] = [
         "message",
         "edit",
         "deletion",
@@ -262,6 +293,8 @@ impl Change {
         "unban",
         "disconnect",
         "room",
+        "room_state",
+        "report",
         "room_removal",
         "member",
         "member_removal",
@@ -290,6 +323,8 @@ impl Change {
             Change::Unbanned { .. } => "unban",
             Change::Disconnected { .. } => "disconnect",
             Change::RoomChanged { .. } => "room",
+            Change::StateSet { .. } => "room_state",
+            Change::Reported { .. } => "report",
             Change::RoomRemoved { .. } => "room_removal",
             Change::MemberSet { .. } => "member",
             Change::MemberRemoved { .. } => "member_removal",

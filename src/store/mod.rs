@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod maintenance;
 pub mod notices;
 pub mod operations;
+pub mod order;
 pub mod privacy;
 pub mod rows;
 
@@ -20,6 +21,7 @@ pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use change::{Change, CommitSink, NoSink};
 pub use maintenance::{Failing, Identity, Maintenance, StoreStatus, TableStats};
 pub use notices::Notices;
+pub use order::{Order, ReportPage, ReportQuery};
 pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
 
 use std::future::Future;
@@ -27,10 +29,11 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary};
+use crate::domain::chat::{Author, Membership, Message, RoomPolicy, RoomRecord, RoomSummary};
 use crate::domain::notification::Notification;
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::progress::Progress;
+use crate::domain::room_state::RoomState;
 use crate::domain::{Actor, Clock, LessonId, Refusal, RoomId, Timestamp, UserId};
 
 use operations::{Act, AnyAnswer, Applied, Broadcast, Operation, RequestKey, Write};
@@ -177,6 +180,7 @@ pub trait Store:
     + Bans
     + RoomBook
     + PeopleBook
+    + Order
 {
 }
 
@@ -196,6 +200,7 @@ impl<T> Store for T where
         + Bans
         + RoomBook
         + PeopleBook
+        + Order
 {
 }
 
@@ -263,6 +268,10 @@ pub struct MessagePage {
     pub read_up_to: u64,
     /// Whether a join would change nothing: the asker takes part in the room, or the room is not registered.
     pub is_settled: bool,
+    /// Who may write in the room, and how often.
+    pub state: RoomState,
+    /// What the asker is in the room, if they take part in it.
+    pub membership: Option<Membership>,
 }
 
 /// Which part of a room a transcript has.

@@ -1,10 +1,12 @@
 //! The seam of the store for administrators: the audit log, legal holds, what is stored of a person, erasures, purges.
 
+use crate::domain::access::Banned;
 use crate::domain::audit::{AuditRecord, Link};
 use crate::domain::chat::{Message, RoomSummary};
 use crate::domain::notification::{Notice, Notification};
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
+use crate::domain::report::Report;
 use crate::domain::{Role, Timestamp, UserId};
 
 use super::Answer;
@@ -66,6 +68,12 @@ pub enum UserItem {
     Notice(Notice),
     /// A record of the audit log about them or of their own acts.
     Audit(AuditRecord),
+    /// A mute that stands against them.
+    Mute(Banned),
+    /// A report that they have made.
+    Report(Report),
+    /// A report of a message that they wrote: who has made it, and why, is not theirs.
+    Reported(Report),
 }
 
 /// Who somebody is.

@@ -63,7 +63,7 @@ for (const tls of [false, true]) {
         test('chat: join, leave, message, typing with acks', async () => {
           const roomId = newRoom();
           const ann = await join({ userId: 7, name: 'Ann' });
-          assert.deepEqual(await ask(ann, 'chat:join', { roomId }), { ok: true, roomId, lastId: 0, lastSeq: 0, messages: [], hasMore: false, members: 1, readUpTo: 0 });
+          assert.deepEqual(await ask(ann, 'chat:join', { roomId }), { ok: true, roomId, lastId: 0, lastSeq: 0, messages: [], hasMore: false, members: 1, readUpTo: 0, membership: null, locked: false, slowModeSeconds: 0, mutedUntil: null });
           const bob = await join({ userId: 8, name: 'Bob' });
           assert.equal((await ask(bob, 'chat:join', roomId)).members, 2);
           const joined = await heard(ann, 'chat:user_joined', (one) => one.roomId === roomId);

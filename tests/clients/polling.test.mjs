@@ -42,7 +42,7 @@ for (const enabled of ['false', 'true']) {
 
     test('joining and presence', async () => {
       const path = `/rooms/${encodeURIComponent('a,b/c')}`;
-      assert.deepEqual((await call(ann, 'POST', `${path}/join`, {})).json, { ok: true, roomId: 'a,b/c', lastId: 0, lastSeq: 0, messages: [], hasMore: false, members: 0, readUpTo: 0 });
+      assert.deepEqual((await call(ann, 'POST', `${path}/join`, {})).json, { ok: true, roomId: 'a,b/c', lastId: 0, lastSeq: 0, messages: [], hasMore: false, members: 0, readUpTo: 0, membership: null, locked: false, slowModeSeconds: 0, mutedUntil: null });
       const { cursor } = (await call(ann, 'GET', '/events')).json;
       const { id } = (await call(bob, 'POST', `${path}/messages`, { content: 'one' })).json;
       await call(bob, 'POST', `${path}/messages`, { content: 'two' });

@@ -174,6 +174,34 @@ test('each event and each route is as the contract says it', async () => {
   await does(ann, 'chat:history', { roomId: 'a', limit: 10 });
   await does(ann, 'chat:rooms', {});
   await does(ann, 'presence:list', { roomId: 'a' });
+  const moderator = { userId: 9, name: 'Mo' };
+  await call('POST', '/api/v1/admin/rooms', { roomId: 'c', members: [7, 8], moderators: [9] });
+  const mo = await server.signedIn(moderator);
+  for (const one of [ann, ben, mo]) await does(one, 'chat:join', 'c');
+  await does(mo, 'chat:mute', { roomId: 'c', userId: 7, seconds: 60 });
+  await heard(ann, 'chat:muted');
+  await does(mo, 'chat:unmute', { roomId: 'c', userId: 7 });
+  await does(mo, 'chat:slow', { roomId: 'c', seconds: 30 });
+  await heard(ann, 'chat:state');
+  await does(mo, 'chat:slow', { roomId: 'c', seconds: 0 });
+  await does(mo, 'chat:lock', { roomId: 'c', locked: true });
+  await does(mo, 'chat:lock', { roomId: 'c', locked: false });
+  const reported = [];
+  for (const content of ['unkind', 'unkinder', 'unkindest']) reported.push((await does(ben, 'chat:message', { roomId: 'c', content })).id);
+  const { reportId } = await does(ann, 'chat:report', { roomId: 'c', messageId: reported[0], reason: 'it is unkind' });
+  await heard(mo, 'chat:reported');
+  await does(mo, 'chat:reports', { roomId: 'c' });
+  await does(mo, 'chat:resolve', { roomId: 'c', reportId, note: 'said so' });
+  const made = async (messageId) => (await call('POST', `/api/v1/rooms/c/messages/${messageId}/report`, { reason: 'r' }, {})).reportId;
+  const ofRoom = await made(reported[1]);
+  const ofAll = await made(reported[2]);
+  await call('GET', '/api/v1/rooms/c/reports?all=true', undefined, moderator);
+  await call('POST', `/api/v1/rooms/c/reports/${ofRoom}/resolve`, {}, moderator);
+  await call('GET', '/api/v1/admin/reports');
+  await call('POST', `/api/v1/admin/reports/${ofAll}/resolve`, {});
+  for (const [what, body] of [['mute', { userId: 7, seconds: 60 }], ['unmute', { userId: 7 }], ['lock', { locked: false }], ['slow', { seconds: 0 }]]) {
+    await call('POST', `/api/v1/rooms/c/${what}`, body, moderator);
+  }
   await does(ann, 'progress:sync', { lessonId: 5, progress: 40, timeSpent: 60, courseId: 'c', syncId: 's' });
   await does(ann, 'progress:sync', [{ lessonId: 5, progress: 100, baseVersion: 0 }]);
   await does(ann, 'progress:get', {});

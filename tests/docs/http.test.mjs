@@ -26,11 +26,15 @@ let server;
 before(async () => { server = await Appliance.start({ env: { ...noLimits, ACADEMY_RT_SERVER_CORS_ORIGINS: 'https://portal.example' } }); });
 after(() => server.stop());
 
-const sample = { file: 'academy-rt.js', messageId: '1', notificationId: '1' };
+const sample = { file: 'academy-rt.js', messageId: '1', notificationId: '1', reportId: '1' };
 /** Where {} is refused before the rights are asked. */
 const bodies = {
   'POST /api/v1/broadcast': { target: { all: true }, event: 'e' },
   'POST /api/v1/notifications': { target: { user: 98 }, title: 't', message: 'm' },
+  'POST /api/v1/rooms/{roomId}/lock': { locked: true },
+  'POST /api/v1/rooms/{roomId}/slow': { seconds: 5 },
+  'POST /api/v1/rooms/{roomId}/mute': { userId: 98, seconds: 60 },
+  'POST /api/v1/rooms/{roomId}/unmute': { userId: 98 },
   'POST /api/v1/admin/rooms': { roomId: 'nobody-2' },
   'POST /api/v1/admin/audit': { action: 'backup', outcome: 'done' },
   'POST /api/v1/admin/backup': { bytes: 1 },

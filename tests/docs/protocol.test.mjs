@@ -70,6 +70,7 @@ describe('the tables', () => {
     server = await Appliance.start({ env: noLimits });
     try {
       const poll = async (cursor) => (await server.fetch(`/api/v1/events?rooms=room${cursor ? `&cursor=${cursor}` : ''}`, { claims: ann })).json;
+      await post('/admin/rooms', admin, { roomId: 'room', moderators: [7] });
       const { cursor } = await poll();
       const [phone, other] = [await server.signedIn(ann), await server.signedIn(eve)];
       await ask(phone, 'chat:join', 'room');
@@ -80,6 +81,8 @@ describe('the tables', () => {
       await ask(other, 'chat:delete', { roomId: 'room', messageId: second.id });
       await ask(other, 'chat:typing', { roomId: 'room', isTyping: true });
       await ask(phone, 'chat:read', { roomId: 'room', messageId: id });
+      await ask(phone, 'chat:slow', { roomId: 'room', seconds: 5 });
+      await ask(other, 'chat:report', { roomId: 'room', messageId: id, reason: 'why' });
       await ask(phone, 'progress:sync', { lessonId: 42, progress: 50 });
       const notification = (await post('/notifications', service, { target: { user: 7 }, title: 'a', message: 'b' })).json;
       const wrong = (await post('/notifications', service, { target: { user: 7 }, title: 'wrong', message: 'b' })).json;

@@ -207,7 +207,7 @@ test('docs/http.md: there is something at each address that has a heading', asyn
   assert.equal(headings.length, handlers.length + 4 + 2 + 3, 'a route has no heading, or a heading no route');
   const server = await Appliance.start();
   t.after(() => server.stop());
-  const sample = { file: 'academy-rt.js', kind: 'user', messageId: '1', notificationId: '1' };
+  const sample = { file: 'academy-rt.js', kind: 'user', messageId: '1', notificationId: '1', reportId: '1' };
   const [ofThePage] = /(?<=console\/)[\w.-]+/.exec((await server.fetch('/')).raw);
   for (const [, method, path] of headings) {
     const filled = path.replace('/console/{file}', `/console/${ofThePage}`).replace(/\{(\w+)\}/g, (_, what) => sample[what] ?? 'nobody-1');

@@ -142,7 +142,7 @@ const STREAMS: [&str; 5] = ["serve", "completions", "man", "config default", "hi
 
 /// Each command as it is run beside a server and as it is run behind it, in the order in which they are run; `FILE` is a new name each
 /// time, `BACKUP` a backup.
-const COMMANDS: [&str; 58] = [
+const COMMANDS: [&str; 63] = [
     "bench idle --clients 3 --seconds 1",
     "sdk FILE",
     "init --non-interactive --dir FILE --host localhost",
@@ -166,9 +166,14 @@ const COMMANDS: [&str; 58] = [
     "room create staff",
     "room show staff",
     "room set staff --name Staff",
+    "room lock staff",
+    "room unlock staff",
+    "room slow staff 30s",
     "room import CSV",
     "room export staff --file FILE",
     "message show MESSAGE",
+    "report list",
+    "report resolve REPORT",
     "message delete MESSAGE --yes",
     "room member add staff 7",
     "room member remove staff 7",
@@ -242,6 +247,8 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
     let csv = scratch.path().join("rooms.csv");
     std::fs::write(&csv, "roomId,userId\nimported,7\n").unwrap();
     let message = server.say(&token, "french", "one message").to_string();
+    let report = format!("/api/v1/rooms/french/messages/{message}/report");
+    let report = server.call(&token, "POST", &report, r#"{"reason":"why"}"#).1["reportId"].to_string();
     let kid = |data: &std::path::Path| {
         let answer = answer_of(&academy(data, &["--output", "json", "key", "list"]), "key list");
         answer["keys"][0]["kids"][0].as_str().unwrap_or("none").to_owned()
@@ -259,6 +266,7 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
                 "TOKEN" => token.clone(),
                 "CSV" => csv.to_str().unwrap().to_owned(),
                 "MESSAGE" => message.clone(),
+                "REPORT" => report.clone(),
                 "NOTICE" => {
                     let list = academy(&data, &["--output", "json", "notify", "list", "--state", "scheduled"]);
                     answer_of(&list, "notify list")["items"][0]["id"].to_string()

@@ -6,10 +6,11 @@ use std::path::Path;
 
 use academy_rt::archive::format::Header;
 use academy_rt::domain::audit::{AuditEntry, Link, action};
-use academy_rt::domain::chat::{Message, MessageKind};
+use academy_rt::domain::chat::{Membership, Message, MessageKind};
 use academy_rt::domain::notification::{Audience, Notification, NotificationBody};
 use academy_rt::domain::privacy::{Certificate, ErasureCounts, Hold, Subject};
 use academy_rt::domain::progress::{Percent, Progress, Status};
+use academy_rt::domain::room_state::RoomState;
 use academy_rt::domain::{LessonId, Role, RoomId, Timestamp, UserId};
 use academy_rt::protocol::admin::data::{AuditView, HoldView};
 use academy_rt::protocol::answer::{Failed, Joined, MessagePosted, Ok as OkAnswer, ProgressSynced};
@@ -102,6 +103,17 @@ fn written() -> String {
         ServerEvent::ChatUserLeft(guest()),
         ServerEvent::ChatTyping { room_id: &room, user_id: &user, user_name: "Ann", is_typing: true },
         ServerEvent::ChatRead { room_id: &room, user_id: &user, message_id: 12 },
+        ServerEvent::ChatState { room_id: &room, state: RoomState { locked: true, slow_seconds: 30 }.into(), id: 14 },
+        ServerEvent::ChatMuted { room_id: Some(&room), user_id: &user, until: Some(at) },
+        ServerEvent::ChatMuted { room_id: None, user_id: &user, until: None },
+        ServerEvent::ChatReported {
+            report_id: 15,
+            room_id: &room,
+            message_id: 12,
+            reported_at: at,
+            resolved_at: None,
+            id: 15,
+        },
         ServerEvent::ProgressUpdated((&progress).into()),
         ServerEvent::NotificationNew((&notification).into()),
         ServerEvent::NotificationUpdated { ids: Some(&[13]), up_to: None, read: true, unread: 1 },
@@ -125,6 +137,9 @@ fn written() -> String {
         has_more: true,
         members: 2,
         read_up_to: 11,
+        membership: Some(Membership::Member),
+        state: RoomState { locked: true, slow_seconds: 30 }.into(),
+        muted_until: None,
     };
     answer(serde_json::to_string(&OkAnswer::new(joined)).unwrap());
     let synced = ProgressSynced { progress: progress.clone(), duplicate: false, merged: true };

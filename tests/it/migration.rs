@@ -143,3 +143,17 @@ fn a_migration_that_starts_anew_in_the_same_second_has_a_backup_of_its_own() {
     assert_eq!(fs::read(&first).unwrap(), b"what a killed migration has left");
     assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
 }
+
+#[test]
+fn a_backup_is_restored_over_a_store_of_an_older_format() {
+    for format in [1, 5, 9] {
+        let (newer, older) = (of_format(format), of_format(format));
+        let file = newer.path().join("a.backup");
+        let file = file.to_str().unwrap();
+        good(&academy(&newer.path().join("data"), &["db", "upgrade"]));
+        good(&academy(&newer.path().join("data"), &["backup", file]));
+        let data = older.path().join("data");
+        good(&academy(&data, &["restore", file]));
+        assert!(good(&academy(&data, &["db", "check"])).contains("is sound"), "{format}");
+    }
+}

@@ -150,7 +150,7 @@ fn who_is_muted_reads_and_does_not_write_until_it_ends() {
         let left = answer.1["error"]["retryAfterMs"].as_u64().unwrap();
         assert!(left > 7_000_000 && left <= 7_200_000, "{what}: {left}");
         let message = answer.1["error"]["message"].as_str().unwrap();
-        assert!(message.contains("user 7 is muted here by an administrator for another 2 hours"), "{what}: {message}");
+        assert!(message.contains("user 7 is muted here for another 2 hours"), "{what}: {message}");
     }
     assert_eq!(server.call(&ann, "POST", "/api/v1/rooms/french/messages", keyed).1["duplicate"], true);
     // They read, others and other rooms are as before, and they may take back what they have said.
@@ -235,4 +235,146 @@ fn a_mute_goes_with_the_room_and_with_the_user_and_comes_through_a_backup() {
     let server = Appliance::start_in(elsewhere, &[]);
     let answer = server.call(&ann, "POST", "/api/v1/rooms/french/messages", r#"{"content":"x"}"#);
     assert_eq!(code(&answer), (403, "forbidden"), "{}", answer.1);
+}
+
+#[test]
+fn a_room_is_locked_and_slowed_by_the_command_line_too_beside_a_server_and_without_one() {
+    let server = Appliance::start();
+    let (data, ann, root) = (server.data(), server.token("7", "learner"), server.token("1", "admin"));
+    let write = |server: &Appliance| server.call(&ann, "POST", "/api/v1/rooms/french/messages", r#"{"content":"x"}"#);
+    assert_eq!(write(&server).0, 200);
+    let cursor = server.call(&ann, "GET", "/api/v1/events?rooms=french", "").1["cursor"].as_str().unwrap().to_owned();
+    let locked = object(&academy(&data, &["--output", "json", "room", "lock", "french", "--reason", "exam"]));
+    assert_eq!((&locked["locked"], &locked["slowModeSeconds"]), (&true.into(), &0.into()));
+    assert_eq!(code(&write(&server)), (403, "forbidden"));
+    assert!(
+        good(&academy(&data, &["room", "slow", "french", "5m"])).contains("is locked, and is in slow mode (300 s)")
+    );
+    assert!(good(&academy(&data, &["room", "list"])).contains("LOCKED  SLOW (300 s)"));
+    let (_, rooms) = server.call(&root, "GET", "/api/v1/admin/rooms", "");
+    assert_eq!((&rooms["items"][0]["locked"], &rooms["items"][0]["slowModeSeconds"]), (&true.into(), &300.into()));
+    let (_, told) = server.call(&ann, "GET", &format!("/api/v1/events?rooms=french&cursor={cursor}"), "");
+    let states: Vec<_> = told["events"].as_array().unwrap().iter().map(|one| &one["payload"]["locked"]).collect();
+    assert_eq!(states, [true, true], "{told}");
+    // What is asked for is checked.
+    assert!(failed(&academy(&data, &["room", "lock", "frnech"])).contains("there is no such room"));
+    assert!(failed(&academy(&data, &["room", "slow", "french", "2h"])).contains("seconds must be 0 to 3600"));
+    for wrong in ["500ms", "x", "-5s"] {
+        assert_eq!(academy(&data, &["room", "slow", "french", wrong]).status.code(), Some(2), "{wrong}");
+    }
+    // Without a server, and over its end.
+    let dir = server.kill();
+    assert!(
+        good(&academy(&data, &["room", "unlock", "french", "--reason", "over"]))
+            .contains("is not locked, and is in slow")
+    );
+    let server = Appliance::start_in(dir, &[]);
+    assert_eq!(write(&server).0, 200);
+    let early = write(&server);
+    assert_eq!(code(&early), (429, "rate_limited"));
+    assert!(early.1["error"]["retryAfterMs"].as_u64().unwrap() > 290_000, "{}", early.1);
+    // A backup has it, too; and a room of the same id that comes after it begins anew.
+    let file = server.dir.path().join("a.backup");
+    good(&academy(&data, &["backup", file.to_str().unwrap()]));
+    assert_eq!(server.call(&root, "DELETE", "/api/v1/admin/rooms/french", "").0, 200);
+    assert_eq!((write(&server).0, write(&server).0), (200, 200));
+    let log = good(&academy(&data, &["audit", "list"]));
+    for part in [
+        "room.lock (room french): done: exam",
+        "room.slow (room french): done: 300 s",
+        "room.unlock (room french): done: over",
+    ] {
+        assert!(log.contains(part), "{part} is not in {log}");
+    }
+    let dir = server.end();
+    assert!(good(&academy(&data, &["db", "check"])).contains("is sound"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let place = elsewhere.path().join("data");
+    good(&academy(&place, &["restore", dir.path().join("a.backup").to_str().unwrap()]));
+    let server = Appliance::start_in(elsewhere, &[]);
+    assert_eq!(code(&write(&server)), (429, "rate_limited"), "who has written just before the backup");
+}
+
+#[test]
+fn reports_are_listed_and_resolved_by_administrators_exported_and_erased() {
+    let server = Appliance::start();
+    let (data, ann, bob) = (server.data(), server.token("7", "learner"), server.token("8", "learner"));
+    let root = server.token("1", "admin");
+    let body = r#"{"roomId":"staff","private":true,"members":[7,8],"moderators":[9]}"#;
+    assert_eq!(server.call(&root, "POST", "/api/v1/admin/rooms", body).0, 200);
+    let id = server.say(&ann, "staff", "an unkind word");
+    let report = |token: &str, reason: &str| {
+        let (status, made) = server.call(
+            token,
+            "POST",
+            &format!("/api/v1/rooms/staff/messages/{id}/report"),
+            &json!({ "reason": reason }).to_string(),
+        );
+        assert_eq!(status, 200, "{made}");
+        made["reportId"].to_string()
+    };
+    let first = report(&bob, "it hurts");
+    let second = report(&root, "seen by an administrator");
+    assert_eq!(
+        server.call(&root, "POST", "/api/v1/rooms/staff/mute", r#"{"userId":7,"seconds":3600,"reason":"case 12"}"#).0,
+        200
+    );
+    good(&academy(&data, &["message", "delete", &id.to_string(), "--yes"]));
+    let list = good(&academy(&data, &["report", "list", "--room", "staff"]));
+    for part in [&first, &second, "an unkind word", "it hurts", "reported by user 8"] {
+        assert!(list.contains(part), "{part} is not in {list}");
+    }
+    let resolved = good(&academy(&data, &["report", "resolve", &first, "--note", "talked to the sender"]));
+    assert!(resolved.contains("is resolved") && resolved.contains("resolved by system"), "{resolved}");
+    assert!(good(&academy(&data, &["report", "resolve", &first, "--note", "x"])).contains("was resolved before"));
+    assert!(failed(&academy(&data, &["report", "resolve", "999999"])).contains("there is no report 999999"));
+    let list = object(&academy(&data, &["--output", "json", "report", "list"]));
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    let list = object(&academy(&data, &["--output", "json", "report", "list", "--all"]));
+    assert_eq!(list["items"][1]["note"], "talked to the sender");
+    for (method, path) in
+        [("GET", "/api/v1/admin/reports".to_owned()), ("POST", format!("/api/v1/admin/reports/{second}/resolve"))]
+    {
+        assert_eq!(code(&server.call(&ann, method, &path, "{}")), (403, "forbidden"), "{path}");
+    }
+    assert_eq!(code(&server.call(&root, "POST", "/api/v1/admin/reports/x/resolve", "{}")), (400, "invalid_payload"));
+    assert_eq!(code(&server.call(&root, "GET", "/api/v1/admin/reports?limit=201", "")), (400, "invalid_payload"));
+    // A transcript is of what was said, and no more.
+    let transcript = good(&academy(&data, &["room", "export", "staff"]));
+    assert!(!transcript.contains("it hurts") && !transcript.contains("unkind"), "{transcript}");
+
+    // Each has in their export what is theirs.
+    let export = |who: &str| -> Value { object(&academy(&data, &["user", "export", who])) };
+    let of_ann = export("7");
+    assert_eq!((&of_ann["mutes"][0]["roomId"], &of_ann["reports"]), (&"staff".into(), &Value::Null));
+    let reported = of_ann["reported"].as_array().unwrap();
+    assert_eq!((reported.len(), &reported[0]["content"]), (2, &"an unkind word".into()));
+    assert!(reported[0]["reportedBy"].is_null() && reported[0]["reason"].is_null(), "{of_ann}");
+    let of_bob = export("8");
+    assert_eq!((&of_bob["reports"][0]["reason"], &of_bob["reports"][0]["messageId"]), (&"it hurts".into(), &id.into()));
+    assert!(of_bob["reports"][0]["content"].is_null() && of_bob["reported"].is_null(), "{of_bob}");
+
+    // A hold keeps them; without one an erasure takes the words of the author out of the reports, too.
+    good(&academy(&data, &["hold", "set", "--user", "8", "--reason", "case 12"]));
+    assert!(failed(&academy(&data, &["user", "erase", "7", "--yes", "--consent"])).contains("case 12"));
+    good(&academy(&data, &["hold", "release", "--user", "8"]));
+    good(&academy(&data, &["user", "erase", "7", "--yes", "--consent"]));
+    let list = object(&academy(&data, &["--output", "json", "report", "list", "--all"]));
+    assert_eq!(list["items"], json!([]));
+    assert!(export("8")["reports"].is_null());
+    let log = good(&academy(&data, &["audit", "list"]));
+    for part in [
+        format!("message.report (room staff message {id}): done, report {first}"),
+        format!("report.resolve (room staff report {first}): done, report {first}: talked to the sender"),
+        "user.mute (user 7): done: in room staff until 2".to_owned(),
+    ] {
+        assert!(log.contains(&part), "{part} is not in {log}");
+    }
+    assert!(!log.contains("it hurts"), "what a user has written is not in the audit log: {log}");
+    let _dir = server.end();
+    let found = good(&academy(&data, &["db", "check"]));
+    assert!(found.contains("is sound"), "{found}");
+    assert!(good(&academy(&data, &["db", "compact"])).contains("compacted"));
+    let bytes = std::fs::read(data.join("academy.redb")).unwrap();
+    assert!(!bytes.windows(14).any(|part| part == b"an unkind word"), "it is not in the file any more");
 }

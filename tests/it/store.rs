@@ -9,6 +9,7 @@ mod cases_holds;
 mod cases_inbox;
 mod cases_maintenance;
 mod cases_notices;
+mod cases_order;
 mod cases_progress;
 mod durable;
 mod kill;
@@ -588,6 +589,10 @@ conformance! {
         a_room_is_closed_with_those_who_are_in_it, a_deleted_room_leaves_nothing_and_its_id_is_free_at_once,
         a_room_under_a_hold_is_not_deleted, who_is_taken_out_takes_their_read_mark_along, lists_come_in_parts_and_can_be_searched,
         a_change_of_a_room_is_told_with_the_type_of_the_request;
+    cases_order: a_locked_room_is_for_those_who_keep_order, slow_mode_lets_each_write_once_in_an_interval,
+        a_clock_that_jumps_ends_no_mute_and_no_interval, a_moderator_mutes_those_who_keep_no_order,
+        a_report_keeps_what_the_message_said, who_returns_is_told_of_states_and_reports,
+        reports_go_with_their_messages_and_with_who_made_them, a_hold_keeps_reports;
 }
 
 pub fn open_quietly(dir: &Path) -> Desk {

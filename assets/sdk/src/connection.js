@@ -61,7 +61,7 @@ const DEFAULTS = {
 
 /** The server stores these events, and the long poll gives them over any gap. */
 const STORED_EVENTS = new Set([
-  'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read',
+  'chat:message', 'chat:message-edited', 'chat:message-deleted', 'chat:read', 'chat:state', 'chat:reported',
   'progress:updated', 'notification:new', 'notification:updated', 'notification:gone',
 ]);
 

@@ -49,11 +49,14 @@ export class Delivered {
   #changes = new Recent();
   #versions = new Recent();
   #marks = new Recent();
+  /** By room and by report: the last change that was told. */
+  #states = new Recent();
+  #reports = new Recent();
   /** Events that have no key of their own, since the anchor. */
   unkeyed = new Recent();
 
   clear() {
-    for (const memory of [this.#notifications, this.#changes, this.#versions, this.#marks, this.unkeyed]) memory.clear();
+    for (const memory of [this.#notifications, this.#changes, this.#versions, this.#marks, this.#states, this.#reports, this.unkeyed]) memory.clear();
     this.lastNotification = 0;
   }
 
@@ -71,6 +74,8 @@ export class Delivered {
       case 'chat:message-edited':
       case 'chat:message-deleted': return this.#isLater(payload);
       case 'chat:read': return this.#rises(this.#marks, `${idKey(payload.roomId)} ${idKey(payload.userId)}`, payload.messageId);
+      case 'chat:state': return this.#rises(this.#states, idKey(payload.roomId), payload.id);
+      case 'chat:reported': return this.#rises(this.#reports, payload.reportId, payload.id);
       case 'progress:updated': return this.#rises(this.#versions, idKey(payload.lessonId), payload.syncVersion);
       case 'notification:gone':
       case 'notification:updated': {

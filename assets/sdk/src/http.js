@@ -33,6 +33,13 @@ export const ROUTES = {
   'chat:read': (p) => ['POST', roomPath(p, 'read'), without(p, 'roomId')],
   'chat:history': (p) => ['GET', roomPath(p, `messages${queryOf(p, 'before', 'after', 'limit', 'versions')}`)],
   'chat:rooms': (p) => ['GET', `/rooms${queryOf(p, 'after', 'limit')}`],
+  'chat:mute': (p) => ['POST', roomPath(p, 'mute'), without(p, 'roomId')],
+  'chat:unmute': (p) => ['POST', roomPath(p, 'unmute'), without(p, 'roomId')],
+  'chat:lock': (p) => ['POST', roomPath(p, 'lock'), without(p, 'roomId')],
+  'chat:slow': (p) => ['POST', roomPath(p, 'slow'), without(p, 'roomId')],
+  'chat:report': (p) => ['POST', roomPath(p, `messages/${enc(p.messageId)}/report`), without(p, 'roomId', 'messageId')],
+  'chat:reports': (p) => ['GET', roomPath(p, `reports${queryOf(p, 'before', 'limit', 'all')}`)],
+  'chat:resolve': (p) => ['POST', roomPath(p, `reports/${enc(p.reportId)}/resolve`), without(p, 'roomId', 'reportId')],
   'presence:list': (p) => ['GET', roomPath(p, `presence${queryOf(p, 'after', 'limit')}`)],
   'progress:sync': (p) => ['POST', '/progress', p],
   'progress:get': (p) => ['GET', `/progress${queryOf(p, 'lessonId', 'courseId', 'since', 'limit', 'userId')}`],
@@ -46,7 +53,10 @@ export const ROUTES = {
  * The part of a path that an event cannot do without.
  * @type {Record<string, string>}
  */
-const IN_PATH = { 'progress:history': 'lessonId', 'notification:delete': 'id', 'chat:edit': 'messageId', 'chat:delete': 'messageId' };
+const IN_PATH = {
+  'progress:history': 'lessonId', 'notification:delete': 'id', 'chat:edit': 'messageId', 'chat:delete': 'messageId',
+  'chat:report': 'messageId', 'chat:resolve': 'reportId',
+};
 /** The payload of these events may be the id of the room alone. */
 const BARE_ROOM = new Set(['chat:join', 'chat:leave', 'presence:list']);
 

@@ -15,6 +15,7 @@ pub mod key;
 pub mod man;
 pub mod message;
 pub mod notify;
+pub mod report;
 pub mod restore;
 pub mod revoke;
 pub mod room;

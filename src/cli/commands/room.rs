@@ -3,12 +3,14 @@
 mod import;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
 
 use crate::archive::moments::{at_moment, moment};
+use crate::config::units;
 use crate::domain::{RoomId, Timestamp, UserId};
 
 use crate::cli::client::listing;
@@ -35,6 +37,12 @@ pub enum RoomCommand {
     Import(import::ImportArgs),
     /// Export the messages of a room as a transcript
     Export(ExportArgs),
+    /// Lock a room: only moderators and administrators write in it
+    Lock(LockArgs),
+    /// Unlock a room
+    Unlock(LockArgs),
+    /// Set or end the slow mode of a room
+    Slow(SlowArgs),
     /// Delete a room with all its messages
     Delete(DeleteArgs),
     /// Add and remove members of a room
@@ -79,7 +87,7 @@ pub struct CreateArgs {
     /// User who becomes a member; may be given several times
     #[arg(long = "member", value_name = "USER", value_parser = user_id)]
     members: Vec<UserId>,
-    /// User who becomes a moderator, and may edit and delete all messages; may be given several times
+    /// User who becomes a moderator, and keeps order in the room; may be given several times
     #[arg(long = "moderator", value_name = "USER", value_parser = user_id)]
     moderators: Vec<UserId>,
     /// The server
@@ -145,6 +153,37 @@ pub struct ExportArgs {
     server: ServerArgs,
 }
 
+/// Lock or unlock a room. In a locked room only moderators and administrators write; other users read. The room is told at once.
+#[derive(Debug, Args)]
+pub struct LockArgs {
+    /// ID of the room
+    #[arg(value_name = "ROOM", value_parser = room_id)]
+    id: RoomId,
+    /// Reason, for the audit log
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Set the slow mode of a room: each user writes one message per interval. Moderators and administrators are exempt.
+#[derive(Debug, Args)]
+pub struct SlowArgs {
+    /// ID of the room
+    #[arg(value_name = "ROOM", value_parser = room_id)]
+    id: RoomId,
+    /// Interval, for example 30s or 5m, at most 1h; 0 ends slow mode
+    #[arg(value_name = "DURATION", value_parser = interval)]
+    time: Duration,
+    /// Reason, for the audit log
+    #[arg(long, default_value = "")]
+    reason: String,
+    /// The server
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
 /// Delete a room with all its messages. Only a backup can bring it back.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
@@ -180,7 +219,7 @@ pub struct AddArgs {
     /// ID of the user
     #[arg(value_name = "USER", value_parser = user_id)]
     user: UserId,
-    /// Make the user a moderator, who may edit and delete all messages
+    /// Make the user a moderator, who may edit and delete all messages, mute users, lock the room and resolve reports
     #[arg(long)]
     moderator: bool,
     /// The server
@@ -216,6 +255,12 @@ fn day_or_moment(text: &str) -> Result<Timestamp, String> {
     at.ok_or_else(|| "write a day (2026-11-01) or a moment (2026-11-23T17:10:55Z)".to_owned())
 }
 
+/// The interval of slow mode; whole seconds, and a bare 0.
+fn interval(text: &str) -> Result<Duration, String> {
+    let time = if text == "0" { Duration::ZERO } else { units::duration(text)? };
+    if time.subsec_nanos() == 0 { Ok(time) } else { Err("write whole seconds, for example 30s".to_owned()) }
+}
+
 /// Runs the command.
 ///
 /// # Errors
@@ -228,6 +273,9 @@ pub fn run(global: &Global, command: RoomCommand) -> anyhow::Result<Exit> {
         RoomCommand::Set(args) => set(global, &args),
         RoomCommand::Import(args) => import::run(global, &args),
         RoomCommand::Export(args) => export(global, &args),
+        RoomCommand::Lock(args) => lock(global, &args, true),
+        RoomCommand::Unlock(args) => lock(global, &args, false),
+        RoomCommand::Slow(args) => slow(global, &args),
         RoomCommand::Delete(args) => delete(global, &args),
         RoomCommand::Member(MemberCommand::Add(args)) => {
             let body = json!({ "role": if args.moderator { "moderator" } else { "member" } });
@@ -268,8 +316,13 @@ fn list(global: &Global, args: &ListArgs) -> anyhow::Result<Exit> {
 fn line(room: &Value) -> String {
     let kind = if room.get("private").and_then(Value::as_bool) == Some(true) { "private" } else { "open   " };
     let name = Some(text(room, "name")).filter(|name| !name.is_empty()).map(|name| format!("  {name}"));
+    let locked = if room.get("locked").and_then(Value::as_bool) == Some(true) { "  LOCKED" } else { "" };
+    let slow = match number(room, "slowModeSeconds") {
+        0 => String::new(),
+        seconds => format!("  SLOW ({seconds} s)"),
+    };
     format!(
-        "{:<24} {kind}  {:>5} in room  {:>4} online  {:>7} messages{}",
+        "{:<24} {kind}  {:>5} in room  {:>4} online  {:>7} messages{locked}{slow}{}",
         text(room, "roomId"),
         number(room, "members"),
         number(room, "present"),
@@ -340,6 +393,34 @@ fn export(global: &Global, args: &ExportArgs) -> anyhow::Result<Exit> {
         global.print(&body, || format!("the transcript of room {} is in {}", args.id, file.display()))?;
     }
     Ok(Exit::Done)
+}
+
+fn lock(global: &Global, args: &LockArgs, locked: bool) -> anyhow::Result<Exit> {
+    let body = json!({ "locked": locked, "reason": args.reason });
+    order(global, &args.server, &args.id, "lock", body)
+}
+
+fn slow(global: &Global, args: &SlowArgs) -> anyhow::Result<Exit> {
+    let body = json!({ "seconds": args.time.as_secs(), "reason": args.reason });
+    order(global, &args.server, &args.id, "slow", body)
+}
+
+/// Changes the state of a room as its moderators do.
+fn order(global: &Global, server: &ServerArgs, room: &RoomId, what: &str, body: Value) -> anyhow::Result<Exit> {
+    let path = format!("/api/v1/rooms/{}/{what}", segment(&room.canonical()));
+    let answer = call(global, server, Call::new(Method::POST, path, Some(body)).offline_too())?;
+    global.print(&answer, || format!("room {room} {}", state(&answer)))?;
+    Ok(Exit::Done)
+}
+
+/// The state of a room in words.
+fn state(room: &Value) -> String {
+    let locked = room.get("locked").and_then(Value::as_bool) == Some(true);
+    let slow = match number(room, "slowModeSeconds") {
+        0 => String::new(),
+        seconds => format!(", and is in slow mode ({seconds} s)"),
+    };
+    format!("is {}{slow}", if locked { "locked" } else { "not locked" })
 }
 
 fn delete(global: &Global, args: &DeleteArgs) -> anyhow::Result<Exit> {

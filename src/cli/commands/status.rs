@@ -270,10 +270,11 @@ fn text(answer: &Value) -> String {
     row(
         "quotas",
         format!(
-            "users refused today: {} by stored bytes, {} by new rooms, {} by lessons",
+            "users refused today: {} by stored bytes, {} by new rooms, {} by lessons, {} by reports",
             number("/quotas/stored/usersToday"),
             number("/quotas/newRooms/usersToday"),
             number("/quotas/lessons/usersToday"),
+            number("/quotas/reports/usersToday"),
         ),
     );
     row(

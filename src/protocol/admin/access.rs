@@ -7,6 +7,7 @@ use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{MemberEntry, Membership, RoomEntry};
 use crate::domain::{Role, RoomId, Timestamp, UserId};
 use crate::protocol::admin::data::AuditView;
+use crate::protocol::order::RoomStateView;
 
 /// The longest name of a room, in characters.
 pub const MAX_ROOM_NAME_CHARS: usize = 200;
@@ -109,6 +110,9 @@ pub struct RoomDetails {
     pub last_seq: u64,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// Who may write in it, and how often.
+    #[serde(flatten)]
+    pub state: RoomStateView,
 }
 
 impl RoomDetails {
@@ -125,6 +129,7 @@ impl RoomDetails {
             last_id: record.last_id,
             last_seq: record.last_seq,
             created_at: record.created_at,
+            state: record.state.into(),
         }
     }
 }

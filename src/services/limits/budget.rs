@@ -55,7 +55,7 @@ pub enum Cost {
 
 impl RequestKind {
     /// All of them: as the documents name them, and what each costs.
-    pub const ALL: [(RequestKind, &'static str, Cost); 26] = {
+    pub const ALL: [(RequestKind, &'static str, Cost); 33] = {
         use ClientEvent as E;
         use Cost::Points;
         use RequestKind::Event;
@@ -69,6 +69,13 @@ impl RequestKind {
             (Event(E::ChatRead), "chat:read", Points(3)),
             (Event(E::ChatHistory), "chat:history", Points(5)),
             (Event(E::ChatRooms), "chat:rooms", Points(10)),
+            (Event(E::ChatMute), "chat:mute", Points(10)),
+            (Event(E::ChatUnmute), "chat:unmute", Points(10)),
+            (Event(E::ChatLock), "chat:lock", Points(10)),
+            (Event(E::ChatSlow), "chat:slow", Points(10)),
+            (Event(E::ChatReport), "chat:report", Points(10)),
+            (Event(E::ChatReports), "chat:reports", Points(10)),
+            (Event(E::ChatResolve), "chat:resolve", Points(10)),
             (Event(E::ProgressSync), "progress:sync", Cost::Rate(Rate::Syncs)),
             (Event(E::ProgressGet), "progress:get", Points(5)),
             (Event(E::ProgressHistory), "progress:history", Points(2)),
@@ -106,6 +113,7 @@ impl RequestKind {
                 E::ChatJoin
                     | E::ChatHistory
                     | E::ChatRooms
+                    | E::ChatReports
                     | E::ProgressGet
                     | E::ProgressHistory
                     | E::NotificationList

@@ -20,7 +20,7 @@ use crate::domain::{Actor, Timestamp, UserId};
 use crate::observability::counters::Counters;
 use crate::protocol::error::ApiError;
 use crate::services::limits::budget::{Budgets, RequestKind};
-use crate::services::limits::quotas::{BytesClaim, RefusedUsers, RoomClaim, StoreQuotas};
+use crate::services::limits::quotas::{BytesClaim, Daily, DailyClaim, RefusedUsers, StoreQuotas};
 use crate::services::storage::Storage;
 use crate::store::operations::RequestKey;
 
@@ -144,11 +144,23 @@ impl Rates {
     ///
     /// # Errors
     /// `rate_limited` with the time after which the caller may begin one.
-    pub(super) fn claim_room(&self, actor: &Actor, now: Timestamp) -> Result<Option<RoomClaim>, ApiError> {
+    pub(super) fn claim_room(&self, actor: &Actor, now: Timestamp) -> Result<Option<DailyClaim>, ApiError> {
+        self.claim(Daily::Rooms, actor, now)
+    }
+
+    /// Claims a report; of administrators and service tokens, none.
+    ///
+    /// # Errors
+    /// `rate_limited` with the time after which the caller may make one.
+    pub(super) fn claim_report(&self, actor: &Actor, now: Timestamp) -> Result<Option<DailyClaim>, ApiError> {
+        self.claim(Daily::Reports, actor, now).inspect_err(|_| self.note_refused(StoreQuota::Reports, &actor.user, now))
+    }
+
+    fn claim(&self, what: Daily, actor: &Actor, now: Timestamp) -> Result<Option<DailyClaim>, ApiError> {
         if actor.is_trusted() {
             return Ok(None);
         }
-        let claimed = self.quotas.load().claim_room(&actor.user, now);
+        let claimed = self.quotas.load().claim(what, &actor.user, now);
         claimed.map_err(|(wait, words)| ApiError::rate_limited(wait, words))
     }
 

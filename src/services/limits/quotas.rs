@@ -1,5 +1,5 @@
-//! What a user may add to the store: bytes, which come back evenly over a day, and rooms that nobody has registered before, so many
-//! each day of UTC. They are counted in memory: a restart begins them anew, which nobody but an administrator can bring about.
+//! What a user may add to the store: bytes, which come back evenly over a day, and rooms that nobody has registered before and reports
+//! of messages, so many each day of UTC. They are counted in memory: a restart begins them anew, which nobody but an administrator can bring about.
 //! What a request will add is claimed before it is written, so that many at once have no more than one after the other, and is
 //! given back if it was not written.
 
@@ -15,7 +15,7 @@ use crate::domain::{Timestamp, UserId};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes are counted in so many, rounded up.
 const UNIT: usize = 1_024;
-/// Who finds all rooms of the day claimed, and not all of them begun, asks again after so long.
+/// Who finds all rooms or reports of the day claimed, and not all of them made, asks again after so long.
 const CLAIMED: Duration = Duration::from_secs(1);
 
 /// What is limited for each user.
@@ -27,11 +27,14 @@ pub enum StoreQuota {
     NewRooms,
     /// `limits.lessons_per_user`.
     Lessons,
+    /// `limits.reports_per_day`.
+    Reports,
 }
 
 impl StoreQuota {
     /// All of them.
-    pub const ALL: [StoreQuota; 3] = [StoreQuota::Stored, StoreQuota::NewRooms, StoreQuota::Lessons];
+    pub const ALL: [StoreQuota; 4] =
+        [StoreQuota::Stored, StoreQuota::NewRooms, StoreQuota::Lessons, StoreQuota::Reports];
 
     /// Its name among the figures.
     #[must_use]
@@ -40,6 +43,7 @@ impl StoreQuota {
             StoreQuota::Stored => "stored",
             StoreQuota::NewRooms => "new_rooms",
             StoreQuota::Lessons => "lessons",
+            StoreQuota::Reports => "reports",
         }
     }
 }
@@ -75,33 +79,59 @@ impl RefusedUsers {
 /// The quotas of all users, where there is a limit.
 #[derive(Debug)]
 pub(super) struct StoreQuotas {
-    /// (bytes, rooms) a day.
-    limits: (u64, u32),
+    /// (bytes, rooms, reports) a day.
+    limits: (u64, u32, u32),
     /// When all the bytes of a user have come back, of whom some have not. Each unit takes its part of a day to come back.
     whole_at: Mutex<HashMap<UserId, Instant>>,
-    rooms: Mutex<RoomsOfDay>,
+    rooms: Mutex<CountsOfDay>,
+    reports: Mutex<CountsOfDay>,
 }
 
-/// Who has begun rooms on a day, and how many.
+/// Who has made something on a day, and how many of it.
 #[derive(Debug, Default)]
-struct RoomsOfDay {
+struct CountsOfDay {
     day: u64,
-    of: HashMap<UserId, Rooms>,
+    of: HashMap<UserId, Counted>,
 }
 
 #[derive(Debug, Default)]
-struct Rooms {
-    begun: u32,
+struct Counted {
+    made: u32,
     /// Those that are being written, and may turn out to be there already.
     claimed: u32,
 }
 
-impl RoomsOfDay {
-    fn at(&mut self, now: Timestamp) -> &mut HashMap<UserId, Rooms> {
+impl CountsOfDay {
+    fn at(&mut self, now: Timestamp) -> &mut HashMap<UserId, Counted> {
         if self.day != now.day() {
-            *self = RoomsOfDay { day: now.day(), of: HashMap::new() };
+            *self = CountsOfDay { day: now.day(), of: HashMap::new() };
         }
         &mut self.of
+    }
+}
+
+/// What is counted by the day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Daily {
+    /// Rooms that are begun.
+    Rooms,
+    /// Reports of messages.
+    Reports,
+}
+
+impl Daily {
+    /// What is said to whom no more are left for today, and to whom they are all claimed.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Daily::Rooms => (
+                "you have begun as many rooms as a user may in a day; go on tomorrow",
+                "you begin more rooms at once than you have left for today; send it again in a moment",
+            ),
+            Daily::Reports => (
+                "you have reported as many messages as a user may in a day; go on tomorrow",
+                "you report more messages at once than you have left for today; send it again in a moment",
+            ),
+        }
     }
 }
 
@@ -121,26 +151,28 @@ impl BytesClaim {
     }
 }
 
-/// A room that a request may begin. It counts as begun unless it is given back: who hangs up before the answer has begun one.
+/// A room or a report that a request may make. It counts as made unless it is given back: who hangs up before the answer has made
+/// one.
 #[derive(Debug)]
 #[must_use]
-pub(in crate::services) struct RoomClaim {
+pub(in crate::services) struct DailyClaim {
     quotas: Arc<StoreQuotas>,
+    what: Daily,
     user: UserId,
     day: u64,
-    has_begun: bool,
+    is_made: bool,
 }
 
-impl RoomClaim {
-    /// Whether the room has been begun is known.
-    pub(in crate::services) fn settle(mut self, has_begun: bool) {
-        self.has_begun = has_begun;
+impl DailyClaim {
+    /// Whether it has been made is known.
+    pub(in crate::services) fn settle(mut self, is_made: bool) {
+        self.is_made = is_made;
     }
 }
 
-impl Drop for RoomClaim {
+impl Drop for DailyClaim {
     fn drop(&mut self) {
-        self.quotas.settle_room(&self.user, self.day, self.has_begun);
+        self.quotas.settle(self.what, &self.user, self.day, self.is_made);
     }
 }
 
@@ -152,15 +184,27 @@ impl StoreQuotas {
     /// Nobody has added anything.
     pub(super) fn new(limits: &Limits) -> StoreQuotas {
         StoreQuotas {
-            limits: (limits.stored_per_day, limits.rooms_per_day),
+            limits: StoreQuotas::limits(limits),
             whole_at: Mutex::default(),
             rooms: Mutex::default(),
+            reports: Mutex::default(),
         }
     }
 
     /// Whether they are those of other limits as well.
     pub(super) fn are_of(&self, limits: &Limits) -> bool {
-        self.limits == (limits.stored_per_day, limits.rooms_per_day)
+        self.limits == StoreQuotas::limits(limits)
+    }
+
+    fn limits(limits: &Limits) -> (u64, u32, u32) {
+        (limits.stored_per_day, limits.rooms_per_day, limits.reports_per_day)
+    }
+
+    fn daily(&self, what: Daily) -> (&Mutex<CountsOfDay>, u32) {
+        match what {
+            Daily::Rooms => (&self.rooms, self.limits.1),
+            Daily::Reports => (&self.reports, self.limits.2),
+        }
     }
 
     /// How long bytes take to come back. What is larger than all takes all.
@@ -196,43 +240,41 @@ impl StoreQuotas {
         }
     }
 
-    /// Claims a room that a user may begin; if there is none, gives how long they have to wait, and why in words.
-    pub(super) fn claim_room(
+    /// Claims one that a user may make; if there is none, gives how long they have to wait, and why in words.
+    pub(super) fn claim(
         self: &Arc<Self>,
+        what: Daily,
         user: &UserId,
         now: Timestamp,
-    ) -> Result<Option<RoomClaim>, (Duration, &'static str)> {
-        let most = self.limits.1;
+    ) -> Result<Option<DailyClaim>, (Duration, &'static str)> {
+        let (counts, most) = self.daily(what);
         if most == 0 {
             return Ok(None);
         }
-        let mut rooms = self.rooms.lock();
-        let rooms = rooms.at(now).entry(user.clone()).or_default();
-        if rooms.begun >= most {
+        let mut counts = counts.lock();
+        let counted = counts.at(now).entry(user.clone()).or_default();
+        let (none_left, all_claimed) = what.words();
+        if counted.made >= most {
             let day = u64::try_from(DAY.as_millis()).unwrap_or(u64::MAX);
-            let wait = Duration::from_millis(day - now.0 % day);
-            return Err((wait, "you have begun as many rooms as a user may in a day; go on tomorrow"));
+            return Err((Duration::from_millis(day - now.0 % day), none_left));
         }
-        if rooms.begun + rooms.claimed >= most {
-            return Err((
-                CLAIMED,
-                "you begin more rooms at once than you have left for today; send it again in a moment",
-            ));
+        if counted.made + counted.claimed >= most {
+            return Err((CLAIMED, all_claimed));
         }
-        rooms.claimed += 1;
-        Ok(Some(RoomClaim { quotas: self.clone(), user: user.clone(), day: now.day(), has_begun: true }))
+        counted.claimed += 1;
+        Ok(Some(DailyClaim { quotas: self.clone(), what, user: user.clone(), day: now.day(), is_made: true }))
     }
 
-    fn settle_room(&self, user: &UserId, day: u64, has_begun: bool) {
-        let mut rooms = self.rooms.lock();
-        if rooms.day != day {
+    fn settle(&self, what: Daily, user: &UserId, day: u64, is_made: bool) {
+        let mut counts = self.daily(what).0.lock();
+        if counts.day != day {
             return;
         }
-        let Some(of) = rooms.of.get_mut(user) else { return };
+        let Some(of) = counts.of.get_mut(user) else { return };
         of.claimed = of.claimed.saturating_sub(1);
-        of.begun += u32::from(has_begun);
-        if of.begun + of.claimed == 0 {
-            rooms.of.remove(user);
+        of.made += u32::from(is_made);
+        if of.made + of.claimed == 0 {
+            counts.of.remove(user);
         }
     }
 
@@ -252,7 +294,8 @@ mod tests {
     const MIDNIGHT: Timestamp = Timestamp(86_400_000);
 
     fn quotas(stored_per_day: u64, rooms_per_day: u32) -> Arc<StoreQuotas> {
-        Arc::new(StoreQuotas::new(&Limits { stored_per_day, rooms_per_day, ..Config::default().limits }))
+        let limits = Limits { stored_per_day, rooms_per_day, reports_per_day: 0, ..Config::default().limits };
+        Arc::new(StoreQuotas::new(&limits))
     }
 
     fn users() -> (UserId, UserId) {
@@ -296,7 +339,7 @@ mod tests {
     fn a_user_begins_so_many_rooms_a_day_however_many_at_once() {
         let (quotas, (one, other)) = (quotas(0, 2), users());
         let evening = Timestamp(MIDNIGHT.0 - 1_500);
-        let claim = |user: &UserId| quotas.claim_room(user, evening);
+        let claim = |user: &UserId| quotas.claim(Daily::Rooms, user, evening);
         let (first, second) = (claim(&one).unwrap().unwrap(), claim(&one).unwrap().unwrap());
         assert_eq!(claim(&one).unwrap_err().0, CLAIMED, "these two may turn out to be there");
         first.settle(false);
@@ -306,19 +349,31 @@ mod tests {
         claim(&other).unwrap().unwrap().settle(false);
         assert_eq!(quotas.rooms.lock().of.len(), 1, "who has begun none is not kept");
         let late = claim(&other).unwrap().unwrap();
-        let next = [(); 2].map(|()| quotas.claim_room(&one, MIDNIGHT).unwrap().unwrap());
+        let next = [(); 2].map(|()| quotas.claim(Daily::Rooms, &one, MIDNIGHT).unwrap().unwrap());
         late.settle(false);
         for claim in next {
             claim.settle(true);
         }
-        assert!(quotas.claim_room(&one, MIDNIGHT).is_err(), "another day has its own");
+        assert!(quotas.claim(Daily::Rooms, &one, MIDNIGHT).is_err(), "another day has its own");
+    }
+
+    #[test]
+    fn reports_are_counted_beside_rooms() {
+        let limits = Limits { rooms_per_day: 1, reports_per_day: 2, ..Config::default().limits };
+        let (quotas, (one, _)) = (Arc::new(StoreQuotas::new(&limits)), users());
+        let claim = |what| quotas.claim(what, &one, MIDNIGHT).map(|claim| claim.unwrap().settle(true));
+        claim(Daily::Rooms).unwrap();
+        claim(Daily::Reports).unwrap();
+        claim(Daily::Reports).unwrap();
+        assert_eq!(claim(Daily::Reports), Err((DAY, Daily::Reports.words().0)));
+        assert_eq!(claim(Daily::Rooms), Err((DAY, Daily::Rooms.words().0)));
     }
 
     #[test]
     fn without_limits_nothing_is_counted() {
         let (quotas, (one, _)) = (quotas(0, 0), users());
         assert!(quotas.claim_bytes(&one, 1 << 40, Instant::now()).unwrap().is_none());
-        assert!((0..9).all(|_| quotas.claim_room(&one, MIDNIGHT).unwrap().is_none()));
+        assert!((0..9).all(|_| quotas.claim(Daily::Rooms, &one, MIDNIGHT).unwrap().is_none()));
         assert!(quotas.whole_at.lock().is_empty() && quotas.rooms.lock().of.is_empty());
     }
 
@@ -332,7 +387,7 @@ mod tests {
         let counts = |refused: &mut RefusedUsers, now| {
             refused.counts(now).into_iter().map(|(_, count)| count).collect::<Vec<_>>()
         };
-        assert_eq!(counts(&mut refused, Timestamp(7)), [2, 0, 1]);
-        assert_eq!(counts(&mut refused, MIDNIGHT), [0, 0, 0]);
+        assert_eq!(counts(&mut refused, Timestamp(7)), [2, 0, 1, 0]);
+        assert_eq!(counts(&mut refused, MIDNIGHT), [0, 0, 0, 0]);
     }
 }

@@ -16,6 +16,7 @@ mod inbox;
 mod maintenance;
 mod notices;
 pub mod offline;
+mod order;
 mod privacy;
 mod progress;
 mod seam;

@@ -24,8 +24,8 @@ use crate::store::rows::{CommitTap, RowSink};
 use crate::store::{
     Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
     InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages,
-    Page, People, PeopleBook, Privacy, Replay, Replays, RoomBook, RoomPage, RoomQuery, Rooms, StoreError, StoreStatus,
-    TableStats, TranscriptQuery, TranscriptSink, UserProfile, Writes,
+    Order, Page, People, PeopleBook, Privacy, Replay, Replays, ReportPage, ReportQuery, RoomBook, RoomPage, RoomQuery,
+    Rooms, StoreError, StoreStatus, TableStats, TranscriptQuery, TranscriptSink, UserProfile, Writes,
 };
 
 impl Writes for Embedded {
@@ -164,6 +164,38 @@ impl Privacy for Embedded {
 
     fn erasures(&self) -> Answer<'_, Vec<Erasure>> {
         Box::pin(self.read(|snapshot| snapshot.all_erasures()))
+    }
+}
+
+impl Order for Embedded {
+    fn reports(&self, viewer: Author, query: ReportQuery, policy: RoomPolicy) -> Answer<'_, ReportPage> {
+        Box::pin(self.read(move |snapshot| snapshot.reports_for(&viewer, &query, policy)))
+    }
+
+    fn moderators(&self, room: RoomId, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<UserId>> {
+        Box::pin(self.read(move |snapshot| snapshot.moderators_for(&room, &viewer, policy)))
+    }
+
+    fn hear_of_report(
+        &self,
+        room: RoomId,
+        message: u64,
+        by: Author,
+        policy: RoomPolicy,
+    ) -> Answer<'_, Option<Vec<UserId>>> {
+        Box::pin(self.read(move |snapshot| snapshot.hear_of_report(&room, message, &by, policy)))
+    }
+
+    fn room_of_report(&self, report: u64) -> Answer<'_, Option<RoomId>> {
+        Box::pin(self.read(move |snapshot| snapshot.room_of_report(report)))
+    }
+
+    fn locked_rooms(&self) -> Answer<'_, Vec<RoomId>> {
+        Box::pin(self.read(Snapshot::locked_rooms))
+    }
+
+    fn may_write(&self, room: RoomId, author: Author, policy: RoomPolicy) -> Answer<'_, ()> {
+        Box::pin(self.read(move |snapshot| snapshot.may_write(&room, &author, policy)))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod chat;
 pub mod inbox;
 pub mod maintenance;
 pub mod notices;
+pub mod order;
 pub mod privacy;
 pub mod progress;
 pub mod users;
@@ -28,6 +29,7 @@ pub use chat::{
 pub use inbox::{InboxAction, MarkInbox, Marked, Notified, Notify};
 pub use maintenance::{NoteBackup, SampleGrowth};
 pub use notices::{DoDue, DueDone, Recall, Schedule, Scheduled};
+pub use order::{MuteMember, ReportMessage, Reported, ResolveReport, Resolved, SetRoomState, StateSet, UnmuteMember};
 pub use privacy::{
     AwaitedTarget, BeginErasure, EraseSlice, ErasureBegun, ErasureStep, PruneWithheld, Purge, PurgeCursor, PurgeStep,
     ReleaseHold, SetHold, StandingHold,
@@ -144,6 +146,11 @@ macro_rules! for_each_operation {
             RemoveMember => |_op| None, Membership, Relief, |_op| 0, |before| Some(format!("done: was {}", before.as_str()));
             RemoveRoom => |_op| None, RoomRecord, Relief, |_op| 0, |record| Some(format!("done: {} messages", record.last_seq));
             RemoveMessages => |_op| None, bool, Relief, |op| op.limit * ROW, |_answer| Some(done());
+            SetRoomState => |op| Some(&op.by.user), StateSet, Relief, |_op| 0, |set| set.is_new.then(done);
+            MuteMember => |op| Some(&op.by.user), Banned, Relief, |_op| 0, |_answer| Some(done());
+            UnmuteMember => |op| Some(&op.by.user), Banned, Relief, |_op| 0, |_answer| Some(done());
+            ReportMessage => |op| Some(&op.by.user), Reported, Work, |op| op.reason.len() + op.moderators.len() * ROW, |reported| (!reported.duplicate).then(|| format!("done, report {}", reported.id));
+            ResolveReport => |op| Some(&op.by.user), Resolved, Relief, |op| op.note.len(), |resolved| resolved.is_new.then(|| format!("done, report {}", resolved.report.id));
             SetHold => |_op| None, StandingHold, Relief, |op| op.hold.reason.len(), |set| set.is_new.then(|| format!("done, hold {}", set.hold.number));
             ReleaseHold => |_op| None, Hold, Relief, |_op| 0, |hold| Some(format!("done, hold {}: {}", hold.number, hold.reason));
             PruneWithheld => |_op| None, bool, Relief, |op| op.limit * ROW, |_answer| Some(done());

@@ -7,11 +7,16 @@ use serde_json::{Value, json};
 
 use super::{Info, Ordered, Schemas, compare};
 use crate::domain::RoomId;
+use crate::protocol::admin::access::MuteChanged;
 use crate::protocol::answer::{
     BatchSynced, History, InboxMarked, Joined, MessageDeleted, MessageEdited, MessagePosted, NotificationItems,
     PresenceItems, ProgressItems, ProgressVersions, ReadUpTo, RoomAnswer, RoomList, SyncedView,
 };
 use crate::protocol::event::schemas as of_events;
+use crate::protocol::order::{
+    ChatLock, ChatMute, ChatReport, ChatReports, ChatResolve, ChatSlow, ChatUnmute, ReportList, ReportMade,
+    ResolvedFields, RoomStateAnswer,
+};
 use crate::protocol::request::{
     AuthRefresh, ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatRooms, ChatTyping, ClientEvent, MessageRef,
     NotificationDelete, NotificationList, NotificationRead, PresenceList, ProgressGet, ProgressHistory, ProgressSync,
@@ -52,6 +57,13 @@ fn exchange(schemas: &mut Schemas, event: ClientEvent) -> (Value, Value) {
         ClientEvent::ChatRead => (schemas.read::<MessageRef>(), schemas.answer::<ReadUpTo>()),
         ClientEvent::ChatHistory => (schemas.read::<ChatHistory>(), schemas.answer::<History>()),
         ClientEvent::ChatRooms => (schemas.read::<ChatRooms>(), schemas.answer::<RoomList>()),
+        ClientEvent::ChatMute => (schemas.read::<ChatMute>(), schemas.answer::<MuteChanged>()),
+        ClientEvent::ChatUnmute => (schemas.read::<ChatUnmute>(), schemas.answer::<MuteChanged>()),
+        ClientEvent::ChatLock => (schemas.read::<ChatLock>(), schemas.answer::<RoomStateAnswer>()),
+        ClientEvent::ChatSlow => (schemas.read::<ChatSlow>(), schemas.answer::<RoomStateAnswer>()),
+        ClientEvent::ChatReport => (schemas.read::<ChatReport>(), schemas.answer::<ReportMade>()),
+        ClientEvent::ChatReports => (schemas.read::<ChatReports>(), schemas.answer::<ReportList>()),
+        ClientEvent::ChatResolve => (schemas.read::<ChatResolve>(), schemas.answer::<ResolvedFields<'static>>()),
         ClientEvent::ProgressSync => {
             let report = schemas.read::<ProgressSync>();
             let answers = [schemas.answer::<SyncedView<'static>>(), schemas.answer::<BatchSynced>()];
@@ -95,6 +107,13 @@ fn summary(event: ClientEvent) -> &'static str {
         ClientEvent::ChatRead => "Move the read mark",
         ClientEvent::ChatHistory => "A page of messages",
         ClientEvent::ChatRooms => "The user's rooms",
+        ClientEvent::ChatMute => "Let somebody read and not write in a room, for a time",
+        ClientEvent::ChatUnmute => "Let somebody write again",
+        ClientEvent::ChatLock => "Lock or unlock a room",
+        ClientEvent::ChatSlow => "Let everybody write once in so many seconds",
+        ClientEvent::ChatReport => "Report a message",
+        ClientEvent::ChatReports => "The reports of a room",
+        ClientEvent::ChatResolve => "Resolve a report",
         ClientEvent::ProgressSync => "Report progress, one lesson or several",
         ClientEvent::ProgressGet => "What is known of lessons",
         ClientEvent::ProgressHistory => "The versions of a lesson",

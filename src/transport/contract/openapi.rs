@@ -23,6 +23,10 @@ use crate::protocol::answer::{
     NotificationItems, PresenceItems, ProgressItems, ProgressVersions, ReadUpTo, RoomAnswer, RoomList, SyncedView,
 };
 use crate::protocol::http::{Health, Polled, Status};
+use crate::protocol::order::{
+    AllReports, ChatLock, ChatMute, ChatReport, ChatReports, ChatResolve, ChatSlow, ChatUnmute, ReportList, ReportMade,
+    ResolveRequest, ResolvedFields, RoomStateAnswer,
+};
 use crate::protocol::request::{
     Broadcast, ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatRooms, ChatTyping, MessageRef, NotificationContent,
     NotificationList, NotificationRead, NotificationTarget, PresenceList, ProgressGet, ProgressHistory, ProgressSync,
@@ -212,6 +216,7 @@ fn path_parameter(schemas: &mut Schemas, name: &str) -> Value {
         "userId" => (schemas.read::<UserId>(), "The user."),
         "lessonId" => (schemas.read::<LessonId>(), "The lesson."),
         "messageId" => (json!({ "type": "integer", "minimum": 0 }), "The message."),
+        "reportId" => (json!({ "type": "integer", "minimum": 0 }), "The report."),
         "notificationId" => (json!({ "type": "integer", "minimum": 0 }), "The notification."),
         "kind" => (json!({ "enum": ["user", "room"] }), "What the hold is of."),
         "id" => (json!({ "type": "string" }), "The user or the room."),
@@ -314,6 +319,7 @@ fn fill(book: &mut Book<'_>) {
 
     book.row("session", "GET", "/api/v1/session", "Who the caller is").answers::<Session<'static>>().or_refuses();
     of_chat(book);
+    of_order(book);
     of_progress(book);
     of_inbox(book);
     let rooms = json!({ "type": "array", "maxItems": 100, "items": text() });
@@ -383,6 +389,45 @@ fn of_chat(book: &mut Book<'_>) {
     book.row("chat", "GET", "/api/v1/rooms/{roomId}/presence", "Who is in a room")
         .query::<PresenceList>()
         .answers::<PresenceItems>()
+        .or_refuses();
+}
+
+fn of_order(book: &mut Book<'_>) {
+    book.row("chat", "POST", "/api/v1/rooms/{roomId}/mute", "Let somebody read and not write in a room, for a time")
+        .body::<ChatMute>(true)
+        .answers::<MuteChanged>()
+        .or_refuses();
+    book.row("chat", "POST", "/api/v1/rooms/{roomId}/unmute", "Let somebody write again")
+        .body::<ChatUnmute>(true)
+        .answers::<MuteChanged>()
+        .or_refuses();
+    book.row("chat", "POST", "/api/v1/rooms/{roomId}/lock", "Lock or unlock a room")
+        .body::<ChatLock>(true)
+        .answers::<RoomStateAnswer>()
+        .or_refuses();
+    book.row("chat", "POST", "/api/v1/rooms/{roomId}/slow", "Let everybody write once in so many seconds")
+        .body::<ChatSlow>(true)
+        .answers::<RoomStateAnswer>()
+        .or_refuses();
+    book.row("chat", "POST", "/api/v1/rooms/{roomId}/messages/{messageId}/report", "Report a message")
+        .body::<ChatReport>(true)
+        .answers::<ReportMade>()
+        .or_refuses();
+    book.row("chat", "GET", "/api/v1/rooms/{roomId}/reports", "The reports of a room")
+        .query::<ChatReports>()
+        .answers::<ReportList>()
+        .or_refuses();
+    book.row("chat", "POST", "/api/v1/rooms/{roomId}/reports/{reportId}/resolve", "Resolve a report")
+        .body::<ChatResolve>(false)
+        .answers::<ResolvedFields<'static>>()
+        .or_refuses();
+    book.row("administration", "GET", "/api/v1/admin/reports", "The reports of all rooms")
+        .query::<AllReports>()
+        .answers::<ReportList>()
+        .or_refuses();
+    book.row("administration", "POST", "/api/v1/admin/reports/{reportId}/resolve", "Resolve a report of any room")
+        .body::<ResolveRequest>(false)
+        .answers::<ResolvedFields<'static>>()
         .or_refuses();
 }
 

@@ -10,6 +10,7 @@ pub mod dev;
 pub mod extract;
 pub mod health;
 pub mod npm;
+mod order;
 pub mod routes;
 mod sdk;
 
@@ -134,6 +135,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .or(broadcast::routes(&api))
         .unify()
         .or(client::routes(&api))
+        .unify()
+        .or(order::routes(&api))
         .unify()
         .or(admin::routes(&api))
         .unify()

@@ -44,7 +44,7 @@ const fn costly(path: &'static str, methods: &'static [&'static str], content_ty
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 53] = [
+pub const ROUTES: [Route; 62] = [
     read(row("/healthz", &["GET"])),
     read(row("/readyz", &["GET"])),
     read(row("/api/health", &["GET"])),
@@ -57,6 +57,13 @@ pub const ROUTES: [Route; 53] = [
     row("/api/v1/rooms/{roomId}/leave", &["POST"]),
     row("/api/v1/rooms/{roomId}/messages", &["GET", "POST"]),
     row("/api/v1/rooms/{roomId}/messages/{messageId}", &["PATCH", "DELETE"]),
+    row("/api/v1/rooms/{roomId}/messages/{messageId}/report", &["POST"]),
+    row("/api/v1/rooms/{roomId}/mute", &["POST"]),
+    row("/api/v1/rooms/{roomId}/unmute", &["POST"]),
+    row("/api/v1/rooms/{roomId}/lock", &["POST"]),
+    row("/api/v1/rooms/{roomId}/slow", &["POST"]),
+    row("/api/v1/rooms/{roomId}/reports", &["GET"]),
+    row("/api/v1/rooms/{roomId}/reports/{reportId}/resolve", &["POST"]),
     row("/api/v1/rooms/{roomId}/typing", &["POST"]),
     row("/api/v1/rooms/{roomId}/read", &["POST"]),
     row("/api/v1/rooms/{roomId}/presence", &["GET"]),
@@ -76,6 +83,8 @@ pub const ROUTES: [Route; 53] = [
     row("/api/v1/admin/rooms/{roomId}/members/{userId}", &["PUT", "DELETE"]),
     costly("/api/v1/admin/messages/{messageId}", &["GET"], JSON),
     row("/api/v1/admin/messages/{messageId}/delete", &["POST"]),
+    costly("/api/v1/admin/reports", &["GET"], JSON),
+    row("/api/v1/admin/reports/{reportId}/resolve", &["POST"]),
     row("/api/v1/admin/notifications", &["GET"]),
     row("/api/v1/admin/notifications/{notificationId}/readers", &["GET"]),
     row("/api/v1/admin/notifications/{notificationId}/recall", &["POST"]),

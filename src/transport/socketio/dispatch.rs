@@ -69,6 +69,34 @@ impl SocketIoTransport {
                 let payload = if is_object(payload) { payload } else { "{}" };
                 answer(link, event, ack, with(payload, async |request| app.chat.rooms(&caller, request).await).await);
             }
+            ClientEvent::ChatMute => {
+                let result = with(payload, async |request| app.moderators.mute(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatUnmute => {
+                let result = with(payload, async |request| app.moderators.unmute(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatLock => {
+                let result = with(payload, async |request| app.moderators.lock(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatSlow => {
+                let result = with(payload, async |request| app.moderators.slow(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatReport => {
+                let result = with(payload, async |request| app.moderators.report(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatReports => {
+                let result = with(payload, async |request| app.moderators.reports(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
+            ClientEvent::ChatResolve => {
+                let result = with(payload, async |request| app.moderators.resolve(&caller, request).await).await;
+                answer(link, event, ack, result);
+            }
             ClientEvent::ProgressSync => self.sync(link, payload, ack).await,
             ClientEvent::ProgressGet => {
                 let result = with(payload, async |request| app.progress.get(&caller, request).await).await;

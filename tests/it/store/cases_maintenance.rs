@@ -289,6 +289,9 @@ pub async fn an_export_has_everything(bed: Bed) {
         UserItem::Notification { .. } => 5,
         UserItem::Notice(_) => 6,
         UserItem::Audit(_) => 7,
+        UserItem::Mute(_) => 8,
+        UserItem::Report(_) => 9,
+        UserItem::Reported(_) => 10,
     }));
 }
 

@@ -186,6 +186,12 @@ impl Model {
             AnyOperation::Schedule(_) | AnyOperation::DoDue(_) | AnyOperation::Recall(_) => {
                 panic!("notifications with a time are not modelled")
             }
+            // `cases_order` has what they do.
+            AnyOperation::SetRoomState(_)
+            | AnyOperation::MuteMember(_)
+            | AnyOperation::UnmuteMember(_)
+            | AnyOperation::ReportMessage(_)
+            | AnyOperation::ResolveReport(_) => panic!("how order is kept in rooms is not modelled"),
             // To the model `7` and `"7"` are one id: `tests/clients/ids.test.mjs` looks at types.
             AnyOperation::SettleIds(_) => panic!("the JSON types of ids are not modelled"),
             AnyOperation::MarkInbox(op) => Ok(AnyAnswer::MarkInbox(self.mark_inbox(op))),
@@ -307,6 +313,7 @@ impl Model {
             last_at: Timestamp(0),
             deleted: 0,
             created_at: self.now,
+            ..RoomRecord::new(RoomId::number(0), self.now)
         };
         self.rooms.push(Room {
             record,
@@ -1265,6 +1272,8 @@ impl Model {
             last_seq: record.last_seq,
             read_up_to: member.map_or(0, |one| one.read_up_to),
             is_settled: member.is_some_and(|one| one.left_at.is_none()),
+            state: record.state,
+            membership: member.map(|one| one.membership),
         })
     }
 

@@ -85,6 +85,12 @@ const ROUTES = [
 const STATUS = { invalid_payload: 400, forbidden: 403, not_found: 404, not_joined: 409, conflict: 409, too_large: 413, rate_limited: 429, unavailable: 503, resync: 410 };
 const inUrl = (text) => (/^(0|[1-9]\d*)$/.test(text) ? Number(text) : text);
 
+/** What somebody is in a room that is registered. */
+function membershipIn(room, user) {
+  if (room.moderators.has(key(user.id))) return 'moderator';
+  return room.members.has(key(user.id)) ? 'member' : 'guest';
+}
+
 /** A server in memory. */
 class FakeAcademy {
   #rooms = new Map();
@@ -145,6 +151,7 @@ class FakeAcademy {
   room(roomId, { isPrivate = false, members = [], moderators = [] } = {}) {
     const room = this.#room(roomId);
     room.isPrivate = isPrivate;
+    room.isRegistered = true;
     room.members = new Set([...members, ...moderators].map(key));
     room.moderators = new Set(moderators.map(key));
     for (const socket of [...this.#sockets]) {
@@ -255,7 +262,7 @@ class FakeAcademy {
   #room(roomId) {
     const known = this.#rooms.get(key(roomId));
     if (known) return known;
-    const room = { id: roomId, messages: [], marks: new Map(), listed: new Set(), names: new Map(), typing: new Set(), isPrivate: false, members: new Set(), moderators: new Set(), lastSeq: 0 };
+    const room = { id: roomId, messages: [], marks: new Map(), listed: new Set(), names: new Map(), typing: new Set(), isPrivate: false, isRegistered: false, members: new Set(), moderators: new Set(), lastSeq: 0 };
     this.#rooms.set(key(roomId), room);
     return room;
   }
@@ -365,7 +372,8 @@ class FakeAcademy {
     room.listed.add(key(user.id));
     room.names.set(key(user.id), { userId: user.id, name: user.name });
     if (isFirst) this.#emit({ room: room.id, but: socket }, 'chat:user_joined', { roomId: room.id, userId: user.id, userName: user.name, timestamp: this.now() });
-    return { ...answer, members: this.#inRoom(room).size, readUpTo: room.marks.get(key(user.id)) ?? 0 };
+    const membership = room.messages.length || room.isRegistered ? membershipIn(room, user) : null;
+    return { ...answer, members: this.#inRoom(room).size, readUpTo: room.marks.get(key(user.id)) ?? 0, membership, locked: false, slowModeSeconds: 0, mutedUntil: null };
   }
 
   #leave(user, payload, socket) {
@@ -479,7 +487,7 @@ class FakeAcademy {
     const listed = rooms.map((room) => {
       const readUpTo = room.marks.get(key(user.id)) ?? 0;
       const unread = room.messages.filter(({ id, deletedAt }) => id > readUpTo && !deletedAt).length;
-      return { roomId: room.id, name: null, lastId: room.messages.at(-1)?.id ?? 0, readUpTo, unread };
+      return { roomId: room.id, name: null, lastId: room.messages.at(-1)?.id ?? 0, readUpTo, unread, membership: membershipIn(room, user), locked: false, slowModeSeconds: 0 };
     });
     return { rooms: listed.sort((a, b) => b.lastId - a.lastId), hasMore: false };
   }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::access::{Ban, Banned};
 use crate::domain::chat::{Membership, RoomRecord};
 use crate::domain::notification::AudienceKind;
+use crate::domain::room_state::RoomState;
 use crate::domain::{Id, Role, RoomId, Timestamp, UserId};
 use crate::store::embedded::engine::codec::{
     IdRow, POSTCARD_3, decode_2, decode_3, encode_2, encode_3, membership_code, membership_of, role_code, role_of,
@@ -218,6 +219,16 @@ impl<'a> RoomRow<'a> {
     }
 }
 
+/// A room whose state was changed. The others are stored as before format 10.
+#[derive(Serialize, Deserialize)]
+struct OrderedRoomRow<'a> {
+    #[serde(borrow)]
+    row: RoomRow<'a>,
+    locked: bool,
+    slow_seconds: u32,
+    state_change: u64,
+}
+
 pub(in crate::store::embedded) fn encode_room<'b>(room: &RoomRecord, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
     let row = RoomRow {
         id: room.id.id().into(),
@@ -230,11 +241,24 @@ pub(in crate::store::embedded) fn encode_room<'b>(room: &RoomRecord, buffer: &'b
         last_at: room.last_at.0,
         deleted: room.deleted,
     };
-    encode_2(&row, buffer)
+    if room.state_change == 0 {
+        return encode_2(&row, buffer);
+    }
+    let RoomState { locked, slow_seconds } = room.state;
+    encode_3(&OrderedRoomRow { row, locked, slow_seconds, state_change: room.state_change }, buffer)
+}
+
+/// A room's row, its state, and the change of that.
+fn read_room(bytes: &[u8]) -> Outcome<(RoomRow<'_>, RoomState, u64)> {
+    if bytes.first() == Some(&POSTCARD_3) {
+        let OrderedRoomRow { row, locked, slow_seconds, state_change } = decode_3(bytes)?;
+        return Ok((row, RoomState { locked, slow_seconds }, state_change));
+    }
+    Ok((decode_2(bytes, |old| Ok(RoomRow::renew(old)))?, RoomState::default(), 0))
 }
 
 pub(in crate::store::embedded) fn decode_room(bytes: &[u8]) -> Outcome<RoomRecord> {
-    let row: RoomRow<'_> = decode_2(bytes, |old| Ok(RoomRow::renew(old)))?;
+    let (row, state, state_change) = read_room(bytes)?;
     Ok(RoomRecord {
         id: row.id.room(),
         name: row.name.map(str::to_owned),
@@ -245,13 +269,19 @@ pub(in crate::store::embedded) fn decode_room(bytes: &[u8]) -> Outcome<RoomRecor
         last_at: Timestamp(row.last_at),
         deleted: row.deleted,
         created_at: Timestamp(row.created_at),
+        state,
+        state_change,
     })
+}
+
+/// Whether a room's row may say that it is locked; that of a room whose state was never changed does not.
+pub(in crate::store::embedded) fn may_be_locked(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&POSTCARD_3)
 }
 
 /// The id of a room's latest message, without the rest of its row.
 pub(in crate::store::embedded) fn decode_last_id(bytes: &[u8]) -> Outcome<u64> {
-    let row: RoomRow<'_> = decode_2(bytes, |old| Ok(RoomRow::renew(old)))?;
-    Ok(row.last_id)
+    Ok(read_room(bytes)?.0.last_id)
 }
 
 /// What somebody is in a room as formats 1 to 3 have it.
@@ -280,6 +310,16 @@ pub(in crate::store::embedded) struct MemberRow {
     pub(in crate::store::embedded) left_at: Option<u64>,
     /// Whether they have written in it: `authors` has them then.
     pub(in crate::store::embedded) has_written: bool,
+    /// When they have written in it last, if that was in slow mode.
+    #[serde(skip)]
+    pub(in crate::store::embedded) said_at: Option<u64>,
+}
+
+/// Somebody who has written last in slow mode. The others are stored as before format 10.
+#[derive(Serialize, Deserialize)]
+struct SlowedRow {
+    row: MemberRow,
+    said_at: u64,
 }
 
 impl MemberRow {
@@ -293,6 +333,14 @@ impl MemberRow {
             from_seq,
             left_at: None,
             has_written: false,
+            said_at: None,
+        }
+    }
+
+    pub(in crate::store::embedded) fn encode<'b>(&self, buffer: &'b mut Vec<u8>) -> Outcome<&'b [u8]> {
+        match self.said_at {
+            None => encode_2(self, buffer),
+            Some(said_at) => encode_3(&SlowedRow { row: *self, said_at }, buffer),
         }
     }
 
@@ -306,6 +354,10 @@ impl MemberRow {
     }
 
     pub(in crate::store::embedded) fn decode(bytes: &[u8]) -> Outcome<MemberRow> {
+        if bytes.first() == Some(&POSTCARD_3) {
+            let SlowedRow { row, said_at } = decode_3(bytes)?;
+            return Ok(MemberRow { said_at: Some(said_at), ..row });
+        }
         decode_2(bytes, |old: MemberRow1| {
             let MemberRow1 { membership, read_up_to, read_seq, read_change } = old;
             let row = MemberRow::guest(0);

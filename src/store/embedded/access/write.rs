@@ -26,22 +26,13 @@ use crate::store::operations::{
 
 impl Apply for SetBan {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<()> {
-        let banned = batch.put_ban(self.banned)?;
-        let id = batch.take_id()?;
-        batch.tell(Change::Banned { id, banned });
-        Ok(())
+        batch.set_ban(self.banned).map(drop)
     }
 }
 
 impl Apply for LiftBan {
     fn apply(self, batch: &mut Batch<'_, '_>) -> Outcome<Banned> {
-        let key = ban_key(&self.ban);
-        let banned = batch.standing_ban(&self.ban)?.ok_or(Refusal::NotFound)?;
-        batch.t.bans.write()?.remove(key.as_bytes())?;
-        batch.forget_mutes();
-        let id = batch.take_id()?;
-        batch.tell(Change::Unbanned { id, ban: self.ban });
-        Ok(banned)
+        batch.lift_ban(self.ban)
     }
 }
 
@@ -164,6 +155,14 @@ impl Batch<'_, '_> {
         get(self.t.bans.read()?, key.as_bytes(), |row| decode::<BanRow<'_>>(row)?.banned(key.as_bytes()))
     }
 
+    /// Keeps a ban, tells of it, and gives it as it stands now.
+    pub(in crate::store::embedded) fn set_ban(&mut self, banned: Banned) -> Outcome<Banned> {
+        let banned = self.put_ban(banned)?;
+        let id = self.take_id()?;
+        self.tell(Change::Banned { id, banned: banned.clone() });
+        Ok(banned)
+    }
+
     /// Keeps a ban, and gives it as it stands now.
     pub(in crate::store::embedded) fn put_ban(&mut self, banned: Banned) -> Outcome<Banned> {
         let now = self.due().0;
@@ -189,6 +188,15 @@ impl Batch<'_, '_> {
         let key = ban_key(&banned.ban);
         let banned = banned.following(before.as_ref());
         self.t.bans.write()?.insert(key.as_bytes(), encode(&BanRow::of(&banned), &mut self.buffer)?)?;
+        Ok(banned)
+    }
+
+    /// Takes a ban away, and tells of it.
+    pub(in crate::store::embedded) fn lift_ban(&mut self, ban: Ban) -> Outcome<Banned> {
+        let banned = self.standing_ban(&ban)?.ok_or(Refusal::NotFound)?;
+        self.remove_ban(&ban)?;
+        let id = self.take_id()?;
+        self.tell(Change::Unbanned { id, ban });
         Ok(banned)
     }
 
@@ -248,7 +256,7 @@ impl Batch<'_, '_> {
         }
         for user in held.users() {
             let wrote = self.t.authors.read()?.get(&k16(*user, no))?.is_some();
-            if wrote || self.member(no, *user)?.is_some() {
+            if wrote || self.member(no, *user)?.is_some() || self.has_reported_in(*user, no)? {
                 against.push(crate::domain::privacy::Subject::User(self.person(*user)?.id));
             }
         }

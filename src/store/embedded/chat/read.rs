@@ -61,7 +61,7 @@ impl Snapshot {
 
     /// Lets somebody in, or not; gives the room and what they are in it.
     #[allow(clippy::type_complexity, reason = "two halves of one answer, taken apart at once")]
-    fn enter(
+    pub(in crate::store::embedded) fn enter(
         &self,
         room: &RoomId,
         viewer: &Author,
@@ -142,6 +142,8 @@ impl Snapshot {
             last_seq: record.last_seq,
             read_up_to: member.map_or(0, |row| row.read_up_to),
             is_settled: member.is_some_and(|row| row.left_at.is_none()),
+            state: record.state,
+            membership: member.map(|row| row.membership()).transpose()?,
         })
     }
 

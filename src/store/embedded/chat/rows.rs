@@ -170,4 +170,6 @@ pub(in crate::store::embedded) enum RoomChangeRow {
     Deleted(u64),
     /// By this user.
     Read(u64),
+    /// The room's state is another one, since format 10.
+    State,
 }

@@ -7,9 +7,10 @@ use redb::ReadableTable;
 
 use crate::domain::chat::{
     Author, Draft, Membership, Message, MessageKind, ReadMark, RoomPolicy, RoomRecord, is_listed, may_change,
-    may_enter, time_of_change,
+    may_enter, may_moderate, time_of_change,
 };
 use crate::domain::privacy::{VersionEnd, WithheldVersion};
+use crate::domain::room_state::RoomState;
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::Change;
 use crate::store::embedded::access::rows::{MemberRow, decode_room, encode_room};
@@ -21,7 +22,7 @@ use crate::store::embedded::engine::codec::{encode, get, get_number, get_value};
 use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::first_answers::First;
-use crate::store::embedded::engine::schema::{external_hash, external_key, k8, k16};
+use crate::store::embedded::engine::schema::{NOBODY, external_hash, external_key, k8, k16};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::operations::{
     Act, DeleteMessage, EditMessage, EnlistMembers, ExternalId, JoinRoom, KeyKind, LeaveRoom, MarkRead, MessageChanged,
@@ -29,10 +30,10 @@ use crate::store::operations::{
 };
 
 /// Where somebody stands who has been let in.
-struct Entered {
-    room: Option<u64>,
-    user: Option<u64>,
-    membership: Option<Membership>,
+pub(in crate::store::embedded) struct Entered {
+    pub(in crate::store::embedded) room: Option<u64>,
+    pub(in crate::store::embedded) user: Option<u64>,
+    pub(in crate::store::embedded) membership: Option<Membership>,
 }
 
 impl Apply for PostMessage {
@@ -50,6 +51,7 @@ impl Apply for PostMessage {
         }
         batch.refuse_erasing(&draft.author.user)?;
         let entered = batch.enter_to_write(&draft.room, &draft.author, policy)?;
+        let said_at = batch.refuse_hasty(&draft.room, &draft.author, &entered)?;
         if let (Some(room), Some(external)) = (entered.room, &external_id)
             && batch.find_external(room, external)?.is_some()
         {
@@ -87,7 +89,7 @@ impl Apply for PostMessage {
         if !row.has_written {
             batch.t.authors.write()?.insert(&k16(user, room), ())?;
         }
-        let row = MemberRow { read_up_to: id, read_seq: seq, left_at: None, has_written: true, ..row };
+        let row = MemberRow { read_up_to: id, read_seq: seq, left_at: None, has_written: true, said_at, ..row };
         batch.put_member(room, user, row)?;
         if let Some(external) = &external_id {
             let hash = external_hash(&external.caller, &external.name);
@@ -216,7 +218,13 @@ impl Apply for MarkRead {
 }
 
 impl Batch<'_, '_> {
-    fn enter(&mut self, room: &RoomId, author: &Author, policy: RoomPolicy) -> Outcome<Entered> {
+    /// Lets somebody in, or not.
+    pub(in crate::store::embedded) fn enter(
+        &mut self,
+        room: &RoomId,
+        author: &Author,
+        policy: RoomPolicy,
+    ) -> Outcome<Entered> {
         let user = self.find_user(&author.user)?;
         let found = self.find_room(room)?;
         let membership = self.membership(found.map(|(no, _)| no), user)?;
@@ -228,7 +236,30 @@ impl Batch<'_, '_> {
     fn enter_to_write(&mut self, room: &RoomId, author: &Author, policy: RoomPolicy) -> Outcome<Entered> {
         let entered = self.enter(room, author, policy)?;
         self.refuse_muted(&author.user, room)?;
+        if self.state_for(room, author, &entered)?.locked {
+            return Err(Refusal::Locked.into());
+        }
         Ok(entered)
+    }
+
+    /// The state of a room, as far as it binds somebody: it does not bind who keeps order in it.
+    fn state_for(&mut self, room: &RoomId, author: &Author, entered: &Entered) -> Outcome<RoomState> {
+        let state = self.find_record(room)?.map(|(_, record)| record.state).unwrap_or_default();
+        Ok(if may_moderate(author, entered.membership).is_ok() { RoomState::default() } else { state })
+    }
+
+    /// Refuses who has written in slow mode, and too little while ago; gives when they write now, where that matters.
+    fn refuse_hasty(&mut self, room: &RoomId, author: &Author, entered: &Entered) -> Outcome<Option<u64>> {
+        let state = self.state_for(room, author, entered)?;
+        if state.slow_seconds == 0 {
+            return Ok(None);
+        }
+        let (no, user, due) = (entered.room.unwrap_or(NOBODY), entered.user.unwrap_or(NOBODY), self.due());
+        let said_at = self.member(no, user)?.and_then(|row| row.said_at).map(Timestamp);
+        match state.wait(said_at, due) {
+            Some(wait) => Err(Refusal::TooSoon(wait).into()),
+            None => Ok(Some(due.as_millis())),
+        }
     }
 
     /// Somebody takes part in a registered room, and has it on their list again. What was said before they came `from_now` is
@@ -381,7 +412,7 @@ impl Batch<'_, '_> {
         Ok(())
     }
 
-    /// Nothing withheld of a message is kept any more, nor a back end's name for it.
+    /// Nothing withheld of a message is kept any more, nor a back end's name for it, nor what it was reported for.
     pub(in crate::store::embedded) fn forget_sides_of(&mut self, message_id: u64, room: u64) -> Outcome<()> {
         let mut versions = Vec::new();
         for row in self.t.withheld.read()?.range::<&[u8; 16]>(&k16(message_id, 0)..=&k16(message_id, u64::MAX))? {
@@ -395,6 +426,6 @@ impl Batch<'_, '_> {
             self.t.external_by_message.write()?.remove(&k8(message_id))?;
             self.t.external_ids.write()?.remove(&external_key(room, hash))?;
         }
-        Ok(())
+        self.forget_reports_on(message_id)
     }
 }

@@ -28,7 +28,9 @@ use crate::store::rows::RowLog;
 /// version would store other ids beside them, and miss what is not in that index.
 /// 9: a message writes no row of its room and none of an index by its sender, and members stand behind the messages of their room;
 /// an older version would take a room's record for the truth, and give ids twice.
-pub(in crate::store::embedded) const FORMAT: u32 = 9;
+/// 10: rooms can be locked and in slow mode, and messages are reported; an older version would let write whom they keep from it, and
+/// keep a report that goes with its message.
+pub(in crate::store::embedded) const FORMAT: u32 = 10;
 
 /// A key of one number.
 pub(in crate::store::embedded) type K8 = &'static [u8; 8];
@@ -341,6 +343,9 @@ tables! {
     erasures: Text => Row;
     /// The kind and the subject of a ban -> since when, until when, by whom.
     bans: Text => Row;
+    /// Reports and what leads to them, in one table, as each table more makes every commit larger: see
+    /// [`crate::store::embedded::order::rows`].
+    reports: K24 => Row;
     /// Day since the epoch -> the rows of each table then.
     growth: K8 => Row;
 }

@@ -10,17 +10,19 @@ use redb::{ReadOnlyTable, ReadableTable};
 use crate::domain::chat::ReadMark;
 use crate::domain::notification::{Audience, AudienceKind, Notification, Selection};
 use crate::domain::{Actor, RoomId, Timestamp, UserId};
-use crate::store::embedded::access::rows::{MemberRow, Person};
+use crate::store::change::ReportAudience;
+use crate::store::embedded::access::rows::{MemberRow, Person, decode_room};
 use crate::store::embedded::chat::places::{LAST_MESSAGE, member_key};
 use crate::store::embedded::chat::read::{Ids, read_message, shown};
 use crate::store::embedded::chat::rows::{RoomChangeRow, decode_message};
 use crate::store::embedded::engine::codec::{action_of, decode, get, get_number, get_value};
 use crate::store::embedded::engine::failure::{Failure, Outcome};
-use crate::store::embedded::engine::schema::{K16, Row, Snapshot, k8, k16, meta, second};
+use crate::store::embedded::engine::schema::{K16, NOBODY, Row, Snapshot, k8, k16, meta, second};
 use crate::store::embedded::inbox::rows::{
     InboxChangeRow, WithdrawnRow, decode_broadcast, decode_notification, ending_of,
 };
 use crate::store::embedded::inbox::view::{Entry, InboxTables, Owner, Span, space_of};
+use crate::store::embedded::order::rows::{Way, end_of};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::operations::Broadcast;
 use crate::store::{Arrival, Change, InboxPage, InboxQuery, Replay};
@@ -108,7 +110,7 @@ impl Snapshot {
     ) -> Outcome<Replay> {
         let last = self.check_cursor(after)?;
         let owner = self.owner(viewer)?;
-        let mut found = self.find_missed(&owner, rooms, after, limit.saturating_add(1))?;
+        let mut found = self.find_missed(&owner, viewer.is_admin(), rooms, after, limit.saturating_add(1))?;
         let has_more = found.len() > limit;
         found.truncate(limit);
         // With a limit of nothing the cursor stays where it is.
@@ -121,6 +123,7 @@ impl Snapshot {
     fn find_missed<'r>(
         &self,
         owner: &Owner,
+        is_admin: bool,
         rooms: &'r [RoomId],
         after: u64,
         wanted: usize,
@@ -139,7 +142,22 @@ impl Snapshot {
         }
         let entries = self.entries(owner, Span::behind(|_| after), wanted)?;
         merged.add(entries.into_iter().map(|entry| Ok((entry.id, Missed::Notified(entry)))))?;
+        let reports = self.reports()?;
+        let told = |no: Option<u64>| -> Outcome<_> {
+            let to = no.unwrap_or(NOBODY);
+            let (low, high) = (Way::Told.key(to, after.saturating_add(1)), Way::Told.key(to, u64::MAX));
+            Ok(reports.range::<&[u8; 24]>(&low..=&high)?.map(move |row| {
+                let (key, value) = row?;
+                Ok((end_of(key.value()), Missed::Reported(no, decode(value.value())?)))
+            }))
+        };
+        if is_admin {
+            merged.add(told(None)?)?;
+        }
         if let Some((no, _)) = owner.clone().person() {
+            if !is_admin {
+                merged.add(told(Some(no))?)?;
+            }
             let rows = self.progress_by_change()?.range::<&[u8; 16]>(&behind(no)..=&end(no))?;
             merged.add(rows.map(move |row| Ok((second(row?.0.value()), Missed::Progressed(no)))))?;
             let withdrawn = self.withdrawn()?;
@@ -169,16 +187,26 @@ impl Snapshot {
         Ok(found)
     }
 
+    /// Reports that somebody was told of and has missed.
+    fn tell_report(&self, viewer: &Actor, change: u64, report: u64, moderator: Option<u64>) -> Outcome<Option<Change>> {
+        let Some(report) = self.report_for(report, moderator)? else { return Ok(None) };
+        let moderators = moderator.map(|_| viewer.user.clone()).into_iter().collect();
+        let to = ReportAudience { administrators: moderator.is_none(), moderators };
+        Ok(Some(Change::Reported { id: change, report: Arc::new(report), to }))
+    }
+
     fn tell_missed(&self, viewer: &Actor, owner: &Owner, found: &[(u64, Missed<'_>)]) -> Outcome<Vec<Change>> {
         let (messages, notifications) = (self.messages()?, self.notifications()?);
         let (users, members) = (self.users()?, self.in_rooms()?);
         let (room_changes, inbox_changes) = (self.changes_by_room()?, self.inbox_changes()?);
         let (lessons, progress) = (self.progress_by_change()?, self.progress()?);
+        let rooms = self.rooms()?;
         let mut unread_now = None;
         let mut ids = Ids::of(&users);
-        let mut tell = |id: u64, what: Missed<'_>| -> Outcome<Change> {
+        let mut tell = |id: u64, what: Missed<'_>| -> Outcome<Option<Change>> {
             let lost = || Failure::Damaged(format!("change {id} is of something that is not there"));
-            Ok(match what {
+            Ok(Some(match what {
+                Missed::Reported(moderator, report) => return self.tell_report(viewer, id, report, moderator),
                 Missed::Posted(room) => {
                     Change::Posted { message: Arc::new(read_message(&messages, &mut ids, id, room)?), origin: None }
                 }
@@ -193,6 +221,10 @@ impl Snapshot {
                         }
                         RoomChangeRow::Deleted(message_id) => {
                             Change::Deleted { id, message: message(message_id)?, supersedes: 0 }
+                        }
+                        RoomChangeRow::State => {
+                            let state = get(&rooms, &k8(no), decode_room)?.ok_or_else(lost)?.state;
+                            Change::StateSet { id, room: room.clone(), state }
                         }
                         RoomChangeRow::Read(user) => {
                             let person = get(&users, &k8(user), Person::decode)?.ok_or_else(lost)?;
@@ -236,9 +268,9 @@ impl Snapshot {
                         origin: None,
                     }
                 }
-            })
+            }))
         };
-        found.iter().map(|(id, what)| tell(*id, *what)).collect()
+        found.iter().filter_map(|(id, what)| tell(*id, *what).transpose()).collect()
     }
 }
 
@@ -251,6 +283,8 @@ enum Missed<'r> {
     Withdrawn(AudienceKind, WithdrawnRow),
     Progressed(u64),
     InboxChanged(u64),
+    /// A report, and the number of the moderator who was told of it, if that was one.
+    Reported(Option<u64>, u64),
 }
 
 type MissedIds<'r> = Box<dyn Iterator<Item = Outcome<(u64, Missed<'r>)>> + 'r>;

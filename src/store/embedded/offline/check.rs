@@ -25,6 +25,7 @@ use crate::store::embedded::inbox::view::{
     DELETED, DELETED_SPACES, MARKED, NAMED, audience_space, deleted_space, user_space,
 };
 use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
+use crate::store::embedded::order::rows::{ReportRow, Way, end_of, report_key};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::progress::rows::ProgressRow;
 
@@ -90,7 +91,7 @@ const MAX_REPORTED: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
-const LOOKS: [(&str, Look); 13] = [
+const LOOKS: [(&str, Look); 14] = [
     ("rooms", rooms),
     ("messages", messages),
     ("changes", room_changes),
@@ -102,6 +103,7 @@ const LOOKS: [(&str, Look); 13] = [
     ("authors", authors),
     ("kept counts", kept_counts),
     ("withheld versions", withheld),
+    ("reports", reports),
     ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
     ("audit log", audit),
 ];
@@ -219,6 +221,7 @@ fn messages(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
 /// Changes lead to what they are of, and that leads back: the latest alone is kept.
 fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     let (log, members, last_id) = (snapshot.messages()?, snapshot.in_rooms()?, snapshot.last_id()?);
+    let records = snapshot.rooms()?;
     let nowhere = RoomId::parse("0")
         .map_err(|error| crate::store::embedded::engine::failure::Failure::Damaged(error.to_string()))?;
     for row in snapshot.changes_by_room()?.iter()? {
@@ -228,6 +231,7 @@ fn room_changes(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
             RoomChangeRow::Edited(id) | RoomChangeRow::Deleted(id) => {
                 get(&log, &k8(id), |row| decode_message(row, id, &nowhere))?.map(|(_, place)| place.change)
             }
+            RoomChangeRow::State => get(&records, &k8(room), decode_room)?.map(|room| room.state_change),
             RoomChangeRow::Read(user) => {
                 get(&members, &member_key(room, user), MemberRow::decode)?.map(|row| row.read_change)
             }
@@ -542,6 +546,51 @@ fn withheld(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     }
     for row in snapshot.outbox()?.iter()? {
         decode_broadcast(row?.1.value())?;
+    }
+    Ok(())
+}
+
+/// A report is of a message that is there, by somebody who is, and what leads to it leads nowhere else.
+fn reports(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let (messages, users, nowhere) = (snapshot.messages()?, snapshot.users()?, RoomId::number(0));
+    let (table, last_id) = (snapshot.reports()?, snapshot.last_id()?);
+    let mut ways = HashSet::new();
+    for row in table.range::<&[u8; 24]>(&report_key(0)..=&report_key(u64::MAX))? {
+        let (key, value) = row?;
+        let (id, row) = (end_of(key.value()), decode::<ReportRow<'_>>(value.value())?);
+        let read = |bytes: &[u8]| Ok(decode_message(bytes, row.message, &nowhere)?.1.room);
+        if get(&messages, &k8(row.message), read)? != Some(row.room) {
+            found.push(format!("report {id}: message {} is not there in room {}", row.message, row.room));
+        }
+        if users.get(&k8(row.by))?.is_none() {
+            found.push(format!("report {id}: is of user {}, who is not there", row.by));
+        }
+        if row.change > last_id {
+            found.push(format!("report {id}: its change {} is beyond the last id {last_id}", row.change));
+        }
+        let mut own = vec![
+            Way::Room.key(row.room, id),
+            Way::Message.key(row.message, id),
+            Way::Reporter.key(row.by, row.message),
+            Way::Told.key(NOBODY, row.change),
+        ];
+        for way in &own {
+            if get_number(&table, way)? != Some(id) {
+                found.push(format!("report {id}: {:?} does not lead to it", triple(way)));
+            }
+        }
+        // Who was told may have been erased since.
+        own.extend(row.told.iter().map(|user| Way::Told.key(*user, row.change)));
+        ways.extend(own.into_iter().map(|way| (way, id)));
+    }
+    for way in Way::ALL {
+        for row in table.range::<&[u8; 24]>(&way.key(0, 0)..=&way.key(u64::MAX, u64::MAX))? {
+            let (key, value) = row?;
+            let id: u64 = decode(value.value())?;
+            if !ways.contains(&(*key.value(), id)) {
+                found.push(format!("report {id}: {:?} leads to it, and should not", triple(key.value())));
+            }
+        }
     }
     Ok(())
 }

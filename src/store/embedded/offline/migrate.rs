@@ -90,9 +90,11 @@ enum Phase {
     Members,
     /// and the indexes of before are empty.
     Indexes,
+    /// Since format 10 there are reports.
+    Reports,
 }
 
-const PHASES: [Phase; 18] = [
+const PHASES: [Phase; 19] = [
     Phase::Rooms,
     Phase::Messages,
     Phase::Audiences,
@@ -111,6 +113,7 @@ const PHASES: [Phase; 18] = [
     Phase::Places,
     Phase::Members,
     Phase::Indexes,
+    Phase::Reports,
 ];
 
 /// Phases have numbers of their own in what `meta` says, so that a migration of format 1 that an older version has begun goes
@@ -150,7 +153,9 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         5 => 5,
         // Since format 7 notifications have times: what was there has none.
         6 | 7 => 6,
-        _ => 15,
+        8 => 15,
+        // What format 10 has changed of rooms and members is read as it was.
+        _ => 18,
     };
     let (number, done) = state.map_or((first, 0), |(_, at)| read_mark(at));
     let phase = usize::try_from(number).ok().and_then(|number| PHASES.get(number).copied());
@@ -184,6 +189,7 @@ fn slice(tables: &mut Tables<'_>, from: u32) -> Outcome<Option<u64>> {
         Phase::Places => places(tables, done)?,
         Phase::Members => members(tables)?,
         Phase::Indexes => indexes(tables)?,
+        Phase::Reports => reports(tables)?,
     };
     let next = match last {
         Some(last) => mark(number, last),
@@ -356,6 +362,12 @@ fn indexes(tables: &mut Tables<'_>) -> Sliced {
         (0, _) => emptied(&mut tables.msg_by_room),
         slice => Ok(slice),
     }
+}
+
+/// The table is there, and empty.
+fn reports(tables: &mut Tables<'_>) -> Sliced {
+    tables.reports.read()?;
+    Ok((0, None))
 }
 
 /// What a phase does with a row of an inbox: the user, the audience, the notification and the flags.

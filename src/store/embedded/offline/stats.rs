@@ -56,8 +56,9 @@ impl OfflineFile {
     /// # Errors
     /// What kept it from being read.
     pub fn row_stats(&self) -> Result<RowStats, StoreError> {
-        let is_old = self.format < crate::store::embedded::offline::rows::newest_format();
-        self.read(|snapshot| row_stats(snapshot, is_old))
+        // Rooms of format 1 have no number of what was purged; those since then are read as they are.
+        let is_first = self.format < 2;
+        self.read(|snapshot| row_stats(snapshot, is_first))
     }
 
     /// The size of each table and its growth. Reads every page.
@@ -84,7 +85,7 @@ impl Snapshot {
     }
 }
 
-fn row_stats(snapshot: &Snapshot, is_old: bool) -> Outcome<RowStats> {
+fn row_stats(snapshot: &Snapshot, is_first: bool) -> Outcome<RowStats> {
     let preface = snapshot.preface()?;
     let (epoch, next_id, store_id) = (preface.epoch, preface.next_id, preface.store_id);
     let mut row_stats = RowStats { epoch, next_id, store_id, ..RowStats::default() };
@@ -94,7 +95,7 @@ fn row_stats(snapshot: &Snapshot, is_old: bool) -> Outcome<RowStats> {
     }
     for row in snapshot.rooms()?.iter()? {
         let (_, value) = row?;
-        let room = if is_old {
+        let room = if is_first {
             crate::store::embedded::offline::migrate::decode_room_1(value.value())
         } else {
             decode_room(value.value())

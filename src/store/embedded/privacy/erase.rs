@@ -106,13 +106,14 @@ impl Batch<'_, '_> {
             && self.t.inbox.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.read_times.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
             && self.t.inbox_changes.read()?.range::<&[u8; 16]>(&low..=&high)?.next().is_none()
+            && !self.has_reported_anything(no)?
             && self.t.answers.read()?.range::<&[u8; 24]>(&low_24..=&high_24)?.next().is_none())
     }
 
     /// When the newest message, progress or notification of a person was stored.
     fn newest_of(&self, no: u64) -> Outcome<Option<Timestamp>> {
         let (low, high) = (k16(no, 0), k16(no, u64::MAX));
-        let mut newest = self.newest_message_of(no)?;
+        let mut newest = self.newest_message_of(no)?.max(self.last_report_of(no)?);
         if let Some(row) = self.t.progress_by_change.read()?.range::<&[u8; 16]>(&low..=&high)?.next_back() {
             let lesson: u64 = decode(row?.1.value())?;
             let read = |row: &[u8]| Ok(decode::<ProgressRow<'_>>(row)?.read()?.updated_at);
@@ -145,6 +146,7 @@ impl Batch<'_, '_> {
             self.erase_read_times(no, &mut left)?;
             counts.inbox = marks + self.erase_inbox_changes(no, &mut left)?;
             counts.answers = self.erase_answers(no, &mut left)?;
+            self.erase_reports(no, &mut left)?;
             self.erase_authorship(no, &mut left)?;
             self.erase_from_withheld(user, &mut left)?;
             is_finished = left > 0;

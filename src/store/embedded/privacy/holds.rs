@@ -128,10 +128,16 @@ impl Batch<'_, '_> {
         }
         for room in held.rooms() {
             let wrote = self.t.authors.read()?.get(&k16(no, *room))?.is_some();
-            if (wrote || self.member(*room, no)?.is_some())
+            if (wrote || self.member(*room, no)?.is_some() || self.has_reported_in(no, *room)?)
                 && let Some(room) = self.room_of(*room)?
             {
                 against.push(Subject::Room(room));
+            }
+        }
+        // A report is of two: of who has made it, and of who wrote what it shows.
+        for other in held.users().filter(|other| **other != no) {
+            if self.has_reported(no, *other)? || self.has_reported(*other, no)? {
+                against.push(Subject::User(self.person(*other)?.id));
             }
         }
         self.refuse_by(&against)
@@ -172,9 +178,17 @@ impl Batch<'_, '_> {
         erasing.sort_by_cached_key(UserId::canonical);
         for user in erasing {
             let is_touched = match subject {
-                Subject::User(subject) => *subject == user,
+                Subject::User(subject) if *subject == user => true,
+                Subject::User(subject) => match (self.find_user(subject)?, self.find_user(&user)?) {
+                    (Some(subject), Some(user)) => {
+                        self.has_reported(user, subject)? || self.has_reported(subject, user)?
+                    }
+                    _ => false,
+                },
                 Subject::Room(room) => match (self.find_room(room)?, self.find_user(&user)?) {
-                    (Some((room, _)), Some(user)) => self.t.authors.read()?.get(&k16(user, room))?.is_some(),
+                    (Some((room, _)), Some(user)) => {
+                        self.t.authors.read()?.get(&k16(user, room))?.is_some() || self.has_reported_in(user, room)?
+                    }
                     _ => false,
                 },
             };

@@ -144,7 +144,7 @@ impl Batch<'_, '_> {
         let mut senders = BTreeSet::new();
         for (message, place) in messages {
             at.within = message.id;
-            if held.holds_message(&place.sender, &place.room) {
+            if held.holds_message(&place.sender, &place.room) || self.is_reported_by_held(held, message.id)? {
                 step.held += 1;
                 at.is_past_kept = true;
                 continue;

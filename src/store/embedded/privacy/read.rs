@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use redb::ReadableTable;
 
 use crate::config::capacity;
+use crate::domain::access::Ban;
 use crate::domain::chat::RoomRecord;
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold};
 use crate::domain::{Refusal, RoomId, UserId};
@@ -18,6 +19,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::schema::{Snapshot, k8, k16, k24, second, triple};
 use crate::store::embedded::inbox::rows::decode_notification;
 use crate::store::embedded::inbox::view::{DELETED, NAMED, READ};
+use crate::store::embedded::order::rows::{ReportRow, Way, end_of, report_key};
 use crate::store::embedded::privacy::rows::{ErasureRow, read_holds};
 use crate::store::embedded::progress::rows::ProgressRow;
 use crate::store::{ExportCursor, ExportPage, UserItem, UserProfile};
@@ -93,6 +95,14 @@ impl Snapshot {
                 None
             }
             7 => self.export_audit(user, after.0, limit, &mut page.items)?,
+            8 => {
+                let bans = self.all_bans()?.into_iter().filter(|banned| banned.ban.user() == Some(user));
+                let mutes = bans.filter(|banned| matches!(banned.ban, Ban::Mute { .. }));
+                page.items.extend(mutes.map(UserItem::Mute));
+                None
+            }
+            9 => self.export_reports(no, after.0, limit, &mut page.items)?,
+            10 => self.export_reported(no, after.0, limit, &mut page.items)?,
             _ => return Ok(page),
         };
         page.next = Some(last.map_or(next_section, |after| ExportCursor { section, after }));
@@ -189,6 +199,43 @@ impl Snapshot {
                 is_deleted: flags & DELETED != 0,
                 read_at: self.read_time(no, id)?,
             });
+        }
+        Ok(last.end())
+    }
+
+    fn export_reports(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let (reports, users) = (self.reports()?, self.users()?);
+        let mut last = Pages::new(limit);
+        let (low, high) = (Way::Reporter.key(no, after + 1), Way::Reporter.key(no, u64::MAX));
+        for row in reports.range::<&[u8; 24]>(&low..=&high)? {
+            if last.is_full() {
+                break;
+            }
+            let (key, value) = row?;
+            let id: u64 = decode(value.value())?;
+            last.note((end_of(key.value()), 0));
+            let Some(row) = reports.get(&report_key(id))? else { continue };
+            last.weigh(row.value().len());
+            let row: ReportRow<'_> = decode(row.value())?;
+            items.push(UserItem::Report(row.report(id, self.room_record(row.room)?.id, &users)?));
+        }
+        Ok(last.end())
+    }
+
+    fn export_reported(&self, no: u64, after: u64, limit: usize, items: &mut Vec<UserItem>) -> Outcome<Last> {
+        let users = self.users()?;
+        let mut last = Pages::new(limit);
+        for row in self.reports()?.range::<&[u8; 24]>(&report_key(after + 1)..=&report_key(u64::MAX))? {
+            if last.is_full() {
+                break;
+            }
+            let (key, value) = row?;
+            let (id, row) = (end_of(key.value()), decode::<ReportRow<'_>>(value.value())?);
+            last.note((id, 0));
+            if row.sender == no {
+                last.weigh(value.value().len());
+                items.push(UserItem::Reported(row.report(id, self.room_record(row.room)?.id, &users)?));
+            }
         }
         Ok(last.end())
     }

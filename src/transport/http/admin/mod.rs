@@ -96,6 +96,7 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
             stored: quota(StoreQuota::Stored),
             new_rooms: quota(StoreQuota::NewRooms),
             lessons: quota(StoreQuota::Lessons),
+            reports: quota(StoreQuota::Reports),
         },
         process: ProcessCounts {
             resident_bytes: process.resident_bytes,

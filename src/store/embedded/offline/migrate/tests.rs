@@ -474,7 +474,11 @@ fn format_3_is_migrated_over_cuts_behind_each_slice() {
     assert_eq!(rows[34..36], [3, 0], "the index of first answers goes");
     assert_eq!(rows[36..40], [slice, slice, 7, 0], "messages in the indexes of their rooms");
     let all = MESSAGES as u64;
-    assert_eq!(rows[40..], [6, 0, all, all, 0], "members, and the indexes of before go");
+    assert_eq!(
+        rows[40..],
+        [6, 0, all, all, 0, 0],
+        "members, the indexes of before go, and there is a table of reports"
+    );
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(async {
         let store = opened(dir.path()).unwrap();
@@ -560,13 +564,14 @@ fn of_format_3_rights_and_first_answers_stay() {
     migrate_all(dir.path(), &mut rows);
     // Three messages, two notifications, and two people with what one of them has of notifications; the last again for the
     // index that format 5 has. Nothing is held. Then the ids of two people, a room, messages, notifications, and of what each has done.
-    // At last the index of the three answers goes, and the messages and two members get their places, and the two indexes of messages go.
+    // At last the index of the three answers goes, and the messages and two members get their places, and the two indexes of messages go,
+    // and there is a table of reports.
     assert_eq!(
         rows,
         [3, 3, 3 + 2, 5, 5 + 2 + 1, 8, 8 + 2 + 1, 11, 11]
             .into_iter()
             .chain([11 + 2, 13, 13 + 1, 14, 14, 14, 14 + 3, 17, 17 + 2, 19, 19, 19 + 2, 21, 21 + 3, 24])
-            .chain([24 + 3, 27, 27 + 2, 29, 29 + 3, 32 + 3, 35])
+            .chain([24 + 3, 27, 27 + 2, 29, 29 + 3, 32 + 3, 35, 35])
             .collect::<Vec<_>>(),
         "each phase has a slice, and one that finds nothing more"
     );
@@ -696,7 +701,8 @@ fn of_format_8_messages_get_their_places_over_cuts_behind_each_slice() {
         assert!(is_older(), "it is not served half migrated, behind {rows:?}");
     }
     let slice = SLICE as u64;
-    assert_eq!(rows, [slice, 7, 0, 9, 0, slice + 7, slice + 7, 0], "messages, members, and the indexes of before");
+    let expected = [slice, 7, 0, 9, 0, slice + 7, slice + 7, 0, 0];
+    assert_eq!(rows, expected, "messages, members, the indexes of before, and the tables of reports");
     assert_eq!(check(dir.path()).unwrap(), Vec::<String>::new());
     run(async {
         let store = opened(dir.path()).unwrap();
