@@ -19,6 +19,7 @@ pub mod problem;
 pub mod progress;
 pub mod time;
 pub mod visible;
+pub mod webhook;
 
 pub use id::{Id, IdError, IdType, LessonId, RoomId, UserId};
 pub use nearest::nearest;

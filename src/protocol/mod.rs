@@ -13,5 +13,6 @@ pub mod json;
 pub mod packet;
 pub mod request;
 pub mod view;
+pub mod webhook;
 
 pub use error::{ApiError, ErrorCode};

@@ -15,19 +15,21 @@ pub mod notices;
 pub mod operations;
 pub mod privacy;
 pub mod rows;
+pub mod webhooks;
 
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use change::{Change, CommitSink, NoSink};
 pub use maintenance::{Failing, Identity, Maintenance, StoreStatus, TableStats};
 pub use notices::Notices;
 pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
+pub use webhooks::{HookItem, HookMark, HookPlan, Hooks};
 
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary};
+use crate::domain::chat::{Author, Membership, Message, RoomPolicy, RoomRecord, RoomSummary};
 use crate::domain::notification::Notification;
 use crate::domain::privacy::WithheldVersion;
 use crate::domain::progress::Progress;
@@ -177,6 +179,7 @@ pub trait Store:
     + Bans
     + RoomBook
     + PeopleBook
+    + Hooks
 {
 }
 
@@ -196,6 +199,7 @@ impl<T> Store for T where
         + Bans
         + RoomBook
         + PeopleBook
+        + Hooks
 {
 }
 
@@ -333,6 +337,9 @@ pub trait Rooms: Send + Sync {
 
     /// Which of several rooms somebody may enter at one moment, in the order asked.
     fn enterable(&self, rooms: Vec<RoomId>, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<bool>>;
+
+    /// What somebody is in a room; `None` if they take no part in it, or it is not registered.
+    fn membership(&self, room: RoomId, user: UserId) -> Answer<'_, Option<Membership>>;
 
     /// A part of a user's list of rooms: those they were admitted to, joined or wrote in, have not left, and may enter. The
     /// room where something was said last comes first.

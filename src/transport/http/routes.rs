@@ -44,7 +44,7 @@ const fn costly(path: &'static str, methods: &'static [&'static str], content_ty
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 52] = [
+pub const ROUTES: [Route; 55] = [
     read(row("/healthz", &["GET"])),
     read(row("/readyz", &["GET"])),
     read(row("/api/health", &["GET"])),
@@ -94,6 +94,9 @@ pub const ROUTES: [Route; 52] = [
     read(row("/api/v1/admin/tokens/revoked", &["GET"])),
     row("/api/v1/admin/holds", &["GET", "POST"]),
     row("/api/v1/admin/holds/{kind}/{id}", &["DELETE"]),
+    row("/api/v1/admin/webhooks", &["GET"]),
+    row("/api/v1/admin/webhooks/test", &["POST"]),
+    row("/api/v1/admin/webhooks/replay", &["POST"]),
     row("/sdk/{file}", &["GET"]),
     row("/", &["GET"]),
     row("/console/{file}", &["GET"]),
