@@ -247,7 +247,6 @@ impl Server {
         };
         let platform = platform::Link::new(&config, app.store.clone())?;
         app.entry.ask_at(platform.clone());
-        app.webhooks.plan();
         let Credentials { keys, key_files, tls, warnings } = credentials;
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
         let state = Arc::new(State::new(

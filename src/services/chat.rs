@@ -418,7 +418,7 @@ impl Chat {
             self.rates.count(Rate::Typing, &caller.actor.user)?;
         }
         if caller.socket.is_none() {
-            self.entry.require(caller, &request.room_id).await?;
+            self.entry.require_outside(&self.live, caller, &request.room_id).await?;
         }
         if request.is_typing {
             let (user, room) = (&caller.actor.user, request.room_id);

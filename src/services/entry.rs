@@ -119,19 +119,32 @@ impl Entry {
     /// `forbidden`, `unavailable`.
     pub(super) async fn require(&self, caller: &Caller, room: &RoomId) -> Result<(), ApiError> {
         self.require_word(caller, room).await?;
+        self.require_right(caller, room).await
+    }
+
+    /// As [`Entry::require`], for who asks for something of a room. Who is in it was asked about when they came.
+    ///
+    /// # Errors
+    /// `forbidden`, `unavailable`.
+    pub(super) async fn require_outside(&self, live: &Live, caller: &Caller, room: &RoomId) -> Result<(), ApiError> {
+        self.require_word_outside(live, caller, room).await?;
+        self.require_right(caller, room).await
+    }
+
+    async fn require_right(&self, caller: &Caller, room: &RoomId) -> Result<(), ApiError> {
         let policy = self.settings.policy();
         self.store.may_enter(room.clone(), Author::of(&caller.actor), policy).await.map_err(store_error)
     }
 
-    /// The same for several rooms, each named in the error.
+    /// Whether the platform lets the caller enter all of these rooms, but for those that they are in.
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
-    pub(super) async fn require_words(&self, caller: &Caller, rooms: &[RoomId]) -> Result<(), ApiError> {
+    pub(super) async fn require_words(&self, live: &Live, caller: &Caller, rooms: &[RoomId]) -> Result<(), ApiError> {
         if !self.is_asked(caller) {
             return Ok(());
         }
-        let asked = rooms.iter().map(|room| self.require_word(caller, room));
+        let asked = rooms.iter().map(|room| self.require_word_outside(live, caller, room));
         stream::iter(asked.map(Ok::<_, ApiError>)).try_for_each_concurrent(AT_ONCE_OF_ONE, |word| word).await
     }
 
@@ -141,7 +154,7 @@ impl Entry {
             && self.asking.platform.get().is_some()
     }
 
-    /// As [`Entry::require_word`], for who asks for a room without being in it: who has joined it was asked for then.
+    /// As [`Entry::require_word`], unless the caller is in the room: they were asked about when they came.
     ///
     /// # Errors
     /// `forbidden`, `unavailable`.
@@ -151,10 +164,11 @@ impl Entry {
         caller: &Caller,
         room: &RoomId,
     ) -> Result<(), ApiError> {
-        match caller.socket {
-            Some(socket) if live.sockets.is_in(socket, room) => Ok(()),
-            _ => self.require_word(caller, room).await,
-        }
+        let is_in = match caller.socket {
+            Some(socket) => live.sockets.is_in(socket, room),
+            None => live.sockets.is_present(&caller.actor.user, room),
+        };
+        if is_in { Ok(()) } else { self.require_word(caller, room).await }
     }
 
     /// Whether the platform lets the caller enter a room, if it is asked.

@@ -223,7 +223,7 @@ impl LongPoll {
         wait: Duration,
     ) -> Result<PollStep, ApiError> {
         let turn = if wait.is_zero() || cursor.is_none() { None } else { Some(self.turn(&caller.actor.user)?) };
-        self.entry.require_words(caller, &rooms).await?;
+        self.entry.require_words(&self.live, caller, &rooms).await?;
         require_memberships(&self.store, &self.settings, caller, rooms.clone()).await?;
         note_user(&self.store, &self.live, caller).await;
         let audience = Audience::new(&caller.actor, &rooms);

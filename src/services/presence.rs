@@ -58,7 +58,7 @@ impl Presence {
         let limit = limit_of(request.limit)?;
         require_join(&self.live, caller, &request.room_id)?;
         if caller.socket.is_none() {
-            self.entry.require(caller, &request.room_id).await?;
+            self.entry.require_outside(&self.live, caller, &request.room_id).await?;
         }
         let people = self.live.sockets.people_in(&request.room_id);
         let total = people.len();

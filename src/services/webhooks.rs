@@ -204,6 +204,7 @@ impl Webhooks {
             events: events.map(|event| event.as_str()).collect(),
             url: Some(standing.url).filter(|url| !url.is_empty()),
             waiting: standing.waiting,
+            outbox: self.settings.get().webhooks.outbox,
             lag_seconds,
             sent: standing.sent,
             failed: standing.failed,

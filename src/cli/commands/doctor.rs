@@ -170,7 +170,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     results.push(backup(status.as_ref().ok(), now));
     results.extend(continuous_backup(status.as_ref().ok()));
     results.extend(forwarding(&config, status.as_ref().ok())?);
-    results.extend(webhooks(&config, status.as_ref().ok()));
+    results.extend(webhooks(status.as_ref().ok()));
     results.extend(proxy(&config, status.as_ref().ok()));
     results.extend(origins(&config, status.as_ref().ok()));
     // This machine may be one of the proxies, whose connections begin with the PROXY protocol.
@@ -347,7 +347,7 @@ fn forwarding(config: &Config, status: Option<&Value>) -> anyhow::Result<Vec<Che
 }
 
 /// Whether the platform takes webhooks, and says who may enter.
-fn webhooks(config: &Config, status: Option<&Value>) -> Vec<CheckResult> {
+fn webhooks(status: Option<&Value>) -> Vec<CheckResult> {
     let Some(hooks) = status.and_then(|status| status.get("webhooks")) else { return Vec::new() };
     let mut results = Vec::new();
     let number = |name: &str| hooks.get(name).and_then(Value::as_u64).unwrap_or_default();
@@ -366,11 +366,11 @@ fn webhooks(config: &Config, status: Option<&Value>) -> Vec<CheckResult> {
         results.push(CheckResult::problem("webhooks", format!("{behind}: {problem}"), remedy));
     } else if lag > FORWARD_LAG_SECONDS {
         results.push(CheckResult::warning("webhooks", behind, remedy));
-    } else if config.webhooks.url.is_some() {
+    } else if hooks.get("url").is_some_and(Value::is_string) {
         results.push(CheckResult::good("webhooks", format!("{} were taken since the start", number("sent"))));
     }
-    if waiting.saturating_mul(10) >= config.webhooks.outbox.saturating_mul(8) {
-        let what = format!("{waiting} wait of {} that have room (webhooks.outbox)", config.webhooks.outbox);
+    if waiting > 0 && waiting.saturating_mul(10) >= number("outbox").saturating_mul(8) {
+        let what = format!("{waiting} wait of {} that have room (webhooks.outbox)", number("outbox"));
         let remedy = "Beyond that the platform is told of a gap, and has to read again what it missed. Bring the receiver back, or raise webhooks.outbox.";
         results.push(CheckResult::problem("webhook outbox", what, remedy));
     }

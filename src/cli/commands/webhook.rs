@@ -106,9 +106,14 @@ pub fn run(global: &Global, command: WebhookCommand) -> anyhow::Result<Exit> {
         WebhookCommand::Test(args) => {
             let post = Call::new(Method::POST, "/api/v1/admin/webhooks/test", Some(json!({})));
             let answer = call(global, &args.server, post)?;
-            let is_taken = answer.get("isTaken").and_then(Value::as_bool) == Some(true);
-            global.print(&answer, || tested(&answer, is_taken))?;
-            Ok(if is_taken { Exit::Done } else { Exit::Failed })
+            if answer.get("isTaken").and_then(Value::as_bool) != Some(true) {
+                let begins = begins(&answer);
+                let why = format!("{}{}", text(&answer, "words"), begins.replacen('\n', "; ", 1));
+                let remedy = "Correct it there, or webhooks.url and webhooks.ca_file here, and try again. What waits is kept meanwhile.";
+                return Err(Failure::new("the platform did not take the webhook", in_line(&why), remedy).into());
+            }
+            global.print(&answer, || tested(&answer))?;
+            Ok(Exit::Done)
         }
         WebhookCommand::Replay(args) => {
             let mut body = Map::new();
@@ -171,11 +176,14 @@ fn listed(answer: &Value) -> String {
     lines.join("\n")
 }
 
-fn tested(answer: &Value, is_taken: bool) -> String {
+fn tested(answer: &Value) -> String {
+    let words = in_line(&text(answer, "words"));
+    format!("taken: {words}{}\nits webhook-id: {}", begins(answer), text(answer, "id"))
+}
+
+fn begins(answer: &Value) -> String {
     let begins = in_line(&text(answer, "answer"));
-    let begins = if begins.trim().is_empty() { String::new() } else { format!("\nthe answer begins: {begins}") };
-    let verdict = if is_taken { "taken" } else { "NOT TAKEN" };
-    format!("{verdict}: {}{begins}\nits webhook-id: {}", in_line(&text(answer, "words")), text(answer, "id"))
+    if begins.trim().is_empty() { String::new() } else { format!("\nthe answer begins: {begins}") }
 }
 
 fn secret(global: &Global, args: &SecretArgs) -> anyhow::Result<Exit> {

@@ -38,6 +38,8 @@ pub struct HooksView {
     pub events: Vec<&'static str>,
     /// How many wait.
     pub waiting: u64,
+    /// How many have room.
+    pub outbox: u64,
     /// How old the oldest of them is, in seconds.
     pub lag_seconds: u64,
     /// How many were taken since the start.

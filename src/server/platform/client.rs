@@ -167,13 +167,15 @@ fn no_answer(to: &Endpoint, error: &legacy::Error) -> NoAnswer {
     let mut words = Vec::new();
     let mut cause: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = cause {
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()));
-        if let Some(tls) = tls {
+        if let Some(tls) = error.downcast_ref() {
             return NoAnswer { words: certificate_in_words(host, tls), is_unreachable: true };
         }
         words.push(error.to_string());
-        cause = error.source();
+        // Of what an error of I/O wraps, its `source` is the cause alone.
+        cause = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     // The innermost says most, and often the others repeat it.
     let why = words.pop().unwrap_or_else(|| error.to_string());

@@ -52,6 +52,8 @@ pub(super) struct Lanes {
     /// When which lane may go on, and with which id.
     ready: BTreeSet<(Instant, u64, u64)>,
     queued: usize,
+    /// Lanes of which nothing is here any more, and of which there is more.
+    short: BTreeSet<u64>,
     /// Up to here all that waits is known.
     read_to: u64,
     /// What everything before it is told before, and nothing behind it.
@@ -101,13 +103,13 @@ impl Lanes {
 
     /// A lane of which more is to be read, from behind an id and up to one.
     pub(super) fn wants_more(&self) -> Option<(u64, u64, u64)> {
-        let mut short = self.lanes.iter().filter(|(_, lane)| lane.queue.is_empty() && !lane.is_busy);
-        let (number, lane) = short.find(|(_, lane)| lane.more_from.is_some())?;
-        Some((*number, lane.more_from?, self.read_to))
+        let number = *self.short.first()?;
+        Some((number, self.lanes.get(&number)?.more_from?, self.read_to))
     }
 
     /// What was read of such a lane, and whether that was all up to where it was to be read.
     pub(super) fn add_to(&mut self, number: u64, marks: &[HookMark], looked_to: Option<u64>) {
+        self.short.remove(&number);
         let Some(lane) = self.lanes.get_mut(&number) else { return };
         let mut more_from = looked_to;
         for mark in marks {
@@ -125,7 +127,7 @@ impl Lanes {
         match first {
             Some(first) => self.ready.insert((lane.due, first, number)),
             None if lane.more_from.is_none() => self.lanes.remove(&number).is_some(),
-            None => false,
+            None => self.short.insert(number),
         };
     }
 
@@ -193,7 +195,7 @@ impl Lanes {
         match next {
             Some(next) => self.ready.insert((lane.due, next, number)),
             None if lane.more_from.is_none() => self.lanes.remove(&number).is_some(),
-            None => false,
+            None => self.short.insert(number),
         };
     }
 
@@ -207,6 +209,7 @@ impl Lanes {
     /// Everything is read again, and may go out at once: something is back, or the receiver is another one.
     pub(super) fn begin_again(&mut self, now: Instant) {
         self.ready.clear();
+        self.short.clear();
         self.queued = 0;
         self.read_to = 0;
         if !self.is_barrier_busy {

@@ -433,6 +433,9 @@ fn take_note(work: &mut Work, (told, noted): (Told, Result<(), StoreError>)) {
         Ok(()) => {
             let ids = told.taken.iter().map(|(id, _)| *id).chain(told.given_up.iter().map(|letter| letter.id));
             work.lanes.let_go(ids);
+            if !told.given_up.is_empty() {
+                work.counted_at = None;
+            }
             // What is left of a gap that has grown stands behind it now.
             if told.taken.iter().any(|(_, gap)| gap.is_some()) {
                 work.seen = None;

@@ -2,9 +2,9 @@
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
-use crate::domain::Refusal;
 use crate::domain::notification::Selection;
 use crate::domain::webhook::HookEvent;
+use crate::domain::{Refusal, Timestamp};
 use crate::store::embedded::engine::batch::{Apply, Batch};
 use crate::store::embedded::engine::codec::{decode, encode};
 use crate::store::embedded::engine::failure::Outcome;
@@ -52,17 +52,27 @@ impl Batch<'_, '_> {
     }
 
     fn keep_change(&mut self, event: HookEvent, change: &Change) -> Outcome<()> {
-        let id = change.id();
+        let (id, now) = (change.id(), self.now);
         match change {
             Change::Posted { message, .. } | Change::Edited { message, .. } | Change::Deleted { message, .. } => {
                 let what = HookRow::Message { event: event as u8, message: message.id };
-                self.keep(id, Some(lane_of_room(&message.room)), what)
+                let at = match event {
+                    HookEvent::MessageEdited => message.edited_at,
+                    HookEvent::MessageDeleted => message.deleted_at,
+                    _ => Some(message.at),
+                };
+                self.keep(id, at.unwrap_or(now), Some(lane_of_room(&message.room)), what)
             }
             Change::Progressed { progress, .. } => {
                 let user = self.find_user(&progress.user)?;
                 let lesson = self.find_lesson(&progress.lesson)?;
                 let (Some(user), Some(lesson)) = (user, lesson) else { return Ok(()) };
-                self.keep(id, Some(lane_of_user(&progress.user)), HookRow::Progress { user, lesson })
+                self.keep(
+                    id,
+                    progress.updated_at,
+                    Some(lane_of_user(&progress.user)),
+                    HookRow::Progress { user, lesson },
+                )
             }
             Change::InboxChanged { user, selection, unread, .. } => {
                 let Some(no) = self.find_user(user)? else { return Ok(()) };
@@ -71,15 +81,15 @@ impl Batch<'_, '_> {
                     Selection::All { up_to } => (None, *up_to),
                 };
                 let what = HookRow::Read { user: no, ids, up_to, unread: *unread };
-                self.keep(id, Some(lane_of_user(user)), what)
+                self.keep(id, now, Some(lane_of_user(user)), what)
             }
             _ => Ok(()),
         }
     }
 
     /// Keeps one row; or, where there is no place, makes it a part of the gap at the end.
-    fn keep(&mut self, id: u64, lane: Option<u64>, what: HookRow<'_>) -> Outcome<()> {
-        let (at, most) = (self.now.0, self.hooks.most.max(1));
+    fn keep(&mut self, id: u64, at: Timestamp, lane: Option<u64>, what: HookRow<'_>) -> Outcome<()> {
+        let (at, most) = (at.0, self.hooks.most.max(1));
         self.touch();
         let table = self.t.hooks.write()?;
         let waiting = table.len()?;
@@ -140,7 +150,7 @@ impl Batch<'_, '_> {
         if self.hooks.events.has(event) {
             let id = self.take_id()?;
             let lane = room.as_ref().map_or_else(|| lane_of_user(user), lane_of_room);
-            self.keep(id, Some(lane), HookRow::Sighting { user: no, room: id_row, has_come: *is_there })?;
+            self.keep(id, self.now, Some(lane), HookRow::Sighting { user: no, room: id_row, has_come: *is_there })?;
         }
         Ok(())
     }
