@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn, spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -147,19 +148,19 @@ test('a deleted or erased text never goes out later', async (t) => {
 test('a receiver that is killed and comes back has everything, in order; the Node.js example is one', async (t) => {
   const { file, secret, dir } = withSecret(t);
   symlinkSync(join(here, 'node_modules'), join(dir, 'node_modules'));
-  writeFileSync(join(dir, 'receiver.mjs'), block('webhooks.md', 'deploy=receiver-node'));
+  writeFileSync(join(dir, 'receiver.mjs'), block('webhooks.md', 'webhook=receiver-node'));
   await example(t, { file, secret, start: (port) => spawn(process.execPath, ['receiver.mjs'], { cwd: dir, env: { PORT: port, WEBHOOK_SECRET: secret } }) });
 });
 
 test('the Python example takes webhooks, and is killed and comes back', async (t) => {
   const { file, secret, dir } = withSecret(t);
-  writeFileSync(join(dir, 'receiver.py'), block('webhooks.md', 'deploy=receiver-python'));
+  writeFileSync(join(dir, 'receiver.py'), block('webhooks.md', 'webhook=receiver-python'));
   await example(t, { file, secret, start: (port) => spawn('python3', ['receiver.py'], { cwd: dir, env: { PATH: process.env.PATH, PORT: port, WEBHOOK_SECRET: secret } }) });
 });
 
 test('the PHP example takes webhooks', { skip: spawnSync('php', ['--version']).status !== 0 && 'there is no php here' }, async (t) => {
   const { file, secret, dir } = withSecret(t);
-  writeFileSync(join(dir, 'index.php'), block('webhooks.md', 'deploy=receiver-php'));
+  writeFileSync(join(dir, 'index.php'), block('webhooks.md', 'webhook=receiver-php'));
   await example(t, { file, secret, start: (port) => spawn('php', ['-S', `127.0.0.1:${port}`, 'index.php'], { cwd: dir, env: { PATH: process.env.PATH, WEBHOOK_SECRET: secret } }) });
 });
 
@@ -167,7 +168,7 @@ test('the .NET example takes webhooks', { skip: spawnSync('dotnet', ['--version'
   const { file, secret, dir } = withSecret(t);
   const env = { ...process.env, WEBHOOK_SECRET: secret };
   await run('dotnet', ['new', 'web', '--output', dir, '--name', 'receiver'], { env });
-  writeFileSync(join(dir, 'Program.cs'), block('webhooks.md', 'deploy=receiver-dotnet'));
+  writeFileSync(join(dir, 'Program.cs'), block('webhooks.md', 'webhook=receiver-dotnet'));
   await run('dotnet', ['build', dir], { env });
   await example(t, { file, secret, start: (port) => spawn('dotnet', ['run', '--no-build', '--project', dir], { env: { ...env, PORT: port } }) });
 });
@@ -246,6 +247,35 @@ test('a receiver that refuses, redirects, is slow or lies gets it again, and no 
   assert.deepEqual(elsewhere.calls, [], 'a redirect is not followed');
   const { webhooks } = await standing(server);
   assert.equal(webhooks.failed, 5);
+});
+
+test('a receiver that answers each call twice takes nothing that it has not seen', async (t) => {
+  // The second answer must not count for the next call, which it was sent before.
+  const bodies = [];
+  const server_ = createServer((socket) => {
+    let text = '';
+    socket.on('error', () => {});
+    socket.on('data', (part) => {
+      text += part;
+      for (;;) {
+        const head = text.indexOf('\r\n\r\n');
+        const length = Number(/content-length: (\d+)/i.exec(text.slice(0, head))?.[1]);
+        if (head < 0 || text.length < head + 4 + length) return;
+        bodies.push(JSON.parse(text.slice(head + 4, head + 4 + length)).data.content);
+        text = text.slice(head + 4 + length);
+        socket.write('HTTP/1.1 204 No Content\r\n\r\n'.repeat(2));
+      }
+    });
+  });
+  await new Promise((resolve) => { server_.listen(0, '127.0.0.1', resolve); });
+  t.after(() => server_.close());
+  const receiver = { url: `http://127.0.0.1:${server_.address().port}/hooks` };
+  const { server } = await telling(t, { receiver, env: { ACADEMY_RT_WEBHOOKS_EVENTS: 'message.created' } });
+  const ann = await server.signedIn();
+  const said = Array.from({ length: 20 }, (_, n) => `m${n}`);
+  for (const content of said) await ask(ann, 'chat:message', { roomId: 'r', content });
+  await until(async () => (await standing(server)).webhooks.waiting === 0 && bodies.length >= said.length, 'everything is taken');
+  assert.deepEqual([...new Set(bodies)], said, 'each was seen, in order');
 });
 
 test('Retry-After is honoured, and 410 ends it until a reload', async (t) => {
@@ -652,11 +682,11 @@ test('a platform that hangs, errs or lies lets nobody in, and holds nobody else 
 test('the join authorisation of the documentation decides by its list', async (t) => {
   const { file, secret, dir } = withSecret(t);
   symlinkSync(join(here, 'node_modules'), join(dir, 'node_modules'));
-  writeFileSync(join(dir, 'authorize.mjs'), block('webhooks.md', 'deploy=authorize-node'));
+  writeFileSync(join(dir, 'authorize.mjs'), block('webhooks.md', 'webhook=authorize-node'));
   const port = String(await freePort());
   const child = spawn(process.execPath, ['authorize.mjs'], { cwd: dir, env: { PORT: port, WEBHOOK_SECRET: secret } });
   // The configuration of the page, at the address of this test.
-  const config = fitted(block('webhooks.md', 'deploy=webhooks'), {
+  const config = fitted(block('webhooks.md', 'webhook=config'), {
     'https://platform.example.org/hooks/academy-rt': `http://127.0.0.1:${port}/hooks`,
     'https://platform.example.org/hooks/may-enter': `http://127.0.0.1:${port}/may-enter`,
     '/var/lib/academy-rt/webhook-secrets': file,

@@ -100,7 +100,7 @@ pub fn new_secret() -> Result<Zeroizing<String>, Problem> {
     let mut bytes = Zeroizing::new([0_u8; NEW_BYTES]);
     getrandom::fill(&mut *bytes)
         .map_err(|error| Problem::new("the system has no random numbers", error, "Check /dev/urandom."))?;
-    Ok(Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(&*bytes))))
+    Ok(Zeroizing::new(format!("{PREFIX}{}", STANDARD.encode(bytes.as_slice()))))
 }
 
 /// Looks whether a text is a file of secrets.
