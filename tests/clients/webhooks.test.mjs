@@ -658,6 +658,13 @@ test('a platform that hangs, errs or lies lets nobody in, and holds nobody else 
   const refused = await joining;
   assert.equal(refused.error.code, 'unavailable', JSON.stringify(refused));
   assert.deepEqual(new Set((await Promise.all(many)).map(({ status }) => status)), new Set([503]));
+  assert.ok((await standing(server)).webhooks.undecided >= 32, 'it is counted that the platform did not decide');
+  // A poll that names many rooms waits no longer than for one.
+  const { json: { cursor } } = await http(server, { userId: 9 }, '/api/v1/events');
+  const asked = Date.now();
+  const polled = await http(server, { userId: 9 }, `/api/v1/events?cursor=${encodeURIComponent(cursor)}&wait=0${Array.from({ length: 50 }, (_, n) => `&room=x${n}`).join('')}`);
+  assert.equal(polled.status, 503);
+  assert.ok(Date.now() - asked < 4_000, `${Date.now() - asked} ms`);
   assert.ok(Date.now() - began < 8_000, `${Date.now() - began} ms`);
   release();
   const join = async () => (await http(server, { userId: 9 }, '/api/v1/rooms/r/join', {})).status;

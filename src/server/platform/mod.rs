@@ -578,12 +578,25 @@ impl Platform for Link {
         let body = serde_json::to_vec(&EntryQuestion { user, roles: &actor.roles, room });
         Box::pin(async move {
             self.standing.lock().asked += 1;
+            let mut asking = Asking { standing: &self.standing, is_decided: false };
             let verdict = self.ask(body.map_err(|error| error.to_string())).await;
-            if verdict.is_err() {
-                self.standing.lock().undecided += 1;
-            }
+            asking.is_decided = verdict.is_ok();
             verdict
         })
+    }
+}
+
+/// A question under way: whoever does not wait any more for the answer has none.
+struct Asking<'l> {
+    standing: &'l Mutex<HookStanding>,
+    is_decided: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            self.standing.lock().undecided += 1;
+        }
     }
 }
 

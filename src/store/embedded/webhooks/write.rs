@@ -98,16 +98,20 @@ impl Batch<'_, '_> {
         if waiting >= most.saturating_sub(most / ROOM_AGAIN) {
             let last = match table.last()? {
                 Some((key, value)) => match decode::<Outgoing<'_>>(value.value())? {
-                    Outgoing { at, what: HookRow::Gap { changes, .. }, .. } => {
-                        Some((u64::from_be_bytes(*key.value()), at, changes))
+                    Outgoing { at, what: HookRow::Gap { to, changes }, .. } => {
+                        Some((u64::from_be_bytes(*key.value()), at, to, changes))
                     }
                     _ => None,
                 },
                 None => None,
             };
-            if let Some((first, since, changes)) = last {
-                let what = HookRow::Gap { to: id, changes: changes + 1 };
-                (key, row) = (first, Outgoing { at: since, lane: None, what });
+            if let Some((first, since, to, changes)) = last {
+                let what = HookRow::Gap { to: to.max(id), changes: changes + 1 };
+                (key, row) = (first.min(id), Outgoing { at: since, lane: None, what });
+                // It began in this transaction, with somebody who came or went: those are kept before what has earlier ids.
+                if key < first {
+                    table.remove(&k8(first))?;
+                }
             } else if waiting >= most {
                 row = Outgoing { at, lane: None, what: HookRow::Gap { to: id, changes: 1 } };
             }
