@@ -191,7 +191,10 @@ fn write_ring(ring: &Ring) -> Result<(), KeyError> {
 
 /// Puts a text in the place of a file in one step. The file keeps its owner and its mode; a new one has the mode 0600, and
 /// belongs to the owner of its directory: what root makes there the service can read.
-fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// What kept it from being written; the old one stays.
+pub fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("it has no parent directory"))?;
     // The secret may be in a directory of root's, where nobody plants anything and root alone can write.
     let _rights = Rights::within(dir)?;

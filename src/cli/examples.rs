@@ -3,7 +3,7 @@
 use clap::Command;
 
 /// Each command with its examples: the words behind `academy-rt`.
-const EXAMPLES: [(&str, &[&str]); 62] = [
+const EXAMPLES: [(&str, &[&str]); 66] = [
     (
         "init",
         &[
@@ -104,6 +104,13 @@ const EXAMPLES: [(&str, &[&str]); 62] = [
     ("user certificate", &["user certificate 7 --output json"]),
     ("hold set", &["hold set --room room-123 --reason 'case 12'"]),
     ("hold list", &["hold list"]),
+    ("webhook list", &["webhook list"]),
+    ("webhook test", &["webhook test"]),
+    ("webhook replay", &["webhook replay --all", "webhook replay --id msg_3f1c0a9b_1_1042"]),
+    (
+        "webhook secret",
+        &["webhook secret /etc/academy-rt/webhook-secrets", "webhook secret /etc/academy-rt/webhook-secrets --add"],
+    ),
     ("hold release", &["hold release --room room-123 --number 2"]),
     ("audit list", &["audit list --since 7d --by ann --action user", "audit list --target 'room staff' --limit 200"]),
     ("audit export", &["audit export audit.jsonl"]),

@@ -30,7 +30,7 @@ use crate::protocol::json::escaped;
 
 use commands::{
     audit, backup, bench, broadcast, completions, config, db, doctor, history, hold, init, key, man, message, notify,
-    report, restore, room, sdk, serve, status, token, user,
+    report, restore, room, sdk, serve, status, token, user, webhook,
 };
 use exit::{Exit, Failure};
 
@@ -129,6 +129,9 @@ pub enum Command {
     /// Manage legal holds, which prevent purges and erasures
     #[command(subcommand)]
     Hold(hold::HoldCommand),
+    /// Manage webhooks, which tell the platform what happens here
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Show, export and verify the audit log
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -212,6 +215,7 @@ fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Report(command) => report::run(global, command),
         Command::User(command) => user::run(global, command),
         Command::Hold(command) => hold::run(global, command),
+        Command::Webhook(command) => webhook::run(global, command),
         Command::Audit(command) => audit::run(global, command),
         Command::Status(args) => status::run(global, &args),
         Command::Doctor(args) => doctor::run(global, &args),

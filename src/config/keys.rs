@@ -5,8 +5,9 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::domain::IdType;
 use crate::domain::origin::Origin;
+use crate::domain::webhook::{Endpoint, HookEvent, HookEvents};
+use crate::domain::{IdType, nearest};
 
 use super::{Config, ForwardedHeader, LogFormat, Reject, Secret, TlsMode, TlsProfile, TlsVersion, units};
 
@@ -358,6 +359,37 @@ pub const KEYS: &[Key] = &[
     key("chat.open_rooms", "true", "Whether every user may join a room that is not registered.", |c, v| {
         flag(&mut c.chat.open_rooms, v)
     }),
+    key(
+        "chat.authorize_url",
+        "",
+        "URL of the platform that decides who may enter which room: https://, or http:// on this machine; empty: this server alone decides.",
+        |c, v| endpoint(&mut c.chat.authorize_url, v),
+    ),
+    key(
+        "chat.authorize_cache",
+        "\"60s\"",
+        "How long an answer of the platform holds; 0s: it is asked each time.",
+        |c, v| {
+            c.chat.authorize_cache = units::duration(v)?;
+            Ok(())
+        },
+    ),
+    key("chat.authorize_timeout", "\"3s\"", "How long the platform may take to decide.", |c, v| {
+        timeout(&mut c.chat.authorize_timeout, v)
+    }),
+    key(
+        "chat.authorize_fail",
+        "\"closed\"",
+        "What holds while the platform does not decide: closed (nobody enters) or open (the rules of this server alone).",
+        |c, v| {
+            c.chat.authorize_fails_open = match v {
+                "closed" => false,
+                "open" => true,
+                _ => return Err("must be closed or open".to_owned()),
+            };
+            Ok(())
+        },
+    ),
     key("limits.messages_per_second", "10", "Chat messages per second and user; 0: no limit.", |c, v| {
         count(&mut c.limits.messages_per_second, v)
     }),
@@ -580,6 +612,62 @@ pub const KEYS: &[Key] = &[
         |c, v| count(&mut c.audit.forward_backlog, v),
     ),
     key(
+        "webhooks.url",
+        "",
+        "URL of the platform that is told what happens here: https://, or http:// on this machine; empty: nobody is told.",
+        |c, v| endpoint(&mut c.webhooks.url, v),
+    ),
+    key(
+        "webhooks.secret_file",
+        "",
+        "File with the secrets that calls to the platform are signed with (whsec_...), one a line; all of them sign; a reload reads it again.",
+        |c, v| path(&mut c.webhooks.secret_file, v),
+    ),
+    key(
+        "webhooks.events",
+        "[\"message.created\", \"message.edited\", \"message.deleted\", \"progress.updated\", \"notification.read\", \
+         \"user.online\", \"user.offline\", \"room.joined\", \"room.left\"]",
+        "What the platform is told of.",
+        |c, v| {
+            let mut events = Vec::new();
+            for name in list(v) {
+                let names = HookEvent::ALL.iter().map(|event| event.as_str());
+                let event = HookEvent::ALL.iter().find(|event| event.as_str() == name).ok_or_else(|| {
+                    let advice = nearest(&name, names.clone())
+                        .map_or_else(|| names.collect::<Vec<_>>().join(", "), |name| format!("did you mean {name}?"));
+                    format!("'{name}' is no event: {advice}")
+                })?;
+                events.push(*event);
+            }
+            if events.is_empty() {
+                return Err("must name an event; to tell nothing, leave webhooks.url empty".to_owned());
+            }
+            c.webhooks.events = HookEvents::of(&events);
+            Ok(())
+        },
+    ),
+    key("webhooks.timeout", "\"10s\"", "How long the platform may take to answer one webhook.", |c, v| {
+        timeout(&mut c.webhooks.timeout, v)
+    }),
+    key("webhooks.give_up", "\"3d\"", "How long one webhook is tried until it becomes a dead letter.", |c, v| {
+        timeout(&mut c.webhooks.give_up, v)
+    }),
+    key(
+        "webhooks.ca_file",
+        "",
+        "File with the authorities that sign the platform's certificate, in PEM; empty: those of the system.",
+        |c, v| path(&mut c.webhooks.ca_file, v),
+    ),
+    key(
+        "webhooks.outbox",
+        "1000000",
+        "Webhooks that wait at most; with more, the platform is told of a gap and reads again.",
+        |c, v| {
+            count(&mut c.webhooks.outbox, v)?;
+            if c.webhooks.outbox < 10 { Err("must be at least 10".to_owned()) } else { Ok(()) }
+        },
+    ),
+    key(
         "log.format",
         "\"auto\"",
         "Format of log lines: text, json, journal or auto (text on a terminal, journal under systemd, else json).",
@@ -679,6 +767,11 @@ fn path(place: &mut Option<std::path::PathBuf>, value: &str) -> Result<(), Strin
 
 fn text(place: &mut Option<String>, value: &str) -> Result<(), String> {
     *place = (!value.is_empty()).then(|| value.to_owned());
+    Ok(())
+}
+
+fn endpoint(place: &mut Option<Endpoint>, value: &str) -> Result<(), String> {
+    *place = if value.is_empty() { None } else { Some(value.parse()?) };
     Ok(())
 }
 

@@ -263,6 +263,11 @@ fn check_whole(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, _, other, _)) = lacks.into_iter().find(|(_, path, _, other)| path.is_some() && other.is_none()) {
         return Err(bad(config.origin(key), key, &format!("needs {other}; set both, or neither")));
     }
+    let calls = [("webhooks.url", &config.webhooks.url), ("chat.authorize_url", &config.chat.authorize_url)];
+    if let Some((key, _)) = calls.into_iter().find(|(_, url)| url.is_some() && config.webhooks.secret_file.is_none()) {
+        let reason = "needs webhooks.secret_file, with which calls to the platform are signed; make one with: academy-rt webhook secret FILE";
+        return Err(bad(config.origin(key), key, reason));
+    }
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::domain::origin::Origin as WebOrigin;
+use crate::domain::webhook::{Endpoint, HookEvents};
 use crate::domain::{IdType, Role};
 
 pub use forward::ForwardTarget;
@@ -78,6 +79,8 @@ pub struct Config {
     pub backup: Backup,
     /// `[audit]`
     pub audit: Audit,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
     /// `[log]`
     pub log: Log,
     /// `[metrics]`
@@ -280,6 +283,41 @@ impl Storage {
 pub struct Chat {
     /// Whether a room that nobody has registered may be joined.
     pub open_rooms: bool,
+    /// Where the platform is asked whether somebody may enter a room; `None`: nowhere.
+    pub authorize_url: Option<Endpoint>,
+    /// How long its answer holds.
+    pub authorize_cache: Duration,
+    /// How long it may take.
+    pub authorize_timeout: Duration,
+    /// Whether who asks may enter by the rules of this server while the platform does not answer.
+    pub authorize_fails_open: bool,
+}
+
+/// `[webhooks]`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Webhooks {
+    /// Where the platform is told; `None`: nowhere.
+    pub url: Option<Endpoint>,
+    /// The secrets that calls to the platform are signed with, one a line.
+    pub secret_file: Option<PathBuf>,
+    /// What it is told of.
+    pub events: HookEvents,
+    /// How long one call may take.
+    pub timeout: Duration,
+    /// How long one telling is tried.
+    pub give_up: Duration,
+    /// The authorities that the platform's certificate is checked by, PEM; `None`: the system's.
+    pub ca_file: Option<PathBuf>,
+    /// So many tellings wait at most.
+    pub outbox: u64,
+}
+
+impl Webhooks {
+    /// What is kept for the platform: nothing without an address.
+    #[must_use]
+    pub fn events_told(&self) -> HookEvents {
+        if self.url.is_some() { self.events } else { HookEvents::NONE }
+    }
 }
 
 /// `[limits]`: 0 switches a rate or a count off.
@@ -472,7 +510,13 @@ impl Default for Config {
                 min_free: None,
                 min_free_admin: None,
             },
-            chat: Chat { open_rooms: true },
+            chat: Chat {
+                open_rooms: true,
+                authorize_url: None,
+                authorize_cache: Duration::from_secs(60),
+                authorize_timeout: Duration::from_secs(3),
+                authorize_fails_open: false,
+            },
             limits: Limits {
                 messages_per_second: 10,
                 message_burst: 30,
@@ -516,6 +560,15 @@ impl Default for Config {
                 continuous_recipients: Vec::new(),
             },
             audit: Audit { forward_backlog: 1_000_000, ..Audit::default() },
+            webhooks: Webhooks {
+                url: None,
+                secret_file: None,
+                events: HookEvents::all(),
+                timeout: Duration::from_secs(10),
+                give_up: Duration::from_secs(3 * 24 * 60 * 60),
+                ca_file: None,
+                outbox: 1_000_000,
+            },
             metrics: Metrics { listen: None },
             log: Log { format: LogFormat::Auto, level: "info".to_owned() },
             credentials_dir: None,

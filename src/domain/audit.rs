@@ -108,6 +108,10 @@ pub mod action {
     pub const MEMBER_ADD: &str = "room.member.add";
     /// Somebody was taken out of a room.
     pub const MEMBER_REMOVE: &str = "room.member.remove";
+    /// A webhook was sent to try the receiver.
+    pub const WEBHOOK_TEST: &str = "webhook.test";
+    /// Dead letters of webhooks are sent again.
+    pub const WEBHOOK_REPLAY: &str = "webhook.replay";
 }
 
 /// A record of the audit log.

@@ -21,6 +21,7 @@ pub mod report;
 pub mod room_state;
 pub mod time;
 pub mod visible;
+pub mod webhook;
 
 pub use id::{Id, IdError, IdType, LessonId, RoomId, UserId};
 pub use nearest::nearest;

@@ -71,6 +71,8 @@ pub struct Figures {
     pub continuous: Option<Continuous>,
     /// The forwarding of the audit log, if there is one.
     pub forwarding: Option<Forwarding>,
+    /// The webhooks, if they are used.
+    pub webhooks: Option<Webhooks>,
     /// The process.
     pub process: ProcessFigures,
     /// The bytes that are free where the data are.
@@ -193,6 +195,18 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         let help = "1 while the audit log cannot be forwarded";
         gauge("audit_forward_failing", help, u64::from(forwarding.problem.is_some()));
         gauge("audit_forward_failures", "Failures of forwarding the audit log since the start", forwarding.failures);
+    }
+    if let Some(webhooks) = &figures.webhooks {
+        gauge("webhooks_waiting", "Webhooks that wait", webhooks.waiting);
+        gauge("webhooks_lag_seconds", "Age of the oldest webhook that waits", webhooks.lag_seconds);
+        gauge("webhooks_sent", "Webhooks that were taken since the start", webhooks.sent);
+        gauge("webhooks_failed", "Attempts to send a webhook that failed since the start", webhooks.failed);
+        gauge("webhooks_gaps", "Gaps that were told since the start, because too many webhooks waited", webhooks.gaps);
+        gauge("webhooks_dead", "Webhooks that were given up and are kept", webhooks.dead);
+        gauge("webhooks_failing", "1 while the platform does not take webhooks", u64::from(webhooks.is_failing));
+        gauge("authorize_asked", "Questions to the platform who may enter a room, since the start", webhooks.asked);
+        let help = "Questions of these that the platform did not decide";
+        gauge("authorize_undecided", help, webhooks.undecided);
     }
     if let Some((at, bytes)) = figures.store.last_backup {
         gauge("backup_last_timestamp_seconds", "Unix time of the last good backup", at.as_secs());
@@ -331,6 +345,29 @@ pub fn plain(open_metrics: &str) -> String {
     text
 }
 
+/// How webhooks and join authorisation stand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Webhooks {
+    /// How many wait.
+    pub waiting: u64,
+    /// How old the oldest of them is.
+    pub lag_seconds: u64,
+    /// How many were taken.
+    pub sent: u64,
+    /// How many attempts failed.
+    pub failed: u64,
+    /// How many gaps were told.
+    pub gaps: u64,
+    /// How many dead letters there are.
+    pub dead: u64,
+    /// Whether the platform takes none.
+    pub is_failing: bool,
+    /// How often it was asked who may enter.
+    pub asked: u64,
+    /// How often it did not decide.
+    pub undecided: u64,
+}
+
 /// All metrics that there can be: name, type and help, for the man page.
 #[must_use]
 pub fn catalogue() -> Vec<(String, String, String)> {
@@ -340,6 +377,7 @@ pub fn catalogue() -> Vec<(String, String, String)> {
         free_bytes: Some(0),
         continuous: Some(Continuous::default()),
         forwarding: Some(Forwarding::default()),
+        webhooks: Some(Webhooks::default()),
         certificate_not_after: Some(Timestamp(0)),
         roles: [("admin", 0), ("hr", 0), ("coach", 0), ("learner", 0), ("none", 0)],
         ..Figures::default()

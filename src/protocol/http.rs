@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::{Role, RoomId, Timestamp, UserId};
 use crate::protocol::admin::access::RefusalView;
+use crate::protocol::admin::webhooks::HooksView;
 
 use crate::protocol::error::ApiError;
 
@@ -79,6 +80,9 @@ pub struct Status {
     /// The forwarding of the audit log, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit_forward: Option<AuditForward>,
+    /// Webhooks and join authorisation, if they are used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhooks: Option<HooksView>,
     /// What went out since the start.
     pub deliveries: u64,
     /// Sockets cut off because they did not keep up.

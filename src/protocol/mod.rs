@@ -14,5 +14,6 @@ pub mod order;
 pub mod packet;
 pub mod request;
 pub mod view;
+pub mod webhook;
 
 pub use error::{ApiError, ErrorCode};

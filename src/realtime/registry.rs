@@ -5,6 +5,7 @@
 //! stream join without gap and in order; gone when the socket has left, so that a late delivery is not sent.
 
 mod membership;
+mod news;
 mod watermarks;
 
 use std::collections::HashMap;
@@ -20,11 +21,13 @@ use crate::store::operations::DeliveryMark;
 
 pub use crate::realtime::gate::{Gate, Group, Outlet};
 pub use membership::Member;
+pub use news::{New, Whereabouts};
 pub use watermarks::Presence;
 
 use crate::realtime::delivery::{Delivery, DeliveryKind, Placed};
 use crate::realtime::gate::{GateState, is_told};
 use membership::audience_of;
+use news::News;
 use watermarks::{As, People};
 
 /// One authenticated socket, as its transport holds it.
@@ -271,6 +274,7 @@ pub struct Departure {
 pub struct Sockets {
     registry: Mutex<Registry>,
     next: AtomicU64,
+    news: News,
 }
 
 impl std::fmt::Debug for Sockets {
@@ -307,6 +311,7 @@ impl Sockets {
         let presence = registry.people.presence_of(&actor.user);
         if let Some(how) = kind.comes_as() {
             registry.people.come(&actor.user, &presence, how);
+            self.news.note(&actor.user, None);
         }
         let gate = Gate::held();
         registry.sockets.insert(
@@ -347,26 +352,33 @@ impl Sockets {
 
     /// Joins a chat room; deliveries are held until the gate is opened. `None` if the socket has gone. The boolean says
     /// whether it is the user's first socket in the room.
-    pub fn join(&self, socket: u64, room: &RoomId) -> Option<(Arc<Gate>, bool)> {
-        let room = Room::Chat(room.clone());
+    pub fn join(&self, socket: u64, id: &RoomId) -> Option<(Arc<Gate>, bool)> {
+        let room = Room::Chat(id.clone());
         let mut registry = self.lock();
-        let gate = match registry.sockets.get(&socket)?.rooms.get(&room) {
-            Some(seat) => seat.gate.clone(),
-            None => Gate::held(),
+        let entry = registry.sockets.get(&socket)?;
+        let (gate, user) = match entry.rooms.get(&room) {
+            Some(seat) => (seat.gate.clone(), entry.presence.user.clone()),
+            None => (Gate::held(), entry.presence.user.clone()),
         };
         let is_first = registry.add(socket, &room, &gate)?;
+        if is_first {
+            self.news.note(&user, Some(id));
+        }
         Some((gate, is_first))
     }
 
     /// Leaves a chat room. `None` if the socket was not in it; otherwise whether it was the user's last one there.
-    pub fn leave(&self, socket: u64, room: &RoomId) -> Option<bool> {
-        let room = Room::Chat(room.clone());
+    pub fn leave(&self, socket: u64, id: &RoomId) -> Option<bool> {
+        let room = Room::Chat(id.clone());
         let mut registry = self.lock();
         let entry = registry.sockets.get_mut(&socket)?;
         let seat = entry.rooms.remove(&room)?;
         entry.chats -= 1;
         let (user, is_person) = (entry.presence.user.clone(), entry.kind.is_person());
         let is_last = registry.remove(seat.at, &user, is_person, &room);
+        if is_last {
+            self.news.note(&user, Some(id));
+        }
         drop(registry);
         seat.gate.leave();
         Some(is_last)
@@ -382,11 +394,27 @@ impl Sockets {
             let is_whole_user = registry.remove(seat.at, &user, entry.kind.is_person(), room);
             seat.gate.leave();
             if let Room::Chat(room) = room {
+                if is_whole_user {
+                    self.news.note(&user, Some(room));
+                }
                 rooms.push(RoomChange { room: room.clone(), is_whole_user });
             }
         }
         let was_last = entry.kind.comes_as().is_some_and(|how| registry.people.go(&user, how));
+        if was_last {
+            self.news.note(&user, None);
+        }
         Some(Departure { user, name: entry.name.to_string(), rooms, was_last })
+    }
+
+    /// Notes who comes and goes from now on, or not any more.
+    pub fn watch_news(&self, is_watched: bool) {
+        self.news.switch(is_watched);
+    }
+
+    /// Of whom something may be new since this was last asked.
+    pub fn take_news(&self) -> New {
+        self.news.take()
     }
 
     /// Whether a socket has joined a chat room and got its history.

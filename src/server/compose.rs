@@ -32,6 +32,8 @@ pub(super) async fn app(
     let live = Live::new(feed, clock.clone());
     let store = open_store(config, clock, live.clone(), migrates).await?;
     let app = Arc::new(App::new(store, live, settings, Some(&config.storage.data_dir)));
+    // Also of what a command without a server changes, the platform is told.
+    app.webhooks.plan();
     app.access.load().await.map_err(|error| {
         Problem::new(
             "revocations and blocks cannot be read",

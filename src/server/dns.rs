@@ -19,6 +19,16 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return TcpStream::connect((address, port)).await;
     }
+    let addresses: Vec<SocketAddr> =
+        lookup(host).await?.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+    TcpStream::connect(addresses.as_slice()).await
+}
+
+/// The addresses of a name.
+///
+/// # Errors
+/// If the name is unknown.
+pub(super) async fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
     let found = resolver()?.lookup_ip(host).await.map_err(|error| {
         // The resolver's own message is hard to understand without knowledge of DNS.
         let why = if error.is_no_records_found() || error.is_nx_domain() {
@@ -28,8 +38,7 @@ pub async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
         };
         io::Error::new(io::ErrorKind::NotFound, why)
     })?;
-    let addresses: Vec<SocketAddr> = found.iter().map(|address| SocketAddr::new(address, port)).collect();
-    TcpStream::connect(addresses.as_slice()).await
+    Ok(found.iter().collect())
 }
 
 fn resolver() -> io::Result<TokioResolver> {

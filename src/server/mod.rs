@@ -15,6 +15,7 @@ pub mod middleware;
 pub mod offline;
 mod open_store;
 mod places;
+pub mod platform;
 pub mod preflight;
 pub mod proxy_protocol;
 mod reload;
@@ -233,6 +234,7 @@ impl Server {
         addresses::make_private_dir(&config.storage.data_dir)?;
         let credentials = Credentials::load(&config, &*clock)?;
         audit_forward::refuse_unusable(&config.audit)?;
+        platform::refuse_unusable(&config)?;
         // The addresses before the store: a busy port is found before anything is written.
         let listeners = Listeners::bind(&config, passed).await?;
         let feed = Feed::new(random_number()?);
@@ -245,6 +247,8 @@ impl Server {
             }
             None => None,
         };
+        let platform = platform::Link::new(&config, app.store.clone())?;
+        app.entry.ask_at(platform.clone());
         let Credentials { keys, key_files, tls, warnings } = credentials;
         let dev = config.is_dev.then(|| dev_tokens(&config, keys.signing, clock.clone()));
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
@@ -273,6 +277,7 @@ impl Server {
             state: state.clone(),
             tls: tls.clone(),
             clock,
+            platform,
             config: Mutex::new(Arc::new(config.clone())),
             key_files: Mutex::new(Arc::new(key_files)),
         });
@@ -365,6 +370,14 @@ impl Server {
             let stop = stop();
             tasks.own("audit-forward", Box::pin(async move { forwarder.run(stop).await }));
         }
+        tasks.own("webhooks", {
+            let (platform, stop) = (reloader.platform.clone(), stop());
+            Box::pin(async move { platform.run(stop).await })
+        });
+        tasks.own("sightings", {
+            let (app, stop) = (app.clone(), stop());
+            Box::pin(async move { app.webhooks.follow_sightings(stop).await })
+        });
         tasks.own("follow-up", {
             let (app, stop) = (app.clone(), stop());
             Box::pin(async move { app.chat.follow_up(stop).await })

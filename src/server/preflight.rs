@@ -14,7 +14,7 @@ use crate::domain::Timestamp;
 
 use crate::domain::problem::Problem;
 use crate::server::tls::Material;
-use crate::server::{addresses, audit_forward, service_user, tls};
+use crate::server::{addresses, audit_forward, platform, service_user, tls};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -72,6 +72,7 @@ pub fn check(config: &Config, now: Timestamp) -> Checked {
     checked.problems.extend(service_user::closed_to_service(config));
     checked.problems.extend(Recipients::parse(&config.backup.continuous_recipients).err());
     checked.problems.extend(audit_forward::refuse_unusable(&config.audit).err());
+    checked.problems.extend(platform::refuse_unusable(config).err());
     checked.warnings.extend(config.backup.continuous.as_deref().and_then(absent));
     checked
 }

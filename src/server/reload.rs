@@ -31,6 +31,7 @@ use crate::domain::problem::Problem;
 use crate::server::file_watcher::WatchedFiles;
 use crate::server::listener::Connections;
 use crate::server::middleware::{Middleware, MiddlewareSettings};
+use crate::server::platform::Link;
 use crate::server::{addresses, key_files};
 
 /// How often the files of the certificate and of the keys are looked at.
@@ -51,6 +52,7 @@ pub(super) struct Reloader {
     pub(super) state: Arc<State>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) platform: Arc<Link>,
     /// What is in force; of keys that wait for a restart, what was last read.
     pub(super) config: Mutex<Arc<Config>>,
     /// The files that the keys in force were read from.
@@ -144,11 +146,12 @@ impl Reloader {
         }
         // Reads files: not on a thread that serves.
         let (config, now) = (new.clone(), self.clock.now());
-        let (loaded, material) =
-            tokio::task::spawn_blocking(move || (key_files::load(&config), tls::load(&config, now)))
-                .await
-                .map_err(|error| Problem::new("the reload did not end", error, "Try again."))?;
-        let ((loaded, watched), material) = (loaded?, material?);
+        let (loaded, material, platform) = tokio::task::spawn_blocking(move || {
+            (key_files::load(&config), tls::load(&config, now), Link::prepare(&config))
+        })
+        .await
+        .map_err(|error| Problem::new("the reload did not end", error, "Try again."))?;
+        let ((loaded, watched), material, platform) = (loaded?, material?, platform?);
         if let (Some(tls), Some(material)) = (&self.tls, &material) {
             material.may_replace(&tls.material(), now)?;
         }
@@ -163,6 +166,8 @@ impl Reloader {
         // Purges wait for the receiver that records are forwarded to, which a restart alone changes.
         settings.audit.forward = self.app.settings.get().audit.forward.clone();
         self.app.settings.replace(settings);
+        self.app.webhooks.plan();
+        self.platform.replace(platform);
         self.middleware.resettle(MiddlewareSettings::new(&new));
         self.state.websocket_enabled.store(new.server.websocket_enabled, Ordering::Release);
         self.state.welcome.store(new.server.welcome, Ordering::Release);

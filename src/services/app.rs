@@ -13,6 +13,7 @@ use crate::services::audit::Audit;
 use crate::services::backups::Backups;
 use crate::services::broadcast::Broadcast;
 use crate::services::chat::Chat;
+use crate::services::entry::Entry;
 use crate::services::identities::Identities;
 use crate::services::inbox::Inbox;
 use crate::services::limits::Rates;
@@ -30,6 +31,7 @@ use crate::services::storage::Storage;
 use crate::services::streams::Streams;
 use crate::services::transcripts::Transcripts;
 use crate::services::uses::Uses;
+use crate::services::webhooks::Webhooks;
 use crate::store::{Store, StoreError};
 
 /// Answers that are streamed out are given so long to end when the server stops.
@@ -76,6 +78,10 @@ pub struct App {
     pub broadcast: Broadcast,
     /// Who asks over HTTP what has happened.
     pub long_poll: LongPoll,
+    /// Who may enter which room, and the platform that is asked.
+    pub entry: Entry,
+    /// What the platform is told.
+    pub webhooks: Webhooks,
     /// The store with the clock, for readiness and figures.
     pub store: Storage,
     /// The connections, the revocations and blocks, and the feed of deliveries.
@@ -99,12 +105,13 @@ impl App {
         let ending = CancellationToken::new();
         let streams = Streams::new(live.counters().clone());
         let uses = Uses::new(store.clone(), settings.clone());
+        let entry = Entry::new(store.clone(), settings.clone());
         let notices = Notices::new(store.clone(), live.clone());
         App {
-            chat: Chat::new(store.clone(), live.clone(), rates.clone(), settings.clone(), uses.clone()),
+            chat: Chat::new(store.clone(), live.clone(), rates.clone(), settings.clone(), uses.clone(), entry.clone()),
             progress: Progress::new(store.clone(), rates.clone()),
             inbox: Inbox::new(store.clone(), live.clone()),
-            presence: Presence::new(store.clone(), live.clone(), settings.clone()),
+            presence: Presence::new(store.clone(), live.clone(), entry.clone()),
             identities: Identities::new(store.clone(), live.clone(), settings.clone()),
             access: Access::new(store.clone(), live.clone()),
             rooms: Rooms::new(store.clone(), live.clone(), settings.clone()),
@@ -117,7 +124,9 @@ impl App {
             backups: Backups::new(store.clone(), settings.clone(), streams.clone(), key_dir.map(Path::to_owned)),
             broadcast: Broadcast::new(store.clone(), live.clone(), settings.clone(), uses.clone(), notices.clone()),
             notices,
-            long_poll: LongPoll::new(store.clone(), live.clone(), settings.clone(), ending),
+            long_poll: LongPoll::new(store.clone(), live.clone(), settings.clone(), entry.clone(), ending),
+            webhooks: Webhooks::new(store.clone(), live.clone(), settings.clone(), entry.clone()),
+            entry,
             uses,
             store,
             live,

@@ -92,19 +92,6 @@ pub fn authorize(caller: &Caller, scope: Scope) -> Result<(), ApiError> {
     Err(ApiError::new(ErrorCode::Forbidden, message))
 }
 
-/// Whether the caller may enter a room, by what is stored at this moment.
-///
-/// # Errors
-/// `forbidden`, `unavailable`.
-pub(super) async fn require_membership(
-    store: &Storage,
-    settings: &LiveSettings,
-    caller: &Caller,
-    room: &RoomId,
-) -> Result<(), ApiError> {
-    store.may_enter(room.clone(), Author::of(&caller.actor), settings.policy()).await.map_err(store_error)
-}
-
 /// Whether the caller may enter all of these rooms, by what is stored at one moment.
 ///
 /// # Errors

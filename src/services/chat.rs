@@ -27,7 +27,8 @@ use crate::store::{MessagePage, Page, RoomPlace, RoomQuery, StoreError};
 
 use crate::realtime::live::{FollowUp, Live};
 use crate::realtime::registry::Gate;
-use crate::services::caller::{require_join, require_membership};
+use crate::services::caller::require_join;
+use crate::services::entry::Entry;
 use crate::services::errors::store_error;
 use crate::services::limits::{Rate, Rates, StoreQuota};
 use crate::services::pages::{fitting, limit_of, limit_within};
@@ -60,6 +61,8 @@ pub struct Chat {
     settings: Arc<LiveSettings>,
     /// Administrators who read what is not theirs.
     uses: Uses,
+    /// Who may enter which room.
+    entry: Entry,
 }
 
 impl Chat {
@@ -69,8 +72,9 @@ impl Chat {
         rates: Arc<Rates>,
         settings: Arc<LiveSettings>,
         uses: Uses,
+        entry: Entry,
     ) -> Chat {
-        Chat { store, live, rates, settings, uses }
+        Chat { store, live, rates, settings, uses, entry }
     }
 
     /// Joins a room. Deliveries to the socket wait at the gate until the transport has sent the answer.
@@ -92,7 +96,7 @@ impl Chat {
                 return Err(too_many_rooms(most));
             }
             // Before anything of the room is delivered to this socket: a stranger to a private room is in it for no moment.
-            require_membership(&self.store, &self.settings, caller, &room).await?;
+            self.entry.require(caller, &room).await?;
             self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         }
         // Enter first, then read: what is committed in between waits at the gate.
@@ -124,7 +128,7 @@ impl Chat {
         let room = request.room_id;
         let page =
             Page { before: None, after: request.after, limit: limit_within(request.limit, DEFAULT_PAGE, MAX_PAGE)? };
-        require_membership(&self.store, &self.settings, caller, &room).await?;
+        self.entry.require(caller, &room).await?;
         self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         let page = self.join_stored(caller, &room, page).await?;
         Ok(self.joined(caller, room, page))
@@ -227,6 +231,7 @@ impl Chat {
             fingerprint: draft.fingerprint(),
         });
         self.rates.count_once(&self.store, Rate::Messages, &caller.actor, &[key.as_ref()]).await?;
+        self.entry.require_word_outside(&self.live, caller, &draft.room).await?;
         let size = draft.content.len();
         let bytes = self.rates.claim_bytes(&self.store, &caller.actor, size, &[key.as_ref()]).await?;
         self.live.end_typing(&draft.room, &caller.actor.user);
@@ -335,6 +340,7 @@ impl Chat {
             limit: limit_within(request.limit, DEFAULT_PAGE, MAX_PAGE)?,
         };
         let from_the_first = page.after.is_some();
+        self.entry.require_word_outside(&self.live, caller, &room).await?;
         self.uses.note_reading(caller, std::slice::from_ref(&room)).await?;
         if request.versions {
             let target = format!("withheld versions in room {room}");
@@ -428,7 +434,7 @@ impl Chat {
             self.rates.count(Rate::Typing, &caller.actor.user)?;
         }
         if caller.socket.is_none() {
-            require_membership(&self.store, &self.settings, caller, &request.room_id).await?;
+            self.entry.require_outside(&self.live, caller, &request.room_id).await?;
         }
         if request.is_typing {
             let (user, room) = (&caller.actor.user, request.room_id);

@@ -20,6 +20,7 @@ use crate::realtime::live::Live;
 use crate::realtime::registry::{Kind, Outlet};
 use crate::services::Caller;
 use crate::services::caller::{enterable, require_memberships};
+use crate::services::entry::Entry;
 use crate::services::errors::{resync, store_error};
 use crate::services::inbox::note_user;
 use crate::services::pages::Space;
@@ -189,6 +190,8 @@ pub struct LongPoll {
     live: Arc<Live>,
     /// The rules of open rooms.
     settings: Arc<LiveSettings>,
+    /// Who may enter which room.
+    entry: Entry,
     /// The server is about to stop: polls are answered, whatever they wait for.
     ending: CancellationToken,
     /// The turns of polls that wait: so many of each user, and of all as many as there are connections.
@@ -200,9 +203,10 @@ impl LongPoll {
         store: Storage,
         live: Arc<Live>,
         settings: Arc<LiveSettings>,
+        entry: Entry,
         ending: CancellationToken,
     ) -> LongPoll {
-        LongPoll { store, live, settings, ending, waiting: Turns::default() }
+        LongPoll { store, live, settings, entry, ending, waiting: Turns::default() }
     }
 
     /// Answers with what has happened in the caller's own rooms and the chat rooms named, or says that it is to be waited for
@@ -219,6 +223,7 @@ impl LongPoll {
         wait: Duration,
     ) -> Result<PollStep, ApiError> {
         let turn = if wait.is_zero() || cursor.is_none() { None } else { Some(self.turn(&caller.actor.user)?) };
+        self.entry.require_words(&self.live, caller, &rooms).await?;
         require_memberships(&self.store, &self.settings, caller, rooms.clone()).await?;
         note_user(&self.store, &self.live, caller).await;
         let audience = Audience::new(&caller.actor, &rooms);

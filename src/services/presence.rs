@@ -8,10 +8,10 @@ use crate::protocol::error::ApiError;
 use crate::protocol::request::PresenceList;
 use crate::realtime::live::Live;
 use crate::services::Caller;
-use crate::services::caller::{require_join, require_membership};
+use crate::services::caller::require_join;
+use crate::services::entry::Entry;
 use crate::services::errors::store_error;
 use crate::services::pages::{fitting, limit_of};
-use crate::services::settings::LiveSettings;
 use crate::services::storage::Storage;
 use crate::store::operations::Left;
 
@@ -22,13 +22,13 @@ pub struct Presence {
     store: Storage,
     /// Who is in a room at this moment.
     live: Arc<Live>,
-    /// The rules of open rooms.
-    settings: Arc<LiveSettings>,
+    /// Who may enter which room.
+    entry: Entry,
 }
 
 impl Presence {
-    pub(super) fn new(store: Storage, live: Arc<Live>, settings: Arc<LiveSettings>) -> Presence {
-        Presence { store, live, settings }
+    pub(super) fn new(store: Storage, live: Arc<Live>, entry: Entry) -> Presence {
+        Presence { store, live, entry }
     }
 
     /// A socket has gone, by whatever way.
@@ -58,7 +58,7 @@ impl Presence {
         let limit = limit_of(request.limit)?;
         require_join(&self.live, caller, &request.room_id)?;
         if caller.socket.is_none() {
-            require_membership(&self.store, &self.settings, caller, &request.room_id).await?;
+            self.entry.require_outside(&self.live, caller, &request.room_id).await?;
         }
         let people = self.live.sockets.people_in(&request.room_id);
         let total = people.len();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::Notify;
 
-use crate::config::{Audit, Chat, Config, Limits, Retention};
+use crate::config::{Audit, Chat, Config, Limits, Retention, Webhooks};
 use crate::domain::chat::RoomPolicy;
 use crate::domain::{IdType, Role, nearest, visible};
 use crate::protocol::error::{ApiError, ErrorCode};
@@ -29,6 +29,8 @@ pub struct Settings {
     pub role_map: Vec<(String, Role)>,
     /// Which JSON type the id of a user has.
     pub id_type: IdType,
+    /// What the platform is told of.
+    pub webhooks: Webhooks,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             backup_rests,
             role_map: config.auth.role_map.clone(),
             id_type: config.auth.id_type,
+            webhooks: config.webhooks.clone(),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod operations;
 pub mod order;
 pub mod privacy;
 pub mod rows;
+pub mod webhooks;
 
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use change::{Change, CommitSink, NoSink};
@@ -23,6 +24,7 @@ pub use maintenance::{Failing, Identity, Maintenance, StoreStatus, TableStats};
 pub use notices::Notices;
 pub use order::{Order, ReportPage, ReportQuery};
 pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
+pub use webhooks::{HookItem, HookMark, HookPlan, Hooks};
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -181,6 +183,7 @@ pub trait Store:
     + RoomBook
     + PeopleBook
     + Order
+    + Hooks
 {
 }
 
@@ -201,6 +204,7 @@ impl<T> Store for T where
         + RoomBook
         + PeopleBook
         + Order
+        + Hooks
 {
 }
 
@@ -342,6 +346,9 @@ pub trait Rooms: Send + Sync {
 
     /// Which of several rooms somebody may enter at one moment, in the order asked.
     fn enterable(&self, rooms: Vec<RoomId>, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<bool>>;
+
+    /// What somebody is in a room; `None` if they take no part in it, or it is not registered.
+    fn membership(&self, room: RoomId, user: UserId) -> Answer<'_, Option<Membership>>;
 
     /// A part of a user's list of rooms: those they were admitted to, joined or wrote in, have not left, and may enter. The
     /// room where something was said last comes first.

@@ -4,7 +4,7 @@
 //   {env}        with run: what it exports is there for the blocks behind it
 //   {file=NAME}  it is that file for the blocks behind it
 //   {output}     what the {run} block before it prints: json by keys, types, codes and truth values; text with … for what varies
-// deploy=, tutorial=, migrate=, command= and sdk= are the names by which the other tests find their blocks.
+// deploy=, tutorial=, migrate=, command=, sdk= and webhook= are the names by which the other tests find their blocks.
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => 
 const RUN = ['docs/http.md', 'docs/protocol.md'];
 const TESTED = ['sh', 'bash', 'js', 'ts', 'json', 'html', 'toml', 'python', 'php', 'csharp'];
 const KNOWN = ['check', 'run', 'env', 'output', 'sdk'];
-const NAMES = ['deploy', 'tutorial', 'migrate', 'sdk', 'command', 'file', 'backend'];
+const NAMES = ['deploy', 'tutorial', 'migrate', 'sdk', 'command', 'webhook', 'file', 'backend'];
 
 /** The blocks of a page, and what is wrong with how they are marked. */
 function blocksOf(name, page) {
@@ -168,7 +168,7 @@ for (const name of RUN) {
 }
 
 test('a block that has a name is used by the test of that name', () => {
-  const tests = { deploy: ['docs/deploy'], tutorial: ['docs/tutorial'], migrate: ['docs/migrate'], command: ['docs/commands'], backend: ['docs/backends'], sdk: ['sdk/docs'] };
+  const tests = { deploy: ['docs/deploy'], tutorial: ['docs/tutorial'], migrate: ['docs/migrate'], command: ['docs/commands'], backend: ['docs/backends'], sdk: ['sdk/docs'], webhook: ['clients/webhooks'] };
   for (const name of pages) {
     for (const { at, attributes } of blocksOf(name, readFileSync(join(root, name), 'utf8')).blocks) {
       for (const [kind, value] of attributes.map((one) => one.split('=')).filter(([kind, value]) => value !== undefined && kind !== 'file')) {

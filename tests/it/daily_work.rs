@@ -142,7 +142,7 @@ const STREAMS: [&str; 5] = ["serve", "completions", "man", "config default", "hi
 
 /// Each command as it is run beside a server and as it is run behind it, in the order in which they are run; `FILE` is a new name each
 /// time, `BACKUP` a backup.
-const COMMANDS: [&str; 63] = [
+const COMMANDS: [&str; 67] = [
     "bench idle --clients 3 --seconds 1",
     "sdk FILE",
     "init --non-interactive --dir FILE --host localhost",
@@ -187,6 +187,10 @@ const COMMANDS: [&str; 63] = [
     "user unmute 9",
     "user disconnect 9",
     "user export 7 --file FILE",
+    "webhook secret FILE",
+    "webhook list",
+    "webhook test",
+    "webhook replay --all",
     "hold set --user 7 --reason why",
     "hold list",
     "hold release --user 7",
@@ -281,7 +285,10 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
                 Some("init") | Some("config") => {
                     crate::harness::run(&args, &[("ACADEMY_RT_STORAGE_DATA_DIR", data.to_str().unwrap())])
                 }
-                _ if ["backup verify", "bench", "key new", "sdk"].iter().any(|one| command.starts_with(one)) => {
+                _ if ["backup verify", "bench", "key new", "sdk", "webhook secret"]
+                    .iter()
+                    .any(|one| command.starts_with(one)) =>
+                {
                     crate::harness::run(&args, &[])
                 }
                 _ => academy(&data, &args),
@@ -289,8 +296,9 @@ fn every_command_answers_programs_in_one_shape_also_with_an_error() {
             let answer = answer_of(&output, command);
             // Beside a server everything goes that needs none to be stopped, and the other way round.
             let goes = if server.is_some() { !is_offline } else { is_offline };
-            let may_find =
-                ["doctor", "key ", "token verify", "config check"].iter().any(|one| command.starts_with(one));
+            let may_find = ["doctor", "key ", "token verify", "config check", "webhook test"]
+                .iter()
+                .any(|one| command.starts_with(one));
             if answer["ok"] != true && goes && !may_find {
                 wrong.push(format!("{command}: {}", words(&output)));
             }

@@ -9,7 +9,7 @@ import { errorsOf, program, root, textOf } from './compiler.mjs';
 
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md') && name !== 'sdk.md').map((name) => `docs/${name}`)];
 /** Packages without types of their own. */
-const AROUND = { 'tests/sdk/types/untyped.d.ts': ['express', 'http-proxy-middleware', 'jsonwebtoken'].map((name) => `declare module '${name}';`).join('\n') };
+const AROUND = { 'tests/sdk/types/untyped.d.ts': ['express', 'http-proxy-middleware', 'jsonwebtoken', 'standardwebhooks'].map((name) => `declare module '${name}';`).join('\n') };
 
 function examplesOf(page) {
   const blocks = blocksIn(page, textOf(page)).blocks.filter(({ language }) => ['js', 'mjs', 'ts'].includes(language));

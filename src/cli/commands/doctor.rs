@@ -170,6 +170,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     results.push(backup(status.as_ref().ok(), now));
     results.extend(continuous_backup(status.as_ref().ok()));
     results.extend(forwarding(&config, status.as_ref().ok())?);
+    results.extend(webhooks(status.as_ref().ok()));
     results.extend(proxy(&config, status.as_ref().ok()));
     results.extend(origins(&config, status.as_ref().ok()));
     // This machine may be one of the proxies, whose connections begin with the PROXY protocol.
@@ -343,6 +344,48 @@ fn forwarding(config: &Config, status: Option<&Value>) -> anyhow::Result<Vec<Che
         results.push(CheckResult::warning("audit forward", behind, remedy));
     }
     Ok(results)
+}
+
+/// Whether the platform takes webhooks, and says who may enter.
+fn webhooks(status: Option<&Value>) -> Vec<CheckResult> {
+    let Some(hooks) = status.and_then(|status| status.get("webhooks")) else { return Vec::new() };
+    let mut results = Vec::new();
+    let number = |name: &str| hooks.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let remedy =
+        "academy-rt webhook test sends one now and shows the answer. Nothing is lost: what waits is sent again.";
+    let (waiting, lag) = (number("waiting"), number("lagSeconds"));
+    let behind = format!("{waiting} webhooks wait, the oldest for {lag} s");
+    if hooks.get("isGone").and_then(Value::as_bool) == Some(true) {
+        let remedy = "Correct webhooks.url and reload the server; or remove it, if the platform is not to be told.";
+        results.push(CheckResult::problem(
+            "webhooks",
+            format!("{behind}: the receiver wants no more (410 Gone)"),
+            remedy,
+        ));
+    } else if let Some(problem) = hooks.get("problem").and_then(Value::as_str) {
+        results.push(CheckResult::problem("webhooks", format!("{behind}: {problem}"), remedy));
+    } else if lag > FORWARD_LAG_SECONDS {
+        results.push(CheckResult::warning("webhooks", behind, remedy));
+    } else if hooks.get("url").is_some_and(Value::is_string) {
+        results.push(CheckResult::good("webhooks", format!("{} were taken since the start", number("sent"))));
+    }
+    if waiting > 0 && waiting.saturating_mul(10) >= number("outbox").saturating_mul(8) {
+        let what = format!("{waiting} wait of {} that have room (webhooks.outbox)", number("outbox"));
+        let remedy = "Beyond that the platform is told of a gap, and has to read again what it missed. Bring the receiver back, or raise webhooks.outbox.";
+        results.push(CheckResult::problem("webhook outbox", what, remedy));
+    }
+    if number("dead") > 0 {
+        let what = format!("there are {} dead letters: the platform did not take them for long", number("dead"));
+        let remedy = "academy-rt webhook list shows why; academy-rt webhook replay --all sends them again.";
+        results.push(CheckResult::warning("dead letters", what, remedy));
+    }
+    let (asked, undecided) = (number("asked"), number("undecided"));
+    if undecided > 0 {
+        let what = format!("the platform did not decide {undecided} of {asked} times who may enter a room");
+        let remedy = "Look at the receiver of chat.authorize_url; academy-rt's log says what it answered.";
+        results.push(CheckResult::warning("join authorisation", what, remedy));
+    }
+    results
 }
 
 /// Whether a proxy in front passes on client addresses.

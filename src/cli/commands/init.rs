@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::archive::moments::day;
 use crate::auth::secret;
@@ -16,7 +17,9 @@ use crate::config::acting_as::Rights;
 use crate::config::keys::annotated_file;
 use crate::config::load::examine;
 use crate::config::{Config, SourceFile, Sources};
+use crate::domain::webhook::Endpoint;
 use crate::domain::{Clock, SystemClock, host};
+use crate::server::platform::secrets;
 use crate::server::tls;
 use crate::server::tls::self_signed;
 
@@ -57,6 +60,9 @@ pub struct InitArgs {
     /// Serve plain HTTP, because a proxy in front terminates TLS
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     behind_proxy: bool,
+    /// URL of the web platform that is told what happens here (webhooks); the command also creates the secret
+    #[arg(long, value_name = "URL")]
+    webhook_url: Option<Endpoint>,
     /// Ask no questions; use the defaults for everything that no option sets
     #[arg(long)]
     non_interactive: bool,
@@ -95,9 +101,18 @@ pub fn run(global: &Global, args: &InitArgs) -> anyhow::Result<Exit> {
     let answer = json!({
         "config": places.config, "secret": places.secret,
         "certificate": written.certificate.as_ref().map(|(path, _)| path),
-        "names": answers.hosts,
+        "names": answers.hosts, "webhookSecrets": args.webhook_url.as_ref().map(|_| &places.hook_secrets),
     });
-    global.print(&answer, || words(&places, &answers, &written))?;
+    global.print(&answer, || {
+        let mut text = words(&places, &answers, &written);
+        if args.webhook_url.is_some() {
+            text.push_str(&format!(
+                "\n\n{} signs webhooks: give the web platform its line, which begins with whsec_. Then try it with: academy-rt webhook test",
+                places.hook_secrets.display()
+            ));
+        }
+        text
+    })?;
     Ok(Exit::Done)
 }
 
@@ -112,6 +127,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 struct Places {
     config: PathBuf,
     secret: PathBuf,
+    hook_secrets: PathBuf,
     cert: PathBuf,
     key: PathBuf,
 }
@@ -122,6 +138,7 @@ impl Places {
         Places {
             config: config.unwrap_or_else(|| dir.join("academy-rt.toml")),
             secret: dir.join("jwt-secret"),
+            hook_secrets: dir.join("webhook-secrets"),
             cert: tls.join("cert.pem"),
             key: tls.join("key.pem"),
         }
@@ -130,7 +147,8 @@ impl Places {
     fn refuse_existing(&self, args: &InitArgs) -> Result<(), Failure> {
         let makes_pair = args.tls_cert.is_none() && !args.behind_proxy;
         let pair = if makes_pair { vec![&self.cert, &self.key] } else { Vec::new() };
-        for path in [&self.config, &self.secret].into_iter().chain(pair) {
+        let hooks = args.webhook_url.as_ref().map(|_| &self.hook_secrets);
+        for path in [&self.config, &self.secret].into_iter().chain(pair).chain(hooks) {
             if path.symlink_metadata().is_ok() {
                 let remedy = "To keep it, edit it (the packages bring a configuration), and check it with: academy-rt config check. To begin anew, move it away first, or use another --dir or --data-dir.";
                 return Err(Failure::new("nothing was written", format!("{} exists already", path.display()), remedy));
@@ -296,6 +314,13 @@ fn write(
         },
         NewFile { path: &places.secret, text: secret.expose().as_bytes(), mode: 0o600, owner: service },
     ];
+    let hook_secret = match args.webhook_url {
+        Some(_) => Some(Zeroizing::new(format!("{}\n", *secrets::new_secret().map_err(Failure::from)?))),
+        None => None,
+    };
+    if let Some(text) = &hook_secret {
+        files.push(NewFile { path: &places.hook_secrets, text: text.as_bytes(), mode: 0o600, owner: service });
+    }
     let pair = match (&answers.own_pair, args.behind_proxy) {
         (None, false) => {
             let made = self_signed::make_pem(&answers.hosts, now);
@@ -335,6 +360,10 @@ fn config_text(args: &InitArgs, places: &Places, data_dir: &Path, answers: &Answ
     ];
     if !answers.origins.is_empty() {
         values.push(("server.cors_origins", answers.origins.join(",")));
+    }
+    if let Some(url) = &args.webhook_url {
+        values.push(("webhooks.url", url.to_string()));
+        values.push(("webhooks.secret_file", path_text("--dir", &places.hook_secrets)?));
     }
     match &answers.own_pair {
         Some((cert, key)) => {

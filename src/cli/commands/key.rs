@@ -155,12 +155,12 @@ fn new(global: &Global, args: &NewArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn config_line(name: &str, value: &str) -> String {
+pub(super) fn config_line(name: &str, value: &str) -> String {
     let key = KEYS.iter().find(|key| key.name == name);
     key.map_or_else(String::new, |key| format!("{} = {}", key.parts().1, in_toml(key, value)))
 }
 
-fn write_new(global: &Global, path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
+pub(super) fn write_new(global: &Global, path: &Path, text: &[u8], mode: u32) -> Result<(), Failure> {
     let failed = |error: io::Error| {
         let remedy = match error.kind() {
             io::ErrorKind::AlreadyExists => "Use the name of a file that does not exist yet.",

@@ -24,3 +24,4 @@ pub mod serve;
 pub mod status;
 pub mod token;
 pub mod user;
+pub mod webhook;

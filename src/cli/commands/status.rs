@@ -11,6 +11,7 @@ use crate::archive::moments::{day, moment};
 use crate::domain::Timestamp;
 
 use crate::cli::client::{Call, ServerArgs, call, listing, runtime};
+use crate::cli::commands::webhook;
 use crate::cli::exit::{self, Exit, Failure};
 use crate::cli::{Global, Output};
 
@@ -319,6 +320,9 @@ fn text(answer: &Value) -> String {
     }
     if let Some(forward) = answer.get("auditForward") {
         row("audit forward", Said(forward).forwarding());
+    }
+    if let Some(webhooks) = answer.get("webhooks") {
+        row("webhooks", webhook::standing(webhooks));
     }
     for (name, pointer, what) in [
         ("PROXIES", "/untrustedProxies", "not in server.trusted_proxies"),

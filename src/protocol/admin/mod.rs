@@ -3,3 +3,4 @@
 pub mod access;
 pub mod data;
 pub mod notices;
+pub mod webhooks;

@@ -22,6 +22,7 @@ mod progress;
 mod seam;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -119,6 +120,7 @@ impl Embedded {
             measured_at: AtomicU64::new(u64::MAX),
             last_id: AtomicU64::new(last_id),
             tap: OnceLock::new(),
+            hooks: Mutex::default(),
             last_backup: Mutex::new(last_backup),
             commits: AtomicU64::new(0),
             busy_since: Mutex::new(None),

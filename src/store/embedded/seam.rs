@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::Embedded;
 use crate::domain::access::Banned;
 use crate::domain::audit::{AuditRecord, Link};
-use crate::domain::chat::{Author, Message, RoomEntry, RoomPolicy};
+use crate::domain::chat::{Author, Membership, Message, RoomEntry, RoomPolicy};
 use crate::domain::privacy::{Erasure, ErasureCounts, Hold, WithheldVersion};
 use crate::domain::progress::Progress;
 use crate::domain::{Actor, LessonId, RoomId, Timestamp, UserId};
@@ -21,11 +21,13 @@ use crate::store::embedded::offline::renamed::Renamed;
 use crate::store::notices::{NoticePage, NoticeQuery, Notices, ReaderPage, ReaderQuery};
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::{CommitTap, RowSink};
+use crate::store::webhooks::{DeadLetter, HookCounts, Sighted};
 use crate::store::{
-    Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, Identity, Inbox, InboxPage,
-    InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance, MemberPage, MessagePage, Messages,
-    Order, Page, People, PeopleBook, Privacy, Replay, Replays, ReportPage, ReportQuery, RoomBook, RoomPage, RoomQuery,
-    Rooms, StoreError, StoreStatus, TableStats, TranscriptQuery, TranscriptSink, UserProfile, Writes,
+    Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, HookItem, HookMark, HookPlan,
+    Hooks, Identity, Inbox, InboxPage, InboxQuery, LessonFilter, LessonPage, Lessons, ListPage, ListQuery, Maintenance,
+    MemberPage, MessagePage, Messages, Order, Page, People, PeopleBook, Privacy, Replay, Replays, ReportPage,
+    ReportQuery, RoomBook, RoomPage, RoomQuery, Rooms, StoreError, StoreStatus, TableStats, TranscriptQuery,
+    TranscriptSink, UserProfile, Writes,
 };
 
 impl Writes for Embedded {
@@ -65,6 +67,10 @@ impl Rooms for Embedded {
 
     fn enterable(&self, rooms: Vec<RoomId>, viewer: Author, policy: RoomPolicy) -> Answer<'_, Vec<bool>> {
         Box::pin(self.read(move |snapshot| snapshot.enterable(&rooms, &viewer, policy)))
+    }
+
+    fn membership(&self, room: RoomId, user: UserId) -> Answer<'_, Option<Membership>> {
+        Box::pin(self.read(move |snapshot| snapshot.membership_of(&room, &user)))
     }
 
     fn rooms_of(&self, viewer: Author, query: RoomQuery, policy: RoomPolicy) -> Answer<'_, RoomPage> {
@@ -236,6 +242,32 @@ impl PeopleBook for Embedded {
 
     fn profile(&self, user: UserId) -> Answer<'_, UserProfile> {
         Box::pin(self.read(move |snapshot| snapshot.profile_of(&user)))
+    }
+}
+
+impl Hooks for Embedded {
+    fn plan_hooks(&self, plan: HookPlan) {
+        *self.shared.hooks.lock() = plan;
+    }
+
+    fn hooks_after(&self, after: u64, limit: usize) -> Answer<'_, Vec<HookMark>> {
+        Box::pin(self.read(move |snapshot| snapshot.hooks_after(after, limit)))
+    }
+
+    fn hook(&self, id: u64) -> Answer<'_, Option<HookItem>> {
+        Box::pin(self.read(move |snapshot| snapshot.hook(id)))
+    }
+
+    fn hook_counts(&self) -> Answer<'_, HookCounts> {
+        Box::pin(self.read(|snapshot| snapshot.hook_counts()))
+    }
+
+    fn dead_letters(&self, after: u64, limit: usize) -> Answer<'_, Vec<DeadLetter>> {
+        Box::pin(self.read(move |snapshot| snapshot.dead_letters(after, limit)))
+    }
+
+    fn sighted(&self, after: Option<[u8; 16]>, limit: usize) -> Answer<'_, Sighted> {
+        Box::pin(self.read(move |snapshot| snapshot.sighted(after, limit)))
     }
 }
 

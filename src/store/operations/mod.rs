@@ -16,6 +16,7 @@ pub mod order;
 pub mod privacy;
 pub mod progress;
 pub mod users;
+pub mod webhooks;
 
 pub use access::{
     CreateRoom, Disconnect, LiftBan, PatchRoom, RemoveMember, RemoveMessages, RemoveRoom, SetBan, SetMember,
@@ -36,6 +37,7 @@ pub use privacy::{
 };
 pub use progress::{Report, SyncProgress, Synced};
 pub use users::{Arrive, Delivered, DeliveryMark, Left, SettleIds};
+pub use webhooks::{GivenUp, Sighting, TellAgain, TellSightings, Told};
 
 use crate::domain::access::Banned;
 use crate::domain::audit::AuditRecord;
@@ -161,6 +163,9 @@ macro_rules! for_each_operation {
             NoteForwarded => |_op| None, (), Relief, |op| op.target.len(), |_answer| Some(done());
             SampleGrowth => |_op| None, (), Work, |op| op.counts.len() * ROW, |_answer| Some(done());
             NoteBackup => |_op| None, (), Relief, |_op| 0, |_answer| Some(done());
+            TellSightings => |_op| None, (), Work, |op| op.sightings.len() * ROW, |_answer| Some(done());
+            Told => |_op| None, (), Relief, |op| op.len() * ROW, |_answer| Some(done());
+            TellAgain => |_op| None, u64, Work, |op| op.limit * ROW, |again| Some(format!("done: {again}"));
         }
     };
 }

@@ -150,6 +150,8 @@ pub fn routes(api: Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .unify()
         .or(admin::rooms::routes(&api))
         .unify()
+        .or(admin::webhooks::routes(&api))
+        .unify()
         .or(sdk::routes(&api))
         .unify()
         .or(contract::routes(&api))

@@ -44,7 +44,7 @@ const fn costly(path: &'static str, methods: &'static [&'static str], content_ty
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 62] = [
+pub const ROUTES: [Route; 65] = [
     read(row("/healthz", &["GET"])),
     read(row("/readyz", &["GET"])),
     read(row("/api/health", &["GET"])),
@@ -103,6 +103,9 @@ pub const ROUTES: [Route; 62] = [
     read(row("/api/v1/admin/tokens/revoked", &["GET"])),
     row("/api/v1/admin/holds", &["GET", "POST"]),
     row("/api/v1/admin/holds/{kind}/{id}", &["DELETE"]),
+    row("/api/v1/admin/webhooks", &["GET"]),
+    row("/api/v1/admin/webhooks/test", &["POST"]),
+    row("/api/v1/admin/webhooks/replay", &["POST"]),
     row("/sdk/{file}", &["GET"]),
     row("/docs/{file}", &["GET"]),
     row("/", &["GET"]),

@@ -255,6 +255,10 @@ impl Model {
             AnyOperation::SampleGrowth(_) => Ok(AnyAnswer::SampleGrowth(())),
             AnyOperation::NoteForwarded(_) => Ok(AnyAnswer::NoteForwarded(())),
             AnyOperation::NoteBackup(_) => Ok(AnyAnswer::NoteBackup(())),
+            // `tests/clients/webhooks.test.mjs` looks at what the platform is told.
+            AnyOperation::TellSightings(_) | AnyOperation::Told(_) | AnyOperation::TellAgain(_) => {
+                panic!("what the platform is told is not modelled")
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 
 use redb::ReadableTable;
 
-use crate::domain::chat::{Author, Message, RoomPolicy, RoomRecord, RoomSummary, is_listed, may_enter};
+use crate::domain::chat::{Author, Membership, Message, RoomPolicy, RoomRecord, RoomSummary, is_listed, may_enter};
 use crate::domain::privacy::{Subject, WithheldVersion};
 use crate::domain::{Refusal, RoomId, Timestamp, UserId};
 use crate::store::embedded::access::rows::{MemberRow, Person, decode_last_id, decode_room};
@@ -57,6 +57,15 @@ impl Snapshot {
     fn find_member(&self, room: Option<u64>, user: &UserId) -> Outcome<Option<MemberRow>> {
         let user = self.find_user(user)?;
         get(&self.in_rooms()?, &member_key(room.unwrap_or(NOBODY), user.unwrap_or(NOBODY)), MemberRow::decode)
+    }
+
+    pub(in crate::store::embedded) fn membership_of(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+    ) -> Outcome<Option<Membership>> {
+        let room = get_number(&self.room_no()?, room.canonical().as_bytes())?;
+        self.find_member(room, user)?.map(|row| row.membership()).transpose()
     }
 
     /// Lets somebody in, or not; gives the room and what they are in it.

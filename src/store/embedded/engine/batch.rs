@@ -10,7 +10,6 @@ use redb::ReadableTable;
 use crate::domain::access::Mutes;
 use crate::domain::chat::{Membership, RoomRecord, time_of_message};
 use crate::domain::{LessonId, MAX_SAFE_INTEGER, Refusal, RoomId, Timestamp, UserId};
-use crate::store::Change;
 use crate::store::embedded::access::rows::{BanRow, MemberRow, Person, encode_room};
 use crate::store::embedded::chat::places::{member_key, read_record};
 use crate::store::embedded::engine::codec::{decode, encode, get, get_number, next_id};
@@ -18,6 +17,7 @@ use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::round::Round;
 use crate::store::embedded::engine::schema::{NOBODY, Tables, k8, k16, meta};
 use crate::store::operations::Operation;
+use crate::store::{Change, HookPlan};
 
 /// How an operation is done inside a transaction: one implementation for each, in the file of its noun.
 pub(in crate::store::embedded) trait Apply: Operation {
@@ -101,7 +101,9 @@ pub(in crate::store::embedded) struct Batch<'t, 'k> {
     started_with: Next,
     members: HashMap<(u64, u64), Member>,
     changed_rooms: Vec<RoomId>,
-    pub(super) changes: Vec<Change>,
+    pub(in crate::store::embedded) changes: Vec<Change>,
+    /// What is kept for the platform.
+    pub(in crate::store::embedded) hooks: HookPlan,
     pub(in crate::store::embedded) wrote: bool,
     /// A good backup was noted: when, and its size.
     pub(in crate::store::embedded) noted_backup: Option<(Timestamp, u64)>,
@@ -146,6 +148,7 @@ impl<'t, 'k> Batch<'t, 'k> {
             members: HashMap::new(),
             changed_rooms: Vec::new(),
             changes: Vec::new(),
+            hooks: HookPlan::default(),
             wrote: false,
             noted_backup: None,
             now,
@@ -167,6 +170,7 @@ impl<'t, 'k> Batch<'t, 'k> {
             return Ok(None);
         }
         self.purge_answers()?;
+        self.keep_for_platform()?;
         for room in &self.changed_rooms {
             if let Some(known) = self.known.rooms.get_mut(room) {
                 self.t.rooms.write()?.insert(&k8(known.no), encode_room(&known.record, &mut self.buffer)?)?;
@@ -496,6 +500,7 @@ impl<'t, 'k> Batch<'t, 'k> {
     pub(in crate::store::embedded) fn forget_user(&mut self, user: &UserId, no: u64) -> Outcome<()> {
         self.wrote = true;
         self.known.users.remove(user);
+        self.t.hook_sighted.write()?.remove_range::<&[u8; 16]>(&k16(no, 0)..=&k16(no, u64::MAX))?;
         self.t.users.write()?.remove(&k8(no))?;
         self.t.user_no.write()?.remove(user.canonical().as_bytes())?;
         Ok(())

@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::domain::Timestamp;
 use crate::domain::histogram::Histogram;
-use crate::store::StoreError;
 use crate::store::embedded::engine::failure::{Failure, Outcome};
 use crate::store::embedded::engine::file::Opener;
 use crate::store::embedded::engine::schema::Snapshot;
 use crate::store::operations::Class;
 use crate::store::rows::CommitTap;
+use crate::store::{HookPlan, StoreError};
 
 /// What a file system counts blocks in.
 const BLOCK: u64 = 512;
@@ -61,6 +61,8 @@ pub(in crate::store::embedded) struct Shared {
     pub(in crate::store::embedded) last_id: AtomicU64,
     /// Who hears of the rows of each commit.
     pub(in crate::store::embedded) tap: OnceLock<Arc<dyn CommitTap>>,
+    /// What is kept for the platform. A reload changes it; the lock is held for a copy.
+    pub(in crate::store::embedded) hooks: Mutex<HookPlan>,
     /// When the last good backup was made, and its size.
     pub(in crate::store::embedded) last_backup: Mutex<Option<(Timestamp, u64)>>,
     /// Since when the writer is at what it does now.

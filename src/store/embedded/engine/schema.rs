@@ -348,6 +348,20 @@ tables! {
     reports: K24 => Row;
     /// Day since the epoch -> the rows of each table then.
     growth: K8 => Row;
+    /// Change -> what is to be told to the platform. A store of before has none of these three: they are made when one is needed.
+    hooks: K8 => Row;
+    /// Change -> what was to be told, and was given up.
+    hook_dead: K8 => Row;
+    /// (user, hash of a room or 0) -> the platform was told that they are there.
+    hook_sighted: K16 => Row;
+}
+
+/// A table that a store of before may not have, if it is there.
+pub(in crate::store::embedded) fn if_there<T>(opened: Outcome<T>) -> Outcome<Option<T>> {
+    match opened {
+        Err(Failure::Engine(redb::Error::TableDoesNotExist(_))) => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// What is called with each row: its table, its key, its value.
@@ -485,7 +499,7 @@ pub(in crate::store::embedded) fn external_hash(caller: &UserId, name: &str) -> 
     hash16(&[&(caller.len() as u64).to_be_bytes(), caller.as_bytes(), name.as_bytes()])
 }
 
-fn hash16(parts: &[&[u8]]) -> [u8; 16] {
+pub(in crate::store::embedded) fn hash16(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
         hasher.update(part);

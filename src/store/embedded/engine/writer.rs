@@ -194,6 +194,7 @@ impl Writer {
         let log = RefCell::default();
         let tables = if tap.is_some() { Tables::logged(&tx, &log) } else { Tables::of(&tx) };
         let mut batch = Batch::new(tables, &mut self.known, Timestamp(0), due, kept)?;
+        batch.hooks = *self.shared.hooks.lock();
         let mut failed = None;
         for command in commands.drain(..) {
             let Command::Write(write, reply) = command else { continue };

@@ -19,7 +19,7 @@ use crate::store::embedded::engine::counts;
 use crate::store::embedded::engine::failure::Outcome;
 use crate::store::embedded::engine::file::{NAME, SUSPECT};
 use crate::store::embedded::engine::first_answers::AnswerRow;
-use crate::store::embedded::engine::schema::{FORMAT, NOBODY, Snapshot, k8, k16, k24, meta, pair, triple};
+use crate::store::embedded::engine::schema::{FORMAT, NOBODY, Snapshot, if_there, k8, k16, k24, meta, pair, triple};
 use crate::store::embedded::inbox::rows::{decode_broadcast, decode_notification};
 use crate::store::embedded::inbox::view::{
     DELETED, DELETED_SPACES, MARKED, NAMED, audience_space, deleted_space, user_space,
@@ -28,6 +28,7 @@ use crate::store::embedded::offline::rows::{Held, OfflineFile, remove_if_there};
 use crate::store::embedded::order::rows::{ReportRow, Way, end_of, report_key};
 use crate::store::embedded::privacy::rows::VersionRow;
 use crate::store::embedded::progress::rows::ProgressRow;
+use crate::store::embedded::webhooks::rows::{Dead, Outgoing, SightedRow};
 
 /// More than so many violations say no more than these.
 const MOST: usize = 100;
@@ -91,7 +92,7 @@ const MAX_REPORTED: usize = 5;
 
 type Look = fn(&Snapshot, &mut Vec<String>) -> Outcome<()>;
 
-const LOOKS: [(&str, Look); 14] = [
+const LOOKS: [(&str, Look); 15] = [
     ("rooms", rooms),
     ("messages", messages),
     ("changes", room_changes),
@@ -106,6 +107,7 @@ const LOOKS: [(&str, Look); 14] = [
     ("reports", reports),
     ("bans", |snapshot, _| snapshot.all_bans().map(drop)),
     ("audit log", audit),
+    ("webhooks", webhooks),
 ];
 
 fn walk(snapshot: &Snapshot, found: &mut Vec<String>, step: &mut dyn FnMut(&'static str)) -> Outcome<()> {
@@ -385,6 +387,46 @@ fn people(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
     }
     if users.len()? != user_no.len()? {
         found.push("there are more or fewer user numbers than users".to_owned());
+    }
+    Ok(())
+}
+
+/// What is to be told is of changes that there were, and is either to be told or given up.
+fn webhooks(snapshot: &Snapshot, found: &mut Vec<String>) -> Outcome<()> {
+    let last_id = snapshot.last_id()?;
+    let (waiting, dead) = (if_there(snapshot.hooks())?, if_there(snapshot.hook_dead())?);
+    if let Some(waiting) = &waiting {
+        for row in waiting.iter()? {
+            let (key, value) = row?;
+            decode::<Outgoing<'_>>(value.value())?;
+            let change = u64::from_be_bytes(*key.value());
+            if change > last_id {
+                found.push(format!("webhook {change}: is beyond the last id {last_id}"));
+            }
+        }
+    }
+    if let Some(dead) = &dead {
+        for row in dead.iter()? {
+            let (key, value) = row?;
+            decode::<Dead<'_>>(value.value())?;
+            if let Some(waiting) = &waiting
+                && waiting.get(key.value())?.is_some()
+            {
+                let change = u64::from_be_bytes(*key.value());
+                found.push(format!("webhook {change}: waits, and is given up"));
+            }
+        }
+    }
+    if let Some(sighted) = if_there(snapshot.hook_sighted())? {
+        let users = snapshot.users()?;
+        for row in sighted.iter()? {
+            let (key, value) = row?;
+            decode::<SightedRow<'_>>(value.value())?;
+            let (user, _) = pair(key.value());
+            if users.get(&k8(user))?.is_none() {
+                found.push(format!("the platform was told of user {user}, who is not there"));
+            }
+        }
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::domain::Timestamp;
+use crate::domain::webhook::HookEvents;
+use crate::store::{HookPlan, Hooks};
 
 const ROOMS: usize = 100;
 const MEMBERS: usize = 10;
@@ -53,6 +55,21 @@ fn a_message_writes_few_pages() {
                 "{together} at once: {pages:.1} pages, {bytes:.0} bytes"
             );
         }
+        bed.end().await;
+    });
+}
+
+#[test]
+fn a_message_that_the_platform_is_told_of_writes_a_few_pages_more() {
+    run(async {
+        let bed = Bed::new();
+        cost(&bed, 0, 50, 100, false).await;
+        bed.store.plan_hooks(HookPlan { events: HookEvents::all(), most: 1_000_000 });
+        cost(&bed, 10_000, 50, 100, false).await;
+        let (pages, bytes) = cost(&bed, 20_000, 100, 3, false).await;
+        println!("{pages:.1} pages a commit, {bytes:.0} bytes a message");
+        // Its row is the last of one tree: as much as a message without it, and that tree's path.
+        assert!(pages <= 22.5 && bytes <= 30_000.0, "{pages:.1} pages, {bytes:.0} bytes");
         bed.end().await;
     });
 }

@@ -5,6 +5,7 @@ pub mod messages;
 pub mod notices;
 pub mod rooms;
 pub mod users;
+pub mod webhooks;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -148,6 +149,7 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
             failures: forwarding.failures,
             problem: forwarding.problem,
         }),
+        webhooks: api.app.webhooks.view(),
         deliveries: api.sockets.delivered(),
         slow_readers: api.sockets.slow_readers(),
     };
