@@ -70,6 +70,8 @@ pub struct Config {
     pub storage: Storage,
     /// `[chat]`
     pub chat: Chat,
+    /// `[search]`
+    pub search: Search,
     /// `[limits]`
     pub limits: Limits,
     /// `[retention]`
@@ -280,6 +282,13 @@ pub struct Chat {
     pub open_rooms: bool,
 }
 
+/// `[search]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Search {
+    /// Whether an index of messages is kept.
+    pub enabled: bool,
+}
+
 /// `[limits]`: 0 switches a rate or a count off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -469,6 +478,7 @@ impl Default for Config {
                 min_free_admin: None,
             },
             chat: Chat { open_rooms: true },
+            search: Search { enabled: true },
             limits: Limits {
                 messages_per_second: 10,
                 message_burst: 30,

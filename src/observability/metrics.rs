@@ -38,6 +38,23 @@ pub struct Continuous {
     pub gaps: u64,
 }
 
+/// The index of search.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SearchIndex {
+    /// Messages in it.
+    pub messages: u64,
+    /// Those that were taken out, and are still in its files.
+    pub removed: u64,
+    /// The bytes of its files.
+    pub bytes: u64,
+    /// How long ago it had all that was stored.
+    pub lag: Duration,
+    /// Whether something is wrong.
+    pub is_failing: bool,
+    /// How often it was begun anew since the start.
+    pub times_anew: u64,
+}
+
 /// The values that are exported.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -71,6 +88,8 @@ pub struct Figures {
     pub continuous: Option<Continuous>,
     /// The forwarding of the audit log, if there is one.
     pub forwarding: Option<Forwarding>,
+    /// The index of search, if there is one.
+    pub search: Option<SearchIndex>,
     /// The process.
     pub process: ProcessFigures,
     /// The bytes that are free where the data are.
@@ -193,6 +212,16 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         let help = "1 while the audit log cannot be forwarded";
         gauge("audit_forward_failing", help, u64::from(forwarding.problem.is_some()));
         gauge("audit_forward_failures", "Failures of forwarding the audit log since the start", forwarding.failures);
+    }
+    if let Some(index) = figures.search {
+        gauge("search_messages", "Messages in the index of search", index.messages);
+        let help =
+            "Messages taken out of the index of search whose words are in its files until those are written anew";
+        gauge("search_removed_messages", help, index.removed);
+        gauge("search_index_bytes", "Size of the files of the index of search", index.bytes);
+        gauge("search_lag_seconds", "Seconds since the index of search had all that is stored", index.lag.as_secs());
+        gauge("search_failing", "1 while the index of search does not work", u64::from(index.is_failing));
+        gauge("search_rebuilds", "How often the index of search was built anew since the start", index.times_anew);
     }
     if let Some((at, bytes)) = figures.store.last_backup {
         gauge("backup_last_timestamp_seconds", "Unix time of the last good backup", at.as_secs());
@@ -340,6 +369,7 @@ pub fn catalogue() -> Vec<(String, String, String)> {
         free_bytes: Some(0),
         continuous: Some(Continuous::default()),
         forwarding: Some(Forwarding::default()),
+        search: Some(SearchIndex::default()),
         certificate_not_after: Some(Timestamp(0)),
         roles: [("admin", 0), ("hr", 0), ("coach", 0), ("learner", 0), ("none", 0)],
         ..Figures::default()

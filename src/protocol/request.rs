@@ -19,6 +19,8 @@ pub const MAX_SYNC_BATCH: usize = 500;
 pub const MAX_IDS: usize = 1_000;
 /// The most messages of one page.
 pub const MAX_PAGE: usize = 200;
+/// The most messages of one page of a search.
+pub const MAX_FOUND: usize = 50;
 /// Messages of a page for which nothing was said.
 pub const DEFAULT_PAGE: usize = 50;
 
@@ -41,6 +43,8 @@ pub enum ClientEvent {
     ChatRead,
     /// `chat:history`: a page of messages.
     ChatHistory,
+    /// `chat:search`: messages by their words.
+    ChatSearch,
     /// `chat:rooms`: the user's rooms.
     ChatRooms,
     /// `progress:sync`: report progress.
@@ -63,7 +67,7 @@ pub enum ClientEvent {
 
 impl ClientEvent {
     /// All of them with their wire names.
-    pub const ALL: [(ClientEvent, &'static str); 17] = [
+    pub const ALL: [(ClientEvent, &'static str); 18] = [
         (ClientEvent::ChatJoin, "chat:join"),
         (ClientEvent::ChatLeave, "chat:leave"),
         (ClientEvent::ChatMessage, "chat:message"),
@@ -72,6 +76,7 @@ impl ClientEvent {
         (ClientEvent::ChatTyping, "chat:typing"),
         (ClientEvent::ChatRead, "chat:read"),
         (ClientEvent::ChatHistory, "chat:history"),
+        (ClientEvent::ChatSearch, "chat:search"),
         (ClientEvent::ChatRooms, "chat:rooms"),
         (ClientEvent::ProgressSync, "progress:sync"),
         (ClientEvent::ProgressGet, "progress:get"),
@@ -187,6 +192,23 @@ pub struct ChatHistory {
     /// For administrators: with what messages said before they were changed under a legal hold.
     #[serde(default)]
     pub versions: bool,
+}
+
+/// `chat:search`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatSearch {
+    /// What is looked for.
+    pub q: String,
+    /// Only in this room; in all of the user's list without it. A query of HTTP has it as `room`.
+    #[serde(default, alias = "room")]
+    pub room_id: Option<RoomId>,
+    /// Only messages before this id.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// At most so many; 20 without it, at most 50.
+    #[serde(default)]
+    pub limit: Option<usize>,
 }
 
 /// One report of `progress:sync`.

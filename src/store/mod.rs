@@ -15,12 +15,14 @@ pub mod notices;
 pub mod operations;
 pub mod privacy;
 pub mod rows;
+pub mod searched;
 
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
 pub use change::{Change, CommitSink, NoSink};
 pub use maintenance::{Failing, Identity, Maintenance, StoreStatus, TableStats};
 pub use notices::Notices;
 pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
+pub use searched::Searched;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -177,6 +179,7 @@ pub trait Store:
     + Bans
     + RoomBook
     + PeopleBook
+    + Searched
 {
 }
 
@@ -196,6 +199,7 @@ impl<T> Store for T where
         + Bans
         + RoomBook
         + PeopleBook
+        + Searched
 {
 }
 

@@ -22,6 +22,7 @@ export const ACTS = {
   'chat:typing': event('chat:typing', { roomId: 'crowd', isTyping: false }, 'POST', '/rooms/crowd/typing', { isTyping: false }),
   'chat:read': event('chat:read', { roomId: 'own-0', messageId: 1 }, 'POST', '/rooms/own-0/read', { messageId: 1 }),
   'chat:history': event('chat:history', { roomId: 'own-0', limit: 200 }, 'GET', '/rooms/own-0/messages?limit=200'),
+  'chat:search': event('chat:search', { q: 'message', limit: 50 }, 'GET', '/search?q=message&limit=50'),
   'chat:rooms': event('chat:rooms', {}, 'GET', '/rooms'),
   'progress:sync': event('progress:sync', Array.from({ length: 500 }, (_, n) => ({ lessonId: n, progress: 50 })), 'POST', '/progress', Array.from({ length: 500 }, (_, n) => ({ lessonId: n, progress: 50 }))),
   'progress:get': event('progress:get', {}, 'GET', '/progress'),

@@ -55,7 +55,7 @@ pub enum Cost {
 
 impl RequestKind {
     /// All of them: as the documents name them, and what each costs.
-    pub const ALL: [(RequestKind, &'static str, Cost); 26] = {
+    pub const ALL: [(RequestKind, &'static str, Cost); 27] = {
         use ClientEvent as E;
         use Cost::Points;
         use RequestKind::Event;
@@ -68,6 +68,7 @@ impl RequestKind {
             (Event(E::ChatTyping), "chat:typing", Points(1)),
             (Event(E::ChatRead), "chat:read", Points(3)),
             (Event(E::ChatHistory), "chat:history", Points(5)),
+            (Event(E::ChatSearch), "chat:search", Points(50)),
             (Event(E::ChatRooms), "chat:rooms", Points(10)),
             (Event(E::ProgressSync), "progress:sync", Cost::Rate(Rate::Syncs)),
             (Event(E::ProgressGet), "progress:get", Points(5)),
@@ -105,6 +106,7 @@ impl RequestKind {
                 event,
                 E::ChatJoin
                     | E::ChatHistory
+                    | E::ChatSearch
                     | E::ChatRooms
                     | E::ProgressGet
                     | E::ProgressHistory
