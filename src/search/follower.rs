@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -127,6 +127,8 @@ pub struct Follower {
     standing: Mutex<Standing>,
     /// A search has met something that cannot be read.
     is_suspect: AtomicBool,
+    /// How often it has failed since it last had all that was stored.
+    failures: AtomicU32,
     is_ending: Mutex<bool>,
     woken: Condvar,
     ended: watch::Sender<bool>,
@@ -169,6 +171,7 @@ impl Follower {
             finder: ArcSwapOption::empty(),
             standing: Mutex::new(Standing { incomplete_since: Some(Instant::now()), ..Standing::default() }),
             is_suspect: AtomicBool::new(false),
+            failures: AtomicU32::new(0),
             is_ending: Mutex::new(false),
             woken: Condvar::new(),
             ended: watch::Sender::new(false),
@@ -242,26 +245,16 @@ impl Follower {
     pub fn run(&self, store: &dyn Store, handle: &Handle) {
         // On Linux this is of the calling thread, and of those that the library begins from here. Without it they are less polite.
         let _ = rustix::process::nice(POLITE);
-        let mut failures = 0;
         while !self.is_ending() {
-            let began = Instant::now();
-            let failed = match panics::awaited(|| self.follow(store, handle, failures >= TRIES)) {
+            let (failed, is_its_own) = match panics::awaited(|| self.follow(store, handle)) {
                 Ok(Ok(())) => break,
-                Ok(Err(Failed::Store(error))) => error.to_string(),
-                Ok(Err(Failed::Index(failure))) => {
-                    failures += 1;
-                    failure.to_string()
-                }
-                Err(panic) => {
-                    failures += 1;
-                    panic
-                }
+                Ok(Err(Failed::Store(error))) => (error.to_string(), false),
+                Ok(Err(Failed::Index(failure))) => (failure.to_string(), true),
+                Err(panic) => (panic, true),
             };
             self.finder.store(None);
-            if began.elapsed() > LONGEST_WAIT {
-                failures = 1;
-            }
-            let wait = (TICK * 2_u32.saturating_pow(failures)).min(LONGEST_WAIT);
+            let before = self.failures.fetch_add(u32::from(is_its_own), Ordering::AcqRel);
+            let wait = (TICK * 2_u32.saturating_pow(before)).min(LONGEST_WAIT);
             self.tell_problem(format!("the index of search in {} has failed: {failed}", self.dir.display()));
             self.wait(wait);
         }
@@ -270,6 +263,10 @@ impl Follower {
     }
 
     fn tell_problem(&self, problem: String) {
+        // Its store is closing under it.
+        if self.is_ending() {
+            return;
+        }
         let mut standing = self.standing.lock();
         standing.doing = Doing::Waiting;
         standing.incomplete_since = standing.complete_at.take().or(standing.incomplete_since);
@@ -286,22 +283,23 @@ impl Follower {
     }
 
     /// Opens the index and keeps it, until it is asked to end or something fails.
-    fn follow(&self, store: &dyn Store, handle: &Handle, is_hopeless: bool) -> Result<(), Failed> {
+    fn follow(&self, store: &dyn Store, handle: &Handle) -> Result<(), Failed> {
         self.set_doing(Doing::Opening);
-        if self.is_suspect.swap(false, Ordering::AcqRel) || is_hopeless {
+        if self.is_suspect.swap(false, Ordering::AcqRel) || self.failures.load(Ordering::Acquire) >= TRIES {
             super::index::forget(&self.dir)?;
         }
         let now = Instant::now();
         let min_free_bytes = store.status().min_free_bytes;
         let mut round = Round { store, handle, min_free_bytes, marked_at: now, removes_at: now };
-        while !self.has_space(&round) {
+        // What is there already is read also where nothing can be written.
+        while !super::index::is_in(&self.dir) && !self.has_space(&round) {
             if self.is_ending() {
                 return Ok(());
             }
             self.wait(SPACE_WAIT);
         }
         let identity = store.identity();
-        let opened = Index::open(&self.dir, &hex(&identity.store_id), identity.epoch)?;
+        let opened = Index::open(&self.dir, &hex(&identity.store_id), identity.epoch, self.changed.applied())?;
         let mut index = opened.index;
         let is_behind = index.position() < self.changed.applied();
         if let Some(why) = opened.anew {
@@ -396,6 +394,7 @@ impl Follower {
         standing.up_to = index.position();
         if index.position() >= applied {
             standing.complete_at = Some(Instant::now());
+            self.failures.store(0, Ordering::Release);
             if standing.problem.take().is_some() {
                 tracing::info!("the index of search is complete again");
             }

@@ -29,6 +29,8 @@ const GATHERED_BYTES: usize = 15_000_000;
 const LARGEST_SEGMENT: usize = 1_000_000;
 /// So many messages are looked at between two looks at the clock.
 const LOOKED_AT: u32 = 4_096;
+/// A part that cannot be written anew so often in a row is damaged.
+const TRIES: u32 = 10;
 const META: &str = "meta.json";
 const MANAGED: &str = ".managed.json";
 
@@ -186,6 +188,8 @@ pub(super) struct Index {
     is_changed: bool,
     /// Rounds in which files that nobody needs are looked for.
     sweeps: u32,
+    /// How often in a row a part of it could not be written anew.
+    tries: u32,
 }
 
 /// An index that was opened, and why it begins anew, if it does.
@@ -195,12 +199,12 @@ pub(super) struct Opened {
 }
 
 impl Index {
-    /// Opens the index of a store in a directory. One that is missing, damaged or of something else begins anew.
-    pub(super) fn open(dir: &Path, store: &str, epoch: u64) -> Result<Opened, Failure> {
+    /// Opens the index of a store with this last id in a directory. One that is missing, damaged or of something else begins anew.
+    pub(super) fn open(dir: &Path, store: &str, epoch: u64, last_id: u64) -> Result<Opened, Failure> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let why = if dir.join(META).exists() {
+        let why = if is_in(dir) {
             // What reads damaged files may panic.
-            let opened = crate::domain::panics::awaited(|| Index::open_whole(dir, store, epoch));
+            let opened = crate::domain::panics::awaited(|| Index::open_whole(dir, store, epoch, last_id));
             match opened {
                 Ok(Ok(index)) => return Ok(Opened { index, anew: None }),
                 Ok(Err(why)) => why.to_string(),
@@ -219,7 +223,7 @@ impl Index {
         Ok(Opened { index, anew: Some(why) })
     }
 
-    fn open_whole(dir: &Path, store: &str, epoch: u64) -> Result<Index, Failure> {
+    fn open_whole(dir: &Path, store: &str, epoch: u64, last_id: u64) -> Result<Index, Failure> {
         let broken = |why: &str| Failure::Broken(why.to_owned());
         let index = tantivy::Index::open(Files::new(dir))?;
         let (schema, fields) = schema();
@@ -230,6 +234,10 @@ impl Index {
         }
         if mark.store != store || mark.epoch != epoch {
             return Err(broken("it is of another store, or of another life of this one"));
+        }
+        // An older copy of the database has been put into its place.
+        if mark.position > last_id {
+            return Err(broken("it is ahead of the database"));
         }
         let mut damaged: Vec<PathBuf> = index.validate_checksum()?.into_iter().collect();
         damaged.sort();
@@ -251,8 +259,18 @@ impl Index {
         writer.set_merge_policy(Box::new(merges));
         let reader = index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into()?;
         let dir = dir.to_owned();
-        let mut index =
-            Index { dir, index, writer, reader, fields, words: Reader::default(), mark, is_changed: false, sweeps: 0 };
+        let mut index = Index {
+            dir,
+            index,
+            writer,
+            reader,
+            fields,
+            words: Reader::default(),
+            mark,
+            is_changed: false,
+            sweeps: 0,
+            tries: 0,
+        };
         index.drop_unneeded_files()?;
         Ok(index)
     }
@@ -272,7 +290,7 @@ impl Index {
 
     /// Whether its files are where they were.
     pub(super) fn is_there(&self) -> bool {
-        self.dir.join(META).exists()
+        is_in(&self.dir)
     }
 
     /// Takes a message in, which is not in it yet.
@@ -347,11 +365,14 @@ impl Index {
             // Who is looking for something keeps the files for a moment.
             self.sweeps = 3;
         }
+        let mut failed = None;
         for segment in with_removed {
             // One that is merged just now comes again, if it still has some then.
-            if let Err(error) = self.writer.merge(&[segment]).wait() {
-                tracing::debug!(%error, "a part of the index of search is being merged otherwise");
-            }
+            failed = self.writer.merge(&[segment]).wait().err().or(failed);
+        }
+        self.tries = if failed.is_some() { self.tries + 1 } else { 0 };
+        if let Some(error) = failed.filter(|_| self.tries >= TRIES) {
+            return Err(error.into());
         }
         self.sweeps = self.sweeps.saturating_sub(1);
         self.drop_unneeded_files()
@@ -420,6 +441,11 @@ pub(super) fn bytes_of(dir: &Path) -> u64 {
     entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }
 
+/// Whether there is an index in a directory, as far as its name says.
+pub(super) fn is_in(dir: &Path) -> bool {
+    dir.join(META).exists()
+}
+
 /// Lets the index in a directory begin anew when it is opened.
 pub(super) fn forget(dir: &Path) -> Result<(), Failure> {
     match fs::remove_file(dir.join(META)) {
@@ -435,4 +461,79 @@ fn empty(dir: &Path) -> io::Result<()> {
         if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn opened(dir: &Path, store: &str) -> Index {
+        Index::open(dir, store, 1, 100).unwrap().index
+    }
+
+    fn find(index: &Index, query: &str, rooms: &[u64], before: u64, most: usize) -> Vec<u64> {
+        let query = Query::parse(query).unwrap();
+        let rooms = rooms.iter().copied().collect();
+        index.finder().find(&query, &rooms, before, most, Instant::now() + Duration::from_secs(60)).unwrap()
+    }
+
+    #[test]
+    fn the_newest_of_some_rooms_before_an_id_over_all_parts_of_the_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = opened(dir.path(), "a");
+        // Parts that overlap, and one whose messages are all older.
+        for ids in [vec![1, 5, 9, 20], vec![4, 8, 30], vec![2, 3]] {
+            for id in ids {
+                index.add(id, id % 3, if id % 2 == 0 { "les écoles" } else { "one school" }).unwrap();
+            }
+            index.commit().unwrap();
+        }
+        assert_eq!(find(&index, "ecole", &[0, 1, 2], 100, 10), [30, 20, 8, 4, 2]);
+        assert_eq!(find(&index, "ecole", &[0, 1, 2], 20, 2), [8, 4]);
+        assert_eq!(find(&index, "ecole", &[0], 100, 10), [30]);
+        assert_eq!(find(&index, "schools -école", &[0, 1, 2], 100, 2), [9, 5]);
+        assert!(find(&index, "school", &[], 100, 2).is_empty());
+        index.remove(9);
+        index.remove_room(2);
+        index.advance(30);
+        index.commit().unwrap();
+        assert_eq!(find(&index, "school", &[0, 1, 2], 100, 10), [3, 1]);
+        assert_eq!(find(&index, "ecole", &[0, 1, 2], 100, 10), [30, 4]);
+        let mut rooms = index.rooms().unwrap();
+        rooms.sort_unstable();
+        assert_eq!(rooms, [0, 1, 2], "as far as its files say");
+        while index.keeps_removed().unwrap() {
+            index.drop_removed().unwrap();
+        }
+        let mut rooms = index.rooms().unwrap();
+        rooms.sort_unstable();
+        assert_eq!((rooms, index.removed(), index.finder().documents()), (vec![0, 1], 0, 4));
+        // It is taken for what it is.
+        drop(index);
+        assert_eq!(opened(dir.path(), "a").position(), 30);
+        for (store, epoch, last_id) in [("b", 1, 100), ("a", 2, 100), ("a", 1, 29)] {
+            let copy = tempfile::tempdir().unwrap();
+            for entry in fs::read_dir(dir.path()).unwrap() {
+                let name = entry.unwrap().file_name();
+                fs::copy(dir.path().join(&name), copy.path().join(&name)).unwrap();
+            }
+            let opened = Index::open(copy.path(), store, epoch, last_id).unwrap();
+            assert!(opened.anew.is_some() && opened.index.position() == 0, "{store} {epoch} {last_id}");
+        }
+    }
+
+    #[test]
+    fn a_search_ends_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut index = opened(dir.path(), "a");
+        for id in 0..u64::from(LOOKED_AT) + 1 {
+            index.add(id, 1, "word").unwrap();
+        }
+        index.commit().unwrap();
+        let (query, rooms) = (Query::parse("word").unwrap(), HashSet::from([2]));
+        let found = index.finder().find(&query, &rooms, u64::MAX, 5, Instant::now());
+        assert!(matches!(found, Err(Failure::TooLong)), "{found:?}");
+    }
 }

@@ -121,7 +121,7 @@ mod tests {
             "« examen anglais »",
             "examen -\"anglais examen\"",
             "anglais-est",
-            "\"unclosed books",
+            "\"your books",
             "reportée",
             "- examen",
             "**examen**",

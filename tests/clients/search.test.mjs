@@ -62,7 +62,7 @@ describe('what is found', () => {
     'examen': [0], 'examens': [0], 'EXAMEN': [0], "l'examen": [0], 'exams': [1], 'exam': [1], 'anglais': [0], 'english': [1],
     'reporte': [0], 'reportés': [0], 'postpone': [1], 'postponed thursday': [1], 'ecole': [3], 'école': [3], 'écoles': [3], 'ELEVE': [3],
     'étudier': [3], 'etudier': [3], 'study': [4], 'studying lessons': [4], 'lecon': [3], 'leçon': [3], 'lesson': [4],
-    'oeuvre': [5], 'œuvres': [5], 'ŒUVRE': [5], 'manger': [7], 'mangée': [7], 'cheval': [7], 'chevaux': [7], 'reunion': [8], 'réunion': [8],
+    'oeuvre': [5], 'œuvres': [5], 'ŒUVRE': [5], 'manger': [7], 'mangeons': [7], 'mangée': [7], 'cheval': [7], 'chevaux': [7], 'reunion': [8], 'réunion': [8],
     'b2': [8], '"9 h 30"': [8], 'exercice': [9], 'exercises': [9], 'teacher': [9], 'naive': [9], "aujourd'hui": [9], 'aujourd’hui': [9],
     'café': [10], 'cafe': [10], 'thé pause': [10], 'méritée': [10], 'rapport lundi': [6], 'meeting merci': [6], 'meeting mardi': [],
     'bold': [11], 'devoir_3.pdf': [11], 'devoir': [11], 'fichier': [11], 'cours français': [2], '"plan du cours"': [2], '« plan du cours »': [2], '"cours du plan"': [],
