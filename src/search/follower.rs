@@ -25,6 +25,8 @@ use crate::store::{Store, StoreError};
 pub const DIRECTORY: &str = "search";
 /// How often it looks for something new, and for how long it gathers until it commits.
 const TICK: Duration = Duration::from_secs(1);
+/// Behind a commit it gathers for longer: one costs milliseconds, whatever is in it.
+const GATHERS: Duration = Duration::from_secs(2);
 /// Messages that are looked at again at once.
 const PART: usize = 1_000;
 /// An index that had all a moment ago counts as complete.
@@ -329,7 +331,7 @@ impl Follower {
             if is_last {
                 return Ok(());
             }
-            self.wait(TICK);
+            self.wait(if round.marked_at.elapsed() < TICK { GATHERS } else { TICK });
         }
     }
 

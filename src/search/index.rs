@@ -295,16 +295,13 @@ impl Index {
 
     /// Takes a message in, which is not in it yet.
     pub(super) fn add(&mut self, id: u64, room: u64, content: &str) -> Result<(), Failure> {
+        let words = self.words.words(content);
         let mut seen = HashSet::new();
         let mut stems = String::new();
-        for word in self.words.words(content) {
-            for stem in word.stems() {
-                if seen.contains(stem) {
-                    continue;
-                }
+        for stem in words.iter().flat_map(Word::stems) {
+            if seen.insert(stem.as_str()) {
                 stems.push_str(stem);
                 stems.push(' ');
-                seen.insert(stem.clone());
             }
         }
         let mut message = TantivyDocument::default();

@@ -3,11 +3,16 @@
 //! them; accents, ligatures, capitals and what is elided before a word (l', d', qu') make no difference.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use frostem::{Algorithm, Stemmer};
 use icu_normalizer::DecomposingNormalizerBorrowed;
 
 use crate::domain::normal_form;
+
+/// So many words are remembered with their stems: most of what is said is made of few words, and a stem takes a microsecond.
+const KNOWN: usize = 8_192;
 
 /// The longest word, in characters; of a longer one the beginning counts.
 const WORD_CHARS: usize = 64;
@@ -22,7 +27,7 @@ const CONTRACTED: [&str; 6] = ["'s", "'d", "'ll", "'re", "'ve", "'m"];
 /// A word, by its stems: those of French begin with `f`, that of English with `e`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    stems: Vec<String>,
+    stems: Arc<[String]>,
 }
 
 impl Word {
@@ -37,11 +42,12 @@ impl Word {
     }
 }
 
-/// Finds the words of a text. The stemmers are made once.
-#[derive(Clone)]
+/// Finds the words of a text.
 pub struct Reader {
     english: Stemmer,
     french: Stemmer,
+    /// What is known already, as it was written: at most [`KNOWN`].
+    known: HashMap<Box<str>, Option<Word>>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -52,28 +58,53 @@ impl std::fmt::Debug for Reader {
 
 impl Default for Reader {
     fn default() -> Reader {
-        Reader { english: Stemmer::new(Algorithm::English), french: Stemmer::new(Algorithm::French) }
+        Reader {
+            english: Stemmer::new(Algorithm::English),
+            french: Stemmer::new(Algorithm::French),
+            known: HashMap::new(),
+        }
     }
 }
 
 impl Reader {
     /// The words of a text, in their order.
-    pub fn words(&self, text: &str) -> Vec<Word> {
+    pub fn words(&mut self, text: &str) -> Vec<Word> {
         let text = normal_form(text);
         let mut words = Vec::new();
         let mut word = String::new();
         for c in text.chars() {
-            if is_part(c) {
+            if c.is_ascii_alphanumeric() {
+                word.push(c.to_ascii_lowercase());
+            } else if is_part(c) {
                 word.extend(c.to_lowercase());
             } else if is_apostrophe(c) {
                 word.push('\'');
             } else if !is_passed_over(c) {
-                words.extend(self.word(&word));
+                words.extend(self.known(&word));
                 word.clear();
             }
         }
-        words.extend(self.word(&word));
+        words.extend(self.known(&word));
         words
+    }
+
+    /// As [`Reader::word`], remembered.
+    fn known(&mut self, written: &str) -> Option<Word> {
+        if written.is_empty() {
+            return None;
+        }
+        if let Some(word) = self.known.get(written) {
+            return word.clone();
+        }
+        let word = self.word(written);
+        // What is not a word of people is not said twice.
+        if written.len() <= WORD_CHARS {
+            if self.known.len() >= KNOWN {
+                self.known.clear();
+            }
+            self.known.insert(written.into(), word.clone());
+        }
+        word
     }
 
     /// A word of small letters, digits and apostrophes; `None` if nothing is left of it.
@@ -113,7 +144,7 @@ impl Reader {
             add(&mut stems, 'f', &without_accents(&stem));
         }
         add(&mut stems, 'e', &self.english.stem(&plain));
-        Some(Word { stems })
+        Some(Word { stems: stems.into() })
     }
 }
 

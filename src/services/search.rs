@@ -29,7 +29,7 @@ use crate::services::uses::Uses;
 const DEFAULT_FOUND: usize = 20;
 /// So many messages are looked at, where those of the first look are not what is looked for: some may be gone since, or have the
 /// words of a phrase elsewhere.
-const CANDIDATES: usize = 200;
+const CANDIDATES: usize = 100;
 /// So often, until a page is given as it is.
 const ROUNDS: usize = 10;
 /// So long a search may take, waiting for its turn apart.
@@ -188,8 +188,8 @@ impl Search {
     ) -> Result<Vec<Message>, ApiError> {
         let query = query.clone();
         self.work(move || {
-            let reader = Reader::default();
-            messages.into_iter().filter(|message| query.fits(&reader, &message.content)).take(most).collect()
+            let mut reader = Reader::default();
+            messages.into_iter().filter(|message| query.fits(&mut reader, &message.content)).take(most).collect()
         })
         .await
     }

@@ -90,7 +90,7 @@ pub fn requests(bytes: &[u8]) {
     if let Ok(request) = decode::request::<ChatSearch>(text)
         && let Ok(query) = Query::parse(&request.q)
     {
-        let _ = query.fits(&Reader::default(), text);
+        let _ = query.fits(&mut Reader::default(), text);
     }
     let _ = decode::request::<Vec<ProgressSync>>(text);
     let _ = decode::request::<ProgressGet>(text);
