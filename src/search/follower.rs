@@ -154,6 +154,15 @@ impl From<StoreError> for Failed {
     }
 }
 
+/// Says that the thread has ended, however it does.
+struct Ends<'a>(&'a watch::Sender<bool>);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
 /// What it goes by in its rounds.
 struct Round<'a> {
     store: &'a dyn Store,
@@ -245,6 +254,7 @@ impl Follower {
 
     /// Keeps the index until it is asked to end. To be called on a thread of its own.
     pub fn run(&self, store: &dyn Store, handle: &Handle) {
+        let _ended = Ends(&self.ended);
         // On Linux this is of the calling thread, and of those that the library begins from here. Without it they are less polite.
         let _ = rustix::process::nice(POLITE);
         while !self.is_ending() {
@@ -261,7 +271,6 @@ impl Follower {
             self.wait(wait);
         }
         self.finder.store(None);
-        self.ended.send_replace(true);
     }
 
     fn tell_problem(&self, problem: String) {
@@ -325,8 +334,9 @@ impl Follower {
             if !index.is_there() {
                 return Err(Failure::Broken("its files are gone".to_owned()).into());
             }
-            if self.has_space(&round) {
-                self.take_in(&mut index, &mut round)?;
+            // What was not compared to its end must not count as done.
+            if self.has_space(&round) && !self.take_in(&mut index, &mut round)? {
+                return Ok(());
             }
             if is_last {
                 return Ok(());
@@ -351,12 +361,12 @@ impl Follower {
         false
     }
 
-    /// Does what has happened since, and commits it.
-    fn take_in(&self, index: &mut Index, round: &mut Round<'_>) -> Result<(), Failed> {
+    /// Does what has happened since, and commits it. `false` if it was asked to end in the middle of what is not done by halves.
+    fn take_in(&self, index: &mut Index, round: &mut Round<'_>) -> Result<bool, Failed> {
         let applied = self.changed.applied();
         let Noted { messages, is_room_gone, is_too_much } = self.changed.take();
         if is_too_much && !self.compare(index, round)? {
-            return Ok(());
+            return Ok(false);
         }
         if is_room_gone {
             let gone = round.handle.block_on(round.store.rooms_gone(index.rooms()?))?;
@@ -401,7 +411,7 @@ impl Follower {
                 tracing::info!("the index of search is complete again");
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn commit(&self, index: &mut Index, round: &mut Round<'_>) -> Result<(), Failed> {
