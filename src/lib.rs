@@ -8,6 +8,7 @@ pub mod domain;
 pub mod observability;
 pub mod protocol;
 pub mod realtime;
+pub mod search;
 pub mod server;
 pub mod services;
 pub mod store;

@@ -216,6 +216,11 @@ export interface ClientEvents {
   'chat:read': { payload: { roomId: Id; messageId: number }; answer: { roomId: Id; messageId: number } };
   /** With `after` and `before`, the page has what is between them, from `after` on. */
   'chat:history': { payload: { roomId: Id; before?: number; after?: number; limit?: number; versions?: boolean }; answer: MessagePage };
+  /** The newest messages first. With `hasMore`, go on with `next` as `before`. Without `isComplete`, some may be missing yet. */
+  'chat:search': {
+    payload: { q: string; roomId?: Id; before?: number; limit?: number };
+    answer: { messages: ChatMessage[]; hasMore: boolean; next?: number; isComplete: boolean; upTo: number };
+  };
   /** With `hasMore`, go on with the `cursor` as `after`. */
   'chat:rooms': { payload: { after?: string; limit?: number }; answer: { rooms: RoomSummary[]; hasMore: boolean; cursor?: string } };
   /** For moderators and administrators, as the next three: somebody reads and does not write, for so many seconds or until a moment. */

@@ -9,8 +9,14 @@ pub const READERS: usize = 8;
 /// Threads for other work that may block, which reads never take: keys and certificates that are read from their files, and a
 /// page of the audit log that is written to a file.
 pub const CHORES: usize = 3;
+/// Searches in the index of words at once. Each has a thread for milliseconds, two seconds at most; more wait for their turn.
+pub const SEARCHES: usize = 2;
+/// Searches that are asked for at once, those that wait among them.
+pub const SEARCHES_WAITING: usize = 64;
+/// Those of one caller.
+pub const SEARCHES_EACH: usize = 2;
 /// Threads that may block.
-pub const BLOCKING_THREADS: usize = READERS + CHORES;
+pub const BLOCKING_THREADS: usize = READERS + SEARCHES + CHORES;
 
 /// Backups that are streamed at once. Each has a thread and a view of the store of its own for as long as it is streamed.
 pub const BACKUPS: usize = 2;
@@ -88,7 +94,8 @@ const _: () = {
         EXPORTS_EACH < EXPORTS && BACKUPS_EACH < BACKUPS && TRANSCRIPTS_EACH < TRANSCRIPTS,
         "no caller has every place"
     );
-    assert!(READERS < BLOCKING_THREADS, "reads leave threads to the reload");
+    assert!(READERS + SEARCHES < BLOCKING_THREADS, "reads and searches leave threads to the reload");
+    assert!(SEARCHES_EACH < SEARCHES_WAITING, "no caller has every place");
     assert!(ANSWERS_BYTES / PART >= 2 * ANSWER_BYTES, "the largest answer fits into the share of one sender, twice");
     assert!(QUEUE_BYTES <= QUEUES_BYTES / 4, "no socket has the memory of all");
     assert!(REQUESTS_BYTES <= ALL_REQUESTS_BYTES / 4, "no socket has the memory of all");

@@ -390,6 +390,12 @@ pub const KEYS: &[Key] = &[
             Ok(())
         },
     ),
+    fixed(key(
+        "search.enabled",
+        "true",
+        "Whether messages can be searched for; an index of their words is kept beside the database.",
+        |c, v| flag(&mut c.search.enabled, v),
+    )),
     key("limits.messages_per_second", "10", "Chat messages per second and user; 0: no limit.", |c, v| {
         count(&mut c.limits.messages_per_second, v)
     }),

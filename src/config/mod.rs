@@ -71,6 +71,8 @@ pub struct Config {
     pub storage: Storage,
     /// `[chat]`
     pub chat: Chat,
+    /// `[search]`
+    pub search: Search,
     /// `[limits]`
     pub limits: Limits,
     /// `[retention]`
@@ -320,6 +322,13 @@ impl Webhooks {
     }
 }
 
+/// `[search]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Search {
+    /// Whether an index of messages is kept.
+    pub enabled: bool,
+}
+
 /// `[limits]`: 0 switches a rate or a count off.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -517,6 +526,7 @@ impl Default for Config {
                 authorize_timeout: Duration::from_secs(3),
                 authorize_fails_open: false,
             },
+            search: Search { enabled: true },
             limits: Limits {
                 messages_per_second: 10,
                 message_burst: 30,

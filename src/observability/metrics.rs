@@ -38,6 +38,23 @@ pub struct Continuous {
     pub gaps: u64,
 }
 
+/// The index of search.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SearchIndex {
+    /// Messages in it.
+    pub messages: u64,
+    /// Those that were taken out, and are still in its files.
+    pub removed: u64,
+    /// The bytes of its files.
+    pub bytes: u64,
+    /// How long ago it had all that was stored.
+    pub lag: Duration,
+    /// Whether something is wrong.
+    pub is_failing: bool,
+    /// How often it was begun anew since the start.
+    pub times_anew: u64,
+}
+
 /// The values that are exported.
 #[derive(Debug, Default)]
 pub struct Figures {
@@ -73,6 +90,8 @@ pub struct Figures {
     pub forwarding: Option<Forwarding>,
     /// The webhooks, if they are used.
     pub webhooks: Option<Webhooks>,
+    /// The index of search, if there is one.
+    pub search: Option<SearchIndex>,
     /// The process.
     pub process: ProcessFigures,
     /// The bytes that are free where the data are.
@@ -207,6 +226,16 @@ pub fn render(figures: &Figures, counters: &Counters) -> String {
         gauge("authorize_asked", "Questions to the platform who may enter a room, since the start", webhooks.asked);
         let help = "Questions of these that the platform did not decide";
         gauge("authorize_undecided", help, webhooks.undecided);
+    }
+    if let Some(index) = figures.search {
+        gauge("search_messages", "Messages in the index of search", index.messages);
+        let help =
+            "Messages taken out of the index of search whose words are in its files until those are written anew";
+        gauge("search_removed_messages", help, index.removed);
+        gauge("search_index_bytes", "Size of the files of the index of search", index.bytes);
+        gauge("search_lag_seconds", "Seconds since the index of search had all that is stored", index.lag.as_secs());
+        gauge("search_failing", "1 while the index of search does not work", u64::from(index.is_failing));
+        gauge("search_rebuilds", "How often the index of search was built anew since the start", index.times_anew);
     }
     if let Some((at, bytes)) = figures.store.last_backup {
         gauge("backup_last_timestamp_seconds", "Unix time of the last good backup", at.as_secs());
@@ -378,6 +407,7 @@ pub fn catalogue() -> Vec<(String, String, String)> {
         continuous: Some(Continuous::default()),
         forwarding: Some(Forwarding::default()),
         webhooks: Some(Webhooks::default()),
+        search: Some(SearchIndex::default()),
         certificate_not_after: Some(Timestamp(0)),
         roles: [("admin", 0), ("hr", 0), ("coach", 0), ("learner", 0), ("none", 0)],
         ..Figures::default()

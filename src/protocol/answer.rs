@@ -184,6 +184,26 @@ pub struct History {
     pub last_seq: u64,
 }
 
+/// `chat:search`.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Found {
+    /// They, the newest first.
+    #[serde(serialize_with = "messages")]
+    #[cfg_attr(test, schemars(with = "Vec<MessageView<'static>>"))]
+    pub messages: Vec<Message>,
+    /// Whether there may be older ones.
+    pub has_more: bool,
+    /// Where to go on with `before`, if there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// Whether all that was stored can be found, but for the last moments.
+    pub is_complete: bool,
+    /// Every message up to this id can be found.
+    pub up_to: u64,
+}
+
 /// `chat:rooms`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

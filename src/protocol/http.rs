@@ -83,6 +83,9 @@ pub struct Status {
     /// Webhooks and join authorisation, if they are used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhooks: Option<HooksView>,
+    /// The index of search, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<SearchStatus>,
     /// What went out since the start.
     pub deliveries: u64,
     /// Sockets cut off because they did not keep up.
@@ -381,6 +384,29 @@ pub struct AuditForward {
     pub lag_seconds: u64,
     /// Failures since the start.
     pub failures: u64,
+    /// What is wrong; `None` if all is well.
+    pub problem: Option<String>,
+}
+
+/// The index of search.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SearchStatus {
+    /// What it is doing: `opening`, `comparing`, `following`, `waiting`.
+    pub state: &'static str,
+    /// Messages in it.
+    pub messages: u64,
+    /// The bytes of its files.
+    pub bytes: u64,
+    /// Every message up to this id is in it.
+    pub up_to: u64,
+    /// Whether it has all that is stored, but for the last moments.
+    pub is_complete: bool,
+    /// How long ago it had all that was stored, in seconds.
+    pub lag_seconds: u64,
+    /// Why it was last begun anew since the start of the server.
+    pub rebuilt: Option<String>,
     /// What is wrong; `None` if all is well.
     pub problem: Option<String>,
 }

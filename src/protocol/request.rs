@@ -19,6 +19,8 @@ pub const MAX_SYNC_BATCH: usize = 500;
 pub const MAX_IDS: usize = 1_000;
 /// The most messages of one page.
 pub const MAX_PAGE: usize = 200;
+/// The most messages of one page of a search.
+pub const MAX_FOUND: usize = 50;
 /// Messages of a page for which nothing was said.
 pub const DEFAULT_PAGE: usize = 50;
 
@@ -41,6 +43,8 @@ pub enum ClientEvent {
     ChatRead,
     /// `chat:history`: a page of messages.
     ChatHistory,
+    /// `chat:search`: messages by their words.
+    ChatSearch,
     /// `chat:rooms`: the user's rooms.
     ChatRooms,
     /// `chat:mute`: lets somebody read and not write in a room.
@@ -77,7 +81,7 @@ pub enum ClientEvent {
 
 impl ClientEvent {
     /// All of them with their wire names.
-    pub const ALL: [(ClientEvent, &'static str); 24] = [
+    pub const ALL: [(ClientEvent, &'static str); 25] = [
         (ClientEvent::ChatJoin, "chat:join"),
         (ClientEvent::ChatLeave, "chat:leave"),
         (ClientEvent::ChatMessage, "chat:message"),
@@ -86,6 +90,7 @@ impl ClientEvent {
         (ClientEvent::ChatTyping, "chat:typing"),
         (ClientEvent::ChatRead, "chat:read"),
         (ClientEvent::ChatHistory, "chat:history"),
+        (ClientEvent::ChatSearch, "chat:search"),
         (ClientEvent::ChatRooms, "chat:rooms"),
         (ClientEvent::ChatMute, "chat:mute"),
         (ClientEvent::ChatUnmute, "chat:unmute"),
@@ -215,6 +220,24 @@ pub struct ChatHistory {
     /// For administrators: with what messages said before they were changed under a legal hold.
     #[serde(default)]
     pub versions: bool,
+}
+
+/// `chat:search`.
+#[derive(Debug, Clone, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ChatSearch {
+    /// What is looked for.
+    pub q: String,
+    /// Only in this room; in all of the user's list without it. A query of HTTP has it as `room`.
+    #[serde(default, alias = "room")]
+    pub room_id: Option<RoomId>,
+    /// Only messages before this id.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// At most so many; 20 without it, at most 50.
+    #[serde(default)]
+    pub limit: Option<usize>,
 }
 
 /// One report of `progress:sync`.

@@ -21,6 +21,7 @@ use crate::realtime::presence::Presences;
 use crate::realtime::registry::Sockets;
 use crate::realtime::renamed_users::RenamedUsers;
 use crate::realtime::settled_ids::SettledIds;
+use crate::search::Changed;
 
 /// Of so many changes it is remembered how many sockets they closed.
 const EFFECTS: usize = 1_024;
@@ -54,6 +55,8 @@ pub struct Live {
     pub(super) gatherings: Gatherings,
     pub(crate) known_users: KnownUsers,
     pub(crate) settled_ids: SettledIds,
+    /// What has changed of messages, for whoever keeps an index of them.
+    pub changed: Arc<Changed>,
     /// Once the store has been read.
     pub(crate) renamed_users: OnceLock<RenamedUsers>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -80,6 +83,7 @@ impl Live {
             gatherings: Gatherings::default(),
             known_users: KnownUsers::default(),
             settled_ids: SettledIds::default(),
+            changed: Arc::default(),
             renamed_users: OnceLock::new(),
             expiry: Mutex::new(ExpiryClock::new(clock.now(), clock.passing())),
             clock,

@@ -145,6 +145,10 @@ impl CommitSink for Live {
         for change in &changes {
             self.apply(change);
             self.feed.note(change, self.mark_of_own_post(change));
+            self.changed.note(change);
+        }
+        if let Some(last) = changes.last() {
+            self.changed.set_applied(last.id());
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod platform;
 pub mod preflight;
 pub mod proxy_protocol;
 mod reload;
+mod search;
 mod service_user;
 pub(crate) mod shutdown;
 mod state;
@@ -70,6 +71,8 @@ const STALL: Duration = Duration::from_secs(8);
 const BACKUP_RESTS: u32 = 4;
 /// The task that ends with the feed.
 const FEED_READER: &str = "pump";
+/// The task that ends with the index of search.
+const SEARCH: &str = "search";
 /// How long sockets and tasks may take to end.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -249,6 +252,7 @@ impl Server {
         };
         let platform = platform::Link::new(&config, app.store.clone())?;
         app.entry.ask_at(platform.clone());
+        let index = search::begin(&config, &app)?;
         let Credentials { keys, key_files, tls, warnings } = credentials;
         let dev = config.is_dev.then(|| dev_tokens(&config, keys.signing, clock.clone()));
         let verifier = Arc::new(Verifier::with_keys(&config.auth, keys.keys));
@@ -301,6 +305,9 @@ impl Server {
             recorder,
         };
         server.accept(listeners, control_listener, api, tls.clone())?;
+        if let Some(index) = index {
+            server.tasks.own(SEARCH, Box::pin(async move { index.ended().await }));
+        }
         server.begin_work(hangup);
         if (config.server.behind_proxy || config.server.proxy_protocol) && config.server.trusted_proxies.is_empty() {
             tracing::info!(

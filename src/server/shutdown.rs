@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::domain::problem::Problem;
-use crate::server::{END_TIMEOUT, FEED_READER, Server, continuous};
+use crate::server::{END_TIMEOUT, FEED_READER, SEARCH, Server, continuous};
 use crate::services::app;
 
 /// The signals that end the server.
@@ -62,9 +62,10 @@ impl Server {
             () = signals.wait() => tracing::warn!("second signal: stopping without waiting for the drain"),
         }
         self.connections.cut_all();
-        // The tasks first: the last marks that they record are in the store when it is closed. The pump ends with the feed.
+        // The tasks first: the last marks that they record are in the store when it is closed. The pump ends with the feed, and the
+        // index of search when nothing is written any more.
         self.stopping.cancel();
-        self.tasks.end_all(END_TIMEOUT, |name| name != FEED_READER).await;
+        self.tasks.end_all(END_TIMEOUT, |name| name != FEED_READER && name != SEARCH).await;
         if let Some((recorder, _)) = &self.recorder {
             recorder.give_up_base();
         }

@@ -26,6 +26,7 @@ use crate::services::privacy::Privacy;
 use crate::services::progress::Progress;
 use crate::services::purges::Purges;
 use crate::services::rooms::Rooms;
+use crate::services::search::Search;
 use crate::services::settings::{LiveSettings, Settings};
 use crate::services::storage::Storage;
 use crate::services::streams::Streams;
@@ -62,6 +63,8 @@ pub struct App {
     pub moderation: Moderation,
     /// How order is kept in a room by its moderators, and what is reported to them.
     pub moderators: Moderators,
+    /// What was said, by its words.
+    pub search: Search,
     /// Transcripts of rooms.
     pub transcripts: Transcripts,
     /// Legal holds, exports and erasures.
@@ -117,6 +120,7 @@ impl App {
             rooms: Rooms::new(store.clone(), live.clone(), settings.clone()),
             moderators: Moderators::new(store.clone(), live.clone(), rates.clone(), settings.clone(), uses.clone()),
             moderation: Moderation::new(store.clone(), live.clone(), settings.clone(), uses.clone()),
+            search: Search::new(store.clone(), settings.clone(), uses.clone()),
             transcripts: Transcripts::new(store.clone(), streams.clone()),
             privacy: Privacy::new(store.clone(), live.clone(), settings.clone(), streams.clone()),
             purges: Purges::new(store.clone(), settings.clone(), ending.clone()),
@@ -149,6 +153,8 @@ pub async fn close(app: &App) -> Result<(), StoreError> {
     if tokio::time::timeout(STREAMS_END, app.streams.ended()).await.is_err() {
         tracing::warn!("a streamed answer did not end in time");
     }
+    // Nothing is written behind this: the index ends with the last of it, and the next start finds it so.
+    app.search.end().await;
     let closing = app.store.close();
     tokio::pin!(closing);
     let closed = match tokio::time::timeout(STORE_CLOSES, &mut closing).await {

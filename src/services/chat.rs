@@ -493,8 +493,12 @@ fn versioned<'m>(message: &'m Message, versions: &'m HashMap<u64, Vec<WithheldVe
 
 /// A key is its caller's, and is shown to nobody else.
 fn without_keys_of_others(mut page: MessagePage, viewer: &UserId) -> MessagePage {
-    for message in page.messages.iter_mut().filter(|message| message.sender != *viewer) {
+    hide_keys_of_others(&mut page.messages, viewer);
+    page
+}
+
+pub(super) fn hide_keys_of_others(messages: &mut [Message], viewer: &UserId) {
+    for message in messages.iter_mut().filter(|message| message.sender != *viewer) {
         message.client_id = None;
     }
-    page
 }

@@ -30,6 +30,7 @@ pub mod progress;
 pub mod purges;
 mod refused_sign_ins;
 pub mod rooms;
+pub mod search;
 pub mod settings;
 pub mod storage;
 pub mod streams;

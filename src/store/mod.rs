@@ -16,6 +16,7 @@ pub mod operations;
 pub mod order;
 pub mod privacy;
 pub mod rows;
+pub mod searched;
 pub mod webhooks;
 
 pub use access::{Bans, ListPage, ListQuery, MemberPage, PeopleBook, RoomBook};
@@ -24,6 +25,7 @@ pub use maintenance::{Failing, Identity, Maintenance, StoreStatus, TableStats};
 pub use notices::Notices;
 pub use order::{Order, ReportPage, ReportQuery};
 pub use privacy::{AuditPart, Audits, ExportCursor, ExportPage, Privacy, UserItem, UserProfile};
+pub use searched::Searched;
 pub use webhooks::{HookItem, HookMark, HookPlan, Hooks};
 
 use std::future::Future;
@@ -184,6 +186,7 @@ pub trait Store:
     + PeopleBook
     + Order
     + Hooks
+    + Searched
 {
 }
 
@@ -205,6 +208,7 @@ impl<T> Store for T where
         + PeopleBook
         + Order
         + Hooks
+        + Searched
 {
 }
 

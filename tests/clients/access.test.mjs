@@ -448,7 +448,7 @@ describe('with open rooms off', () => {
       for (const [there, missing] of [['is-there', 'not-here'], [1111, 2222]]) {
         const requests = (roomId) => [
           ['chat:join', { roomId }], ['chat:join', { roomId, after: 5 }], ['chat:join', roomId], ['chat:leave', { roomId }], ['chat:history', { roomId }],
-          ['chat:history', { roomId, before: id }], ['chat:message', { roomId, content: 'x' }], ['chat:message', { roomId, content: 'x', replyToId: id, clientId: `c-${there}` }],
+          ['chat:history', { roomId, before: id }], ['chat:search', { q: 'word', roomId }], ['chat:message', { roomId, content: 'x' }], ['chat:message', { roomId, content: 'x', replyToId: id, clientId: `c-${there}` }],
           ['chat:edit', { roomId, messageId: id, content: 'x' }], ['chat:delete', { roomId, messageId: id }], ['chat:read', { roomId, messageId: id }],
           ['chat:typing', { roomId, isTyping: true }], ['presence:list', { roomId }],
         ];

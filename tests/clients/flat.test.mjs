@@ -26,6 +26,7 @@ const plain = (messageId) => ({
   'chat:delete': event('chat:delete', { roomId: 'own-2', messageId }, 'DELETE', `/rooms/own-2/messages/${messageId}`),
   'chat:typing': event('chat:typing', { roomId: 'own-3', isTyping: true }, 'POST', '/rooms/own-3/typing', { isTyping: true }),
   'chat:history': event('chat:history', { roomId: 'own-0', limit: 5 }, 'GET', '/rooms/own-0/messages?limit=5'),
+  'chat:search': event('chat:search', { q: 'message', limit: 5 }, 'GET', '/search?q=message&limit=5'),
   'chat:rooms': event('chat:rooms', { limit: 5 }, 'GET', '/rooms?limit=5'),
   'progress:sync': event('progress:sync', { lessonId: 1, progress: 50, timeSpent: 1 }, 'POST', '/progress', { lessonId: 1, progress: 50, timeSpent: 1 }),
   'progress:get': event('progress:get', { limit: 5 }, 'GET', '/progress?limit=5'),

@@ -22,6 +22,7 @@ export const ACTS = {
   'chat:typing': event('chat:typing', { roomId: 'crowd', isTyping: false }, 'POST', '/rooms/crowd/typing', { isTyping: false }),
   'chat:read': event('chat:read', { roomId: 'own-0', messageId: 1 }, 'POST', '/rooms/own-0/read', { messageId: 1 }),
   'chat:history': event('chat:history', { roomId: 'own-0', limit: 200 }, 'GET', '/rooms/own-0/messages?limit=200'),
+  'chat:search': event('chat:search', { q: 'message', limit: 50 }, 'GET', '/search?q=message&limit=50'),
   'chat:rooms': event('chat:rooms', {}, 'GET', '/rooms'),
   'chat:mute': event('chat:mute', { roomId: 'own-0', userId: 8, seconds: 60 }, 'POST', '/rooms/own-0/mute', { userId: 8, seconds: 60 }),
   'chat:unmute': event('chat:unmute', { roomId: 'own-0', userId: 8 }, 'POST', '/rooms/own-0/unmute', { userId: 8 }),

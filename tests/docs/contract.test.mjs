@@ -1,7 +1,10 @@
 // The machine-readable contract against published validators, and against what goes over the wire: each route and each event here,
 // and what all other suites have sent and heard, where they have been recorded (tests/run).
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Parser } from '@asyncapi/parser';
@@ -92,11 +95,22 @@ function assertFits(recorded) {
 }
 
 let server;
+let platform;
+let dir;
 before(async () => {
   note.always = true;
-  server = await Appliance.start({ env: noLimits });
+  platform = createServer((asked, answer) => asked.resume().once('end', () => answer.end('{}')));
+  await new Promise((resolve) => { platform.listen(0, '127.0.0.1', resolve); });
+  dir = mkdtempSync(join(tmpdir(), 'contract-'));
+  writeFileSync(join(dir, 'secret'), `whsec_${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
+  const env = { ACADEMY_RT_WEBHOOKS_URL: `http://127.0.0.1:${platform.address().port}/`, ACADEMY_RT_WEBHOOKS_SECRET_FILE: join(dir, 'secret') };
+  server = await Appliance.start({ env: { ...noLimits, ...env } });
 });
-after(() => server.stop());
+after(async () => {
+  await server.stop();
+  platform.close();
+  rmSync(dir, { recursive: true, force: true });
+});
 
 test('openapi.yaml is OpenAPI 3.1 by the words of a validator', async () => {
   const { valid, errors } = await new Validator().validate(openapi);
@@ -283,6 +297,11 @@ test('each event and each route is as the contract says it', async () => {
   await of('POST', '/tokens/revoke', { userId: 66, dryRun: true });
   await of('POST', '/tokens/revoke', { jti: 'j' });
   await of('GET', '/tokens/revoked');
+  await of('GET', '/webhooks');
+  await of('POST', '/webhooks/test', {});
+  await of('POST', '/webhooks/replay', { all: true });
+  await does(ann, 'chat:search', { q: 'four' });
+  await own('GET', '/search?q=four&room=a');
   await of('POST', '/holds', { userId: 9, reason: 'r' });
   await of('GET', '/holds');
   await of('DELETE', '/holds/user/9');

@@ -15,6 +15,7 @@ use academy_rt::protocol::admin::{access, data};
 use academy_rt::protocol::cursor::{Cursor, Life, Seal};
 use academy_rt::protocol::decode;
 use academy_rt::protocol::request::*;
+use academy_rt::search::{Query, Reader};
 use academy_rt::server::proxy_protocol;
 use academy_rt::store::rows::{Digests, RowLog};
 use academy_rt::transport::forwarded::client_of;
@@ -86,6 +87,11 @@ pub fn requests(bytes: &[u8]) {
     let _ = decode::request::<MessageRef>(text);
     let _ = decode::request::<ChatTyping>(text);
     let _ = decode::request::<ChatHistory>(text);
+    if let Ok(request) = decode::request::<ChatSearch>(text)
+        && let Ok(query) = Query::parse(&request.q)
+    {
+        let _ = query.fits(&mut Reader::default(), text);
+    }
     let _ = decode::request::<Vec<ProgressSync>>(text);
     let _ = decode::request::<ProgressGet>(text);
     let _ = decode::request::<ProgressHistory>(text);

@@ -29,6 +29,7 @@ fn a_task_that_ends_unexpectedly_ends_the_server_with_its_name_and_nothing_ackno
         "reload",
         "follow-up",
         "watchdog",
+        "search",
     ];
     for task in all {
         let appliance = with_fault_in(task);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The layers in reading order; each may import the earlier ones that are named beside it.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("protocol", &["domain"]),
     ("config", &["domain"]),
@@ -12,8 +12,9 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("store", &["domain", "config"]),
     ("observability", &["domain", "config", "store"]),
     ("archive", &["domain", "config", "store", "observability"]),
-    ("realtime", &["domain", "protocol", "store", "observability"]),
-    ("services", &["domain", "protocol", "config", "store", "archive", "observability", "realtime"]),
+    ("search", &["domain", "store"]),
+    ("realtime", &["domain", "protocol", "store", "observability", "search"]),
+    ("services", &["domain", "protocol", "config", "store", "archive", "observability", "search", "realtime"]),
     ("transport", &["domain", "protocol", "config", "auth", "archive", "observability", "realtime", "services"]),
     ("server", &[EARLIER]),
     ("cli", &[EARLIER]),
@@ -31,10 +32,12 @@ fn may_import(layer: &str, target: &str) -> bool {
 
 /// Crates that have one home. The server composes the library's layer and warp's routes; the command line has the small
 /// client of the control socket.
-const HOMES: [(&str, &[&str]); 13] = [
+const HOMES: [(&str, &[&str]); 15] = [
     ("toml", &["config/"]),
     ("jsonwebtoken", &["auth/"]),
     ("redb", &["store/embedded/"]),
+    ("tantivy", &["search/"]),
+    ("frostem", &["search/"]),
     ("socketioxide", &["transport/socketio/", "server/mod.rs", "server/compose.rs", "server/middleware.rs"]),
     ("warp", &["transport/http/", "transport/console/", "transport/static_file.rs", "server/middleware.rs"]),
     ("askama", &["transport/console/"]),

@@ -415,6 +415,7 @@ describe('the server in memory answers as the real one', () => {
     await ask(ann, 'chat:history', { roomId: 'p', limit: 1 });
     await ask(ann, 'chat:history', { roomId: 'p', after: first.id });
     await ask(ann, 'chat:history', { roomId: 'p', before: second.id });
+    for (const payload of [{}, { q: '' }, { q: '-x' }, { q: 'x', limit: 51 }, { q: 'x'.repeat(257) }, { q: 'a b c d e f g h i j k l m n o p q' }]) await ask(ann, 'chat:search', payload);
     await ask(ann, 'presence:list', 'q');
     for (const payload of [{}, { lessonId: 1 }, { lessonId: 1, progress: 101 }, { lessonId: 1, progress: 5, timeSpent: -1 }, { lessonId: 1, progress: 5, status: 'x' }, { lessonId: 1, progress: 40, timeSpent: 5, syncId: 's' }, { lessonId: 1, progress: 40, timeSpent: 5, syncId: 's' }, { lessonId: 1, progress: 41, syncId: 's' }, { lessonId: 1, progress: 30, timeSpent: 2, baseVersion: 0 }, { lessonId: 1, progress: 100, courseId: 'c' }, [{ lessonId: 2, progress: 0 }, { lessonId: 3, progress: 1 }], [{ lessonId: 2, progress: 0 }, { lessonId: 3 }]]) await ask(ann, 'progress:sync', payload);
     await ask(ann, 'progress:get', { lessonId: 1 });

@@ -32,6 +32,7 @@ export const ROUTES = {
   'chat:typing': (p) => ['POST', roomPath(p, 'typing'), without(p, 'roomId')],
   'chat:read': (p) => ['POST', roomPath(p, 'read'), without(p, 'roomId')],
   'chat:history': (p) => ['GET', roomPath(p, `messages${queryOf(p, 'before', 'after', 'limit', 'versions')}`)],
+  'chat:search': (p) => ['GET', `/search${queryOf({ ...p, room: p.roomId }, 'q', 'room', 'before', 'limit')}`],
   'chat:rooms': (p) => ['GET', `/rooms${queryOf(p, 'after', 'limit')}`],
   'chat:mute': (p) => ['POST', roomPath(p, 'mute'), without(p, 'roomId')],
   'chat:unmute': (p) => ['POST', roomPath(p, 'unmute'), without(p, 'roomId')],
@@ -107,7 +108,7 @@ function unroutable(event, payload) {
   if (!ROUTES[/** @type {keyof typeof ROUTES} */ (event)]) return { code: 'invalid_payload', message: `'${event}' is not an event of this server` };
   if (event === 'progress:sync') return isObject(payload) || Array.isArray(payload) ? undefined : { code: 'invalid_payload', message: 'a report must be an object' };
   if (!isObject(payload)) return { code: 'invalid_payload', message: `the payload of ${event} must be an object` };
-  if ((event.startsWith('chat:') && event !== 'chat:rooms') || event === 'presence:list') {
+  if ((event.startsWith('chat:') && event !== 'chat:rooms' && event !== 'chat:search') || event === 'presence:list') {
     if (payload.roomId === undefined) return invalid('roomId', 'roomId is missing');
     if (!isId(payload.roomId)) return invalid('roomId', 'roomId must be a non-negative integer or a string');
   }

@@ -171,6 +171,7 @@ pub fn run(global: &Global, args: &DoctorArgs) -> anyhow::Result<Exit> {
     results.extend(continuous_backup(status.as_ref().ok()));
     results.extend(forwarding(&config, status.as_ref().ok())?);
     results.extend(webhooks(status.as_ref().ok()));
+    results.extend(search(status.as_ref().ok()));
     results.extend(proxy(&config, status.as_ref().ok()));
     results.extend(origins(&config, status.as_ref().ok()));
     // This machine may be one of the proxies, whose connections begin with the PROXY protocol.
@@ -386,6 +387,26 @@ fn webhooks(status: Option<&Value>) -> Vec<CheckResult> {
         results.push(CheckResult::warning("join authorisation", what, remedy));
     }
     results
+}
+/// Whether messages can be searched for, if search is on.
+fn search(status: Option<&Value>) -> Option<CheckResult> {
+    let search = status?.get("search")?;
+    let number = |name: &str| search.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let remedy = "The server builds the index again by itself. If this stays, check the disk of the data directory, or stop the server, remove the directory search in it, and start again.";
+    if let Some(problem) = search.get("problem").and_then(Value::as_str) {
+        return Some(CheckResult::problem("search", problem, remedy));
+    }
+    let rebuilt = match search.get("rebuilt").and_then(Value::as_str) {
+        Some(why) => format!("; it was built anew since the start ({why})"),
+        None => String::new(),
+    };
+    let messages = number("messages");
+    if search.get("isComplete").and_then(Value::as_bool) != Some(true) {
+        let up_to = number("upTo");
+        let behind = format!("the index has {messages} messages up to id {up_to}, and is not complete{rebuilt}");
+        return Some(CheckResult::warning("search", behind, remedy));
+    }
+    Some(CheckResult::good("search", format!("the index is complete, {messages} messages{rebuilt}")))
 }
 
 /// Whether a proxy in front passes on client addresses.

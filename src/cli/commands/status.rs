@@ -198,6 +198,18 @@ impl Said<'_> {
         }
     }
 
+    /// Of the index of search.
+    fn search(&self) -> String {
+        let (messages, mib) = (self.number("/messages"), self.mib("/bytes"));
+        if let Some(problem) = self.0.pointer("/problem").and_then(Value::as_str) {
+            return format!("INCOMPLETE: {problem}");
+        }
+        match self.0.pointer("/isComplete").and_then(Value::as_bool) {
+            Some(true) => format!("{messages} messages, {mib:.1} MiB"),
+            _ => format!("{}, {messages} messages so far, {mib:.1} MiB", self.word("/state")),
+        }
+    }
+
     fn backup(&self) -> String {
         match self.0.pointer("/store/lastBackup/at").and_then(Value::as_u64) {
             Some(at) => format!("{} ({:.1} MiB)", moment(Timestamp(at)), self.mib("/store/lastBackup/bytes")),
@@ -323,6 +335,9 @@ fn text(answer: &Value) -> String {
     }
     if let Some(webhooks) = answer.get("webhooks") {
         row("webhooks", webhook::standing(webhooks));
+    }
+    if let Some(search) = answer.get("search") {
+        row("search", Said(search).search());
     }
     for (name, pointer, what) in [
         ("PROXIES", "/untrustedProxies", "not in server.trusted_proxies"),

@@ -6,6 +6,7 @@ use crate::domain::Timestamp;
 
 /// `GET /api/v1/admin/webhooks`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HookListRequest {
     /// Dead letters behind this one.
@@ -18,6 +19,7 @@ pub struct HookListRequest {
 
 /// `POST /api/v1/admin/webhooks/replay`.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct HookReplayRequest {
     /// The id of one dead letter.
@@ -30,6 +32,7 @@ pub struct HookReplayRequest {
 
 /// How webhooks stand.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HooksView {
     /// Where to; null: nowhere.
@@ -66,6 +69,7 @@ pub struct HooksView {
 
 /// A dead letter.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetterView {
     /// The id that the receiver sees.
@@ -85,6 +89,7 @@ pub struct DeadLetterView {
 
 /// How webhooks stand, with a part of the dead letters.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HookList {
     /// How they stand.
     pub webhooks: HooksView,
@@ -96,6 +101,7 @@ pub struct HookList {
 
 /// What a test came to.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct HookTested {
     /// Its id.
@@ -114,6 +120,7 @@ pub struct HookTested {
 
 /// What is told again.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HooksReplayed {
     /// How many.
     pub replayed: u64,

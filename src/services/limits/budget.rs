@@ -55,7 +55,7 @@ pub enum Cost {
 
 impl RequestKind {
     /// All of them: as the documents name them, and what each costs.
-    pub const ALL: [(RequestKind, &'static str, Cost); 33] = {
+    pub const ALL: [(RequestKind, &'static str, Cost); 34] = {
         use ClientEvent as E;
         use Cost::Points;
         use RequestKind::Event;
@@ -68,6 +68,7 @@ impl RequestKind {
             (Event(E::ChatTyping), "chat:typing", Points(1)),
             (Event(E::ChatRead), "chat:read", Points(3)),
             (Event(E::ChatHistory), "chat:history", Points(5)),
+            (Event(E::ChatSearch), "chat:search", Points(50)),
             (Event(E::ChatRooms), "chat:rooms", Points(10)),
             (Event(E::ChatMute), "chat:mute", Points(10)),
             (Event(E::ChatUnmute), "chat:unmute", Points(10)),
@@ -112,6 +113,7 @@ impl RequestKind {
                 event,
                 E::ChatJoin
                     | E::ChatHistory
+                    | E::ChatSearch
                     | E::ChatRooms
                     | E::ChatReports
                     | E::ProgressGet

@@ -21,6 +21,7 @@ use crate::store::embedded::offline::renamed::Renamed;
 use crate::store::notices::{NoticePage, NoticeQuery, Notices, ReaderPage, ReaderQuery};
 use crate::store::operations::{AnyAnswer, Applied, Broadcast, RequestKey, Write};
 use crate::store::rows::{CommitTap, RowSink};
+use crate::store::searched::{Searchable, SearchablePart, Searched};
 use crate::store::webhooks::{DeadLetter, HookCounts, Sighted};
 use crate::store::{
     Answer, Answers, Arrival, AuditPart, Audits, Bans, ExportCursor, ExportPage, Failing, HookItem, HookMark, HookPlan,
@@ -268,6 +269,33 @@ impl Hooks for Embedded {
 
     fn sighted(&self, after: Option<[u8; 16]>, limit: usize) -> Answer<'_, Sighted> {
         Box::pin(self.read(move |snapshot| snapshot.sighted(after, limit)))
+    }
+}
+impl Searched for Embedded {
+    fn searchable_behind(&self, after: u64, up_to: u64) -> Answer<'_, SearchablePart> {
+        Box::pin(self.read(move |snapshot| snapshot.searchable_behind(after, up_to)))
+    }
+
+    fn searchable(&self, messages: Vec<u64>) -> Answer<'_, Vec<Option<Searchable>>> {
+        Box::pin(self.read(move |snapshot| snapshot.searchable(&messages)))
+    }
+
+    fn rooms_gone(&self, rooms: Vec<u64>) -> Answer<'_, Vec<u64>> {
+        Box::pin(self.read(move |snapshot| snapshot.rooms_gone(&rooms)))
+    }
+
+    fn searched_rooms(&self, viewer: Author, room: Option<RoomId>, policy: RoomPolicy) -> Answer<'_, Vec<u64>> {
+        Box::pin(self.read(move |snapshot| snapshot.searched_rooms(&viewer, room.as_ref(), policy)))
+    }
+
+    fn found(
+        &self,
+        messages: Vec<u64>,
+        viewer: Author,
+        room: Option<RoomId>,
+        policy: RoomPolicy,
+    ) -> Answer<'_, Vec<Message>> {
+        Box::pin(self.read(move |snapshot| snapshot.found(&messages, &viewer, room.as_ref(), policy)))
     }
 }
 

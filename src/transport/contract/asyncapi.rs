@@ -9,7 +9,7 @@ use super::{Info, Ordered, Schemas, compare};
 use crate::domain::RoomId;
 use crate::protocol::admin::access::MuteChanged;
 use crate::protocol::answer::{
-    BatchSynced, History, InboxMarked, Joined, MessageDeleted, MessageEdited, MessagePosted, NotificationItems,
+    BatchSynced, Found, History, InboxMarked, Joined, MessageDeleted, MessageEdited, MessagePosted, NotificationItems,
     PresenceItems, ProgressItems, ProgressVersions, ReadUpTo, RoomAnswer, RoomList, SyncedView,
 };
 use crate::protocol::event::schemas as of_events;
@@ -18,9 +18,9 @@ use crate::protocol::order::{
     ResolvedFields, RoomStateAnswer,
 };
 use crate::protocol::request::{
-    AuthRefresh, ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatRooms, ChatTyping, ClientEvent, MessageRef,
-    NotificationDelete, NotificationList, NotificationRead, PresenceList, ProgressGet, ProgressHistory, ProgressSync,
-    RoomOnly,
+    AuthRefresh, ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatRooms, ChatSearch, ChatTyping, ClientEvent,
+    MessageRef, NotificationDelete, NotificationList, NotificationRead, PresenceList, ProgressGet, ProgressHistory,
+    ProgressSync, RoomOnly,
 };
 use crate::transport::socketio::Refreshed;
 
@@ -56,6 +56,7 @@ fn exchange(schemas: &mut Schemas, event: ClientEvent) -> (Value, Value) {
         ClientEvent::ChatTyping => (schemas.read::<ChatTyping>(), done),
         ClientEvent::ChatRead => (schemas.read::<MessageRef>(), schemas.answer::<ReadUpTo>()),
         ClientEvent::ChatHistory => (schemas.read::<ChatHistory>(), schemas.answer::<History>()),
+        ClientEvent::ChatSearch => (schemas.read::<ChatSearch>(), schemas.answer::<Found>()),
         ClientEvent::ChatRooms => (schemas.read::<ChatRooms>(), schemas.answer::<RoomList>()),
         ClientEvent::ChatMute => (schemas.read::<ChatMute>(), schemas.answer::<MuteChanged>()),
         ClientEvent::ChatUnmute => (schemas.read::<ChatUnmute>(), schemas.answer::<MuteChanged>()),
@@ -106,6 +107,7 @@ fn summary(event: ClientEvent) -> &'static str {
         ClientEvent::ChatTyping => "Begin or end typing",
         ClientEvent::ChatRead => "Move the read mark",
         ClientEvent::ChatHistory => "A page of messages",
+        ClientEvent::ChatSearch => "Messages by their words",
         ClientEvent::ChatRooms => "The user's rooms",
         ClientEvent::ChatMute => "Let somebody read and not write in a room, for a time",
         ClientEvent::ChatUnmute => "Let somebody write again",

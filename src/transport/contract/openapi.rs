@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Info, Ordered, Schemas, compare};
+use crate::domain::RoomId;
 use crate::domain::privacy::Certificate;
 use crate::protocol::admin::access::{
     BanView, BlockChanged, ConnectionView, Diagnosis, Disconnected, ListRequest, Listed, MemberChanged, MemberRequest,
@@ -18,8 +19,9 @@ use crate::protocol::admin::data::{
     LastBackup, MessageRemoved, ReportRequest, Tables, TranscriptRequest,
 };
 use crate::protocol::admin::notices::{NoticeListRequest, NoticeView, ReaderListRequest, Readers, Recalled};
+use crate::protocol::admin::webhooks::{HookList, HookListRequest, HookReplayRequest, HookTested, HooksReplayed};
 use crate::protocol::answer::{
-    BatchSynced, BroadcastSent, History, InboxMarked, Joined, MessageDeleted, MessageEdited, MessagePosted,
+    BatchSynced, BroadcastSent, Found, History, InboxMarked, Joined, MessageDeleted, MessageEdited, MessagePosted,
     NotificationItems, PresenceItems, ProgressItems, ProgressVersions, ReadUpTo, RoomAnswer, RoomList, SyncedView,
 };
 use crate::protocol::http::{Health, Polled, Status};
@@ -28,8 +30,9 @@ use crate::protocol::order::{
     ResolveRequest, ResolvedFields, RoomStateAnswer,
 };
 use crate::protocol::request::{
-    Broadcast, ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatRooms, ChatTyping, MessageRef, NotificationContent,
-    NotificationList, NotificationRead, NotificationTarget, PresenceList, ProgressGet, ProgressHistory, ProgressSync,
+    Broadcast, ChatEdit, ChatHistory, ChatJoin, ChatMessage, ChatRooms, ChatSearch, ChatTyping, MessageRef,
+    NotificationContent, NotificationList, NotificationRead, NotificationTarget, PresenceList, ProgressGet,
+    ProgressHistory, ProgressSync,
 };
 use crate::protocol::view::{Session, VersionedMessage};
 use crate::transport::http::routes::{ARCHIVE, JSON, JSON_LINES, ROUTES, Route};
@@ -144,8 +147,13 @@ impl Row<'_, '_> {
     }
 
     /// The fields of a request that are in the query: those that are not in the path.
-    fn query<T: JsonSchema>(mut self) -> Self {
-        let names = path_names(self.path);
+    fn query<T: JsonSchema>(self) -> Self {
+        self.query_without::<T>(&[])
+    }
+
+    /// The same but for fields that are said otherwise.
+    fn query_without<T: JsonSchema>(mut self, others: &[&str]) -> Self {
+        let names: Vec<&str> = path_names(self.path).into_iter().chain(others.iter().copied()).collect();
         let schema = self.book.schemas.read_without::<T>(&names);
         let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         for (name, mut schema) in properties {
@@ -320,6 +328,7 @@ fn fill(book: &mut Book<'_>) {
     book.row("session", "GET", "/api/v1/session", "Who the caller is").answers::<Session<'static>>().or_refuses();
     of_chat(book);
     of_order(book);
+    of_webhooks(book);
     of_progress(book);
     of_inbox(book);
     let rooms = json!({ "type": "array", "maxItems": 100, "items": text() });
@@ -363,6 +372,12 @@ fn fill(book: &mut Book<'_>) {
 fn of_chat(book: &mut Book<'_>) {
     let one = "/api/v1/rooms/{roomId}/messages/{messageId}";
     let all = "/api/v1/rooms/{roomId}/messages";
+    let room = book.schemas.read::<RoomId>();
+    book.row("chat", "GET", "/api/v1/search", "Messages by their words")
+        .parameter("query", "room", "Only in this room; in all of the user's list without it.", room)
+        .query_without::<ChatSearch>(&["roomId"])
+        .answers::<Found>()
+        .or_refuses();
     book.row("chat", "GET", "/api/v1/rooms", "The caller's rooms")
         .query::<ChatRooms>()
         .answers::<RoomList>()
@@ -389,6 +404,21 @@ fn of_chat(book: &mut Book<'_>) {
     book.row("chat", "GET", "/api/v1/rooms/{roomId}/presence", "Who is in a room")
         .query::<PresenceList>()
         .answers::<PresenceItems>()
+        .or_refuses();
+}
+
+fn of_webhooks(book: &mut Book<'_>) {
+    let tag = "administration";
+    book.row(tag, "GET", "/api/v1/admin/webhooks", "How webhooks stand, and the dead letters")
+        .query::<HookListRequest>()
+        .answers::<HookList>()
+        .or_refuses();
+    book.row(tag, "POST", "/api/v1/admin/webhooks/test", "Send a webhook of type `test` now")
+        .answers::<HookTested>()
+        .or_refuses();
+    book.row(tag, "POST", "/api/v1/admin/webhooks/replay", "Send dead letters again")
+        .body::<HookReplayRequest>(true)
+        .answers::<HooksReplayed>()
         .or_refuses();
 }
 

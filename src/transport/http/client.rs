@@ -52,6 +52,13 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(asker(api, RequestKind::Event(ClientEvent::ChatRooms)))
         .and(query())
         .then(rooms);
+    let search = v1()
+        .and(warp::path!("search"))
+        .and(warp::get())
+        .and(with_api(api))
+        .and(asker(api, RequestKind::Event(ClientEvent::ChatSearch)))
+        .and(query())
+        .then(search);
     let history = v1()
         .and(warp::path!("rooms" / String / "messages"))
         .and(warp::get())
@@ -108,7 +115,19 @@ pub(super) fn routes(api: &Arc<HttpApi>) -> BoxedFilter<(Response,)> {
         .and(asker(api, RequestKind::Event(ClientEvent::PresenceList)))
         .and(query())
         .then(presence);
-    let chat = session.or(rooms).unify().or(history).unify().or(post).unify().or(edit).unify().or(delete).unify();
+    let chat = session
+        .or(rooms)
+        .unify()
+        .or(search)
+        .unify()
+        .or(history)
+        .unify()
+        .or(post)
+        .unify()
+        .or(edit)
+        .unify()
+        .or(delete)
+        .unify();
     let chat = chat.or(typing).unify().or(read).unify().or(join).unify().or(leave).unify().or(presence).unify().boxed();
     chat.or(progress_routes(api)).unify().or(inbox_routes(api)).unify().boxed()
 }
@@ -196,6 +215,13 @@ async fn edit(room: String, message: String, api: Arc<HttpApi>, caller: Caller, 
     let result = async {
         api.app.chat.edit(&caller, from_body(&body, [room_id(&room)?, number_in_path("messageId", &message)?])?).await
     };
+    answer(result.await)
+}
+
+async fn search(api: Arc<HttpApi>, caller: Caller, query: String) -> Response {
+    const KNOWN: [(&str, Kind); 4] =
+        [("q", Kind::Text), ("room", Kind::Id), ("before", Kind::Number), ("limit", Kind::Number)];
+    let result = async { api.app.search.search(&caller, from_query(&query, &KNOWN, [])?).await };
     answer(result.await)
 }
 

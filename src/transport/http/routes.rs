@@ -44,7 +44,7 @@ const fn costly(path: &'static str, methods: &'static [&'static str], content_ty
 }
 
 /// All of them. The first row that fits is the one that counts: what is spelt out stands before what stands for anything.
-pub const ROUTES: [Route; 65] = [
+pub const ROUTES: [Route; 66] = [
     read(row("/healthz", &["GET"])),
     read(row("/readyz", &["GET"])),
     read(row("/api/health", &["GET"])),
@@ -52,6 +52,7 @@ pub const ROUTES: [Route; 65] = [
     row("/api/v1/broadcast", &["POST"]),
     row("/api/v1/notifications", &["GET", "POST"]),
     row("/api/v1/session", &["GET"]),
+    row("/api/v1/search", &["GET"]),
     row("/api/v1/rooms", &["GET"]),
     row("/api/v1/rooms/{roomId}/join", &["POST"]),
     row("/api/v1/rooms/{roomId}/leave", &["POST"]),

@@ -64,6 +64,14 @@ impl SocketIoTransport {
             ClientEvent::ChatHistory => {
                 answer(link, event, ack, with(payload, async |request| app.chat.history(&caller, request).await).await);
             }
+            ClientEvent::ChatSearch => {
+                answer(
+                    link,
+                    event,
+                    ack,
+                    with(payload, async |request| app.search.search(&caller, request).await).await,
+                );
+            }
             ClientEvent::ChatRooms => {
                 // It may come without anything, or with what says nothing.
                 let payload = if is_object(payload) { payload } else { "{}" };

@@ -74,6 +74,7 @@ const ROUTES = [
   ['POST', /^\/rooms\/([^/]+)\/typing$/, 'chat:typing', 'roomId'],
   ['POST', /^\/rooms\/([^/]+)\/read$/, 'chat:read', 'roomId'],
   ['GET', /^\/rooms\/([^/]+)\/presence$/, 'presence:list', 'roomId'],
+  ['GET', /^\/search$/, 'chat:search'],
   ['GET', /^\/rooms$/, 'chat:rooms'],
   ['POST', /^\/progress$/, 'progress:sync'],
   ['GET', /^\/progress$/, 'progress:get'],
@@ -335,6 +336,7 @@ class FakeAcademy {
       case 'chat:typing': return this.#typing(user, given, socket);
       case 'chat:read': return this.#read(user, given);
       case 'chat:history': return this.#history(user, this.#enterable(user, given), given);
+      case 'chat:search': return this.#search(user, given);
       case 'chat:rooms': return this.#list(user);
       case 'presence:list': return this.#presence(given, socket);
       case 'progress:sync': return this.#sync(user, given);
@@ -480,6 +482,28 @@ class FakeAcademy {
       this.#emit({ room: room.id }, 'chat:read', { roomId: room.id, userId: user.id, messageId });
     }
     return { roomId: payload.roomId, messageId };
+  }
+
+  /** Words without their accents, not in their other forms: the server knows these. */
+  #search(user, { q, roomId, room, before, limit = 20 }) {
+    if (q === undefined || q === null) throw invalid('q', 'q is missing');
+    if (!isText(q)) throw invalid('q', 'q must be a text');
+    if (!isWhole(limit) || limit < 1 || limit > 50) throw invalid('limit', 'limit must be 1 to 50');
+    const wordsOf = (text) => String(text).normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+    const parts = [...q.matchAll(/(-?)(?:"([^"]*)"?|([^\s"]+))/gu)].map(([, minus, phrase, word]) => ({ isUnwanted: minus !== '', words: wordsOf(phrase ?? word) })).filter(({ words }) => words.length > 0);
+    if ([...q].length > 256) throw invalid('q', 'q may have 256 characters at most');
+    if (parts.flatMap(({ words }) => words).length > 16) throw invalid('q', 'q may have 16 words at most');
+    if (!parts.some(({ isUnwanted }) => !isUnwanted)) throw invalid('q', 'q must have a word to look for; a word behind - is one that must not be there');
+    const named = roomId ?? room;
+    const rooms = named === undefined ? [...this.#rooms.values()].filter((one) => one.listed.has(key(user.id)) && this.#mayEnter(user, one)) : [this.#enterable(user, { roomId: named })];
+    const fits = ({ content, deletedAt, id }) => {
+      const has = ({ words }) => ` ${wordsOf(content).join(' ')} `.includes(` ${words.join(' ')} `);
+      return !deletedAt && (before === undefined || id < before) && parts.every((part) => has(part) !== part.isUnwanted);
+    };
+    const found = rooms.flatMap((one) => one.messages.filter(fits)).sort((a, b) => b.id - a.id);
+    const messages = found.slice(0, limit).map((message) => asToldTo(user, 'chat:message', message));
+    const hasMore = found.length > limit;
+    return { messages, hasMore, ...(hasMore ? { next: messages.at(-1).id } : {}), isComplete: true, upTo: this.#lastId };
   }
 
   #list(user) {
@@ -717,7 +741,7 @@ class FakeAcademy {
     for (const [verb, pattern, event, ...names] of ROUTES) {
       const found = verb === method ? pattern.exec(path) : null;
       if (!found) continue;
-      const given = body === undefined ? Object.fromEntries([...search].map(([name, text]) => [name, /^(true|false)$/.test(text) ? text === 'true' : ['since'].includes(name) ? text : inUrl(text)])) : JSON.parse(body);
+      const given = body === undefined ? Object.fromEntries([...search].map(([name, text]) => [name, ['since', 'q'].includes(name) ? text : /^(true|false)$/.test(text) ? text === 'true' : inUrl(text)])) : JSON.parse(body);
       const payload = Array.isArray(given) ? given : { ...given, ...Object.fromEntries(names.map((name, i) => [name, inUrl(decodeURIComponent(found[i + 1]))])) };
       const answer = this.#answerTo(user, event, payload);
       return answer.ok ? [200, answer] : refused(answer.error);

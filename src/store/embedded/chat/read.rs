@@ -163,12 +163,7 @@ impl Snapshot {
         let Some((message, place)) = get(&table, &k8(id), |row| decode_message(row, id, &nowhere))? else {
             return Ok(None);
         };
-        let Some(room) = get(&self.rooms()?, &k8(place.room), decode_room)?.map(|record| record.id) else {
-            return Ok(None);
-        };
-        if get_number(&self.room_no()?, room.canonical().as_bytes())? != Some(place.room) {
-            return Ok(None);
-        }
+        let Some(room) = self.room_by_number(place.room)? else { return Ok(None) };
         shown((Message { room, ..message }, place), &mut Ids::of(&users)).map(Some)
     }
 

@@ -21,7 +21,7 @@ use crate::observability::process;
 use crate::protocol::admin::data::LastBackup;
 use crate::protocol::http::{
     AuditForward, BusyRoom, ContinuousBackup, KeyStatus, ProcessCounts, QuotaCounts, QuotaFigures, RateFigures,
-    RefusedUser, SeenName, Status, StoreCounts, UnreachableCounts,
+    RefusedUser, SearchStatus, SeenName, Status, StoreCounts, UnreachableCounts,
 };
 use crate::services::access::refusal_view;
 use crate::services::{Caller, authorize};
@@ -150,6 +150,16 @@ async fn status(api: Arc<HttpApi>, caller: Caller) -> Response {
             problem: forwarding.problem,
         }),
         webhooks: api.app.webhooks.view(),
+        search: api.app.search.standing().map(|standing| SearchStatus {
+            state: standing.doing.as_str(),
+            messages: standing.documents,
+            bytes: standing.bytes,
+            up_to: standing.up_to,
+            is_complete: standing.is_complete(),
+            lag_seconds: standing.behind().as_secs(),
+            rebuilt: standing.anew,
+            problem: standing.problem,
+        }),
         deliveries: api.sockets.delivered(),
         slow_readers: api.sockets.slow_readers(),
     };
