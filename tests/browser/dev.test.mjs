@@ -138,7 +138,7 @@ test('tokens are for the asking, and bad input is told', async () => {
   }
 });
 
-test('a page of another site has nothing of it, whatever its name leads to', async () => {
+test('a page of another site has nothing of it whatever its name leads to', async () => {
   const asked = (headers, path = '/dev/token?user=1&role=admin') => new Promise((resolve, reject) => {
     request({ port: server.port, host: '127.0.0.1', path, headers }, (answer) => {
       let raw = '';
