@@ -18,7 +18,8 @@ usr/share/doc/academy-rt/academy-rt.toml
 usr/share/doc/academy-rt/LICENSE
 usr/share/doc/academy-rt/third-party-licences.txt
 usr/share/doc/academy-rt/sbom.cdx.json
-$(for page in docs/*.md; do echo "usr/share/doc/academy-rt/$page"; done)"
+$(for page in docs/*.md; do echo "usr/share/doc/academy-rt/$page"; done)
+$(for file in assets/platform/*; do echo "usr/share/doc/academy-rt/platform/$(basename "$file")"; done)"
 
 has_all() {
   local list missing=0

@@ -476,7 +476,8 @@ fn words(places: &Places, answers: &Answers, written: &Written) -> String {
          \x20 1. Start the server:        {start}\n\
          \x20 2. Check the installation:  academy-rt{option} doctor\n\
          \x20 3. Issue a token to try it: academy-rt{option} token issue --user 7 --name Ann --role learner\n\
-         \x20 4. Give the web platform the secret in {secret} as its JWT_SECRET.\n"
+         \x20 4. Put the secret with which the web platform signs its tokens (its JWT_SECRET) into {secret},\n\
+         \x20    in place of what is there; a platform that has none yet takes that one.\n"
     ));
     if let Some((cert, _)) = &written.certificate {
         text.push_str(&format!(
