@@ -393,7 +393,7 @@ pub struct AuditForward {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SearchStatus {
-    /// What it is doing: `opening`, `comparing`, `following`, `waiting`.
+    /// What it is doing: `unused` before the first search, `opening`, `comparing`, `following`, `waiting`.
     pub state: &'static str,
     /// Messages in it.
     pub messages: u64,

@@ -1,6 +1,7 @@
 //! The thread that keeps the index as the store is: from the position that the index itself has kept it takes in new messages, a
 //! second's at a time, and looks again at those that were changed. After a crash it compares all of them, because what was removed
-//! from the store leaves nothing there that would say so. What cannot be read is built anew, while everything else goes on.
+//! from the store leaves nothing there that would say so. What cannot be read is built anew, while everything else goes on. There is
+//! no index before somebody looks for something.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ const POLITE: i32 = 10;
 /// What the index is doing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Doing {
+    /// There is none, as nobody has looked for anything yet.
+    Unused,
     /// It is being opened, and its checksums are looked at.
     #[default]
     Opening,
@@ -64,6 +67,7 @@ impl Doing {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Doing::Unused => "unused",
             Doing::Opening => "opening",
             Doing::Comparing => "comparing",
             Doing::Following => "following",
@@ -101,6 +105,9 @@ impl Standing {
     /// How long ago it had all that was stored.
     #[must_use]
     pub fn behind(&self) -> Duration {
+        if self.doing == Doing::Unused {
+            return Duration::ZERO;
+        }
         self.complete_at.or(self.incomplete_since).map_or(Duration::ZERO, |at| at.elapsed())
     }
 
@@ -132,7 +139,10 @@ pub struct Follower {
     /// How often it has failed since it last had all that was stored.
     failures: AtomicU32,
     is_ending: Mutex<bool>,
+    /// Somebody has looked for something, in this life of the server or in an earlier one.
+    is_wanted: AtomicBool,
     woken: Condvar,
+    opened: watch::Sender<bool>,
     ended: watch::Sender<bool>,
 }
 
@@ -184,7 +194,9 @@ impl Follower {
             is_suspect: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             is_ending: Mutex::new(false),
+            is_wanted: AtomicBool::new(false),
             woken: Condvar::new(),
+            opened: watch::Sender::new(false),
             ended: watch::Sender::new(false),
         }
     }
@@ -192,6 +204,22 @@ impl Follower {
     /// Before anything is written: what is changed from here on is heard of.
     pub fn begin(&self, store: &dyn Store) {
         self.changed.begin(store.last_id());
+    }
+
+    /// Somebody looks for something: from here on there is an index.
+    pub fn want(&self) {
+        if !self.is_wanted.load(Ordering::Acquire) {
+            // Whoever waits for it looks at it with this lock.
+            let _is_ending = self.is_ending.lock();
+            self.is_wanted.store(true, Ordering::Release);
+            self.woken.notify_all();
+        }
+    }
+
+    /// Resolves when the index has been opened for the first time since the start.
+    pub async fn opened(&self) {
+        // The sender lives as long as this.
+        let _ = self.opened.subscribe().wait_for(|opened| *opened).await;
     }
 
     /// How it stands.
@@ -293,8 +321,28 @@ impl Follower {
         self.standing.lock().doing = doing;
     }
 
+    /// Waits until somebody looks for something where nobody ever has: a server whose people do not search pays nothing for it.
+    /// `false` if it is to end.
+    fn await_use(&self) -> bool {
+        if self.dir.exists() {
+            self.is_wanted.store(true, Ordering::Release);
+        }
+        let mut is_ending = self.is_ending.lock();
+        if !self.is_wanted.load(Ordering::Acquire) {
+            self.set_doing(Doing::Unused);
+            while !*is_ending && !self.is_wanted.load(Ordering::Acquire) {
+                self.woken.wait(&mut is_ending);
+            }
+            self.standing.lock().incomplete_since = Some(Instant::now());
+        }
+        !*is_ending
+    }
+
     /// Opens the index and keeps it, until it is asked to end or something fails.
     fn follow(&self, store: &dyn Store, handle: &Handle) -> Result<(), Failed> {
+        if !self.await_use() {
+            return Ok(());
+        }
         self.set_doing(Doing::Opening);
         if self.is_suspect.swap(false, Ordering::AcqRel) || self.failures.load(Ordering::Acquire) >= TRIES {
             super::index::forget(&self.dir)?;
@@ -321,6 +369,7 @@ impl Follower {
         }
         self.finder.store(Some(Arc::new(index.finder())));
         self.publish(&index);
+        self.opened.send_replace(true);
         if is_behind && index.position() > 0 && !self.compare(&mut index, &round)? {
             return Ok(());
         }

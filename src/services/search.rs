@@ -90,6 +90,9 @@ impl Search {
             self.uses.note_reading(caller, std::slice::from_ref(room)).await?;
         }
         let _turn = self.turn(caller)?;
+        index.want();
+        // The first search of a server begins its index, and the first behind a start finds it being opened.
+        let _ = tokio::time::timeout(PATIENCE, index.opened()).await;
         let author = Author::of(&caller.actor);
         let policy = self.settings.policy();
         let rooms = self.store.searched_rooms(author.clone(), room.clone(), policy).await.map_err(store_error)?;

@@ -397,6 +397,23 @@ describe('the index', () => {
     await server.stop();
   });
 
+  test('it begins with the first search, and is kept from then on, over starts', async (t) => {
+    const server = await served(t);
+    const id = await say(server, ann, 'r', 'a word');
+    const state = async () => (await server.fetch('/api/v1/admin/status', { claims: { userId: 1, role: 'admin' } })).json.search;
+    const later = await say(server, ann, 'r', 'another word');
+    await until(async () => (await state()).state === 'unused', 'it says that it is not used');
+    assert.deepEqual([(await state()).lagSeconds, existsSync(join(server.data, 'search'))], [0, false]);
+    const first = await search(server, ann, { q: 'word' });
+    assert.equal(first.ok, true, JSON.stringify(first));
+    await caughtUp(server, later);
+    assert.deepEqual(idsOf(await search(server, ann, { q: 'word' })), [later, id]);
+    await server.halt();
+    await server.launch();
+    await until(async () => (await state()).state === 'following', 'it is kept again, before anybody has looked for anything');
+    await server.stop();
+  });
+
   test('without space it waits, and everything else goes on; where search is off there is none', async (t) => {
     const server = await served(t);
     const id = await say(server, ann, 'r', 'a word');
@@ -405,8 +422,8 @@ describe('the index', () => {
     rmSync(join(server.data, 'search'), { recursive: true });
     server.env = { ...server.env, ACADEMY_RT_STORAGE_MIN_FREE: '1000000GB' };
     await server.launch({ ready: 503 });
-    await until(() => /waits for space/.test(server.stderr + server.stdout), 'the log says so');
     assert.equal((await search(server, ann, { q: 'word' })).error.code, 'unavailable');
+    await until(() => /waits for space/.test(server.stderr + server.stdout), 'the log says so');
     assert.equal((await done(server, ann, 'GET', '/rooms/r/messages')).messages[0].id, id);
     await server.halt();
     delete server.env.ACADEMY_RT_STORAGE_MIN_FREE;

@@ -152,7 +152,8 @@ test('a field that the contract does not know is found, and so is one that is mi
   for (const bad of [{ ...good, more: 1 }, { ok: true, id: 1, seq: 1 }, { ...good, id: '1' }, { ...good, ok: 1 }, { ok: false, error: { code: 'no_such_code', message: 'x' } }]) {
     assert.notDeepEqual(ack(bad), [], JSON.stringify(bad));
   }
-  const page = { ok: true, rooms: [{ roomId: 1, name: null, lastId: 0, readUpTo: 0, unread: 0 }], hasMore: false };
+  const room = { roomId: 1, name: null, lastId: 0, readUpTo: 0, unread: 0, membership: 'member', locked: false, slowModeSeconds: 0 };
+  const page = { ok: true, rooms: [room], hasMore: false };
   const http = (answer) => judged({ kind: 'http', method: 'GET', path: '/api/v1/rooms', status: 200, answer }).wrong;
   assert.deepEqual(http(page), []);
   assert.notDeepEqual(http({ ...page, rooms: [{ ...page.rooms[0], more: 1 }] }), []);

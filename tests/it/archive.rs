@@ -691,7 +691,7 @@ fn an_upgrade_has_a_record_of_its_start_and_one_of_its_end() {
     good(&academy(&data, &["db", "upgrade"]));
     let trail = good(&academy(&data, &["audit", "list"]));
     assert!(
-        trail.contains("db.upgrade (format 2 to 9): begun") && trail.contains("db.upgrade (format 2 to 9): done"),
+        trail.contains("db.upgrade (format 2 to 10): begun") && trail.contains("db.upgrade (format 2 to 10): done"),
         "{trail}"
     );
     // The backup before it is of this directory's key, too.

@@ -70,7 +70,7 @@ fn a_server_that_is_well_is_found_well_through_its_own_address() {
     let before = fs::read(dir.path().join("data/academy.redb")).unwrap();
     let (status, findings) = doctor(&config, &[], &[]);
     assert_eq!(status, 3);
-    assert!(find(&findings, "store", "good")[0].starts_with("format 9, closed cleanly"), "{findings:?}");
+    assert!(find(&findings, "store", "good")[0].starts_with("format 10, closed cleanly"), "{findings:?}");
     assert_eq!(fs::read(dir.path().join("data/academy.redb")).unwrap(), before, "nothing is changed");
 }
 

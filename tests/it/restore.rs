@@ -130,7 +130,7 @@ fn what_would_change_and_what_there_is_are_told_beside_a_server() {
         stats["tables"].as_array().unwrap().iter().find(|table| table["table"] == name).unwrap()["rows"].as_u64()
     };
     let beside = stats(&data);
-    assert!(good(&academy(&data, &["db", "stats"])).contains("format 9"));
+    assert!(good(&academy(&data, &["db", "stats"])).contains("format 10"));
     let dir = server.end();
     let after = stats(&data);
     assert_eq!((rows(&beside, "messages"), rows(&after, "messages")), (Some(41), Some(41)), "{beside}");

@@ -401,6 +401,10 @@ fn search(status: Option<&Value>) -> Option<CheckResult> {
         None => String::new(),
     };
     let messages = number("messages");
+    if search.get("state").and_then(Value::as_str) == Some("unused") {
+        let what = "nobody has looked for anything yet; the first search begins the index";
+        return Some(CheckResult::good("search", what));
+    }
     if search.get("isComplete").and_then(Value::as_bool) != Some(true) {
         let up_to = number("upTo");
         let behind = format!("the index has {messages} messages up to id {up_to}, and is not complete{rebuilt}");

@@ -206,6 +206,7 @@ impl Said<'_> {
         }
         match self.0.pointer("/isComplete").and_then(Value::as_bool) {
             Some(true) => format!("{messages} messages, {mib:.1} MiB"),
+            _ if self.word("/state") == "unused" => "not used yet".to_owned(),
             _ => format!("{}, {messages} messages so far, {mib:.1} MiB", self.word("/state")),
         }
     }
