@@ -45,6 +45,7 @@ pub enum HookData<'a> {
 
 /// Whose progress, and what it is.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct UserProgress<'a> {
     /// Whose.
@@ -68,6 +69,7 @@ impl<'a> From<&'a Message> for HookData<'a> {
 
 /// Notifications that somebody has read.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NotificationsRead<'a> {
     /// Who.
@@ -84,6 +86,7 @@ pub struct NotificationsRead<'a> {
 
 /// Somebody who came or went.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SightingView<'a> {
     /// The room, if it is about one.
@@ -100,6 +103,7 @@ pub struct SightingView<'a> {
 
 /// Changes that are not told one by one.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct GapView {
     /// The first change that is not told.
@@ -112,6 +116,7 @@ pub struct GapView {
 
 /// What a test says.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TestView<'a> {
     /// Which program.
@@ -124,6 +129,7 @@ pub struct TestView<'a> {
 
 /// Who wants to enter which room.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EntryQuestion<'a> {
     /// Who.
     pub user: AskingUser<'a>,
@@ -135,6 +141,7 @@ pub struct EntryQuestion<'a> {
 
 /// Who asks.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AskingUser<'a> {
     /// Their id.
     pub id: &'a UserId,
@@ -144,6 +151,7 @@ pub struct AskingUser<'a> {
 
 /// What the platform says.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EntryAnswer {
     /// Whether they may enter.
     pub allow: bool,

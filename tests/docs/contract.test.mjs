@@ -11,7 +11,7 @@ import { Parser } from '@asyncapi/parser';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import Ajv2020 from 'ajv/dist/2020.js';
 import { parse } from 'yaml';
-import { Appliance, ask, heard, noLimits, token } from '../clients/harness.mjs';
+import { Appliance, ask, heard, noLimits, token, until } from '../clients/harness.mjs';
 import { note, seen } from '../clients/recorder.mjs';
 import { docs } from './blocks.mjs';
 
@@ -96,10 +96,18 @@ function assertFits(recorded) {
 
 let server;
 let platform;
+const hooks = [];
 let dir;
 before(async () => {
   note.always = true;
-  platform = createServer((asked, answer) => asked.resume().once('end', () => answer.end('{}')));
+  platform = createServer((asked, answer) => {
+    let body = '';
+    asked.on('data', (part) => { body += part; });
+    asked.once('end', () => {
+      hooks.push(JSON.parse(body));
+      answer.end('{}');
+    });
+  });
   await new Promise((resolve) => { platform.listen(0, '127.0.0.1', resolve); });
   dir = mkdtempSync(join(tmpdir(), 'contract-'));
   writeFileSync(join(dir, 'secret'), `whsec_${randomBytes(32).toString('base64')}\n`, { mode: 0o600 });
@@ -314,12 +322,18 @@ test('each event and each route is as the contract says it', async () => {
   await does(ben, 'chat:leave', { roomId: 'a' });
   const away = await server.signedIn({ userId: 12, name: 'Zoe' });
   await does(away, 'chat:join', 'a');
+  await until(() => hooks.some(({ type, data }) => type === 'user.online' && data.userId === 12), 'the platform is told of Zoe');
   away.disconnect();
   await heard(ann, 'presence:changed', ({ userId, online }) => userId === 12 && !online);
   for (const [path, wants] of [['/api/v1/nothing', 404], ['/api/v1/rooms/a/messages?limit=x', 400], ['/api/v1/events?cursor=x', 410]]) {
     const refused = await server.fetch(path, { claims: {} });
     assert.equal(refused.status, wants, refused.raw);
   }
+  const types = Object.keys(openapi.webhooks).filter((type) => !['webhooks.gap', 'authorize'].includes(type));
+  const missing = () => types.filter((type) => hooks.every((hook) => hook.type !== type));
+  await until(() => missing().length === 0, 'the platform is told everything', 40_000).catch((error) => assert.fail(`${error.message}; it was not told ${missing()}`));
+  const wrong = hooks.flatMap((hook) => answers.http.wrong(pointer('webhooks', hook.type, 'post', 'requestBody', 'content', 'application/json', 'schema'), hook).map((what) => `${hook.type}: ${what}`));
+  assert.deepEqual(wrong, []);
   server.child.kill('SIGTERM');
   await heard(other, 'server:draining');
   await server.halt();

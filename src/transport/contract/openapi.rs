@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Info, Ordered, Schemas, compare};
 use crate::domain::RoomId;
 use crate::domain::privacy::Certificate;
+use crate::domain::webhook::HookEvent;
 use crate::protocol::admin::access::{
     BanView, BlockChanged, ConnectionView, Diagnosis, Disconnected, ListRequest, Listed, MemberChanged, MemberRequest,
     MuteChanged, MuteRequest, MuteView, NumberedRequest, ReasonRequest, RevocationPreview, RevokeRequest, Revoked,
@@ -34,7 +35,10 @@ use crate::protocol::request::{
     NotificationContent, NotificationList, NotificationRead, NotificationTarget, PresenceList, ProgressGet,
     ProgressHistory, ProgressSync,
 };
-use crate::protocol::view::{Session, VersionedMessage};
+use crate::protocol::view::{MessageView, Session, VersionedMessage};
+use crate::protocol::webhook::{
+    EntryAnswer, EntryQuestion, GAP, GapView, NotificationsRead, SightingView, TEST, TestView, UserProgress,
+};
 use crate::transport::http::routes::{ARCHIVE, JSON, JSON_LINES, ROUTES, Route};
 
 #[derive(Serialize)]
@@ -45,6 +49,7 @@ struct Document {
     security: Value,
     tags: Value,
     paths: Ordered<Ordered<Operation>>,
+    webhooks: Ordered<Value>,
     components: Components,
 }
 
@@ -638,6 +643,65 @@ fn of_rooms(book: &mut Book<'_>) {
     book.row(tag, "DELETE", member, "Take a user out of a room").answers::<MemberChanged>().or_refuses();
 }
 
+/// What the platform is told and asked (`webhooks.url`, `chat.authorize_url`).
+fn webhooks(schemas: &mut Schemas) -> Vec<(String, Value)> {
+    let told = |data: Value, kind: &str, summary: &str| {
+        let body = json!({
+            "type": "object", "required": ["type", "timestamp", "data"],
+            "properties": {
+                "type": { "const": kind }, "timestamp": { "type": "string", "format": "date-time", "description": "When it happened." }, "data": data
+            }
+        });
+        let header = |name: &str, description: &str| json!({ "name": name, "in": "header", "required": true, "description": description, "schema": text() });
+        json!({
+            "post": {
+                "operationId": format!("webhook{}", kind.split('.').map(|word| word[..1].to_uppercase() + &word[1..]).collect::<String>()),
+                "summary": summary, "security": [],
+                "parameters": [
+                    header("webhook-id", "The same each time that it is sent."), header("webhook-timestamp", "When it is sent, in seconds."),
+                    header("webhook-signature", "By the Standard Webhooks specification.")
+                ],
+                "requestBody": { "required": true, "content": { JSON: { "schema": body } } },
+                "responses": { "2XX": { "description": "It is taken." }, "410": { "description": "No more are wanted." }, "default": { "description": "It is sent again later." } }
+            }
+        })
+    };
+    let mut all = Vec::new();
+    for event in HookEvent::ALL {
+        let (data, summary) = match event {
+            HookEvent::MessageCreated => (schemas.written::<MessageView<'static>>(), "A message was stored"),
+            HookEvent::MessageEdited => (schemas.written::<MessageView<'static>>(), "A message was changed"),
+            HookEvent::MessageDeleted => (schemas.written::<MessageView<'static>>(), "A message was deleted"),
+            HookEvent::ProgressUpdated => (schemas.written::<UserProgress<'static>>(), "A lesson has a new version"),
+            HookEvent::NotificationRead => {
+                (schemas.written::<NotificationsRead<'static>>(), "Somebody has read notifications")
+            }
+            HookEvent::UserOnline => (schemas.written::<SightingView<'static>>(), "Somebody is here"),
+            HookEvent::UserOffline => (schemas.written::<SightingView<'static>>(), "Somebody has gone"),
+            HookEvent::RoomJoined => (schemas.written::<SightingView<'static>>(), "Somebody is in a room"),
+            HookEvent::RoomLeft => (schemas.written::<SightingView<'static>>(), "Somebody has left a room"),
+        };
+        all.push((event.as_str().to_owned(), told(data, event.as_str(), summary)));
+    }
+    all.push((
+        GAP.to_owned(),
+        told(schemas.written::<GapView>(), GAP, "Changes that are not told one by one, as too many waited"),
+    ));
+    all.push((TEST.to_owned(), told(schemas.written::<TestView<'static>>(), TEST, "A test of the receiver")));
+    let (question, answer) = (schemas.written::<EntryQuestion<'static>>(), schemas.read::<EntryAnswer>());
+    all.push((
+        "authorize".to_owned(),
+        json!({
+            "post": {
+                "operationId": "authorizeEntry", "summary": "Who wants to enter which room (`chat.authorize_url`)", "security": [],
+                "requestBody": { "required": true, "content": { JSON: { "schema": question } } },
+                "responses": { "200": { "description": "Whether they may, and as what.", "content": { JSON: { "schema": answer } } } }
+            }
+        }),
+    ));
+    all
+}
+
 #[test]
 fn the_file_has_every_route_as_the_types_say() {
     let mut schemas = Schemas::new();
@@ -659,6 +723,7 @@ fn the_file_has_every_route_as_the_types_say() {
         assert_eq!(said, known, "{path}");
         ordered.push(path.clone());
     }
+    let webhooks = webhooks(&mut schemas);
     let mut paths: Vec<_> = paths.into_iter().map(|(path, operations)| (path, Ordered(operations))).collect();
     paths.sort_by_key(|(path, _)| ordered.iter().position(|one| one == path));
     let tags: Vec<Value> =
@@ -674,6 +739,7 @@ fn the_file_has_every_route_as_the_types_say() {
         security: json!([{ "bearer": [] }]),
         tags: Value::Array(tags),
         paths: Ordered(paths),
+        webhooks: Ordered(webhooks),
         components: Components {
             security_schemes: json!({
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "A token of the platform's." }
