@@ -73,7 +73,7 @@ case ${1:-install} in
       systemctl --quiet stop academy-rt-backup.service 2>/dev/null || true
     fi
     files | while IFS= read -r file; do rm -f "$root/$file"; done
-    for dir in doc/academy-rt/docs doc/academy-rt academy-rt; do rmdir "$root/usr/share/$dir" 2>/dev/null || true; done
+    for dir in doc/academy-rt/docs doc/academy-rt/platform doc/academy-rt academy-rt; do rmdir "$root/usr/share/$dir" 2>/dev/null || true; done
     [ "$running" = yes ] && systemctl daemon-reload
     echo "academy-rt is removed. Still there: /etc/academy-rt, /var/lib/academy-rt, /var/lib/academy-rt-backups, the user academy-rt, the group academy-rt-readers."
     ;;
