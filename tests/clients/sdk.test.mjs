@@ -466,7 +466,7 @@ describe('the socket', () => {
       const roomId = `asks,${way}/é`;
       const page = await site.arrived(claims, {}, way);
       const joined = await page.emitWithAck('chat:join', roomId);
-      assert.deepEqual(Object.keys(joined).sort(), ['hasMore', 'lastId', 'lastSeq', 'members', 'messages', 'ok', 'readUpTo', 'roomId']);
+      assert.deepEqual(Object.keys(joined).sort(), ['hasMore', 'lastId', 'lastSeq', 'locked', 'members', 'membership', 'messages', 'mutedUntil', 'ok', 'readUpTo', 'roomId', 'slowModeSeconds']);
       const { id } = await page.emitWithAck('chat:message', { roomId, content: 'one' });
       await heard(page, 'chat:message', (message) => message.id === id && message.roomId === roomId);
       assert.equal((await page.emitWithAck('chat:edit', { roomId, messageId: id, content: 'two' })).messageId, id);

@@ -449,7 +449,8 @@ test('kill -9 while sending: nothing is lost, the order of each room is kept, wh
       while (!isKilled) {
         const content = `${(n += 1)}`;
         // Not so fast that the receiver, which takes one of a room at a time, is minutes behind.
-        await until(() => acked.length < hooks.taken.length + 60, 'the receiver keeps up', 60_000);
+        await until(() => isKilled || acked.length < hooks.taken.length + 60, 'the receiver keeps up', 60_000);
+        if (isKilled) return;
         const posted = await socket.timeout(2_000).emitWithAck('chat:message', { roomId: rooms[i], content }).catch(() => undefined);
         if (posted?.ok) acked.push(posted.id);
         if (hooks.taken.length >= goal && !isKilled) {
