@@ -142,8 +142,16 @@ pub struct Follower {
     /// Somebody has looked for something, in this life of the server or in an earlier one.
     is_wanted: AtomicBool,
     woken: Condvar,
-    opened: watch::Sender<bool>,
+    progress: watch::Sender<Progress>,
     ended: watch::Sender<bool>,
+}
+
+/// How far the index has come since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    None,
+    Opened,
+    Complete,
 }
 
 /// Why it cannot go on.
@@ -196,7 +204,7 @@ impl Follower {
             is_ending: Mutex::new(false),
             is_wanted: AtomicBool::new(false),
             woken: Condvar::new(),
-            opened: watch::Sender::new(false),
+            progress: watch::Sender::new(Progress::None),
             ended: watch::Sender::new(false),
         }
     }
@@ -206,20 +214,39 @@ impl Follower {
         self.changed.begin(store.last_id());
     }
 
-    /// Somebody looks for something: from here on there is an index.
-    pub fn want(&self) {
-        if !self.is_wanted.load(Ordering::Acquire) {
-            // Whoever waits for it looks at it with this lock.
-            let _is_ending = self.is_ending.lock();
-            self.is_wanted.store(true, Ordering::Release);
-            self.woken.notify_all();
+    /// Somebody looks for something: from here on there is an index. Whether there was none before.
+    pub fn want(&self) -> bool {
+        if self.is_wanted.load(Ordering::Acquire) {
+            return false;
         }
+        // Whoever waits for it looks at it with this lock.
+        let _is_ending = self.is_ending.lock();
+        let was_wanted = self.is_wanted.swap(true, Ordering::AcqRel);
+        self.woken.notify_all();
+        !was_wanted
     }
 
     /// Resolves when the index has been opened for the first time since the start.
     pub async fn opened(&self) {
+        self.reached(Progress::Opened).await;
+    }
+
+    /// Resolves when the index has had all that is stored for the first time since the start.
+    pub async fn completed(&self) {
+        self.reached(Progress::Complete).await;
+    }
+
+    async fn reached(&self, progress: Progress) {
         // The sender lives as long as this.
-        let _ = self.opened.subscribe().wait_for(|opened| *opened).await;
+        let _ = self.progress.subscribe().wait_for(|reached| *reached >= progress).await;
+    }
+
+    fn reach(&self, progress: Progress) {
+        self.progress.send_if_modified(|reached| {
+            let is_more = progress > *reached;
+            *reached = progress.max(*reached);
+            is_more
+        });
     }
 
     /// How it stands.
@@ -369,7 +396,7 @@ impl Follower {
         }
         self.finder.store(Some(Arc::new(index.finder())));
         self.publish(&index);
-        self.opened.send_replace(true);
+        self.reach(Progress::Opened);
         if is_behind && index.position() > 0 && !self.compare(&mut index, &round)? {
             return Ok(());
         }
@@ -455,6 +482,7 @@ impl Follower {
         standing.up_to = index.position();
         if index.position() >= applied {
             standing.complete_at = Some(Instant::now());
+            self.reach(Progress::Complete);
             self.failures.store(0, Ordering::Release);
             if standing.problem.take().is_some() {
                 tracing::info!("the index of search is complete again");

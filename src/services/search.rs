@@ -90,9 +90,12 @@ impl Search {
             self.uses.note_reading(caller, std::slice::from_ref(room)).await?;
         }
         let _turn = self.turn(caller)?;
-        index.want();
-        // The first search of a server begins its index, and the first behind a start finds it being opened.
-        let _ = tokio::time::timeout(PATIENCE, index.opened()).await;
+        // The first search of a server begins its index, and waits for all that can be found in a moment; the first behind a start finds
+        // it being opened.
+        let _ = match index.want() {
+            true => tokio::time::timeout(TIME, index.completed()).await,
+            false => tokio::time::timeout(PATIENCE, index.opened()).await,
+        };
         let author = Author::of(&caller.actor);
         let policy = self.settings.policy();
         let rooms = self.store.searched_rooms(author.clone(), room.clone(), policy).await.map_err(store_error)?;
