@@ -69,15 +69,18 @@ function judged({ kind, name, method, path, status, sent, answer }) {
     // An event of a back end's own; and what no server of the contract knows is refused.
     if (!asyncapi.components.messages[message]) return kind === 'event' || answer.ok === false ? undefined : { of: name, wrong: ['it is not in the contract'] };
     const wrong = answers.events.wrong(pointer('components', 'messages', message, 'payload'), answer);
-    if (kind === 'ack' && answer?.ok) wrong.push(...requests.events.wrong(pointer('components', 'messages', `${key}Request`, 'payload'), sent).map((what) => `sent: ${what}`));
+    if (kind === 'ack' && answer?.ok) wrong.push(...requests.events.wrong(pointer('components', 'messages', `${key}Request`, 'payload'), sent ?? null).map((what) => `sent: ${what}`));
     return { of: `${kind} ${name}`, isGood: kind === 'event' || answer?.ok === true, wrong };
   }
   const known = pathOf(path);
   const operation = openapi.paths[known]?.[method.toLowerCase()];
-  if (!operation) return answer?.ok === false ? undefined : { of: `${method} ${path}`, wrong: [`${status} is not in the contract`] };
+  // Where an API was moved to, and the page of a developer, are not in it.
+  if (!operation) return answer?.ok === false || !path.startsWith('/api/') ? undefined : { of: `${method} ${path}`, wrong: [`${status} is not in the contract`] };
   const declared = operation.responses[status] ? status : 'default';
   const place = ['paths', known, method.toLowerCase()];
   if (!operation.responses[declared]) return { of: `${method} ${known}`, wrong: [`it has no ${status}`] };
+  // A file that is JSON, or a text.
+  if (operation.responses[declared].content && !operation.responses[declared].content['application/json']) return undefined;
   const response = operation.responses[declared].$ref ? ['components', 'responses', 'Refused'] : [...place, 'responses', declared];
   const wrong = answers.http.wrong(pointer(...response, 'content', 'application/json', 'schema'), answer);
   if (status === 200 && operation.requestBody && sent !== undefined) {

@@ -11,6 +11,12 @@ const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => 
 /** Packages without types of their own. */
 const AROUND = { 'tests/sdk/types/untyped.d.ts': ['express', 'http-proxy-middleware', 'jsonwebtoken', 'standardwebhooks'].map((name) => `declare module '${name}';`).join('\n') };
 
+/** Files that a page says to put beside its own, as far as its blocks call them. */
+const BESIDE = {
+  'assets/sdk/realtime-server.js': 'export function createRealtime(/** @type {object} */ _options) { return /** @type {any} */ ({}); }',
+  'assets/sdk/realtime-client.js': 'export function bridge(/** @type {object} */ socket) { return socket; }',
+};
+
 function examplesOf(page) {
   const blocks = blocksIn(page, textOf(page)).blocks.filter(({ language }) => ['js', 'mjs', 'ts'].includes(language));
   const files = Object.fromEntries(blocks.flatMap(({ attributes, text }) => attributes.filter((one) => one.startsWith('file=')).map((one) => [`assets/sdk/${one.slice(5)}`, text])));
@@ -18,7 +24,7 @@ function examplesOf(page) {
 }
 
 function wrongIn({ path, text, files }) {
-  const texts = { ...files, ...AROUND, [path]: /^(import|export) /m.test(text) ? text : `${text}\nexport {};\n` };
+  const texts = { ...files, ...AROUND, ...BESIDE, [path]: /^(import|export) /m.test(text) ? text : `${text}\nexport {};\n` };
   return errorsOf(program([path, Object.keys(AROUND)[0]], { texts, isNode: true, isLenient: true }));
 }
 

@@ -45,6 +45,8 @@ struct Components {
 /// What a client sends with an event, and what it is answered.
 fn exchange(schemas: &mut Schemas, event: ClientEvent) -> (Value, Value) {
     let or_room = |schema: Value, room: Value| json!({ "anyOf": [schema, room] });
+    // These may come without anything, which asks for all.
+    let or_nothing = |schema: Value| json!({ "anyOf": [schema, { "type": "null" }] });
     let done = json!({ "type": "object", "required": ["ok"], "properties": { "ok": { "const": true } } });
     let room = schemas.read::<RoomId>();
     match event {
@@ -57,7 +59,10 @@ fn exchange(schemas: &mut Schemas, event: ClientEvent) -> (Value, Value) {
         ClientEvent::ChatRead => (schemas.read::<MessageRef>(), schemas.answer::<ReadUpTo>()),
         ClientEvent::ChatHistory => (schemas.read::<ChatHistory>(), schemas.answer::<History>()),
         ClientEvent::ChatSearch => (schemas.read::<ChatSearch>(), schemas.answer::<Found>()),
-        ClientEvent::ChatRooms => (schemas.read::<ChatRooms>(), schemas.answer::<RoomList>()),
+        ClientEvent::ChatRooms => (
+            json!({ "anyOf": [schemas.read::<ChatRooms>(), { "not": { "type": "object" } }] }),
+            schemas.answer::<RoomList>(),
+        ),
         ClientEvent::ChatMute => (schemas.read::<ChatMute>(), schemas.answer::<MuteChanged>()),
         ClientEvent::ChatUnmute => (schemas.read::<ChatUnmute>(), schemas.answer::<MuteChanged>()),
         ClientEvent::ChatLock => (schemas.read::<ChatLock>(), schemas.answer::<RoomStateAnswer>()),
@@ -73,9 +78,11 @@ fn exchange(schemas: &mut Schemas, event: ClientEvent) -> (Value, Value) {
                 json!({ "anyOf": answers }),
             )
         }
-        ClientEvent::ProgressGet => (schemas.read::<ProgressGet>(), schemas.answer::<ProgressItems>()),
+        ClientEvent::ProgressGet => (or_nothing(schemas.read::<ProgressGet>()), schemas.answer::<ProgressItems>()),
         ClientEvent::ProgressHistory => (schemas.read::<ProgressHistory>(), schemas.answer::<ProgressVersions>()),
-        ClientEvent::NotificationList => (schemas.read::<NotificationList>(), schemas.answer::<NotificationItems>()),
+        ClientEvent::NotificationList => {
+            (or_nothing(schemas.read::<NotificationList>()), schemas.answer::<NotificationItems>())
+        }
         ClientEvent::NotificationRead => (schemas.read::<NotificationRead>(), schemas.answer::<InboxMarked>()),
         ClientEvent::NotificationDelete => (schemas.read::<NotificationDelete>(), schemas.answer::<InboxMarked>()),
         ClientEvent::PresenceList => (or_room(schemas.read::<PresenceList>(), room), schemas.answer::<PresenceItems>()),
