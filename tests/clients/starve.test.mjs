@@ -12,6 +12,8 @@ import { Appliance, ask, token, until } from './harness.mjs';
 import { ACTS, event, furnish, kinds } from './kinds.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
+// What a learner is refused at once, as only moderators may do it: one of them is enough where it is not for long.
+const MODERATORS = ['chat:unmute', 'chat:lock', 'chat:slow', 'chat:reports', 'chat:resolve'];
 const SECONDS = process.env.TESTED_FOR_LONG === '1' ? 10 : 1.5;
 const PEOPLE = 20;
 const TRIES = 7;
@@ -98,9 +100,9 @@ describe('nobody can starve another', () => {
   }
 
   for (const kind of [...kinds(), ...Object.keys(BESIDES)]) {
-    test(`one learner: ${kind}`, async (t) => {
-      const act = ACTS[kind] ?? BESIDES[kind];
-      assert.ok(act, `there is no act for '${kind}': write how it is asked for`);
+    const act = ACTS[kind] ?? BESIDES[kind];
+    assert.ok(act, `there is no act for '${kind}': write how it is asked for`);
+    test(`one learner: ${kind}`, { skip: SECONDS < 10 && MODERATORS.includes(kind) }, async (t) => {
       const own = act.isForged ? token({ userId: 7 }, { key: 'not the secret of this server, but as long' }) : token({ userId: 7 });
       const done = await compare(t, { ...act, token: own, payload: act.payload === 'own token' ? { token: own } : act.payload });
       if (!act.event) return;
