@@ -317,6 +317,7 @@ impl Middleware {
         } else {
             self.api_request(request, &peer, address, &allowed).await
         };
+        let rules = self.rules.load();
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // Packets of Socket.IO are never a page: they go without what would be larger than they are.
@@ -325,11 +326,11 @@ impl Middleware {
                 // A page of ours may say what it needs.
                 headers.entry(name).or_insert(HeaderValue::from_static(value));
             }
-            if peer_is_network && let Some(hsts) = &self.rules.load().hsts {
+            if peer_is_network && let Some(hsts) = &rules.hsts {
                 headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
             }
         }
-        if is_refused || self.rules.load().settings.is_dev || !self.rules.load().settings.cors_origins.is_empty() {
+        if is_refused || rules.settings.is_dev || !rules.settings.cors_origins.is_empty() {
             headers.append(VARY, HeaderValue::from_static("Origin"));
         }
         if let Some(Allowed::Listed(origin)) = allowed {

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixDatagram};
 use tokio::sync::Mutex;
@@ -199,21 +199,7 @@ pub(super) fn failed(target: &ForwardTarget, error: &io::Error) -> Problem {
 /// # Errors
 /// Which file cannot be used, and why.
 pub(super) fn tls_client(audit: &Audit) -> Result<Arc<ClientConfig>, Problem> {
-    let roots = match &audit.forward_ca {
-        Some(path) => {
-            let wrong = |why: String| {
-                let what = format!("the file {} of audit.forward_ca cannot be used", path.display());
-                Problem::new(what, why, "Give the certificates of the receiver's authorities, in PEM.")
-            };
-            let mut roots = RootCertStore::empty();
-            outgoing::trust(&mut roots, path).map_err(wrong)?;
-            if roots.is_empty() {
-                return Err(wrong("it has no certificate".to_owned()));
-            }
-            roots
-        }
-        None => outgoing::system_roots(),
-    };
+    let roots = outgoing::configured_roots(audit.forward_ca.as_deref(), "audit.forward_ca", "the receiver's")?;
     let client =
         outgoing::client(roots).map_err(|error| Problem::new("TLS is not available", error, "Report this."))?;
     let client = match (&audit.forward_cert, &audit.forward_key) {

@@ -19,7 +19,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig};
 use tower_service::Service;
 
 use crate::config::Webhooks;
@@ -142,21 +142,7 @@ impl Client {
 }
 
 fn tls_client(webhooks: &Webhooks) -> Result<ClientConfig, Problem> {
-    let roots = match &webhooks.ca_file {
-        Some(path) => {
-            let wrong = |why: String| {
-                let what = format!("the file {} of webhooks.ca_file cannot be used", path.display());
-                Problem::new(what, why, "Give the certificates of the platform's authorities, in PEM.")
-            };
-            let mut roots = RootCertStore::empty();
-            outgoing::trust(&mut roots, path).map_err(wrong)?;
-            if roots.is_empty() {
-                return Err(wrong("it has no certificate".to_owned()));
-            }
-            roots
-        }
-        None => outgoing::system_roots(),
-    };
+    let roots = outgoing::configured_roots(webhooks.ca_file.as_deref(), "webhooks.ca_file", "the platform's")?;
     let client = outgoing::client(roots);
     let client = client.map_err(|error| Problem::new("TLS is not available", error, "Report this."))?;
     Ok(client.with_no_client_auth())

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::config::TlsProfile;
 use crate::domain::pem;
+use crate::domain::problem::Problem;
 use crate::server::tls::provider;
 
 /// The authorities that the system trusts. What the library cannot read of them is not trusted.
@@ -34,6 +35,25 @@ pub fn trust(roots: &mut RootCertStore, path: &Path) -> Result<(), String> {
         roots.add(certificate).map_err(|error| error.to_string())?;
     }
     Ok(())
+}
+
+/// The authorities that a configuration names by a file, under a key; without one, those of the system. `whose` they are is for the
+/// advice.
+///
+/// # Errors
+/// Why the file cannot be used, or that it has no certificate.
+pub fn configured_roots(file: Option<&Path>, key: &str, whose: &str) -> Result<RootCertStore, Problem> {
+    let Some(path) = file else { return Ok(system_roots()) };
+    let wrong = |why: String| {
+        let what = format!("the file {} of {key} cannot be used", path.display());
+        Problem::new(what, why, format!("Give the certificates of {whose} authorities, in PEM."))
+    };
+    let mut roots = RootCertStore::empty();
+    trust(&mut roots, path).map_err(wrong)?;
+    if roots.is_empty() {
+        return Err(wrong("it has no certificate".to_owned()));
+    }
+    Ok(roots)
 }
 
 /// A client that trusts these authorities, and offers what the server's own default profile does.

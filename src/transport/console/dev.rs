@@ -1,11 +1,7 @@
 //! The page of `serve --dev` at `/dev`: two people who chat, with everything that goes over the wire.
 
-use std::sync::Arc;
-
 use ::http::HeaderValue;
-use ::http::header::{
-    ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, VARY,
-};
+use ::http::header::CACHE_CONTROL;
 use askama::Template;
 use bytes::Bytes;
 use warp::Filter;
@@ -14,8 +10,8 @@ use warp::reply::Response;
 
 use crate::transport::static_file::StaticFile;
 
-use super::POLICY;
 use super::words::{DEV, DevWords, Language};
+use super::{in_one_language, one_of};
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
@@ -66,31 +62,10 @@ pub(crate) fn routes(path: &str, api_path: &str) -> BoxedFilter<(Response,)> {
         // A template fails where what it writes to fails, and memory does not.
         Bytes::from(page.render().unwrap_or_default())
     });
-    let query = || warp::query::raw().or(warp::any().map(String::new)).unify();
-    let page = warp::path::end().and(warp::get()).and(query()).and(warp::header::headers_cloned()).map(
-        move |query: String, headers: HeaderMap| {
-            let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let asked = Language::negotiate(&query, accepted);
-            let page = match asked {
-                Language::English => &english,
-                Language::French => &french,
-            };
-            let mut response = Response::new(page.clone().into());
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-            headers.insert(CONTENT_LANGUAGE, HeaderValue::from_static(asked.tag()));
-            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.append(VARY, HeaderValue::from_static("Accept-Language"));
-            response
-        },
-    );
-    let held: Arc<[StaticFile]> = [script, style, own_style, icon, client].into();
-    let file = warp::path!(String).and(warp::get()).and(warp::header::headers_cloned()).and_then(
-        move |name: String, headers: HeaderMap| {
-            let found = held.iter().find(|file| file.name() == name).map(|file| file.answer(&headers));
-            async move { found.ok_or_else(warp::reject::not_found) }
-        },
-    );
+    let page = warp::path::end().and(warp::get()).and(in_one_language(english, french)).map(|mut page: Response| {
+        page.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        page
+    });
+    let file = one_of([script, style, own_style, icon, client]);
     page.or(file).unify().boxed()
 }

@@ -65,10 +65,16 @@ pub(crate) fn routes(
         async move { if is_shown { Ok(()) } else { Err(warp::reject::not_found()) } }
     });
     let gate = gate.untuple_one();
-    let page = warp::path::end()
-        .and(warp::get())
-        .and(gate.clone())
-        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+    let page = warp::path::end().and(warp::get()).and(gate.clone()).and(in_one_language(english, french));
+    let file = warp::path("console").and(gate).and(one_of([script, style, icon]));
+    page.or(file).unify().boxed()
+}
+
+/// The page in the language that is asked for.
+fn in_one_language(english: Bytes, french: Bytes) -> BoxedFilter<(Response,)> {
+    warp::query::raw()
+        .or(warp::any().map(String::new))
+        .unify()
         .and(warp::header::headers_cloned())
         .map(move |query: String, headers: HeaderMap| {
             let accepted = headers.get(ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -84,13 +90,19 @@ pub(crate) fn routes(
             headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
             headers.append(VARY, HeaderValue::from_static("Accept-Language"));
             response
-        });
-    let held: Arc<[StaticFile]> = [script, style, icon].into();
-    let file = warp::path!("console" / String).and(warp::get()).and(gate).and(warp::header::headers_cloned()).and_then(
-        move |name: String, headers: HeaderMap| {
+        })
+        .boxed()
+}
+
+/// The file of these whose name is the rest of the path.
+fn one_of<const N: usize>(files: [StaticFile; N]) -> BoxedFilter<(Response,)> {
+    let held: Arc<[StaticFile]> = files.into();
+    warp::path!(String)
+        .and(warp::get())
+        .and(warp::header::headers_cloned())
+        .and_then(move |name: String, headers: HeaderMap| {
             let found = held.iter().find(|file| file.name() == name).map(|file| file.answer(&headers));
             async move { found.ok_or_else(warp::reject::not_found) }
-        },
-    );
-    page.or(file).unify().boxed()
+        })
+        .boxed()
 }

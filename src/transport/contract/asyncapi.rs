@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Info, Ordered, Schemas, compare};
+use super::{Info, Ordered, Schemas, compare, done};
 use crate::domain::RoomId;
 use crate::protocol::admin::access::MuteChanged;
 use crate::protocol::answer::{
@@ -47,7 +47,6 @@ fn exchange(schemas: &mut Schemas, event: ClientEvent) -> (Value, Value) {
     let or_room = |schema: Value, room: Value| json!({ "anyOf": [schema, room] });
     // These may come without anything, which asks for all.
     let or_nothing = |schema: Value| json!({ "anyOf": [schema, { "type": "null" }] });
-    let done = json!({ "type": "object", "required": ["ok"], "properties": { "ok": { "const": true } } });
     let room = schemas.read::<RoomId>();
     match event {
         ClientEvent::ChatJoin => (or_room(schemas.read::<ChatJoin>(), room), schemas.answer::<Joined>()),
@@ -55,7 +54,7 @@ fn exchange(schemas: &mut Schemas, event: ClientEvent) -> (Value, Value) {
         ClientEvent::ChatMessage => (schemas.read::<ChatMessage>(), schemas.answer::<MessagePosted>()),
         ClientEvent::ChatEdit => (schemas.read::<ChatEdit>(), schemas.answer::<MessageEdited>()),
         ClientEvent::ChatDelete => (schemas.read::<MessageRef>(), schemas.answer::<MessageDeleted>()),
-        ClientEvent::ChatTyping => (schemas.read::<ChatTyping>(), done),
+        ClientEvent::ChatTyping => (schemas.read::<ChatTyping>(), done()),
         ClientEvent::ChatRead => (schemas.read::<MessageRef>(), schemas.answer::<ReadUpTo>()),
         ClientEvent::ChatHistory => (schemas.read::<ChatHistory>(), schemas.answer::<History>()),
         ClientEvent::ChatSearch => (schemas.read::<ChatSearch>(), schemas.answer::<Found>()),

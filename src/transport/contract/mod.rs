@@ -83,7 +83,9 @@ impl Schemas {
     /// `{ ok: true, ... }` around an answer.
     fn answer<T: JsonSchema>(&mut self) -> Value {
         let body = self.written::<T>();
-        json!({ "type": "object", "required": ["ok"], "properties": { "ok": { "const": true } }, "allOf": [body] })
+        let mut answer = done();
+        answer["allOf"] = json!([body]);
+        answer
     }
 
     /// All that was referred to, by name.
@@ -107,6 +109,11 @@ impl Schemas {
         );
         all
     }
+}
+
+/// `{ ok: true }`.
+fn done() -> Value {
+    json!({ "type": "object", "required": ["ok"], "properties": { "ok": { "const": true } } })
 }
 
 fn tidied(schema: Schema) -> Value {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Info, Ordered, Schemas, compare};
+use super::{Info, Ordered, Schemas, compare, done};
 use crate::domain::RoomId;
 use crate::domain::privacy::Certificate;
 use crate::domain::webhook::HookEvent;
@@ -200,14 +200,18 @@ impl Row<'_, '_> {
 
     /// Nothing but `{ ok: true }`.
     fn done(self) -> Self {
-        let schema = json!({ "type": "object", "required": ["ok"], "properties": { "ok": { "const": true } } });
-        self.gives("200", "Done.", JSON, schema)
+        self.gives("200", "Done.", JSON, done())
     }
 
     fn gives(mut self, status: &str, description: &str, content_type: &str, schema: Value) -> Self {
         let response = json!({ "description": description, "content": { content_type: { "schema": schema } } });
         self.operation().responses.0.push((status.to_owned(), response));
         self
+    }
+
+    /// There may be nothing at this address.
+    fn or_none(self, why: &str) {
+        self.gives("404", why, JSON, json!({ "$ref": "#/components/schemas/Refusal" }));
     }
 
     /// What every route of JSON may answer besides.
@@ -358,20 +362,17 @@ fn fill(book: &mut Book<'_>) {
     of_rooms(book);
     book.row("files", "GET", "/sdk/{file}", "A file of the client SDK")
         .gives("200", "It.", "text/javascript", text())
-        .gives("404", "There is none of this name.", JSON, json!({ "$ref": "#/components/schemas/Refusal" }));
+        .or_none("There is none of this name.");
     book.row("files", "GET", "/", "The connection check")
         .says("It is off with `server.welcome = false`.")
         .gives("200", "The page.", "text/html", text())
-        .gives("404", "It is switched off.", JSON, json!({ "$ref": "#/components/schemas/Refusal" }));
-    book.row("files", "GET", "/console/{file}", "A file of the pages").gives("200", "It.", "text/css", text()).gives(
-        "404",
-        "There is none of this name.",
-        JSON,
-        json!({ "$ref": "#/components/schemas/Refusal" }),
-    );
+        .or_none("It is switched off.");
+    book.row("files", "GET", "/console/{file}", "A file of the pages")
+        .gives("200", "It.", "text/css", text())
+        .or_none("There is none of this name.");
     book.row("files", "GET", "/docs/{file}", "This contract: `openapi.yaml` and `asyncapi.yaml`")
         .gives("200", "It.", "application/yaml", text())
-        .gives("404", "There is none of this name.", JSON, json!({ "$ref": "#/components/schemas/Refusal" }));
+        .or_none("There is none of this name.");
 }
 
 fn of_chat(book: &mut Book<'_>) {
