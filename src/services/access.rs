@@ -265,7 +265,7 @@ impl Access {
         if user == caller.actor.user {
             return Err(ApiError::field("userId", "this is yourself; somebody else must block you"));
         }
-        let reason = reason_of(&request)?;
+        let reason = reason_of(&request.reason)?;
         let act = Act { note: reason, ..caller.act(action::USER_BLOCK, format!("user {user}")) };
         let (ban, at) = (Ban::User(user.clone()), self.store.now());
         let banned = Banned { ban, before: at, until: None, by: caller.actor.user.canonical(), at };
@@ -284,7 +284,7 @@ impl Access {
         request: ReasonRequest,
     ) -> Result<BlockChanged, ApiError> {
         authorize(caller, Scope::Users)?;
-        let act = Act { note: reason_of(&request)?, ..caller.act(action::USER_UNBLOCK, format!("user {user}")) };
+        let act = Act { note: reason_of(&request.reason)?, ..caller.act(action::USER_UNBLOCK, format!("user {user}")) };
         let ban = Ban::User(user.clone());
         let outcome = if self.waits_behind(&ban).await {
             Err(StoreError::Busy)
@@ -430,8 +430,8 @@ fn views_of(standing: &[Banned]) -> impl Iterator<Item = BanView> {
 }
 
 /// The reason of an act, for the audit log: without control characters.
-pub(super) fn reason_of(request: &ReasonRequest) -> Result<String, ApiError> {
-    let reason: String = request.reason.trim().chars().filter(|c| !c.is_control()).collect();
+pub(super) fn reason_of(given: &str) -> Result<String, ApiError> {
+    let reason: String = given.trim().chars().filter(|c| !c.is_control()).collect();
     match reason.chars().count() {
         0 => Ok(String::new()),
         1..=REASON_CHARS => Ok(reason),

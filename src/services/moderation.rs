@@ -76,7 +76,7 @@ impl Moderation {
         request: ReasonRequest,
     ) -> Result<MessageRemoved, ApiError> {
         authorize(caller, Scope::Admin)?;
-        let reason = reason_of(&request)?;
+        let reason = reason_of(&request.reason)?;
         let Message { room, sender, deleted_at, .. } = self.find(id).await?;
         if deleted_at.is_some() {
             return Err(deleted_already(id));
@@ -120,7 +120,7 @@ impl Moderation {
         if user.is_reserved() {
             return Err(ApiError::field("userId", "this is not a person"));
         }
-        let reason = reason_of(&ReasonRequest { reason })?;
+        let reason = reason_of(&reason)?;
         let time = Duration::from_secs(seconds);
         if !(SHORTEST_MUTE..=LONGEST_MUTE).contains(&time) {
             let most = LONGEST_MUTE.as_secs();
@@ -151,7 +151,7 @@ impl Moderation {
     pub async fn unmute(&self, caller: &Caller, user: UserId, request: UnmuteRequest) -> Result<MuteChanged, ApiError> {
         authorize(caller, Scope::Users)?;
         let UnmuteRequest { room_id: room, reason } = request;
-        let reason = reason_of(&ReasonRequest { reason })?;
+        let reason = reason_of(&reason)?;
         let act = act_on(caller, action::USER_UNMUTE, &user, room.as_ref(), "", &reason);
         let lifted = self.store.act(LiftBan { ban: Ban::Mute { user, room } }, act).await;
         let lifted = lifted.map_err(|error| match error {

@@ -11,7 +11,7 @@ use crate::domain::chat::Author;
 use crate::domain::report::{MAX_WORDS_CHARS, Report};
 use crate::domain::room_state::{LONGEST_SLOW_MODE, StateChange};
 use crate::domain::{Refusal, RoomId, Scope, Timestamp, UserId};
-use crate::protocol::admin::access::{MuteChanged, ReasonRequest};
+use crate::protocol::admin::access::MuteChanged;
 use crate::protocol::error::{ApiError, ErrorCode};
 use crate::protocol::order::{
     AllReports, ChatLock, ChatMute, ChatReport, ChatReports, ChatResolve, ChatSlow, ChatUnmute, ReportList, ReportMade,
@@ -64,7 +64,7 @@ impl Moderators {
     /// `invalid_payload`, `forbidden`, `not_found`, `conflict`, `unavailable`.
     pub async fn mute(&self, caller: &Caller, request: ChatMute) -> Result<MuteChanged, ApiError> {
         let ChatMute { room_id: room, user_id, seconds, until, reason } = request;
-        let (user, reason) = (self.live.named(user_id), reason_of(&ReasonRequest { reason })?);
+        let (user, reason) = (self.live.named(user_id), reason_of(&reason)?);
         if user.is_reserved() {
             return Err(ApiError::field("userId", "this is not a person"));
         }
@@ -105,7 +105,7 @@ impl Moderators {
     /// `invalid_payload`, `forbidden`, `not_found`, `unavailable`.
     pub async fn unmute(&self, caller: &Caller, request: ChatUnmute) -> Result<MuteChanged, ApiError> {
         let ChatUnmute { room_id: room, user_id, reason } = request;
-        let (user, reason) = (self.live.named(user_id), reason_of(&ReasonRequest { reason })?);
+        let (user, reason) = (self.live.named(user_id), reason_of(&reason)?);
         let act = act_on(caller, action::USER_UNMUTE, &user, Some(&room), "", &reason);
         let by = as_moderator(caller, Scope::Users);
         let lifted = self.store.act(UnmuteMember { room, user, by, policy: self.settings.policy() }, act).await;
@@ -150,7 +150,7 @@ impl Moderators {
         note: String,
         reason: String,
     ) -> Result<RoomStateAnswer, ApiError> {
-        let reason = reason_of(&ReasonRequest { reason })?;
+        let reason = reason_of(&reason)?;
         let words: Vec<String> = [note, reason].into_iter().filter(|words| !words.is_empty()).collect();
         let act = Act { note: words.join(": "), ..caller.act(action, format!("room {room}")) };
         let by = as_moderator(caller, Scope::Rooms);

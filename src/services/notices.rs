@@ -173,7 +173,7 @@ impl Notices {
     /// `invalid_payload`, `forbidden`, `not_found`, `conflict` if it is over already, `unavailable`.
     pub async fn recall(&self, caller: &Caller, id: u64, request: ReasonRequest) -> Result<Recalled, ApiError> {
         authorize(caller, Scope::Admin)?;
-        let note = reason_of(&request)?;
+        let note = reason_of(&request.reason)?;
         let act = Act { note, ..caller.act(action::NOTIFICATION_RECALL, format!("notification {id}")) };
         let recall = Recall { id, by: caller.actor.user.clone() };
         let recalled = self.store.act(recall, act).await.map_err(|error| match error {

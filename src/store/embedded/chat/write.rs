@@ -34,6 +34,8 @@ pub(in crate::store::embedded) struct Entered {
     pub(in crate::store::embedded) room: Option<u64>,
     pub(in crate::store::embedded) user: Option<u64>,
     pub(in crate::store::embedded) membership: Option<Membership>,
+    /// The state of the room, as far as it binds them: it does not bind who keeps order in it.
+    state: RoomState,
 }
 
 impl Apply for PostMessage {
@@ -51,7 +53,7 @@ impl Apply for PostMessage {
         }
         batch.refuse_erasing(&draft.author.user)?;
         let entered = batch.enter_to_write(&draft.room, &draft.author, policy)?;
-        let said_at = batch.refuse_hasty(&draft.room, &draft.author, &entered)?;
+        let said_at = batch.refuse_hasty(&entered)?;
         if let (Some(room), Some(external)) = (entered.room, &external_id)
             && batch.find_external(room, external)?.is_some()
         {
@@ -226,31 +228,27 @@ impl Batch<'_, '_> {
         policy: RoomPolicy,
     ) -> Outcome<Entered> {
         let user = self.find_user(&author.user)?;
-        let found = self.find_room(room)?;
-        let membership = self.membership(found.map(|(no, _)| no), user)?;
-        may_enter(found.map(|(_, private)| private), membership, author.admin, policy)?;
-        Ok(Entered { room: found.map(|(no, _)| no), user, membership })
+        let found = self.find_record(room)?.map(|(no, record)| (no, record.private, record.state));
+        let no = found.map(|(no, ..)| no);
+        let membership = self.membership(no, user)?;
+        may_enter(found.map(|(_, private, _)| private), membership, author.admin, policy)?;
+        let state = found.filter(|_| may_moderate(author, membership).is_err()).map(|(.., state)| state);
+        Ok(Entered { room: no, user, membership, state: state.unwrap_or_default() })
     }
 
     /// Lets somebody in who wants to say something: who is muted may read, and take back what they have said.
     fn enter_to_write(&mut self, room: &RoomId, author: &Author, policy: RoomPolicy) -> Outcome<Entered> {
         let entered = self.enter(room, author, policy)?;
         self.refuse_muted(&author.user, room)?;
-        if self.state_for(room, author, &entered)?.locked {
+        if entered.state.locked {
             return Err(Refusal::Locked.into());
         }
         Ok(entered)
     }
 
-    /// The state of a room, as far as it binds somebody: it does not bind who keeps order in it.
-    fn state_for(&mut self, room: &RoomId, author: &Author, entered: &Entered) -> Outcome<RoomState> {
-        let state = self.find_record(room)?.map(|(_, record)| record.state).unwrap_or_default();
-        Ok(if may_moderate(author, entered.membership).is_ok() { RoomState::default() } else { state })
-    }
-
     /// Refuses who has written in slow mode, and too little while ago; gives when they write now, where that matters.
-    fn refuse_hasty(&mut self, room: &RoomId, author: &Author, entered: &Entered) -> Outcome<Option<u64>> {
-        let state = self.state_for(room, author, entered)?;
+    fn refuse_hasty(&mut self, entered: &Entered) -> Outcome<Option<u64>> {
+        let state = entered.state;
         if state.slow_seconds == 0 {
             return Ok(None);
         }
